@@ -1,0 +1,46 @@
+"""Every fixed number of the project, each with the reason for its value.
+
+Wire sizes are fixed by the contract (docs/protocol.md); limits are ours and every queue has one.
+"""
+
+# --- the contract -----------------------------------------------------------------------------
+MAGIC = b"atdd"
+SECTOR_SIZE = 4096
+HMAC_SIZE = 32
+CLIENT_KEY_SIZE = 32
+SYSTEM_KEY_SIZE = 64
+MAX_RANK = 254  # N < 255: ranks stand in one byte and 255 stays free
+UUID_SIZE = 16
+
+# A tag is `ts u64 | zero[7] | wr u8`: the very bytes of the contract's VALUE and WRITE_PROC, which
+# sort like (ts, wr). In memory, in the journal, at rest and on the wire it is the same 16 bytes.
+TAG_SIZE = 16
+ZERO_TAG = bytes(TAG_SIZE)
+ZERO_SECTOR = bytes(SECTOR_SIZE)
+
+# --- runs -------------------------------------------------------------------------------------
+# 256 sectors are 1 MiB: the largest request that the kernel sends through FUSE in one piece.
+MAX_RUN_SECTORS = 256
+MAX_RUN_BYTES = MAX_RUN_SECTORS * SECTOR_SIZE
+
+# --- limits -----------------------------------------------------------------------------------
+# A byte offset into the disk must fit a signed 64-bit off_t, as every kernel interface needs it.
+MAX_SECTORS = (1 << 63) // SECTOR_SIZE - 1
+# Reading stops when one connection has this much unfinished: deep enough for 256 requests in flight
+# (the FUSE maximum that is of use), small enough that a hundred clients cannot exhaust the memory.
+MAX_COMMANDS_PER_CONNECTION = 256
+MAX_COMMAND_BYTES_PER_CONNECTION = 16 * MAX_RUN_BYTES
+# One recv: a third faster on bulk than 1 MiB, which allocates a megabyte for every small message.
+RECV_BYTES = 256 * 1024
+# Answers kept for a contract peer whose connection is not up yet. It asks again what falls out.
+MAX_QUEUED_ANSWERS = 1024
+# Message ids remembered per peer to tell a repeat from a new message; a repeat that comes later
+# than this many others is executed again, which the algorithm's tags make harmless.
+MAX_REMEMBERED_UUIDS = 4096
+# Seconds until an unanswered message is sent again; it doubles up to the second figure. The first is
+# far above a healthy answer under load (some ms), so that load alone does not double the traffic.
+RESEND_FIRST_S = 0.5
+RESEND_MAX_S = 8.0
+# Seconds that a node may take to finish its work after SIGTERM (the contract with init systems is 5).
+DRAIN_S = 4.0
+MAX_FILE_DESCRIPTORS = 1024

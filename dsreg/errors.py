@@ -1,0 +1,79 @@
+"""The one tree of operating errors. Bugs are assertions and are not in here.
+
+Every error that ends a client's operation says in `outcome` whether the operation certainly did not
+happen or may have happened.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+
+
+class Outcome(enum.Enum):
+    """What is known of an operation that raised."""
+
+    DID_NOT_HAPPEN = "certainly did not happen"
+    MAY_HAVE_HAPPENED = "may have happened, now or later"
+
+
+class DsregError(Exception):
+    """Base of all operating errors of dsreg."""
+
+
+class ConfigError(DsregError):
+    """A configuration that cannot be used. `faults` lists every fault found, one line each."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(self.faults))
+
+
+# --- storage ----------------------------------------------------------------------------------
+class StorageError(DsregError):
+    """The storage directory cannot be used, or cannot be used any longer."""
+
+
+class StorageLocked(StorageError):
+    """Another process uses the directory."""
+
+
+class WrongDirectory(StorageError):
+    """The directory belongs to another cluster, node or disk size, or is not a dsreg directory."""
+
+
+class DamagedStorage(StorageError):
+    """Acknowledged state is missing from the directory: the node must not answer from it."""
+
+
+class SyncFailed(StorageError):
+    """fsync or a journal write failed. Final: the process exits and recovers from what is on disk."""
+
+
+class NoSpace(StorageError):
+    """There is no room for the write. Nothing is lost; it is accepted again once there is room."""
+
+
+# --- client -----------------------------------------------------------------------------------
+class ClientError(DsregError):
+    """A client's operation did not complete."""
+
+    def __init__(self, message: str, outcome: Outcome) -> None:
+        self.outcome = outcome
+        super().__init__(f"{message} (the operation {outcome.value})")
+
+
+class OperationTimeout(ClientError):
+    """No majority answered within the time the caller gave."""
+
+
+class AuthenticationFailed(ClientError):
+    """A node does not accept the client key."""
+
+
+class OutOfRange(ClientError):
+    """A sector beyond the end of the disk."""
+
+
+class ClientClosed(ClientError):
+    """The client was closed while the operation was under way."""
