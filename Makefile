@@ -1,0 +1,28 @@
+# Every target sets up what it needs: system packages, a virtual environment in .venv, the project in it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+# More arguments for pytest, as in: make test ARGS="-k codec"
+ARGS ?=
+
+.PHONY: help setup test demo lint clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup:  ## system packages that are missing, .venv, the project in it
+	@scripts/setup.sh
+
+test: setup  ## run every test (ARGS="-k codec" passes arguments to pytest)
+	@$(BIN)/python -m pytest -o addopts= -q --color=no -rs $(ARGS)
+
+demo: setup  ## three nodes, a mounted ext4, a node killed in mid-copy, every byte compared
+	@$(BIN)/python -m scripts.demo $(ARGS)
+
+lint: setup  ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+clean:  ## remove what the other targets made
+	@rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,117 @@
+"""What holds for every test: no unexpected log records, seeds that are printed, skips with the reason.
+
+Markers: `fuse` (mounts for real; skipped, with the reason, where that cannot be done), `slow`
+(more than some seconds; `-m "not slow"` leaves them out), `allow_logs(regex, ...)`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SEED_VARIABLE = "DSREG_TEST_SEED"
+
+# A deadline per example says more about the load of the machine than about the code.
+hypothesis.settings.register_profile("dsreg", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("dsreg")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for line in (
+        "fuse: mounts a real FUSE file system",
+        "slow: takes more than some seconds",
+        "allow_logs(*regexes): warnings and errors that the test expects to see logged; none given: any",
+    ):
+        config.addinivalue_line("markers", line)
+    # A skip that names no reason is a silent one.
+    if "s" not in config.option.reportchars:
+        config.option.reportchars += "s"
+
+
+# --- FUSE ---------------------------------------------------------------------------------------
+def why_no_fuse() -> str | None:
+    """The reason why this host cannot mount FUSE for this user, None where it can."""
+    try:
+        import pyfuse3  # noqa: F401, PLC0415
+    except ImportError as error:
+        note = ROOT / ".venv" / "no-fuse"
+        return note.read_text().strip() if note.exists() else f"pyfuse3 cannot be imported: {error}"
+    if shutil.which("fusermount3") is None:
+        return "fusermount3 is not installed"
+    try:
+        os.close(os.open("/dev/fuse", os.O_RDWR))
+    except OSError as error:
+        return f"/dev/fuse cannot be opened: {error.strerror}"
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    marked = [item for item in items if item.get_closest_marker("fuse")]
+    if not marked or (reason := why_no_fuse()) is None:
+        return
+    for item in marked:
+        item.add_marker(pytest.mark.skip(reason=reason))
+
+
+# --- logs ---------------------------------------------------------------------------------------
+class _Collector(logging.Handler):
+    """Keeps warnings and worse."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+@pytest.fixture(autouse=True)
+def _check_logs(request: pytest.FixtureRequest) -> Iterator[list[str]]:
+    """Fails the test on a logged warning or error that it did not announce."""
+    allowed: list[str] = []
+    for marker in request.node.iter_markers("allow_logs"):
+        allowed += marker.args or (".*",)
+    collector = _Collector()
+    logging.getLogger().addHandler(collector)
+    try:
+        yield allowed
+    finally:
+        logging.getLogger().removeHandler(collector)
+    unexpected = [
+        f"{record.levelname} {record.name}: {record.getMessage()}"
+        for record in collector.records
+        if not any(re.search(pattern, record.getMessage(), re.DOTALL) for pattern in allowed)
+    ]
+    if unexpected:
+        pytest.fail("unexpected log records:\n" + "\n".join(unexpected), pytrace=False)
+
+
+@pytest.fixture
+def allow_logs(_check_logs: list[str]) -> Callable[[str], None]:
+    """Call it with a regex to expect warnings or errors whose text it is found in."""
+    return _check_logs.append
+
+
+# --- randomness -----------------------------------------------------------------------------------
+@pytest.fixture
+def seed() -> int:
+    """A fresh seed, or the one in $DSREG_TEST_SEED; printed, so that a failure shows it."""
+    text = os.environ.get(SEED_VARIABLE)
+    value = int(text) if text else random.SystemRandom().getrandbits(32)
+    print(f"seed: {SEED_VARIABLE}={value}")
+    return value
+
+
+@pytest.fixture
+def rng(seed: int) -> random.Random:
+    """Randomness that follows from `seed` alone."""
+    return random.Random(seed)

@@ -1,0 +1,153 @@
+"""Dependencies point one way, down: docs/architecture.md, checked against the imports of every file."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# From the top down. What stands in one row does not import each other; a row imports rows below it only.
+ROWS: tuple[tuple[str, ...], ...] = (
+    ("fuse_frontend",),
+    ("dsreg.__main__",),
+    ("dsreg.cli",),
+    ("dsreg.supervisor", "dsreg.bench"),
+    ("dsreg.block_device",),
+    ("dsreg.client", "dsreg.node"),
+    ("dsreg.storage",),
+    ("dsreg.core",),
+    ("dsreg.config",),
+    ("dsreg.constants", "dsreg.errors", "dsreg.version"),
+)
+HEIGHT = {layer: len(ROWS) - index for index, row in enumerate(ROWS) for layer in row}
+# May import anything and is imported by none of them: the package's front door, and what ships for tests.
+FREE = ("dsreg", "dsreg.testing")
+
+# Imported by these layers alone.
+ONLY_IN = {
+    "pyfuse3": {"fuse_frontend"},
+    "click": {"dsreg.cli", "fuse_frontend"},
+    "rich": {"dsreg.cli", "dsreg.supervisor", "dsreg.bench", "fuse_frontend"},
+}
+NOT_IN = {
+    "dsreg.core": {"trio", "socket", "ssl", "select", "selectors", "asyncio", "threading", "subprocess", "time",
+                   "datetime", "random", "secrets", "uuid", "os", "io", "pathlib", "shutil", "tempfile", "mmap",
+                   "logging", "cryptography", "dsreg.config"},
+    "dsreg.storage": {"trio", "socket", "asyncio"},
+    "dsreg.config": {"trio", "socket", "asyncio"},
+    "dsreg.block_device": {"pyfuse3"},
+}
+
+
+def layer_of(module: str) -> str | None:
+    """The layer that a dotted module name belongs to, None for a module that is not ours."""
+    layers = sorted((*HEIGHT, *FREE), key=len, reverse=True)
+    for layer in layers:
+        if module == layer or module.startswith(layer + ".") and layer != "dsreg":
+            return layer
+    return None
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def is_typing_only(node: ast.If) -> bool:
+    return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def imports(tree: ast.AST, package: str) -> set[str]:
+    """Dotted names that the code imports at run time, at any depth; `package` is what relative ones start from."""
+    found: set[str] = set()
+    pending = [tree]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.If) and is_typing_only(node):
+            pending.extend(node.orelse)
+            continue
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                start = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*start, *([node.module] if node.module else [])])
+            # `from package import name`: the name may be a module of its own and thereby in another layer.
+            found.update(f"{base}.{alias.name}" for alias in node.names)
+        pending.extend(ast.iter_child_nodes(node))
+    return found
+
+
+def faults_of(module: str, imported: set[str]) -> list[str]:
+    """What is wrong with `module` importing `imported`, one line each."""
+    layer = layer_of(module)
+    if layer is None:
+        return [f"{module}: in no layer; name it in docs/architecture.md and in this test"]
+    faults = []
+    for name in sorted(imported):
+        root, below = name.split(".")[0], layer_of(name)
+        if root in ONLY_IN and layer not in ONLY_IN[root]:
+            faults.append(f"{module} imports {name}, which is for {', '.join(sorted(ONLY_IN[root]))}")
+        if any(name == banned or name.startswith(banned + ".") for banned in NOT_IN.get(layer, ())):
+            faults.append(f"{module} imports {name}, which {layer} does without")
+        if layer in FREE or below is None or below == layer:
+            continue
+        if below in FREE and below != "dsreg":
+            faults.append(f"{module} imports {name}, which is for tests")
+        elif below in HEIGHT and HEIGHT[below] >= HEIGHT[layer]:
+            faults.append(f"{module} imports {name}, which is not below it")
+        elif below == "dsreg" or (root == "dsreg" and below is None):
+            faults.append(f"{module} imports {name} through the front door")
+    return faults
+
+
+FILES = sorted(path for top in ("dsreg", "fuse_frontend") for path in (ROOT / top).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path: Path) -> None:
+    module = module_name(path)
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    assert not faults_of(module, imports(ast.parse(path.read_text()), package))
+
+
+def test_layers_are_those_of_the_document() -> None:
+    document = (ROOT / "docs" / "architecture.md").read_text()
+    block = "\n".join(re.findall(r"^    .*$", document, re.MULTILINE))
+    for layer in re.findall(r"^    (fuse_frontend|dsreg\.\w+)", block, re.MULTILINE):
+        assert layer in HEIGHT, f"docs/architecture.md names {layer}, this test does not"
+
+
+@pytest.mark.parametrize(
+    ("module", "code"),
+    [
+        ("dsreg.core.register", "import trio"),
+        ("dsreg.core.register", "from dsreg.storage.journal import Journal"),
+        ("dsreg.core.register", "from dsreg import storage"),
+        ("dsreg.core.register", "from ..node import process"),
+        ("dsreg.client.client", "from dsreg.node.process import run_register_process"),
+        ("dsreg.storage.journal", "def late():\n    import trio"),
+        ("dsreg.block_device", "import pyfuse3"),
+        ("dsreg.node.process", "from dsreg.testing import proxy"),
+        ("dsreg.unheard_of", "import struct"),
+    ],
+)
+def test_an_upward_import_is_found(module: str, code: str) -> None:
+    assert faults_of(module, imports(ast.parse(code), module.rpartition(".")[0]))
+
+
+@pytest.mark.parametrize(
+    ("module", "code"),
+    [
+        ("dsreg.core.register", "import struct\nfrom dsreg import constants\nfrom .quorum import majority"),
+        ("dsreg.node.process", "import trio\nfrom dsreg.storage import StableStorage\nfrom dsreg.core import codec"),
+        ("dsreg.storage.journal", "if TYPE_CHECKING:\n    from dsreg.node import process"),
+    ],
+)
+def test_a_downward_import_is_not(module: str, code: str) -> None:
+    assert not faults_of(module, imports(ast.parse(code), module.rpartition(".")[0]))
