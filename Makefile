@@ -14,14 +14,15 @@ setup:  ## system packages that are missing, .venv, the project in it
 	@scripts/setup.sh
 
 test: setup  ## run every test (ARGS="-k codec" passes arguments to pytest)
-	@$(BIN)/python -m pytest -o addopts= -q --color=no -rs $(ARGS)
+	@$(BIN)/python -m pytest -q --color=no $(ARGS)
 
 demo: setup  ## three nodes, a mounted ext4, a node killed in mid-copy, every byte compared
 	@$(BIN)/python -m scripts.demo $(ARGS)
 
 lint: setup  ## ruff and mypy
+	@test -x $(BIN)/ruff -a -x $(BIN)/mypy || $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[lint]'
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy
+	@$(BIN)/mypy dsreg fuse_frontend scripts
 
 clean:  ## remove what the other targets made
 	@rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

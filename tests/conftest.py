@@ -1,7 +1,8 @@
 """What holds for every test: no unexpected log records, seeds that are printed, skips with the reason.
 
-Markers: `fuse` (mounts for real; skipped, with the reason, where that cannot be done), `slow`
-(more than some seconds; `-m "not slow"` leaves them out), `allow_logs(regex, ...)`.
+A test marked `fuse` is skipped, with the reason, where FUSE cannot be mounted. A test marked
+`allow_logs(regex, ...)`, or one that calls the fixture of that name, expects warnings or errors to be
+logged. Random tests take their randomness from the fixtures `seed` and `rng`.
 """
 
 from __future__ import annotations
@@ -26,22 +27,15 @@ hypothesis.settings.load_profile("dsreg")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for line in (
-        "fuse: mounts a real FUSE file system",
-        "slow: takes more than some seconds",
-        "allow_logs(*regexes): warnings and errors that the test expects to see logged; none given: any",
-    ):
-        config.addinivalue_line("markers", line)
-    # A skip that names no reason is a silent one.
-    if "s" not in config.option.reportchars:
-        config.option.reportchars += "s"
+    marker = "allow_logs(*regexes): warnings and errors that the test expects to see logged; none given: any"
+    config.addinivalue_line("markers", marker)
 
 
 # --- FUSE ---------------------------------------------------------------------------------------
 def why_no_fuse() -> str | None:
     """The reason why this host cannot mount FUSE for this user, None where it can."""
     try:
-        import pyfuse3  # noqa: F401, PLC0415
+        import pyfuse3  # noqa: F401
     except ImportError as error:
         note = ROOT / ".venv" / "no-fuse"
         return note.read_text().strip() if note.exists() else f"pyfuse3 cannot be imported: {error}"
