@@ -1,0 +1,45 @@
+"""The configuration of a cluster: values, checked whole before anything starts.
+
+    load     cluster.toml and key files -> ClusterConfig, NodeConfig, or ConfigError with every fault
+    keys     key files: private, hexadecimal, of the right length
+    create   the files of a new cluster
+
+`create` writes what `load` reads; both go through `keys`.
+"""
+
+from __future__ import annotations
+
+from dsreg.config.create import create_cluster, plan_addresses
+from dsreg.config.load import (
+    DEFAULT_JOURNAL_BYTES,
+    MAX_JOURNAL_BYTES,
+    MIN_JOURNAL_BYTES,
+    UNKNOWN_CLUSTER,
+    ClusterConfig,
+    NodeAddress,
+    NodeConfig,
+    find_config,
+    format_address,
+    format_size,
+    load_config,
+    parse_address,
+    parse_size,
+)
+
+__all__ = [
+    "DEFAULT_JOURNAL_BYTES",
+    "MAX_JOURNAL_BYTES",
+    "MIN_JOURNAL_BYTES",
+    "UNKNOWN_CLUSTER",
+    "ClusterConfig",
+    "NodeAddress",
+    "NodeConfig",
+    "create_cluster",
+    "find_config",
+    "format_address",
+    "format_size",
+    "load_config",
+    "parse_address",
+    "parse_size",
+    "plan_addresses",
+]

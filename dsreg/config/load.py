@@ -1,0 +1,325 @@
+"""The configuration: `cluster.toml` and its key files, read and checked as a whole before anything starts.
+
+`find_config` says which file, `load_config` turns it into one frozen `ClusterConfig` or raises a
+`ConfigError` with every fault, one line each, each with what to do about it. `NodeConfig` is what one
+node process needs on top: its rank, its directory, the size of its journal.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dsreg.config.keys import KeyUnavailable, derive_cluster_id, read_key
+from dsreg.constants import CLIENT_KEY_SIZE, MAX_RANK, MAX_SECTORS, SECTOR_SIZE, SYSTEM_KEY_SIZE
+from dsreg.errors import ConfigError
+
+UNKNOWN_CLUSTER = bytes(16)  # the cluster id of a client host without the system key
+SYSTEM_CONFIG = Path("/etc/dsreg/cluster.toml")
+# One of the two journal segments. 16 MiB are about a second of writes between checkpoints at the rates
+# two cores reach; less than 2 MiB would not hold one run of 1 MiB next to the batch before it.
+DEFAULT_JOURNAL_BYTES = 16 << 20
+MIN_JOURNAL_BYTES = 2 << 20
+MAX_JOURNAL_BYTES = 1 << 30  # a journal is replayed at start: more than this takes longer than it is worth
+
+_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_SECTIONS = ("cluster", "node")
+_CLUSTER_KEYS = ("sectors", "size", "client_key_file", "system_key_file", "id")
+_NODE_KEYS = ("rank", "address", "storage")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAddress:
+    """One node: its rank (1..254), where it listens, and its directory when `dsreg up` runs it."""
+
+    rank: int
+    host: str
+    port: int
+    storage: Path
+
+    @property
+    def address(self) -> str:
+        """`host:port`, with IPv6 in brackets: as in the configuration."""
+        return format_address(self.host, self.port)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterConfig:
+    """A checked configuration.
+
+    `sectors` is the size of the disk in sectors of 4096 bytes. `client_key` is 32 bytes, `system_key` 64
+    bytes, or b"" on a client host that has none. `nodes` is ordered by rank, 1..N without gaps. `cluster_id`
+    is 16 bytes, zeros where it is not known. `path` is the file that this was read from.
+    """
+
+    sectors: int
+    client_key: bytes = field(repr=False)
+    system_key: bytes = field(repr=False)
+    nodes: tuple[NodeAddress, ...]
+    cluster_id: bytes
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """What one node process runs with. `journal_bytes` is the size of one of the two journal segments.
+
+    Raises ConfigError for a rank that the cluster does not have, a missing system key or a journal
+    outside MIN_JOURNAL_BYTES..MAX_JOURNAL_BYTES or not a multiple of 4096.
+    """
+
+    cluster: ClusterConfig
+    rank: int
+    storage: Path
+    journal_bytes: int = DEFAULT_JOURNAL_BYTES
+
+    def __post_init__(self) -> None:
+        faults = []
+        ranks = [node.rank for node in self.cluster.nodes]
+        if self.rank not in ranks:
+            faults.append(f"rank {self.rank}: not in {self.cluster.path}; give one of 1..{len(ranks)}")
+        if len(self.cluster.system_key) != SYSTEM_KEY_SIZE:
+            faults.append(f"{self.cluster.path}: a node needs the system key; set system_key_file")
+        if not MIN_JOURNAL_BYTES <= self.journal_bytes <= MAX_JOURNAL_BYTES or self.journal_bytes % SECTOR_SIZE:
+            faults.append(
+                f"journal of {self.journal_bytes} bytes: give a multiple of 4096 from "
+                f"{format_size(MIN_JOURNAL_BYTES)} to {format_size(MAX_JOURNAL_BYTES)}"
+            )
+        if faults:
+            raise ConfigError(faults)
+
+    @property
+    def node(self) -> NodeAddress:
+        return self.cluster.nodes[self.rank - 1]
+
+
+def find_config(explicit: Path | None) -> Path | None:
+    """The configuration to use, or None: `explicit`, $DSREG_CONFIG, the user's, the system's, in this order.
+
+    What was named (`explicit`, $DSREG_CONFIG) is returned even if it does not exist, so that a typing error
+    is reported and does not silently lead to another cluster.
+    """
+    if explicit is not None:
+        return explicit
+    if named := os.environ.get("DSREG_CONFIG"):
+        return Path(named)
+    home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    for candidate in (Path(home, "dsreg", "cluster.toml"), SYSTEM_CONFIG):
+        if candidate.exists():
+            return candidate
+    return None
+
+
+def load_config(path: Path, need_system_key: bool = True) -> ClusterConfig:
+    """Read and check `path` and the key files it names.
+
+    With `need_system_key` False (a client host) the system key may be left out or not be readable:
+    `system_key` is then b"" and `cluster_id` zeros unless the file gives it. Raises ConfigError with all faults.
+    """
+    path = Path(path)
+    return _Loader(path, _parse(path)).load(need_system_key)
+
+
+def parse_size(text: str) -> int:
+    """Bytes in "4096", "64KiB", "1GiB", ...; raises ValueError with a hint. Any number of bytes >= 0 passes."""
+    match = re.fullmatch(r"\s*(\d+)\s*([A-Za-z]*)\s*", text, re.ASCII)
+    unit = match.group(2) if match else ""
+    if match is None or (unit and unit not in _UNITS):
+        close = difflib.get_close_matches(unit, _UNITS, n=1, cutoff=0.6)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ValueError(f"{text!r} is no size: write a whole number and KiB, MiB, GiB or TiB, like 1GiB{hint}")
+    return int(match.group(1)) * _UNITS.get(unit, 1)
+
+
+def format_size(size: int) -> str:
+    """`size` bytes in the largest unit that expresses it exactly; parse_size reads it back."""
+    for unit, factor in reversed(_UNITS.items()):
+        if size and size % factor == 0:
+            return f"{size // factor}{unit}"
+    return str(size)
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """(host, port) of "name:7001", "10.0.0.1:7001" or "[::1]:7001"; raises ValueError with a hint."""
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%a-z]+)\]|([^\s:\[\]/]+)):(\d{1,5})", text, re.ASCII)
+    if match is None:
+        hint = ", an IPv6 address in brackets: [::1]:7001" if text.count(":") > 1 else ""
+        raise ValueError(f"{text!r} is no address: write host:port{hint}")
+    port = int(match.group(3))
+    if not 1 <= port <= 65535:
+        raise ValueError(f"{text!r}: port {port} is outside 1..65535")
+    return match.group(1) or match.group(2), port
+
+
+def format_address(host: str, port: int) -> str:
+    """The reverse of parse_address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        fault = f"{path}: no such file; create a cluster with `dsreg init`, or name another with --config"
+    except OSError as error:
+        fault = f"{path}: cannot be read: {error.strerror}"
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        fault = f"{path}: not valid TOML: {error}"
+    raise ConfigError([fault])
+
+
+class _Loader:
+    """One pass over a parsed file that notes every fault and goes on."""
+
+    def __init__(self, path: Path, document: dict[str, Any]) -> None:
+        self.path = path
+        self.document = document
+        self.faults: list[str] = []
+
+    def load(self, need_system_key: bool) -> ClusterConfig:
+        self._check_keys(self.document, _SECTIONS, "the file")
+        cluster = self.document.get("cluster")
+        if not isinstance(cluster, dict):
+            self._fault("no [cluster] section; add one with sectors or size, client_key_file and system_key_file")
+            cluster = {}
+        else:
+            self._check_keys(cluster, _CLUSTER_KEYS, "[cluster]")
+        sectors = self._sectors(cluster)
+        client_key = self._key(cluster, "client_key_file", CLIENT_KEY_SIZE, needed=True)
+        system_key = self._key(cluster, "system_key_file", SYSTEM_KEY_SIZE, needed=need_system_key)
+        cluster_id = self._cluster_id(cluster, system_key)
+        nodes = self._nodes()
+        if self.faults:
+            raise ConfigError(self.faults)
+        return ClusterConfig(sectors, client_key, system_key, nodes, cluster_id, self.path)
+
+    def _fault(self, text: str) -> None:
+        self.faults.append(f"{self.path}: {text}")
+
+    def _check_keys(self, table: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+        for key in table:
+            if key not in known:
+                close = difflib.get_close_matches(key, known, n=1)
+                hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+                self._fault(f"unknown key {key!r} in {where}; {hint}")
+
+    def _sectors(self, cluster: Mapping[str, Any]) -> int:
+        """The size of the disk in sectors, or 0 with a fault noted."""
+        if ("sectors" in cluster) == ("size" in cluster):
+            both = "both sectors and size; keep one" if "size" in cluster else 'give sectors = N or size = "1GiB"'
+            self._fault(f"[cluster] size of the disk: {both}")
+            return 0
+        if "sectors" in cluster:
+            sectors, what = cluster["sectors"], "sectors"
+            if not isinstance(sectors, int) or isinstance(sectors, bool):
+                self._fault("[cluster] sectors must be a whole number, without quotes")
+                return 0
+        else:
+            what = "size"
+            try:
+                size = parse_size(cluster["size"]) if isinstance(cluster["size"], str) else -1
+            except ValueError as error:
+                self._fault(f"[cluster] size: {error}")
+                return 0
+            if size < 0:
+                self._fault('[cluster] size must be text like "1GiB"')
+                return 0
+            sectors, odd = divmod(size, SECTOR_SIZE)
+            if odd:
+                self._fault(f"[cluster] size of {size} bytes is no multiple of 4096; the next smaller is "
+                            f"{size - odd}, the next larger {size - odd + SECTOR_SIZE}")
+                return 0
+        if not 1 <= sectors <= MAX_SECTORS:
+            self._fault(f"[cluster] {what}: {sectors} sectors are outside 1..{MAX_SECTORS}")
+            return 0
+        return int(sectors)
+
+    def _key(self, cluster: Mapping[str, Any], name: str, size: int, *, needed: bool) -> bytes:
+        """The key in the file that `name` names, or b"" (with a fault noted if it was `needed` or is unusable)."""
+        if name not in cluster:
+            if needed:
+                self._fault(f"[cluster] {name} is missing; name the file that holds the {size}-byte key in hex")
+            return b""
+        file = cluster[name]
+        if not isinstance(file, str) or not file:
+            self._fault(f"[cluster] {name} must be the name of a file, in quotes")
+            return b""
+        try:
+            return read_key(self.path.parent / file, size)
+        except KeyUnavailable as error:
+            if needed:
+                self._fault(f"[cluster] {name}: {error}")
+        except ValueError as error:
+            self._fault(f"[cluster] {name}: {error}")
+        return b""
+
+    def _cluster_id(self, cluster: Mapping[str, Any], system_key: bytes) -> bytes:
+        if "id" not in cluster:
+            return derive_cluster_id(system_key) if system_key else UNKNOWN_CLUSTER
+        text = cluster["id"]
+        if not isinstance(text, str) or not re.fullmatch(r"[0-9A-Fa-f]{32}", text) or not int(text, 16):
+            self._fault("[cluster] id must be 32 hex digits in quotes, not all zero; or leave it out")
+            return UNKNOWN_CLUSTER
+        return bytes.fromhex(text)
+
+    def _nodes(self) -> tuple[NodeAddress, ...]:
+        """All nodes in the order of their ranks; meaningless once a fault is noted."""
+        tables = self.document.get("node")
+        if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
+            self._fault("no [[node]] sections; add one with rank and address for every node")
+            return ()
+        nodes = [self._node(position, table) for position, table in enumerate(tables, 1)]
+        self._check_ranks([node.rank for node in nodes])
+        self._check_unique("address", [(node.rank, node.address.lower()) for node in nodes if node.port])
+        self._check_unique("storage", [(node.rank, os.path.normpath(node.storage)) for node in nodes])
+        return tuple(sorted(nodes, key=lambda node: node.rank))
+
+    def _node(self, position: int, table: Mapping[str, Any]) -> NodeAddress:
+        where = f"[[node]] number {position}"
+        self._check_keys(table, _NODE_KEYS, where)
+        rank = table.get("rank")
+        if not isinstance(rank, int) or isinstance(rank, bool):
+            self._fault(f"{where}: rank must be a whole number from 1 to the number of nodes")
+            rank = -position
+        host, port = "", 0
+        address = table.get("address")
+        if not isinstance(address, str):
+            self._fault(f'{where}: address must be text like "10.0.0.1:7001"')
+        else:
+            try:
+                host, port = parse_address(address)
+            except ValueError as error:
+                self._fault(f"{where}: {error}")
+        storage = table.get("storage", f"node-{rank}")
+        if not isinstance(storage, str) or not storage:
+            self._fault(f"{where}: storage must be the name of a directory, in quotes")
+            storage = f"node-{rank}"
+        return NodeAddress(rank, host, port, self.path.parent / storage)
+
+    def _check_ranks(self, ranks: list[int]) -> None:
+        """Ranks that were no numbers stand as negative placeholders and have had their fault already."""
+        nodes = len(ranks)
+        if nodes > MAX_RANK:
+            self._fault(f"{nodes} nodes; at most {MAX_RANK} are possible")
+        given = [rank for rank in ranks if rank >= 0]
+        if double := sorted({rank for rank in given if given.count(rank) > 1}):
+            self._fault(f"rank {', '.join(map(str, double))} is given more than once; every node has its own")
+        missing = sorted(set(range(1, nodes + 1)) - set(given))
+        outside = sorted(rank for rank in set(given) if not 1 <= rank <= nodes)
+        if outside:
+            self._fault(f"rank {', '.join(map(str, outside))} is outside 1..{nodes}; {nodes} nodes have the ranks "
+                        f"1..{nodes} without gaps, here {', '.join(map(str, missing))} is missing")
+
+    def _check_unique(self, what: str, values: list[tuple[int, str]]) -> None:
+        seen: dict[str, int] = {}
+        for rank, value in values:
+            if value in seen:
+                self._fault(f"{what} {value} is given for the nodes {seen[value]} and {rank}; every node has its own")
+            else:
+                seen[value] = rank
