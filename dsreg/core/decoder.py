@@ -1,0 +1,366 @@
+"""Bytes to messages: the receiving end of one stream."""
+
+from __future__ import annotations
+
+import enum
+import struct
+from collections import Counter
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from dsreg.constants import HMAC_SIZE, MAGIC, MAX_RANK, MAX_RUN_SECTORS, TAG_SIZE
+from dsreg.core.messages import (
+    Ack,
+    Command,
+    CommandKind,
+    Hello,
+    Message,
+    ReadProc,
+    Receipt,
+    RefusedCommand,
+    Response,
+    Status,
+    StatusReport,
+    StatusRequest,
+    Value,
+    WriteProc,
+)
+from dsreg.core.wire import (
+    ANSWER,
+    BARE_PEER_SIZE,
+    BARE_RESPONSE_SIZE,
+    COMMAND,
+    EXTENSION,
+    FIRST_EXTENSION,
+    FLAG_VALUES,
+    GREETING,
+    GREETING_TYPES,
+    PEER,
+    PREFIX_SIZE,
+    READ_SIZE,
+    RECEIPT,
+    RECEIPT_SIZE,
+    RECEIPTED,
+    RESPONSE,
+    TAG,
+    TYPE_OFFSET,
+    VALUE_SIZE,
+    WRITE_SIZE,
+    Keys,
+    Mac,
+    Type,
+    extension_size,
+    macs,
+    read_response_size,
+)
+
+
+class Side(enum.Enum):
+    """Whose end of the stream this is: it settles which message types are known."""
+
+    NODE = "node"  # commands, node messages and their answers, receipts, greetings of both kinds
+    CLIENT = "client"  # responses, the answer to a client's greeting
+
+
+# Takes the buffer and where the frame starts; gives the bytes in all, 0 where no length can be trusted.
+_Measure = Callable[[memoryview, int], int]
+# Takes an authentic frame; gives None where a field is out of range.
+_Decode = Callable[[memoryview], Message | None]
+# Takes a frame with a wrong HMAC; gives what answers it.
+_Refuse = Callable[[memoryview], RefusedCommand]
+
+
+class _Rule(NamedTuple):
+    """What is done with one message type."""
+
+    size: int  # bytes in all, or, with `measure`, the bytes that it needs to see
+    mac: Mac
+    decode: _Decode
+    measure: _Measure | None = None
+    refuse: _Refuse | None = None  # None: dropped
+
+
+_CONTRACT_KINDS: Final = {Type.READ: CommandKind.READ, Type.WRITE: CommandKind.WRITE}
+_RUN_KINDS: Final = {
+    Type.READ_RUN: CommandKind.READ,
+    Type.TAG_RUN: CommandKind.TAG,
+    Type.STORE_RUN: CommandKind.STORE,
+}
+_STATUSES: Final = {int(status): status for status in Status}
+# A magic number cut off by the end of what has arrived may be up to this long.
+_MAGIC_TAIL: Final = len(MAGIC) - 1
+
+
+class Decoder:
+    """Cuts a byte stream into messages by the rules of the contract: it slides over garbage, drops what is
+    faulty and never gives up. What it delivers depends on the bytes alone, not on how they were split.
+
+    `counters` (of a stream's whole life) has these keys:
+    skipped_bytes  bytes that belonged to no frame
+    unknown_type   magic numbers followed by a type that is not known here (now)
+    bad_header     extension headers with a wrong check or length; the frame is skipped like an unknown type
+    bad_mac        frames with a wrong HMAC, including commands that are delivered as refused for it
+    bad_field      authentic frames dropped because a rank, sector, run, tag or status is out of range
+    """
+
+    def __init__(
+        self, keys: Keys, *, sectors: int, ranks: frozenset[int], side: Side, extended: bool = False
+    ) -> None:
+        """`sectors` is the size of the disk and `ranks` are those of its nodes; Side.CLIENT needs neither."""
+        client, system = macs(keys)
+        self._sectors = sectors
+        self._ranks = ranks
+        if side is Side.CLIENT:
+            self._all_rules = self._client_rules(client)
+        else:
+            assert system is not None and sectors >= 1
+            assert ranks and all(1 <= rank <= MAX_RANK for rank in ranks)
+            self._all_rules = self._node_rules(client, system)
+        self.counters: Counter[str] = Counter()
+        self._buffer = bytearray()
+        self.extended = extended
+
+    @property
+    def extended(self) -> bool:
+        """Whether extension frames are decoded; greetings are in any case."""
+        return self._extended
+
+    @extended.setter
+    def extended(self, extended: bool) -> None:
+        self._extended = extended
+        self._rules = {
+            type_: rule
+            for type_, rule in self._all_rules.items()
+            if extended or type_ < FIRST_EXTENSION or type_ in GREETING_TYPES
+        }
+        self._needed = PREFIX_SIZE  # bytes in the buffer below which there is certainly nothing to deliver
+
+    @property
+    def buffered(self) -> int:
+        """Bytes kept for later: less than one frame, so less than MAX_FRAME_SIZE."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> list[Message]:
+        """Takes the next bytes of the stream; gives the messages they complete, in order.
+
+        A command that must be answered with a failure comes as a RefusedCommand. Time is linear in the length
+        of the stream, however it is split.
+        """
+        buffer = self._buffer
+        buffer += data
+        messages: list[Message] = []
+        if len(buffer) < self._needed:
+            return messages
+        with memoryview(buffer) as view:
+            consumed = self._decode_all(buffer, view, messages)
+        del buffer[:consumed]
+        return messages
+
+    def _decode_all(self, buffer: bytearray, view: memoryview, messages: list[Message]) -> int:
+        """Appends every complete message to `messages`; gives the bytes that are done with."""
+        rules, counters, end = self._rules, self.counters, len(buffer)
+        position = 0
+        while True:
+            start = buffer.find(MAGIC, position)
+            if start < 0:
+                start = max(position, end - _MAGIC_TAIL)
+            if start != position:
+                counters["skipped_bytes"] += start - position
+                position = start
+            self._needed = PREFIX_SIZE
+            if end - position < PREFIX_SIZE:
+                return position
+            rule = rules.get(view[position + TYPE_OFFSET])
+            if rule is None:
+                counters["unknown_type"] += 1
+                counters["skipped_bytes"] += PREFIX_SIZE
+                position += PREFIX_SIZE
+                continue
+            size = rule.size
+            if rule.measure is not None and end - position >= size:
+                size = rule.measure(view, position)
+                if size == 0:
+                    counters["bad_header"] += 1
+                    counters["skipped_bytes"] += PREFIX_SIZE
+                    position += PREFIX_SIZE
+                    continue
+            if end - position < size:
+                self._needed = size
+                return position
+            message = self._message(rule, view[position : position + size])
+            if message is not None:
+                messages.append(message)
+            position += size
+
+    def _message(self, rule: _Rule, frame: memoryview) -> Message | None:
+        if not rule.mac.verify(frame[-HMAC_SIZE:], frame[:-HMAC_SIZE]):
+            self.counters["bad_mac"] += 1
+            return rule.refuse(frame) if rule.refuse is not None else None
+        message = rule.decode(frame)
+        if message is None:
+            self.counters["bad_field"] += 1
+        return message
+
+    # --- which types are known ----------------------------------------------------------------
+    def _client_rules(self, client: Mac) -> dict[int, _Rule]:
+        def extension(decode: _Decode) -> _Rule:
+            return _Rule(EXTENSION.size, client, decode, extension_size)
+
+        return {
+            Type.READ_ANSWER: _Rule(PREFIX_SIZE, client, _response, read_response_size),
+            Type.WRITE_ANSWER: _Rule(BARE_RESPONSE_SIZE, client, _response),
+            Type.READ_RUN_ANSWER: extension(_run_response),
+            Type.TAG_RUN_ANSWER: extension(_run_response),
+            Type.STORE_RUN_ANSWER: extension(_run_response),
+            Type.STATUS_ANSWER: extension(_status_report),
+            Type.HELLO_CLIENT_ANSWER: extension(self._hello),
+        }
+
+    def _node_rules(self, client: Mac, system: Mac) -> dict[int, _Rule]:
+        def extension(mac: Mac, decode: _Decode, refuse: _Refuse | None = None) -> _Rule:
+            return _Rule(EXTENSION.size, mac, decode, extension_size, refuse)
+
+        rules: dict[int, _Rule] = {
+            Type.READ: _Rule(READ_SIZE, client, self._command, refuse=_unauthentic_command),
+            Type.WRITE: _Rule(WRITE_SIZE, client, self._command, refuse=_unauthentic_command),
+            Type.READ_PROC: _Rule(BARE_PEER_SIZE, system, self._peer),
+            Type.VALUE: _Rule(VALUE_SIZE, system, self._peer),
+            Type.WRITE_PROC: _Rule(VALUE_SIZE, system, self._peer),
+            Type.ACK: _Rule(BARE_PEER_SIZE, system, self._peer),
+            Type.HELLO_CLIENT: extension(client, self._hello),
+            Type.HELLO_NODE: extension(system, self._hello),
+            Type.HELLO_NODE_ANSWER: extension(system, self._hello),
+            Type.STATUS: extension(client, _status_request),
+        }
+        for type_ in RECEIPTED:
+            rules[type_ + ANSWER] = _Rule(RECEIPT_SIZE, system, self._receipt)
+        for type_ in _RUN_KINDS:
+            rules[type_] = extension(client, self._run_command, _unauthentic_run_command)
+        for type_ in (Type.READ_PROC_RUN, Type.WRITE_PROC_RUN, Type.VALUE_RUN, Type.ACK_RUN):
+            rules[type_] = extension(system, self._peer_run)
+        return rules
+
+    # --- checks -------------------------------------------------------------------------------
+    def _run_is_good(self, first: int, count: int) -> bool:
+        return 1 <= count <= MAX_RUN_SECTORS and first + count <= self._sectors
+
+    def _tags_are_good(self, tags: bytes, *, unwritten: bool) -> bool:
+        """Whether each tag is canonical and of a ts >= 1 and a node's rank, or, if `unwritten`, (0, 0)."""
+        words = struct.unpack(f">{len(tags) // 8}Q", tags)
+        ts, wr = words[::2], words[1::2]
+        if 0 not in ts:
+            return self._ranks.issuperset(wr)
+        return unwritten and all((w == 0) if t == 0 else (w in self._ranks) for t, w in zip(ts, wr, strict=True))
+
+    # --- frames whose fields depend on the cluster ----------------------------------------------
+    def _command(self, frame: memoryview) -> Command | RefusedCommand:
+        _, type_, request, sector = COMMAND.unpack_from(frame)
+        kind = _CONTRACT_KINDS[type_]
+        if sector >= self._sectors:
+            return RefusedCommand(Status.INVALID_SECTOR_INDEX, kind, request)
+        return Command(kind, request, sector, 1, b"", bytes(frame[COMMAND.size : -HMAC_SIZE]))
+
+    def _run_command(self, frame: memoryview) -> Command | RefusedCommand:
+        _, _, _, type_, request, first, count, _, length, _ = EXTENSION.unpack_from(frame)
+        kind = _RUN_KINDS[type_]
+        if not self._run_is_good(first, count):
+            return RefusedCommand(Status.INVALID_SECTOR_INDEX, kind, request, True)
+        if length == 0:
+            return Command(kind, request, first, count, extended=True)
+        tags, data = _tags_and_data(frame, count)
+        # No node names such tags. (0, 0) is the tag of what was never written: nothing is stored under it.
+        if not self._tags_are_good(tags, unwritten=False):
+            return RefusedCommand(Status.INVALID_SECTOR_INDEX, kind, request, True)
+        return Command(kind, request, first, count, tags, data, True)
+
+    def _hello(self, frame: memoryview) -> Hello | None:
+        _, _, rank, type_, _, sectors, _, _, length, _ = EXTENSION.unpack_from(frame)
+        answer = type_ in (Type.HELLO_CLIENT_ANSWER, Type.HELLO_NODE_ANSWER)
+        from_node = type_ in (Type.HELLO_NODE, Type.HELLO_NODE_ANSWER)
+        if length == 0 or (from_node and rank not in self._ranks):
+            return None
+        version, features, cluster, incarnation = GREETING.unpack_from(frame, EXTENSION.size)
+        return Hello(rank if from_node else 0, answer, cluster, incarnation, sectors, features, version)
+
+    def _peer(self, frame: memoryview) -> ReadProc | Value | WriteProc | Ack | None:
+        _, rank, type_, uuid, rid, sector = PEER.unpack_from(frame)
+        if rank not in self._ranks or sector >= self._sectors:
+            return None
+        if type_ == Type.READ_PROC:
+            return ReadProc(rank, rid, sector, 1, True, uuid)
+        if type_ == Type.ACK:
+            return Ack(rank, rid, sector, 1, uuid)
+        ts, wr = TAG.unpack_from(frame, PEER.size)
+        tag = TAG.pack(ts, wr)  # with a pad of zeros, whatever came
+        if not self._tags_are_good(tag, unwritten=True):
+            return None
+        data = bytes(frame[PEER.size + TAG_SIZE : -HMAC_SIZE])
+        if type_ == Type.VALUE:
+            return Value(rank, rid, sector, 1, tag, data, uuid)
+        return WriteProc(rank, rid, sector, 1, tag, data, uuid)
+
+    def _receipt(self, frame: memoryview) -> Receipt | None:
+        _, rank, type_, uuid = RECEIPT.unpack_from(frame)
+        return Receipt(rank, type_ - ANSWER, uuid) if rank in self._ranks else None
+
+    def _peer_run(self, frame: memoryview) -> ReadProc | Value | WriteProc | Ack | None:
+        _, status, rank, type_, rid, first, count, flags, _, _ = EXTENSION.unpack_from(frame)
+        if rank not in self._ranks or not self._run_is_good(first, count):
+            return None
+        if type_ == Type.READ_PROC_RUN:
+            return ReadProc(rank, rid, first, count, bool(flags & FLAG_VALUES))
+        if type_ != Type.WRITE_PROC_RUN and status != Status.OK:
+            return None
+        if type_ == Type.ACK_RUN:
+            return Ack(rank, rid, first, count)
+        tags, data = _tags_and_data(frame, count)
+        if not self._tags_are_good(tags, unwritten=True):
+            return None
+        if type_ == Type.WRITE_PROC_RUN:
+            return WriteProc(rank, rid, first, count, tags, data)
+        return Value(rank, rid, first, count, tags, data if flags & FLAG_VALUES else None)
+
+
+# --- frames that stand for themselves -------------------------------------------------------------
+def _unauthentic_command(frame: memoryview) -> RefusedCommand:
+    _, type_, request, _ = COMMAND.unpack_from(frame)
+    return RefusedCommand(Status.AUTH_FAILURE, _CONTRACT_KINDS[type_], request)
+
+
+def _unauthentic_run_command(frame: memoryview) -> RefusedCommand:
+    _, _, _, type_, request, *_ = EXTENSION.unpack_from(frame)
+    return RefusedCommand(Status.AUTH_FAILURE, _RUN_KINDS[type_], request, True)
+
+
+def _response(frame: memoryview) -> Response | None:
+    _, code, type_, request = RESPONSE.unpack_from(frame)
+    status = _STATUSES.get(code)
+    if status is None or status is Status.STOPPING:
+        return None
+    return Response(status, _CONTRACT_KINDS[type_ - ANSWER], request, b"", bytes(frame[RESPONSE.size : -HMAC_SIZE]))
+
+
+def _run_response(frame: memoryview) -> Response | None:
+    _, code, _, type_, request, _, _, _, length, _ = EXTENSION.unpack_from(frame)
+    status, kind = _STATUSES.get(code), _RUN_KINDS[type_ - ANSWER]
+    if status is None or (status is Status.OK and kind is not CommandKind.STORE and length == 0):
+        return None
+    content = bytes(frame[EXTENSION.size : -HMAC_SIZE])
+    if kind is CommandKind.TAG:
+        return Response(status, kind, request, content, b"", True)
+    return Response(status, kind, request, b"", content, True)
+
+
+def _status_request(frame: memoryview) -> StatusRequest:
+    _, _, _, _, request, *_ = EXTENSION.unpack_from(frame)
+    return StatusRequest(request)
+
+
+def _status_report(frame: memoryview) -> StatusReport | None:
+    _, status, _, _, request, *_ = EXTENSION.unpack_from(frame)
+    return StatusReport(request, bytes(frame[EXTENSION.size : -HMAC_SIZE])) if status == Status.OK else None
+
+
+def _tags_and_data(frame: memoryview, count: int) -> tuple[bytes, bytes]:
+    middle = EXTENSION.size + count * TAG_SIZE
+    return bytes(frame[EXTENSION.size : middle]), bytes(frame[middle:-HMAC_SIZE])

@@ -1,0 +1,205 @@
+"""Messages to bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from dsreg.constants import MAGIC, MAX_RANK, MAX_RUN_SECTORS, SECTOR_SIZE, TAG_SIZE, UUID_SIZE
+from dsreg.core.messages import (
+    Ack,
+    Buffer,
+    Command,
+    CommandKind,
+    Hello,
+    Message,
+    ReadProc,
+    Receipt,
+    RefusedCommand,
+    Response,
+    Status,
+    StatusReport,
+    StatusRequest,
+    Value,
+    WriteProc,
+)
+from dsreg.core.wire import (
+    ANSWER,
+    CLUSTER_SIZE,
+    COMMAND,
+    FLAG_VALUES,
+    GREETING,
+    MAX_STATUS_BYTES,
+    PEER,
+    RECEIPT,
+    RECEIPTED,
+    RESPONSE,
+    Keys,
+    Mac,
+    Type,
+    extension_header,
+    macs,
+)
+
+_RUN_TYPE: Final = {
+    CommandKind.READ: Type.READ_RUN,
+    CommandKind.TAG: Type.TAG_RUN,
+    CommandKind.STORE: Type.STORE_RUN,
+}
+_CONTRACT_TYPE: Final = {CommandKind.READ: Type.READ, CommandKind.WRITE: Type.WRITE}
+
+
+class Encoder:
+    """Signs and lays out messages. Holds nothing but the prepared keys, so one serves any number of streams.
+
+    A message that does not fit its layout (a wrong length, rank or count, a WRITE as a run command, a node
+    message without a system key, ...) is a bug of the caller and fails an assertion.
+    """
+
+    def __init__(self, keys: Keys) -> None:
+        self._client, self._system = macs(keys)
+        self._encoders: dict[type, Callable[[Any], list[Buffer]]] = {
+            Command: self._command,
+            RefusedCommand: self._refused,
+            Response: self._response,
+            ReadProc: self._read_proc,
+            Value: self._value,
+            WriteProc: self._write_proc,
+            Ack: self._ack,
+            Receipt: self._receipt,
+            Hello: self._hello,
+            StatusRequest: self._status_request,
+            StatusReport: self._status_report,
+        }
+
+    def encode(self, message: Message) -> list[Buffer]:
+        """The frame of `message` in pieces, to be sent in order: header, contents if any, HMAC.
+
+        The contents are the message's own `tags` and `data`, not copies: they must not change until they are
+        sent. Any `data` is contiguous and of bytes. A RefusedCommand gives the answer that refuses it.
+        """
+        return self._encoders[type(message)](message)
+
+    # --- client frames ------------------------------------------------------------------------
+    def _command(self, message: Command) -> list[Buffer]:
+        kind, request, first, count, tags, data, extended = message
+        assert len(tags) == (count * TAG_SIZE if kind is CommandKind.STORE else 0)
+        assert len(data) == (count * SECTOR_SIZE if kind in (CommandKind.WRITE, CommandKind.STORE) else 0)
+        if extended:
+            assert 1 <= count <= MAX_RUN_SECTORS
+            length = len(tags) + len(data)
+            header = extension_header(_RUN_TYPE[kind], request, first=first, count=count, length=length)
+            return _signed(self._client, header, tags, data)
+        assert count == 1
+        return _signed(self._client, COMMAND.pack(MAGIC, _CONTRACT_TYPE[kind], request, first), data)
+
+    def _refused(self, message: RefusedCommand) -> list[Buffer]:
+        assert message.status != Status.OK
+        return self._response(Response(message.status, message.kind, message.request, extended=message.extended))
+
+    def _response(self, message: Response) -> list[Buffer]:
+        status, kind, request, tags, data, extended = message
+        ok = status == Status.OK
+        if not extended:
+            assert status != Status.STOPPING and not tags
+            assert len(data) == (SECTOR_SIZE if ok and kind is CommandKind.READ else 0)
+            return _signed(self._client, RESPONSE.pack(MAGIC, status, _CONTRACT_TYPE[kind] + ANSWER, request), data)
+        count = len(tags) // TAG_SIZE if kind is CommandKind.TAG else len(data) // SECTOR_SIZE
+        assert len(tags) == (count * TAG_SIZE if kind is CommandKind.TAG else 0)
+        assert len(data) == (count * SECTOR_SIZE if kind is CommandKind.READ else 0)
+        assert 1 <= count <= MAX_RUN_SECTORS if ok and kind is not CommandKind.STORE else count == 0
+        header = extension_header(
+            _RUN_TYPE[kind] + ANSWER, request, status=status, count=count, length=len(tags) + len(data)
+        )
+        return _signed(self._client, header, tags, data)
+
+    def _status_request(self, message: StatusRequest) -> list[Buffer]:
+        return _signed(self._client, extension_header(Type.STATUS, message.request))
+
+    def _status_report(self, message: StatusReport) -> list[Buffer]:
+        assert len(message.body) <= MAX_STATUS_BYTES
+        header = extension_header(Type.STATUS_ANSWER, message.request, length=len(message.body))
+        return _signed(self._client, header, message.body)
+
+    # --- either -------------------------------------------------------------------------------
+    def _hello(self, message: Hello) -> list[Buffer]:
+        assert 0 <= message.rank <= MAX_RANK
+        assert len(message.cluster) == CLUSTER_SIZE
+        greeting = GREETING.pack(message.version, message.features, message.cluster, message.incarnation)
+        header = extension_header(
+            (Type.HELLO_NODE if message.rank else Type.HELLO_CLIENT) + (ANSWER if message.answer else 0),
+            0,
+            rank=message.rank,
+            first=message.sectors,
+            length=len(greeting),
+        )
+        return _signed(self._system if message.rank else self._client, header, greeting)
+
+    # --- node frames --------------------------------------------------------------------------
+    def _read_proc(self, message: ReadProc) -> list[Buffer]:
+        if message.uuid:
+            assert message.values
+            return self._contract_peer(Type.READ_PROC, message)
+        return self._peer_run(Type.READ_PROC_RUN, message, FLAG_VALUES if message.values else 0)
+
+    def _value(self, message: Value) -> list[Buffer]:
+        tags, data, count = message.tags, message.data, message.count
+        assert len(tags) == count * TAG_SIZE
+        assert data is None or len(data) == count * SECTOR_SIZE
+        if message.uuid:
+            assert data is not None
+            return self._contract_peer(Type.VALUE, message, tags, data)
+        if data is None:
+            return self._peer_run(Type.VALUE_RUN, message, 0, tags)
+        return self._peer_run(Type.VALUE_RUN, message, FLAG_VALUES, tags, data)
+
+    def _write_proc(self, message: WriteProc) -> list[Buffer]:
+        tags, data, count = message.tags, message.data, message.count
+        assert len(tags) == count * TAG_SIZE
+        assert len(data) == count * SECTOR_SIZE
+        if message.uuid:
+            return self._contract_peer(Type.WRITE_PROC, message, tags, data)
+        return self._peer_run(Type.WRITE_PROC_RUN, message, 0, tags, data)
+
+    def _ack(self, message: Ack) -> list[Buffer]:
+        if message.uuid:
+            return self._contract_peer(Type.ACK, message)
+        return self._peer_run(Type.ACK_RUN, message, 0)
+
+    def _receipt(self, message: Receipt) -> list[Buffer]:
+        assert 1 <= message.rank <= MAX_RANK
+        assert message.type in RECEIPTED
+        assert len(message.uuid) == UUID_SIZE
+        return _signed(self._system, RECEIPT.pack(MAGIC, message.rank, message.type + ANSWER, message.uuid))
+
+    def _contract_peer(
+        self, type_: Type, message: ReadProc | Value | WriteProc | Ack, *contents: Buffer
+    ) -> list[Buffer]:
+        assert 1 <= message.rank <= MAX_RANK
+        assert message.count == 1
+        assert len(message.uuid) == UUID_SIZE
+        header = PEER.pack(MAGIC, message.rank, type_, message.uuid, message.rid, message.first)
+        return _signed(self._system, header, *contents)
+
+    def _peer_run(
+        self, type_: Type, message: ReadProc | Value | WriteProc | Ack, flags: int, *contents: Buffer
+    ) -> list[Buffer]:
+        assert 1 <= message.rank <= MAX_RANK
+        assert 1 <= message.count <= MAX_RUN_SECTORS
+        header = extension_header(
+            type_,
+            message.rid,
+            rank=message.rank,
+            first=message.first,
+            count=message.count,
+            flags=flags,
+            length=sum(map(len, contents)),
+        )
+        return _signed(self._system, header, *contents)
+
+
+def _signed(mac: Mac | None, header: bytes, *contents: Buffer) -> list[Buffer]:
+    assert mac is not None, "a node message, and no system key"
+    frame: list[Buffer] = [header, *filter(len, contents)]
+    frame.append(mac.sign(*frame))
+    return frame
