@@ -244,13 +244,16 @@ class Decoder:
     def _run_is_good(self, first: int, count: int) -> bool:
         return 1 <= count <= MAX_RUN_SECTORS and first + count <= self._sectors
 
+    def _tag_is_good(self, ts: int, wr: int) -> bool:
+        return wr in self._ranks if ts else wr == 0
+
     def _tags_are_good(self, tags: bytes, *, unwritten: bool) -> bool:
         """Whether each tag is canonical and of a ts >= 1 and a node's rank, or, if `unwritten`, (0, 0)."""
         words = struct.unpack(f">{len(tags) // 8}Q", tags)
         ts, wr = words[::2], words[1::2]
         if 0 not in ts:
             return self._ranks.issuperset(wr)
-        return unwritten and all((w == 0) if t == 0 else (w in self._ranks) for t, w in zip(ts, wr, strict=True))
+        return unwritten and all(map(self._tag_is_good, ts, wr))
 
     # --- frames whose fields depend on the cluster ----------------------------------------------
     def _command(self, frame: memoryview) -> Command | RefusedCommand:
@@ -291,9 +294,9 @@ class Decoder:
         if type_ == Type.ACK:
             return Ack(rank, rid, sector, 1, uuid)
         ts, wr = TAG.unpack_from(frame, PEER.size)
-        tag = TAG.pack(ts, wr)  # with a pad of zeros, whatever came
-        if not self._tags_are_good(tag, unwritten=True):
+        if not self._tag_is_good(ts, wr):
             return None
+        tag = TAG.pack(ts, wr)  # with a pad of zeros, whatever came
         data = bytes(frame[PEER.size + TAG_SIZE : -HMAC_SIZE])
         if type_ == Type.VALUE:
             return Value(rank, rid, sector, 1, tag, data, uuid)
