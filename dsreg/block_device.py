@@ -1,0 +1,114 @@
+"""Bytes at any offset, on top of a store of sectors. Every edge (FUSE, NBD, ...) sits on this one."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import trio
+
+from dsreg.client.range_lock import RangeLock
+from dsreg.constants import SECTOR_SIZE
+from dsreg.core.messages import Buffer
+from dsreg.errors import Outcome, OutOfRange
+
+
+class SectorStore(Protocol):
+    """What a block device needs; dsreg.client.Client is one."""
+
+    @property
+    def sectors(self) -> int: ...
+
+    async def read(self, sector: int, count: int = 1) -> bytes: ...
+
+    async def write(self, sector: int, data: Buffer) -> None: ...
+
+
+class BlockDevice:
+    """A disk of `size` bytes.
+
+    A write that does not begin and end at sector boundaries reads the sectors at its edges and writes them
+    back whole. From the read to the end of the write its sectors are locked, against aligned writes too:
+    within one BlockDevice no write is lost. Between two BlockDevices on one disk there is no such lock.
+
+    Raises what the store raises, and OutOfRange past the end.
+    """
+
+    def __init__(self, store: SectorStore) -> None:
+        self._store = store
+        self._lock = RangeLock()
+        self._writes: dict[trio.Event, None] = {}  # as many as the callers have under way
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self._store.sectors * SECTOR_SIZE
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """`length` >= 0 bytes from `offset` on."""
+        self._check(offset, length)
+        if length == 0:
+            return b""
+        first, stop = _covering(offset, length)
+        data = await self._store.read(first, stop - first)
+        if len(data) == length:
+            return data
+        begin = offset - first * SECTOR_SIZE
+        return data[begin : begin + length]
+
+    async def write(self, offset: int, data: Buffer) -> None:
+        """Returned: the data is durable at a majority. The caller leaves `data` unchanged until then."""
+        view = memoryview(data).cast("B")
+        self._check(offset, len(view))
+        if not view:
+            return
+        first, stop = _covering(offset, len(view))
+        done = trio.Event()
+        self._writes[done] = None
+        try:
+            held = await self._lock.acquire(first, stop)
+            try:
+                if len(view) == (stop - first) * SECTOR_SIZE:
+                    await self._store.write(first, data)
+                else:
+                    await self._store.write(first, await self._filled_up(offset, view, first, stop))
+            finally:
+                self._lock.release(held)
+        finally:
+            del self._writes[done]
+            done.set()
+
+    async def flush(self) -> None:
+        """Return when every write that had been called has ended. There is nothing else to be done: one that
+        has returned is durable, and one that has failed has told its caller."""
+        for done in list(self._writes):
+            await done.wait()
+
+    async def _filled_up(self, offset: int, view: memoryview, first: int, stop: int) -> bytes:
+        """`view`, with what stands around it in the sectors first..stop-1. These must be locked."""
+        begin = offset - first * SECTOR_SIZE
+        end = begin + len(view)
+        size = (stop - first) * SECTOR_SIZE
+        content = bytearray(size)
+        if stop - first <= 2:
+            content[:] = await self._store.read(first, stop - first)
+        else:
+            # One after the other: whoever cares for the time it takes writes whole sectors.
+            if begin:
+                content[:SECTOR_SIZE] = await self._store.read(first)
+            if end < size:
+                content[-SECTOR_SIZE:] = await self._store.read(stop - 1)
+        content[begin:end] = view
+        return bytes(content)
+
+    def _check(self, offset: int, length: int) -> None:
+        if length < 0:
+            raise ValueError("a negative length")
+        if offset < 0 or offset + length > self.size:
+            raise OutOfRange(
+                f"bytes {offset}..{offset + length - 1} of a disk of {self.size} bytes", Outcome.DID_NOT_HAPPEN
+            )
+
+
+def _covering(offset: int, length: int) -> tuple[int, int]:
+    """The sectors [first, stop) that have the bytes in them."""
+    return offset // SECTOR_SIZE, (offset + length - 1) // SECTOR_SIZE + 1

@@ -1,0 +1,364 @@
+"""The client under trio: callers in, the core's effects out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import trio
+
+from dsreg.client.admission import Admission
+from dsreg.client.connection import Connection
+from dsreg.client.core import ClientCore, Counters
+from dsreg.client.events import (
+    Abandon,
+    Close,
+    Completed,
+    Connected,
+    Disconnected,
+    Drop,
+    Dropped,
+    Event,
+    Failed,
+    KeyRefused,
+    Received,
+    Send,
+    Start,
+    Tick,
+    Withdraw,
+)
+from dsreg.client.limits import MAX_OPERATION_BYTES, MAX_OPERATIONS, MAX_RUNS_PER_CALL, TICK_S
+from dsreg.client.range_lock import Held, RangeLock
+from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
+from dsreg.core.codec import Keys
+from dsreg.core.messages import Buffer, Message, StatusReport, StatusRequest
+from dsreg.errors import ClientClosed, ClientError, OperationTimeout, Outcome, OutOfRange
+
+
+class Node(Protocol):
+    """Where a node is."""
+
+    @property
+    def rank(self) -> int: ...
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+
+
+class Cluster(Protocol):
+    """What a client has to know; a dsreg.config.ClusterConfig has it."""
+
+    @property
+    def sectors(self) -> int: ...
+    @property
+    def client_key(self) -> bytes: ...
+    @property
+    def nodes(self) -> Sequence[Node]: ...
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class _Run:
+    """An operation that the core has, and what it holds meanwhile."""
+
+    operation: int
+    held: Held
+    size: int
+    settled: trio.Event
+    data: Buffer = b""
+    error: ClientError | None = None
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class _Progress:
+    """What is known of a whole call if it ends here."""
+
+    outcome: Outcome = Outcome.DID_NOT_HAPPEN
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class _StatusCall:
+    rank: int
+    over: trio.Event
+    report: StatusReport | None = None
+
+
+class Client:
+    """Reads and writes sectors on a cluster, from any number of tasks at once.
+
+        async with Client(load_config(path)) as client:
+            await client.write(7, bytes(4096))
+
+    Operations on different sectors run side by side, at most limits.MAX_OPERATIONS of them; those that
+    overlap run one after the other in the order of their calls. An operation lasts until a majority of the
+    nodes has answered, however long that takes, or until `timeout_s`. Cancelling a call drops the operation;
+    a write whose STORE may be under way is completed in the background and later operations on its sectors
+    wait for it. Every failure is a dsreg.errors.ClientError, whose `outcome` says what is known.
+    """
+
+    def __init__(self, config: Cluster, timeout_s: float | None = None) -> None:
+        self.sectors = config.sectors
+        self.nodes: tuple[Node, ...] = tuple(sorted(config.nodes, key=lambda node: node.rank))
+        self._timeout_s = timeout_s
+        self._open = False
+        self._core = ClientCore([node.rank for node in self.nodes])
+        self._lock = RangeLock()
+        self._admission = Admission(MAX_OPERATIONS, MAX_OPERATION_BYTES)
+        self._runs: dict[int, _Run] = {}
+        self._last_operation = 0
+        self._busy = trio.Event()
+        self._ups = {node.rank: trio.Event() for node in self.nodes}
+        self._known: set[int] = set()  # ranks that have been connected
+        self._status_calls: dict[int, _StatusCall] = {}
+        keys, rng = Keys(config.client_key, b""), random.Random()
+        self._connections = {
+            node.rank: Connection(
+                node.rank, node.host, node.port, keys=keys, sectors=config.sectors, owner=self, rng=rng
+            )
+            for node in self.nodes
+        }
+        self._effects: dict[type, Callable[[Any], None]] = {
+            Send: lambda effect: self._connections[effect.rank].send(effect.message),
+            Withdraw: lambda effect: self._connections[effect.rank].withdraw(effect.request),
+            Drop: lambda effect: self._connections[effect.rank].drop(),
+            Completed: lambda effect: self._settle(effect.operation, effect.data, None),
+            Failed: lambda effect: self._settle(effect.operation, b"", effect.error),
+            Dropped: lambda effect: self._settle(effect.operation, b"", None),
+        }
+
+    # --- the caller's side --------------------------------------------------------------------
+    async def read(self, sector: int, count: int = 1) -> bytes:
+        """The `count` * 4096 bytes of the sectors from `sector` on, `count` >= 1. Each run of up to 256 sectors
+        that lies in one 256-sector chunk is read at once, and each sector in it atomically; the whole is not."""
+        if count < 1:
+            raise ValueError("count must be at least 1")
+        self._check(sector, count)
+        parts = await self._call(sector, count, None)
+        return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
+
+    async def write(self, sector: int, data: Buffer) -> None:
+        """Write `data`, a positive multiple of 4096 bytes, to the sectors from `sector` on. Returned: it is
+        durable at a majority. Each sector changes atomically; the whole does not."""
+        size = memoryview(data).nbytes
+        if size == 0 or size % SECTOR_SIZE:
+            raise ValueError(f"the data must be a positive multiple of {SECTOR_SIZE} bytes")
+        self._check(sector, size // SECTOR_SIZE)
+        # A caller who gives up may reuse its buffer while the write is being completed.
+        await self._call(sector, size // SECTOR_SIZE, data if isinstance(data, bytes) else bytes(data))
+
+    async def status(self, rank: int, timeout_s: float) -> dict[str, Any]:
+        """The node's own report, and `round_trip_s`. Raises OperationTimeout if none comes in time, ClientError
+        if it cannot be read, ValueError for a rank that the cluster does not have."""
+        if rank not in self._connections:
+            raise ValueError(f"no node has rank {rank}")
+        with trio.move_on_after(timeout_s):
+            while self._open:
+                await self._ups[rank].wait()
+                started_s = trio.current_time()
+                report = await self._ask_status(rank)
+                if report is not None:
+                    return _parse_status(report, trio.current_time() - started_s)
+            raise _closed()
+        raise OperationTimeout(f"no status from node {rank} within {timeout_s} s", Outcome.DID_NOT_HAPPEN)
+
+    @property
+    def counters(self) -> Counters:
+        """Counts since the start; they go on counting."""
+        return self._core.counters
+
+    @property
+    def connected_ranks(self) -> tuple[int, ...]:
+        """The nodes that can be asked at this moment."""
+        return tuple(node.rank for node in self.nodes if self._core.up(node.rank))
+
+    async def __aenter__(self) -> Self:
+        assert not self._open
+        self._manager = trio.open_nursery()
+        nursery = await self._manager.__aenter__()
+        self._open = True
+        nursery.start_soon(self._tick)
+        for connection in self._connections.values():
+            nursery.start_soon(connection.run)
+        self._nursery = nursery
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open = False
+        self._step(Close())
+        for call in self._status_calls.values():
+            call.over.set()
+        self._nursery.cancel_scope.cancel()
+        # The body's error is not shown to the nursery, which would wrap it in an ExceptionGroup.
+        await self._manager.__aexit__(None, None, None)
+
+    # --- calls ----------------------------------------------------------------------------------
+    def _check(self, sector: int, count: int) -> None:
+        if sector < 0 or sector + count > self.sectors:
+            last = self.sectors - 1
+            raise OutOfRange(f"sectors {sector}..{sector + count - 1} of 0..{last}", Outcome.DID_NOT_HAPPEN)
+
+    async def _call(self, first: int, count: int, data: bytes | None) -> list[Buffer]:
+        progress = _Progress()
+        if self._timeout_s is None:
+            return await self._pieces(progress, first, count, data)
+        with trio.move_on_after(self._timeout_s):
+            return await self._pieces(progress, first, count, data)
+        what = "read" if data is None else "write"
+        up = f"{len(self.connected_ranks)} of {len(self.nodes)} nodes connected"
+        raise OperationTimeout(
+            f"{what} of sectors {first}..{first + count - 1}: not done within {self._timeout_s} s, {up}",
+            progress.outcome,
+        )
+
+    async def _pieces(self, progress: _Progress, first: int, count: int, data: bytes | None) -> list[Buffer]:
+        """Do all runs, some at a time; what was read, in order. The first failure ends the rest."""
+        runs = list(split(first, count))
+        if len(runs) == 1:
+            return [await self._run(progress, first, count, data)]
+        parts: list[Buffer] = [b""] * len(runs)
+        failures: list[ClientError] = []
+        pending = iter(enumerate(runs))
+
+        async def work() -> None:
+            for index, (start, sectors) in pending:
+                begin = (start - first) * SECTOR_SIZE
+                piece = None if data is None else data[begin : begin + sectors * SECTOR_SIZE]
+                try:
+                    parts[index] = await self._run(progress, start, sectors, piece)
+                except ClientError as error:
+                    failures.append(error)
+                    nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(min(len(runs), MAX_RUNS_PER_CALL)):
+                nursery.start_soon(work)
+        if failures:
+            error = failures[0]
+            if error.outcome is progress.outcome:
+                raise error
+            raise type(error)("a part of the write failed", progress.outcome) from error
+        return parts
+
+    async def _run(self, progress: _Progress, first: int, count: int, data: bytes | None) -> Buffer:
+        """One run, as one operation of the core, alone on its sectors."""
+        run = await self._begin(first, count, data)
+        try:
+            await run.settled.wait()
+        finally:
+            if not run.settled.is_set():
+                if self._core.outcome(run.operation) is Outcome.MAY_HAVE_HAPPENED:
+                    progress.outcome = Outcome.MAY_HAVE_HAPPENED
+                self._step(Abandon(run.operation))
+            elif data is not None and (run.error is None or run.error.outcome is Outcome.MAY_HAVE_HAPPENED):
+                progress.outcome = Outcome.MAY_HAVE_HAPPENED
+        if run.error is not None:
+            raise run.error
+        return run.data
+
+    async def _begin(self, first: int, count: int, data: bytes | None) -> _Run:
+        """Wait for the sectors, then for room; start the operation. What it holds is released when it settles."""
+        if not self._open:
+            raise _closed()
+        size = count * SECTOR_SIZE
+        held = await self._lock.acquire(first, first + count)
+        admitted = False
+        try:
+            await self._admission.acquire(size)
+            admitted = True
+        finally:
+            if not admitted:
+                self._lock.release(held)
+        self._last_operation += 1
+        run = _Run(self._last_operation, held, size, trio.Event())
+        self._runs[run.operation] = run
+        if self._open:
+            self._step(Start(run.operation, first, count, data))
+        else:
+            self._settle(run.operation, b"", _closed())
+        return run
+
+    async def _ask_status(self, rank: int) -> StatusReport | None:
+        """None: the connection broke first."""
+        request = self._core.new_request()
+        call = self._status_calls[request] = _StatusCall(rank, trio.Event())
+        self._connections[rank].send(StatusRequest(request))
+        try:
+            await call.over.wait()
+        finally:
+            del self._status_calls[request]
+            self._connections[rank].withdraw(request)
+        return call.report
+
+    # --- the core's side ------------------------------------------------------------------------
+    def _step(self, event: Event) -> None:
+        for effect in self._core.step(event, trio.current_time()):
+            self._effects[type(effect)](effect)
+        if self._core.busy:
+            self._busy.set()
+
+    def _settle(self, operation: int, data: Buffer, error: ClientError | None) -> None:
+        run = self._runs.pop(operation)
+        run.data, run.error = data, error
+        run.settled.set()
+        self._admission.release(run.size)
+        self._lock.release(run.held)
+
+    async def _tick(self) -> None:
+        while True:
+            await self._busy.wait()
+            while self._core.busy:
+                await trio.sleep(TICK_S)
+                self._step(Tick())
+            self._busy = trio.Event()
+
+    # --- the connections' side (connection.Owner) -------------------------------------------------
+    def connected(self, rank: int) -> None:
+        self._core.counters.reconnects += rank in self._known
+        self._known.add(rank)
+        self._step(Connected(rank))
+        self._ups[rank].set()
+
+    def received(self, rank: int, messages: Sequence[Message]) -> None:
+        self._step(Received(rank, messages))
+        for message in messages:
+            if isinstance(message, StatusReport) and message.request in self._status_calls:
+                call = self._status_calls[message.request]
+                call.report = message
+                call.over.set()
+
+    def disconnected(self, rank: int, key_refused: bool) -> None:
+        self._step(KeyRefused(rank) if key_refused else Disconnected(rank))
+        if self._ups[rank].is_set():
+            self._ups[rank] = trio.Event()
+        for call in self._status_calls.values():
+            if call.rank == rank:
+                call.over.set()
+
+
+def split(first: int, count: int) -> Iterator[tuple[int, int]]:
+    """The runs (first, count) of a range of sectors, none across a multiple of 256."""
+    stop = first + count
+    while first < stop:
+        sectors = min(stop - first, MAX_RUN_SECTORS - first % MAX_RUN_SECTORS)
+        yield first, sectors
+        first += sectors
+
+
+def _closed() -> ClientClosed:
+    return ClientClosed("the client is not open", Outcome.DID_NOT_HAPPEN)
+
+
+def _parse_status(report: StatusReport, round_trip_s: float) -> dict[str, Any]:
+    try:
+        status = json.loads(report.body)
+    except ValueError as error:
+        raise ClientError(f"a status that is no JSON: {error}", Outcome.DID_NOT_HAPPEN) from error
+    if not isinstance(status, dict):
+        raise ClientError("a status that is no JSON object", Outcome.DID_NOT_HAPPEN)
+    return {**status, "round_trip_s": round_trip_s}

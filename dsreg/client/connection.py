@@ -1,0 +1,198 @@
+"""One connection to one node: made, greeted, kept, and made again when it breaks."""
+
+from __future__ import annotations
+
+import collections
+import enum
+import itertools
+import logging
+import random
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import trio
+
+from dsreg.client.limits import CONNECT_S, HELLO_S, RECONNECT_FIRST_S, RECONNECT_MAX_S, SEND_BATCH_BYTES
+from dsreg.constants import RECV_BYTES
+from dsreg.core.codec import Decoder, Encoder, Keys, Side
+from dsreg.core.messages import Buffer, Command, CommandKind, Hello, Message, Response, StatusRequest
+from dsreg.core.wire import CLUSTER_SIZE
+
+_log = logging.getLogger("dsreg.client")
+
+# A client does not know the cluster's identity: a node takes zeros from a client for "any".
+_ANY_CLUSTER: Final = bytes(CLUSTER_SIZE)
+# A node with another client key drops our HELLO in silence. A command of the contract it must answer, with
+# AUTH_FAILURE under its own key, which we see as a bad HMAC; with our key it must answer that there is no such
+# sector. Neither has any effect, and a node that speaks the contract only is told from one that is stuck.
+_KEY_QUESTION: Final = Command(CommandKind.READ, 0, (1 << 64) - 1, 1)
+# Below this size one copy is cheaper than the kernel's walk through many pieces.
+_JOIN_BYTES: Final = 64 * 1024
+_MAX_PIECES: Final = 512  # in one sendmsg; IOV_MAX is 1024
+
+
+class Owner(Protocol):
+    """What a connection tells, in the order of happening. `messages` may be empty: bytes came."""
+
+    def connected(self, rank: int) -> None: ...
+
+    def received(self, rank: int, messages: Sequence[Message]) -> None: ...
+
+    def disconnected(self, rank: int, key_refused: bool) -> None: ...
+
+
+class _Greeting(enum.Enum):
+    """How an attempt to be greeted ended; the value is what to log."""
+
+    GOOD = "usable"
+    LOST = "closes the connection instead of answering the HELLO"
+    SILENT = "does not answer the HELLO"
+    FOREIGN = "does not speak the extension of the protocol: not used"
+    KEY_REFUSED = "has another client key"
+    OTHER_DISK = "has a disk of another size"
+
+
+class Connection:
+    """`run` it in a nursery; it never ends by itself. Between `connected` and `disconnected`, what is given to
+    `send` goes out in order, all that is ready in one go."""
+
+    def __init__(
+        self, rank: int, host: str, port: int, *, keys: Keys, sectors: int, owner: Owner, rng: random.Random
+    ) -> None:
+        self._rank, self._host, self._port = rank, host, port
+        self._keys, self._sectors = keys, sectors
+        self._owner = owner
+        self._rng = rng
+        self._encoder = Encoder(keys)
+        # Bounded by the operations in flight (limits.MAX_OPERATIONS): what is settled is withdrawn.
+        self._queue: collections.OrderedDict[int, Command | StatusRequest] = collections.OrderedDict()
+        self._ready = trio.Event()
+        self._up = False
+        self._scope = trio.CancelScope()
+        self._backoff_s = RECONNECT_FIRST_S
+        self._complaint: object = None
+
+    def send(self, message: Command | StatusRequest) -> None:
+        assert self._up
+        self._queue[message.request] = message
+        self._ready.set()
+
+    def withdraw(self, request: int) -> None:
+        """Do not send the message, if that has not begun."""
+        self._queue.pop(request, None)
+
+    def drop(self) -> None:
+        """Close the connection, as if it had broken."""
+        self._scope.cancel()
+
+    async def run(self) -> None:
+        while True:
+            greeting = _Greeting.LOST
+            with trio.CancelScope() as self._scope:
+                greeting = await self._connect()
+            self._queue.clear()
+            self._up = False
+            self._owner.disconnected(self._rank, greeting is _Greeting.KEY_REFUSED)
+            # Jitter: the clients of a node that restarts must not all come back at the same moment.
+            await trio.sleep(self._backoff_s * self._rng.uniform(0.5, 1.0))
+            self._backoff_s = min(2 * self._backoff_s, RECONNECT_MAX_S)
+
+    async def _connect(self) -> _Greeting:
+        """One connection from its beginning to its end."""
+        try:
+            with trio.fail_after(CONNECT_S):
+                stream = await trio.open_tcp_stream(self._host, self._port)
+        except (OSError, trio.TooSlowError) as error:
+            _log.debug("node %d (%s:%d): cannot connect: %s", self._rank, self._host, self._port, error)
+            return _Greeting.LOST
+        async with stream:
+            try:
+                return await self._serve(stream.socket)
+            except OSError as error:
+                _log.info("node %d: the connection broke: %s", self._rank, error)
+                return _Greeting.LOST
+
+    async def _serve(self, sock: trio.socket.SocketType) -> _Greeting:
+        decoder = Decoder(self._keys, sectors=self._sectors, ranks=frozenset(), side=Side.CLIENT, extended=True)
+        greeting, messages = await self._greet(sock, decoder)
+        self._tell(greeting)
+        if greeting is not _Greeting.GOOD:
+            return greeting
+        self._up = True
+        self._owner.connected(self._rank)
+        self._owner.received(self._rank, messages)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._write, sock)
+            while data := await _receive(sock):
+                messages = decoder.feed(data)
+                if messages:
+                    self._backoff_s = RECONNECT_FIRST_S
+                self._owner.received(self._rank, messages)
+            nursery.cancel_scope.cancel()
+        _log.info("node %d closed the connection", self._rank)
+        return _Greeting.LOST
+
+    async def _greet(self, sock: trio.socket.SocketType, decoder: Decoder) -> tuple[_Greeting, list[Message]]:
+        """Say HELLO and wait for the answer; gives also what came behind it."""
+        hello = Hello(0, False, _ANY_CLUSTER, 0, self._sectors)
+        foreign = False
+        with trio.move_on_after(HELLO_S):
+            await send_all(sock, self._encoder.encode(hello) + self._encoder.encode(_KEY_QUESTION))
+            while data := await _receive(sock):
+                messages = decoder.feed(data)
+                for index, message in enumerate(messages):
+                    if isinstance(message, Hello):
+                        good = message.sectors == self._sectors
+                        return _Greeting.GOOD if good else _Greeting.OTHER_DISK, messages[index + 1 :]
+                    foreign |= isinstance(message, Response) and not message.extended
+                if decoder.counters["bad_mac"]:
+                    return _Greeting.KEY_REFUSED, []
+            return _Greeting.LOST, []
+        return _Greeting.FOREIGN if foreign else _Greeting.SILENT, []
+
+    async def _write(self, sock: trio.socket.SocketType) -> None:
+        """Send what is queued, for as long as the connection lives. A failed send ends the connection."""
+        try:
+            while True:
+                await self._ready.wait()
+                while self._queue:
+                    await send_all(sock, self._next_batch())
+                self._ready = trio.Event()
+        except OSError as error:
+            _log.info("node %d: cannot send: %s", self._rank, error)
+            self.drop()
+
+    def _next_batch(self) -> list[Buffer]:
+        pieces: list[Buffer] = []
+        size = 0
+        while self._queue and size < SEND_BATCH_BYTES:
+            _, message = self._queue.popitem(last=False)
+            frame = self._encoder.encode(message)
+            size += sum(map(len, frame))
+            pieces += frame
+        return pieces
+
+    def _tell(self, greeting: _Greeting) -> None:
+        """Log how it went, once until it changes."""
+        if greeting is not self._complaint:
+            self._complaint = greeting
+            level = logging.INFO if greeting in (_Greeting.GOOD, _Greeting.LOST) else logging.WARNING
+            _log.log(level, "node %d (%s:%d): %s", self._rank, self._host, self._port, greeting.value)
+
+
+async def send_all(sock: trio.socket.SocketType, pieces: Sequence[Buffer]) -> None:
+    """Send the pieces in order. Raises OSError."""
+    if sum(map(len, pieces)) <= _JOIN_BYTES:
+        pieces = [b"".join(pieces)]
+    left = collections.deque(memoryview(piece) for piece in pieces)
+    while left:
+        sent = await sock.sendmsg(list(itertools.islice(left, _MAX_PIECES)))
+        while left and sent >= len(left[0]):
+            sent -= len(left.popleft())
+        if sent:
+            left[0] = left[0][sent:]
+
+
+async def _receive(sock: trio.socket.SocketType) -> bytes:
+    """The bytes that have come, b"" at the end. Raises OSError."""
+    return await sock.recv(RECV_BYTES)

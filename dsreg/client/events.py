@@ -1,0 +1,109 @@
+"""What happens to the client's core, and what it wants done about it.
+
+Times, sockets and waiting callers are the shell's; the core (`dsreg.client.core`) sees these values only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from dsreg.core.messages import Buffer, Command, Message, StatusRequest
+from dsreg.errors import ClientError
+
+
+# --- events -----------------------------------------------------------------------------------
+class Start(NamedTuple):
+    """Begin an operation on the run of `sectors` (1..256) from `first`. `data`: what to write, None for a read.
+
+    `operation` is the caller's number for it, not in use by another. The caller sees to it that running
+    operations do not overlap.
+    """
+
+    operation: int
+    first: int
+    sectors: int
+    data: bytes | None = None
+
+
+class Abandon(NamedTuple):
+    """Nobody waits for the operation any more. It is dropped, unless a STORE of it may be under way: then it
+    runs to its end, so that no later write to the same sectors can be overtaken by it."""
+
+    operation: int
+
+
+class Connected(NamedTuple):
+    """The node has answered the HELLO."""
+
+    rank: int
+
+
+class Disconnected(NamedTuple):
+    """The connection is gone, or the attempt to make one has failed."""
+
+    rank: int
+
+
+class KeyRefused(NamedTuple):
+    """The attempt to connect has failed because the node has another client key."""
+
+    rank: int
+
+
+class Received(NamedTuple):
+    """Bytes have come from the node, and with them these messages (perhaps none is complete yet)."""
+
+    rank: int
+    messages: Sequence[Message] = ()
+
+
+class Tick(NamedTuple):
+    """Time has passed."""
+
+
+class Close(NamedTuple):
+    """The client ends; so do all operations."""
+
+
+Event = Start | Abandon | Connected | Disconnected | KeyRefused | Received | Tick | Close
+
+
+# --- effects ----------------------------------------------------------------------------------
+class Send(NamedTuple):
+    rank: int
+    message: Command | StatusRequest
+
+
+class Withdraw(NamedTuple):
+    """The command is no longer of use: if it has not been sent yet, don't."""
+
+    rank: int
+    request: int
+
+
+class Drop(NamedTuple):
+    """Close the connection, and make a new one."""
+
+    rank: int
+
+
+class Completed(NamedTuple):
+    """`data`: what was read, b"" for a write."""
+
+    operation: int
+    data: Buffer = b""
+
+
+class Failed(NamedTuple):
+    operation: int
+    error: ClientError
+
+
+class Dropped(NamedTuple):
+    """An abandoned operation has ended, and certainly did not happen."""
+
+    operation: int
+
+
+Effect = Send | Withdraw | Drop | Completed | Failed | Dropped

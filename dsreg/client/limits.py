@@ -1,0 +1,45 @@
+"""The fixed numbers of the client, each with the reason for its value. Times in seconds."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dsreg.constants import MAX_COMMAND_BYTES_PER_CONNECTION, MAX_COMMANDS_PER_CONNECTION, MAX_RUN_BYTES
+
+# A node stops reading from a connection that has its limit of unfinished work. The client stays below that
+# limit, so that a node always reads the STATUS that asks whether it is alive. No operation is outstanding
+# twice on one connection (but after RESEND_S), so what holds for the client holds for each connection.
+MAX_OPERATIONS: Final = MAX_COMMANDS_PER_CONNECTION - 16
+MAX_OPERATION_BYTES: Final = MAX_COMMAND_BYTES_PER_CONNECTION - MAX_RUN_BYTES
+# Runs of one read() or write() that are under way at once: what MAX_OPERATION_BYTES lets through, in whole runs.
+MAX_RUNS_PER_CALL: Final = MAX_OPERATION_BYTES // MAX_RUN_BYTES
+
+# A healthy answer takes some ms, some hundred under full load: a second is a fault or a stall worth a hedge.
+# It doubles, so that a cluster that is slow as a whole is not asked again and again.
+ATTEMPT_FIRST_S: Final = 1.0
+ATTEMPT_MAX_S: Final = 8.0
+# A command goes to one node a second time, over the same connection, only when it seems lost on the way: the
+# node has answered others since and ATTEMPT_MAX_S have passed, or all is silent and this long has passed
+# (doubling: an outage of an hour costs seven repeats).
+RESEND_S: Final = 30.0
+# A node that did not answer in time is tried last for this long, doubling up to the second figure: each time
+# that it is tried again costs some operations a second.
+AVOID_FIRST_S: Final = 5.0
+AVOID_MAX_S: Final = 60.0
+# With answers owed and nothing heard: ask for the status, which a node answers without a majority; then give
+# the connection up. A host that vanished is not noticed by TCP for many minutes.
+PROBE_S: Final = 5.0
+SILENCE_S: Final = 15.0
+# An AUTH_FAILURE after a good HELLO means a frame damaged on the way. More than this for one step is no accident.
+MAX_REFUSALS: Final = 3
+# How exact the times above are. A tick goes through the operations in flight, and happens only while there are any.
+TICK_S: Final = 0.1
+
+# Connecting, and then the HELLO answer, may take this long each. A node answers a HELLO without waiting for others.
+CONNECT_S: Final = 2.0
+HELLO_S: Final = 2.0
+RECONNECT_FIRST_S: Final = 0.05
+RECONNECT_MAX_S: Final = 1.0
+# One writing goes through the queue up to this many bytes: large enough to make a send worth its system call,
+# small enough that commands whose answer came from elsewhere can still be withdrawn from what remains.
+SEND_BATCH_BYTES: Final = 2 * MAX_RUN_BYTES

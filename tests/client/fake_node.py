@@ -1,0 +1,205 @@
+"""A cluster reduced to what a client sees of it: real sockets and the real codec, sectors in one dict.
+
+The nodes share their sectors, as nodes with a quorum do. `Behaviour` says how a node misbehaves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from dsreg.constants import SECTOR_SIZE, TAG_SIZE, ZERO_SECTOR, ZERO_TAG
+from dsreg.core.codec import Decoder, Encoder, Keys, Side
+from dsreg.core.messages import (
+    Command,
+    CommandKind,
+    Hello,
+    Message,
+    RefusedCommand,
+    Response,
+    Status,
+    StatusReport,
+    StatusRequest,
+)
+from dsreg.core.wire import TAG
+
+KEYS = Keys(bytes(range(32)), bytes(range(64)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Address:
+    rank: int
+    host: str
+    port: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    sectors: int
+    client_key: bytes
+    nodes: tuple[Address, ...]
+
+
+@dataclasses.dataclass
+class Behaviour:
+    """How one node behaves; may be changed at any moment."""
+
+    greets: bool = True  # answers a HELLO
+    deaf_to: frozenset[CommandKind] = frozenset()  # takes these commands and neither does nor answers them
+    mute_to: frozenset[CommandKind] = frozenset()  # does these and does not answer
+    refuses: dict[CommandKind, Status] = dataclasses.field(default_factory=dict)
+    cuts_at: frozenset[CommandKind] = frozenset()  # does these, and closes the connection instead of answering
+    answers_status: bool = True
+
+
+class Disk:
+    """What all nodes share: the tag and the value of each sector."""
+
+    def __init__(self, sectors: int) -> None:
+        self.sectors = sectors
+        self.content: dict[int, tuple[bytes, bytes]] = {}
+        self.named = 0  # highest ts that any node has named: never twice
+
+    def read(self, first: int, count: int) -> bytes:
+        return b"".join(self.content.get(s, (ZERO_TAG, ZERO_SECTOR))[1] for s in range(first, first + count))
+
+    def name(self, rank: int, count: int) -> bytes:
+        self.named += 1
+        return TAG.pack(self.named, rank) * count
+
+    def store(self, first: int, count: int, tags: bytes, data: bytes) -> None:
+        for index in range(count):
+            tag = tags[index * TAG_SIZE : (index + 1) * TAG_SIZE]
+            if tag > self.content.get(first + index, (ZERO_TAG, b""))[0]:
+                self.content[first + index] = tag, data[index * SECTOR_SIZE : (index + 1) * SECTOR_SIZE]
+
+
+class FakeNode:
+    """Serve on a loopback port. `log` has the commands received, `running` how many have no answer yet."""
+
+    def __init__(self, rank: int, disk: Disk, keys: Keys = KEYS) -> None:
+        self.rank, self.disk, self.keys = rank, disk, keys
+        self.behaviour = Behaviour()
+        self.log: list[Command] = []
+        self.connections = 0
+        self.held: list[tuple[trio.SocketStream, Command]] = []
+        self.holds = False  # keeps commands in `held` until release()
+        self.port = 0
+        self._encoder = Encoder(keys)
+        self._scope: trio.CancelScope | None = None
+        self._changed = trio.Event()
+
+    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until stop(). The port stays the same when it serves again."""
+        with trio.CancelScope() as self._scope:
+            listeners = await trio.open_tcp_listeners(self.port, host="127.0.0.1")
+            self.port = listeners[0].socket.getsockname()[1]
+            await trio.serve_listeners(self._connection, listeners, task_status=task_status)
+
+    def stop(self) -> None:
+        """Close the port and all connections."""
+        assert self._scope is not None
+        self._scope.cancel()
+
+    async def release(self) -> None:
+        """Do and answer what was held; hold no more."""
+        self.holds = False
+        held, self.held = self.held, []
+        for stream, command in held:
+            try:
+                await self._command(stream, command)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                continue
+
+    async def until(self, count: int, kind: CommandKind | None = None) -> None:
+        """Until this many commands (of the kind) have been received in all."""
+        while sum(kind in (None, command.kind) for command in self.log) < count:
+            await self._changed.wait()
+
+    async def _connection(self, stream: trio.SocketStream) -> None:
+        self.connections += 1
+        decoder = Decoder(
+            self.keys, sectors=self.disk.sectors, ranks=frozenset(range(1, 255)), side=Side.NODE, extended=True
+        )
+        try:
+            async for data in stream:
+                for message in decoder.feed(bytes(data)):
+                    if not await self._message(stream, message):
+                        return
+        except trio.BrokenResourceError:
+            return
+
+    async def _message(self, stream: trio.SocketStream, message: Message) -> bool:
+        if isinstance(message, RefusedCommand):
+            await self._send(stream, message)
+        elif isinstance(message, Hello):
+            if self.behaviour.greets:
+                await self._send(stream, Hello(0, True, bytes(16), 1, self.disk.sectors))
+        elif isinstance(message, StatusRequest):
+            if self.behaviour.answers_status:
+                body = json.dumps({"rank": self.rank}).encode()
+                await self._send(stream, StatusReport(message.request, body))
+        elif isinstance(message, Command):
+            self.log.append(message)
+            changed, self._changed = self._changed, trio.Event()
+            changed.set()
+            if self.holds:
+                self.held.append((stream, message))
+                return True
+            return await self._command(stream, message)
+        return True
+
+    async def _command(self, stream: trio.SocketStream, command: Command) -> bool:
+        kind, request, first, count, tags, data, extended = command
+        behaviour = self.behaviour
+        if kind in behaviour.deaf_to:
+            return True
+        if kind in behaviour.refuses:
+            await self._send(stream, Response(behaviour.refuses[kind], kind, request, extended=True))
+            return True
+        answer = Response(Status.OK, kind, request, extended=extended)
+        if kind is CommandKind.READ:
+            answer = answer._replace(data=self.disk.read(first, count))
+        elif kind is CommandKind.TAG:
+            answer = answer._replace(tags=self.disk.name(self.rank, count))
+        else:
+            self.disk.store(first, count, tags, data)
+        if kind in behaviour.cuts_at:
+            await stream.aclose()
+            return False
+        if kind not in behaviour.mute_to:
+            await self._send(stream, answer)
+        return True
+
+    async def _send(self, stream: trio.SocketStream, message: Message) -> None:
+        await stream.send_all(b"".join(self._encoder.encode(message)))
+
+
+class FakeCluster:
+    def __init__(self, nursery: trio.Nursery, nodes: list[FakeNode]) -> None:
+        self._nursery = nursery
+        self.nodes = nodes
+        self.disk = nodes[0].disk
+
+    @property
+    def config(self) -> Config:
+        addresses = tuple(Address(node.rank, "127.0.0.1", node.port) for node in self.nodes)
+        return Config(self.disk.sectors, KEYS.client, addresses)
+
+    async def restart(self, node: FakeNode) -> None:
+        await self._nursery.start(node.serve)
+
+
+@asynccontextmanager
+async def cluster(count: int = 3, sectors: int = 4096, keys: Keys = KEYS) -> AsyncIterator[FakeCluster]:
+    disk = Disk(sectors)
+    nodes = [FakeNode(rank, disk, keys) for rank in range(1, count + 1)]
+    async with trio.open_nursery() as nursery:
+        for node in nodes:
+            await nursery.start(node.serve)
+        yield FakeCluster(nursery, nodes)
+        nursery.cancel_scope.cancel()
