@@ -1,0 +1,15 @@
+"""The file edge: one mounted file, `disk.img`, is the disk.
+
+    cli          `dsreg-fuse`: options, messages, exit codes; to the background and back
+    mount        one mount from start to finish: serve, attach, answer signals, unmount
+    operations   FUSE requests -> BlockDevice calls -> answers; every error ends here
+    stall        says once when requests wait for a quorum, and once when they go on
+    loop         loop devices: attach, verify, detach (losetup), find those of an image
+    mounts       what the kernel knows: mount table, who holds a file or a device
+    detach       `dsreg-fuse --detach`: everything down in the right order, or a reason why not
+    state        which process serves a mount point: a small file under the run-time directory
+    process      this process and memory: PR_SET_IO_FLUSHER, mlockall; daemons
+    embedded     the three-node cluster that is used when there is no configuration
+
+A request flows cli -> mount -> operations -> dsreg.block_device -> dsreg.client.
+"""

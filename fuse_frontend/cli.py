@@ -1,0 +1,197 @@
+"""`dsreg-fuse`: the command line of the FUSE frontend."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import trio
+
+from dsreg.block_device import BlockDevice
+from dsreg.client import Client
+from dsreg.config import ClusterConfig, find_config, load_config, parse_size
+from dsreg.constants import SECTOR_SIZE
+from dsreg.errors import ConfigError, DsregError
+from dsreg.version import VERSION
+from fuse_frontend import embedded, mounts, state
+from fuse_frontend.detach import detach
+from fuse_frontend.loop import Loop
+from fuse_frontend.mount import MountOptions, check_mountpoint, serve
+from fuse_frontend.process import Parent, daemonize, prepare_to_serve_block_io
+
+log = logging.getLogger(__name__)
+
+EXIT_FAILED, EXIT_USAGE = 1, 2
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+@dataclass(frozen=True)
+class Source:
+    """The cluster to mount. `is_embedded`: its nodes are run here. `timeout_s` None: wait for ever."""
+
+    config: ClusterConfig
+    is_embedded: bool
+    timeout_s: float | None
+
+
+def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """A size like 1GiB, in bytes; a positive multiple of 4096."""
+    if value is None:
+        return None
+    try:
+        size = parse_size(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    if size <= 0 or size % SECTOR_SIZE:
+        raise click.BadParameter(f"{size} bytes are no positive multiple of {SECTOR_SIZE}")
+    return size
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("mountpoint", type=click.Path(path_type=Path))
+@click.option("-c", "--config", "config_file", type=click.Path(path_type=Path, dir_okay=False),
+              help="The cluster. Default: $DSREG_CONFIG, ~/.config/dsreg/cluster.toml, /etc/dsreg/cluster.toml, "
+                   "or else a cluster of three nodes that is run along with the mount.")
+@click.option("--size", callback=_size, metavar="SIZE",
+              help="Size of the disk of a new embedded cluster.  [default: 1GiB]")
+@click.option("--foreground/--daemon", default=True, show_default=True,
+              help="Serve until SIGTERM or SIGINT; or go to the background as soon as the mount is up.")
+@click.option("--log-file", type=click.Path(path_type=Path, dir_okay=False),
+              help="Log here. With --daemon the default is a file below /var/log/dsreg or ~/.local/state/dsreg.")
+@click.option("--attach", is_flag=True,
+              help="Set up a loop device, too (direct I/O, 4096-byte blocks), and print its name.")
+@click.option("--detach", "do_detach", is_flag=True,
+              help="Take down the loop device, the mount and what serves it. Refused while it is in use.")
+@click.option("--on-quorum-loss", type=click.Choice(["block", "eio"]), default="block", show_default=True,
+              help="While no majority of the nodes can be reached: wait, or fail after --io-timeout.")
+@click.option("--io-timeout", type=click.FloatRange(min=0.1), default=30.0, show_default=True, metavar="SECONDS",
+              help="How long a request may take with --on-quorum-loss=eio.")
+@click.option("--allow-other", is_flag=True, help="Let other users see the mount (the file stays mode 0600).")
+@click.option("-v", "--verbose", is_flag=True, help="Log more.")
+@click.version_option(VERSION, prog_name="dsreg-fuse")
+def main(
+    mountpoint: Path, config_file: Path | None, size: int | None, foreground: bool, log_file: Path | None, attach: bool,
+    do_detach: bool, on_quorum_loss: str, io_timeout: float, allow_other: bool, verbose: bool,
+) -> None:
+    """Mount the replicated disk as the file disk.img in MOUNTPOINT, an empty directory.
+
+    \b
+    A file system on it:
+        DEV=$(dsreg-fuse --daemon --attach /mnt/disk)
+        mkfs.ext4 $DEV && mount $DEV /mnt/files
+    And down again:
+        umount /mnt/files && dsreg-fuse --detach /mnt/disk
+    """
+    logging.basicConfig(format=LOG_FORMAT, level=logging.DEBUG if verbose else logging.INFO, stream=sys.stderr)
+    logging.getLogger("pyfuse3").setLevel(logging.INFO)  # it writes several debug lines for each request
+    try:
+        path = mounts.resolve(mountpoint)
+        if do_detach:
+            for line in trio.run(detach, path):
+                click.echo(line, err=True)
+            return
+        check_mountpoint(path)
+        source = _source(config_file, size, io_timeout if on_quorum_loss == "eio" else None)
+        if not foreground:
+            log_file = _default_log_file(path) if log_file is None else log_file.absolute()
+            log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        options = MountOptions(path, allow_other, attach, log_file)
+        if foreground:
+            if log_file is not None:
+                _log_to(log_file)
+            _run(source, options, _print_device)
+        else:
+            assert log_file is not None
+            _run_as_daemon(source, options, daemonize(log_file))
+    except ConfigError as error:
+        _fail(*error.faults, code=EXIT_USAGE)
+    except (DsregError, OSError) as error:
+        _fail(str(error), code=EXIT_FAILED)
+
+
+def _source(config_file: Path | None, size: int | None, timeout_s: float | None) -> Source:
+    """The cluster that the user means. Raises ConfigError or MountError."""
+    found = find_config(config_file)
+    if found is None:
+        return Source(embedded.ensure_cluster(embedded.default_directory(), size), True, timeout_s)
+    if size is not None:
+        raise ConfigError([f"--size is for a new embedded cluster; the size of this disk stands in {found}"])
+    return Source(load_config(found, need_system_key=False), False, timeout_s)
+
+
+def _run(source: Source, options: MountOptions, on_up: Callable[[Loop | None], None]) -> None:
+    """Serve until unmounted. Raises DsregError, a single one, when it cannot be set up."""
+    prepare_to_serve_block_io()
+    try:
+        trio.run(_serve, source, options, on_up)
+    except BaseExceptionGroup as group:
+        leaves = _leaves(group)
+        if all(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
+            raise KeyboardInterrupt from None  # Ctrl-C while the cluster starts
+        if len(leaves) == 1 and isinstance(leaves[0], DsregError):
+            raise leaves[0] from None
+        raise
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    """The errors in a group, in groups in it, and so on."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for part in error.exceptions for leaf in _leaves(part)]
+    return [error]
+
+
+async def _serve(source: Source, options: MountOptions, on_up: Callable[[Loop | None], None]) -> None:
+    async with trio.open_nursery() as nursery:
+        if source.is_embedded:
+            await nursery.start(embedded.run_cluster, source.config)
+        async with Client(source.config, timeout_s=source.timeout_s) as client:
+            await serve(BlockDevice(client), options, on_up)
+        nursery.cancel_scope.cancel()
+
+
+def _run_as_daemon(source: Source, options: MountOptions, parent: Parent) -> None:
+    """The rest of a daemon's life. Its errors go to the parent as long as it waits, and to the log."""
+    def on_up(attached: Loop | None) -> None:
+        parent.report_up(f"{attached.node}\n" if attached else "")
+
+    try:
+        _run(source, options, on_up)
+    except (DsregError, OSError) as error:
+        log.error("%s", error)
+        parent.report_failure(str(error))
+        sys.exit(EXIT_FAILED)
+
+
+def _print_device(attached: Loop | None) -> None:
+    """The name of the device is the one thing on standard output, for scripts."""
+    if attached is not None:
+        click.echo(attached.node)
+
+
+def _default_log_file(mountpoint: Path) -> Path:
+    if os.geteuid() == 0:
+        base = Path("/var/log")
+    else:
+        base = Path(os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state"))
+    return base / "dsreg" / state.file_name(mountpoint, ".log")
+
+
+def _log_to(log_file: Path) -> None:
+    handler = logging.FileHandler(log_file)
+    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    logging.getLogger().addHandler(handler)
+
+
+def _fail(*messages: str, code: int) -> None:
+    for message in messages:
+        click.echo(f"dsreg-fuse: {message}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""`dsreg-fuse --detach`: the loop devices, the mount and the serving process, in this order, each verified."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from pathlib import Path
+
+import trio
+
+from fuse_frontend import loop, mounts, state
+from fuse_frontend.mount import unmount
+from fuse_frontend.mounts import FS_TYPE, MountError
+from fuse_frontend.operations import IMAGE_NAME
+
+# After the unmount the process closes its client and stops an embedded cluster, whose nodes have 5 s each.
+PROCESS_END_TIMEOUT_S = 30.0
+
+
+async def detach(mountpoint: Path) -> list[str]:
+    """Undo everything that stands on `mountpoint` (see `mounts.resolve`); what was done, one line each.
+
+    Raises MountError, with nothing touched, while anything uses a loop device on the image; and with what
+    is left, when a later step does not succeed.
+    """
+    mount = mounts.mount_at(mountpoint)
+    serving = state.recall(mountpoint)
+    if mount is not None and mount.fs_type != FS_TYPE:
+        raise MountError(f"{mountpoint} is not a mount of dsreg-fuse ({mount.fs_type})")
+    devices = loop.loops_of(mountpoint / IMAGE_NAME)
+    is_alive = serving is not None and serving.is_alive
+    if mount is None and not devices and not is_alive:
+        state.forget(mountpoint)
+        raise MountError(f"nothing is mounted at {mountpoint}")
+    uses = [(use, device) for device in devices for use in loop.uses_of(device)]
+    if uses:
+        commands = dict.fromkeys(
+            command for _, device in uses for command in loop.release_commands(device) if command.startswith("umount")
+        )
+        raise MountError("\n".join([
+            f"{mountpoint} is in use:", *(f"  {use}" for use, _ in uses),
+            "Release it first, then run this again:", *(f"  {command}" for command in commands),
+        ]))
+    done = []
+    for device in devices:
+        await loop.detach(device)
+        done.append(f"{device.node} detached")
+    if mounts.mount_at(mountpoint) is not None:
+        await unmount(mountpoint)
+        done.append(f"{mountpoint} unmounted")
+    if serving is not None and is_alive:
+        await _end_of(serving)
+        done.append(f"process {serving.pid} ended")
+    state.forget(mountpoint)
+    if mounts.mount_at(mountpoint) is not None:
+        raise MountError(f"another mount at {mountpoint} was underneath; run this again to take it down, too")
+    return done
+
+
+async def _end_of(serving: state.ServingProcess) -> None:
+    """Return when the process has ended; it does so by itself after the unmount. Raises MountError."""
+    if await _ends_within(serving, PROCESS_END_TIMEOUT_S):
+        return
+    # SIGTERM is harmless: with the mount gone there is nothing left that it could tear down.
+    try:
+        os.kill(serving.pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return
+    if not await _ends_within(serving, PROCESS_END_TIMEOUT_S):
+        log_file = serving.log_file or "on its terminal"
+        raise MountError(f"process {serving.pid} does not end; its log is {log_file}")
+
+
+async def _ends_within(serving: state.ServingProcess, timeout_s: float) -> bool:
+    try:
+        pidfd = os.pidfd_open(serving.pid)
+    except ProcessLookupError:
+        return True
+    try:
+        if not serving.is_alive:
+            return True  # the number was already somebody else's
+        readable, _, _ = await trio.to_thread.run_sync(select.select, [pidfd], [], [], timeout_s)
+        return bool(readable)
+    finally:
+        os.close(pidfd)

@@ -1,0 +1,145 @@
+"""Loop devices on an image, by losetup(8), verified in /sys/block."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import trio
+
+from dsreg.constants import SECTOR_SIZE
+from fuse_frontend.mounts import MountError, mounts_of_device, users_of
+
+SYS_BLOCK = Path("/sys/block")
+# How long `losetup -d` may take until the device is really free: it waits for whoever still has the device
+# open, which for a moment is udev.
+RELEASE_TIMEOUT_S = 10.0
+# udev looks at a device after each change of it; a program that stays for longer uses it.
+PASSING_USER_S = 3.0
+POLL_INTERVAL_S = 0.05
+
+
+class Loop(NamedTuple):
+    """One loop device in use."""
+
+    name: str  # "loop0"
+    backing_file: str
+
+    @property
+    def node(self) -> str:
+        return f"/dev/{self.name}"
+
+
+def _attribute(name: str, attribute: str) -> str | None:
+    """A file of /sys/block/<name>, None where there is none (device not in use)."""
+    try:
+        return (SYS_BLOCK / name / attribute).read_text(errors="surrogateescape").rstrip("\n")
+    except OSError:
+        return None
+
+
+def loops_of(image: Path) -> list[Loop]:
+    """The loop devices on `image` (absolute, without symbolic links)."""
+    found = []
+    for entry in sorted(SYS_BLOCK.glob("loop*"), key=lambda entry: (len(entry.name), entry.name)):
+        if _attribute(entry.name, "loop/backing_file") == str(image):
+            found.append(Loop(entry.name, str(image)))
+    return found
+
+
+def uses_of(loop: Loop) -> list[str]:
+    """What stands on the device and must end before it: one phrase each, none when it is free.
+
+    Mounts, swap and stacked devices (LVM, dm-crypt, RAID) of the device and of its partitions.
+    """
+    uses = []
+    parts = [entry.name for entry in (SYS_BLOCK / loop.name).glob(f"{loop.name}p*")]
+    swaps = {line.split()[0] for line in Path("/proc/swaps").read_text().splitlines()[1:] if line.strip()}
+    for name in (loop.name, *sorted(parts)):
+        sub = name if name == loop.name else f"{loop.name}/{name}"
+        number = _attribute(sub, "dev") or ""
+        uses += [f"/dev/{name} is mounted on {where}" for where in mounts_of_device(number, f"/dev/{name}")]
+        if f"/dev/{name}" in swaps:
+            uses.append(f"/dev/{name} is swap space")
+        holders = SYS_BLOCK / sub / "holders"
+        if holders.is_dir():
+            uses += [f"/dev/{name} is part of /dev/{holder.name}" for holder in sorted(holders.iterdir())]
+    if not uses and _is_claimed(loop.node):
+        uses.append(f"{loop.node} is held by the kernel, perhaps mounted in another mount namespace (a container)")
+    return uses
+
+
+def _is_claimed(node: str) -> bool:
+    """Whether the kernel keeps the device for a mount or the like, in whichever namespace."""
+    try:
+        os.close(os.open(node, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno == errno.EBUSY
+    return False
+
+
+def release_commands(loop: Loop) -> list[str]:
+    """What to type to set `loop` free."""
+    number = _attribute(loop.name, "dev") or ""
+    commands = [f"umount {where}" for where in reversed(mounts_of_device(number, loop.node))]
+    return [*commands, f"losetup -d {loop.node}"]
+
+
+async def attach(image: Path) -> Loop:
+    """Set up a loop device with direct I/O and 4096-byte blocks, and make sure that both took.
+
+    Raises MountError, and then no device is left behind.
+    """
+    output = await _losetup("--direct-io=on", "-b", str(SECTOR_SIZE), "-f", "--show", str(image))
+    loop = Loop(Path(output.strip()).name, str(image))
+    # Both are dropped without an error where the block sizes do not fit.
+    dio, block_size = _attribute(loop.name, "loop/dio"), _attribute(loop.name, "queue/logical_block_size")
+    if dio == "1" and block_size == str(SECTOR_SIZE):
+        return loop
+    await detach(loop)
+    raise MountError(
+        f"{loop.node} did not take direct I/O with {SECTOR_SIZE}-byte blocks "
+        f"(dio={dio}, logical_block_size={block_size}); it has been detached again"
+    )
+
+
+async def detach(loop: Loop) -> None:
+    """Detach, and return when the device is really free. Raises MountError, saying who holds it.
+
+    The caller has made sure that nothing stands on it (`uses_of`). A program that has the device open
+    is not cut off: losetup would only mark it, and the device would go under the next one.
+    """
+    node = Path(loop.node)
+    if not await _until(lambda: not users_of(node), PASSING_USER_S):
+        raise MountError(f"{loop.node} is open in {', '.join(map(str, users_of(node)))}")
+    await _losetup("-d", loop.node)
+    if not await _until(lambda: _attribute(loop.name, "loop/backing_file") != loop.backing_file, RELEASE_TIMEOUT_S):
+        holders = ", ".join(map(str, users_of(node))) or "nobody that can be seen from here"
+        raise MountError(f"losetup -d {loop.node} is not through after {RELEASE_TIMEOUT_S:.0f} s; held by: {holders}")
+
+
+async def _until(condition: Callable[[], bool], timeout_s: float) -> bool:
+    """Whether `condition` came true within `timeout_s` seconds. The kernel tells nobody, so it is polled."""
+    with trio.move_on_after(timeout_s):
+        while not condition():  # noqa: ASYNC110
+            await trio.sleep(POLL_INTERVAL_S)
+        return True
+    return condition()
+
+
+async def _losetup(*arguments: str) -> str:
+    """Run losetup; its standard output. Raises MountError with what it said."""
+    try:
+        done = await trio.run_process(
+            ["losetup", *arguments], capture_stdout=True, capture_stderr=True, check=False, stdin=subprocess.DEVNULL
+        )
+    except FileNotFoundError:
+        raise MountError("losetup is not installed (Debian: apt install mount)") from None
+    if done.returncode != 0:
+        said = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
+        raise MountError(f"losetup {' '.join(arguments)}: {said}")
+    return done.stdout.decode()

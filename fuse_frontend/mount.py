@@ -1,0 +1,194 @@
+"""One mount from start to finish: checks, serving, the loop device, signals, the end.
+
+pyfuse3 keeps its session in module variables: a process serves one mount at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyfuse3
+import trio
+
+from fuse_frontend import loop, mounts, state
+from fuse_frontend.loop import Loop
+from fuse_frontend.mounts import FS_TYPE, MountError
+from fuse_frontend.operations import IMAGE_NAME, Disk, DiskOperations
+
+log = logging.getLogger(__name__)
+
+FUSE_CONNECTIONS = Path("/sys/fs/fuse/connections")
+# Requests that the kernel keeps in flight for loop devices and asynchronous I/O; its default is 12. A loop
+# device has 128 tags, so two of them at full depth fit.
+MAX_BACKGROUND = 256
+# Tasks that answer requests: the background ones, and some more for programs that use the file directly.
+MAX_TASKS = MAX_BACKGROUND + 32
+# Tasks that stay when idle, each with a 1 MiB receive buffer: the usual depth costs no new tasks.
+MIN_TASKS = 64
+# From the mount system call to the first answered request.
+MOUNT_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class MountOptions:
+    """`mountpoint` is absolute and without symbolic links (`mounts.resolve`)."""
+
+    mountpoint: Path
+    allow_other: bool = False
+    attach: bool = False
+    log_file: Path | None = None
+
+    @property
+    def image(self) -> Path:
+        return self.mountpoint / IMAGE_NAME
+
+
+def check_mountpoint(mountpoint: Path) -> None:
+    """Raise MountError, saying what to do, unless something can be mounted at `mountpoint` now."""
+    mount = mounts.mount_at(mountpoint)
+    if mount is not None and mount.fs_type == FS_TYPE:
+        serving = state.recall(mountpoint)
+        if serving is not None and serving.is_alive:
+            raise MountError(
+                f"{mountpoint} is already mounted and served by process {serving.pid}; "
+                f"to take it down: dsreg-fuse --detach {mountpoint}"
+            )
+    try:
+        if not mountpoint.is_dir():
+            if os.path.lexists(mountpoint):
+                raise MountError(f"{mountpoint} is not a directory")
+            raise MountError(f"{mountpoint} does not exist; create it: mkdir -p {mountpoint}")
+        if mount is not None:
+            raise MountError(f"{mountpoint} is already a mount point ({mount.fs_type}); unmount it first")
+        names = os.listdir(mountpoint)
+    except OSError as error:
+        if mount is not None and mount.fs_type == FS_TYPE:
+            raise MountError(
+                f"{mountpoint} is a stale mount ({error.strerror}): the process that served it has died. "
+                f"To clean up: dsreg-fuse --detach {mountpoint}"
+            ) from None
+        raise MountError(f"{mountpoint}: {error.strerror}") from None
+    if names:
+        raise MountError(f"{mountpoint} is not empty ({names[0]} is in it); choose an empty directory")
+
+
+async def serve(disk: Disk, options: MountOptions, on_up: Callable[[Loop | None], None]) -> None:
+    """Mount `disk`, attach it if asked to, and answer requests until it is unmounted.
+
+    `on_up` is called once, when the mount answers (and the loop device stands). SIGTERM, SIGINT and SIGHUP
+    unmount if nothing uses the disk, and else only say who does. Raises MountError when it cannot be set up; then
+    nothing is left behind.
+    """
+    check_mountpoint(options.mountpoint)
+    operations = DiskOperations(disk, os.getuid(), os.getgid())
+    fuse_options = {"fsname=dsreg", "subtype=dsreg", "default_permissions"}
+    if options.allow_other:
+        fuse_options.add("allow_other")
+    try:
+        pyfuse3.init(operations, str(options.mountpoint), fuse_options)
+    except RuntimeError as error:
+        raise MountError(f"{options.mountpoint} cannot be mounted: {error}; {_mount_hint(options)}") from None
+    try:
+        state.remember(options.mountpoint, options.log_file)
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(operations.stall_watch.watch)
+                nursery.start_soon(_bring_up, options, on_up)
+                nursery.start_soon(_answer_signals, signals, options, operations)
+                await pyfuse3.main(min_tasks=MIN_TASKS, max_tasks=MAX_TASKS)
+                log.info("%s has been unmounted", options.mountpoint)
+                nursery.cancel_scope.cancel()
+    finally:
+        # Unmounts only if the main loop has died: a dead mount on which everybody hangs helps nobody.
+        pyfuse3.close(unmount=True)
+        state.forget(options.mountpoint)
+
+
+def _mount_hint(options: MountOptions) -> str:
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        return "/dev/fuse is missing or closed to this user (load the module fuse; in a container, pass the device)"
+    if options.allow_other and os.geteuid() != 0:
+        return "--allow-other needs user_allow_other in /etc/fuse.conf"
+    return "see what fusermount3 said above"
+
+
+async def _bring_up(options: MountOptions, on_up: Callable[[Loop | None], None]) -> None:
+    """The part of the start that needs the mount to answer. On failure everything is taken down again."""
+    try:
+        with trio.fail_after(MOUNT_TIMEOUT_S):
+            status = await trio.to_thread.run_sync(os.stat, options.mountpoint, abandon_on_cancel=True)
+    except (OSError, trio.TooSlowError) as error:
+        raise MountError(f"{options.mountpoint} does not answer after mounting: {error!r}") from None
+    _raise_queue_depth(os.minor(status.st_dev))
+    attached = None
+    if options.attach:
+        try:
+            attached = await loop.attach(options.image)
+        except MountError:
+            await unmount(options.mountpoint)
+            raise
+    log.info("%s is up%s", options.image, f" and attached as {attached.node}" if attached else "")
+    on_up(attached)
+
+
+def _raise_queue_depth(connection: int) -> None:
+    """Let the kernel keep MAX_BACKGROUND requests in flight. Needs root and the fusectl file system."""
+    directory = FUSE_CONNECTIONS / str(connection)
+    try:
+        (directory / "max_background").write_text(str(MAX_BACKGROUND))
+        # The kernel calls the mount congested from here on; below max_background it only slows writers down.
+        (directory / "congestion_threshold").write_text(str(MAX_BACKGROUND))
+    except OSError as error:
+        hint = "" if directory.is_dir() else f"; as root: mount -t fusectl none {FUSE_CONNECTIONS}"
+        log.info("%s stays at the kernel's 12 requests in flight: %s%s", directory, error.strerror, hint)
+
+
+async def _answer_signals(
+    signals: AsyncIterator[int], options: MountOptions, operations: DiskOperations
+) -> None:
+    """Unmount at a signal, unless something uses the disk."""
+    async for signum in signals:
+        name = signal.Signals(signum).name
+        held = holders(options.image, operations.open_files)
+        if held:
+            log.warning("%s: %s stays mounted, because it is in use:\n%s", name, options.mountpoint, "\n".join(held))
+            continue
+        try:
+            await unmount(options.mountpoint)
+        except MountError as error:
+            log.warning("%s: %s", name, error)
+
+
+def holders(image: Path, open_files: int = 0) -> list[str]:
+    """Who uses the image, and the commands that end it; one line each, none when it is free."""
+    lines = []
+    for device in loop.loops_of(image):
+        uses = loop.uses_of(device)
+        lines.append(f"  {device.node} is attached to it" + "".join(f"; {use}" for use in uses))
+        lines += [f"      {command}" for command in loop.release_commands(device)]
+    if lines:
+        lines.append(f"  or everything at once, after the umount: dsreg-fuse --detach {image.parent}")
+    elif open_files:
+        users = ", ".join(map(str, mounts.users_of(image))) or "a process that cannot be seen from here"
+        lines.append(f"  {image} is open in {users}")
+    return lines
+
+
+async def unmount(mountpoint: Path) -> None:
+    """Unmount, never lazily: the kernel itself refuses while anything is open. Raises MountError."""
+    command = ["fusermount3", "-u", str(mountpoint)]
+    try:
+        done = await trio.run_process(command, capture_stderr=True, check=False, stdin=subprocess.DEVNULL)
+    except FileNotFoundError:
+        raise MountError("fusermount3 is not installed (Debian: apt install fuse3)") from None
+    if done.returncode != 0:
+        said = done.stderr.decode(errors="replace").strip()
+        users = ", ".join(map(str, mounts.users_of(mountpoint, below=True)))
+        held = f"; used by {users}" if users else ""
+        raise MountError(f"{mountpoint} cannot be unmounted: {said}{held}")

@@ -1,0 +1,92 @@
+"""Which process serves a mount point: a small JSON file per mount under the run-time directory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from fuse_frontend.mounts import MountError
+
+
+@dataclass(frozen=True)
+class ServingProcess:
+    """`started` is the process's start time in clock ticks since boot: pids are used again, pairs are not."""
+
+    mountpoint: str
+    pid: int
+    started: int
+    log_file: str | None = None
+
+    @property
+    def is_alive(self) -> bool:
+        return start_time(self.pid) == self.started
+
+
+def start_time(pid: int) -> int | None:
+    """Clock ticks from boot to the start of process `pid`; None when there is none, or only its remains."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # The name stands in brackets and may itself contain blanks and brackets.
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] in ("Z", "X") else int(fields[19])
+
+
+def runtime_directory() -> Path:
+    """A directory of this user alone, created if need be: /run/dsreg, $XDG_RUNTIME_DIR/dsreg, or below /tmp.
+
+    Raises MountError when it belongs to somebody else.
+    """
+    if os.geteuid() == 0:
+        directory = Path("/run/dsreg")
+    elif base := os.environ.get("XDG_RUNTIME_DIR"):
+        directory = Path(base) / "dsreg"
+    else:
+        directory = Path(tempfile.gettempdir()) / f"dsreg-{os.geteuid()}"
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = directory.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+        raise MountError(f"{directory} is not a directory of this user; remove it or set XDG_RUNTIME_DIR")
+    return directory
+
+
+def file_name(mountpoint: Path, suffix: str) -> str:
+    """A name that no other mount point has, and that a person recognises."""
+    digest = hashlib.sha256(os.fsencode(mountpoint)).hexdigest()[:12]
+    return f"fuse-{mountpoint.name or 'root'}-{digest}{suffix}"
+
+
+def _state_file(mountpoint: Path) -> Path:
+    return runtime_directory() / file_name(mountpoint, ".json")
+
+
+def remember(mountpoint: Path, log_file: Path | None) -> None:
+    """Write down that this process serves `mountpoint` (absolute, without symbolic links)."""
+    started = start_time(os.getpid())
+    assert started is not None, "this process lives"
+    serving = ServingProcess(str(mountpoint), os.getpid(), started, None if log_file is None else str(log_file))
+    path = _state_file(mountpoint)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_text(json.dumps(asdict(serving)))
+    fresh.replace(path)
+
+
+def recall(mountpoint: Path) -> ServingProcess | None:
+    """The process that serves, or served, `mountpoint`; None when nothing is known."""
+    try:
+        return ServingProcess(**json.loads(_state_file(mountpoint).read_text()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise MountError(f"{_state_file(mountpoint)} cannot be read ({error}); remove it") from None
+
+
+def forget(mountpoint: Path) -> None:
+    """Nobody serves `mountpoint` any longer."""
+    _state_file(mountpoint).unlink(missing_ok=True)

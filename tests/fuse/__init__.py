@@ -1,0 +1,1 @@
+"""The file edge, mostly on real mounts and loop devices."""
