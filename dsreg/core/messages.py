@@ -34,7 +34,7 @@ class Command(NamedTuple):
     kind: CommandKind
     request: int
     first: int
-    count: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
     tags: bytes = b""  # STORE only
     data: bytes = b""  # WRITE and STORE
     extended: bool = False
@@ -64,7 +64,7 @@ class ReadProc(NamedTuple):
     rank: int
     rid: int
     first: int
-    count: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
     values: bool = True  # False: tags are enough (the contract's READ_PROC always wants values)
     uuid: bytes = b""
 
@@ -73,7 +73,7 @@ class Value(NamedTuple):
     rank: int
     rid: int
     first: int
-    count: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
     tags: bytes
     data: Buffer | None  # None: tags only
     uuid: bytes = b""
@@ -83,7 +83,7 @@ class WriteProc(NamedTuple):
     rank: int
     rid: int
     first: int
-    count: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
     tags: bytes
     data: Buffer
     uuid: bytes = b""
@@ -93,7 +93,7 @@ class Ack(NamedTuple):
     rank: int
     rid: int
     first: int
-    count: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
     uuid: bytes = b""
 
 

@@ -1,0 +1,72 @@
+"""What the replica asks the world to do, as values; `dsreg.node.interpreter` is the one that does it.
+
+The crash-recovery contract stands in `then`:
+
+    Persist    store durably; carry out `then` once the value is on stable storage and not before. If
+               the store is refused nothing of it was stored, `then` is dropped, and `Replica.refused`
+               is called instead.
+    Reserve    durably promise that tags up to `ts` may have been named; then carry out `then`.
+    Durable    (in a `then`) tell `Replica.durable` that what it belongs to is on stable storage.
+    Load       read this node's own copy, then call `Replica.loaded`.
+    Send       hand a message to the link to a node. Dropped if the link is down: what must arrive is
+               remembered by RegisterClient, which sends it again.
+    Answer     hand a message to the connection on which the question came. Dropped if it is gone.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from dsreg.core.messages import Ack, Buffer, PeerMessage, ReadProc, Receipt, Response, Value
+
+# A connection is whatever the interpreter uses to find it again.
+Connection = object
+
+
+class RepeatKey(NamedTuple):
+    """Identifies a contract message of a peer: see `dsreg.core.repeats`."""
+
+    rank: int
+    uuid: bytes
+    rid: int
+    first: int
+    tags: bytes
+
+
+class Durable(NamedTuple):
+    what: Ack | RepeatKey
+
+
+class Load(NamedTuple):
+    """`question`: whom the value is for; from this node itself if its rank is this node's."""
+
+    question: ReadProc
+    origin: Connection | None = None
+
+
+class Send(NamedTuple):
+    rank: int
+    message: PeerMessage | Receipt
+
+
+class Answer(NamedTuple):
+    connection: Connection
+    message: Response | Value | Ack
+
+
+class Persist(NamedTuple):
+    first: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
+    tags: bytes
+    data: Buffer
+    then: tuple[Durable | Send | Answer, ...]
+    repair: bool = False
+    owner: int | RepeatKey | None = None  # own operation's rid, or the peer message it is for
+
+
+class Reserve(NamedTuple):
+    ts: int
+    then: tuple[Answer, ...]
+
+
+Effect = Persist | Reserve | Durable | Load | Send | Answer

@@ -1,0 +1,24 @@
+"""TagNamer: the tags that this node names for clients (TAG_RUN), no tag twice.
+
+The contract's own WRITE takes (maxts + 1, rank) per sector, which is safe because that operation holds
+the sector on this node until its own copy is durable. A named tag leaves the node before anything is
+stored anywhere, so uniqueness rests on one counter, which the node promises durably, in large steps,
+never to fall below.
+"""
+
+from __future__ import annotations
+
+from dsreg.core.tags import pack_tag
+
+
+class TagNamer:
+    """`last`: no earlier incarnation named a ts above it (0: none was ever named)."""
+
+    def __init__(self, rank: int, last: int) -> None:
+        self._rank = rank
+        self.last = last
+
+    def name(self, highest_ts: int, count: int) -> tuple[int, bytes]:
+        """A ts above `highest_ts` and above any named before, and the vector that gives it to `count` sectors."""
+        self.last = max(self.last, highest_ts) + 1
+        return self.last, pack_tag(self.last, self._rank) * count

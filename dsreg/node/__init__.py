@@ -1,0 +1,17 @@
+"""A node: one process that holds one copy of the disk and serves clients and the other nodes.
+
+    process        run_register_process: binds, opens the storage, runs the rest, drains
+    server         accepted connections: frames in, events out
+    dialer         the link to each other node: connects, greets, reconnects
+    interpreter    the one interpreter of the replica's effects
+    disk           commits, cold reads and checkpoints, in threads
+    port           one socket, with writes that need no task switch
+
+Events go server/dialer/disk -> interpreter -> replica; effects come back the same way.
+"""
+
+from __future__ import annotations
+
+from dsreg.node.process import run_register_process
+
+__all__ = ["run_register_process"]

@@ -1,0 +1,182 @@
+"""The one interpreter of effects: carries out what the replica asks, and reports back to it.
+
+Everything runs on trio's thread, without awaiting: one call of `carry_out` per event, one `end_turn` per
+wake-up. What blocks (syncs, reads from a cold disk, checkpoints) is queued here and run in
+threads by the tasks of `dsreg.node.disk`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import trio
+
+from dsreg.constants import MAX_QUEUED_ANSWERS
+from dsreg.core.codec import Encoder
+from dsreg.core.effects import Answer, Durable, Effect, Load, Persist, Reserve, Send
+from dsreg.core.messages import Ack, Buffer, Command, PeerMessage, Receipt, Response, StatusReport, Value
+from dsreg.core.replica import Replica
+from dsreg.node.port import Port
+from dsreg.storage import StableStorage, Ticket
+
+
+class Connection:
+    """An accepted connection, as the replica's answers find it."""
+
+    __slots__ = ("port", "room", "unfinished")
+
+    def __init__(self, port: Port) -> None:
+        self.port = port
+        self.unfinished = 0  # commands read from it and not answered
+        self.room: trio.Event | None = None  # set when `unfinished` falls, if the reader waits for that
+
+
+class Interpreter:
+    """`clock` gives seconds and does not go backwards."""
+
+    def __init__(
+        self, replica: Replica, storage: StableStorage, encoder: Encoder, clock: Callable[[], float]
+    ) -> None:
+        self.replica = replica
+        self.storage = storage
+        self.encoder = encoder
+        self.clock = clock
+        self.slow_loads: deque[Load] = deque()  # loads that may block, or must wait for a commit
+        self.on_work: Callable[[], None] = lambda: None  # there is something for the disk's tasks
+        self.on_due: Callable[[], None] = lambda: None  # the replica's next_due may have changed
+        self._parked: dict[Ticket, list[Persist | Reserve]] = {}
+        self._links: dict[int, Port] = {}
+        self._answers: dict[int, deque[PeerMessage | Receipt]] = {}  # for contract peers that are down
+        self._dirty: set[Port] = set()
+        self._encoded: tuple[object, list[Buffer]] = (None, [])
+        self._carry: dict[type, Callable[[Any], Iterable[Effect] | None]] = {
+            Persist: self._persist,
+            Reserve: self._reserve,
+            Durable: self._durable,
+            Load: self._load,
+            Send: self._send,
+            Answer: self._answer,
+        }
+
+    # --- events -----------------------------------------------------------------------------------
+    def command(self, connection: Connection, command: Command) -> None:
+        connection.unfinished += 1
+        self.carry_out(self.replica.command(connection, command, self.clock()))
+
+    def message(self, connection: Connection | None, message: PeerMessage | Receipt) -> None:
+        origin = None if isinstance(message, Receipt) or message.uuid else connection
+        self.carry_out(self.replica.message(origin, message, self.clock()))
+
+    def link_up(self, rank: int, port: Port, extended: bool) -> None:
+        self._links[rank] = port
+        for answer in self._answers.pop(rank, ()):
+            self.put(port, self.encoder.encode(answer))
+        self.carry_out(self.replica.link_up(rank, extended, self.clock()))
+        self.end_turn()
+
+    def link_down(self, rank: int, port: Port) -> None:
+        if self._links.get(rank) is port:
+            del self._links[rank]
+
+    def is_up(self, rank: int) -> bool:
+        return rank in self._links
+
+    def committed(self, tickets: Iterable[Ticket]) -> None:
+        """The storage has decided on these persists and reservations."""
+        for ticket in tickets:
+            for parked in self._parked.pop(ticket, ()):
+                self._resolve(parked, ticket.ok)
+        self.end_turn()
+
+    def loaded(self, load: Load, tags: bytes, data: Buffer, damaged: bool) -> None:
+        self.carry_out(self.replica.loaded(load, tags, data, damaged, self.clock()))
+
+    def tick(self) -> None:
+        self.carry_out(self.replica.tick(self.clock()))
+        self.end_turn()
+
+    # --- effects ----------------------------------------------------------------------------------
+    def carry_out(self, effects: Iterable[Effect]) -> None:
+        todo = deque(effects)
+        while todo:
+            effect = todo.popleft()
+            more = self._carry[type(effect)](effect)
+            if more:
+                todo.extend(more)
+
+    def end_turn(self) -> None:
+        """Everything that arrived in this wake-up is dealt with: one write per peer, one commit."""
+        for port in self._dirty:
+            port.flush()
+        self._dirty.clear()
+        self.on_work()
+        self.on_due()
+
+    def put(self, port: Port, buffers: list[Buffer]) -> None:
+        port.put(buffers)
+        self._dirty.add(port)
+
+    def _persist(self, effect: Persist) -> Iterable[Effect] | None:
+        ticket = self.storage.persist(effect.first, effect.count, effect.tags, effect.data, effect.repair)
+        return self._await_ticket(ticket, effect)
+
+    def _reserve(self, effect: Reserve) -> Iterable[Effect] | None:
+        return self._await_ticket(self.storage.reserve(effect.ts), effect)
+
+    def _await_ticket(self, ticket: Ticket, effect: Persist | Reserve) -> Iterable[Effect] | None:
+        if not ticket.done:
+            self._parked.setdefault(ticket, []).append(effect)
+            return None
+        return self._outcome(effect, ticket.ok)
+
+    def _resolve(self, effect: Persist | Reserve, ok: bool) -> None:
+        self.carry_out(self._outcome(effect, ok))
+
+    def _outcome(self, effect: Persist | Reserve, ok: bool) -> Iterable[Effect]:
+        if ok:
+            return effect.then
+        if isinstance(effect, Persist):
+            return self.replica.refused(effect, self.clock())
+        return ()  # a reservation has no room to lack; the client asks another node
+
+    def _durable(self, effect: Durable) -> Iterable[Effect]:
+        return self.replica.durable(effect.what, self.clock())
+
+    def _load(self, effect: Load) -> Iterable[Effect] | None:
+        question = effect.question
+        loaded = self.storage.load(question.first, question.count)
+        if loaded is None:
+            self.slow_loads.append(effect)
+            return None
+        return self.replica.loaded(effect, loaded.tags, loaded.data, bool(loaded.missing), self.clock())
+
+    def _send(self, effect: Send) -> None:
+        message = effect.message
+        port = self._links.get(effect.rank)
+        if port is not None:
+            # The same object goes to every peer of a broadcast: signed once.
+            if self._encoded[0] is not message:
+                self._encoded = (message, self.encoder.encode(message))
+            self.put(port, self._encoded[1])
+        elif _is_contract_answer(message):
+            waiting = self._answers.setdefault(effect.rank, deque(maxlen=MAX_QUEUED_ANSWERS))
+            waiting.append(message)
+
+    def _answer(self, effect: Answer) -> None:
+        connection = effect.connection
+        assert isinstance(connection, Connection)
+        if isinstance(effect.message, Response):
+            connection.unfinished -= 1
+            if connection.room is not None:
+                connection.room.set()
+        self.put(connection.port, self.encoder.encode(effect.message))
+
+    def report(self, connection: Connection, report: StatusReport) -> None:
+        self.put(connection.port, self.encoder.encode(report))
+
+
+def _is_contract_answer(message: PeerMessage | Receipt) -> bool:
+    """Answers to contract peers wait for their link; questions are remembered by RegisterClient."""
+    return isinstance(message, Value | Ack) and message.uuid != b""

@@ -1,0 +1,123 @@
+"""Port: one connected TCP socket with a bounded habit: read what is there, write what has been put.
+
+Sending is tried at once, without a task switch; only what the kernel does not take waits for the
+writer task. It uses the plain socket with trio's wait_readable and wait_writable, which saves a
+checkpoint per call against trio.SocketStream.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections import deque
+from collections.abc import Sequence
+
+import trio
+
+from dsreg.constants import RECV_BYTES
+from dsreg.core.messages import Buffer
+
+# The kernel takes at most 1024 buffers in one sendmsg (IOV_MAX).
+_MAX_BUFFERS = 1024
+
+
+class Port:
+    """Takes over `sock`. `peer`: how to name the other side in messages to people."""
+
+    def __init__(self, sock: socket.socket, peer: str) -> None:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.peer = peer
+        self.outgoing_bytes = 0
+        self._sock = sock
+        self._out: deque[Buffer] = deque()
+        self._blocked = trio.Event()  # the kernel's buffer is full: the writer task has work
+        self._drained = trio.Event()
+        self._closed = False
+
+    async def receive(self) -> bytes:
+        """Some bytes; b"" once the connection is over, for whatever reason."""
+        await trio.lowlevel.checkpoint()
+        while not self._closed:
+            try:
+                return self._sock.recv(RECV_BYTES)
+            except BlockingIOError:
+                with contextlib.suppress(trio.ClosedResourceError):
+                    await trio.lowlevel.wait_readable(self._sock)
+            except OSError:
+                self.close()
+        return b""
+
+    def put(self, buffers: Sequence[Buffer]) -> None:
+        """Queue bytes; `flush` sends them. Bytes put after the connection broke are dropped."""
+        if not self._closed:
+            self._out.extend(buffers)
+            self.outgoing_bytes += sum(map(len, buffers))
+
+    def flush(self) -> None:
+        """Send what the kernel takes now."""
+        out = self._out
+        while out and not self._closed:
+            buffers = list(out) if len(out) <= _MAX_BUFFERS else [out[i] for i in range(_MAX_BUFFERS)]
+            try:
+                sent = self._sock.sendmsg(buffers)
+            except BlockingIOError:
+                self._blocked.set()
+                return
+            except OSError:
+                self.close()
+                return
+            self._drop_sent(sent)
+        self._drained.set()
+
+    def _drop_sent(self, sent: int) -> None:
+        out = self._out
+        self.outgoing_bytes -= sent
+        while sent:
+            head = out[0]
+            if len(head) <= sent:
+                sent -= len(head)
+                out.popleft()
+            else:
+                out[0] = memoryview(head)[sent:]
+                sent = 0
+
+    async def run_writer(self) -> None:
+        """Sends on what `flush` could not, until the connection is closed."""
+        while not self._closed:
+            await self._blocked.wait()
+            self._blocked = trio.Event()
+            if self._closed:
+                return
+            with contextlib.suppress(trio.ClosedResourceError):
+                await trio.lowlevel.wait_writable(self._sock)
+            self.flush()
+
+    async def drained(self, limit_bytes: int) -> None:
+        """Wait until at most `limit_bytes` wait to be sent, or the connection is over."""
+        while self.outgoing_bytes > limit_bytes and not self._closed:
+            self._drained = trio.Event()
+            await self._drained.wait()
+
+    def close(self) -> None:
+        """At once; what was not sent is dropped. Wakes everybody who waits here."""
+        if self._closed:
+            return
+        self._closed = True
+        self._out.clear()
+        self.outgoing_bytes = 0
+        trio.lowlevel.notify_closing(self._sock)
+        self._sock.close()
+        self._blocked.set()
+        self._drained.set()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+
+async def dial(host: str, port: int) -> Port:
+    """Connect; OSError if that fails."""
+    stream = await trio.open_tcp_stream(host, port)
+    plain = socket.socket(fileno=stream.socket.detach())
+    return Port(plain, f"{host}:{port}")

@@ -1,0 +1,247 @@
+"""run_register_process: everything a node does, from binding its port to leaving in order."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+import random
+import resource
+import secrets
+import socket
+import time
+
+import trio
+
+from dsreg.config import NodeConfig
+from dsreg.constants import DRAIN_S, MAX_FILE_DESCRIPTORS
+from dsreg.core.codec import Decoder, Encoder, Keys, Side
+from dsreg.core.contract import Uuids
+from dsreg.core.links import RegisterClient
+from dsreg.core.messages import Hello
+from dsreg.core.naming import TagNamer
+from dsreg.core.replica import Replica
+from dsreg.errors import StorageError
+from dsreg.node.dialer import Dialer
+from dsreg.node.disk import Disk
+from dsreg.node.interpreter import Interpreter
+from dsreg.node.port import Port
+from dsreg.node.server import Server
+from dsreg.storage import Identity, OsFiles, StableStorage
+from dsreg.version import VERSION
+
+log = logging.getLogger("dsreg.node")
+
+# Connections beyond this wait in the kernel's backlog. With the links, the storage's files and some
+# reserve the process stays below MAX_FILE_DESCRIPTORS.
+MAX_CONNECTIONS = MAX_FILE_DESCRIPTORS - 300
+BACKLOG = 512
+
+
+class Node:
+    """One node with its storage open, not yet talking to anybody."""
+
+    def __init__(self, config: NodeConfig, storage: StableStorage) -> None:
+        cluster = config.cluster
+        ranks = tuple(node.rank for node in cluster.nodes)
+        keys = Keys(cluster.client_key, cluster.system_key)
+        greeting = Hello(config.rank, False, cluster.cluster_id, storage.incarnation, cluster.sectors)
+
+        def new_decoder(extended: bool) -> Decoder:
+            return Decoder(
+                keys, sectors=cluster.sectors, ranks=frozenset(ranks), side=Side.NODE, extended=extended
+            )
+
+        self.config = config
+        self.storage = storage
+        self.replica = Replica(
+            config.rank,
+            ranks,
+            storage,
+            # 2^40 operations for each of 2^24 incarnations: never the same identifier twice.
+            rids=itertools.count((storage.incarnation << 40) + 1),
+            uuids=Uuids(config.rank, secrets.randbits(32)),
+            namer=TagNamer(config.rank, storage.ts_reserved),
+            links=RegisterClient(ranks, jitter=lambda: random.uniform(0.8, 1.2)),
+        )
+        self.interpreter = Interpreter(self.replica, storage, Encoder(keys), trio.current_time)
+        self.disk = Disk(self.interpreter)
+        self.server = Server(self.interpreter, greeting, new_decoder, self.report)
+        self.dialers = [
+            Dialer(node.rank, (node.host, node.port), self.interpreter, greeting, new_decoder)
+            for node in cluster.nodes
+            if node.rank != config.rank
+        ]
+        self._started = time.monotonic()
+
+    def report(self) -> bytes:
+        """The body of a STATUS answer: see docs/protocol.md."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        counters = dict(self.replica.counters)
+        counters.update(self.server.decoder_counters)
+        return json.dumps(
+            {
+                "version": VERSION,
+                "rank": self.config.rank,
+                "incarnation": self.storage.incarnation,
+                "uptime_s": round(time.monotonic() - self._started, 3),
+                "sectors": self.config.cluster.sectors,
+                "sectors_written": self.storage.sectors_written,
+                "damaged": self.storage.damaged,
+                "peers": {str(dialer.rank): dialer.state for dialer in self.dialers},
+                "unfinished": self.replica.unfinished(),
+                "connections": len(self.server.connections),
+                "cpu_s": usage.ru_utime + usage.ru_stime,
+                "rss_bytes": _resident_bytes(),
+                "counters": counters,
+            }
+        ).encode()
+
+    async def run(self, listeners: list[socket.socket], stop: trio.Event) -> None:
+        """Serve until `stop`; then finish what was begun, for at most DRAIN_S."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.disk.run)
+            nursery.start_soon(self._tick)
+            for dialer in self.dialers:
+                nursery.start_soon(dialer.run)
+            async with trio.open_nursery() as accepting:
+                for listener in listeners:
+                    accepting.start_soon(self._accept, listener, nursery)
+                await stop.wait()
+                accepting.cancel_scope.cancel()
+            self.server.stopping = True
+            await self._drain()
+            nursery.cancel_scope.cancel()
+
+    async def _accept(self, listener: socket.socket, nursery: trio.Nursery) -> None:
+        limit = trio.CapacityLimiter(MAX_CONNECTIONS)
+
+        async def serve(port: Port) -> None:
+            try:
+                await self.server.serve(port)
+            finally:
+                limit.release_on_behalf_of(port)
+
+        while True:
+            await trio.lowlevel.wait_readable(listener)
+            try:
+                sock, address = listener.accept()
+            except OSError:
+                continue  # the peer was gone before we looked; wait_readable tells when there is another
+            port = Port(sock, f"{address[0]}:{address[1]}")
+            await limit.acquire_on_behalf_of(port)
+            nursery.start_soon(serve, port)
+
+    async def _tick(self) -> None:
+        """Calls `tick` when something is due; a turn that makes something due earlier moves the deadline."""
+        interpreter, replica = self.interpreter, self.replica
+        scope = trio.CancelScope()
+
+        def move_deadline() -> None:
+            due = replica.next_due()
+            if due is not None and due < scope.deadline:
+                scope.deadline = due
+
+        interpreter.on_due = move_deadline
+        while True:
+            due = replica.next_due()
+            scope = trio.CancelScope(deadline=float("inf") if due is None else due)
+            with scope:
+                await trio.sleep_forever()
+            interpreter.tick()
+
+    async def _drain(self) -> None:
+        with trio.move_on_after(DRAIN_S):
+            while self.replica.unfinished():
+                await trio.sleep(0.01)  # the replica is pure and has nobody to tell; this happens once
+        if self.replica.unfinished():
+            log.warning("stopping with %d operations unfinished: no majority answered", self.replica.unfinished())
+
+
+async def run_register_process(
+    config: NodeConfig,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    stop: trio.Event | None = None,
+) -> None:
+    """Run the node `config.rank` of the cluster until `stop` is set (None: until cancelled).
+
+    Binds first, then opens the storage, whatever recovery has to do: connections wait meanwhile.
+    `task_status.started()` is called when the node serves. Raises OSError if the address cannot be
+    bound, StorageError if the directory cannot be used, or, later, can no longer be trusted (SyncFailed).
+    """
+    _raise_descriptor_limit()
+    listeners = await bind(config.node.host, config.node.port)
+    try:
+        await _run(config, listeners, task_status, stop or trio.Event())
+    finally:
+        for listener in listeners:
+            trio.lowlevel.notify_closing(listener)
+            listener.close()
+
+
+async def _run(
+    config: NodeConfig, listeners: list[socket.socket], task_status: trio.TaskStatus[None], stop: trio.Event
+) -> None:
+    cluster = config.cluster
+    identity = Identity(cluster.cluster_id, config.rank, tuple(node.rank for node in cluster.nodes), cluster.sectors)
+
+    def open_storage() -> StableStorage:
+        return StableStorage.open(OsFiles(config.storage), identity, journal_bytes=config.journal_bytes)
+
+    storage = await trio.to_thread.run_sync(open_storage)
+    node = Node(config, storage)
+    failure: StorageError | None = None
+    try:
+        log.info("rank %d serves on %s:%d", config.rank, config.node.host, config.node.port)
+        task_status.started()
+        await node.run(listeners, stop)
+    except* StorageError as group:
+        failure = _first(group)
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(storage.close if failure is None else storage.abandon)
+    if failure is not None:
+        raise failure
+
+
+def _first(group: BaseExceptionGroup) -> StorageError:  # type: ignore[type-arg]
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    assert isinstance(group, StorageError)
+    return group
+
+
+async def bind(host: str, port: int) -> list[socket.socket]:
+    """Listening, non-blocking sockets on every address of `host`; OSError if one cannot be bound."""
+    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    listeners: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            sock = socket.socket(family, kind, protocol)
+            listeners.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(address)
+            sock.listen(BACKLOG)
+            sock.setblocking(False)
+    except OSError:
+        for sock in listeners:
+            sock.close()
+        raise
+    return listeners
+
+
+def _raise_descriptor_limit() -> None:
+    """Use the whole allowance of the contract where the system's default is lower."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILE_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(MAX_FILE_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _resident_bytes() -> int:
+    with open("/proc/self/statm", encoding="ascii") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

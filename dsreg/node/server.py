@@ -1,0 +1,107 @@
+"""Accepted connections: clients and other nodes, on one port; the message type tells them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from dsreg.constants import MAX_COMMANDS_PER_CONNECTION, MAX_RUN_BYTES
+from dsreg.core.codec import Decoder
+from dsreg.core.messages import (
+    Ack,
+    Command,
+    Hello,
+    Message,
+    ReadProc,
+    Receipt,
+    RefusedCommand,
+    Response,
+    Status,
+    StatusReport,
+    StatusRequest,
+    Value,
+    WriteProc,
+)
+from dsreg.node.interpreter import Connection, Interpreter
+from dsreg.node.port import Port
+
+# Reading stops while this much waits to be sent: a peer that asks and does not listen is made to wait.
+MAX_OUTGOING_BYTES = 4 * MAX_RUN_BYTES
+# Work for all clients together; each may hold one run of data. Beyond it reading stops everywhere.
+MAX_OPERATIONS = 2048
+
+
+class Server:
+    """`greeting`: what to answer a HELLO with. `report`: makes the body of a STATUS answer."""
+
+    def __init__(
+        self,
+        interpreter: Interpreter,
+        greeting: Hello,
+        new_decoder: Callable[[bool], Decoder],
+        report: Callable[[], bytes],
+    ) -> None:
+        self.connections: set[Connection] = set()
+        self.stopping = False
+        self.decoder_counters: dict[str, int] = {}
+        self._interpreter = interpreter
+        self._greeting = greeting
+        self._new_decoder = new_decoder
+        self._report = report
+
+    async def serve(self, port: Port) -> None:
+        """One connection, until it is over."""
+        connection = Connection(port)
+        decoder = self._new_decoder(False)
+        self.connections.add(connection)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(port.run_writer)
+                while data := await port.receive():
+                    for message in decoder.feed(data):
+                        self._take(connection, decoder, message)
+                    self._interpreter.end_turn()
+                    await self._room(connection)
+                nursery.cancel_scope.cancel()
+        finally:
+            self.connections.discard(connection)
+            for name, count in decoder.counters.items():
+                self.decoder_counters[name] = self.decoder_counters.get(name, 0) + count
+            port.close()
+
+    async def _room(self, connection: Connection) -> None:
+        """Back-pressure: not reading leaves the rest in the TCP buffers, which stops the sender."""
+        replica = self._interpreter.replica
+        await connection.port.drained(MAX_OUTGOING_BYTES)
+        while connection.unfinished and not connection.port.closed and (
+            connection.unfinished >= MAX_COMMANDS_PER_CONNECTION or replica.unfinished() >= MAX_OPERATIONS
+        ):
+            connection.room = trio.Event()
+            await connection.room.wait()
+        connection.room = None
+
+    def _take(self, connection: Connection, decoder: Decoder, message: Message) -> None:
+        interpreter = self._interpreter
+        if isinstance(message, ReadProc | WriteProc | Value | Ack | Receipt):
+            interpreter.message(connection, message)
+        elif isinstance(message, Command):
+            if self.stopping:
+                self._refuse(connection, message)
+            else:
+                interpreter.command(connection, message)
+        elif isinstance(message, RefusedCommand):
+            response = Response(message.status, message.kind, message.request, extended=message.extended)
+            interpreter.put(connection.port, interpreter.encoder.encode(response))
+        elif isinstance(message, Hello) and not message.answer:
+            decoder.extended = True
+            answer = self._greeting._replace(answer=True, rank=self._greeting.rank if message.rank else 0)
+            interpreter.put(connection.port, interpreter.encoder.encode(answer))
+        elif isinstance(message, StatusRequest):
+            interpreter.report(connection, StatusReport(message.request, self._report()))
+
+    def _refuse(self, connection: Connection, command: Command) -> None:
+        """The node is stopping. The contract has no word for it: its clients see the connection end."""
+        if command.extended:
+            response = Response(Status.STOPPING, command.kind, command.request, extended=True)
+            self._interpreter.put(connection.port, self._interpreter.encoder.encode(response))
