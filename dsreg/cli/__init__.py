@@ -1,0 +1,52 @@
+"""The command line, `dsreg`.
+
+    faults      exit codes; operating errors become lines on stderr, never tracebacks
+    options     arguments that several commands share: the configuration, sizes
+    init        a new cluster                    node        one node process
+    up          all nodes of a cluster here      status      which nodes answer
+    data        read and write                   transfer    the streaming under them
+    bench       measure                          workload    the load under it
+    completion  shell completion
+    logs, notify, progress                       what the commands say and to whom
+
+A command is imported when it is called, so that a node does not wait for what only a table needs.
+"""
+
+from __future__ import annotations
+
+import click
+
+from dsreg.cli.faults import Commands
+from dsreg.version import VERSION
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, commands_at={
+    "init": "dsreg.cli.init:init",
+    "node": "dsreg.cli.node:node",
+    "up": "dsreg.cli.up:up",
+    "read": "dsreg.cli.data:read",
+    "write": "dsreg.cli.data:write",
+    "status": "dsreg.cli.status:status",
+    "bench": "dsreg.cli.bench:bench",
+    "completion": "dsreg.cli.completion:completion",
+})
+@click.version_option(VERSION, prog_name="dsreg")
+def cli() -> None:
+    """A replicated block device: every 4096-byte sector is kept by a majority of nodes.
+
+    \b
+    The configuration is the first of: the one named, $DSREG_CONFIG,
+    ~/.config/dsreg/cluster.toml, /etc/dsreg/cluster.toml.
+
+    \b
+    Exit codes:
+      0  done
+      1  the operation failed
+      2  wrong usage or configuration
+      3  no quorum: no majority of the nodes answered in time
+    """
+
+
+def main() -> None:
+    """The entry point of `dsreg` and `python -m dsreg`."""
+    cli(prog_name="dsreg")

@@ -1,0 +1,82 @@
+"""What becomes of errors: operating errors are lines on stderr and an exit code, bugs keep their traceback."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, cast
+
+import click
+
+from dsreg.errors import ConfigError, DsregError, OperationTimeout
+
+EXIT_FAILED = 1
+EXIT_CONFIG = 2
+EXIT_NO_QUORUM = 3
+
+
+class Commands(click.Group):
+    """A group that imports each command (`module:name` in `commands_at`) when it is needed."""
+
+    def __init__(self, *args: Any, commands_at: dict[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._commands_at = commands_at
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._commands_at)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._commands_at:
+            return None
+        module, name = self._commands_at[cmd_name].split(":")
+        return cast(click.Command, getattr(importlib.import_module(module), name))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (DsregError, OSError, BaseExceptionGroup) as error:
+            errors = operating_errors(error)
+            if errors is None:
+                raise
+            for line in describe(errors):
+                click.echo(f"dsreg: {line}", err=True)
+            ctx.exit(exit_code(errors))
+
+
+def operating_errors(error: BaseException) -> list[Exception] | None:
+    """The operating errors that `error` is or, as a group, consists of; None where any of it is a bug.
+
+    Raises KeyboardInterrupt or BrokenPipeError out of a group: both have their own way to end a command.
+    """
+    leaves = _leaves(error)
+    for leaf in leaves:
+        if isinstance(leaf, KeyboardInterrupt | BrokenPipeError):
+            raise leaf from None
+    errors = [leaf for leaf in leaves if isinstance(leaf, DsregError | OSError)]
+    return list(errors) if len(errors) == len(leaves) else None
+
+
+def describe(errors: list[Exception]) -> list[str]:
+    """One line per fault, each once."""
+    lines: list[str] = []
+    for error in errors:
+        if isinstance(error, ConfigError):
+            lines += error.faults
+        elif isinstance(error, OSError) and not isinstance(error, DsregError) and error.strerror:
+            lines.append(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+        else:
+            lines.append(" ".join(str(error).split("\n")) or type(error).__name__)
+    return list(dict.fromkeys(lines))
+
+
+def exit_code(errors: list[Exception]) -> int:
+    if any(isinstance(error, ConfigError) for error in errors):
+        return EXIT_CONFIG
+    if any(isinstance(error, OperationTimeout) for error in errors):
+        return EXIT_NO_QUORUM
+    return EXIT_FAILED
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    return [error]

@@ -1,0 +1,106 @@
+"""`dsreg node`: one node process, from its configuration to a clean stop."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import click
+import trio
+
+from dsreg.cli.faults import EXIT_FAILED, describe, operating_errors
+from dsreg.cli.logs import log_to_stderr
+from dsreg.cli.notify import notify
+from dsreg.cli.options import chosen_config, config_option, to_size
+from dsreg.config import DEFAULT_JOURNAL_BYTES, NodeConfig, format_size
+from dsreg.constants import DRAIN_S, MAX_RANK
+from dsreg.errors import DsregError
+
+_PR_SET_PDEATHSIG = 1
+# The process must be gone 5 s after SIGTERM. A drain that ends in time takes DRAIN_S; one that hangs is
+# given up after this, which is safe at any point: nothing was acknowledged that is not on disk.
+_STOP_LIMIT_S = DRAIN_S + 0.7
+
+_log = logging.getLogger("dsreg.node")
+
+
+@click.command()
+@config_option
+@click.option("--rank", type=click.IntRange(1, MAX_RANK), required=True, help="Which node of the configuration to be.")
+@click.option("--storage", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+              help="The node's own directory.  [default: as configured, node-RANK beside the file]")
+@click.option("--journal-size", "journal_bytes", callback=to_size, metavar="SIZE",
+              default=format_size(DEFAULT_JOURNAL_BYTES), show_default=True, help="Size of each of the two journal segments, 2MiB to 1GiB.")
+@click.option("-v", "--verbose", "verbosity", count=True, help="Say more: -v what happens, -vv everything.")
+@click.option("--supervisor-pid", type=int, hidden=True)
+def node(config_path: Path | None, rank: int, storage: Path | None, journal_bytes: int, verbosity: int,
+         supervisor_pid: int | None) -> None:
+    """Run one node until SIGTERM or SIGINT; then finish what is under way and exit within 5 seconds.
+
+    Says nothing while all is well. Tells systemd when it listens (Type=notify). Exits with 1 on a fault of the
+    storage or the address, with 2 on one of the configuration.
+    """
+    if supervisor_pid is not None:
+        _die_with(supervisor_pid)
+    cluster = chosen_config(config_path, need_system_key=True)
+    if storage is None:
+        storage = next((node.storage for node in cluster.nodes if node.rank == rank), Path())
+    config = NodeConfig(cluster, rank, storage, journal_bytes)
+    log_to_stderr(f"node-{rank}", verbosity)
+    try:
+        trio.run(_run, config)
+    except (DsregError, OSError, BaseExceptionGroup) as error:
+        errors = operating_errors(error)
+        if errors is None:
+            raise
+        for line in describe(errors):
+            _log.critical("%s", line)
+        sys.exit(EXIT_FAILED)
+
+
+class _Ready(trio.TaskStatus[Any]):
+    """Passes the node's word that it listens on to whoever started the process."""
+
+    def started(self, value: Any = None) -> None:
+        notify("READY=1")
+
+
+async def _run(config: NodeConfig) -> None:
+    # Imported here so that `dsreg node --help` and a wrong configuration need no node.
+    from dsreg.node import run_register_process
+
+    stop = trio.Event()
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            with trio.CancelScope() as limit:
+                nursery.start_soon(_stop_on_signal, signals, stop, limit)
+                await run_register_process(config, task_status=_Ready(), stop=stop)
+            if limit.cancelled_caught:
+                _log.warning("gave up the drain after %.1f s", _STOP_LIMIT_S)
+            nursery.cancel_scope.cancel()
+
+
+async def _stop_on_signal(signals: AsyncIterator[int], stop: trio.Event, limit: trio.CancelScope) -> None:
+    async for number in signals:
+        if stop.is_set():
+            continue  # said already, as when a terminal and a supervisor both pass on one Ctrl-C
+        _log.info("%s: draining", signal.Signals(number).name)
+        notify("STOPPING=1")
+        limit.deadline = trio.current_time() + _STOP_LIMIT_S
+        stop.set()
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel send us SIGTERM when the process `parent`, which must be our parent, ends."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"prctl(PR_SET_PDEATHSIG): {os.strerror(code)}")
+    if os.getppid() != parent:  # it ended before we asked
+        sys.exit(EXIT_FAILED)

@@ -1,0 +1,42 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dsreg.config import ClusterConfig, find_config, load_config, parse_size
+from dsreg.errors import ConfigError
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def to_size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """Option callback: bytes for a size such as 4KiB or 1GiB."""
+    if value is None:
+        return None
+    try:
+        return parse_size(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
+config_option = click.option(
+    "-c", "--config", "config_path", type=_FILE, metavar="FILE", help="The cluster.toml to use.")
+config_argument = click.argument("file", type=_FILE, required=False, metavar="[FILE]")
+timeout_option = click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True,
+    metavar="SECONDS", help="How long one request may wait for a majority.",
+)
+
+
+def chosen_config(path: Path | None, other: Path | None = None, *, need_system_key: bool = False) -> ClusterConfig:
+    """The configuration that was named by option or argument, or else found. Raises ConfigError."""
+    if path is not None and other is not None and path != other:
+        raise ConfigError([f"{path} and {other} are both named; name one configuration"])
+    found = find_config(path or other)
+    if found is None:
+        raise ConfigError(["no configuration found; name one with --config or $DSREG_CONFIG, "
+                           "or create a cluster with `dsreg init`"])
+    return load_config(found, need_system_key=need_system_key)
