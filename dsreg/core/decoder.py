@@ -133,7 +133,7 @@ class Decoder:
             for type_, rule in self._all_rules.items()
             if extended or type_ < FIRST_EXTENSION or type_ in GREETING_TYPES
         }
-        self._needed = PREFIX_SIZE  # bytes in the buffer below which there is certainly nothing to deliver
+        self._needed = 0  # bytes in the buffer below which there is certainly nothing new to see
 
     @property
     def buffered(self) -> int:
@@ -167,8 +167,8 @@ class Decoder:
             if start != position:
                 counters["skipped_bytes"] += start - position
                 position = start
-            self._needed = PREFIX_SIZE
             if end - position < PREFIX_SIZE:
+                self._needed = len(MAGIC) if end - position < len(MAGIC) else PREFIX_SIZE
                 return position
             rule = rules.get(view[position + TYPE_OFFSET])
             if rule is None:
