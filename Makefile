@@ -20,7 +20,7 @@ demo: setup  ## three nodes, a mounted ext4, a node killed in mid-copy, every by
 	@$(BIN)/python -m scripts.demo $(ARGS)
 
 lint: setup  ## ruff and mypy
-	@test -x $(BIN)/ruff -a -x $(BIN)/mypy || $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[lint]'
+	@test -x $(BIN)/ruff -a -x $(BIN)/mypy || $(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[lint]'
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy dsreg fuse_frontend scripts
 

@@ -35,7 +35,7 @@ apt() {
     say "installing system packages: $*"
     local install=("${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends)
     "${root[@]}" apt-get update -qq >/dev/null || say "apt-get update failed; trying with the lists at hand"
-    if "${install[@]}" "$@" >/dev/null; then return; fi
+    if [ "$#" -gt 1 ] && "${install[@]}" "$@" >/dev/null; then return; fi
     for package in "$@"; do
         "${install[@]}" "$package" >/dev/null || say "could not install $package"
     done
@@ -84,7 +84,7 @@ stamp=$({ cat pyproject.toml scripts/setup.sh; pwd; } | sha256sum)
 if [ "$(cat .venv/stamp 2>/dev/null)" = "$stamp" ]; then exit 0; fi
 rm -f .venv/stamp .venv/no-fuse
 
-install() { .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable "$1"; }
+install() { .venv/bin/python -m pip install -qq --disable-pip-version-check --editable "$1"; }
 
 say "installing the project and what it needs into .venv"
 if [ -z "$no_fuse" ] && ! install '.[fuse,test]'; then
