@@ -32,7 +32,7 @@ def take_down(report: Report, stack: ExitStack) -> None:
         step.seen = "nothing left behind"
 
 
-def demonstrate(report: Report, stack: ExitStack, client_only: bool) -> None:
+def demonstrate(report: Report, stack: ExitStack, client_only: bool, max_files: int) -> None:
     directory = Path(tempfile.mkdtemp(prefix="dsreg-demo-"))
     stack.callback(remove, directory)
     cluster = Cluster(directory)
@@ -42,7 +42,7 @@ def demonstrate(report: Report, stack: ExitStack, client_only: bool) -> None:
             cluster.init()
             cluster.start_missing()
             step.seen = f"{NODES} processes, a disk of {SIZE}, ports {cluster.ports}"
-        files = tree.collect()
+        files = tree.collect(max_files)
         reason = "--client was given" if client_only else on_disk.why_not()
         if reason is None:
             on_disk.run(report, cluster, files, stack)
@@ -66,6 +66,7 @@ def remove(directory: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo", description="Shows the disk at work, with a node killed.")
     parser.add_argument("--client", action="store_true", help="without FUSE, as on a host that has none")
+    parser.add_argument("--files", type=int, default=tree.MAX_FILES, help="how many files at most (%(default)s)")
     arguments = parser.parse_args()
     report = Report()
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -73,7 +74,7 @@ def main() -> int:
     code = 0
     stack = ExitStack()
     try:
-        demonstrate(report, stack, arguments.client)
+        demonstrate(report, stack, arguments.client, arguments.files)
     except (DemoFailed, DsregError, OSError) as error:
         report.say(f"FAILED: {error}")
         code = 1

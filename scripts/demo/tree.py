@@ -35,15 +35,15 @@ def _files_below(top: Path) -> Iterator[tuple[Path, int]]:
                 yield path, status.st_size
 
 
-def collect() -> list[Source]:
-    """At most MAX_FILES files of together at most MAX_BYTES, always the same ones on one machine."""
+def collect(max_files: int = MAX_FILES) -> list[Source]:
+    """At most `max_files` files of together at most MAX_BYTES, always the same ones on one machine."""
     found: list[Source] = []
     left = MAX_BYTES
     tops = (Path(sysconfig.get_path("stdlib")), Path("/usr/share/doc"), Path("/usr/share"))
     seen: set[Path] = set()
     for top in tops:
         for path, size in _files_below(top):
-            if len(found) == MAX_FILES:
+            if len(found) == max_files:
                 return found
             if path in seen or size > min(left, MAX_FILE_BYTES):
                 continue
