@@ -11,8 +11,7 @@ import trio
 
 from fuse_frontend import loop, mounts, state
 from fuse_frontend.mount import unmount
-from fuse_frontend.mounts import FS_TYPE, MountError
-from fuse_frontend.operations import IMAGE_NAME
+from fuse_frontend.mounts import FS_TYPE, IMAGE_NAME, MountError
 
 # After the unmount the process closes its client and stops an embedded cluster, whose nodes have 5 s each.
 PROCESS_END_TIMEOUT_S = 30.0

@@ -18,8 +18,8 @@ import trio
 
 from fuse_frontend import loop, mounts, state
 from fuse_frontend.loop import Loop
-from fuse_frontend.mounts import FS_TYPE, MountError
-from fuse_frontend.operations import IMAGE_NAME, Disk, DiskOperations
+from fuse_frontend.mounts import FS_TYPE, IMAGE_NAME, Mount, MountError
+from fuse_frontend.operations import Disk, DiskOperations
 
 log = logging.getLogger(__name__)
 
@@ -52,30 +52,33 @@ class MountOptions:
 def check_mountpoint(mountpoint: Path) -> None:
     """Raise MountError, saying what to do, unless something can be mounted at `mountpoint` now."""
     mount = mounts.mount_at(mountpoint)
-    if mount is not None and mount.fs_type == FS_TYPE:
-        serving = state.recall(mountpoint)
-        if serving is not None and serving.is_alive:
-            raise MountError(
-                f"{mountpoint} is already mounted and served by process {serving.pid}; "
-                f"to take it down: dsreg-fuse --detach {mountpoint}"
-            )
+    if mount is not None:
+        raise MountError(_why_mounted(mountpoint, mount))
     try:
         if not mountpoint.is_dir():
             if os.path.lexists(mountpoint):
                 raise MountError(f"{mountpoint} is not a directory")
             raise MountError(f"{mountpoint} does not exist; create it: mkdir -p {mountpoint}")
-        if mount is not None:
-            raise MountError(f"{mountpoint} is already a mount point ({mount.fs_type}); unmount it first")
         names = os.listdir(mountpoint)
     except OSError as error:
-        if mount is not None and mount.fs_type == FS_TYPE:
-            raise MountError(
-                f"{mountpoint} is a stale mount ({error.strerror}): the process that served it has died. "
-                f"To clean up: dsreg-fuse --detach {mountpoint}"
-            ) from None
         raise MountError(f"{mountpoint}: {error.strerror}") from None
     if names:
         raise MountError(f"{mountpoint} is not empty ({names[0]} is in it); choose an empty directory")
+
+
+def _why_mounted(mountpoint: Path, mount: Mount) -> str:
+    if mount.fs_type != FS_TYPE:
+        return f"{mountpoint} is already a mount point ({mount.fs_type}); unmount it first"
+    serving = state.recall(mountpoint)
+    command = f"dsreg-fuse --detach {mountpoint}"
+    if serving is not None and serving.is_alive:
+        return f"{mountpoint} is already mounted and served by process {serving.pid}; to take it down: {command}"
+    try:
+        os.statvfs(mountpoint)  # asks the server; stat might be answered from the kernel's cache
+    except OSError as error:
+        return (f"{mountpoint} is a stale mount ({error.strerror}): the process that served it has died. "
+                f"To clean up: {command}")
+    return f"{mountpoint} is already mounted; to take it down: {command}"
 
 
 async def serve(disk: Disk, options: MountOptions, on_up: Callable[[Loop | None], None]) -> None:
@@ -131,7 +134,9 @@ async def _bring_up(options: MountOptions, on_up: Callable[[Loop | None], None])
         try:
             attached = await loop.attach(options.image)
         except MountError:
-            await unmount(options.mountpoint)
+            # The end of the mount cancels this task, which still has to say what went wrong.
+            with trio.CancelScope(shield=True):
+                await unmount(options.mountpoint)
             raise
     log.info("%s is up%s", options.image, f" and attached as {attached.node}" if attached else "")
     on_up(attached)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from dsreg.errors import DsregError
 
 FS_TYPE = "fuse.dsreg"
+IMAGE_NAME = "disk.img"
 
 
 class MountError(DsregError):

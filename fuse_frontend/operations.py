@@ -20,11 +20,11 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, InodeT
 
 from dsreg.constants import MAX_RUN_BYTES, SECTOR_SIZE
 from dsreg.errors import DsregError, NoSpace, OutOfRange
+from fuse_frontend.mounts import IMAGE_NAME
 from fuse_frontend.stall import StallWatch
 
 log = logging.getLogger(__name__)
 
-IMAGE_NAME = "disk.img"
 IMAGE_NAME_BYTES = IMAGE_NAME.encode()
 IMAGE_INODE = InodeT(pyfuse3.ROOT_INODE + 1)
 # Names never change; times of the image do, and the kernel itself forgets attributes after a write.

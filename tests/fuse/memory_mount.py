@@ -14,24 +14,26 @@ from pathlib import Path
 
 import trio
 
+from dsreg.block_device import BlockDevice
+from dsreg.constants import SECTOR_SIZE
+from dsreg.core.messages import Buffer
 from dsreg.errors import NoSpace, OperationTimeout, Outcome
+from dsreg.testing.memory_client import MemoryClient
 from fuse_frontend.loop import Loop
 from fuse_frontend.mount import MountOptions, serve
 from fuse_frontend.mounts import MountError
 from fuse_frontend.process import prepare_to_serve_block_io
 
 
-class MemoryDisk:
-    """A block device in memory that fails on demand."""
+class FaultyClient(MemoryClient):
+    """Sectors in memory, and failures on demand."""
 
-    def __init__(self, size: int, fault_file: Path) -> None:
-        self.size = size
-        self.content = bytearray(size)
-        self.fault_file = fault_file
+    def __init__(self, sectors: int, fault_file: Path) -> None:
+        super().__init__(sectors)
+        self._fault_file = fault_file
 
     async def _pass(self) -> None:
-        await trio.lowlevel.checkpoint()
-        while (fault := self.fault_file.read_text()) == "hang":
+        while (fault := self._fault_file.read_text()) == "hang":  # noqa: ASYNC110
             await trio.sleep(0.02)
         if fault == "timeout":
             raise OperationTimeout("no majority", Outcome.MAY_HAVE_HAPPENED)
@@ -40,17 +42,25 @@ class MemoryDisk:
         if fault == "bug":
             raise ZeroDivisionError("a bug on purpose")
 
-    async def read(self, offset: int, length: int) -> bytes:
+    async def read(self, sector: int, count: int = 1) -> bytes:
         await self._pass()
-        return bytes(self.content[offset:offset + length])
+        return await super().read(sector, count)
 
-    async def write(self, offset: int, data: bytes) -> None:
+    async def write(self, sector: int, data: Buffer) -> None:
         await self._pass()
-        assert offset + len(data) <= self.size
-        self.content[offset:offset + len(data)] = data
+        await super().write(sector, data)
+
+
+class FaultyDisk(BlockDevice):
+    """A flush, too, fails on demand; by itself it only waits for writes."""
+
+    def __init__(self, client: FaultyClient) -> None:
+        super().__init__(client)
+        self._client = client
 
     async def flush(self) -> None:
-        await self._pass()
+        await self._client._pass()
+        await super().flush()
 
 
 def on_up(attached: Loop | None) -> None:
@@ -61,7 +71,7 @@ def main() -> None:
     mountpoint, size, fault_file, *rest = sys.argv[1:]
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
     prepare_to_serve_block_io()
-    disk = MemoryDisk(int(size), Path(fault_file))
+    disk = FaultyDisk(FaultyClient(int(size) // SECTOR_SIZE, Path(fault_file)))
     try:
         trio.run(serve, disk, MountOptions(Path(mountpoint).resolve(), attach="--attach" in rest), on_up)
     except* MountError as group:

@@ -13,8 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fuse_frontend.loop import loops_of
-from fuse_frontend.mounts import mount_at, mount_table, mounts_of_device
-from fuse_frontend.operations import IMAGE_NAME
+from fuse_frontend.mounts import IMAGE_NAME, mount_at, mount_table, mounts_of_device
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_S = 30.0
