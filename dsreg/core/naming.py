@@ -8,7 +8,19 @@ never to fall below.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from dsreg.core.tags import pack_tag
+
+# Tags are promised this many at a time: a sync every 2^20 tags, and a gap as large after a restart.
+PROMISE_STEP = 1 << 20
+
+
+class Named(NamedTuple):
+    """`tags`: the vector. `promise`: the ts to reserve durably before anybody hears of the tags."""
+
+    tags: bytes
+    promise: int
 
 
 class TagNamer:
@@ -18,7 +30,8 @@ class TagNamer:
         self._rank = rank
         self.last = last
 
-    def name(self, highest_ts: int, count: int) -> tuple[int, bytes]:
-        """A ts above `highest_ts` and above any named before, and the vector that gives it to `count` sectors."""
+    def name(self, highest_ts: int, count: int) -> Named:
+        """One tag for `count` sectors, above `highest_ts` and above any named before."""
         self.last = max(self.last, highest_ts) + 1
-        return self.last, pack_tag(self.last, self._rank) * count
+        promise = -(-self.last // PROMISE_STEP) * PROMISE_STEP
+        return Named(pack_tag(self.last, self._rank) * count, promise)

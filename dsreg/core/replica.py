@@ -275,8 +275,9 @@ class Replica:
         if operation.connection is None:
             self._repairing.difference_update(range(command.first, command.first + command.count))
         elif command.kind is CommandKind.TAG:
-            ts, tags = self._namer.name(highest_ts(result.tags), command.count)
-            effects.append(Reserve(ts, (Answer(operation.connection, _response(command, Status.OK, tags=tags)),)))
+            tags, promise = self._namer.name(highest_ts(result.tags), command.count)
+            answer = Answer(operation.connection, _response(command, Status.OK, tags=tags))
+            effects.append(Reserve(promise, (answer,)))
         else:
             data = result.data if command.kind is CommandKind.READ else b""
             effects.append(Answer(operation.connection, _response(command, Status.OK, data=data)))
