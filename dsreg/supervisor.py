@@ -177,7 +177,7 @@ async def supervise(
     """
     command = command or node_command(config)
     log = log or print_line
-    stop = stop or trio.Event()
+    stop = trio.Event() if stop is None else stop
     nodes = tuple(NodeProcess(node, command(node), log) for node in config.nodes)
     async with trio.open_nursery() as nursery:
         for node in nodes:

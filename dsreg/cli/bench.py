@@ -103,7 +103,9 @@ async def _nodes_cpu_s(config: ClusterConfig, client: Client) -> dict[tuple[int,
     return dict(sorted(seconds.items()))
 
 
-def _report(load: Load, measured: Measured, client_cpu_s: float, nodes_cpu_s: float, ranks: list[int]) -> dict[str, Any]:
+def _report(
+    load: Load, measured: Measured, client_cpu_s: float, nodes_cpu_s: float, ranks: list[int]
+) -> dict[str, Any]:
     """Everything in one object: rates per second, MB = 10^6 bytes, latencies in ms, CPU in microseconds."""
     block_size = load.block_sectors * SECTOR_SIZE
 

@@ -36,7 +36,8 @@ _log = logging.getLogger("dsreg.node")
 @click.option("--storage", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
               help="The node's own directory.  [default: as configured, node-RANK beside the file]")
 @click.option("--journal-size", "journal_bytes", callback=to_size, metavar="SIZE",
-              default=format_size(DEFAULT_JOURNAL_BYTES), show_default=True, help="Size of each of the two journal segments, 2MiB to 1GiB.")
+              default=format_size(DEFAULT_JOURNAL_BYTES), show_default=True,
+              help="Size of each of the two journal segments, 2MiB to 1GiB.")
 @click.option("-v", "--verbose", "verbosity", count=True, help="Say more: -v what happens, -vv everything.")
 @click.option("--supervisor-pid", type=int, hidden=True)
 def node(config_path: Path | None, rank: int, storage: Path | None, journal_bytes: int, verbosity: int,
@@ -60,7 +61,7 @@ def node(config_path: Path | None, rank: int, storage: Path | None, journal_byte
         if errors is None:
             raise
         for line in describe(errors):
-            _log.critical("%s", line)
+            _log.critical("%s: %s", config.node.address, line)
         sys.exit(EXIT_FAILED)
 
 

@@ -1,0 +1,142 @@
+"""Streaming: in order, whole, with a bound on what is in flight."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+import trio
+import trio.testing
+
+from dsreg.cli.transfer import (
+    RUNS_IN_FLIGHT,
+    OddLength,
+    copy_in,
+    copy_out,
+    descriptor_sink,
+    descriptor_source,
+    runs,
+)
+from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
+
+
+class SlowDisk:
+    """Sectors in memory; requests end in random order, and the most that were under way at once is kept."""
+
+    def __init__(self, rng: random.Random, sectors: int) -> None:
+        self.data = bytearray(sectors * SECTOR_SIZE)
+        self.under_way = 0
+        self.most_under_way = 0
+        self._rng = rng
+
+    async def _take_time(self) -> None:
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        for _ in range(self._rng.randrange(20)):
+            await trio.lowlevel.checkpoint()
+        self.under_way -= 1
+
+    async def read(self, sector: int, count: int = 1) -> bytes:
+        await self._take_time()
+        return bytes(self.data[sector * SECTOR_SIZE : (sector + count) * SECTOR_SIZE])
+
+    async def write(self, sector: int, data: bytes) -> None:
+        assert data and len(data) % SECTOR_SIZE == 0
+        await self._take_time()
+        self.data[sector * SECTOR_SIZE : sector * SECTOR_SIZE + len(data)] = data
+
+
+class Input:
+    """A source that gives what it has."""
+
+    def __init__(self, data: bytes) -> None:
+        self._rest = data
+
+    async def __call__(self, size: int) -> bytes:
+        await trio.lowlevel.checkpoint()
+        part, self._rest = self._rest[:size], self._rest[size:]
+        return part
+
+
+def ignore(amount: float) -> None:
+    """Nobody watches."""
+
+
+def test_runs_are_cut_at_chunks() -> None:
+    assert list(runs(0, 1)) == [(0, 1)]
+    assert list(runs(255, 2)) == [(255, 1), (256, 1)]
+    assert list(runs(10, 600)) == [(10, 246), (256, 256), (512, 98)]
+
+
+@pytest.mark.parametrize(("first", "count"), [(0, 1), (3, 5000), (256, 256 * 20), (255, 258)])
+async def test_in_and_out_again(rng: random.Random, first: int, count: int) -> None:
+    disk = SlowDisk(rng, first + count + 1)
+    data = rng.randbytes(count * SECTOR_SIZE)
+    done: list[float] = []
+    assert await copy_in(disk, first, Input(data), done.append) == count
+    assert sum(done) == len(data)
+    assert disk.data == bytes(first * SECTOR_SIZE) + data + bytes(SECTOR_SIZE)
+    out = bytearray()
+
+    async def sink(part: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        out.extend(part)
+
+    await copy_out(disk, first, count, sink, ignore)
+    assert out == data
+    assert disk.most_under_way <= RUNS_IN_FLIGHT
+    if count > RUNS_IN_FLIGHT * MAX_RUN_SECTORS:
+        assert disk.most_under_way > 1
+
+
+async def test_nothing_is_read_ahead_of_a_sink_that_is_full(rng: random.Random) -> None:
+    disk, full = SlowDisk(rng, 40 * MAX_RUN_SECTORS), trio.Event()
+    reads = 0
+    read = disk.read
+
+    async def counted_read(sector: int, count: int = 1) -> bytes:
+        nonlocal reads
+        reads += 1
+        return await read(sector, count)
+
+    disk.read = counted_read  # type: ignore[method-assign]
+
+    async def sink(part: bytes) -> None:
+        full.set()
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(copy_out, disk, 0, 40 * MAX_RUN_SECTORS, sink, ignore)
+        await full.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        assert reads == RUNS_IN_FLIGHT
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_odd_length_is_refused_not_padded(rng: random.Random) -> None:
+    disk = SlowDisk(rng, 600)
+    data = rng.randbytes(300 * SECTOR_SIZE + 17)
+    with pytest.raises(OddLength) as raised:
+        await copy_in(disk, 0, Input(data), ignore)
+    assert (raised.value.sectors, raised.value.odd) == (300, 17)
+    assert disk.data == data[:-17] + bytes(300 * SECTOR_SIZE)
+
+
+async def test_descriptors(rng: random.Random) -> None:
+    reader, writer = os.pipe()
+    data = rng.randbytes(300_000)  # more than a pipe holds
+    received = b""
+
+    async def send() -> None:
+        await descriptor_sink(writer)(data)
+        os.close(writer)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        source = descriptor_source(reader)
+        while part := await source(100_001):
+            assert len(part) == 100_001 or len(received) == 200_002
+            received += part
+    os.close(reader)
+    assert received == data
