@@ -1,0 +1,53 @@
+"""Stable storage: (ts, wr, value) of every sector of one node, in one directory, through any crash.
+
+    persist -> queue -> Commit.run: journal, fdatasync -> tickets done -> home
+                        Checkpoint.run: home and tags durable -> journal segment free
+    load    -> home, checked against the checksum that goes with the tag
+    open    -> tags, then the journal over them, then a new incarnation
+
+    stable      StableStorage: the queue, the tickets, who may run when; all in one thread
+    commit      Record, Ticket, Commit: the batch and the order of its writes (the rules stand there)
+    checkpoint  Checkpoint
+    load        LoadJob, Loaded
+    recovery    what open does with what a crash left
+    journal     segments and records, replay
+    tags        the table in memory and its slots at rest
+    state       incarnation and tag reservation
+    identity    identity.toml
+    directory   creation, lock, open files
+    failure     the first fatal error
+    layout      names, sizes, limits
+    files       the seam to the operating system
+
+Two kinds of damage. *Missing*: the tag is known, the value is lost (a checksum does not hold): the node still
+counts with its tag, and any persist with a tag at least as high heals it. *Unknown*: the tag is lost
+as well (a slot of the file tags is damaged): the node must not answer for the sector until a majority
+without it has given it one (persist with repair=True). Damage is found again after a restart; what a
+checkpoint rewrites carries a mark. Damage to what was acknowledged and cannot be found again, in the journal
+or in both copies of the state, is DamagedStorage: the node does not start.
+
+Nothing here awaits; what blocks is called `run`, `open` or `close`, and may be called in a thread.
+"""
+
+from __future__ import annotations
+
+from dsreg.storage.checkpoint import Checkpoint
+from dsreg.storage.commit import Commit, Refusal, Ticket
+from dsreg.storage.files import File, Files, OsFiles
+from dsreg.storage.identity import Identity
+from dsreg.storage.load import Loaded, LoadJob
+from dsreg.storage.stable import StableStorage
+
+__all__ = [
+    "Checkpoint",
+    "Commit",
+    "File",
+    "Files",
+    "Identity",
+    "LoadJob",
+    "Loaded",
+    "OsFiles",
+    "Refusal",
+    "StableStorage",
+    "Ticket",
+]

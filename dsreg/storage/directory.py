@@ -1,0 +1,143 @@
+"""The files of a storage directory: created once, crash-safely, and opened under the lock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dsreg.constants import SECTOR_SIZE
+from dsreg.errors import DamagedStorage, NoSpace, WrongDirectory
+from dsreg.storage import identity as identity_file
+from dsreg.storage import state as state_file
+from dsreg.storage.failure import NO_SPACE
+from dsreg.storage.files import File, Files, Lock
+from dsreg.storage.identity import Identity, Recorded
+from dsreg.storage.journal import RECORDS_AT
+from dsreg.storage.layout import IDENTITY, JOURNALS, LOCK, OUR_NAMES, SECTORS, STATE, TAGS
+from dsreg.storage.state import State
+
+# The root of a file system has it; such a directory counts as empty.
+_HARMLESS = frozenset({"lost+found"})
+_ZEROS = bytes(1024 * 1024)
+
+
+@dataclass(slots=True)
+class Directory:
+    """The open files of one storage directory: six descriptors."""
+
+    files: Files
+    lock: Lock
+    recorded: Recorded
+    journals: tuple[File, File]
+    tags: File
+    home: File
+    state: File
+
+    @property
+    def salt(self) -> int:
+        return self.recorded.identity.salt
+
+    def close(self) -> None:
+        """Close everything; the lock last."""
+        for file in (*self.journals, self.tags, self.home, self.state):
+            file.close()
+        self.lock.close()
+
+
+def open_directory(files: Files, identity: Identity, journal_bytes: int) -> Directory:
+    """Lock the directory, create what is not there yet, check whose it is, open its files.
+
+    Raises StorageLocked, WrongDirectory, DamagedStorage, NoSpace.
+    """
+    _refuse_foreign(files)
+    lock = files.lock(LOCK)
+    opened: list[File] = []
+    try:
+        if not files.exists(IDENTITY):
+            _create(files, Recorded(identity, journal_bytes))
+        recorded = identity_file.read(files)
+        identity_file.check(recorded.identity, identity)
+        for name in (*JOURNALS, TAGS, SECTORS, STATE):
+            opened.append(_open(files, name))
+        journals = (opened[0], opened[1])
+        for name, file in zip(JOURNALS, journals, strict=True):
+            if file.size() != recorded.journal_bytes:
+                raise DamagedStorage(f"{name} has {file.size()} bytes instead of {recorded.journal_bytes}: restore it")
+        return Directory(files, lock, recorded, journals, *opened[2:])
+    except BaseException:
+        for file in opened:
+            file.close()
+        lock.close()
+        raise
+
+
+def record_growth(directory: Directory, identity: Identity) -> None:
+    """Record the new size of the disk if it has grown."""
+    if directory.recorded.identity != identity:
+        directory.recorded = Recorded(identity, directory.recorded.journal_bytes)
+        identity_file.write(directory.files, directory.recorded)
+
+
+def _open(files: Files, name: str) -> File:
+    try:
+        return files.open(name)
+    except FileNotFoundError as error:
+        raise DamagedStorage(f"the file {name} is gone: restore it, or replace this node") from error
+
+
+def _refuse_foreign(files: Files) -> None:
+    """Raise WrongDirectory if others have put things here and we have not."""
+    names = set(files.list()) - _HARMLESS
+    if IDENTITY not in names and not names <= OUR_NAMES:
+        raise WrongDirectory(
+            f"the directory is neither empty nor a storage directory: it holds {', '.join(sorted(names - OUR_NAMES))}"
+        )
+
+
+def _create(files: Files, recorded: Recorded) -> None:
+    """Make all files, identity.toml last. What an earlier attempt left is made anew.
+
+    Nothing is ever stored before identity.toml is there. So if it is not but something is stored, it was
+    taken away, and creating would destroy the data.
+    """
+    _refuse_to_destroy(files)
+    try:
+        for name in JOURNALS:
+            file = files.open(name, create=True)
+            try:
+                _fill_with_zeros(file, recorded.journal_bytes)
+            finally:
+                file.close()
+        for name in (TAGS, SECTORS):
+            files.open(name, create=True).close()
+        file = files.open(STATE, create=True)
+        try:
+            state_file.write(file, State(seq=1))
+        finally:
+            file.close()
+        files.sync_dir()
+        identity_file.write(files, recorded)
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            raise NoSpace(f"no room to create the storage directory: {error}") from error
+        raise
+
+
+def _fill_with_zeros(file: File, size: int) -> None:
+    """Zeros, not mere allocation: the first write to allocated but unwritten space costs a sync of metadata."""
+    file.truncate(0)
+    file.allocate(0, size)
+    for at in range(0, size, len(_ZEROS)):
+        file.pwritev([memoryview(_ZEROS)[:size - at]], at)
+    file.fdatasync()
+
+
+def _refuse_to_destroy(files: Files) -> None:
+    for name in (*JOURNALS, TAGS, SECTORS):
+        if not files.exists(name):
+            continue
+        file = files.open(name)
+        try:
+            if any(file.pread(RECORDS_AT + SECTOR_SIZE, 0)) or name in (TAGS, SECTORS) and file.size():
+                raise DamagedStorage(f"{IDENTITY} is gone from a directory that holds data ({name}): restore it")
+        finally:
+            file.close()

@@ -1,0 +1,30 @@
+"""The first fatal error of a storage; after it every call raises."""
+
+from __future__ import annotations
+
+import errno
+
+from dsreg.errors import SyncFailed
+
+# Errors that say that there is no room, and nothing else: the write is refused and nothing is lost.
+# EFBIG: the disk of this size does not fit a file of this file system.
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class Failure:
+    """Shared by a storage and its jobs, which run in other threads.
+
+    After a failed fsync nobody knows what is on disk: the kernel may have dropped the dirty pages and
+    report success the next time. So nothing is retried and nothing answered; recovery finds out.
+    """
+
+    __slots__ = ("error",)
+
+    def __init__(self) -> None:
+        self.error: SyncFailed | None = None
+
+    def fail(self, doing: str, cause: OSError) -> SyncFailed:
+        """Record the failure; returns the error to raise."""
+        error = SyncFailed(f"{doing}: {cause}")
+        self.error = self.error or error
+        return error

@@ -1,0 +1,209 @@
+"""The seam to the operating system: one directory of files, and nothing else of it.
+
+`Files` and `File` say what the storage needs; `OsFiles` is the real thing and
+`dsreg.testing.memory_files.MemoryFiles` a fake that can lose power. One contract test runs on both.
+All calls block; offsets and lengths are in bytes. Whatever the system refuses is raised as OSError.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Protocol
+
+from dsreg.errors import StorageLocked
+
+Buffer = bytes | bytearray | memoryview
+
+# pwritev takes at most this many buffers at once (IOV_MAX of Linux).
+MAX_BUFFERS = 1024
+
+
+class File(Protocol):
+    """One open file. Reads and writes carry their own offset, so threads may share it."""
+
+    def pread(self, length: int, offset: int) -> bytes:
+        """The bytes from `offset` on; fewer than `length` only at the end of the file."""
+
+    def pread_nowait(self, length: int, offset: int) -> Buffer:
+        """As pread, but raises BlockingIOError where not all `length` bytes are in memory."""
+
+    def pwritev(self, buffers: Sequence[Buffer], offset: int) -> None:
+        """Write all buffers, one after the other, from `offset` on. Complete, or raises."""
+
+    def fdatasync(self) -> None:
+        """Return once everything written so far, and the size, is on stable storage."""
+
+    def allocate(self, offset: int, length: int) -> None:
+        """Reserve the space: a later write there does not run out of it. The file grows with it."""
+
+    def size(self) -> int: ...
+
+    def truncate(self, size: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Lock(Protocol):
+    """A held lock; closing it releases it."""
+
+    def close(self) -> None: ...
+
+
+class Files(Protocol):
+    """One directory, for the exclusive use of whoever holds its lock."""
+
+    def open(self, name: str, create: bool = False) -> File:
+        """Open for reading and writing. Raises FileNotFoundError unless it exists or `create`."""
+
+    def exists(self, name: str) -> bool: ...
+
+    def list(self) -> list[str]:
+        """The names in the directory, sorted."""
+
+    def rename(self, old: str, new: str) -> None:
+        """Atomically, replacing `new`."""
+
+    def remove(self, name: str) -> None: ...
+
+    def sync_dir(self) -> None:
+        """Return once all names created, renamed and removed so far are on stable storage."""
+
+    def lock(self, name: str) -> Lock:
+        """Create `name` if need be and lock it. Raises StorageLocked if somebody else has it."""
+
+    def close(self) -> None: ...
+
+
+class OsFile:
+    """A file descriptor."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def pread(self, length: int, offset: int) -> bytes:
+        data = os.pread(self._fd, length, offset)
+        if len(data) == length or not data:
+            return data
+        parts = [data]
+        got = len(data)
+        while got < length:
+            data = os.pread(self._fd, length - got, offset + got)
+            if not data:
+                break
+            parts.append(data)
+            got += len(data)
+        return b"".join(parts)
+
+    def pread_nowait(self, length: int, offset: int) -> Buffer:
+        data = bytearray(length)
+        try:
+            got = os.preadv(self._fd, (data,), offset, os.RWF_NOWAIT)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            # A file system without RWF_NOWAIT, or a bad block: the blocking read tells which.
+            raise BlockingIOError(error.errno, "not readable without waiting") from error
+        if got < length:
+            raise BlockingIOError("only a part is in memory")
+        return data
+
+    def pwritev(self, buffers: Sequence[Buffer], offset: int) -> None:
+        if len(buffers) == 1:
+            data = buffers[0]
+            done = os.pwrite(self._fd, data, offset)
+            if done < len(data):
+                self._write_rest((data,), offset, done)
+            return
+        for start in range(0, len(buffers), MAX_BUFFERS):
+            some = buffers[start:start + MAX_BUFFERS]
+            length = sum(map(len, some))
+            done = os.pwritev(self._fd, some, offset)
+            if done < length:
+                self._write_rest(some, offset, done)
+            offset += length
+
+    def _write_rest(self, buffers: Sequence[Buffer], offset: int, done: int) -> None:
+        rest = memoryview(b"".join(buffers))
+        while done < len(rest):
+            done += os.pwrite(self._fd, rest[done:], offset + done)
+
+    def fdatasync(self) -> None:
+        os.fdatasync(self._fd)
+
+    def allocate(self, offset: int, length: int) -> None:
+        os.posix_fallocate(self._fd, offset, length)
+
+    def size(self) -> int:
+        return os.fstat(self._fd).st_size
+
+    def truncate(self, size: int) -> None:
+        os.ftruncate(self._fd, size)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class OsFiles:
+    """A directory of the real file system; created, for the owner alone, where there is none."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = pathlib.Path(path)
+        if not self.path.is_dir():
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _sync_directory(self.path.parent)
+        self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def open(self, name: str, create: bool = False) -> OsFile:
+        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+        return OsFile(os.open(name, flags, 0o600, dir_fd=self._fd))
+
+    def exists(self, name: str) -> bool:
+        try:
+            os.stat(name, dir_fd=self._fd)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def list(self) -> list[str]:
+        return sorted(os.listdir(self._fd))
+
+    def rename(self, old: str, new: str) -> None:
+        os.rename(old, new, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
+    def remove(self, name: str) -> None:
+        os.unlink(name, dir_fd=self._fd)
+
+    def sync_dir(self) -> None:
+        os.fsync(self._fd)
+
+    def lock(self, name: str) -> OsFile:
+        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self._fd)
+        with contextlib.ExitStack() as undo:
+            undo.callback(os.close, fd)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise StorageLocked(f"{self.path} is in use by another process") from error
+            undo.pop_all()
+        return OsFile(fd)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _sync_directory(path: pathlib.Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

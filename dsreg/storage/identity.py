@@ -1,0 +1,126 @@
+"""identity.toml: what a storage directory belongs to. Static, readable, written last at creation."""
+
+from __future__ import annotations
+
+import tomllib
+import zlib
+from dataclasses import dataclass
+
+from dsreg.constants import MAX_RANK, MAX_SECTORS
+from dsreg.errors import DamagedStorage, WrongDirectory
+from dsreg.storage.files import Files
+from dsreg.storage.layout import ATOMIC_BYTES, IDENTITY, IDENTITY_TMP, MAX_JOURNAL_BYTES, MIN_JOURNAL_BYTES
+
+FORMAT = 1
+# Far above what a file of 254 ranks has; a file beyond it is not ours.
+MAX_IDENTITY_BYTES = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """`cluster`: 16 bytes. `rank`: 1..254, one of `ranks` (ascending). `sectors`: size of the disk.
+
+    Raises ValueError for anything else.
+    """
+
+    cluster: bytes
+    rank: int
+    ranks: tuple[int, ...]
+    sectors: int
+
+    def __post_init__(self) -> None:
+        if len(self.cluster) != 16 or not 1 <= self.sectors <= MAX_SECTORS:
+            raise ValueError(f"cluster of {len(self.cluster)} bytes, {self.sectors} sectors")
+        if self.rank not in self.ranks or tuple(sorted(set(self.ranks))) != self.ranks:
+            raise ValueError(f"rank {self.rank} of ranks {self.ranks}")
+        if not (self.ranks[0] >= 1 and self.ranks[-1] <= MAX_RANK):
+            raise ValueError(f"ranks {self.ranks}")
+
+    @property
+    def salt(self) -> int:
+        """64 bits in every journal record: the journal of another node, stored as data on this very
+        disk, must not pass for a record of this one."""
+        return int.from_bytes(self.cluster[:8]) ^ self.rank
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The contents of identity.toml."""
+
+    identity: Identity
+    journal_bytes: int
+
+    def __post_init__(self) -> None:
+        if not MIN_JOURNAL_BYTES <= self.journal_bytes <= MAX_JOURNAL_BYTES or self.journal_bytes % ATOMIC_BYTES:
+            raise ValueError(f"journal_bytes = {self.journal_bytes}")
+
+
+def encode(recorded: Recorded) -> bytes:
+    identity = recorded.identity
+    text = (
+        "# What this directory belongs to. Written by dsreg; do not edit.\n"
+        f"format = {FORMAT}\n"
+        f'cluster = "{identity.cluster.hex()}"\n'
+        f"rank = {identity.rank}\n"
+        f"ranks = [{', '.join(map(str, identity.ranks))}]\n"
+        f"sectors = {identity.sectors}\n"
+        f"journal_bytes = {recorded.journal_bytes}\n"
+    )
+    return (text + f'check = "{zlib.crc32(text.encode()):08x}"\n').encode()
+
+
+def decode(raw: bytes) -> Recorded:
+    """Raises WrongDirectory for another format, DamagedStorage for anything that is not as written."""
+    try:
+        values = tomllib.loads(raw.decode())
+    except ValueError as error:
+        raise DamagedStorage(f"{IDENTITY} cannot be read ({error}): restore it; the data is in the other files"
+                             ) from error
+    if values.get("format") != FORMAT:
+        raise WrongDirectory(f"{IDENTITY} has format {values.get('format')!r}; this version knows only {FORMAT}")
+    text, _, check = raw.rpartition(b"check = ")
+    if check.strip() != f'"{zlib.crc32(text):08x}"'.encode():
+        raise DamagedStorage(f"{IDENTITY} is damaged (its check does not hold): restore it from a copy")
+    try:
+        identity = Identity(
+            bytes.fromhex(values["cluster"]), values["rank"], tuple(values["ranks"]), values["sectors"]
+        )
+        return Recorded(identity, values["journal_bytes"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedStorage(f"{IDENTITY} has values that no version writes: {error!r}") from error
+
+
+def read(files: Files) -> Recorded:
+    file = files.open(IDENTITY)
+    try:
+        return decode(file.pread(MAX_IDENTITY_BYTES, 0))
+    finally:
+        file.close()
+
+
+def write(files: Files, recorded: Recorded) -> None:
+    """Replace identity.toml durably: after a crash there is the old one or the new one."""
+    file = files.open(IDENTITY_TMP, create=True)
+    try:
+        file.truncate(0)
+        file.pwritev([encode(recorded)], 0)
+        file.fdatasync()
+    finally:
+        file.close()
+    files.rename(IDENTITY_TMP, IDENTITY)
+    files.sync_dir()
+
+
+def check(recorded: Identity, wanted: Identity) -> None:
+    """Raise WrongDirectory, naming every difference, unless `wanted` may use what `recorded` left."""
+    faults = []
+    if recorded.cluster != wanted.cluster:
+        faults.append(f"it belongs to cluster {recorded.cluster.hex()}, not {wanted.cluster.hex()}")
+    if recorded.rank != wanted.rank:
+        faults.append(f"it belongs to rank {recorded.rank}, not {wanted.rank}")
+    if recorded.ranks != wanted.ranks:
+        faults.append(f"its cluster has the ranks {list(recorded.ranks)}, not {list(wanted.ranks)}")
+    if recorded.sectors > wanted.sectors:
+        faults.append(f"its disk has {recorded.sectors} sectors, more than {wanted.sectors}; a disk cannot shrink")
+    if faults:
+        raise WrongDirectory("the storage directory does not fit: " + "; ".join(faults))

@@ -1,0 +1,218 @@
+"""The journal: two segments that take turns. What is in it is acknowledged; recovery replays it.
+
+    segment = header | copy of the header | record, record, ...             (records from byte 8192 on)
+    header  = magic[8] | salt u64 | generation u64 | first_batch u64 | slots u64 | freed u8 | 0[3] | crc32 u32
+    record  = magic[8] | salt u64 | generation u64 | batch u64 | first u64 | count u16 | index u16 | records u16 |
+              0 u16 | crc32 u32 | 0[12] | tags | crcs | 0... | data            (each part aligned to 64 bytes)
+
+Generation g lives in segment g % 2, so the two segments always hold consecutive generations, and what is
+to be replayed is always the unbroken end of the history. Records are numbered without gaps: `index`
+of `records` in a batch, batches one after the other. One batch is one fdatasync, and the next is
+written after it has returned. So a crash leaves at most the last batch torn: that one was acknowledged to
+nobody. If anything follows a record that cannot be read and it is of a *later* batch, then what cannot be
+read was acknowledged, and the node must not start without it.
+
+A record's crc covers its header, tags and the sectors' crcs; these cover the data.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE, TAG_SIZE
+from dsreg.errors import DamagedStorage
+from dsreg.storage.files import Buffer, File
+from dsreg.storage.layout import COPY_DISTANCE
+
+CRC_SIZE = 4  # of a checksum, CRC-32
+RECORDS_AT = 2 * COPY_DISTANCE
+
+_HEADER_MAGIC = b"dsregSEG"
+_HEADER = struct.Struct(">8sQQQQB3x")
+_RECORD_MAGIC = b"dsregREC"
+_RECORD = struct.Struct(">8sQQQQHHHxx")
+_RECORD_SIZE = 64
+_ALIGNMENT = 64
+_CRC = struct.Struct(">I")
+_ADVICE = "keep the directory as it is, do not start this rank from an empty one, and replace the node"
+
+
+class SegmentHeader(NamedTuple):
+    """`first_batch`: the batch that its first record is of. `slots`: how many slots of `tags` were
+    certainly written. `freed`: home and tags hold all that this segment and earlier ones say."""
+
+    generation: int
+    freed: bool
+    first_batch: int
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A record that was read back. `tags`, `crcs`: 16 and 4 bytes per sector; `data`: a view."""
+
+    batch: int
+    index: int
+    records: int
+    first: int
+    count: int
+    tags: bytes
+    crcs: bytes
+    data: memoryview
+    size: int
+
+
+def checksums(data: Buffer, count: int) -> bytes:
+    """CRC-32 of each of the `count` sectors, 4 bytes each."""
+    if count == 1:
+        return _CRC.pack(zlib.crc32(data))
+    view = memoryview(data)
+    crc32 = zlib.crc32
+    return struct.pack(f">{count}I", *[crc32(view[at:at + SECTOR_SIZE]) for at in range(0, len(view), SECTOR_SIZE)])
+
+
+def _head_size(count: int) -> int:
+    """Bytes of a record before its data, for a run of `count` sectors."""
+    return -(-(_RECORD_SIZE + count * (TAG_SIZE + CRC_SIZE)) // _ALIGNMENT) * _ALIGNMENT
+
+
+def record_size(count: int) -> int:
+    return _head_size(count) + count * SECTOR_SIZE
+
+
+def record_head(
+    salt: int, generation: int, place: tuple[int, int, int], first: int, count: int, tags: bytes, crcs: bytes
+) -> bytes:
+    """Everything of a record but its data. `place`: batch, index and records."""
+    batch, index, records = place
+    fields = _RECORD.pack(_RECORD_MAGIC, salt, generation, batch, first, count, index, records)
+    body = tags + crcs
+    head = b"".join((fields, _CRC.pack(zlib.crc32(body, zlib.crc32(fields))), bytes(12), body))
+    return head.ljust(_head_size(count), b"\0")
+
+
+# --- segment headers ------------------------------------------------------------------------------
+def write_header(file: File, salt: int, header: SegmentHeader) -> None:
+    """Durably. Either copy alone tells the truth, so it does not matter which of them a crash leaves."""
+    generation, freed, first_batch, slots = header
+    fields = _HEADER.pack(_HEADER_MAGIC, salt, generation, first_batch, slots, freed)
+    raw = fields + _CRC.pack(zlib.crc32(fields))
+    file.pwritev([raw], 0)
+    file.pwritev([raw], COPY_DISTANCE)
+    file.fdatasync()
+
+
+def read_header(file: File, salt: int) -> SegmentHeader | None:
+    """The newest valid copy, or None."""
+    copies = []
+    for at in (0, COPY_DISTANCE):
+        raw = file.pread(_HEADER.size + CRC_SIZE, at)
+        if len(raw) < _HEADER.size + CRC_SIZE:
+            continue
+        magic, its_salt, generation, first_batch, slots, freed = _HEADER.unpack_from(raw)
+        if (magic, its_salt) == (_HEADER_MAGIC, salt) and raw[_HEADER.size:] == _CRC.pack(zlib.crc32(raw[:-CRC_SIZE])):
+            copies.append(SegmentHeader(generation, bool(freed), first_batch, slots))
+    return max(copies, default=None)
+
+
+# --- replay ---------------------------------------------------------------------------------------
+def _entry_at(segment: memoryview, at: int, salt: int, generation: int) -> Entry | None:
+    """The record at byte `at` if all but its data is valid."""
+    if at + _RECORD_SIZE > len(segment):
+        return None
+    magic, its_salt, its_generation, batch, first, count, index, records = _RECORD.unpack_from(segment, at)
+    if (magic, its_salt, its_generation) != (_RECORD_MAGIC, salt, generation) or not 1 <= count <= MAX_RUN_SECTORS:
+        return None
+    size = record_size(count)
+    if at + size > len(segment):
+        return None
+    tags_at = at + _RECORD_SIZE
+    crcs_at = tags_at + count * TAG_SIZE
+    end = crcs_at + count * CRC_SIZE
+    fields = zlib.crc32(segment[at:at + _RECORD.size])
+    if _CRC.unpack_from(segment, at + _RECORD.size)[0] != zlib.crc32(segment[tags_at:end], fields):
+        return None
+    tags, crcs = bytes(segment[tags_at:crcs_at]), bytes(segment[crcs_at:end])
+    data = segment[at + _head_size(count):at + size]
+    return Entry(batch, index, records, first, count, tags, crcs, data, size)
+
+
+def read_entries(raw: bytes, header: SegmentHeader, salt: int) -> tuple[list[Entry], tuple[int, int]]:
+    """All valid records of a segment in order, and (batch, index) of the one that would come next.
+
+    Raises DamagedStorage if a record that cannot be read was acknowledged.
+    """
+    segment = memoryview(raw)
+    entries: list[Entry] = []
+    batch, index, records = header.first_batch, 0, 0
+    at = RECORDS_AT
+    while (entry := _entry_at(segment, at, salt, header.generation)) is not None:
+        in_order = (entry.batch, entry.index) == (batch, index) and (index == 0 or entry.records == records)
+        if not in_order or checksums(entry.data, entry.count) != entry.crcs:
+            break
+        entries.append(entry)
+        at += entry.size
+        index, records = index + 1, entry.records
+        if index == records:
+            batch, index = batch + 1, 0
+    _check_rest(raw, at, header.generation, batch, salt)
+    return entries, (batch, index)
+
+
+def _check_rest(raw: bytes, at: int, generation: int, batch: int, salt: int) -> None:
+    """Raise DamagedStorage if anything of a batch later than `batch` stands from byte `at` on.
+
+    Data in the torn batch may hold a copy of this very journal, made earlier: its batches are earlier too.
+    """
+    segment = memoryview(raw)
+    at = raw.find(_RECORD_MAGIC, at)
+    while at >= 0:
+        entry = _entry_at(segment, at, salt, generation) if at % _ALIGNMENT == 0 else None
+        if entry is not None and entry.batch > batch:
+            raise DamagedStorage(
+                f"the journal (generation {generation}) is damaged in batch {batch}, which was acknowledged: "
+                + _ADVICE
+            )
+        at = raw.find(_RECORD_MAGIC, at + 1)
+
+
+def live(headers: Sequence[SegmentHeader | None], certain: int) -> list[SegmentHeader]:
+    """The headers of the segments to replay, in order: at most two, the newest last.
+
+    `certain`: the newest generation that a header was certainly written for. Raises DamagedStorage
+    if a header that must be there is not.
+    """
+    newest = max((header for header in headers if header is not None), default=None)
+    if (newest.generation if newest else 0) < certain:
+        raise DamagedStorage(f"the header of journal generation {certain} is damaged: " + _ADVICE)
+    if newest is None or newest.freed:
+        return []
+    older = headers[(newest.generation - 1) % 2]
+    if newest.generation > 1 and (older is None or older.generation != newest.generation - 1):
+        raise DamagedStorage(
+            f"the header of journal generation {newest.generation - 1} is damaged: " + _ADVICE
+        )
+    return [newest] if older is None or older.freed else [older, newest]
+
+
+def replay(files: Sequence[File], headers: Sequence[SegmentHeader], salt: int, size: int) -> list[Entry]:
+    """All records of the live segments in order.
+
+    `headers`: as `live` gave them; `size`: bytes of a segment. Raises DamagedStorage.
+    """
+    entries: list[Entry] = []
+    end = (0, 0)
+    for header in headers:
+        if header is not headers[0] and end != (header.first_batch, 0):
+            raise DamagedStorage(
+                f"journal generation {header.generation - 1} ends in batch {end[0]}; batches up to "
+                f"{header.first_batch - 1} were acknowledged: " + _ADVICE
+            )
+        raw = files[header.generation % 2].pread(size, 0)
+        some, end = read_entries(raw, header, salt)
+        entries += some
+    return entries

@@ -1,0 +1,39 @@
+"""Names, sizes and limits of the files in a storage directory. The byte layouts stand beside the code
+that reads and writes them: identity.py, state.py, journal.py, tags.py.
+"""
+
+from __future__ import annotations
+
+IDENTITY = "identity.toml"
+IDENTITY_TMP = "identity.toml.tmp"
+STATE = "state"
+LOCK = "lock"
+JOURNALS = ("journal.0", "journal.1")
+TAGS = "tags"
+SECTORS = "sectors"
+OUR_NAMES = frozenset({IDENTITY, IDENTITY_TMP, STATE, LOCK, *JOURNALS, TAGS, SECTORS})
+
+# Two segments of this size. A checkpoint of one runs while the other fills: 16 MiB is some hundred
+# milliseconds of writing at full speed, several times what a checkpoint takes.
+DEFAULT_JOURNAL_BYTES = 16 * 1024 * 1024
+# The header area and one record of 256 sectors must fit, with room for others to join its batch.
+MIN_JOURNAL_BYTES = 2 * 1024 * 1024
+# Recovery reads a segment into memory as a whole.
+MAX_JOURNAL_BYTES = 256 * 1024 * 1024
+
+# One commit takes at most this much: it bounds how long one sync, and so one acknowledgement, takes.
+MAX_COMMIT_BYTES = 8 * 1024 * 1024
+# Persists waiting for a commit. Beyond it they are refused, and the sender sends again: with slower
+# disks than senders the queue would otherwise take all memory. Eight full commits.
+MAX_QUEUED_BYTES = 8 * MAX_COMMIT_BYTES
+
+# One slot of `tags` covers this many consecutive sectors.
+GROUP_SECTORS = 16
+SLOT_SIZE = 256
+# The tag file grows ahead of need in such steps, by allocation, so that no checkpoint runs out of space.
+TAGS_STEP_BYTES = 64 * 1024
+
+# The unit that a disk writes whole or not at all. Headers and state slots stay within one, and the
+# two copies of each lie this far apart, in different pages, so that one bad page leaves the other.
+ATOMIC_BYTES = 512
+COPY_DISTANCE = 4096

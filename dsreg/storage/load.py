@@ -1,0 +1,99 @@
+"""Reading values: every sector is checked against the checksum that goes with its tag."""
+
+from __future__ import annotations
+
+import zlib
+from typing import NamedTuple
+
+from dsreg.constants import SECTOR_SIZE, TAG_SIZE, ZERO_SECTOR, ZERO_TAG
+from dsreg.storage.files import Buffer, File
+from dsreg.storage.journal import CRC_SIZE
+
+
+class Loaded(NamedTuple):
+    """`tags`: 16 bytes per sector. `data`: 4096 bytes per sector (bytes or bytearray, the caller's own), zeros for
+    those never written. `missing`: sectors whose value is lost; their part of `data` means nothing."""
+
+    tags: bytes
+    data: Buffer
+    missing: tuple[int, ...]
+
+
+class LoadJob:
+    """One read from home. Call `run` once, in any thread, then hand it to finish_load.
+
+    `tags` and `crcs` are those at the start, `absent` the sectors already known to be missing.
+    """
+
+    __slots__ = ("absent", "bad", "count", "crcs", "data", "first", "tags", "_home")
+
+    def __init__(self, home: File, first: int, count: int, tags: bytes, crcs: bytes, absent: list[int]) -> None:
+        self._home = home
+        self.first = first
+        self.count = count
+        self.tags = tags
+        self.crcs = crcs
+        self.absent = absent
+        self.data: Buffer = b""
+        self.bad: list[int] = []  # sectors that are not what their checksum says
+
+    def run(self) -> None:
+        """Read, waiting for the disk. A sector that cannot be read is bad like one with a wrong checksum."""
+        if not self._anything_written():
+            return
+        try:
+            data = self._home.pread(self.count * SECTOR_SIZE, self.first * SECTOR_SIZE)
+        except OSError:
+            data = b"".join(self._pread_one(self.first + index) for index in range(self.count))
+        if len(data) < self.count * SECTOR_SIZE:  # beyond the end of the file
+            data = data.ljust(self.count * SECTOR_SIZE, b"\0")
+        self.data = data
+        self._verify()
+
+    def run_nowait(self) -> bool:
+        """Read what is in memory; False if not all of it is."""
+        if self._anything_written():
+            try:
+                self.data = self._home.pread_nowait(self.count * SECTOR_SIZE, self.first * SECTOR_SIZE)
+            except BlockingIOError:
+                return False
+            self._verify()
+        return True
+
+    def loaded(self) -> Loaded:
+        return Loaded(self.tags, self.data, tuple(sorted({*self.absent, *self.bad})))
+
+    def _pread_one(self, sector: int) -> bytes:
+        try:
+            data = self._home.pread(SECTOR_SIZE, sector * SECTOR_SIZE)
+        except OSError:
+            return ZERO_SECTOR  # the checksum tells whether that is what was there
+        return data.ljust(SECTOR_SIZE, b"\0")
+
+    def _anything_written(self) -> bool:
+        if self.tags.count(0) == len(self.tags):
+            self.data = bytes(self.count * SECTOR_SIZE)
+            return False
+        return True
+
+    def _verify(self) -> None:
+        """Find bad sectors, and put zeros where nothing was ever written, whatever home holds there."""
+        tags, crcs, data = self.tags, self.crcs, self.data
+        if self.count == 1 and not self.absent:
+            if zlib.crc32(data).to_bytes(4) != crcs:
+                self.bad.append(self.first)
+            return
+        view = memoryview(data)
+        never_written: list[int] = []
+        crc32 = zlib.crc32
+        for index in range(self.count):
+            if tags[index * TAG_SIZE:(index + 1) * TAG_SIZE] == ZERO_TAG:
+                never_written.append(index)
+                continue
+            actual = crc32(view[index * SECTOR_SIZE:(index + 1) * SECTOR_SIZE]).to_bytes(4)
+            if actual != crcs[index * CRC_SIZE:(index + 1) * CRC_SIZE] and self.first + index not in self.absent:
+                self.bad.append(self.first + index)
+        if never_written:
+            self.data = copy = bytearray(data)
+            for index in never_written:
+                copy[index * SECTOR_SIZE:(index + 1) * SECTOR_SIZE] = ZERO_SECTOR

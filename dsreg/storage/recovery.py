@@ -1,0 +1,110 @@
+"""From whatever a crash left to a clean start: read the tags, replay the journal, settle, open a segment.
+
+What is known after it is the newest that was ever durable. A journal record may make a sector known
+again whose slot of `tags` is lost: the live segments are the unbroken end of this node's history, so
+the last record of a sector in them is newer than anything a slot can have held without it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dsreg.constants import SECTOR_SIZE, TAG_SIZE, ZERO_TAG
+from dsreg.errors import DamagedStorage, NoSpace
+from dsreg.storage import journal, tags
+from dsreg.storage import state as state_file
+from dsreg.storage.checkpoint import settle
+from dsreg.storage.directory import Directory
+from dsreg.storage.failure import NO_SPACE, Failure
+from dsreg.storage.journal import CRC_SIZE, Entry, SegmentHeader
+from dsreg.storage.layout import GROUP_SECTORS, SLOT_SIZE, TAGS_STEP_BYTES
+from dsreg.storage.state import State
+from dsreg.storage.tags import TagTable
+
+# Batches are numbered from here at every start, and on through the segments until the next one.
+FIRST_BATCH = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """`state` is on disk and has the new incarnation. The active segment is empty, of `state.generation`."""
+
+    table: TagTable
+    state: State
+    tags_bytes: int
+
+
+def recover(directory: Directory, sectors: int) -> Recovered:
+    """`sectors`: the size of the disk from now on. May be interrupted anywhere and run again.
+
+    Raises DamagedStorage; NoSpace if what was acknowledged before a crash has no room any more (nothing is
+    lost: it stays in the journal); SyncFailed.
+    """
+    failure = Failure()
+    try:
+        return _recover(directory, sectors)
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            raise NoSpace(f"no room to bring home what the journal holds; make some, start again: {error}") from error
+        raise failure.fail("recovery", error) from error
+
+
+def _recover(directory: Directory, sectors: int) -> Recovered:
+    state = state_file.read(directory.state)
+    salt, size = directory.salt, directory.recorded.journal_bytes
+    headers = [journal.read_header(file, salt) for file in directory.journals]
+    live = journal.live(headers, state.generation)
+    slots = max(state.slots, *(header.slots for header in headers if header is not None), 0)
+    table = tags.load(directory.tags, slots, directory.recorded.identity.sectors)
+    table.sectors = sectors
+    # Before anything is changed: damage found now must leave the directory as it was found.
+    for entry in journal.replay(directory.journals, live, salt, size):
+        _replay(directory, table, entry)
+    tags_bytes = _settle(directory, table)
+    for header in live:  # the older one first: with the newer one free, the older one does not count
+        freed = header._replace(freed=True, slots=table.slots)
+        journal.write_header(directory.journals[header.generation % 2], salt, freed)
+    generation = max((header.generation for header in headers if header is not None), default=0) + 1
+    header = SegmentHeader(generation, False, FIRST_BATCH, table.slots)
+    journal.write_header(directory.journals[generation % 2], salt, header)
+    state = State(state.seq + 1, state.incarnation + 1, state.ts_reserved, generation, table.slots)
+    state_file.write(directory.state, state)
+    return Recovered(table, state, tags_bytes)
+
+
+def _replay(directory: Directory, table: TagTable, entry: Entry) -> None:
+    """Store what is newer than, or the same as, what is known: of the same tag, home may be torn."""
+    if entry.first + entry.count > table.sectors:
+        raise DamagedStorage(f"the journal has sector {entry.first + entry.count - 1} of a disk of {table.sectors}")
+    start = 0
+    for stop in range(entry.count + 1):
+        if stop < entry.count and _applies(table, entry, stop):
+            continue
+        if start < stop:
+            _store(directory, table, entry, start, stop)
+        start = stop + 1
+
+
+def _applies(table: TagTable, entry: Entry, index: int) -> bool:
+    sector = entry.first + index
+    return entry.tags[index * TAG_SIZE:(index + 1) * TAG_SIZE] >= table.tag(sector) or table.is_unknown(sector)
+
+
+def _store(directory: Directory, table: TagTable, entry: Entry, start: int, stop: int) -> None:
+    some = entry.tags[start * TAG_SIZE:stop * TAG_SIZE]
+    if some != ZERO_TAG * (stop - start):
+        data = entry.data[start * SECTOR_SIZE:stop * SECTOR_SIZE]
+        directory.home.pwritev([data], (entry.first + start) * SECTOR_SIZE)
+    table.put(entry.first + start, stop - start, some, entry.crcs[start * CRC_SIZE:stop * CRC_SIZE])
+
+
+def _settle(directory: Directory, table: TagTable) -> int:
+    """Everything known so far goes to home and tags, with a mark on what is lost. Returns the size of tags."""
+    allocated = directory.tags.size()
+    wanted = -(-table.slots * SLOT_SIZE // TAGS_STEP_BYTES) * TAGS_STEP_BYTES
+    if wanted > allocated:
+        directory.tags.allocate(allocated, wanted - allocated)
+        allocated = wanted
+    table.dirty.update(sector // GROUP_SECTORS for sector in table.unknown if sector // GROUP_SECTORS in table.groups)
+    settle(directory, table.take_dirty() + tags.lost_images(table))
+    return allocated

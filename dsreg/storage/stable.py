@@ -1,0 +1,374 @@
+"""StableStorage: the registers of one node on its disk."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE, TAG_SIZE
+from dsreg.storage import journal
+from dsreg.storage.checkpoint import Checkpoint
+from dsreg.storage.commit import Commit, Record, Refusal, Span, Ticket, place
+from dsreg.storage.directory import Directory, open_directory, record_growth
+from dsreg.storage.failure import Failure
+from dsreg.storage.files import Buffer, Files
+from dsreg.storage.identity import Identity
+from dsreg.storage.journal import RECORDS_AT, SegmentHeader
+from dsreg.storage.layout import DEFAULT_JOURNAL_BYTES, MAX_COMMIT_BYTES, MAX_QUEUED_BYTES
+from dsreg.storage.load import Loaded, LoadJob
+from dsreg.storage.recovery import FIRST_BATCH, Recovered, recover
+from dsreg.storage.state import State
+
+
+class StableStorage:
+    """Made by `open`. All methods belong to one thread; only the `run` of a Commit, Checkpoint or LoadJob may be
+    called in another. Runs are 1..256 sectors within the disk; `tags` is 16 bytes a sector, `data` 4096.
+
+    After SyncFailed every call but `close` raises it again.
+    """
+
+    def __init__(self, directory: Directory, recovered: Recovered) -> None:
+        self._directory = directory
+        self._failure = Failure()
+        self._table = recovered.table
+        self._state = recovered.state
+        self.incarnation = recovered.state.incarnation
+        self.ts_reserved = recovered.state.ts_reserved
+        self.sectors = recovered.table.sectors
+        # Queued and under way: the newest record for each sector.
+        self._pending: dict[int, Record] = {}
+        self._queue: deque[Record] = deque()
+        self.queued_bytes = 0
+        self._reserve_ts = self.ts_reserved
+        self._reservations: list[Ticket] = []
+        # Sectors whose home the commit under way overwrites.
+        self._storing: set[int] = set()
+        self._commit: Commit | None = None
+        # The journal: the active segment, where it ends, and the one waiting for a checkpoint.
+        self._segment = SegmentHeader(recovered.state.generation, False, FIRST_BATCH, recovered.table.slots)
+        self._segment_written = True
+        self._position = RECORDS_AT
+        self._batch = FIRST_BATCH
+        self._tags_bytes = recovered.tags_bytes
+        self._settled_slots = recovered.table.slots  # slots of the file tags that are certainly written
+        self._sealed: SegmentHeader | None = None
+        self._sealed_bytes = 0
+        self._checkpoint: Checkpoint | None = None
+        self.checkpoints = 0
+
+    @classmethod
+    def open(cls, files: Files, identity: Identity, journal_bytes: int = DEFAULT_JOURNAL_BYTES) -> StableStorage:
+        """Open the directory, or make it if it is empty, and recover. Blocks.
+
+        `journal_bytes`: size of each of the two segments of a new directory; an existing one keeps its own.
+        Raises StorageLocked, WrongDirectory, DamagedStorage, NoSpace, SyncFailed.
+        """
+        directory = open_directory(files, identity, journal_bytes)
+        try:
+            recovered = recover(directory, identity.sectors)
+            record_growth(directory, identity)
+        except BaseException:
+            directory.close()
+            raise
+        return cls(directory, recovered)
+
+    def close(self) -> None:
+        """Store what is queued, checkpoint, close the files, release the lock. Blocks.
+
+        No commit or checkpoint may be under way. Raises SyncFailed; the lock is released all the same.
+        """
+        try:
+            if self._failure.error is None:
+                assert self._commit is None and self._checkpoint is None
+                self._drain()
+        finally:
+            self._directory.close()
+
+    def _drain(self) -> None:
+        while True:
+            commit = self.next_commit()
+            if commit is not None:
+                commit.run()
+                self.finish_commit(commit)
+                continue
+            checkpoint = self.next_checkpoint()
+            if checkpoint is None:
+                return
+            checkpoint.run()
+            self.finish_checkpoint(checkpoint)
+
+    def _check(self, first: int, count: int) -> None:
+        if self._failure.error is not None:
+            raise self._failure.error
+        assert first >= 0 and 1 <= count <= MAX_RUN_SECTORS and first + count <= self.sectors, (first, count)
+
+    # --- tags -------------------------------------------------------------------------------------
+    def tags(self, first: int, count: int) -> bytes:
+        """The durable tags; zeros for sectors never written or unknown. In memory."""
+        self._check(first, count)
+        if count == 1:
+            return self._table.tag(first)
+        return self._table.tags(first, count)
+
+    def latest_tags(self, first: int, count: int) -> bytes:
+        """As `tags`, with what is queued or under way."""
+        self._check(first, count)
+        tags = self._table.tags(first, count)
+        if not self._pending:
+            return tags
+        latest = bytearray(tags)
+        for index in range(count):
+            record = self._pending.get(first + index)
+            if record is not None:
+                latest[index * TAG_SIZE:(index + 1) * TAG_SIZE] = record.tag_of(first + index)
+        return bytes(latest)
+
+    def missing(self, first: int, count: int) -> list[int]:
+        """The sectors of the run whose value is lost, `unknown` ones included."""
+        self._check(first, count)
+        table = self._table
+        if not table.damaged:
+            return []
+        return [sector for sector in range(first, first + count) if table.is_missing(sector)]
+
+    def unknown(self, first: int, count: int) -> list[int]:
+        """The sectors of the run whose tag is lost: the node must not answer for them."""
+        self._check(first, count)
+        table = self._table
+        if not table.damaged:
+            return []
+        return [sector for sector in range(first, first + count) if table.is_unknown(sector)]
+
+    # --- storing ----------------------------------------------------------------------------------
+    def persist(self, first: int, count: int, tags: bytes, data: Buffer, repair: bool = False) -> Ticket:
+        """Queue a conditional store. `data` must not change until the ticket is done.
+
+        A sector is stored iff its tag is above the latest one, or equal to it while the value is missing. The
+        ticket is done once every sector's durable tag is at least the given one; at once if that is so already.
+        It is refused, and nothing of it stored, if there is no room; if it touches an unknown sector and is not a
+        `repair` (a value from a majority that does not count this node); or if too much is queued. A persist
+        that joined another one is refused with it.
+        """
+        self._check(first, count)
+        assert len(tags) == count * TAG_SIZE and len(data) == count * SECTOR_SIZE
+        ticket = Ticket()
+        if not repair and self._table.damaged and self.unknown(first, count):
+            return ticket.refuse(Refusal.UNKNOWN).finish()
+        spans = self._wanted(first, count, tags, ticket)
+        size = sum(journal.record_size(stop - start) for start, stop in spans)
+        if size and self.queued_bytes + size > MAX_QUEUED_BYTES:
+            ticket.refuse(Refusal.BUSY)  # done once what it joined is
+            return ticket if ticket.waiting else ticket.finish()
+        self.queued_bytes += size
+        for start, stop in spans:
+            if stop - start == count:
+                record = Record(first, count, tags, data, ticket)
+            else:
+                some = memoryview(data)[start * SECTOR_SIZE:stop * SECTOR_SIZE]
+                record = Record(first + start, stop - start, tags[start * TAG_SIZE:stop * TAG_SIZE], some, ticket)
+            self._queue.append(record)
+            for sector in range(first + start, first + stop):
+                self._pending[sector] = record
+        return ticket if ticket.waiting else ticket.finish()
+
+    def _wanted(self, first: int, count: int, tags: bytes, ticket: Ticket) -> list[Span]:
+        """The parts of the run to store; the ticket joins the records that stand in for the others."""
+        known = self._table.tag(first) if count == 1 else self._table.tags(first, count)
+        pending, damaged = self._pending, self._table.damaged
+        spans: list[Span] = []
+        start = 0
+        for index in range(count):
+            at = index * TAG_SIZE
+            tag, old = tags[at:at + TAG_SIZE], known[at:at + TAG_SIZE]
+            lacking = damaged and tag == old and self._table.is_missing(first + index)
+            if tag > old or lacking:
+                record = pending.get(first + index) if pending else None
+                if record is None or tag > record.tag_of(first + index):
+                    continue
+                record.join(ticket)
+            if start < index:
+                spans.append((start, index))
+            start = index + 1
+        if start < count:
+            spans.append((start, count))
+        return spans
+
+    def reserve(self, ts: int) -> Ticket:
+        """Promise durably that this node may have named tags up to `ts`."""
+        if self._failure.error is not None:
+            raise self._failure.error
+        ticket = Ticket()
+        if ts <= self._state.ts_reserved:
+            return ticket.finish()
+        self._reserve_ts = max(self._reserve_ts, ts)
+        self._reservations.append(ticket)
+        return ticket
+
+    def next_commit(self) -> Commit | None:
+        """Everything queued, as far as it fits into one batch. None if nothing is queued, a commit is under way,
+        or the journal is full until the next checkpoint has finished."""
+        if self._failure.error is not None:
+            raise self._failure.error
+        if self._commit is not None or not self._queue and not self._reservations:
+            return None
+        if self._queue and not self._fits(self._queue[0]):
+            if self._sealed is None:
+                self._seal()
+            elif not self._reservations:
+                return None
+        records = self._take()
+        commit = Commit(self._directory, self._failure, self._segment.generation, self._position, self._batch, records)
+        commit.tags_bytes = self._tags_bytes
+        commit.tags_wanted, self._storing = place(records, self._table)
+        if not self._segment_written:
+            commit.header = self._segment
+        if commit.header is not None or self._reservations:
+            segment = self._segment
+            commit.state = State(
+                self._state.seq + 1, self.incarnation, self._reserve_ts, segment.generation, segment.slots
+            )
+            commit.reservations, self._reservations = self._reservations, []
+        self._commit = commit
+        return commit
+
+    def _fits(self, record: Record) -> bool:
+        return self._position + journal.record_size(record.count) <= self._directory.recorded.journal_bytes
+
+    def _take(self) -> list[Record]:
+        room = min(self._directory.recorded.journal_bytes - self._position, MAX_COMMIT_BYTES)
+        records: list[Record] = []
+        while self._queue:
+            size = journal.record_size(self._queue[0].count)
+            if size > room:
+                break
+            room -= size
+            self.queued_bytes -= size
+            records.append(self._queue.popleft())
+        return records
+
+    def _seal(self) -> None:
+        """Go on in the other segment, which is free; this one waits for a checkpoint."""
+        assert self._sealed is None
+        self._sealed = self._segment
+        self._sealed_bytes = self._position - RECORDS_AT
+        self._segment = SegmentHeader(self._segment.generation + 1, False, self._batch, self._settled_slots)
+        self._segment_written = False
+        self._position = RECORDS_AT
+
+    def finish_commit(self, commit: Commit) -> list[Ticket]:
+        """After `commit.run` has returned: the tickets that are done now."""
+        if self._failure.error is not None:
+            raise self._failure.error
+        assert commit is self._commit
+        self._commit = None
+        self._storing = set()
+        self._segment_written = self._segment_written or commit.header is not None
+        self._tags_bytes = commit.tags_bytes
+        self._position = commit.end
+        self._batch += commit.written
+        done: list[Ticket] = []
+        for record in commit.records:
+            self._finish_record(record, done)
+        if commit.state is not None:
+            self._state = commit.state
+            done += [ticket.finish() for ticket in commit.reservations]
+        return done
+
+    def _finish_record(self, record: Record, done: list[Ticket]) -> None:
+        if not record.refused:
+            self._table.put(record.first, record.count, record.tags, record.crcs)
+        pending = self._pending
+        for sector in range(record.first, record.first + record.count):
+            if pending[sector] is record:
+                del pending[sector]
+        for ticket in record.tickets:
+            if record.refused:
+                ticket.refuse(Refusal.NO_SPACE)
+            ticket.waiting -= 1
+            if not ticket.waiting:
+                done.append(ticket.finish())
+
+    # --- reading ----------------------------------------------------------------------------------
+    def load(self, first: int, count: int, wait: bool) -> Loaded | None:
+        """The durable values.
+
+        None if a commit under way is storing over them: call again after it has finished. With wait=False also
+        if not all of it is in memory: use load_job then. With wait=True this blocks on the disk.
+        """
+        self._check(first, count)
+        if self._storing and not self._storing.isdisjoint(range(first, first + count)):
+            return None
+        job = self.load_job(first, count)
+        if not wait:
+            return self.finish_load(job) if job.run_nowait() else None
+        job.run()
+        return self.finish_load(job)
+
+    def load_job(self, first: int, count: int) -> LoadJob:
+        """A read to run in a thread, for when `load` would block."""
+        self._check(first, count)
+        table = self._table
+        absent = self.missing(first, count) if table.damaged else []
+        return LoadJob(self._directory.home, first, count, self.tags(first, count), table.crcs(first, count), absent)
+
+    def finish_load(self, job: LoadJob) -> Loaded | None:
+        """After `job.run` has returned: the values as they were durable when the job was made.
+
+        None if a commit was storing over them meanwhile, so that they prove nothing: make a new job.
+        """
+        if self._failure.error is not None:
+            raise self._failure.error
+        for sector in job.bad:
+            index = sector - job.first
+            changed = self._table.tag(sector) != job.tags[index * TAG_SIZE:(index + 1) * TAG_SIZE]
+            if changed or sector in self._storing:
+                return None
+        self._table.missing.update(job.bad)
+        return job.loaded()
+
+    # --- checkpoints ------------------------------------------------------------------------------
+    def checkpoint_due(self, idle: bool) -> bool:
+        """Whether to call next_checkpoint now. `idle`: nobody is waiting for the disk, so any would do."""
+        if self._checkpoint is not None:
+            return False
+        return self._sealed is not None or idle and self._commit is None and self._position > RECORDS_AT
+
+    def next_checkpoint(self) -> Checkpoint | None:
+        """Frees what of the journal can be freed now. None if nothing can be or one is under way."""
+        if self._failure.error is not None:
+            raise self._failure.error
+        if not self.checkpoint_due(idle=True):
+            return None
+        if self._sealed is None:
+            self._seal()
+        assert self._sealed is not None
+        # Every commit to the sealed segment has finished, so the table and home have all that is in it.
+        self._sealed = self._sealed._replace(freed=True, slots=self._table.slots)
+        self._checkpoint = Checkpoint(self._directory, self._failure, self._sealed, self._table.take_dirty())
+        return self._checkpoint
+
+    def finish_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """After `checkpoint.run` has returned."""
+        if self._failure.error is not None:
+            raise self._failure.error
+        assert checkpoint is self._checkpoint and self._sealed is not None
+        self._checkpoint = None
+        self._settled_slots = self._sealed.slots
+        self._sealed = None
+        self._sealed_bytes = 0
+        self.checkpoints += 1
+
+    # --- figures ----------------------------------------------------------------------------------
+    @property
+    def sectors_written(self) -> int:
+        """Sectors with a tag other than (0, 0)."""
+        return self._table.sectors_written
+
+    @property
+    def journal_used(self) -> int:
+        """Bytes of records that no checkpoint has brought home yet."""
+        return self._position - RECORDS_AT + self._sealed_bytes
+
+    @property
+    def damaged(self) -> int:
+        """Sectors found damaged and not yet repaired; those without a slot, while one is lost, not counted."""
+        return len(self._table.missing | self._table.unknown)

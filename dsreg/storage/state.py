@@ -1,0 +1,67 @@
+"""The file `state`: the few numbers that change seldom and must never go back.
+
+    slot = magic[8] | seq u64 | incarnation u64 | ts_reserved u64 | generation u64 | slots u64 | 0... | crc32 u32
+
+Two slots of 512 bytes, one page apart. A write goes to one, is synced, goes to the other and is synced: a
+crash tears at most one of them, and once a write has returned both hold it, so that damage to either
+one takes nothing back. The newest valid slot counts.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import NamedTuple
+
+from dsreg.errors import DamagedStorage
+from dsreg.storage.files import File
+from dsreg.storage.layout import ATOMIC_BYTES, COPY_DISTANCE
+
+MAGIC = b"dsregSTA"
+_FIELDS = struct.Struct(">8sQQQQQ")
+_CRC = struct.Struct(">I")
+_CHECKED = ATOMIC_BYTES - _CRC.size
+
+
+class State(NamedTuple):
+    """`seq`: counts writes. `incarnation`: counts starts. `ts_reserved`: no tag this node has named is
+    above it. `generation`: the newest journal segment that certainly has a header. `slots`: how many
+    slots of `tags` were certainly written when it was opened.
+    """
+
+    seq: int = 0
+    incarnation: int = 0
+    ts_reserved: int = 0
+    generation: int = 0
+    slots: int = 0
+
+    def encode(self) -> bytes:
+        body = _FIELDS.pack(MAGIC, *self).ljust(_CHECKED, b"\0")
+        return body + _CRC.pack(zlib.crc32(body))
+
+
+def decode(raw: bytes) -> State | None:
+    """None if this is no valid slot."""
+    if len(raw) != ATOMIC_BYTES or _CRC.unpack_from(raw, _CHECKED)[0] != zlib.crc32(raw[:_CHECKED]):
+        return None
+    magic, *fields = _FIELDS.unpack_from(raw)
+    return State(*fields) if magic == MAGIC else None
+
+
+def read(file: File) -> State:
+    slots = [decode(file.pread(ATOMIC_BYTES, index * COPY_DISTANCE)) for index in (0, 1)]
+    valid = [slot for slot in slots if slot is not None]
+    if not valid:
+        raise DamagedStorage(
+            "both slots of the file `state` are damaged: which tags this node has named is not known any more. Restore "
+            "the directory from its disk, or replace this node; do not start its rank from an empty directory"
+        )
+    return max(valid)
+
+
+def write(file: File, state: State) -> None:
+    raw = state.encode()
+    first = state.seq % 2
+    for index in (first, 1 - first):
+        file.pwritev([raw], index * COPY_DISTANCE)
+        file.fdatasync()
