@@ -3,12 +3,17 @@ each kind at a time; while one runs, work gathers for the next (group commit).""
 
 from __future__ import annotations
 
+import math
+
 import trio
 
+from dsreg.core.effects import Load
 from dsreg.node.interpreter import Interpreter
 
 # After this many seconds without a commit the journal is emptied, so that a restart finds little to replay.
 IDLE_CHECKPOINT_S = 2.0
+# Reads that wait for a cold disk at one time; a disk answers several sooner than one after the other.
+LOADERS = 8
 
 
 class Signal:
@@ -32,21 +37,23 @@ class Disk:
         self._interpreter = interpreter
         self._storage = interpreter.storage
         self._commit = Signal()
-        self._load = Signal()
+        # Bounded by the operations of this node and what its peers have outstanding here.
+        self._loads, self._loads_here = trio.open_memory_channel[Load](math.inf)
+        self._after_commit: list[Load] = []  # loads of sectors that the commit under way stores over
         self._checkpoint = Signal()
         self._committing = False
         interpreter.on_work = self._on_work
+        interpreter.on_slow_load = self._loads.send_nowait
 
     def _on_work(self) -> None:
         if not self._committing:
             self._commit.set()
-        if self._interpreter.slow_loads:
-            self._load.set()
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._run_commits)
-            nursery.start_soon(self._run_loads)
+            for _ in range(LOADERS):
+                nursery.start_soon(self._run_loads)
             nursery.start_soon(self._run_checkpoints)
 
     async def _run_commits(self) -> None:
@@ -54,22 +61,32 @@ class Disk:
             await self._commit.wait()
             self._committing = True
             while (commit := self._storage.next_commit()) is not None:
-                await trio.to_thread.run_sync(commit.run)
-                self._interpreter.committed(self._storage.finish_commit(commit))
+                # A commit that was begun is finished, also when the node is being stopped.
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(commit.run)
+                tickets = self._storage.finish_commit(commit)
+                waiting, self._after_commit = self._after_commit, []
+                for load in waiting:
+                    self._loads.send_nowait(load)
+                self._interpreter.committed(tickets)
                 if self._storage.checkpoint_due(idle=False):
                     self._checkpoint.set()
             self._committing = False
 
     async def _run_loads(self) -> None:
-        while True:
-            await self._load.wait()
-            loads = self._interpreter.slow_loads
-            while loads:
-                load = loads.popleft()
-                first, count = load.question.first, load.question.count
-                loaded = await self._storage_load(first, count)
-                self._interpreter.loaded(load, loaded.tags, loaded.data, bool(loaded.missing))
-                self._interpreter.end_turn()
+        async for load in self._loads_here:
+            first, count = load.question.first, load.question.count
+            loaded = self._storage.load(first, count, wait=False)
+            if loaded is None:
+                job = self._storage.load_job(first, count)
+                await trio.to_thread.run_sync(job.run)
+                loaded = self._storage.finish_load(job)
+            if loaded is None and self._committing:
+                self._after_commit.append(load)
+            elif loaded is None:
+                self._loads.send_nowait(load)
+            else:
+                self._interpreter.loaded(load, loaded)
 
     async def _run_checkpoints(self) -> None:
         while True:
@@ -79,6 +96,7 @@ class Disk:
                 continue
             checkpoint = self._storage.next_checkpoint()
             if checkpoint is not None:
-                await trio.to_thread.run_sync(checkpoint.run)
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(checkpoint.run)
                 self._storage.finish_checkpoint(checkpoint)
                 self._commit.set()  # a commit may have waited for room in the journal

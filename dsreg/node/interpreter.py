@@ -19,7 +19,7 @@ from dsreg.core.effects import Answer, Durable, Effect, Load, Persist, Reserve, 
 from dsreg.core.messages import Ack, Buffer, Command, PeerMessage, Receipt, Response, StatusReport, Value
 from dsreg.core.replica import Replica
 from dsreg.node.port import Port
-from dsreg.storage import StableStorage, Ticket
+from dsreg.storage import Loaded, StableStorage, Ticket
 
 
 class Connection:
@@ -43,8 +43,9 @@ class Interpreter:
         self.storage = storage
         self.encoder = encoder
         self.clock = clock
-        self.slow_loads: deque[Load] = deque()  # loads that may block, or must wait for a commit
+        self.on_slow_load: Callable[[Load], None] = lambda load: None  # it may block, or must wait for a commit
         self.on_work: Callable[[], None] = lambda: None  # there is something for the disk's tasks
+        self.on_idle: Callable[[], None] = lambda: None  # no operation of this node is unfinished
         self.on_due: Callable[[], None] = lambda: None  # the replica's next_due may have changed
         self._parked: dict[Ticket, list[Persist | Reserve]] = {}
         self._links: dict[int, Port] = {}
@@ -90,8 +91,10 @@ class Interpreter:
                 self._resolve(parked, ticket.ok)
         self.end_turn()
 
-    def loaded(self, load: Load, tags: bytes, data: Buffer, damaged: bool) -> None:
-        self.carry_out(self.replica.loaded(load, tags, data, damaged, self.clock()))
+    def loaded(self, load: Load, loaded: Loaded) -> None:
+        """A slow load is done."""
+        self.carry_out(self._report_load(load, loaded))
+        self.end_turn()
 
     def tick(self) -> None:
         self.carry_out(self.replica.tick(self.clock()))
@@ -113,6 +116,8 @@ class Interpreter:
         self._dirty.clear()
         self.on_work()
         self.on_due()
+        if not self.replica.unfinished():
+            self.on_idle()
 
     def put(self, port: Port, buffers: list[Buffer]) -> None:
         port.put(buffers)
@@ -146,11 +151,14 @@ class Interpreter:
 
     def _load(self, effect: Load) -> Iterable[Effect] | None:
         question = effect.question
-        loaded = self.storage.load(question.first, question.count)
+        loaded = self.storage.load(question.first, question.count, wait=False)
         if loaded is None:
-            self.slow_loads.append(effect)
+            self.on_slow_load(effect)
             return None
-        return self.replica.loaded(effect, loaded.tags, loaded.data, bool(loaded.missing), self.clock())
+        return self._report_load(effect, loaded)
+
+    def _report_load(self, load: Load, loaded: Loaded) -> Iterable[Effect]:
+        return self.replica.loaded(load, loaded.tags, loaded.data, bool(loaded.missing), self.clock())
 
     def _send(self, effect: Send) -> None:
         message = effect.message

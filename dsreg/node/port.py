@@ -87,9 +87,8 @@ class Port:
         while not self._closed:
             await self._blocked.wait()
             self._blocked = trio.Event()
-            if self._closed:
-                return
-            with contextlib.suppress(trio.ClosedResourceError):
+            # A closed socket has no descriptor left to wait for (ValueError).
+            with contextlib.suppress(trio.ClosedResourceError, ValueError):
                 await trio.lowlevel.wait_writable(self._sock)
             self.flush()
 

@@ -152,9 +152,14 @@ class Node:
             interpreter.tick()
 
     async def _drain(self) -> None:
+        """Wait until nothing is unfinished and every answer is sent, but not longer than DRAIN_S."""
+        idle = trio.Event()
         with trio.move_on_after(DRAIN_S):
-            while self.replica.unfinished():
-                await trio.sleep(0.01)  # the replica is pure and has nobody to tell; this happens once
+            self.interpreter.on_idle = idle.set
+            self.interpreter.end_turn()
+            await idle.wait()
+            for connection in list(self.server.connections):
+                await connection.port.drained(0)
         if self.replica.unfinished():
             log.warning("stopping with %d operations unfinished: no majority answered", self.replica.unfinished())
 
@@ -174,7 +179,7 @@ async def run_register_process(
     _raise_descriptor_limit()
     listeners = await bind(config.node.host, config.node.port)
     try:
-        await _run(config, listeners, task_status, stop or trio.Event())
+        await _run(config, listeners, task_status, trio.Event() if stop is None else stop)
     finally:
         for listener in listeners:
             trio.lowlevel.notify_closing(listener)
@@ -192,25 +197,22 @@ async def _run(
 
     storage = await trio.to_thread.run_sync(open_storage)
     node = Node(config, storage)
-    failure: StorageError | None = None
     try:
         log.info("rank %d serves on %s:%d", config.rank, config.node.host, config.node.port)
         task_status.started()
         await node.run(listeners, stop)
     except* StorageError as group:
-        failure = _first(group)
+        # One fault may end several tasks; each says the same.
+        raise _leaves(group)[0] from None
     finally:
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(storage.close if failure is None else storage.abandon)
-    if failure is not None:
-        raise failure
+            await trio.to_thread.run_sync(storage.close)
 
 
-def _first(group: BaseExceptionGroup) -> StorageError:  # type: ignore[type-arg]
-    while isinstance(group, BaseExceptionGroup):
-        group = group.exceptions[0]
-    assert isinstance(group, StorageError)
-    return group
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    return [error]
 
 
 async def bind(host: str, port: int) -> list[socket.socket]:
