@@ -20,7 +20,7 @@ from dsreg.cli.notify import notify
 from dsreg.cli.options import chosen_config, config_option, to_size
 from dsreg.config import DEFAULT_JOURNAL_BYTES, NodeConfig, format_size
 from dsreg.constants import DRAIN_S, MAX_RANK
-from dsreg.errors import DsregError
+from dsreg.errors import DsregError, StorageError
 
 _PR_SET_PDEATHSIG = 1
 # The process must be gone 5 s after SIGTERM. A drain that ends in time takes DRAIN_S; one that hangs is
@@ -56,12 +56,13 @@ def node(config_path: Path | None, rank: int, storage: Path | None, journal_byte
     log_to_stderr(f"node-{rank}", verbosity)
     try:
         trio.run(_run, config)
-    except (DsregError, OSError, BaseExceptionGroup) as error:
-        errors = operating_errors(error)
+    except (DsregError, OSError, BaseExceptionGroup) as raised:
+        errors = operating_errors(raised)
         if errors is None:
             raise
-        for line in describe(errors):
-            _log.critical("%s: %s", config.node.address, line)
+        for error in errors:
+            where = config.storage if isinstance(error, StorageError) else config.node.address
+            _log.critical("%s: %s", where, " ".join(describe([error])))
         sys.exit(EXIT_FAILED)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,6 +117,8 @@ def _reason(error: OSError | ExceptionGroup[Exception]) -> str:
     if isinstance(error, ExceptionGroup):
         inner = error.exceptions[0]
         return _reason(inner) if isinstance(inner, OSError | ExceptionGroup) else str(inner)
+    if error.errno and not isinstance(error, socket.gaierror):
+        return os.strerror(error.errno).lower()
     return (error.strerror or str(error)).lower()
 
 

@@ -1,0 +1,223 @@
+"""The commands against real node processes: `dsreg up`, and everything a person then does."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import select
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsreg.cli.faults import EXIT_FAILED, EXIT_NO_QUORUM
+
+SECTORS = 1024
+TIMEOUT_S = 60
+
+
+class Cluster:
+    """A `dsreg up` process of three nodes, and the commands to use it."""
+
+    def __init__(self, directory: Path, dsreg: Sequence[str]) -> None:
+        self.dsreg = list(dsreg)
+        self.path = directory / "cluster.toml"
+        options = [part for port in free_ports(3) for part in ("--host", f"127.0.0.1:{port}")]
+        self.run("init", directory, "--size", f"{SECTORS * 4}KiB", *options, check=True)
+        self.up = subprocess.Popen([*self.dsreg, "up", str(self.path)], stdin=subprocess.DEVNULL,
+                                   stderr=subprocess.PIPE)
+        self.log = b""
+
+    def wait_for(self, part: bytes, times: int = 1) -> None:
+        """Read the log of `dsreg up` until `part` stands in it that many times."""
+        assert self.up.stderr is not None
+        while self.log.count(part) < times:
+            readable, _, _ = select.select([self.up.stderr], [], [], TIMEOUT_S)
+            chunk = os.read(self.up.stderr.fileno(), 65536) if readable else b""
+            assert chunk, f"{part!r} is not in the log: {self.log.decode()}"
+            self.log += chunk
+
+    def run(
+        self, *arguments: object, data: bytes | None = None, check: bool = False
+    ) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run([*self.dsreg, *map(str, arguments)], input=data, capture_output=True, check=check,
+                              timeout=TIMEOUT_S)
+
+    def status(self, *options: str) -> tuple[int, dict[str, Any]]:
+        done = self.run("status", self.path, "--json", *options)
+        return done.returncode, json.loads(done.stdout)
+
+    def node_pids(self) -> dict[int, int]:
+        """The node processes that are children of `dsreg up`, by rank."""
+        pids = {}
+        for child in Path(f"/proc/{self.up.pid}/task/{self.up.pid}/children").read_text().split():
+            arguments = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+            pids[int(arguments[arguments.index(b"--rank") + 1])] = int(child)
+        return pids
+
+    def stop(self) -> None:
+        if self.up.poll() is None:
+            self.up.terminate()
+        _, rest = self.up.communicate(timeout=TIMEOUT_S)
+        self.log += rest
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [listener.getsockname()[1] for listener in sockets]
+    for listener in sockets:
+        listener.close()
+    return ports
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, dsreg: list[str]) -> Iterator[Cluster]:
+    started = Cluster(tmp_path / "cluster", dsreg)
+    try:
+        started.wait_for(b"all 3 nodes listen")
+        yield started
+    finally:
+        started.stop()
+        print(started.log.decode())
+
+
+def test_from_the_start_to_the_end(cluster: Cluster, rng: random.Random) -> None:
+    code, report = cluster.status()
+    assert code == 0 and report["quorum"] and report["answering"] == 3 and report["needed"] == 2
+    assert [node["rank"] for node in report["nodes"]] == [1, 2, 3]
+    assert all(node["incarnation"] >= 1 and node["round_trip_s"] < 2 for node in report["nodes"])
+
+    data = rng.randbytes(700 * 4096)
+    assert cluster.run("write", 5, "--config", cluster.path, data=data).returncode == 0
+    assert cluster.run("read", 5, 700, "--config", cluster.path).stdout == data
+    assert cluster.run("read", 0, 6, "--config", cluster.path).stdout == bytes(5 * 4096) + data[:4096]
+    assert cluster.run("read", 704, 2, "--config", cluster.path).stdout == data[-4096:] + bytes(4096)
+
+    odd = cluster.run("write", 900, "--config", cluster.path, data=bytes(4096) + b"odd")
+    assert odd.returncode == EXIT_FAILED
+    assert odd.stderr == (b"dsreg: the input ends 3 bytes into a sector; its length must be a multiple of 4096 "
+                          b"(1 whole sectors are written)\n")
+
+    done = cluster.run("bench", cluster.path, "--seconds", 1, "--mix", 50, "--depth", 8, "--yes", "--json", "--seed", 7)
+    assert done.returncode == 0, done.stderr
+    bench = json.loads(done.stdout)
+    assert bench["reads"]["count"] > 0 and bench["writes"]["count"] > 0 and bench["seed"] == 7
+    assert bench["reads"]["p50_ms"] <= bench["reads"]["p99_ms"] <= bench["reads"]["max_ms"]
+    assert bench["client_cpu_us_per_op"] > 0 and bench["nodes_cpu_us_per_op"] > 0
+    assert bench["nodes_counted"] == [1, 2, 3]
+
+    pids = cluster.node_pids()
+    cluster.stop()
+    assert cluster.up.returncode == 0
+    assert not any(alive(pid) for pid in pids.values())
+    assert cluster.log.count(b"\n") == 1, "quiet when all is well"
+
+
+def test_a_node_that_is_killed_comes_back(cluster: Cluster) -> None:
+    before = cluster.status()[1]["nodes"][1]["incarnation"]
+    os.kill(cluster.node_pids()[2], signal.SIGKILL)
+    cluster.wait_for(b"node 2 | killed by SIGKILL; starts again in 0.2 s")
+    assert cluster.run("write", 0, "--config", cluster.path, data=b"\x01" * 4096).returncode == 0
+    code, report = cluster.status("--timeout", "20")
+    assert code == 0 and report["answering"] == 3
+    assert report["nodes"][1]["incarnation"] > before
+
+
+def test_stopped_nodes_and_no_quorum(cluster: Cluster) -> None:
+    pids = cluster.node_pids()
+    os.kill(pids[3], signal.SIGSTOP)
+    try:
+        done = cluster.run("status", cluster.path, "--timeout", "1")
+        assert done.returncode == 0
+        assert done.stdout.decode().splitlines()[-1] == "quorum: 2 of 3 nodes answer, 2 are needed"
+        os.kill(pids[2], signal.SIGSTOP)
+        done = cluster.run("status", cluster.path, "--timeout", "1")
+        assert done.returncode == EXIT_NO_QUORUM
+        assert done.stdout.decode().splitlines()[-1].startswith("no quorum: 1 of 3 nodes answer, 2 are needed")
+        done = cluster.run("read", 0, "--config", cluster.path, "--timeout", "0.5")
+        assert done.returncode == EXIT_NO_QUORUM and done.stdout == b""
+        assert done.stderr.count(b"\n") == 1 and b"certainly did not happen" in done.stderr
+    finally:
+        for rank in (2, 3):
+            os.kill(pids[rank], signal.SIGCONT)
+
+
+def test_nodes_end_when_the_supervisor_is_killed(cluster: Cluster) -> None:
+    watched = [os.pidfd_open(pid) for pid in cluster.node_pids().values()]
+    assert len(watched) == 3
+    cluster.up.kill()
+    for descriptor in watched:
+        readable, _, _ = select.select([descriptor], [], [], TIMEOUT_S)
+        assert readable, "a node outlived its supervisor"
+        os.close(descriptor)
+
+
+def test_nobody_there(tmp_path: Path, dsreg: list[str]) -> None:
+    [port] = free_ports(1)
+    subprocess.run([*dsreg, "init", str(tmp_path), "--nodes", "1", "--base-port", str(port)], check=True, timeout=20)
+    done = subprocess.run([*dsreg, "status", str(tmp_path / "cluster.toml"), "--timeout", "0.3"], capture_output=True,
+                          text=True, check=False, timeout=20)
+    assert done.returncode == EXIT_NO_QUORUM
+    assert "connection refused" in done.stdout and "no quorum: 0 of 1 nodes" in done.stdout
+
+
+def test_a_node_says_what_is_wrong_in_one_line(tmp_path: Path, dsreg: list[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        subprocess.run([*dsreg, "init", str(tmp_path / "c"), "--nodes", "1", "--base-port", str(port)], check=True,
+                       timeout=20)
+        node = [*dsreg, "node", "--config", str(tmp_path / "c" / "cluster.toml"), "--rank", "1"]
+        done = subprocess.run(node, capture_output=True, text=True, check=False, timeout=20)
+        assert done.returncode == EXIT_FAILED
+        assert done.stderr.endswith(f"CRITICAL node-1 dsreg.node: 127.0.0.1:{port}: Address already in use\n")
+        assert done.stderr.count("\n") == 1
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "precious").write_text("data")
+    done = subprocess.run([*node, "--storage", str(foreign)], capture_output=True, text=True, check=False, timeout=20)
+    assert done.returncode == EXIT_FAILED and done.stderr.count("\n") == 1 and str(foreign) in done.stderr
+    assert os.listdir(foreign) == ["precious"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_node_drains_on_a_signal(tmp_path: Path, dsreg: list[str], number: signal.Signals) -> None:
+    [port] = free_ports(1)
+    subprocess.run([*dsreg, "init", str(tmp_path / "c"), "--nodes", "1", "--base-port", str(port)], check=True,
+                   timeout=20)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(tmp_path / "notify"))
+        notify.settimeout(TIMEOUT_S)
+        node = subprocess.Popen([*dsreg, "node", "--config", str(tmp_path / "c" / "cluster.toml"), "--rank", "1"],
+                                stderr=subprocess.PIPE, env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")})
+        try:
+            assert notify.recv(100) == b"READY=1"
+            node.send_signal(number)
+            assert notify.recv(100) == b"STOPPING=1"
+            _, errors = node.communicate(timeout=5)
+            assert node.returncode == 0 and errors == b""
+        finally:
+            node.kill()
+
+
+
+def test_two_nodes_in_one_directory(cluster: Cluster) -> None:
+    [port] = free_ports(1)
+    copy = cluster.path.with_name("copy.toml")
+    copy.write_text(re.sub(r'(rank = 1\naddress = )"[^"]+"', rf'\1"127.0.0.1:{port}"', cluster.path.read_text()))
+    done = cluster.run("node", "--config", copy, "--rank", 1, "--storage", cluster.path.parent / "node-1")
+    assert done.returncode == EXIT_FAILED and done.stderr.count(b"\n") == 1
+    assert str(cluster.path.parent / "node-1").encode() in done.stderr
