@@ -1,0 +1,1 @@
+"""The seeded simulator, and the checker that judges what it sees."""
