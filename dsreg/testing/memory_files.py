@@ -1,0 +1,385 @@
+"""A directory in memory that implements `dsreg.storage.files.Files` and can lose power.
+
+What is written is seen at once, and is on the "disk" only after a sync. `log` has every operation that changed
+something, in order; `MemoryFiles.from_log(log[:n])` is the directory as it was after n of them, and `crash` turns
+one into what a power loss leaves: of everything not synced a chooser says what reached the disk. Thus a workload
+runs once, and all its crash states can be visited.
+
+One simplification: names created, renamed or removed but not synced survive as a prefix of their order.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import os
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from dsreg.errors import StorageLocked
+from dsreg.storage.files import Buffer
+
+ATOMIC_BYTES = 512
+PAGE = 4096
+
+
+class Kind(enum.Enum):
+    CREATE = "create"
+    WRITE = "write"
+    TRUNCATE = "truncate"
+    ALLOCATE = "allocate"
+    SYNC = "sync"
+    RENAME = "rename"
+    REMOVE = "remove"
+    SYNC_DIR = "sync_dir"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """`offset`: also the new size for TRUNCATE. `length`: for ALLOCATE. `new`: for RENAME."""
+
+    kind: Kind
+    name: str = ""
+    offset: int = 0
+    data: bytes = b""
+    length: int = 0
+    new: str = ""
+
+    @property
+    def pieces(self) -> int:
+        """Into how many parts power loss can break it: a write into its 512-byte sectors."""
+        if self.kind is not Kind.WRITE or not self.data:
+            return 1
+        return (self.offset + len(self.data) - 1) // ATOMIC_BYTES - self.offset // ATOMIC_BYTES + 1
+
+
+# Given an operation that was not synced: a bit mask of the pieces of it that reached the disk.
+Chooser = Callable[[Operation], int]
+
+
+def keep_all(operation: Operation) -> int:
+    return (1 << operation.pieces) - 1
+
+
+def drop_all(operation: Operation) -> int:
+    return 0
+
+
+def random_chooser(rng: random.Random) -> Chooser:
+    """Keeps, drops and tears, a third each."""
+
+    def choose(operation: Operation) -> int:
+        return rng.choice((keep_all(operation), 0, rng.getrandbits(operation.pieces)))
+
+    return choose
+
+
+class _Content:
+    """Bytes of a file, as pages; what has no page reads as zeros."""
+
+    def __init__(self) -> None:
+        self.pages: dict[int, bytearray] = {}
+        self.size = 0
+
+    def copy(self) -> _Content:
+        other = _Content()
+        other.pages = {number: bytearray(page) for number, page in self.pages.items()}
+        other.size = self.size
+        return other
+
+    def read(self, length: int, offset: int) -> bytes:
+        length = max(0, min(length, self.size - offset))
+        out = bytearray(length)
+        for number, start, stop, at in _pages(offset, length):
+            page = self.pages.get(number)
+            if page is not None:
+                out[at:at + stop - start] = page[start:stop]
+        return bytes(out)
+
+    def write(self, data: Buffer, offset: int) -> None:
+        for number, start, stop, at in _pages(offset, len(data)):
+            page = self.pages.get(number)
+            if page is None:
+                page = self.pages[number] = bytearray(PAGE)
+            page[start:stop] = data[at:at + stop - start]
+        if data:
+            self.size = max(self.size, offset + len(data))
+
+    def allocate(self, offset: int, length: int) -> None:
+        for number, *_ in _pages(offset, length):
+            self.pages.setdefault(number, bytearray(PAGE))
+        self.size = max(self.size, offset + length)
+
+    def truncate(self, size: int) -> None:
+        for number in [number for number in self.pages if number * PAGE >= size]:
+            del self.pages[number]
+        if size % PAGE and size // PAGE in self.pages:
+            self.pages[size // PAGE][size % PAGE:] = bytes(PAGE - size % PAGE)
+        self.size = size
+
+    def apply(self, operation: Operation, mask: int) -> None:
+        """Carry out those pieces of an operation that `mask` has."""
+        if operation.kind is Kind.WRITE:
+            if mask == keep_all(operation):
+                self.write(operation.data, operation.offset)
+                return
+            start = operation.offset
+            end = start + len(operation.data)
+            for piece in range(operation.pieces):
+                low = max(start, (start // ATOMIC_BYTES + piece) * ATOMIC_BYTES)
+                high = min(end, (start // ATOMIC_BYTES + piece + 1) * ATOMIC_BYTES)
+                if mask >> piece & 1:
+                    self.write(operation.data[low - start:high - start], low)
+        elif mask and operation.kind is Kind.TRUNCATE:
+            self.truncate(operation.offset)
+        elif mask and operation.kind is Kind.ALLOCATE:
+            self.allocate(operation.offset, operation.length)
+
+
+def _pages(offset: int, length: int) -> Iterable[tuple[int, int, int, int]]:
+    """(page, start and stop within it, position within the run) for a run of bytes."""
+    at = 0
+    while at < length:
+        number, start = divmod(offset + at, PAGE)
+        stop = min(PAGE, start + length - at)
+        yield number, start, stop, at
+        at += stop - start
+
+
+class _Inode:
+    def __init__(self) -> None:
+        self.seen = _Content()
+        self.durable = _Content()
+        self.unsynced: list[Operation] = []
+
+
+class MemoryFile:
+    """An open file. Dead after a crash of its directory: every call raises OSError(EBADF)."""
+
+    def __init__(self, files: MemoryFiles, name: str, inode: _Inode) -> None:
+        self._files = files
+        self._name = name
+        self._inode = inode
+        self._closed = False
+
+    def _check(self) -> None:
+        if self._closed or self._files.dead:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    def _change(self, operation: Operation, grow: int) -> None:
+        self._check()
+        self._files.inject(Kind.WRITE if operation.kind is Kind.ALLOCATE else operation.kind, operation.name)
+        self._files.take_space(grow)
+        self._inode.seen.apply(operation, keep_all(operation))
+        self._inode.unsynced.append(operation)
+        self._files.record(operation)
+
+    def _new_pages(self, offset: int, length: int) -> int:
+        if self._files.capacity is None:
+            return 0
+        return sum(number not in self._inode.seen.pages for number, *_ in _pages(offset, length))
+
+    def pread(self, length: int, offset: int) -> bytes:
+        self._check()
+        self._files.check_readable(self._name, offset, length)
+        return self._inode.seen.read(length, offset)
+
+    def pread_nowait(self, length: int, offset: int) -> bytes:
+        self._check()
+        data = self._inode.seen.read(length, offset)
+        if self._files.cold or len(data) < length:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        self._files.check_readable(self._name, offset, length)
+        return data
+
+    def pwritev(self, buffers: Sequence[Buffer], offset: int) -> None:
+        data = b"".join(buffers)
+        if data:
+            operation = Operation(Kind.WRITE, self._name, offset, data)
+            self._change(operation, self._new_pages(offset, len(data)))
+
+    def fdatasync(self) -> None:
+        self._check()
+        self._files.inject(Kind.SYNC, self._name)
+        for operation in self._inode.unsynced:
+            self._inode.durable.apply(operation, keep_all(operation))
+        self._inode.unsynced.clear()
+        self._files.record(Operation(Kind.SYNC, self._name))
+
+    def allocate(self, offset: int, length: int) -> None:
+        operation = Operation(Kind.ALLOCATE, self._name, offset, length=length)
+        self._change(operation, self._new_pages(offset, length))
+
+    def truncate(self, size: int) -> None:
+        self._change(Operation(Kind.TRUNCATE, self._name, size), 0)
+
+    def size(self) -> int:
+        self._check()
+        return self._inode.seen.size
+
+    def close(self) -> None:
+        self._closed = True
+
+
+class _MemoryLock:
+    def __init__(self, held: set[str], name: str) -> None:
+        self._held = held
+        self._name = name
+
+    def close(self) -> None:
+        self._held.discard(self._name)
+
+
+class MemoryFiles:
+    """See the module. `capacity`: pages of 4096 bytes that all files together may take, None for any number.
+    `cold`: nothing is in the page cache, so pread_nowait always raises.
+    """
+
+    def __init__(self, capacity: int | None = None) -> None:
+        self.capacity = capacity
+        self.cold = False
+        self.dead = False
+        self.log: list[Operation] = []
+        self._names: dict[str, _Inode] = {}
+        self._durable_names: dict[str, _Inode] = {}
+        self._unsynced: list[tuple[Operation, dict[str, _Inode]]] = []
+        self._locked: set[str] = set()
+        self._faults: list[tuple[Kind, str, int, int]] = []
+        self._unreadable: set[tuple[str, int]] = set()
+
+    # --- Files ------------------------------------------------------------------------------------
+    def open(self, name: str, create: bool = False) -> MemoryFile:
+        if name not in self._names:
+            if not create:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+            self._names[name] = _Inode()
+            self._renamed(Operation(Kind.CREATE, name))
+        return MemoryFile(self, name, self._names[name])
+
+    def exists(self, name: str) -> bool:
+        return name in self._names
+
+    def list(self) -> list[str]:
+        return sorted(self._names)
+
+    def rename(self, old: str, new: str) -> None:
+        if old not in self._names:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), old)
+        self._names[new] = self._names.pop(old)
+        self._renamed(Operation(Kind.RENAME, old, new=new))
+
+    def remove(self, name: str) -> None:
+        if name not in self._names:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+        del self._names[name]
+        self._renamed(Operation(Kind.REMOVE, name))
+
+    def sync_dir(self) -> None:
+        self.inject(Kind.SYNC_DIR, "")
+        self._durable_names = dict(self._names)
+        self._unsynced.clear()
+        self.record(Operation(Kind.SYNC_DIR))
+
+    def lock(self, name: str) -> _MemoryLock:
+        self.open(name, create=True).close()
+        if name in self._locked:
+            raise StorageLocked("the directory is in use")
+        self._locked.add(name)
+        return _MemoryLock(self._locked, name)
+
+    def close(self) -> None:
+        """Nothing to do: nothing is held."""
+
+    def _renamed(self, operation: Operation) -> None:
+        self._unsynced.append((operation, dict(self._names)))
+        self.record(operation)
+
+    # --- for its files ----------------------------------------------------------------------------
+    def record(self, operation: Operation) -> None:
+        self.log.append(operation)
+
+    def take_space(self, pages: int) -> None:
+        """Raise OSError(ENOSPC) if there is no room for so many more."""
+        if self.capacity is not None and self.used() + pages > self.capacity and pages:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def inject(self, kind: Kind, name: str) -> None:
+        """Raise the error that was asked for, if this is the operation that it was asked for."""
+        for index, (at_kind, at_name, nth, number) in enumerate(self._faults):
+            if at_kind is kind and at_name in ("", name):
+                self._faults[index] = (at_kind, at_name, nth - 1, number)
+                if nth == 1:
+                    del self._faults[index]
+                    raise OSError(number, os.strerror(number))
+
+    def check_readable(self, name: str, offset: int, length: int) -> None:
+        if self._unreadable and any((name, number) in self._unreadable for number, *_ in _pages(offset, length)):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    # --- for tests --------------------------------------------------------------------------------
+    def fail(self, kind: Kind, nth: int = 1, name: str = "", number: int = errno.EIO) -> None:
+        """The nth operation of this kind from now on, on the file of that name or on any, raises OSError."""
+        self._faults.append((kind, name, nth, number))
+
+    def damage(self, name: str, offset: int, length: int) -> None:
+        """Invert bytes, on the disk and in the cache alike."""
+        inode = self._names[name]
+        for content in (inode.seen, inode.durable):
+            old = content.read(length, offset)
+            content.write(bytes(byte ^ 0xFF for byte in old), offset)
+
+    def unreadable(self, name: str, page: int) -> None:
+        """Reads of this page of 4096 bytes raise EIO from now on."""
+        self._unreadable.add((name, page))
+
+    def used(self) -> int:
+        """Pages taken by all files."""
+        return sum(len(inode.seen.pages) for inode in self._names.values())
+
+    def crash(self, chooser: Chooser) -> MemoryFiles:
+        """What a power loss leaves, as a directory of its own; this one is dead from now on."""
+        self.dead = True
+        survivors = dict(self._durable_names)
+        for operation, names in self._unsynced:
+            if not chooser(operation):
+                break
+            survivors = names
+        after = MemoryFiles(self.capacity)
+        for name, inode in survivors.items():
+            copy = _Inode()
+            copy.durable = inode.durable.copy()
+            for operation in inode.unsynced:
+                copy.durable.apply(operation, chooser(operation))
+            copy.seen = copy.durable.copy()
+            after._names[name] = copy
+        after._durable_names = dict(after._names)
+        return after
+
+    @classmethod
+    def from_log(cls, log: Iterable[Operation]) -> MemoryFiles:
+        """The directory after these operations, from an empty one."""
+        files = cls()
+        for operation in log:
+            files.redo(operation)
+        return files
+
+    def redo(self, operation: Operation) -> None:
+        """Carry out one operation of a log."""
+        kind, name = operation.kind, operation.name
+        if kind is Kind.RENAME:
+            self.rename(name, operation.new)
+        elif kind is Kind.REMOVE:
+            self.remove(name)
+        elif kind is Kind.SYNC_DIR:
+            self.sync_dir()
+        else:
+            file = self.open(name, create=True)
+            if kind is Kind.WRITE:
+                file.pwritev([operation.data], operation.offset)
+            elif kind is Kind.TRUNCATE:
+                file.truncate(operation.offset)
+            elif kind is Kind.ALLOCATE:
+                file.allocate(operation.offset, operation.length)
+            elif kind is Kind.SYNC:
+                file.fdatasync()
