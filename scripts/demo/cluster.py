@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import signal
 import socket
@@ -14,32 +15,46 @@ from .report import DemoFailed
 
 NODES = 3
 SIZE = "1GiB"
+PORTS = range(20000, 32768)
 START_S = 20.0
 STOP_S = 10.0
 DSREG = (sys.executable, "-m", "dsreg")
 
 
 def free_ports(count: int) -> list[int]:
-    """`count` different TCP ports of the loopback interface that nobody listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in sockets]
-    for listener in sockets:
-        listener.close()
-    return ports
+    """`count` different TCP ports of the loopback interface that nobody listens on.
+
+    From below the range that the kernel takes for outgoing connections: a node that is down must find its
+    port free when it comes back.
+    """
+    found: list[int] = []
+    for port in random.sample(PORTS, len(PORTS)):
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        found.append(port)
+        if len(found) == count:
+            return found
+    raise DemoFailed(f"no {count} free ports from {PORTS.start} to {PORTS.stop - 1}")
 
 
 class Cluster:
     """Configuration, storage, logs and processes of the nodes, all below `directory`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, size: str = SIZE) -> None:
         self.directory = directory
+        self.size = size
         self.config = directory / "cluster.toml"
         self.ports = free_ports(NODES)
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
 
+    def storage(self, rank: int) -> Path:
+        return self.directory / f"storage-{rank}"
+
     def init(self) -> None:
         """Writes the configuration and the keys, with ports that are free on this host."""
-        command = [*DSREG, "init", str(self.directory), "--nodes", str(NODES), "--size", SIZE]
+        command = [*DSREG, "init", str(self.directory), "--nodes", str(NODES), "--size", self.size]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise DemoFailed(f"dsreg init: {done.stderr.strip()}")
@@ -51,7 +66,7 @@ class Cluster:
     def start(self, rank: int) -> None:
         """Starts node `rank` and returns when it accepts connections."""
         command = [*DSREG, "node", "--config", str(self.config), "--rank", str(rank),
-                   "--storage", str(self.directory / f"storage-{rank}")]
+                   "--storage", str(self.storage(rank))]
         # A session of its own: Ctrl-C must reach the nodes last, after the file system above them is unmounted.
         with open(self.directory / f"node-{rank}.log", "ab") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
@@ -72,6 +87,17 @@ class Cluster:
         process = self.processes.pop(rank)
         process.send_signal(signal.SIGKILL)
         process.wait()
+
+    def terminate(self, rank: int) -> None:
+        """SIGTERM, and SIGKILL with DemoFailed for a node that has not ended after STOP_S seconds."""
+        process = self.processes.pop(rank)
+        process.terminate()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired as error:
+            process.kill()
+            process.wait()
+            raise DemoFailed(f"node {rank} did not end within {STOP_S:.0f} s of SIGTERM and was killed") from error
 
     def start_missing(self) -> None:
         """Starts every node that is not running, so that nothing above waits for a majority."""
