@@ -14,6 +14,7 @@ from dsreg.core.messages import Ack, Buffer, ReadProc, Value, WriteProc
 
 _UUID = struct.Struct(">BBHIQ")  # kind, rank, offset in the run, prefix, rid or counter
 _KIND = {ReadProc: 3, Value: 4, WriteProc: 5, Ack: 6}
+_QUESTION: dict[int, type] = {3: ReadProc, 5: WriteProc}
 
 
 class Uuids:
@@ -31,11 +32,11 @@ class Uuids:
         self._answers += 1
         return _UUID.pack(_KIND[kind], self._rank, 0, self._prefix, self._answers)
 
-    def rid_of(self, uuid: bytes) -> int | None:
-        """The rid of the single-sector question that has this uuid; None if it is not one of ours."""
-        kind, rank, offset, prefix, rid = _UUID.unpack(uuid)
-        ours = rank == self._rank and prefix == self._prefix and not offset and kind in (3, 5)
-        return rid if ours else None
+    def question_of(self, uuid: bytes) -> tuple[type, int] | None:
+        """The type and the rid of the question that has this uuid; None if it is not one of ours."""
+        number, rank, _, prefix, rid = _UUID.unpack(uuid)
+        kind = _QUESTION.get(number)
+        return (kind, rid) if kind is not None and rank == self._rank and prefix == self._prefix else None
 
 
 class _Partial:

@@ -67,9 +67,14 @@ class RegisterClient:
         if entry is not None and isinstance(answer, Value) == isinstance(entry.message, ReadProc):
             entry.waiting &= ~bit(answer.rank)
 
-    def receipt(self, rid: int, rank: int) -> None:
+    def receipt(self, kind: type, rid: int, rank: int) -> None:
+        """`rank` has the message of type `kind` that was broadcast under `rid`.
+
+        Both phases may share a rid, so a late receipt for the first must not stop the second. Of a run, which
+        a contract peer gets in pieces, a receipt tells of one piece only: it is sent again until answered.
+        """
         entry = self._outstanding.get(rid)
-        if entry is not None:
+        if entry is not None and type(entry.message) is kind and entry.message.count == 1:
             entry.receipts |= bit(rank)
 
     def cancel(self, rid: int) -> None:

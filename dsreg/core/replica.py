@@ -119,9 +119,9 @@ class Replica:
             self.counters["own_rank_from_outside"] += 1
             return []
         if isinstance(message, Receipt):
-            rid = self._uuids.rid_of(message.uuid)
-            if rid is not None:
-                self._links.receipt(rid, message.rank)
+            question = self._uuids.question_of(message.uuid)
+            if question is not None:
+                self._links.receipt(*question, message.rank)
             return []
         if isinstance(message, ReadProc):
             return self._run_ready(self._read_proc(origin, message), now)
@@ -363,17 +363,17 @@ class Replica:
     def _outgoing(self, sends: list[Send], now: float) -> list[Effect]:
         """What the links want sent, in each peer's own language; to this node itself by direct call."""
         effects: list[Effect] = []
-        own: ReadProc | WriteProc | None = None
+        own: list[ReadProc] = []
         for send in sends:
             peer = self._contract_peers.get(send.rank)
             if send.rank == self.rank:
-                own = send.message  # type: ignore[assignment]
+                own.append(send.message)  # type: ignore[arg-type]  # its WRITE_PROC to itself is a Persist
             elif peer is None:
                 effects.append(send)
             else:
                 effects += [Send(send.rank, single) for single in peer.split(send.message)]  # type: ignore[arg-type]
-        if isinstance(own, ReadProc):
-            effects += self._own_read_proc(own, now)
+        for question in own:
+            effects += self._own_read_proc(question, now)
         return effects
 
     def _join(self, answer: Value | Ack) -> Value | Ack | None:
