@@ -1,0 +1,78 @@
+"""The registers of one node in a dict, behind what the replica asks of stable storage.
+
+Nothing is durable before `commit`, in whatever order the caller commits; `crash` loses the rest.
+Damage, and the lack of room, are set by the test. One object outlives the replicas (incarnations) on it.
+"""
+
+from __future__ import annotations
+
+from dsreg.constants import SECTOR_SIZE, ZERO_SECTOR, ZERO_TAG
+from dsreg.core.effects import Persist, Reserve
+from dsreg.core.tags import iter_tags
+
+
+class MemoryStorage:
+    """A TagView (dsreg.core.replica), with what an interpreter of effects needs to carry them out."""
+
+    def __init__(self) -> None:
+        self.incarnation = 1
+        self.ts_reserved = 0
+        self.full = False  # refuses every persist
+        self.queued: list[Persist | Reserve] = []
+        self._durable: dict[int, tuple[bytes, bytes]] = {}  # sector -> tag, value
+        self._no_value: set[int] = set()
+        self._no_tag: set[int] = set()
+
+    # --- TagView ----------------------------------------------------------------------------------
+    def tags(self, first: int, count: int) -> bytes:
+        """The durable tags, 16 bytes a sector; zeros for those never written or unknown."""
+        return b"".join(self._tag(sector) for sector in range(first, first + count))
+
+    def missing(self, first: int, count: int) -> list[int]:
+        """Sectors whose value is lost, `unknown` ones included."""
+        lost = self._no_value | self._no_tag
+        return [sector for sector in range(first, first + count) if sector in lost]
+
+    def unknown(self, first: int, count: int) -> list[int]:
+        """Sectors whose tag is lost."""
+        return [sector for sector in range(first, first + count) if sector in self._no_tag]
+
+    # --- effects ----------------------------------------------------------------------------------
+    def load(self, first: int, count: int) -> tuple[bytes, bytes, bool]:
+        """The durable tags and values, and whether some of them are lost: what Replica.loaded takes."""
+        data = b"".join(self._durable.get(sector, (b"", ZERO_SECTOR))[1] for sector in range(first, first + count))
+        return self.tags(first, count), data, bool(self.missing(first, count))
+
+    def queue(self, effect: Persist | Reserve) -> None:
+        self.queued.append(effect)
+
+    def commit(self, index: int = 0) -> tuple[Persist | Reserve, bool]:
+        """Decide on one that is queued: it, and whether it is durable now. False: refused, nothing of it stored."""
+        effect = self.queued.pop(index)
+        if isinstance(effect, Reserve):
+            self.ts_reserved = max(self.ts_reserved, effect.ts)
+            return effect, True
+        if self.full or not effect.repair and self.unknown(effect.first, effect.count):
+            return effect, False
+        for offset, tag in enumerate(iter_tags(effect.tags)):
+            sector = effect.first + offset
+            known = self._tag(sector)
+            if tag > known or tag == known and sector in self._no_value | self._no_tag:
+                value = bytes(effect.data[offset * SECTOR_SIZE : (offset + 1) * SECTOR_SIZE])
+                self._durable[sector] = tag, value
+                self._no_value.discard(sector)
+                self._no_tag.discard(sector)
+        return effect, True
+
+    # --- what a test does to it -------------------------------------------------------------------
+    def damage(self, sector: int, *, tag_too: bool = False) -> None:
+        """Lose the sector's value, or its value and its tag."""
+        (self._no_tag if tag_too else self._no_value).add(sector)
+
+    def crash(self) -> None:
+        """What was not committed is gone. The next replica on this storage is a new incarnation."""
+        self.queued.clear()
+        self.incarnation += 1
+
+    def _tag(self, sector: int) -> bytes:
+        return ZERO_TAG if sector in self._no_tag else self._durable.get(sector, (ZERO_TAG, b""))[0]
