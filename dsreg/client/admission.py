@@ -52,7 +52,8 @@ class Admission:
     def _give_up(self, entry: tuple[int, trio.Event]) -> None:
         size, admitted = entry
         if admitted.is_set():
+            # Between the cancelling and now, another task has released something.
             self.release(size)
-            return
-        self._queue.remove(entry)
-        self._admit()
+        else:
+            self._queue.remove(entry)
+            self._admit()

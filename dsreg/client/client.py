@@ -263,8 +263,6 @@ class Client:
 
     async def _begin(self, first: int, count: int, data: bytes | None) -> _Run:
         """Wait for the sectors, then for room; start the operation. What it holds is released when it settles."""
-        if not self._open:
-            raise _closed()
         size = count * SECTOR_SIZE
         held = await self._lock.acquire(first, first + count)
         admitted = False

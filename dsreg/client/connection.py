@@ -109,7 +109,7 @@ class Connection:
             try:
                 return await self._serve(stream.socket)
             except OSError as error:
-                _log.info("node %d: the connection broke: %s", self._rank, error)
+                _log.info("node %d: cannot send: %s", self._rank, error)
                 return _Greeting.LOST
 
     async def _serve(self, sock: trio.socket.SocketType) -> _Greeting:
@@ -194,5 +194,9 @@ async def send_all(sock: trio.socket.SocketType, pieces: Sequence[Buffer]) -> No
 
 
 async def _receive(sock: trio.socket.SocketType) -> bytes:
-    """The bytes that have come, b"" at the end. Raises OSError."""
-    return await sock.recv(RECV_BYTES)
+    """The bytes that have come, b"" when the connection has ended, in whichever way."""
+    try:
+        return await sock.recv(RECV_BYTES)
+    except OSError as error:
+        _log.debug("the connection broke: %s", error)
+        return b""

@@ -79,7 +79,7 @@ class Disk:
 
 
 class FakeNode:
-    """Serve on a loopback port. `log` has the commands received, `running` how many have no answer yet."""
+    """Serve on a loopback port. `log` has the commands received, `connections` how many were ever made."""
 
     def __init__(self, rank: int, disk: Disk, keys: Keys = KEYS) -> None:
         self.rank, self.disk, self.keys = rank, disk, keys
@@ -120,8 +120,13 @@ class FakeNode:
         while sum(kind in (None, command.kind) for command in self.log) < count:
             await self._changed.wait()
 
+    async def until_connections(self, count: int) -> None:
+        while self.connections < count:
+            await self._changed.wait()
+
     async def _connection(self, stream: trio.SocketStream) -> None:
         self.connections += 1
+        self._tell_change()
         decoder = Decoder(
             self.keys, sectors=self.disk.sectors, ranks=frozenset(range(1, 255)), side=Side.NODE, extended=True
         )
@@ -145,8 +150,7 @@ class FakeNode:
                 await self._send(stream, StatusReport(message.request, body))
         elif isinstance(message, Command):
             self.log.append(message)
-            changed, self._changed = self._changed, trio.Event()
-            changed.set()
+            self._tell_change()
             if self.holds:
                 self.held.append((stream, message))
                 return True
@@ -174,6 +178,10 @@ class FakeNode:
         if kind not in behaviour.mute_to:
             await self._send(stream, answer)
         return True
+
+    def _tell_change(self) -> None:
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
 
     async def _send(self, stream: trio.SocketStream, message: Message) -> None:
         await stream.send_all(b"".join(self._encoder.encode(message)))

@@ -1,0 +1,436 @@
+"""The client's core as scripts: an event at a time, then the effects expected."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from dsreg.client.core import ClientCore
+from dsreg.client.events import (
+    Abandon,
+    Close,
+    Completed,
+    Connected,
+    Disconnected,
+    Drop,
+    Dropped,
+    Effect,
+    Event,
+    Failed,
+    KeyRefused,
+    Received,
+    Send,
+    Start,
+    Tick,
+    Withdraw,
+)
+from dsreg.client.limits import ATTEMPT_FIRST_S, AVOID_FIRST_S, MAX_REFUSALS, PROBE_S, RESEND_S, SILENCE_S
+from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
+from dsreg.core.messages import Command, CommandKind, Message, Response, Status, StatusReport, StatusRequest
+from dsreg.core.wire import TAG
+from dsreg.errors import AuthenticationFailed, ClientClosed, Outcome, OutOfRange
+
+DATA = b"d" * SECTOR_SIZE
+TAGS = TAG.pack(7, 1)
+
+
+class Play:
+    """A core with three nodes and a clock that the script moves."""
+
+    def __init__(self, *ranks: int, up: tuple[int, ...] = (1, 2, 3)) -> None:
+        self.core = ClientCore(ranks or (1, 2, 3))
+        self.now_s = 100.0
+        for rank in up:
+            assert self.do(Connected(rank)) == []
+
+    def do(self, event: Event, after_s: float = 0.0) -> list[Effect]:
+        self.now_s += after_s
+        return self.core.step(event, self.now_s)
+
+    def sends(self, event: Event, after_s: float = 0.0) -> tuple[int, Command]:
+        """The one command that the event leads to, and where it goes."""
+        [effect] = self.do(event, after_s)
+        assert isinstance(effect, Send) and isinstance(effect.message, Command)
+        return effect.rank, effect.message
+
+
+def ok(command: Command, rank: int, tags: bytes = TAGS) -> Received:
+    return answered(command, rank, Status.OK, tags)
+
+
+def answered(command: Command, rank: int, status: Status, tags: bytes = TAGS) -> Received:
+    good = status is Status.OK
+    message: Message = Response(
+        status,
+        command.kind,
+        command.request,
+        tags * command.count if good and command.kind is CommandKind.TAG else b"",
+        DATA * command.count if good and command.kind is CommandKind.READ else b"",
+        True,
+    )
+    return Received(rank, (message,))
+
+
+def failure(effects: list[Effect]) -> Failed:
+    [effect] = effects
+    assert isinstance(effect, Failed)
+    return effect
+
+
+# --- the two kinds of operation -------------------------------------------------------------------
+def test_a_read_is_one_command() -> None:
+    play = Play()
+    rank, command = play.sends(Start(5, 0, 2))
+    assert (rank, command) == (1, Command(CommandKind.READ, command.request, 0, 2, extended=True))
+    assert play.do(ok(command, 1)) == [Completed(5, DATA * 2)]
+    assert not play.core.busy
+
+
+def test_a_write_stores_under_the_tags_that_it_was_named() -> None:
+    play = Play()
+    rank, tag = play.sends(Start(5, 0, 2, DATA * 2))
+    assert (rank, tag) == (1, Command(CommandKind.TAG, tag.request, 0, 2, extended=True))
+    rank, store = play.sends(ok(tag, 1))
+    assert (rank, store) == (1, Command(CommandKind.STORE, store.request, 0, 2, TAGS * 2, DATA * 2, True))
+    assert store.request != tag.request
+    assert play.do(ok(store, 1)) == [Completed(5)]
+
+
+def test_the_same_chunk_goes_to_the_same_node() -> None:
+    play = Play()
+    homes = [play.sends(Start(n, n * 64, 1))[0] for n in range(16)]
+    assert homes == [1] * 4 + [2] * 4 + [3] * 4 + [1] * 4
+    assert MAX_RUN_SECTORS == 256
+
+
+# --- fail-over ----------------------------------------------------------------------------------
+def test_a_broken_connection_sends_its_commands_to_the_next_node_at_once() -> None:
+    play = Play()
+    _, command = play.sends(Start(5, 0, 1))
+    assert play.do(Disconnected(1)) == [Send(2, command)]
+    assert play.do(ok(command, 2)) == [Completed(5, DATA)]
+    assert (play.core.counters.retries, play.core.counters.failovers) == (1, 1)
+
+
+def test_a_store_keeps_its_tags_wherever_it_goes() -> None:
+    play = Play()
+    _, tag = play.sends(Start(5, 0, 1, DATA))
+    _, store = play.sends(ok(tag, 1))
+    assert play.do(Disconnected(1)) == [Send(2, store)]
+    assert play.do(Disconnected(2)) == [Send(3, store)]
+    assert play.do(Disconnected(3)) == []
+    assert play.do(Connected(2)) == [Send(2, store)]
+    assert play.do(ok(store, 2)) == [Completed(5)]
+
+
+def test_a_stopping_node_is_not_asked_again_until_it_is_back() -> None:
+    play = Play()
+    _, command = play.sends(Start(5, 0, 1))
+    assert play.do(answered(command, 1, Status.STOPPING)) == [Send(2, command)]
+    assert play.sends(Start(6, 0, 1))[0] == 2
+    play.do(Disconnected(1))
+    play.do(Connected(1))
+    assert play.sends(Start(7, 0, 1))[0] == 1
+
+
+def test_without_a_node_operations_wait_in_order() -> None:
+    play = Play(up=())
+    assert play.do(Start(5, 0, 1)) == play.do(Start(6, 1, 1)) == []
+    assert play.do(Tick(), after_s=1000) == []
+    effects = play.do(Connected(3))
+    assert [(effect.rank, effect.message.first) for effect in effects] == [(3, 0), (3, 1)]  # type: ignore[union-attr]
+
+
+# --- hedging ------------------------------------------------------------------------------------
+def test_a_late_answer_is_asked_for_elsewhere_and_the_first_one_wins() -> None:
+    play = Play()
+    _, command = play.sends(Start(5, 0, 1))
+    assert play.do(Tick(), after_s=ATTEMPT_FIRST_S - 0.01) == []
+    assert play.do(Tick(), after_s=0.02) == [Send(2, command)]
+    assert play.do(ok(command, 1)) == [Withdraw(2, command.request), Completed(5, DATA)]
+    assert play.do(ok(command, 2)) == []
+    assert play.core.counters.late_answers == 1
+
+
+def test_the_wait_doubles() -> None:
+    play = Play()
+    play.sends(Start(5, 0, 1))
+    assert len(play.do(Tick(), after_s=1)) == 1
+    assert play.do(Tick(), after_s=1.9) == []
+    assert len(play.do(Tick(), after_s=0.2)) == 1
+
+
+def test_a_late_tag_is_not_used() -> None:
+    play = Play()
+    _, tag = play.sends(Start(5, 0, 1, DATA))
+    assert play.sends(Tick(), after_s=1)[0] == 2
+    effects = play.do(ok(tag, 2))
+    assert isinstance(effects[1], Send) and effects[1].rank == 2
+    assert play.do(ok(tag, 1, TAG.pack(9, 1))) == []
+    store = effects[1].message
+    assert isinstance(store, Command) and store.tags == TAGS
+    assert play.do(ok(store, 2)) == [Completed(5)]
+
+
+def test_a_node_that_did_not_answer_is_tried_last_for_a_while() -> None:
+    play = Play()
+    _, command = play.sends(Start(5, 0, 1))
+    play.do(Tick(), after_s=1)
+    play.do(ok(command, 2))
+    assert play.sends(Start(6, 0, 1))[0] == 2
+    assert play.sends(Start(7, 0, 1), after_s=AVOID_FIRST_S)[0] == 1
+
+
+def test_a_node_that_answers_others_is_not_avoided() -> None:
+    play = Play()
+    play.sends(Start(5, 0, 1))
+    _, other = play.sends(Start(6, 1, 1), after_s=0.5)
+    play.do(ok(other, 1))
+    assert play.sends(Tick(), after_s=0.5)[0] == 2
+    assert play.sends(Start(7, 2, 1))[0] == 1
+
+
+def test_a_command_lost_on_the_way_is_sent_again() -> None:
+    play = Play(1, up=(1,))
+    _, lost = play.sends(Start(5, 0, 1))
+    _, other = play.sends(Start(6, 1, 1), after_s=0.5)
+    play.do(ok(other, 1))
+    sent: list[Effect] = []
+    while not sent:
+        sent = [effect for effect in play.do(Tick(), after_s=0.5) if isinstance(effect.message, Command)]  # type: ignore[union-attr]
+        assert play.now_s < 120
+    assert sent == [Send(1, lost)]
+
+
+def test_repeats_to_silent_nodes_are_few() -> None:
+    play = Play(1, up=(1,))
+    play.sends(Start(5, 0, 1))
+    repeats = 0
+    for _ in range(3600):
+        for effect in play.do(Tick(), after_s=1.0):
+            assert isinstance(effect, Send)
+            if isinstance(effect.message, StatusRequest):
+                play.do(Received(1, (StatusReport(effect.message.request, b"{}"),)))
+            else:
+                repeats += 1
+    assert 3 <= repeats <= 8
+    assert RESEND_S == 30
+
+
+# --- silence ------------------------------------------------------------------------------------
+def test_a_silent_connection_is_asked_for_its_status_and_then_dropped() -> None:
+    play = Play(1, up=(1,))
+    play.sends(Start(5, 0, 1))
+    play.do(Tick(), after_s=1)
+    [probe] = play.do(Tick(), after_s=PROBE_S - 1)
+    assert isinstance(probe, Send) and isinstance(probe.message, StatusRequest)
+    assert play.do(Tick(), after_s=1) == []
+    assert play.do(Tick(), after_s=SILENCE_S - PROBE_S) == [Drop(1)]
+    assert play.do(Disconnected(1)) == []
+    assert len(play.do(Connected(1))) == 1
+
+
+def test_bytes_end_the_silence() -> None:
+    play = Play(1, up=(1,))
+    play.sends(Start(5, 0, 1))
+    for _ in range(20):
+        play.do(Received(1), after_s=PROBE_S - 0.1)
+        assert not [e for e in play.do(Tick()) if isinstance(e, Drop) or isinstance(e.message, StatusRequest)]  # type: ignore[union-attr]
+
+
+def test_a_hung_node_is_dropped_though_others_did_its_work() -> None:
+    play = Play()
+    _, command = play.sends(Start(5, 0, 1))
+    play.do(Tick(), after_s=1)
+    play.do(ok(command, 2))
+    assert play.core.busy
+    play.do(Tick(), after_s=PROBE_S)
+    assert play.do(Tick(), after_s=SILENCE_S) == [Drop(1)]
+    assert not play.core.busy
+
+
+def test_an_idle_connection_may_be_silent() -> None:
+    play = Play()
+    assert not play.core.busy
+    assert play.do(Tick(), after_s=1000) == []
+
+
+# --- giving up ----------------------------------------------------------------------------------
+def test_an_abandoned_read_or_tag_did_not_happen() -> None:
+    play = Play()
+    for operation, data in ((5, None), (6, DATA)):
+        rank, command = play.sends(Start(operation, 0, 1, data))
+        assert play.core.outcome(operation) is Outcome.DID_NOT_HAPPEN
+        assert play.do(Abandon(operation)) == [Withdraw(rank, command.request), Dropped(operation)]
+        assert play.do(ok(command, rank)) == []
+
+
+def test_an_abandoned_store_runs_to_its_end() -> None:
+    play = Play()
+    _, tag = play.sends(Start(5, 0, 1, DATA))
+    _, store = play.sends(ok(tag, 1))
+    assert play.core.outcome(5) is Outcome.MAY_HAVE_HAPPENED
+    assert play.do(Abandon(5)) == []
+    assert play.do(Disconnected(1)) == [Send(2, store)]
+    assert play.do(ok(store, 2)) == [Completed(5)]
+
+
+def test_a_store_that_was_never_sent_did_not_happen() -> None:
+    play = Play(1, up=(1,))
+    _, tag = play.sends(Start(5, 0, 1, DATA))
+    _, store = play.sends(ok(tag, 1))
+    play.do(answered(store, 1, Status.STOPPING))
+    assert play.core.outcome(5) is Outcome.DID_NOT_HAPPEN
+    assert play.do(Abandon(5)) == [Dropped(5)]
+
+
+def test_closing_ends_everything_and_says_what_is_known() -> None:
+    play = Play()
+    play.sends(Start(5, 0, 1))
+    _, tag = play.sends(Start(6, 1, 1, DATA))
+    play.sends(ok(tag, 1))
+    failed = [effect for effect in play.do(Close()) if isinstance(effect, Failed)]
+    assert all(isinstance(effect.error, ClientClosed) for effect in failed)
+    assert {effect.operation: effect.error.outcome for effect in failed} == {
+        5: Outcome.DID_NOT_HAPPEN,
+        6: Outcome.MAY_HAVE_HAPPENED,
+    }
+
+
+# --- refusals -----------------------------------------------------------------------------------
+def test_a_sector_that_the_node_does_not_have() -> None:
+    play = Play()
+    _, command = play.sends(Start(5, 0, 1))
+    failed = failure(play.do(answered(command, 1, Status.INVALID_SECTOR_INDEX)))
+    assert isinstance(failed.error, OutOfRange) and failed.error.outcome is Outcome.DID_NOT_HAPPEN
+
+
+def test_a_damaged_command_is_repeated_a_few_times() -> None:
+    play = Play(1, up=(1,))
+    _, command = play.sends(Start(5, 0, 1))
+    for _ in range(MAX_REFUSALS):
+        assert play.do(answered(command, 1, Status.AUTH_FAILURE)) == [Send(1, command)]
+    failed = failure(play.do(answered(command, 1, Status.AUTH_FAILURE)))
+    assert isinstance(failed.error, AuthenticationFailed) and failed.error.outcome is Outcome.DID_NOT_HAPPEN
+
+
+def test_a_refused_store_may_have_happened_through_another_node() -> None:
+    play = Play(1, 2, up=(1, 2))
+    _, tag = play.sends(Start(5, 0, 1, DATA))
+    _, store = play.sends(ok(tag, 1))
+    play.do(Disconnected(1))
+    failed = failure(play.do(answered(store, 2, Status.INVALID_SECTOR_INDEX)))
+    assert failed.error.outcome is Outcome.MAY_HAVE_HAPPENED
+
+
+def test_a_key_that_no_node_accepts() -> None:
+    play = Play(up=())
+    assert play.do(Start(5, 0, 1)) == []
+    assert play.do(KeyRefused(1)) == play.do(Disconnected(2)) == []
+    failed = failure(play.do(KeyRefused(3)))
+    assert isinstance(failed.error, AuthenticationFailed) and failed.error.outcome is Outcome.DID_NOT_HAPPEN
+    assert isinstance(failure(play.do(Start(6, 0, 1))).error, AuthenticationFailed)
+
+
+def test_one_node_with_another_key_does_no_harm() -> None:
+    play = Play(up=(1,))
+    play.do(Disconnected(2))
+    play.do(KeyRefused(3))
+    play.do(Disconnected(1))
+    assert play.do(Start(5, 0, 1)) == []
+    assert len(play.do(Connected(1))) == 1
+
+
+# --- answers that are none ------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"request": 999},
+        {"kind": CommandKind.STORE, "data": b""},
+        {"data": DATA * 2},
+        {"data": b""},
+        {"extended": False},
+    ],
+)
+def test_an_answer_that_does_not_fit_is_ignored(change: dict[str, object]) -> None:
+    play = Play()
+    _, command = play.sends(Start(5, 0, 1))
+    [message] = ok(command, 1).messages
+    assert isinstance(message, Response)
+    assert play.do(Received(1, (message._replace(**change),))) == []  # type: ignore[arg-type]
+    assert play.do(ok(command, 1)) == [Completed(5, DATA)]
+
+
+def test_an_answer_counts_only_from_a_node_that_was_asked() -> None:
+    play = Play()
+    _, command = play.sends(Start(5, 0, 1))
+    assert play.do(ok(command, 2)) == []
+
+
+# --- all of it at random ------------------------------------------------------------------------
+def test_every_operation_ends_once_and_no_store_changes_its_tags(rng: random.Random) -> None:
+    play = Play()
+    up = {1, 2, 3}
+    pending: dict[tuple[int, int], Command] = {}  # (rank, request): sent and not answered
+    tags: dict[int, bytes] = {}
+    running: dict[int, int] = {}  # operation -> first sector
+    ended: list[int] = []
+    named = 0
+
+    def carry_out(effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Send):
+                assert effect.rank in up
+                if isinstance(effect.message, Command):
+                    command = effect.message
+                    pending[effect.rank, command.request] = command
+                    if command.kind is CommandKind.STORE:
+                        assert tags.setdefault(command.request, command.tags) == command.tags
+            elif isinstance(effect, Drop):
+                lose(effect.rank)
+            elif isinstance(effect, Completed | Failed | Dropped):
+                ended.append(effect.operation)
+                del running[effect.operation]
+
+    def lose(rank: int) -> None:
+        up.discard(rank)
+        for key in [key for key in pending if key[0] == rank]:
+            del pending[key]
+
+    def answer_one() -> None:
+        nonlocal named
+        key = rng.choice(list(pending))
+        command = pending.pop(key)
+        named += 1
+        status = rng.choice([Status.OK] * 9 + [Status.STOPPING])
+        carry_out(play.do(answered(command, key[0], status, TAG.pack(named, key[0])), rng.random() * 0.3))
+
+    for operation in range(1, 600):
+        running[operation] = operation
+        carry_out(play.do(Start(operation, operation, 1, rng.choice([None, DATA])), rng.random() * 0.1))
+        rank = rng.choice((1, 2, 3))
+        match rng.randrange(8):
+            case 0 if rank in up:
+                lose(rank)
+                carry_out(play.do(Disconnected(rank)))
+            case 1 | 2 if rank not in up:
+                up.add(rank)
+                carry_out(play.do(Connected(rank)))
+            case 3:
+                carry_out(play.do(Tick(), rng.random() * 4))
+            case 4:
+                carry_out(play.do(Abandon(rng.choice(list(running) or [0]))))
+        for _ in range(rng.randrange(3)):
+            if pending:
+                answer_one()
+    while running:
+        for rank in (1, 2, 3):
+            if rank in up:
+                lose(rank)
+                carry_out(play.do(Disconnected(rank)))
+            up.add(rank)
+            carry_out(play.do(Connected(rank)))
+        while pending:
+            answer_one()
+    assert sorted(ended) == list(range(1, 600))

@@ -1,0 +1,190 @@
+"""The block device, and the contract of the stores beneath it: MemoryClient and Client alike."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from dsreg.block_device import BlockDevice, SectorStore
+from dsreg.client import Client
+from dsreg.constants import SECTOR_SIZE
+from dsreg.errors import Outcome, OutOfRange
+from dsreg.testing.memory_client import MemoryClient
+from tests.client.fake_node import cluster
+
+SECTORS = 1024
+Opener = Callable[[], AbstractAsyncContextManager[SectorStore]]
+
+
+@asynccontextmanager
+async def in_memory() -> AsyncIterator[SectorStore]:
+    yield MemoryClient(SECTORS)
+
+
+@asynccontextmanager
+async def over_sockets() -> AsyncIterator[SectorStore]:
+    async with cluster(sectors=SECTORS) as nodes, Client(nodes.config, timeout_s=20) as client:
+        yield client
+
+
+stores = pytest.mark.parametrize("opened", [in_memory, over_sockets])
+
+
+# --- the contract of a store ----------------------------------------------------------------------
+@stores
+async def test_store_reads_what_was_written_and_zeros_elsewhere(opened: Opener, rng: random.Random) -> None:
+    async with opened() as store:
+        assert store.sectors == SECTORS
+        data = rng.randbytes(600 * SECTOR_SIZE)
+        await store.write(3, data)
+        assert await store.read(2, 602) == bytes(SECTOR_SIZE) + data + bytes(SECTOR_SIZE)
+        await store.write(4, memoryview(bytearray(SECTOR_SIZE)))
+        content = await store.read(3, 3)
+        assert isinstance(content, bytes)
+        assert content == data[:SECTOR_SIZE] + bytes(SECTOR_SIZE) + data[2 * SECTOR_SIZE : 3 * SECTOR_SIZE]
+
+
+@stores
+async def test_store_refuses_what_is_not_there(opened: Opener) -> None:
+    async with opened() as store:
+        for sector, count in ((-1, 1), (SECTORS, 1), (SECTORS - 1, 2)):
+            with pytest.raises(OutOfRange) as caught:
+                await store.read(sector, count)
+            assert caught.value.outcome is Outcome.DID_NOT_HAPPEN
+            with pytest.raises(OutOfRange):
+                await store.write(sector, bytes(count * SECTOR_SIZE))
+        for bad in (b"", bytes(SECTOR_SIZE - 1)):
+            with pytest.raises(ValueError, match="multiple"):
+                await store.write(0, bad)
+        with pytest.raises(ValueError, match="count"):
+            await store.read(0, 0)
+
+
+@stores
+async def test_store_sectors_are_atomic(opened: Opener) -> None:
+    async with opened() as store, trio.open_nursery() as nursery:
+
+        async def write(fill: int) -> None:
+            for _ in range(10):
+                await store.write(0, bytes([fill]) * (4 * SECTOR_SIZE))
+
+        for fill in (1, 2, 3):
+            nursery.start_soon(write, fill)
+        for _ in range(20):
+            content = await store.read(0, 4)
+            for begin in range(0, len(content), SECTOR_SIZE):
+                assert len(set(content[begin : begin + SECTOR_SIZE])) == 1
+
+
+# --- bytes --------------------------------------------------------------------------------------
+@stores
+async def test_random_io_is_that_of_a_plain_buffer(opened: Opener, rng: random.Random) -> None:
+    model = bytearray(SECTORS * SECTOR_SIZE)
+    async with opened() as store:
+        device = BlockDevice(store)
+        assert device.size == len(model)
+        for _ in range(150):
+            length = rng.choice([0, 1, 511, 512, 4096, 8192, 12288, rng.randrange(20_000)])
+            offset = rng.randrange(device.size - length + 1)
+            if rng.random() < 0.5:
+                offset -= offset % rng.choice([512, 4096])
+            if rng.random() < 0.6:
+                data = rng.randbytes(length)
+                await device.write(offset, rng.choice([bytes, bytearray, memoryview])(data))
+                model[offset : offset + length] = data
+            else:
+                assert await device.read(offset, length) == model[offset : offset + length]
+        assert await device.read(0, device.size) == model
+
+
+@stores
+async def test_unaligned_writes_at_once_lose_nothing(opened: Opener, rng: random.Random) -> None:
+    pieces = [(begin, rng.randbytes(512)) for begin in range(0, 16 * SECTOR_SIZE, 512)]
+    rng.shuffle(pieces)
+    async with opened() as store:
+        device = BlockDevice(store)
+        async with trio.open_nursery() as nursery:
+            for begin, data in pieces:
+                nursery.start_soon(device.write, begin, data)
+        assert await device.read(0, 16 * SECTOR_SIZE) == b"".join(data for _, data in sorted(pieces))
+
+
+@stores
+async def test_an_aligned_write_is_not_undone_by_an_unaligned_one_next_to_it(opened: Opener) -> None:
+    async with opened() as store:
+        device = BlockDevice(store)
+        for turn in range(1, 20):
+            async with trio.open_nursery() as nursery:
+                # It has a part of sectors 1 and 3, which the second one covers whole.
+                nursery.start_soon(device.write, 2 * SECTOR_SIZE - 10, bytes([turn]) * (SECTOR_SIZE + 20))
+                for _ in range(turn % 7):
+                    await trio.lowlevel.checkpoint()
+                nursery.start_soon(device.write, 0, bytes([100 + turn]) * (8 * SECTOR_SIZE))
+            content = await device.read(0, 8 * SECTOR_SIZE)
+            assert set(content) in ({100 + turn}, {turn, 100 + turn})
+            assert content.count(turn) in (0, SECTOR_SIZE + 20)
+
+
+async def test_the_end_of_the_disk() -> None:
+    device = BlockDevice(MemoryClient(4))
+    await device.write(device.size - 1, b"x")
+    assert await device.read(device.size - 2, 2) == b"\0x"
+    assert await device.read(device.size, 0) == b""
+    for offset, length in ((device.size, 1), (device.size - 1, 2), (-1, 1)):
+        with pytest.raises(OutOfRange):
+            await device.read(offset, length)
+        with pytest.raises(OutOfRange):
+            await device.write(offset, bytes(length))
+    with pytest.raises(ValueError, match="negative"):
+        await device.read(0, -1)
+
+
+# --- flush --------------------------------------------------------------------------------------
+class Gated(MemoryClient):
+    """Writes wait for the gate."""
+
+    def __init__(self, sectors: int) -> None:
+        super().__init__(sectors)
+        self.gate = trio.Event()
+
+    async def write(self, sector: int, data: bytes | bytearray | memoryview) -> None:
+        await self.gate.wait()
+        await super().write(sector, data)
+
+
+async def test_flush_waits_for_the_writes_before_it_and_for_no_other() -> None:
+    store = Gated(8)
+    device = BlockDevice(store)
+    flushed = trio.Event()
+
+    async def flush() -> None:
+        await device.flush()
+        flushed.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(device.write, 0, b"x")
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(flush)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not flushed.is_set()
+        old, store.gate = store.gate, trio.Event()
+        nursery.start_soon(device.write, 4096, b"y")
+        await trio.testing.wait_all_tasks_blocked()
+        old.set()
+        with trio.fail_after(1):
+            await flushed.wait()
+        assert await device.read(0, 1) == b"x" and await device.read(4096, 1) == b"\0"
+        store.gate.set()
+
+
+async def test_flush_does_not_wait_for_a_write_that_was_cancelled() -> None:
+    device = BlockDevice(Gated(8))
+    with trio.move_on_after(0.01):
+        await device.write(0, b"x")
+    with trio.fail_after(1):
+        await device.flush()
