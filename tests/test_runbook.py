@@ -1,7 +1,8 @@
-"""The runbook's way to replace a lost directory loses nothing, and the way that it warns of does."""
+"""The runbook's procedures keep the data, and what it warns of does lose some."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from dsreg.client import BlockingClient
 from dsreg.config import load_config
 from dsreg.constants import SECTOR_SIZE
 from scripts.demo.cluster import DSREG, Cluster
+from scripts.demo.report import DemoFailed
 
 OLD, NEW = b"o" * 64 * SECTOR_SIZE, b"n" * 64 * SECTOR_SIZE
 TIMEOUT_S = 30.0
@@ -80,3 +82,22 @@ def test_without_it_the_acknowledged_write_is_gone(cluster: Cluster) -> None:
     cluster.kill(1)
     cluster.start(2)
     assert read(cluster) != NEW
+
+
+def test_the_disk_grows_while_stopped_and_never_shrinks(cluster: Cluster) -> None:
+    def set_size(size: str) -> None:
+        cluster.stop()
+        text = cluster.config.read_text()
+        cluster.config.write_text(re.sub(r'^size = ".*"', f'size = "{size}"', text, flags=re.MULTILINE))
+
+    set_size("32MiB")
+    for rank in (1, 3):
+        cluster.start(rank)
+    with BlockingClient(load_config(cluster.config), timeout_s=TIMEOUT_S) as client:
+        assert client.sectors == 8192
+        client.write(8191, OLD[:SECTOR_SIZE])
+        assert client.read(0, 64) == NEW
+    set_size("16MiB")
+    with pytest.raises(DemoFailed):
+        cluster.start(1)
+    assert "cannot shrink" in cluster.log_tails()
