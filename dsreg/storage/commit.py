@@ -22,6 +22,9 @@ from dsreg.storage.tags import TagTable
 Span = tuple[int, int]  # start and stop, in sectors from the first of the record
 
 
+_WHOLE_SECTOR: Sequence[Span] = ((0, 1),)
+
+
 class Refusal(enum.Enum):
     """Why nothing of a persist was stored."""
 
@@ -91,6 +94,17 @@ def place(records: Sequence[Record], table: TagTable) -> tuple[int, set[int]]:
     new: set[int] = set()
     storing: set[int] = set()
     for record in records:
+        if record.count == 1 and not table.damaged:
+            if table.tag(record.first) == ZERO_TAG:
+                record.home_first = _WHOLE_SECTOR
+                number = record.first // GROUP_SECTORS
+                if number not in table.groups:
+                    new.add(number)
+                    record.new_groups = True
+            else:
+                record.home_after = _WHOLE_SECTOR
+                storing.add(record.first)
+            continue
         last = record.first + record.count - 1
         for number in range(record.first // GROUP_SECTORS, last // GROUP_SECTORS + 1):
             if number not in table.groups:
@@ -229,13 +243,16 @@ class Commit:
         # A refused record may have got as far as half over what another one of this batch wrote first.
         again = len(kept) < len(self.records)
         for record in kept:
-            if again:
+            if again and record.home_first:
                 self._write_spans(record, record.home_first)
             if record.home_after:
                 self._write_spans(record, record.home_after)
 
     def _write_spans(self, record: Record, spans: Sequence[Span]) -> None:
         home = self._directory.home
+        if record.count == 1:
+            home.pwritev((record.data,), record.first * SECTOR_SIZE)
+            return
         for start, stop in spans:
             data = record.data
             if stop - start != record.count:

@@ -36,6 +36,7 @@ _HEADER = struct.Struct(">8sQQQQB3x")
 _RECORD_MAGIC = b"dsregREC"
 _RECORD = struct.Struct(">8sQQQQHHHxx")
 _RECORD_SIZE = 64
+_RECORD_PADDING = bytes(_RECORD_SIZE - _RECORD.size - CRC_SIZE)
 _ALIGNMENT = 64
 _CRC = struct.Struct(">I")
 _ADVICE = "keep the directory as it is, do not start this rank from an empty one, and replace the node"
@@ -69,7 +70,7 @@ class Entry:
 def checksums(data: Buffer, count: int) -> bytes:
     """CRC-32 of each of the `count` sectors, 4 bytes each."""
     if count == 1:
-        return _CRC.pack(zlib.crc32(data))
+        return zlib.crc32(data).to_bytes(CRC_SIZE)
     view = memoryview(data)
     crc32 = zlib.crc32
     return struct.pack(f">{count}I", *[crc32(view[at:at + SECTOR_SIZE]) for at in range(0, len(view), SECTOR_SIZE)])
@@ -80,19 +81,18 @@ def _head_size(count: int) -> int:
     return -(-(_RECORD_SIZE + count * (TAG_SIZE + CRC_SIZE)) // _ALIGNMENT) * _ALIGNMENT
 
 
-def record_size(count: int) -> int:
-    return _head_size(count) + count * SECTOR_SIZE
+# Bytes of a record of so many sectors.
+RECORD_BYTES = [_head_size(count) + count * SECTOR_SIZE for count in range(MAX_RUN_SECTORS + 1)]
 
 
 def record_head(
     salt: int, generation: int, place: tuple[int, int, int], first: int, count: int, tags: bytes, crcs: bytes
 ) -> bytes:
     """Everything of a record but its data. `place`: batch, index and records."""
-    batch, index, records = place
-    fields = _RECORD.pack(_RECORD_MAGIC, salt, generation, batch, first, count, index, records)
+    fields = _RECORD.pack(_RECORD_MAGIC, salt, generation, place[0], first, count, place[1], place[2])
     body = tags + crcs
-    head = b"".join((fields, _CRC.pack(zlib.crc32(body, zlib.crc32(fields))), bytes(12), body))
-    return head.ljust(_head_size(count), b"\0")
+    check = zlib.crc32(body, zlib.crc32(fields)).to_bytes(CRC_SIZE)
+    return b"".join((fields, check, _RECORD_PADDING, body, bytes(-(_RECORD_SIZE + len(body)) % _ALIGNMENT)))
 
 
 # --- segment headers ------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ def _entry_at(segment: memoryview, at: int, salt: int, generation: int) -> Entry
     magic, its_salt, its_generation, batch, first, count, index, records = _RECORD.unpack_from(segment, at)
     if (magic, its_salt, its_generation) != (_RECORD_MAGIC, salt, generation) or not 1 <= count <= MAX_RUN_SECTORS:
         return None
-    size = record_size(count)
+    size = RECORD_BYTES[count]
     if at + size > len(segment):
         return None
     tags_at = at + _RECORD_SIZE

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE, TAG_SIZE
-from dsreg.storage import journal
 from dsreg.storage.checkpoint import Checkpoint
 from dsreg.storage.commit import Commit, Record, Refusal, Span, Ticket, place
 from dsreg.storage.directory import Directory, open_directory, record_growth
 from dsreg.storage.failure import Failure
 from dsreg.storage.files import Buffer, Files
 from dsreg.storage.identity import Identity
-from dsreg.storage.journal import RECORDS_AT, SegmentHeader
+from dsreg.storage.journal import RECORD_BYTES, RECORDS_AT, SegmentHeader
 from dsreg.storage.layout import DEFAULT_JOURNAL_BYTES, MAX_COMMIT_BYTES, MAX_QUEUED_BYTES
 from dsreg.storage.load import Loaded, LoadJob
 from dsreg.storage.recovery import FIRST_BATCH, Recovered, recover
 from dsreg.storage.state import State
+
+_WHOLE_SECTOR: Sequence[Span] = ((0, 1),)
+_NOTHING: Sequence[Span] = ()
 
 
 class StableStorage:
@@ -105,14 +108,11 @@ class StableStorage:
     def tags(self, first: int, count: int) -> bytes:
         """The durable tags; zeros for sectors never written or unknown. In memory."""
         self._check(first, count)
-        if count == 1:
-            return self._table.tag(first)
-        return self._table.tags(first, count)
+        return self._table.tag(first) if count == 1 else self._table.tags(first, count)
 
     def latest_tags(self, first: int, count: int) -> bytes:
         """As `tags`, with what is queued or under way."""
-        self._check(first, count)
-        tags = self._table.tags(first, count)
+        tags = self.tags(first, count)
         if not self._pending:
             return tags
         latest = bytearray(tags)
@@ -154,7 +154,9 @@ class StableStorage:
         if not repair and self._table.damaged and self.unknown(first, count):
             return ticket.refuse(Refusal.UNKNOWN).finish()
         spans = self._wanted(first, count, tags, ticket)
-        size = sum(journal.record_size(stop - start) for start, stop in spans)
+        size = 0
+        for start, stop in spans:
+            size += RECORD_BYTES[stop - start]
         if size and self.queued_bytes + size > MAX_QUEUED_BYTES:
             ticket.refuse(Refusal.BUSY)  # done once what it joined is
             return ticket if ticket.waiting else ticket.finish()
@@ -166,14 +168,19 @@ class StableStorage:
                 some = memoryview(data)[start * SECTOR_SIZE:stop * SECTOR_SIZE]
                 record = Record(first + start, stop - start, tags[start * TAG_SIZE:stop * TAG_SIZE], some, ticket)
             self._queue.append(record)
+            if count == 1:
+                self._pending[first] = record
+                break
             for sector in range(first + start, first + stop):
                 self._pending[sector] = record
         return ticket if ticket.waiting else ticket.finish()
 
-    def _wanted(self, first: int, count: int, tags: bytes, ticket: Ticket) -> list[Span]:
+    def _wanted(self, first: int, count: int, tags: bytes, ticket: Ticket) -> Sequence[Span]:
         """The parts of the run to store; the ticket joins the records that stand in for the others."""
-        known = self._table.tag(first) if count == 1 else self._table.tags(first, count)
         pending, damaged = self._pending, self._table.damaged
+        if count == 1 and not damaged and first not in pending:
+            return _WHOLE_SECTOR if tags > self._table.tag(first) else _NOTHING
+        known = self._table.tags(first, count)
         spans: list[Span] = []
         start = 0
         for index in range(count):
@@ -231,13 +238,13 @@ class StableStorage:
         return commit
 
     def _fits(self, record: Record) -> bool:
-        return self._position + journal.record_size(record.count) <= self._directory.recorded.journal_bytes
+        return self._position + RECORD_BYTES[record.count] <= self._directory.recorded.journal_bytes
 
     def _take(self) -> list[Record]:
         room = min(self._directory.recorded.journal_bytes - self._position, MAX_COMMIT_BYTES)
         records: list[Record] = []
         while self._queue:
-            size = journal.record_size(self._queue[0].count)
+            size = RECORD_BYTES[self._queue[0].count]
             if size > room:
                 break
             room -= size
@@ -278,7 +285,7 @@ class StableStorage:
             self._table.put(record.first, record.count, record.tags, record.crcs)
         pending = self._pending
         for sector in range(record.first, record.first + record.count):
-            if pending[sector] is record:
+            if pending.get(sector) is record:
                 del pending[sector]
         for ticket in record.tickets:
             if record.refused:

@@ -149,6 +149,9 @@ class TagTable:
 
     def put(self, first: int, count: int, tags: bytes, crcs: bytes) -> None:
         """These sectors are durable with these tags, whatever they were before."""
+        if count == 1:  # the usual case by far: half the time of the general one
+            self._put_one(first, tags, crcs)
+            return
         for number, start, stop in _chunks(first, count):
             group = self.ensure(number)
             self.dirty.add(number)
@@ -162,6 +165,19 @@ class TagTable:
             run = range(first, first + count)
             self.missing.difference_update(run)
             self.unknown.difference_update(run)
+
+    def _put_one(self, sector: int, tag: bytes, crc: bytes) -> None:
+        number = sector // GROUP_SECTORS
+        group = self.groups.get(number) or self.ensure(number)
+        self.dirty.add(number)
+        at = sector % GROUP_SECTORS
+        where = slice(at * TAG_SIZE, (at + 1) * TAG_SIZE)
+        self.sectors_written += (tag != ZERO_TAG) - (group.tags[where] != ZERO_TAG)
+        group.tags[where] = tag
+        group.crcs[at * CRC_SIZE:(at + 1) * CRC_SIZE] = crc
+        if self.missing or self.unknown:
+            self.missing.discard(sector)
+            self.unknown.discard(sector)
 
     def take_dirty(self) -> list[Image]:
         """Copies of the groups changed since the last call."""
