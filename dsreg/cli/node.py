@@ -7,25 +7,19 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import click
-import trio
 
 from dsreg.cli.faults import EXIT_FAILED, describe, operating_errors
 from dsreg.cli.logs import log_to_stderr
-from dsreg.cli.notify import notify
 from dsreg.cli.options import chosen_config, config_option, to_size
 from dsreg.config import DEFAULT_JOURNAL_BYTES, NodeConfig, format_size
-from dsreg.constants import DRAIN_S, MAX_RANK
+from dsreg.constants import MAX_RANK
 from dsreg.errors import DsregError, StorageError
+from dsreg.listening import bind
 
 _PR_SET_PDEATHSIG = 1
-# The process must be gone 5 s after SIGTERM. A drain that ends in time takes DRAIN_S; one that hangs is
-# given up after this, which is safe at any point: nothing was acknowledged that is not on disk.
-_STOP_LIMIT_S = DRAIN_S + 0.7
 
 _log = logging.getLogger("dsreg.node")
 
@@ -55,7 +49,12 @@ def node(config_path: Path | None, rank: int, storage: Path | None, journal_byte
     config = NodeConfig(cluster, rank, storage, journal_bytes)
     log_to_stderr(f"node-{rank}", verbosity)
     try:
-        trio.run(_run, config)
+        # First of all, and before trio and the node are imported, which takes as long as all the rest:
+        # whoever connects is kept waiting, not turned away.
+        listeners = bind(config.node.host, config.node.port)
+        from dsreg.cli.serve import run
+
+        run(config, listeners)
     except (DsregError, OSError, BaseExceptionGroup) as raised:
         errors = operating_errors(raised)
         if errors is None:
@@ -64,38 +63,6 @@ def node(config_path: Path | None, rank: int, storage: Path | None, journal_byte
             where = config.storage if isinstance(error, StorageError) else config.node.address
             _log.critical("%s: %s", where, " ".join(describe([error])))
         sys.exit(EXIT_FAILED)
-
-
-class _Ready(trio.TaskStatus[Any]):
-    """Passes the node's word that it listens on to whoever started the process."""
-
-    def started(self, value: Any = None) -> None:
-        notify("READY=1")
-
-
-async def _run(config: NodeConfig) -> None:
-    # Imported here so that `dsreg node --help` and a wrong configuration need no node.
-    from dsreg.node import run_register_process
-
-    stop = trio.Event()
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with trio.open_nursery() as nursery:
-            with trio.CancelScope() as limit:
-                nursery.start_soon(_stop_on_signal, signals, stop, limit)
-                await run_register_process(config, task_status=_Ready(), stop=stop)
-            if limit.cancelled_caught:
-                _log.warning("gave up the drain after %.1f s", _STOP_LIMIT_S)
-            nursery.cancel_scope.cancel()
-
-
-async def _stop_on_signal(signals: AsyncIterator[int], stop: trio.Event, limit: trio.CancelScope) -> None:
-    async for number in signals:
-        if stop.is_set():
-            continue  # said already, as when a terminal and a supervisor both pass on one Ctrl-C
-        _log.info("%s: draining", signal.Signals(number).name)
-        notify("STOPPING=1")
-        limit.deadline = trio.current_time() + _STOP_LIMIT_S
-        stop.set()
 
 
 def _die_with(parent: int) -> None:

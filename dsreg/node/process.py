@@ -23,6 +23,7 @@ from dsreg.core.messages import Hello
 from dsreg.core.naming import TagNamer
 from dsreg.core.replica import Replica
 from dsreg.errors import StorageError
+from dsreg.listening import bind, close_all
 from dsreg.node.dialer import Dialer
 from dsreg.node.disk import Disk
 from dsreg.node.interpreter import Interpreter
@@ -36,7 +37,6 @@ log = logging.getLogger("dsreg.node")
 # Connections beyond this wait in the kernel's backlog. With the links, the storage's files and some
 # reserve the process stays below MAX_FILE_DESCRIPTORS.
 MAX_CONNECTIONS = MAX_FILE_DESCRIPTORS - 300
-BACKLOG = 512
 
 
 class Node:
@@ -169,21 +169,22 @@ async def run_register_process(
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     stop: trio.Event | None = None,
+    listeners: list[socket.socket] | None = None,
 ) -> None:
     """Run the node `config.rank` of the cluster until `stop` is set (None: until cancelled).
 
-    Binds first, then opens the storage, whatever recovery has to do: connections wait meanwhile.
+    Binds first, then opens the storage, whatever recovery has to do: connections wait meanwhile. A caller that
+    has bound already (`dsreg.listening.bind`) gives the `listeners`, which are closed in any case.
     `task_status.started()` is called when the node serves. Raises OSError if the address cannot be
     bound, StorageError if the directory cannot be used, or, later, can no longer be trusted (SyncFailed).
     """
     _raise_descriptor_limit()
-    listeners = await bind(config.node.host, config.node.port)
+    if listeners is None:
+        listeners = await trio.to_thread.run_sync(bind, config.node.host, config.node.port)
     try:
         await _run(config, listeners, task_status, trio.Event() if stop is None else stop)
     finally:
-        for listener in listeners:
-            trio.lowlevel.notify_closing(listener)
-            listener.close()
+        close_all(listeners)
 
 
 async def _run(
@@ -213,27 +214,6 @@ def _leaves(error: BaseException) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
         return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
     return [error]
-
-
-async def bind(host: str, port: int) -> list[socket.socket]:
-    """Listening, non-blocking sockets on every address of `host`; OSError if one cannot be bound."""
-    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    listeners: list[socket.socket] = []
-    try:
-        for family, kind, protocol, _, address in dict.fromkeys(found):
-            sock = socket.socket(family, kind, protocol)
-            listeners.append(sock)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind(address)
-            sock.listen(BACKLOG)
-            sock.setblocking(False)
-    except OSError:
-        for sock in listeners:
-            sock.close()
-        raise
-    return listeners
 
 
 def _raise_descriptor_limit() -> None:
