@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from pathlib import Path
 
 import pytest
 import trio
@@ -12,12 +15,16 @@ import trio.testing
 
 from dsreg.block_device import BlockDevice, SectorStore
 from dsreg.client import Client
+from dsreg.config import NodeConfig, create_cluster, load_config
 from dsreg.constants import SECTOR_SIZE
 from dsreg.errors import Outcome, OutOfRange
+from dsreg.listening import bind
+from dsreg.node import run_register_process
 from dsreg.testing.memory_client import MemoryClient
 from tests.client.fake_node import cluster
 
 SECTORS = 1024
+JOURNAL_BYTES = 4 << 20
 Opener = Callable[[], AbstractAsyncContextManager[SectorStore]]
 
 
@@ -32,7 +39,24 @@ async def over_sockets() -> AsyncIterator[SectorStore]:
         yield client
 
 
-stores = pytest.mark.parametrize("opened", [in_memory, over_sockets])
+@asynccontextmanager
+async def on_nodes() -> AsyncIterator[SectorStore]:
+    """Three nodes with their storage, in this process."""
+    listeners = [bind("127.0.0.1", 0) for _ in range(3)]
+    addresses = [f"127.0.0.1:{sockets[0].getsockname()[1]}" for sockets in listeners]
+    with tempfile.TemporaryDirectory() as directory:
+        config = load_config(create_cluster(Path(directory) / "cluster", SECTORS * SECTOR_SIZE, addresses))
+        async with trio.open_nursery() as nursery:
+            for node, sockets in zip(config.nodes, listeners, strict=True):
+                storage = Path(directory) / str(node.rank)
+                own = NodeConfig(config, node.rank, storage, JOURNAL_BYTES)
+                await nursery.start(partial(run_register_process, own, listeners=sockets))
+            async with Client(config, timeout_s=20) as client:
+                yield client
+            nursery.cancel_scope.cancel()
+
+
+stores = pytest.mark.parametrize("opened", [in_memory, over_sockets, on_nodes])
 
 
 # --- the contract of a store ----------------------------------------------------------------------
