@@ -17,7 +17,7 @@ from dsreg.storage.files import Buffer, File
 from dsreg.storage.journal import SegmentHeader
 from dsreg.storage.layout import GROUP_SECTORS, SLOT_SIZE, TAGS_STEP_BYTES
 from dsreg.storage.state import State
-from dsreg.storage.tags import TagTable
+from dsreg.storage.tags import TagTable, uniform
 
 Span = tuple[int, int]  # start and stop, in sectors from the first of the record
 
@@ -117,8 +117,12 @@ def place(records: Sequence[Record], table: TagTable) -> tuple[int, set[int]]:
 def _place_home(record: Record, table: TagTable, storing: set[int]) -> None:
     first, count = record.first, record.count
     known = table.tags(first, count)
-    if not table.damaged and known.count(0) == len(known):
-        record.home_first = ((0, count),)
+    if not table.damaged and uniform(known):
+        if known[:TAG_SIZE] == ZERO_TAG:
+            record.home_first = ((0, count),)
+        else:
+            record.home_after = ((0, count),)
+            storing.update(range(first, first + count))
         return
     spans: tuple[list[Span], list[Span]] = ([], [])
     for index in range(count):

@@ -78,6 +78,20 @@ class Files(Protocol):
     def close(self) -> None: ...
 
 
+def pread_or_zeros(file: File, length: int, offset: int, unit: int = 4096) -> bytes:
+    """Exactly `length` bytes. What is beyond the end, and every `unit` that the disk cannot read, is zeros.
+
+    Only for what a checksum covers: it tells these zeros from data.
+    """
+    try:
+        return file.pread(length, offset).ljust(length, b"\0")
+    except OSError:
+        if length <= unit:
+            return bytes(length)
+    parts = [pread_or_zeros(file, min(unit, length - at), offset + at, unit) for at in range(0, length, unit)]
+    return b"".join(parts)
+
+
 class OsFile:
     """A file descriptor."""
 

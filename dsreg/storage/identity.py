@@ -76,8 +76,10 @@ def decode(raw: bytes) -> Recorded:
     except ValueError as error:
         raise DamagedStorage(f"{IDENTITY} cannot be read ({error}): restore it; the data is in the other files"
                              ) from error
-    if values.get("format") != FORMAT:
-        raise WrongDirectory(f"{IDENTITY} has format {values.get('format')!r}; this version knows only {FORMAT}")
+    if "format" not in values:
+        raise DamagedStorage(f"{IDENTITY} names no format: restore it from a copy; the data is in the other files")
+    if values["format"] != FORMAT:
+        raise WrongDirectory(f"{IDENTITY} has format {values['format']!r}; this version knows only {FORMAT}")
     text, _, check = raw.rpartition(b"check = ")
     if check.strip() != f'"{zlib.crc32(text):08x}"'.encode():
         raise DamagedStorage(f"{IDENTITY} is damaged (its check does not hold): restore it from a copy")

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE, TAG_SIZE
 from dsreg.errors import DamagedStorage
-from dsreg.storage.files import Buffer, File
+from dsreg.storage.files import Buffer, File, pread_or_zeros
 from dsreg.storage.layout import COPY_DISTANCE
 
 CRC_SIZE = 4  # of a checksum, CRC-32
@@ -110,9 +110,7 @@ def read_header(file: File, salt: int) -> SegmentHeader | None:
     """The newest valid copy, or None."""
     copies = []
     for at in (0, COPY_DISTANCE):
-        raw = file.pread(_HEADER.size + CRC_SIZE, at)
-        if len(raw) < _HEADER.size + CRC_SIZE:
-            continue
+        raw = pread_or_zeros(file, _HEADER.size + CRC_SIZE, at)
         magic, its_salt, generation, first_batch, slots, freed = _HEADER.unpack_from(raw)
         if (magic, its_salt) == (_HEADER_MAGIC, salt) and raw[_HEADER.size:] == _CRC.pack(zlib.crc32(raw[:-CRC_SIZE])):
             copies.append(SegmentHeader(generation, bool(freed), first_batch, slots))
@@ -212,7 +210,12 @@ def replay(files: Sequence[File], headers: Sequence[SegmentHeader], salt: int, s
                 f"journal generation {header.generation - 1} ends in batch {end[0]}; batches up to "
                 f"{header.first_batch - 1} were acknowledged: " + _ADVICE
             )
-        raw = files[header.generation % 2].pread(size, 0)
+        try:
+            raw = files[header.generation % 2].pread(size, 0)
+        except OSError as error:
+            # Not to be taken for the torn end of it.
+            unreadable = f"journal generation {header.generation} cannot be read ({error}): "
+            raise DamagedStorage(unreadable + _ADVICE) from error
         some, end = read_entries(raw, header, salt)
         entries += some
     return entries

@@ -6,8 +6,8 @@ import zlib
 from typing import NamedTuple
 
 from dsreg.constants import SECTOR_SIZE, TAG_SIZE, ZERO_SECTOR, ZERO_TAG
-from dsreg.storage.files import Buffer, File
-from dsreg.storage.journal import CRC_SIZE
+from dsreg.storage.files import Buffer, File, pread_or_zeros
+from dsreg.storage.journal import CRC_SIZE, checksums
 
 
 class Loaded(NamedTuple):
@@ -41,13 +41,7 @@ class LoadJob:
         """Read, waiting for the disk. A sector that cannot be read is bad like one with a wrong checksum."""
         if not self._anything_written():
             return
-        try:
-            data = self._home.pread(self.count * SECTOR_SIZE, self.first * SECTOR_SIZE)
-        except OSError:
-            data = b"".join(self._pread_one(self.first + index) for index in range(self.count))
-        if len(data) < self.count * SECTOR_SIZE:  # beyond the end of the file
-            data = data.ljust(self.count * SECTOR_SIZE, b"\0")
-        self.data = data
+        self.data = pread_or_zeros(self._home, self.count * SECTOR_SIZE, self.first * SECTOR_SIZE)
         self._verify()
 
     def run_nowait(self) -> bool:
@@ -63,13 +57,6 @@ class LoadJob:
     def loaded(self) -> Loaded:
         return Loaded(self.tags, self.data, tuple(sorted({*self.absent, *self.bad})))
 
-    def _pread_one(self, sector: int) -> bytes:
-        try:
-            data = self._home.pread(SECTOR_SIZE, sector * SECTOR_SIZE)
-        except OSError:
-            return ZERO_SECTOR  # the checksum tells whether that is what was there
-        return data.ljust(SECTOR_SIZE, b"\0")
-
     def _anything_written(self) -> bool:
         if self.tags.count(0) == len(self.tags):
             self.data = bytes(self.count * SECTOR_SIZE)
@@ -79,9 +66,8 @@ class LoadJob:
     def _verify(self) -> None:
         """Find bad sectors, and put zeros where nothing was ever written, whatever home holds there."""
         tags, crcs, data = self.tags, self.crcs, self.data
-        if self.count == 1 and not self.absent:
-            if zlib.crc32(data).to_bytes(4) != crcs:
-                self.bad.append(self.first)
+        # wr is never 0 but in tag (0, 0): 16 zero bytes are found nowhere but in a sector never written.
+        if checksums(data, self.count) == crcs and ZERO_TAG not in tags:
             return
         view = memoryview(data)
         never_written: list[int] = []

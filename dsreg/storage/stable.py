@@ -17,6 +17,7 @@ from dsreg.storage.layout import DEFAULT_JOURNAL_BYTES, MAX_COMMIT_BYTES, MAX_QU
 from dsreg.storage.load import Loaded, LoadJob
 from dsreg.storage.recovery import FIRST_BATCH, Recovered, recover
 from dsreg.storage.state import State
+from dsreg.storage.tags import uniform
 
 _WHOLE_SECTOR: Sequence[Span] = ((0, 1),)
 _NOTHING: Sequence[Span] = ()
@@ -171,8 +172,7 @@ class StableStorage:
             if count == 1:
                 self._pending[first] = record
                 break
-            for sector in range(first + start, first + stop):
-                self._pending[sector] = record
+            self._pending.update(dict.fromkeys(range(first + start, first + stop), record))
         return ticket if ticket.waiting else ticket.finish()
 
     def _wanted(self, first: int, count: int, tags: bytes, ticket: Ticket) -> Sequence[Span]:
@@ -181,6 +181,8 @@ class StableStorage:
         if count == 1 and not damaged and first not in pending:
             return _WHOLE_SECTOR if tags > self._table.tag(first) else _NOTHING
         known = self._table.tags(first, count)
+        if not damaged and uniform(tags) and uniform(known) and self._is_free(first, count):
+            return ((0, count),) if tags > known else _NOTHING
         spans: list[Span] = []
         start = 0
         for index in range(count):
@@ -198,6 +200,10 @@ class StableStorage:
         if start < count:
             spans.append((start, count))
         return spans
+
+    def _is_free(self, first: int, count: int) -> bool:
+        """Whether nothing is queued or under way for any of these sectors."""
+        return not self._pending or self._pending.keys().isdisjoint(range(first, first + count))
 
     def reserve(self, ts: int) -> Ticket:
         """Promise durably that this node may have named tags up to `ts`."""

@@ -14,7 +14,7 @@ import zlib
 from typing import NamedTuple
 
 from dsreg.errors import DamagedStorage
-from dsreg.storage.files import File
+from dsreg.storage.files import File, pread_or_zeros
 from dsreg.storage.layout import ATOMIC_BYTES, COPY_DISTANCE
 
 MAGIC = b"dsregSTA"
@@ -49,7 +49,7 @@ def decode(raw: bytes) -> State | None:
 
 
 def read(file: File) -> State:
-    slots = [decode(file.pread(ATOMIC_BYTES, index * COPY_DISTANCE)) for index in (0, 1)]
+    slots = [decode(pread_or_zeros(file, ATOMIC_BYTES, index * COPY_DISTANCE)) for index in (0, 1)]
     valid = [slot for slot in slots if slot is not None]
     if not valid:
         raise DamagedStorage(

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 
 from dsreg.constants import TAG_SIZE, ZERO_TAG
-from dsreg.storage.files import Buffer, File
+from dsreg.storage.files import Buffer, File, pread_or_zeros
 from dsreg.storage.journal import CRC_SIZE
 from dsreg.storage.layout import GROUP_SECTORS, SLOT_SIZE
 
@@ -211,6 +211,11 @@ def written(tags: Buffer) -> int:
     return sum(tags[at:at + TAG_SIZE] != ZERO_TAG for at in range(0, len(tags), TAG_SIZE))
 
 
+def uniform(tags: bytes) -> bool:
+    """Whether all these tags are the same, as those of a run mostly are."""
+    return tags == tags[:TAG_SIZE] * (len(tags) // TAG_SIZE)
+
+
 # --- the file -------------------------------------------------------------------------------------
 def load(file: File, slots: int, sectors: int) -> TagTable:
     """Read the first `slots` slots; what is beyond them is in the journal. `sectors`: size of the disk."""
@@ -220,7 +225,7 @@ def load(file: File, slots: int, sectors: int) -> TagTable:
     step = 4096
     for start in range(0, slots, step):
         number = min(step, slots - start)
-        raw = memoryview(file.pread(number * SLOT_SIZE, start * SLOT_SIZE).ljust(number * SLOT_SIZE, b"\0"))
+        raw = memoryview(pread_or_zeros(file, number * SLOT_SIZE, start * SLOT_SIZE))
         for slot in range(start, start + number):
             at = (slot - start) * SLOT_SIZE
             found = decode(raw[at:at + SLOT_SIZE], slot)
