@@ -8,8 +8,8 @@ The crash-recovery contract stands in `then`:
     Reserve    durably promise that tags up to `ts` may have been named; then carry out `then`.
     Durable    (in a `then`) tell `Replica.durable` that what it belongs to is on stable storage.
     Load       read this node's own copy, then call `Replica.loaded`.
-    Send       hand a message to the link to a node. Dropped if the link is down: what must arrive is
-               remembered by RegisterClient, which sends it again.
+    Send       hand a message to the link to a node. A question is dropped if the link is down, or if its
+               operation is over before the link has room: RegisterClient remembers what must arrive.
     Answer     hand a message to the connection on which the question came. Dropped if it is gone.
 """
 
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dsreg.core.messages import Ack, Buffer, PeerMessage, ReadProc, Receipt, Response, Value
+from dsreg.core.messages import Ack, Buffer, Command, PeerMessage, ReadProc, Receipt, Response, Value
 
 # A connection is whatever the interpreter uses to find it again.
 Connection = object
@@ -50,8 +50,11 @@ class Send(NamedTuple):
 
 
 class Answer(NamedTuple):
+    """`completes`: the command that is over with this answer, if it is one to a client."""
+
     connection: Connection
     message: Response | Value | Ack
+    completes: Command | None = None
 
 
 class Persist(NamedTuple):

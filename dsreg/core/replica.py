@@ -104,13 +104,17 @@ class Replica:
         """A good command (index, tags and HMAC checked). It is answered when it is complete."""
         if command.kind is CommandKind.STORE and not self._honest(command.first, command.count, command.tags):
             self.counters["dishonest_tags"] += 1
-            return [Answer(connection, _response(command, Status.INVALID_SECTOR_INDEX))]
+            return [Answer(connection, _response(command, Status.INVALID_SECTOR_INDEX), command)]
         self._submit(connection, command)
         return self._run_ready([], now)
 
     def unfinished(self) -> int:
         """Operations that are under way or queued."""
         return len(self._queue)
+
+    def is_under_way(self, rid: int) -> bool:
+        """Whether an answer to `rid` still means something."""
+        return rid in self._operations
 
     # --- peers ------------------------------------------------------------------------------------
     def message(self, origin: Connection | None, message: PeerMessage | Receipt, now: float) -> list[Effect]:
@@ -276,11 +280,11 @@ class Replica:
             self._repairing.difference_update(range(command.first, command.first + command.count))
         elif command.kind is CommandKind.TAG:
             tags, promise = self._namer.name(highest_ts(result.tags), command.count)
-            answer = Answer(operation.connection, _response(command, Status.OK, tags=tags))
+            answer = Answer(operation.connection, _response(command, Status.OK, tags=tags), command)
             effects.append(Reserve(promise, (answer,)))
         else:
             data = result.data if command.kind is CommandKind.READ else b""
-            effects.append(Answer(operation.connection, _response(command, Status.OK, data=data)))
+            effects.append(Answer(operation.connection, _response(command, Status.OK, data=data), command))
         self.counters[command.kind.name.lower()] += 1
         self._ready.extend(self._queue.remove(operation))
         return effects

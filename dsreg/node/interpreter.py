@@ -13,24 +13,27 @@ from typing import Any
 
 import trio
 
-from dsreg.constants import MAX_QUEUED_ANSWERS
+from dsreg.constants import MAX_QUEUED_ANSWERS, SECTOR_SIZE
 from dsreg.core.codec import Encoder
 from dsreg.core.effects import Answer, Durable, Effect, Load, Persist, Reserve, Send
-from dsreg.core.messages import Ack, Buffer, Command, PeerMessage, Receipt, Response, StatusReport, Value
+from dsreg.core.messages import Ack, Buffer, Command, CommandKind, PeerMessage, Receipt, StatusReport, Value
 from dsreg.core.replica import Replica
+from dsreg.node.outbox import Outbox
 from dsreg.node.port import Port
 from dsreg.storage import Loaded, StableStorage, Ticket
 
 
 class Connection:
-    """An accepted connection, as the replica's answers find it."""
+    """An accepted connection, as the replica's answers find it. Counts the commands read from it and not
+    answered, and the bytes of sectors that they hold or will be answered with."""
 
-    __slots__ = ("port", "room", "unfinished")
+    __slots__ = ("port", "room", "unfinished", "unfinished_bytes")
 
     def __init__(self, port: Port) -> None:
         self.port = port
-        self.unfinished = 0  # commands read from it and not answered
-        self.room: trio.Event | None = None  # set when `unfinished` falls, if the reader waits for that
+        self.unfinished = 0
+        self.unfinished_bytes = 0
+        self.room: trio.Event | None = None  # set when a command is answered, if the reader waits for that
 
 
 class Interpreter:
@@ -48,7 +51,8 @@ class Interpreter:
         self.on_idle: Callable[[], None] = lambda: None  # no operation of this node is unfinished
         self.on_due: Callable[[], None] = lambda: None  # the replica's next_due may have changed
         self._parked: dict[Ticket, list[Persist | Reserve]] = {}
-        self._links: dict[int, Port] = {}
+        self.unfinished_bytes = 0  # of all connections
+        self._links: dict[int, Outbox] = {}
         self._answers: dict[int, deque[PeerMessage | Receipt]] = {}  # for contract peers that are down
         self._dirty: set[Port] = set()
         self._encoded: tuple[object, list[Buffer]] = (None, [])
@@ -64,6 +68,9 @@ class Interpreter:
     # --- events -----------------------------------------------------------------------------------
     def command(self, connection: Connection, command: Command) -> None:
         connection.unfinished += 1
+        size = size_of(command)
+        connection.unfinished_bytes += size
+        self.unfinished_bytes += size
         self.carry_out(self.replica.command(connection, command, self.clock()))
 
     def message(self, connection: Connection | None, message: PeerMessage | Receipt) -> None:
@@ -71,18 +78,17 @@ class Interpreter:
         self.carry_out(self.replica.message(origin, message, self.clock()))
 
     def link_up(self, rank: int, port: Port, extended: bool) -> None:
-        self._links[rank] = port
+        outbox = self._links[rank] = Outbox(port, self._encode, self.replica.is_under_way)
         for answer in self._answers.pop(rank, ()):
-            self.put(port, self.encoder.encode(answer))
+            outbox.send(answer)
+        self._dirty.add(port)
         self.carry_out(self.replica.link_up(rank, extended, self.clock()))
         self.end_turn()
 
     def link_down(self, rank: int, port: Port) -> None:
-        if self._links.get(rank) is port:
+        outbox = self._links.get(rank)
+        if outbox is not None and outbox.port is port:
             del self._links[rank]
-
-    def is_up(self, rank: int) -> bool:
-        return rank in self._links
 
     def committed(self, tickets: Iterable[Ticket]) -> None:
         """The storage has decided on these persists and reservations."""
@@ -162,12 +168,10 @@ class Interpreter:
 
     def _send(self, effect: Send) -> None:
         message = effect.message
-        port = self._links.get(effect.rank)
-        if port is not None:
-            # The same object goes to every peer of a broadcast: signed once.
-            if self._encoded[0] is not message:
-                self._encoded = (message, self.encoder.encode(message))
-            self.put(port, self._encoded[1])
+        outbox = self._links.get(effect.rank)
+        if outbox is not None:
+            outbox.send(message)
+            self._dirty.add(outbox.port)
         elif _is_contract_answer(message):
             waiting = self._answers.setdefault(effect.rank, deque(maxlen=MAX_QUEUED_ANSWERS))
             waiting.append(message)
@@ -175,14 +179,28 @@ class Interpreter:
     def _answer(self, effect: Answer) -> None:
         connection = effect.connection
         assert isinstance(connection, Connection)
-        if isinstance(effect.message, Response):
+        if effect.completes is not None:
+            size = size_of(effect.completes)
             connection.unfinished -= 1
+            connection.unfinished_bytes -= size
+            self.unfinished_bytes -= size
             if connection.room is not None:
                 connection.room.set()
         self.put(connection.port, self.encoder.encode(effect.message))
 
+    def _encode(self, message: PeerMessage | Receipt) -> list[Buffer]:
+        """The same object goes to every peer of a broadcast: it is signed once."""
+        if self._encoded[0] is not message:
+            self._encoded = (message, self.encoder.encode(message))
+        return self._encoded[1]
+
     def report(self, connection: Connection, report: StatusReport) -> None:
         self.put(connection.port, self.encoder.encode(report))
+
+
+def size_of(command: Command) -> int:
+    """Bytes of sectors that the node holds for `command`, or will send as its answer."""
+    return 0 if command.kind is CommandKind.TAG else command.count * SECTOR_SIZE
 
 
 def _is_contract_answer(message: PeerMessage | Receipt) -> bool:

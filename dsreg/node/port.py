@@ -8,9 +8,10 @@ checkpoint per call against trio.SocketStream.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -19,6 +20,12 @@ from dsreg.core.messages import Buffer
 
 # The kernel takes at most 1024 buffers in one sendmsg (IOV_MAX).
 _MAX_BUFFERS = 1024
+# A connection whose other machine is gone is given up after 5 + 3 * 2 s of silence, or after UNACKED_MS with
+# something unacknowledged on a link. Far above a pause of a healthy machine, far below the kernel's 15 minutes.
+KEEPALIVE_IDLE_S = 5
+KEEPALIVE_INTERVAL_S = 2
+KEEPALIVE_PROBES = 3
+UNACKED_MS = 10_000
 
 
 class Port:
@@ -27,8 +34,14 @@ class Port:
     def __init__(self, sock: socket.socket, peer: str) -> None:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # A machine that lost its power sends no FIN: ask, after some silence, whether it is there.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
         self.peer = peer
         self.outgoing_bytes = 0
+        self.on_room: Callable[[], None] = lambda: None  # called when bytes have gone; may `put` more
         self._sock = sock
         self._out: deque[Buffer] = deque()
         self._blocked = trio.Event()  # the kernel's buffer is full: the writer task has work
@@ -58,7 +71,7 @@ class Port:
         """Send what the kernel takes now."""
         out = self._out
         while out and not self._closed:
-            buffers = list(out) if len(out) <= _MAX_BUFFERS else [out[i] for i in range(_MAX_BUFFERS)]
+            buffers = list(itertools.islice(out, _MAX_BUFFERS))
             try:
                 sent = self._sock.sendmsg(buffers)
             except BlockingIOError:
@@ -68,6 +81,7 @@ class Port:
                 self.close()
                 return
             self._drop_sent(sent)
+            self.on_room()
         self._drained.set()
 
     def _drop_sent(self, sent: int) -> None:
@@ -116,7 +130,8 @@ class Port:
 
 
 async def dial(host: str, port: int) -> Port:
-    """Connect; OSError if that fails."""
+    """Connect; OSError if that fails. A peer that leaves our bytes unread for UNACKED_MS is given up as well."""
     stream = await trio.open_tcp_stream(host, port)
     plain = socket.socket(fileno=stream.socket.detach())
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKED_MS)
     return Port(plain, f"{host}:{port}")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import trio
 
-from dsreg.constants import MAX_COMMANDS_PER_CONNECTION, MAX_RUN_BYTES
+from dsreg.constants import MAX_COMMAND_BYTES_PER_CONNECTION, MAX_COMMANDS_PER_CONNECTION, MAX_RUN_BYTES
 from dsreg.core.codec import Decoder
 from dsreg.core.messages import (
     Ack,
@@ -28,8 +28,9 @@ from dsreg.node.port import Port
 
 # Reading stops while this much waits to be sent: a peer that asks and does not listen is made to wait.
 MAX_OUTGOING_BYTES = 4 * MAX_RUN_BYTES
-# Work for all clients together; each may hold one run of data. Beyond it reading stops everywhere.
+# Work for all clients together. Beyond it a connection is read again only once it has nothing unfinished.
 MAX_OPERATIONS = 2048
+MAX_OPERATION_BYTES = 128 * MAX_RUN_BYTES
 
 
 class Server:
@@ -61,8 +62,11 @@ class Server:
                 while data := await port.receive():
                     for message in decoder.feed(data):
                         self._take(connection, decoder, message)
+                        if self._is_busy(connection):
+                            self._interpreter.end_turn()
+                            await self._room(connection)
                     self._interpreter.end_turn()
-                    await self._room(connection)
+                    await port.drained(MAX_OUTGOING_BYTES)
                 nursery.cancel_scope.cancel()
         finally:
             self.connections.discard(connection)
@@ -70,13 +74,19 @@ class Server:
                 self.decoder_counters[name] = self.decoder_counters.get(name, 0) + count
             port.close()
 
+    def _is_busy(self, connection: Connection) -> bool:
+        interpreter = self._interpreter
+        return connection.unfinished > 0 and (
+            connection.unfinished >= MAX_COMMANDS_PER_CONNECTION
+            or connection.unfinished_bytes >= MAX_COMMAND_BYTES_PER_CONNECTION
+            or interpreter.unfinished_bytes >= MAX_OPERATION_BYTES
+            or interpreter.replica.unfinished() >= MAX_OPERATIONS
+        )
+
     async def _room(self, connection: Connection) -> None:
         """Back-pressure: not reading leaves the rest in the TCP buffers, which stops the sender."""
-        replica = self._interpreter.replica
         await connection.port.drained(MAX_OUTGOING_BYTES)
-        while connection.unfinished and not connection.port.closed and (
-            connection.unfinished >= MAX_COMMANDS_PER_CONNECTION or replica.unfinished() >= MAX_OPERATIONS
-        ):
+        while self._is_busy(connection) and not connection.port.closed:
             connection.room = trio.Event()
             await connection.room.wait()
         connection.room = None
