@@ -1,0 +1,183 @@
+"""Node processes of one cluster, each of which can be killed, stopped, continued, ended and started again."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from dsreg.config import ClusterConfig, create_cluster, load_config
+from tests.processes import raw
+
+ROOT = Path(__file__).resolve().parents[2]
+# Far more than anything takes here; whoever waits this long has found a fault.
+TIMEOUT_S = 30.0
+# Pause between two looks at something that has no event of its own.
+POLL_S = 0.005
+# Two files of this size are filled with zeros at the first start: the smallest that a node takes.
+JOURNAL = "2MiB"
+
+Address = tuple[str, int]
+_numbers = itertools.count(1)
+
+
+def free_addresses(count: int) -> list[Address]:
+    """Addresses of the loopback network that nobody uses, or will come to use.
+
+    Each has an IP address of its own, as outgoing connections come from 127.0.0.1: no connection can take the
+    port of a node that is down, and none that retries one can connect to itself.
+    """
+    number = next(_numbers)
+    host = f"127.{64 + os.getpid() % 128}.{os.getpid() // 128 % 256}.{number % 250 + 1}"
+    sockets = [socket.create_server((host, 0)) for _ in range(count)]
+    addresses = [listener.getsockname()[:2] for listener in sockets]
+    for listener in sockets:
+        listener.close()
+    return addresses
+
+
+class Cluster:
+    """The files of a cluster of `nodes` nodes with `sectors` sectors in `directory`, and its processes.
+
+    `config` has the true addresses. `views` (rank -> rank -> address) lets a node see others elsewhere, as
+    behind a proxy: set it before `start`.
+    """
+
+    def __init__(self, directory: Path, *, nodes: int = 3, sectors: int = 2048) -> None:
+        self.directory = directory
+        addresses = [f"{host}:{port}" for host, port in free_addresses(nodes)]
+        self.path = create_cluster(directory, sectors * 4096, addresses)
+        self.config: ClusterConfig = load_config(self.path)
+        self.ranks = tuple(node.rank for node in self.config.nodes)
+        self.views: dict[int, dict[int, Address]] = {}
+        self.processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._all: list[subprocess.Popen[bytes]] = []
+
+    # --- where things are -------------------------------------------------------------------------
+    def address(self, rank: int) -> Address:
+        node = self.config.nodes[rank - 1]
+        return node.host, node.port
+
+    def storage(self, rank: int) -> Path:
+        return self.directory / f"node-{rank}"
+
+    def log(self, rank: int) -> Path:
+        return self.directory / f"node-{rank}.log"
+
+    def only(self, *ranks: int) -> ClusterConfig:
+        """The configuration of a client that knows these nodes alone."""
+        nodes = tuple(node for node in self.config.nodes if node.rank in ranks)
+        return dataclasses.replace(self.config, nodes=nodes)
+
+    def seen_at(self, addresses: dict[int, Address]) -> ClusterConfig:
+        """The configuration of a client that finds these nodes at these addresses."""
+        nodes = tuple(
+            dataclasses.replace(node, host=addresses[node.rank][0], port=addresses[node.rank][1])
+            if node.rank in addresses else node
+            for node in self.config.nodes
+        )
+        return dataclasses.replace(self.config, nodes=nodes)
+
+    def pid(self, rank: int) -> int:
+        return self.processes[rank].pid
+
+    # --- what can be done to them -----------------------------------------------------------------
+    def spawn(self, rank: int, *options: str, storage: Path | None = None) -> subprocess.Popen[bytes]:
+        """Start a process for this rank and do not wait for it."""
+        where = self.storage(rank) if storage is None else storage
+        arguments = ["--config", str(self._view(rank)), "--rank", str(rank), "--storage", str(where),
+                     "--journal-size", JOURNAL, *options]
+        with open(self.log(rank), "ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "dsreg", "node", *arguments], stdin=subprocess.DEVNULL, stdout=log,
+                stderr=log, cwd=self.directory, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )
+        self._all.append(process)
+        return process
+
+    def start(self, *ranks: int) -> None:
+        """Start these nodes (none given: all) and wait until they serve."""
+        for rank in ranks or self.ranks:
+            assert rank not in self.processes, f"node {rank} runs"
+            self.processes[rank] = self.spawn(rank)
+        for rank in ranks or self.ranks:
+            self.wait(rank)
+
+    def wait(self, rank: int) -> None:
+        """Until the node answers a command, which it does once it has recovered: one that needs no other node."""
+        process = self.processes[rank]
+        deadline = time.monotonic() + TIMEOUT_S
+        while True:
+            assert process.poll() is None, f"node {rank} ended with {process.returncode}: {self.log(rank).read_text()}"
+            assert time.monotonic() < deadline, f"node {rank} does not answer"
+            try:
+                with raw.RawClient(self.address(rank), self.config.client_key) as client:
+                    client.send(client.read_frame(1, self.config.sectors))
+                    assert client.response() == raw.Response(raw.INVALID, raw.READ_ANSWER, 1, b"")
+                return
+            except ConnectionError:
+                time.sleep(POLL_S)
+
+    def kill(self, *ranks: int) -> None:
+        """SIGKILL to these nodes (none given: all that run), first to all, then wait."""
+        chosen = ranks or tuple(self.processes)
+        for rank in chosen:
+            self.processes[rank].kill()
+        for rank in chosen:
+            self.processes.pop(rank).wait(TIMEOUT_S)
+
+    def pause(self, rank: int) -> None:
+        """SIGSTOP, and until the process has stopped."""
+        os.kill(self.pid(rank), signal.SIGSTOP)
+        status = Path(f"/proc/{self.pid(rank)}/stat")
+        until(lambda: status.read_text().rpartition(")")[2].split()[0] == "T", f"node {rank} stopped")
+
+    def resume(self, rank: int) -> None:
+        os.kill(self.pid(rank), signal.SIGCONT)
+
+    def terminate(self, rank: int) -> int:
+        """SIGTERM; the exit code."""
+        process = self.processes.pop(rank)
+        process.terminate()
+        return process.wait(TIMEOUT_S)
+
+    def close(self) -> None:
+        """End everything that was started, print the logs (shown if the test failed) and judge them."""
+        for process in self._all:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+        self.processes.clear()
+        text = ""
+        for rank in self.ranks:
+            if self.log(rank).exists():
+                text += self.log(rank).read_text(errors="replace")
+        print(text)
+        assert "Traceback" not in text, "a node has run into a bug, see its log"
+
+    def _view(self, rank: int) -> Path:
+        """The configuration file as this node sees it."""
+        if rank not in self.views:
+            return self.path
+        text = self.path.read_text()
+        for other, (host, port) in self.views[rank].items():
+            text = re.sub(rf'(rank = {other}\naddress = )"[^"]+"', rf'\g<1>"{host}:{port}"', text)
+        path = self.directory / f"seen-by-{rank}.toml"
+        path.write_text(text)
+        return path
+
+
+def until(condition: Callable[[], object], what: str, timeout_s: float = TIMEOUT_S) -> None:
+    """Look again and again until `condition()` is true."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
+        time.sleep(POLL_S)
