@@ -14,7 +14,7 @@ import enum
 import errno
 import os
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dsreg.errors import StorageLocked
@@ -22,6 +22,7 @@ from dsreg.storage.files import Buffer
 
 ATOMIC_BYTES = 512
 PAGE = 4096
+_ZERO_PAGE = bytes(PAGE)
 
 
 class Kind(enum.Enum):
@@ -75,16 +76,16 @@ def random_chooser(rng: random.Random) -> Chooser:
     return choose
 
 
-class _Content:
-    """Bytes of a file, as pages; what has no page reads as zeros."""
+class Content:
+    """Bytes of a file, as pages; what has no page reads as zeros. Copies share their pages, which never change."""
 
     def __init__(self) -> None:
-        self.pages: dict[int, bytearray] = {}
+        self.pages: dict[int, bytes] = {}
         self.size = 0
 
-    def copy(self) -> _Content:
-        other = _Content()
-        other.pages = {number: bytearray(page) for number, page in self.pages.items()}
+    def copy(self) -> Content:
+        other = Content()
+        other.pages = self.pages.copy()
         other.size = self.size
         return other
 
@@ -99,23 +100,24 @@ class _Content:
 
     def write(self, data: Buffer, offset: int) -> None:
         for number, start, stop, at in _pages(offset, len(data)):
-            page = self.pages.get(number)
-            if page is None:
-                page = self.pages[number] = bytearray(PAGE)
-            page[start:stop] = data[at:at + stop - start]
+            new = bytes(data[at:at + stop - start])
+            if len(new) < PAGE:
+                old = self.pages.get(number, _ZERO_PAGE)
+                new = b"".join((old[:start], new, old[stop:]))
+            self.pages[number] = new
         if data:
             self.size = max(self.size, offset + len(data))
 
     def allocate(self, offset: int, length: int) -> None:
         for number, *_ in _pages(offset, length):
-            self.pages.setdefault(number, bytearray(PAGE))
+            self.pages.setdefault(number, _ZERO_PAGE)
         self.size = max(self.size, offset + length)
 
     def truncate(self, size: int) -> None:
         for number in [number for number in self.pages if number * PAGE >= size]:
             del self.pages[number]
         if size % PAGE and size // PAGE in self.pages:
-            self.pages[size // PAGE][size % PAGE:] = bytes(PAGE - size % PAGE)
+            self.pages[size // PAGE] = self.pages[size // PAGE][:size % PAGE].ljust(PAGE, b"\0")
         self.size = size
 
     def apply(self, operation: Operation, mask: int) -> None:
@@ -149,8 +151,8 @@ def _pages(offset: int, length: int) -> Iterable[tuple[int, int, int, int]]:
 
 class _Inode:
     def __init__(self) -> None:
-        self.seen = _Content()
-        self.durable = _Content()
+        self.seen = Content()
+        self.durable = Content()
         self.unsynced: list[Operation] = []
 
 
@@ -355,6 +357,16 @@ class MemoryFiles:
             after._names[name] = copy
         after._durable_names = dict(after._names)
         return after
+
+    @classmethod
+    def holding(cls, contents: Mapping[str, Content]) -> MemoryFiles:
+        """A directory of these files, all of it durable. The contents are copied."""
+        files = cls()
+        for name, content in contents.items():
+            inode = files._names[name] = _Inode()
+            inode.seen, inode.durable = content.copy(), content.copy()
+        files._durable_names = dict(files._names)
+        return files
 
     @classmethod
     def from_log(cls, log: Iterable[Operation]) -> MemoryFiles:
