@@ -22,11 +22,14 @@ from fuse_frontend import embedded, mounts, state
 from fuse_frontend.detach import detach
 from fuse_frontend.loop import Loop
 from fuse_frontend.mount import MountOptions, check_mountpoint, serve
+from fuse_frontend.mounts import MountError
 from fuse_frontend.process import Parent, daemonize, prepare_to_serve_block_io
 
 log = logging.getLogger(__name__)
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
+# Nodes listen within a second; a machine that just boots, or one whose old nodes still drain, takes longer.
+CLUSTER_START_TIMEOUT_S = 60.0
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -148,7 +151,11 @@ def _leaves(error: BaseException) -> list[BaseException]:
 async def _serve(source: Source, options: MountOptions, on_up: Callable[[Loop | None], None]) -> None:
     async with trio.open_nursery() as nursery:
         if source.is_embedded:
-            await nursery.start(embedded.run_cluster, source.config)
+            try:
+                with trio.fail_after(CLUSTER_START_TIMEOUT_S):
+                    await nursery.start(embedded.run_cluster, source.config)
+            except trio.TooSlowError:
+                raise MountError(f"the nodes of {source.config.path} do not start; see what they log") from None
         async with Client(source.config, timeout_s=source.timeout_s) as client:
             await serve(BlockDevice(client), options, on_up)
         nursery.cancel_scope.cancel()

@@ -6,8 +6,10 @@ import ctypes
 import logging
 import os
 import resource
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 log = logging.getLogger(__name__)
@@ -62,8 +64,11 @@ class Parent:
 
     def _send(self, message: bytes) -> None:
         if self._pipe >= 0:
-            with os.fdopen(self._pipe, "wb") as pipe:
-                pipe.write(message)
+            try:
+                with os.fdopen(self._pipe, "wb") as pipe:
+                    pipe.write(message)
+            except BrokenPipeError:
+                log.info("nobody waits for the start any longer")
             self._pipe = -1
 
 
@@ -75,9 +80,9 @@ def daemonize(log_file: Path) -> Parent:
     receiving, sending = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
-    if os.fork() > 0:
+    if (child := os.fork()) > 0:
         os.close(sending)
-        _wait_for_report(receiving, log_file)
+        _wait_for_report(receiving, child, log_file)
     os.close(receiving)
     os.setsid()
     os.chdir("/")
@@ -91,7 +96,13 @@ def daemonize(log_file: Path) -> Parent:
     return Parent(sending)
 
 
-def _wait_for_report(pipe: int, log_file: Path) -> NoReturn:
+def _wait_for_report(pipe: int, child: int, log_file: Path) -> NoReturn:
+    def give_up(signum: int, frame: FrameType | None) -> None:
+        os.kill(child, signal.SIGTERM)  # it has not reported yet, so it is there
+
+    # Whoever interrupts the start means the daemon, too. Its end closes the pipe.
+    signal.signal(signal.SIGINT, give_up)
+    signal.signal(signal.SIGTERM, give_up)
     with os.fdopen(pipe, "rb") as stream:
         report = stream.read()
     if report.startswith(UP):
