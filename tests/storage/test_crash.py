@@ -18,7 +18,7 @@ from dsreg.storage.layout import GROUP_SECTORS
 from dsreg.testing.memory_files import Chooser, Kind, MemoryFiles, Operation, drop_all, keep_all, random_chooser
 from tests.storage.support import IDENTITY, checkpoint_now, commit_all, contents, open_storage, store
 
-SECTORS = 4 * GROUP_SECTORS
+SECTORS = 10 * GROUP_SECTORS  # so that groups are added all the time
 SMALL = Identity(IDENTITY.cluster, 1, (1, 2, 3), SECTORS)
 
 

@@ -1,0 +1,206 @@
+"""The byte layouts: identity, state, journal, tags."""
+
+from __future__ import annotations
+
+import random
+import struct
+import zlib
+
+import pytest
+
+from dsreg.constants import SECTOR_SIZE, TAG_SIZE, ZERO_TAG
+from dsreg.errors import DamagedStorage
+from dsreg.storage import Identity, identity, journal, state, tags
+from dsreg.storage.files import File
+from dsreg.storage.journal import RECORD_BYTES, RECORDS_AT, SegmentHeader
+from dsreg.storage.layout import ATOMIC_BYTES, COPY_DISTANCE, GROUP_SECTORS, MIN_JOURNAL_BYTES, SLOT_SIZE
+from dsreg.storage.state import State
+from dsreg.testing.memory_files import MemoryFiles
+from tests.storage.support import IDENTITY, tag, values
+
+SALT = 0x1234567890ABCDEF
+
+
+@pytest.fixture
+def file() -> File:
+    return MemoryFiles().open("a", create=True)
+
+
+# --- identity ---------------------------------------------------------------------------------------
+def test_identity_round_trip_and_text() -> None:
+    recorded = identity.Recorded(IDENTITY, MIN_JOURNAL_BYTES)
+    raw = identity.encode(recorded)
+    assert identity.decode(raw) == recorded
+    assert b'cluster = "000102030405060708090a0b0c0d0e0f"\nrank = 1\nranks = [1, 2, 3]\nsectors = 1048576\n' in raw
+
+
+@pytest.mark.parametrize(
+    "wrong", [(b"short", 1, (1,), 1), (bytes(16), 2, (1,), 1), (bytes(16), 1, (2, 1), 1), (bytes(16), 1, (1,), 0),
+              (bytes(16), 0, (0, 1), 1), (bytes(16), 255, (255,), 1), (bytes(16), 1, (1,), 1 << 52)]
+)
+def test_identities_that_there_are_not(wrong: tuple[bytes, int, tuple[int, ...], int]) -> None:
+    with pytest.raises(ValueError, match="cluster|rank"):
+        Identity(*wrong)
+
+
+def test_salts_differ() -> None:
+    others = [Identity(IDENTITY.cluster, rank, (1, 2, 3), 1) for rank in (1, 2, 3)]
+    assert len({other.salt for other in others}) == 3
+
+
+# --- state ------------------------------------------------------------------------------------------
+def test_state_layout() -> None:
+    raw = State(1, 2, 3, 4, 5).encode()
+    assert len(raw) == ATOMIC_BYTES and raw[:48] == b"dsregSTA" + struct.pack(">QQQQQ", 1, 2, 3, 4, 5)
+    assert raw[-4:] == struct.pack(">I", zlib.crc32(raw[:-4]))
+    assert state.decode(raw) == State(1, 2, 3, 4, 5)
+    assert state.decode(bytes(ATOMIC_BYTES)) is None and state.decode(raw[:-1]) is None
+
+
+def test_the_newest_valid_state_counts_and_both_hold_it(file: File) -> None:
+    with pytest.raises(DamagedStorage):
+        state.read(file)
+    for seq in range(1, 4):
+        state.write(file, State(seq, incarnation=seq))
+        copies = [state.decode(file.pread(ATOMIC_BYTES, at)) for at in (0, COPY_DISTANCE)]
+        assert copies == [State(seq, incarnation=seq)] * 2
+    file.pwritev([State(9).encode()[:100]], 0)
+    assert state.read(file).seq == 3
+
+
+# --- journal ----------------------------------------------------------------------------------------
+def record(place: tuple[int, int, int], first: int, count: int, ts: int, generation: int = 1) -> bytes:
+    data = values(first, count, ts)
+    crcs = journal.checksums(data, count)
+    raw = journal.record_head(SALT, generation, place, first, count, tag(ts) * count, crcs) + data
+    assert len(raw) == RECORD_BYTES[count] and len(raw) % 64 == 0
+    return raw
+
+
+def segment(*records: bytes) -> bytes:
+    return bytes(RECORDS_AT) + b"".join(records) + bytes(100000)
+
+
+HEADER = SegmentHeader(1, False, 5, 0)
+
+
+def test_record_layout() -> None:
+    raw = record((5, 0, 1), 77, 2, ts=3)
+    assert raw[:48] == b"dsregREC" + struct.pack(">QQQQHHHxx", SALT, 1, 5, 77, 2, 0, 1)
+    assert raw[48:52] == struct.pack(">I", zlib.crc32(raw[:48] + raw[64:64 + 40]))
+    assert raw[64:96] == tag(3) * 2
+    assert raw[96:104] == b"".join(struct.pack(">I", zlib.crc32(values(77 + i, 1, 3))) for i in (0, 1))
+    assert raw[128:] == values(77, 2, 3)
+
+
+def test_records_are_read_back_in_order(rng: random.Random) -> None:
+    sizes = [[rng.randrange(1, 20) for _ in range(rng.randrange(1, 5))] for _ in range(6)]
+    raw = [
+        record((5 + batch, index, len(counts)), rng.randrange(1 << 40), count, ts=batch)
+        for batch, counts in enumerate(sizes) for index, count in enumerate(counts)
+    ]
+    entries, end = journal.read_entries(segment(*raw), HEADER, SALT)
+    assert [entry.count for entry in entries] == [count for counts in sizes for count in counts]
+    assert all(entry.data == values(entry.first, entry.count, entry.batch - 5) for entry in entries)
+    assert end == (11, 0)
+
+
+def test_what_ends_a_journal() -> None:
+    one, two, three = record((5, 0, 1), 1, 1, 1), record((6, 0, 2), 2, 1, 1), record((6, 1, 2), 3, 1, 1)
+    for rest in (
+        (three,),  # the batch's first record is not there
+        (record((6, 0, 2), 2, 1, 1, generation=0),),  # left from before
+        (bytes(128), three),
+        (two[:-1] + b"?", three),  # a torn batch: what follows in it is dropped
+    ):
+        entries, end = journal.read_entries(segment(one, *rest), HEADER, SALT)
+        assert len(entries) == 1 and end == (6, 0)
+    entries, end = journal.read_entries(segment(one, two, three[:1000]), HEADER, SALT)
+    assert len(entries) == 2 and end == (6, 1)
+    entries, end = journal.read_entries(segment(one, two, three), HEADER, SALT ^ 1)
+    assert entries == [] and end == (5, 0)
+
+
+def test_a_later_batch_shows_that_something_was_lost() -> None:
+    one, two, three = record((5, 0, 1), 1, 1, 1), record((6, 0, 2), 2, 1, 1), record((6, 1, 2), 3, 1, 1)
+    later = record((7, 0, 1), 4, 1, 1)
+    gap = bytes(len(three))
+    for records in ((two, three, later), (one, two, later), (one, bytes(64), later), (one, two, gap, later)):
+        with pytest.raises(DamagedStorage):
+            journal.read_entries(segment(*records), HEADER, SALT)
+
+
+def test_segment_headers(file: File) -> None:
+    assert journal.read_header(file, SALT) is None
+    old, new = SegmentHeader(3, False, 7, 2), SegmentHeader(3, True, 7, 4)
+    journal.write_header(file, SALT, old)
+    assert journal.read_header(file, SALT) == old and journal.read_header(file, SALT + 1) is None
+    raw = file.pread(44, 0)
+    journal.write_header(file, SALT, new)
+    file.pwritev([raw], COPY_DISTANCE)  # the second copy did not make it
+    assert journal.read_header(file, SALT) == new
+
+
+def test_which_segments_are_replayed() -> None:
+    def header(generation: int, freed: bool = False) -> SegmentHeader:
+        return SegmentHeader(generation, freed, 1, 0)
+
+    assert journal.live([None, None], 0) == []
+    assert journal.live([None, header(1)], 1) == [header(1)]
+    assert journal.live([header(2), header(1)], 2) == [header(1), header(2)]
+    assert journal.live([header(2), header(3)], 2) == [header(2), header(3)]
+    assert journal.live([header(2, freed=True), header(3)], 3) == [header(3)]
+    assert journal.live([header(2), header(3, freed=True)], 3) == []
+    for headers, certain in (([None, None], 1), ([header(2), None], 3), ([header(2), None], 2), ([None, header(3)], 3)):
+        with pytest.raises(DamagedStorage):
+            journal.live(headers, certain)
+
+
+# --- tags -------------------------------------------------------------------------------------------
+def test_slot_round_trip(rng: random.Random) -> None:
+    for _ in range(50):
+        some = b"".join(tag(rng.getrandbits(64), rng.randrange(255)) for _ in range(GROUP_SECTORS))
+        image = tags.Image(rng.getrandbits(40), rng.getrandbits(60), some, rng.randbytes(64), rng.getrandbits(16))
+        raw = image.encode()
+        assert len(raw) == SLOT_SIZE
+        found = tags.decode(raw, image.slot)
+        assert isinstance(found, tags.Image)
+        assert (found.group, found.tags, found.crcs, found.mask) == (image.group, some, image.crcs, image.mask)
+        at = rng.randrange(SLOT_SIZE)
+        broken = tags.decode(raw[:at] + bytes([raw[at] ^ 1 << rng.randrange(8)]) + raw[at + 1:], image.slot)
+        assert broken == (None if at < 16 else image.group)
+        assert tags.decode(raw, image.slot + 1) is None
+    assert tags.decode(bytes(SLOT_SIZE), 0) is None
+    assert tags.decode(tags.Image(0, None, tags.NO_TAGS, tags.NO_CRCS, 0).encode(), 0) is None
+
+
+def test_table_against_a_dict(rng: random.Random) -> None:
+    table = tags.TagTable(1000)
+    model: dict[int, tuple[bytes, bytes]] = {}
+    for _ in range(300):
+        first = rng.randrange(900)
+        count = rng.choice((1, rng.randrange(1, 100)))
+        some = b"".join(tag(rng.randrange(3), rng.randrange(1, 4)) for _ in range(count))
+        crcs = rng.randbytes(4 * count)
+        table.put(first, count, some, crcs)
+        for index in range(count):
+            model[first + index] = some[index * TAG_SIZE:(index + 1) * TAG_SIZE], crcs[4 * index:4 * index + 4]
+        first = rng.randrange(800)
+        nothing = (ZERO_TAG, bytes(4))
+        assert table.tags(first, 200) == b"".join(model.get(first + i, nothing)[0] for i in range(200))
+        assert table.crcs(first, 200) == b"".join(model.get(first + i, nothing)[1] for i in range(200))
+        assert table.tag(first) == model.get(first, nothing)[0]
+    assert table.sectors_written == sum(known != ZERO_TAG for known, _ in model.values())
+    assert table.slots == len(table.groups) == len({sector // GROUP_SECTORS for sector in model})
+    file = MemoryFiles().open("tags", create=True)
+    tags.write_images(file, table.take_dirty())
+    assert table.take_dirty() == []
+    again = tags.load(file, table.slots, 1000)
+    assert again.tags(0, 1000) == table.tags(0, 1000) and again.crcs(0, 1000) == table.crcs(0, 1000)
+    assert again.sectors_written == table.sectors_written and not again.damaged
+
+
+def test_uniform_and_written() -> None:
+    assert tags.uniform(tag(3) * 5) and tags.uniform(tag(3)) and not tags.uniform(tag(3) + tag(4))
+    assert tags.written(tag(3) + ZERO_TAG + tag(0, 1)) == 2
+    assert journal.checksums(bytes(2 * SECTOR_SIZE), 2) == struct.pack(">I", zlib.crc32(bytes(SECTOR_SIZE))) * 2
