@@ -192,7 +192,10 @@ class MemoryFile:
         data = self._inode.seen.read(length, offset)
         if self._files.cold or len(data) < length:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        self._files.check_readable(self._name, offset, length)
+        try:
+            self._files.check_readable(self._name, offset, length)
+        except OSError as error:  # as OsFile: the blocking read tells what it is
+            raise BlockingIOError(error.errno, "not readable without waiting") from error
         return data
 
     def pwritev(self, buffers: Sequence[Buffer], offset: int) -> None:

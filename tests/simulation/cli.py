@@ -1,0 +1,95 @@
+"""The command line of the simulator: one seed in full, or many with a summary."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+from tests.simulation.options import derive
+from tests.simulation.simulation import Result, simulate
+
+
+def parse_seeds(text: str) -> range:
+    """"A..B", both included, or one number."""
+    first, _, last = text.partition("..")
+    return range(int(first), int(last or first) + 1)
+
+
+def run_seeds(seeds: range, processes: int) -> Iterator[Result]:
+    """In no particular order."""
+    if processes == 1:
+        yield from map(simulate, seeds)
+        return
+    with multiprocessing.get_context("fork").Pool(processes) as pool:
+        yield from pool.imap_unordered(simulate, seeds, chunksize=4)
+
+
+def summary(results: list[Result], elapsed_s: float) -> str:
+    faults: Counter[str] = Counter()
+    for result in results:
+        faults += result.faults
+    hours = sum(result.simulated_s for result in results) / 3600
+    operations = sum(result.operations for result in results)
+    unknown = sum(result.unknown for result in results)
+    lines = [
+        f"{len(results)} seeds in {elapsed_s:.1f} s ({len(results) / elapsed_s:.1f} a second), "
+        f"{hours:.1f} cluster-hours simulated",
+        f"{operations} operations checked, {unknown} of them of unknown outcome",
+        f"{sum(faults.values())} faults: " + ", ".join(f"{name} {count}" for name, count in sorted(faults.items())),
+    ]
+    return "\n".join(lines)
+
+
+def run_many(seeds: range, processes: int, stop_at_first: bool) -> int:
+    """Progress on stderr, failures and the summary on stdout; the exit status."""
+    started_s = shown_s = time.monotonic()
+    results: list[Result] = []
+    failed: list[Result] = []
+    for result in run_seeds(seeds, processes):
+        results.append(result)
+        if result.failure:
+            failed.append(result)
+            print(f"seed {result.seed} FAILED: {result.failure}\n  {result.options}\n  {replay(result.seed)}", flush=True)
+            if stop_at_first:
+                break
+        if time.monotonic() - shown_s > 1:
+            shown_s = time.monotonic()
+            print(f"\r{len(results)}/{len(seeds)} seeds, {len(failed)} failed", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    print(summary(results, time.monotonic() - started_s))
+    if failed:
+        print("failed: " + " ".join(str(result.seed) for result in failed))
+    return 1 if failed else 0
+
+
+def replay(seed: int) -> str:
+    return f"python -m tests.simulation --seed {seed} --verbose"
+
+
+def run_one(seed: int, verbose: bool) -> int:
+    print(derive(seed))
+    result = simulate(seed, print if verbose else None)
+    print(f"trace {result.trace}")
+    print(f"{result.operations} operations, {result.unknown} of unknown outcome, {result.simulated_s:.1f} s simulated")
+    print(f"faults {dict(result.faults)}\nnodes {dict(result.counters)}")
+    print(f"FAILED: {result.failure}" if result.failure else "good")
+    return 1 if result.failure else 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--seed", type=int, help="run this seed and print what it stands for")
+    what.add_argument("--seeds", type=parse_seeds, metavar="A..B", help="run these seeds and print a summary")
+    parser.add_argument("--verbose", action="store_true", help="with --seed: print all that happens")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="with --seeds (%(default)s)")
+    parser.add_argument("--stop", action="store_true", help="with --seeds: stop at the first failure")
+    arguments = parser.parse_args()
+    if arguments.seed is not None:
+        sys.exit(run_one(arguments.seed, arguments.verbose))
+    sys.exit(run_many(arguments.seeds, arguments.processes, arguments.stop))

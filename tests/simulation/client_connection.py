@@ -1,0 +1,135 @@
+"""The part of dsreg.client.connection, without tasks: made, greeted, kept, and made again when it breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from dsreg.client.limits import HELLO_S, RECONNECT_FIRST_S, RECONNECT_MAX_S
+from dsreg.core.codec import Decoder, Encoder, Keys, Side
+from dsreg.core.messages import Command, CommandKind, Hello, Message, StatusRequest
+from tests.simulation.loop import Loop, Timer
+from tests.simulation.network import Network, SimPort
+from tests.simulation.options import Options
+
+CLIENT_KEYS = Keys(bytes(range(32)), b"")
+ENCODER = Encoder(CLIENT_KEYS)
+_KEY_QUESTION = Command(CommandKind.READ, 0, (1 << 64) - 1, 1)
+
+
+class Owner(Protocol):
+    def connected(self, rank: int) -> None: ...
+
+    def received(self, rank: int, messages: Sequence[Message]) -> None: ...
+
+    def disconnected(self, rank: int, key_refused: bool) -> None: ...
+
+
+class ClientConnection:
+    """Connects at once, and for ever, until `kill`."""
+
+    def __init__(
+        self, loop: Loop, network: Network, options: Options, host: int, rank: int, owner: Owner
+    ) -> None:
+        self._loop = loop
+        self._network = network
+        self._options = options
+        self._host = host
+        self._rank = rank
+        self._owner = owner
+        self._alive = True
+        self._port: SimPort | None = None
+        self._up = False
+        self._decoder: Decoder
+        self._hello_timer: Timer
+        self._backoff_s = RECONNECT_FIRST_S
+        self._queue: dict[int, Command | StatusRequest] = {}
+        self._writing = False
+        self._connect()
+
+    def kill(self) -> None:
+        """The client is gone."""
+        self._alive = False
+        if self._port is not None:
+            self._port.abandon()
+
+    def send(self, message: Command | StatusRequest) -> None:
+        assert self._up
+        self._queue[message.request] = message
+        if not self._writing:
+            self._writing = True
+            self._loop.after(0, self._write)
+
+    def withdraw(self, request: int) -> None:
+        self._queue.pop(request, None)
+
+    def drop(self) -> None:
+        # The core has dealt with its loss already; what follows is as after any break.
+        self._loop.after(0, self._lost, self._port, False)
+
+    def _write(self) -> None:
+        self._writing = False
+        if self._port is not None and self._up:
+            for message in self._queue.values():
+                self._port.put(ENCODER.encode(message))
+            self._port.flush()
+        self._queue.clear()
+
+    # --- up and down ----------------------------------------------------------------------------
+    def _connect(self) -> None:
+        if self._alive:
+            self._network.connect(self._host, self._rank, True, self._connected)
+
+    def _connected(self, port: SimPort | None) -> None:
+        if not self._alive:
+            if port is not None:
+                port.abandon()
+            return
+        if port is None:
+            self._again(key_refused=False)
+            return
+        self._port = port
+        self._decoder = Decoder(
+            CLIENT_KEYS, sectors=self._options.sectors, ranks=frozenset(), side=Side.CLIENT, extended=True
+        )
+        port.on_data = lambda data: self._take(port, data)
+        port.on_end = lambda: self._lost(port, False)
+        port.put(ENCODER.encode(Hello(0, False, bytes(16), 0, self._options.sectors)))
+        port.put(ENCODER.encode(_KEY_QUESTION))
+        port.flush()
+        self._hello_timer = self._loop.after(HELLO_S, self._lost, port, False)
+
+    def _take(self, port: SimPort, data: bytes) -> None:
+        if self._port is not port:
+            return
+        messages = self._decoder.feed(data)
+        if self._up:
+            if messages:
+                self._backoff_s = RECONNECT_FIRST_S
+            self._owner.received(self._rank, messages)
+            return
+        for index, message in enumerate(messages):
+            if isinstance(message, Hello):
+                self._hello_timer.cancel()
+                self._up = True
+                self._owner.connected(self._rank)
+                self._owner.received(self._rank, messages[index + 1 :])
+                return
+        if self._decoder.counters["bad_mac"]:
+            self._lost(port, True)
+
+    def _lost(self, port: SimPort | None, key_refused: bool) -> None:
+        if port is None or self._port is not port:
+            return
+        self._hello_timer.cancel()
+        self._port = None
+        self._up = False
+        port.close()
+        self._queue.clear()
+        self._again(key_refused)
+
+    def _again(self, key_refused: bool) -> None:
+        if self._alive:
+            self._owner.disconnected(self._rank, key_refused)
+            self._loop.after(self._backoff_s * self._loop.between(0.5, 1.0), self._connect)
+            self._backoff_s = min(2 * self._backoff_s, RECONNECT_MAX_S)

@@ -1,0 +1,209 @@
+"""Simulated clients: the production core with simulated connections, and one that knows only the contract.
+
+Both do as many operations as they are told to, some at a time, and tell the history. A client that crashes
+comes back as another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from dsreg.client.core import ClientCore
+from dsreg.client.events import (
+    Abandon,
+    Completed,
+    Connected,
+    Disconnected,
+    Drop,
+    Dropped,
+    Event,
+    Failed,
+    KeyRefused,
+    Received,
+    Send,
+    Start,
+    Tick,
+    Withdraw,
+)
+from dsreg.client.limits import TICK_S
+from dsreg.core.messages import Message
+from dsreg.errors import AuthenticationFailed, Outcome
+from tests.simulation.client_connection import ClientConnection
+from tests.simulation.history import Call, History
+from tests.simulation.loop import Loop
+from tests.simulation.network import Network
+from tests.simulation.options import Options
+
+
+class World(Protocol):
+    """What a client has around it."""
+
+    loop: Loop
+    network: Network
+    options: Options
+    history: History
+
+
+class Worker:
+    """Chooses what to do next. `plan`: exact runs (first, count, is_write) to do before anything is chosen."""
+
+    def __init__(self, world: World, name: str, max_run: int) -> None:
+        self.name = name
+        self.world = world
+        self.to_do = 0
+        self.plan: list[tuple[int, int, bool]] = []
+        self.depth = world.options.depth
+        self.calls: dict[int, Call] = {}  # under way, by the client's number
+        self._max_run = max_run
+        self._busy: set[int] = set()
+        self._number = 0
+        self._thinking = False
+
+    @property
+    def idle(self) -> bool:
+        return not self.to_do and not self.plan and not self.calls
+
+    def work(self, operations: int) -> None:
+        self.to_do += operations
+        self._next()
+
+    def _next(self) -> None:
+        while len(self.calls) < self.depth and (self.plan or self.to_do) and not self._thinking:
+            run = self._choose()
+            if run is None:
+                return
+            first, count, is_write = run
+            self._number += 1
+            call = self.calls[self._number] = self.world.history.call(self.name, first, count, is_write)
+            self._busy.update(range(first, first + count))
+            self.begin(self._number, call)
+            self._think()
+
+    def _think(self) -> None:
+        """After a burst of operations, for so long that it makes up for them."""
+        options, loop = self.world.options, self.world.loop
+        if self.to_do and options.think_s and loop.chance(1 / self.depth):
+            self._thinking = True
+            loop.after(options.think_s * self.depth * loop.between(0, 2), self._thought)
+
+    def _thought(self) -> None:
+        self._thinking = False
+        self._next()
+
+    def _choose(self) -> tuple[int, int, bool] | None:
+        rng, options = self.world.loop.rng, self.world.options
+        if self.plan:
+            first, count, is_write = self.plan[-1]
+            if not self._busy.isdisjoint(range(first, first + count)):
+                return None
+            return self.plan.pop()
+        for _ in range(4):
+            count = rng.randint(1, self._max_run)
+            first = rng.randrange(options.sectors - count + 1)
+            if self._busy.isdisjoint(range(first, first + count)):
+                self.to_do -= 1
+                return first, count, rng.random() >= options.reads
+        return None
+
+    def _over(self, number: int) -> Call:
+        call = self.calls.pop(number)
+        self._busy.difference_update(range(call.first, call.first + call.count))
+        return call
+
+    def begin(self, number: int, call: Call) -> None:
+        """Do it; `settle` comes later."""
+        raise NotImplementedError
+
+    def crash(self) -> None:
+        """All that it knew is gone."""
+        for number in list(self.calls):
+            self.world.history.lost(self._over(number))
+
+
+class ExtensionClient(Worker):
+    """dsreg.client.core under simulated connections, one to each node."""
+
+    def __init__(self, world: World, name: str, host: int) -> None:
+        super().__init__(world, name, world.options.max_run)
+        self._host = host
+        self._life = 0
+        self._revive()
+
+    def _revive(self) -> None:
+        ranks = list(self.world.options.ranks)
+        self.world.loop.rng.shuffle(ranks)
+        self._core = ClientCore(ranks)
+        self._connections = {
+            rank: ClientConnection(self.world.loop, self.world.network, self.world.options, self._host, rank, self)
+            for rank in ranks
+        }
+        self._ticking = False
+
+    def crash(self) -> None:
+        for connection in self._connections.values():
+            connection.kill()
+        super().crash()
+        self._life += 1
+        self.name = f"{self.name.split('.')[0]}.{self._life}"
+        self._revive()
+        self._next()
+
+    # --- operations -----------------------------------------------------------------------------
+    def begin(self, number: int, call: Call) -> None:
+        self.step(Start(number, call.first, call.count, call.data if call.is_write else None))
+        options, loop = self.world.options, self.world.loop
+        if self.world.network.meddles and loop.chance(options.abandon):
+            patience_s = loop.rng.choice((options.latency_s * 8, 0.1, 2.0)) * loop.rng.random()
+            loop.after(patience_s, self._give_up, self._life, number)
+
+    def _give_up(self, life: int, number: int) -> None:
+        if life == self._life and number in self.calls:
+            self.step(Abandon(number))
+
+    def step(self, event: Event) -> None:
+        for effect in self._core.step(event, self.world.loop.now_s):
+            if isinstance(effect, Send):
+                self._connections[effect.rank].send(effect.message)
+            elif isinstance(effect, Withdraw):
+                self._connections[effect.rank].withdraw(effect.request)
+            elif isinstance(effect, Drop):
+                self._connections[effect.rank].drop()
+            elif isinstance(effect, Completed):
+                self.world.history.returned(self._over(effect.operation), effect.data)
+            elif isinstance(effect, Dropped):
+                self.world.history.not_done(self._over(effect.operation))
+            elif isinstance(effect, Failed):
+                self._failed(effect)
+        if self._core.busy and not self._ticking:
+            self._ticking = True
+            self.world.loop.after(TICK_S, self._tick, self._life)
+        self._next()
+
+    def _failed(self, effect: Failed) -> None:
+        # Corruption can make a node look as if it had another key; every other failure is a bug.
+        assert isinstance(effect.error, AuthenticationFailed), effect.error
+        assert self.world.options.frame_share("corrupt"), effect.error
+        call = self._over(effect.operation)
+        if effect.error.outcome is Outcome.DID_NOT_HAPPEN:
+            self.world.history.not_done(call)
+        else:
+            self.world.history.lost(call)
+
+    def _tick(self, life: int) -> None:
+        if life != self._life:
+            return
+        self._ticking = False
+        if self._core.busy:
+            self.step(Tick())
+
+    # --- what the connections tell ----------------------------------------------------------------
+    def connected(self, rank: int) -> None:
+        self.step(Connected(rank))
+
+    def received(self, rank: int, messages: Sequence[Message]) -> None:
+        self.step(Received(rank, messages))
+
+    def disconnected(self, rank: int, key_refused: bool) -> None:
+        self.step(KeyRefused(rank) if key_refused else Disconnected(rank))
+

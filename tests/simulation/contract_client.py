@@ -1,0 +1,98 @@
+"""A client that knows only the contract: READ and WRITE of single sectors, over one connection at a time."""
+
+from __future__ import annotations
+
+from dsreg.core.codec import Decoder, Side
+from dsreg.core.messages import Command, CommandKind, Response, Status
+from tests.simulation.client_connection import CLIENT_KEYS, ENCODER
+from tests.simulation.clients import Worker, World
+from tests.simulation.history import Call
+from tests.simulation.network import SimPort
+
+# How long it waits for an answer before it gives the connection up, in seconds, if it does at all.
+PATIENCE_S = (1.0, 5.0, 30.0)
+RECONNECT_S = 0.2
+
+
+class ContractClient(Worker):
+    """Whatever is under way when its connection ends has no known outcome, and it never sends it again."""
+
+    def __init__(self, world: World, name: str, host: int) -> None:
+        super().__init__(world, name, 1)
+        self._host = host
+        self._patience_s = world.loop.rng.choice(PATIENCE_S)
+        self._port: SimPort | None = None
+        self._life = 0
+        self._connect()
+
+    # --- the connection -------------------------------------------------------------------------
+    def _connect(self) -> None:
+        rank = self.world.loop.rng.choice(self.world.options.ranks)
+        life = self._life
+        self.world.network.connect(self._host, rank, False, lambda port: self._connected(life, port))
+
+    def _connected(self, life: int, port: SimPort | None) -> None:
+        if life != self._life:
+            if port is not None:
+                port.abandon()
+        elif port is None:
+            self.world.loop.after(RECONNECT_S, self._reconnect, life)
+        else:
+            self._port = port
+            decoder = Decoder(CLIENT_KEYS, sectors=self.world.options.sectors, ranks=frozenset(), side=Side.CLIENT)
+            port.on_data = lambda data: self._take(port, decoder, data)
+            port.on_end = lambda: self._lost(port)
+            self._next()
+
+    def _reconnect(self, life: int) -> None:
+        if life == self._life and self._port is None:
+            self._connect()
+
+    def reset(self) -> None:
+        """Give the connection up; another node is asked from now on."""
+        port, self._port = self._port, None
+        self._life += 1
+        self.name = f"{self.name.split('.')[0]}.{self._life}"
+        if port is not None:
+            port.abandon()
+        for number in list(self.calls):
+            self.world.history.lost(self._over(number))
+        self.world.loop.after(RECONNECT_S * self.world.loop.between(0, 1), self._reconnect, self._life)
+
+    def crash(self) -> None:
+        self.reset()
+
+    def _lost(self, port: SimPort) -> None:
+        if self._port is port:
+            self.reset()
+
+    # --- operations -----------------------------------------------------------------------------
+    def _next(self) -> None:
+        if self._port is not None:
+            super()._next()
+
+    def begin(self, number: int, call: Call) -> None:
+        port = self._port
+        assert port is not None
+        kind = CommandKind.WRITE if call.is_write else CommandKind.READ
+        port.put(ENCODER.encode(Command(kind, number, call.first, 1, b"", call.data)))
+        port.flush()
+        self.world.loop.after(self._patience_s, self._give_up, number)
+
+    def _give_up(self, number: int) -> None:
+        if number in self.calls:
+            self.reset()
+
+    def _take(self, port: SimPort, decoder: Decoder, data: bytes) -> None:
+        if self._port is not port:
+            return
+        for message in decoder.feed(data):
+            call = self.calls.get(message.request) if isinstance(message, Response) else None
+            if call is None or message.kind is not (CommandKind.WRITE if call.is_write else CommandKind.READ):
+                continue
+            if message.status is Status.OK:
+                self.world.history.returned(self._over(message.request), message.data)
+            else:
+                # The command was damaged on its way, perhaps in its number: this may be the answer to another.
+                self.world.history.lost(self._over(message.request))
+        self._next()

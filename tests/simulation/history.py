@@ -1,0 +1,111 @@
+"""What the clients saw: values that are unique, and the operations on them as the checker wants them."""
+
+from __future__ import annotations
+
+from dsreg.constants import SECTOR_SIZE, ZERO_SECTOR
+from dsreg.core.messages import Buffer
+from tests.simulation.checker import INITIAL, OPEN, Operation
+from tests.simulation.loop import Loop
+
+# A value that was read and that no write can have made: torn, mixed or made up.
+NO_VALUE = -1
+_ID_SIZE = 8
+
+
+def payload(value: int) -> bytes:
+    """The sector that stands for the value: its number again and again, so that a mixture shows."""
+    return value.to_bytes(_ID_SIZE) * (SECTOR_SIZE // _ID_SIZE)
+
+
+def value_of(sector: Buffer) -> int:
+    """The value that a whole sector stands for, or NO_VALUE."""
+    data = bytes(sector)
+    if data == ZERO_SECTOR:
+        return INITIAL
+    value = int.from_bytes(data[:_ID_SIZE])
+    return value if data == data[:_ID_SIZE] * (SECTOR_SIZE // _ID_SIZE) else NO_VALUE
+
+
+class Call:
+    """One client's read or write of a run of sectors. `values`: what it writes, one for each."""
+
+    __slots__ = ("client", "count", "first", "is_write", "start", "values")
+
+    def __init__(self, client: str, first: int, count: int, is_write: bool, values: tuple[int, ...], start: int):
+        self.client = client
+        self.first = first
+        self.count = count
+        self.is_write = is_write
+        self.values = values
+        self.start = start
+
+    @property
+    def data(self) -> bytes:
+        return b"".join(map(payload, self.values))
+
+    def __str__(self) -> str:
+        kind = f"write {list(self.values)} to" if self.is_write else "read"
+        return f"{self.client} {kind} {self.first}+{self.count}"
+
+
+class History:
+    """Collects operations. Moments are stamps of the loop, so no two are the same."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.operations: list[Operation] = []
+        self.unknown = 0  # writes whose outcome nobody knows
+        self._loop = loop
+        self._last_value = INITIAL
+        self._open: dict[Call, None] = {}
+
+    def call(self, client: str, first: int, count: int, is_write: bool) -> Call:
+        values: tuple[int, ...] = ()
+        if is_write:
+            values = tuple(range(self._last_value + 1, self._last_value + 1 + count))
+            self._last_value += count
+        call = Call(client, first, count, is_write, values, self._loop.stamp())
+        self._open[call] = None
+        if self._loop.verbose:
+            self._loop.say(f"{call}")
+        return call
+
+    def returned(self, call: Call, data: Buffer = b"") -> None:
+        """It is done; `data`: what was read."""
+        del self._open[call]
+        end = self._loop.stamp()
+        values = call.values
+        if not call.is_write:
+            view = memoryview(data)
+            values = tuple(value_of(view[at : at + SECTOR_SIZE]) for at in range(0, len(view), SECTOR_SIZE))
+        self._add(call, values, end)
+        if self._loop.verbose:
+            self._loop.say(f"{call} done: {list(values)}")
+
+    def not_done(self, call: Call) -> None:
+        """It certainly did not happen: if its value is read all the same, nobody wrote that."""
+        del self._open[call]
+        if self._loop.verbose:
+            self._loop.say(f"{call} did not happen")
+
+    def lost(self, call: Call) -> None:
+        """Its outcome will never be known."""
+        del self._open[call]
+        if call.is_write:
+            self.unknown += call.count
+            self._add(call, call.values, OPEN)
+        if self._loop.verbose:
+            self._loop.say(f"{call} has no known outcome")
+
+    def close(self) -> None:
+        """The end: what is open stays so."""
+        for call in list(self._open):
+            self.lost(call)
+
+    def open_calls(self) -> list[Call]:
+        return list(self._open)
+
+    def _add(self, call: Call, values: tuple[int, ...], end: float) -> None:
+        for index, value in enumerate(values):
+            self.operations.append(
+                Operation(call.first + index, call.is_write, value, call.start, end, OPEN, call.client)
+            )

@@ -1,0 +1,210 @@
+"""Injects the faults that a run knows, one after the other, at random times, and takes each back after a while."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from dsreg.constants import SECTOR_SIZE
+from dsreg.storage.layout import COPY_DISTANCE, JOURNALS, SECTORS, SLOT_SIZE, STATE, TAGS
+from dsreg.testing.memory_files import Kind
+from tests.simulation.clients import Worker
+from tests.simulation.loop import Loop
+from tests.simulation.network import CLIENTS, Host, Network
+from tests.simulation.node import SimNode
+from tests.simulation.options import DAMAGING, Options
+
+# How long a fault that has an end lasts, in seconds: much shorter and much longer than the timeouts around it.
+LASTS_S = (0.02, 0.3, 3.0, 12.0)
+
+
+class World(Protocol):
+    loop: Loop
+    network: Network
+    options: Options
+    nodes: dict[int, SimNode]
+    workers: list[Worker]
+
+
+class Nemesis:
+    """Runs until `stop`. What it damages for good stays within one minority of the nodes."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._loop = world.loop
+        self._names = [name for name in world.options.faults if name not in DAMAGING or world.options.minority]
+        ranks = list(world.options.ranks)
+        self._loop.rng.shuffle(ranks)
+        self._victims = ranks[: world.options.minority]
+        self._left = world.options.max_faults
+        self._acts: dict[str, Callable[[SimNode], None]] = {
+            name: getattr(self, f"_{name}") for name in self._names
+        }
+        if self._names:
+            self._wait()
+
+    @property
+    def victims(self) -> list[int]:
+        """The nodes whose disks may have been damaged."""
+        return self._victims
+
+    def stop(self) -> None:
+        self._left = 0
+
+    def _wait(self) -> None:
+        self._loop.after(self._world.options.fault_interval_s * self._loop.between(0, 2), self._act)
+
+    def _act(self) -> None:
+        if not self._left:
+            return
+        self._left -= 1
+        name = self._loop.rng.choice(self._names)
+        ranks = self._victims if name in DAMAGING else self._world.options.ranks
+        node = self._world.nodes[self._loop.rng.choice(ranks)]
+        self._acts[name](node)
+        self._wait()
+
+    def _later(self, undo: Callable[..., None], *args: object) -> None:
+        self._loop.after(self._loop.rng.choice(LASTS_S) * self._loop.between(0.5, 1.5), undo, *args)
+
+    # --- processes and machines -----------------------------------------------------------------
+    def _kill(self, node: SimNode) -> None:
+        if node.process is not None:
+            self._loop.fault("kill", str(node.rank))
+            node.exit()
+
+    def _power(self, node: SimNode) -> None:
+        self._loop.fault("power", str(node.rank))
+        node.lose_power()
+
+    def _power_at_step(self, node: SimNode) -> None:
+        if not node.files.crash_in:
+            self._loop.fault("power_at_step", str(node.rank))
+            node.files.crash_in = self._loop.rng.choice((1, 2, 3, 4, 6, 8, 12, 20, 40))
+
+    def _blackout(self, node: SimNode) -> None:
+        self._loop.fault("blackout")
+        for each in self._world.nodes.values():
+            each.lose_power()
+
+    def _stop(self, node: SimNode) -> None:
+        if node.process is not None:
+            self._loop.fault("stop", str(node.rank))
+            node.stop()
+
+    def _pause(self, node: SimNode) -> None:
+        if node.process is not None and not node.paused:
+            self._loop.fault("pause", str(node.rank))
+            node.pause()
+            self._later(node.resume)
+
+    def _swizzle(self, node: SimNode) -> None:
+        """Stop nodes one by one and revive them in another order."""
+        nodes = [each for each in self._world.nodes.values() if self._loop.chance(0.7)]
+        self._loop.fault("swizzle", " ".join(str(each.rank) for each in nodes))
+        step_s = self._loop.rng.choice(LASTS_S) / 4
+        for index, each in enumerate(nodes):
+            self._loop.after(step_s * index, each.pause)
+        last_s = step_s * len(nodes)
+        self._loop.rng.shuffle(nodes)
+        for index, each in enumerate(nodes):
+            self._loop.after(last_s + step_s * index, each.resume)
+
+    def _clock_jump(self, node: SimNode) -> None:
+        self._loop.fault("clock_jump", str(node.rank))
+        node.jump(self._loop.rng.choice((0.1, 2.0, 100.0)) * self._loop.rng.random())
+
+    def _slow_node(self, node: SimNode) -> None:
+        self._loop.fault("slow_node", str(node.rank))
+        self._world.network.slow[node.rank] = self._loop.rng.choice((0.05, 0.5, 2.0)) * self._loop.rng.random()
+        self._later(self._world.network.slow.pop, node.rank, None)
+
+    def _client_crash(self, node: SimNode) -> None:
+        worker = self._loop.rng.choice(self._world.workers)
+        self._loop.fault("client_crash", worker.name)
+        worker.crash()
+
+    # --- disks ----------------------------------------------------------------------------------
+    def _sync_error(self, node: SimNode) -> None:
+        self._loop.fault("sync_error", str(node.rank))
+        node.files.fail_next = Kind.SYNC
+
+    def _write_error(self, node: SimNode) -> None:
+        self._loop.fault("write_error", str(node.rank))
+        node.files.fail_next = Kind.WRITE
+
+    def _slow_disk(self, node: SimNode) -> None:
+        if node.process is not None:
+            self._loop.fault("slow_disk", str(node.rank))
+            disk, usual_s = node.process.disk, node.disk_s
+            disk.disk_s = usual_s * self._loop.rng.choice((5, 50, 500))
+            self._later(setattr, disk, "disk_s", usual_s)
+
+    def _disk_full(self, node: SimNode) -> None:
+        if node.files.capacity is None:
+            self._loop.fault("disk_full", str(node.rank))
+            node.files.fill()
+            self._later(lambda: node.files.empty())
+
+    def _read_error(self, node: SimNode) -> None:
+        self._loop.fault("read_error", str(node.rank))
+        node.excused = True
+        node.files.unreadable(SECTORS, self._loop.rng.randrange(self._world.options.sectors))
+
+    def _damage_sector(self, node: SimNode) -> None:
+        sector = self._loop.rng.randrange(self._world.options.sectors)
+        at = sector * SECTOR_SIZE + self._loop.rng.randrange(SECTOR_SIZE - 64)
+        self._damage("damage_sector", node, SECTORS, at, self._loop.rng.randint(1, 64))
+
+    def _damage_tags(self, node: SimNode) -> None:
+        slots = -(-self._world.options.sectors // 16)
+        at = self._loop.rng.randrange(slots) * SLOT_SIZE + self._loop.rng.randrange(SLOT_SIZE - 8)
+        self._damage("damage_tags", node, TAGS, at, self._loop.rng.randint(1, 8))
+
+    def _damage_copy(self, node: SimNode) -> None:
+        name = self._loop.rng.choice((STATE, *JOURNALS))
+        at = self._loop.rng.choice((0, COPY_DISTANCE)) + self._loop.rng.randrange(40)
+        self._damage("damage_copy", node, name, at, 1)
+
+    def _damage(self, fault: str, node: SimNode, name: str, at: int, length: int) -> None:
+        if node.files.exists(name):
+            self._loop.fault(fault, f"{node.rank} {name} {at}+{length}")
+            node.excused = True
+            node.files.damage(name, at, length)
+
+    # --- the network ----------------------------------------------------------------------------
+    def _cut(self, node: SimNode) -> None:
+        ports = [port for port in self._world.network.ports if port.host == node.rank]
+        if ports:
+            port = self._loop.rng.choice(ports)
+            self._loop.fault("cut", port.peer)
+            self._world.network.cut(port)
+
+    def _hosts(self) -> list[Host]:
+        return [*self._world.options.ranks, *(CLIENTS + index for index in range(len(self._world.workers)))]
+
+    def _block(self, name: str, pairs: set[tuple[Host, Host]]) -> None:
+        self._loop.fault(name, " ".join(f"{one}>{other}" for one, other in sorted(pairs)))
+        self._world.network.blocked |= pairs
+        self._later(self._world.network.unblock, pairs)
+
+    def _partition(self, node: SimNode) -> None:
+        """Two sides that do not hear each other."""
+        hosts = self._hosts()
+        side = {host for host in hosts if self._loop.chance(0.5)}
+        self._block("partition", {(one, other) for one in hosts for other in hosts if (one in side) != (other in side)})
+
+    def _one_way(self, node: SimNode) -> None:
+        hosts = self._hosts()
+        speakers = {host for host in hosts if self._loop.chance(0.4)}
+        deaf = {host for host in hosts if self._loop.chance(0.4)}
+        self._block("one_way", {(one, other) for one in speakers for other in deaf if one != other})
+
+    def _isolate(self, node: SimNode) -> None:
+        others = [host for host in self._hosts() if host != node.rank]
+        pairs = {(node.rank, host) for host in others} | {(host, node.rank) for host in others}
+        self._block("isolate", pairs)
+
+    def _replay(self, node: SimNode) -> None:
+        if self._world.network.replay():
+            self._loop.fault("replay")

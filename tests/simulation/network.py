@@ -1,0 +1,268 @@
+"""Simulated connections: byte streams in order, with delays, cuts, partitions and a meddler in the middle.
+
+TCP neither loses, doubles nor reorders bytes; a proxy or a bad memory bank may. So what goes over a connection is
+meddled with frame by frame as well: dropped, doubled, swapped with the next, corrupted, and recorded to be sent
+again later. Two kinds of frame are never doubled, as the contract cannot bear it: commands of contract clients
+(a WRITE that is executed again is another write) and what goes between them and a node.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from dsreg.core.messages import Buffer
+from tests.simulation.loop import Loop
+from tests.simulation.options import Options
+
+# Frames kept for replay, per pair of hosts: enough to reach back over some restarts.
+MAX_RECORDED = 40
+# TCP gives up on a peer that does not answer after minutes; nobody here waits that long.
+CONNECT_TIMEOUT_S = 5.0
+
+Host = int  # a rank, or CLIENTS + the number of a client
+CLIENTS = 1000
+_DELIVERED, _ENDED = 1, 2
+
+
+class SimPort:
+    """One end of a connection; stands in for dsreg.node.port.Port. `doubles`: frames may be sent twice."""
+
+    def __init__(self, network: Network, host: Host, peer_host: Host, doubles: bool) -> None:
+        self.network = network
+        self.host = host
+        self.peer_host = peer_host
+        self.doubles = doubles
+        self.serial = network.new_serial()
+        self.peer = f"{host}-{peer_host}#{self.serial}"
+        self.outgoing_bytes = 0
+        self.closed = False
+        self.other: SimPort
+        self.on_data: Callable[[bytes], None] = lambda data: None
+        self.on_end: Callable[[], None] = lambda: None
+        self.frames: list[bytes] = []
+        self.last_arrival_s = 0.0
+        self.held: deque[bytes | None] = deque()  # sent into a partition; None: the end
+
+    def __hash__(self) -> int:
+        # Ports stand in sets, whose order must not depend on addresses in memory.
+        return self.serial
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def put(self, buffers: Sequence[Buffer]) -> None:
+        """Queue one frame."""
+        if not self.closed:
+            self.frames.append(b"".join(buffers))
+
+    def flush(self) -> None:
+        if self.frames and not self.closed:
+            frames, self.frames = self.frames, []
+            self.network.send(self, frames)
+
+    def close(self) -> None:
+        """This side is done; the other side sees the end after all that was sent."""
+        if not self.closed:
+            self.closed = True
+            self.network.send_end(self)
+
+    def abandon(self) -> None:
+        """As close, but what is under way from here is lost, and the end is seen when it pleases the network."""
+        if not self.closed:
+            self.closed = True
+            self.network.vanish(self)
+
+
+class Network:
+    """`accept(rank)` gives what takes a new connection to that node, None if it does not listen."""
+
+    def __init__(self, loop: Loop, options: Options, accept: Callable[[int], Callable[[SimPort], None] | None]) -> None:
+        self.meddles = True
+        self.blocked: set[tuple[Host, Host]] = set()
+        self.slow: dict[Host, float] = {}  # seconds more for whatever comes from or goes to the host
+        self.ports: dict[SimPort, None] = {}
+        self.frames_sent = 0
+        self._loop = loop
+        self._options = options
+        self._accept = accept
+        self._shares = [(name, share) for name, share in options.frames]
+        self._recorded: dict[tuple[Host, Host], deque[bytes]] = {}
+        self._serial = 0
+
+    def new_serial(self) -> int:
+        self._serial += 1
+        return self._serial
+
+    # --- connecting -----------------------------------------------------------------------------
+    def connect(
+        self, host: Host, rank: int, doubles: bool, done: Callable[[SimPort | None], None]
+    ) -> None:
+        """Calls `done` later, with this side's port or, if that fails, None."""
+        if (host, rank) in self.blocked or (rank, host) in self.blocked:
+            self._loop.after(CONNECT_TIMEOUT_S, done, None)
+            return
+        self._loop.after(self.latency(host, rank), self._arrive, host, rank, doubles, done)
+
+    def _arrive(self, host: Host, rank: int, doubles: bool, done: Callable[[SimPort | None], None]) -> None:
+        accept = self._accept(rank)
+        if accept is None:
+            self._loop.after(self.latency(rank, host), done, None)
+            return
+        near, far = SimPort(self, host, rank, doubles), SimPort(self, rank, host, doubles)
+        near.other, far.other = far, near
+        self.ports[near] = self.ports[far] = None
+        accept(far)
+        self._loop.after(self.latency(rank, host), self._connected, near, done)
+
+    def _connected(self, port: SimPort, done: Callable[[SimPort | None], None]) -> None:
+        done(None if port.closed else port)
+
+    def latency(self, one: Host, other: Host) -> float:
+        options, loop = self._options, self._loop
+        latency_s = options.latency_s * (0.5 + loop.rng.random())
+        if self.meddles and options.tail and loop.rng.random() < options.tail:
+            latency_s += options.tail_s * loop.rng.random()
+        if self.slow:
+            latency_s += self.slow.get(one, 0.0) + self.slow.get(other, 0.0)
+        return latency_s
+
+    # --- sending --------------------------------------------------------------------------------
+    def send(self, port: SimPort, frames: list[bytes]) -> None:
+        self.frames_sent += len(frames)
+        if self.meddles:
+            frames = self._meddle(port, frames)
+        data = frames[0] if len(frames) == 1 else b"".join(frames)
+        if self.meddles and self._loop.chance(self._options.split) and len(data) > 1:
+            at = self._loop.rng.randrange(1, len(data))
+            self._schedule(port, data[:at])
+            self._schedule(port, data[at:])
+        elif data:
+            self._schedule(port, data)
+
+    def send_end(self, port: SimPort) -> None:
+        self.ports.pop(port, None)
+        self._schedule(port, None)
+
+    def vanish(self, port: SimPort) -> None:
+        self.ports.pop(port, None)
+        port.held.clear()
+        port.last_arrival_s = -1.0  # what is under way is lost
+        self._loop.after(self.latency(port.host, port.peer_host) + self._loop.between(0, 1.0), self._end, port)
+
+    def cut(self, port: SimPort) -> None:
+        """The connection breaks; each side notices in its own time."""
+        for side in (port, port.other):
+            self.ports.pop(side, None)
+            side.held.clear()
+            side.last_arrival_s = -1.0
+            self._loop.after(self._loop.between(0, 0.5), self._end, side)
+
+    def heal(self) -> None:
+        """No partition any more; what was held back arrives."""
+        self.blocked.clear()
+        self._release()
+
+    def unblock(self, pairs: set[tuple[Host, Host]]) -> None:
+        self.blocked -= pairs
+        self._release()
+
+    def _release(self) -> None:
+        for port in list(self.ports):
+            if port.held and (port.host, port.peer_host) not in self.blocked:
+                held, port.held = port.held, deque()
+                for data in held:
+                    self._schedule(port, data)
+
+    def _schedule(self, port: SimPort, data: bytes | None) -> None:
+        """`data`: None for the end."""
+        if self.blocked and (port.host, port.peer_host) in self.blocked:
+            if data is None:
+                self._loop.after(CONNECT_TIMEOUT_S, self._end, port)
+            else:
+                port.held.append(data)
+            return
+        if port.last_arrival_s < 0:
+            return
+        arrival_s = self._loop.now_s + self.latency(port.host, port.peer_host)
+        if arrival_s < port.last_arrival_s:
+            arrival_s = port.last_arrival_s
+        port.last_arrival_s = arrival_s
+        if data is None:
+            self._loop.after(arrival_s - self._loop.now_s, self._end, port)
+        else:
+            self._loop.after(arrival_s - self._loop.now_s, self._deliver, port, data)
+
+    def _deliver(self, port: SimPort, data: bytes) -> None:
+        receiver = port.other
+        if port.last_arrival_s < 0 or receiver.closed:
+            return
+        self._loop.note(_DELIVERED, port.serial, len(data), zlib.crc32(data))
+        receiver.on_data(data)
+
+    def _end(self, port: SimPort) -> None:
+        """The other side of `port` learns that the connection is over."""
+        receiver = port.other
+        if not receiver.closed:
+            self._loop.note(_ENDED, port.serial, 0, 0)
+            receiver.closed = True
+            self.ports.pop(receiver, None)
+            receiver.on_end()
+
+    # --- meddling -------------------------------------------------------------------------------
+    def _meddle(self, port: SimPort, frames: list[bytes]) -> list[bytes]:
+        loop = self._loop
+        between_nodes = port.host < CLIENTS and port.peer_host < CLIENTS
+        if between_nodes and "replay" in self._options.faults:
+            recorded = self._recorded.setdefault((port.host, port.peer_host), deque(maxlen=MAX_RECORDED))
+            recorded.extend(frames)
+        for name, share in self._shares:
+            if loop.rng.random() < share * len(frames):
+                frames = self._hurt(port, name, list(frames))
+        return frames
+
+    def _hurt(self, port: SimPort, name: str, frames: list[bytes]) -> list[bytes]:
+        if not frames or (name == "duplicate" and not port.doubles) or (name == "swap" and len(frames) < 2):
+            return frames
+        rng = self._loop.rng
+        at = rng.randrange(len(frames))
+        if name == "drop":
+            del frames[at]
+        elif name == "duplicate":
+            frames.insert(rng.randrange(at, len(frames)) + 1, frames[at])
+        elif name == "swap":
+            other = rng.randrange(len(frames))
+            frames[at], frames[other] = frames[other], frames[at]
+        else:
+            frames[at] = self._corrupt(frames[at])
+        self._loop.fault(f"frame_{name}", port.peer)
+        return frames
+
+    def _corrupt(self, frame: bytes) -> bytes:
+        """Flip a bit, overwrite a range, lose a range, or have some bytes come from nowhere."""
+        rng = self._loop.rng
+        data = bytearray(frame)
+        at = rng.randrange(min(len(data), rng.choice((8, 40, len(data)))))
+        match rng.randrange(4):
+            case 0:
+                data[at] ^= 1 << rng.randrange(8)
+            case 1:
+                data[at : at + 16] = rng.randbytes(len(data[at : at + 16]))
+            case 2:
+                del data[at : at + rng.randrange(1, 64)]
+            case _:
+                data[at:at] = rng.choice((rng.randbytes(rng.randrange(1, 64)), frame[:8], frame[:40]))
+        return bytes(data)
+
+    def replay(self) -> bool:
+        """Send a few recorded frames between two nodes once more; False if there is nothing to send them on."""
+        rng = self._loop.rng
+        ports = [port for port in self.ports if self._recorded.get((port.host, port.peer_host)) and not port.closed]
+        if not ports:
+            return False
+        port = rng.choice(ports)
+        recorded = self._recorded[port.host, port.peer_host]
+        frames = [rng.choice(recorded) for _ in range(rng.randint(1, 10))]
+        self._schedule(port, b"".join(frames))
+        return True

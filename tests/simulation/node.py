@@ -1,0 +1,269 @@
+"""A simulated node: the production replica, interpreter, server, codec and storage, and what kills and revives them.
+
+A `Process` is one life of it, from the opening of the storage to a crash; the node itself stays, with its disk
+and its clock.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from dsreg.constants import DRAIN_S
+from dsreg.core.codec import Decoder, Encoder, Keys, Side
+from dsreg.core.contract import Uuids
+from dsreg.core.effects import Send
+from dsreg.core.links import RegisterClient
+from dsreg.core.messages import Hello, ReadProc, Receipt, WriteProc
+from dsreg.core.naming import TagNamer
+from dsreg.core.replica import Replica
+from dsreg.errors import DamagedStorage, NoSpace, StorageError
+from dsreg.node.interpreter import Connection, Interpreter
+from dsreg.node.server import Server
+from dsreg.storage import Commit, Identity, StableStorage
+from dsreg.testing.memory_files import Chooser, drop_all, keep_all, random_chooser
+from tests.simulation.dialer import SimDialer
+from tests.simulation.disk import SimDisk
+from tests.simulation.files import Crash, SimFiles
+from tests.simulation.loop import Loop
+from tests.simulation.network import Network, SimPort
+from tests.simulation.options import Options
+
+CLUSTER = bytes(range(16))
+KEYS = Keys(bytes(range(32)), bytes(range(64)))
+# A node that could not start, or has died of an error, is started again after this long, as a supervisor does.
+RESTART_S = 0.5
+
+_STARTED, _DIED = 10, 11
+
+
+class World(Protocol):
+    """What a node has around it."""
+
+    loop: Loop
+    network: Network
+    options: Options
+
+    def stored(self, rank: int, commit: Commit) -> None:
+        """A commit has become durable at the node."""
+
+    def greets(self, one: int, other: int) -> bool:
+        """Whether the node `one` speaks the extension to the node `other`."""
+
+    def broken(self, rank: int, error: Exception) -> None:
+        """The node cannot start, and nothing that was done to it excuses that; or it has a bug."""
+
+
+class Process:
+    """From the opening of the storage on: see dsreg.node.process.Node, whose parts these are."""
+
+    def __init__(self, world: World, node: SimNode, storage: StableStorage) -> None:
+        loop, options, rank = world.loop, world.options, node.rank
+        self.alive = True
+        self.storage = storage
+        self.connections: dict[SimPort, None] = {}
+        self._world = world
+        self._node = node
+        self._greeting = Hello(rank, False, CLUSTER, storage.incarnation, options.sectors)
+        self._ranks = frozenset(options.ranks)
+        self.replica = Replica(
+            rank,
+            options.ranks,
+            storage,
+            rids=itertools.count((storage.incarnation << 40) + 1),
+            uuids=Uuids(rank, loop.rng.getrandbits(32)),
+            namer=TagNamer(rank, storage.ts_reserved),
+            links=RegisterClient(options.ranks, jitter=lambda: loop.between(0.8, 1.2)),
+        )
+        self.interpreter = Interpreter(self.replica, storage, Encoder(KEYS), node.clock)
+        self.interpreter.on_due = self._on_due
+        self.disk = SimDisk(
+            loop, self.interpreter, node.files, self.guard, self._stored, node.disk_s, options.interleave
+        )
+        self.server = Server(self.interpreter, self._greeting, self._new_decoder, lambda: b"{}")
+        self._due_s = float("inf")
+        self.dialers = [
+            SimDialer(
+                loop, world.network, rank, other, self.interpreter, self._greeting, self._new_decoder, self.guard,
+                world.greets(rank, other),
+            )
+            for other in options.ranks
+            if other != rank
+        ]
+
+    def _new_decoder(self, extended: bool) -> Decoder:
+        return Decoder(KEYS, sectors=self._world.options.sectors, ranks=self._ranks, side=Side.NODE, extended=extended)
+
+    def _stored(self, commit: Commit) -> None:
+        self._world.stored(self._node.rank, commit)
+
+    def guard(self, call: Callable[..., None], *args: Any) -> None:
+        """Do it as this process: not if that is dead, later if it is stopped; what kills it ends here."""
+        if not self.alive:
+            return
+        if self._node.paused:
+            self._node.deferred.append((self.guard, (call, *args)))
+            return
+        try:
+            call(*args)
+        except Crash:
+            if self.alive:
+                self._node.lose_power()
+        except StorageError as error:
+            if self.alive:
+                self._node.exit(error)
+
+    # --- connections ----------------------------------------------------------------------------
+    def accept(self, port: SimPort) -> None:
+        connection = Connection(port)  # type: ignore[arg-type]  # it is what a Port is to those behind it
+        decoder = self._new_decoder(False)
+        self.connections[port] = None
+        port.on_data = lambda data: self.guard(self._take, connection, decoder, data)
+        port.on_end = lambda: self.guard(self._gone, port)
+
+    def _take(self, connection: Connection, decoder: Decoder, data: bytes) -> None:
+        for message in decoder.feed(data):
+            if self._world.options.receipts and isinstance(message, ReadProc | WriteProc) and message.uuid:
+                kind = 3 if isinstance(message, ReadProc) else 5
+                self.interpreter.carry_out([Send(message.rank, Receipt(self._node.rank, kind, message.uuid))])
+            self.server._take(connection, decoder, message)
+        self.interpreter.end_turn()
+
+    def _gone(self, port: SimPort) -> None:
+        self.connections.pop(port, None)
+
+    def ports(self) -> list[SimPort]:
+        return [*self.connections, *(port for dialer in self.dialers for port in dialer.ports())]
+
+    # --- time -----------------------------------------------------------------------------------
+    def _on_due(self) -> None:
+        due_s = self.replica.next_due()
+        if due_s is not None and due_s < self._due_s:
+            self._due_s = due_s
+            wait_s = max(0.0, due_s - self._node.clock())
+            self._world.loop.after(wait_s, self.guard, self._tick, due_s)
+
+    def _tick(self, due_s: float) -> None:
+        if due_s == self._due_s:
+            self._due_s = float("inf")
+            self.interpreter.tick()
+
+
+class SimNode:
+    """The node `rank`, off until `start`. `excused`: its disk was damaged, so it may refuse to start."""
+
+    def __init__(self, world: World, rank: int) -> None:
+        self.rank = rank
+        self.process: Process | None = None
+        self.paused = False
+        self.excused = False
+        self.wanted = True  # whether it is to run
+        self.deferred: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self.disk_s = world.options.disk_s
+        self.files = SimFiles(world.loop, world.options.cold)
+        self._clock_offset_s = world.loop.between(0, 1000)
+        self._world = world
+        self._identity = Identity(CLUSTER, rank, world.options.ranks, world.options.sectors)
+        self._restart = world.loop.after(0, lambda: None)
+
+    def clock(self) -> float:
+        return self._world.loop.now_s + self._clock_offset_s
+
+    def jump(self, seconds: float) -> None:
+        """The node's clock goes forward at once: its host was asleep."""
+        self._clock_offset_s += seconds
+        if self.process is not None:
+            self.process.guard(self.process.interpreter.tick)
+
+    def accept(self) -> Callable[[SimPort], None] | None:
+        return self.process.accept if self.process is not None else None
+
+    # --- lives ----------------------------------------------------------------------------------
+    def start(self) -> None:
+        if self.process is not None or not self.wanted:
+            return
+        self._restart.cancel()
+        try:
+            storage = StableStorage.open(self.files, self._identity, self._world.options.journal_bytes)
+        except Crash:
+            self.lose_power()
+            return
+        except (NoSpace, DamagedStorage) as error:
+            self._not_started(error)
+            return
+        except StorageError as error:
+            self.exit(error)
+            return
+        self._world.loop.note(_STARTED, self.rank, storage.incarnation, 0)
+        if self._world.loop.verbose:
+            self._world.loop.say(f"node {self.rank} starts, incarnation {storage.incarnation}")
+        self.process = Process(self._world, self, storage)
+
+    def _not_started(self, error: StorageError) -> None:
+        if isinstance(error, DamagedStorage) and not self.excused:
+            self._world.broken(self.rank, error)
+        if self._world.loop.verbose:
+            self._world.loop.say(f"node {self.rank} does not start: {error}")
+        self.files = self.files.after_kill()
+        self.start_after(RESTART_S)
+
+    def start_after(self, delay_s: float) -> None:
+        self._restart.cancel()
+        self._restart = self._world.loop.after(delay_s, self.start)
+
+    def _end(self) -> None:
+        process, self.process = self.process, None
+        self._world.loop.note(_DIED, self.rank, 0, 0)
+        self.paused = False
+        self.deferred.clear()
+        if process is not None:
+            process.alive = False
+            for port in process.ports():
+                port.abandon()
+
+    def exit(self, error: StorageError | None = None) -> None:
+        """The process ends, by SIGKILL or for this error; the machine goes on."""
+        if self._world.loop.verbose:
+            self._world.loop.say(f"node {self.rank} exits: {error or 'killed'}")
+        self._end()
+        self.files = self.files.after_kill()
+        self.start_after(RESTART_S * self._world.loop.between(0, 2))
+
+    def lose_power(self) -> None:
+        if self._world.loop.verbose:
+            self._world.loop.say(f"node {self.rank} loses power")
+        self._end()
+        self.files = self.files.after_power_loss(self._chooser())
+        self.start_after(RESTART_S * self._world.loop.between(0, 2))
+
+    def _chooser(self) -> Chooser:
+        choosers = {"drop": drop_all, "keep": keep_all, "random": random_chooser(self._world.loop.rng)}
+        return choosers[self._world.options.power]
+
+    def pause(self) -> None:
+        self.paused = self.process is not None
+
+    def resume(self) -> None:
+        self.paused = False
+        while self.deferred and not self.paused:
+            call, args = self.deferred.popleft()
+            call(*args)
+
+    # --- SIGTERM --------------------------------------------------------------------------------
+    def stop(self) -> None:
+        """Finish what was begun, close the storage, end; be started again."""
+        process = self.process
+        if process is not None and not process.server.stopping:
+            process.server.stopping = True
+            process.guard(self._stop_when_quiet, process, self._world.loop.now_s + DRAIN_S)
+
+    def _stop_when_quiet(self, process: Process, deadline_s: float) -> None:
+        loop = self._world.loop
+        if process.disk.busy or process.replica.unfinished() and loop.now_s < deadline_s:
+            loop.after(self.disk_s, process.guard, self._stop_when_quiet, process, deadline_s)
+            return
+        process.disk.stop()
+        process.storage.close()
+        self.exit()

@@ -1,0 +1,149 @@
+"""What a seed stands for: the cluster, the clients, the timing and the faults of one run.
+
+Each run enables only some of the faults, each at a rate of its own: a fault that occurs all the time hides
+what would go wrong without it ("swarm testing").
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+# Faults that the nemesis injects now and then, with how many runs in a hundred know them.
+NEMESIS = {
+    "kill": 50,  # the process is gone, the page cache stays
+    "power": 50,  # everything not synced is gone, or torn
+    "power_at_step": 45,  # the same, between two operations of a commit, a checkpoint or a recovery
+    "blackout": 25,  # power, for all nodes at once
+    "stop": 15,  # SIGTERM, and a new start
+    "sync_error": 15,  # fsync fails, once, and forgets some of what it should have written
+    "write_error": 10,
+    "read_error": 10,  # pages of the home file that cannot be read
+    "damage_sector": 20,
+    "damage_tags": 15,
+    "damage_copy": 8,  # one of the two copies of the state or of a journal header
+    "disk_full": 15,
+    "pause": 25,  # SIGSTOP, SIGCONT
+    "slow_disk": 20,
+    "slow_node": 15,
+    "clock_jump": 15,
+    "cut": 40,  # one connection
+    "partition": 35,
+    "one_way": 25,
+    "isolate": 25,
+    "swizzle": 10,  # stop nodes one by one and revive them in another order
+    "client_crash": 30,
+    "replay": 20,  # frames between nodes, recorded earlier
+}
+# The share of frames to which something happens, if the run knows the fault.
+FRAMES = {"drop": 25, "duplicate": 30, "corrupt": 25, "swap": 25}
+# Those that take away what was durable: never on more than a minority of the nodes.
+DAMAGING = frozenset({"damage_sector", "damage_tags", "damage_copy", "read_error"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """All times in seconds, all shares 0..1. `operations`: per client, in the safety phase."""
+
+    seed: int
+    nodes: int
+    sectors: int
+    extension_clients: int
+    contract_clients: int
+    operations: int
+    depth: int
+    max_run: int
+    reads: float
+    think_s: float
+    abandon: float
+    journal_bytes: int
+    latency_s: float
+    tail_s: float
+    tail: float
+    split: float
+    disk_s: float
+    interleave: float
+    cold: float
+    contract_links: float
+    receipts: bool
+    absent_at_end: int
+    fault_interval_s: float
+    max_faults: int
+    power: str
+    faults: tuple[str, ...]
+    frames: tuple[tuple[str, float], ...]
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        return tuple(range(1, self.nodes + 1))
+
+    @property
+    def minority(self) -> int:
+        """How many nodes may be missing."""
+        return (self.nodes - 1) // 2
+
+    def frame_share(self, name: str) -> float:
+        return dict(self.frames).get(name, 0.0)
+
+    def __str__(self) -> str:
+        values = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float):
+                value = f"{value:.4g}"
+            elif field.name == "frames":
+                value = "+".join(f"{name}:{share:.3f}" for name, share in value) or "none"
+            elif isinstance(value, tuple):
+                value = "+".join(value) or "none"
+            values.append(f"{field.name}={value}")
+        return " ".join(values)
+
+
+def derive(seed: int) -> Options:
+    """The options of `seed`; nothing else has a say."""
+    rng = random.Random(f"options {seed}")
+    nodes = rng.choices((1, 3, 5, 7), (8, 66, 20, 6))[0]
+    contract = rng.choice((0, 0, 1, 1, 2))
+    extension = rng.choice((1, 2, 3)) if contract else rng.choice((2, 3))
+    sectors = rng.choice((1, 2, 4, 8, 16, 40))
+    quiet = rng.random() < 0.05
+    faults = [] if quiet else [name for name, share in NEMESIS.items() if rng.random() * 100 < share]
+    frames = [
+        (name, rng.choice((0.002, 0.01, 0.04)))
+        for name, share in FRAMES.items()
+        if not quiet and rng.random() * 100 < share
+    ]
+    if nodes == 1:
+        faults = [name for name in faults if name not in DAMAGING]
+    operations = rng.choice((20, 35, 50)) if nodes < 5 else 20
+    interval_s, max_faults = rng.choice((0.02, 0.1, 0.5, 2.0)), rng.choice((5, 12, 30))
+    return Options(
+        seed=seed,
+        nodes=nodes,
+        sectors=sectors,
+        extension_clients=extension,
+        contract_clients=contract,
+        operations=operations,
+        depth=min(sectors, rng.choice((1, 2, 4, 8))),
+        max_run=min(sectors, rng.choice((1, 1, 2, 4, 8))),
+        reads=rng.choice((0.2, 0.5, 0.5, 0.7)),
+        # The work shall last about as long as the faults.
+        think_s=rng.choice((0.2, 1.0, 2.0)) * interval_s * max_faults / operations,
+        abandon=rng.choice((0.0, 0.0, 0.05, 0.2)),
+        journal_bytes=rng.choice((128, 192, 256, 512)) * 1024,
+        latency_s=rng.choice((0.0001, 0.0005, 0.003)),
+        tail_s=rng.choice((0.01, 0.1, 2.0)),
+        tail=rng.choice((0.0, 0.01, 0.1)),
+        split=rng.choice((0.0, 0.0, 0.1, 0.5)),
+        disk_s=rng.choice((0.0002, 0.001, 0.01)),
+        interleave=rng.choice((0.0, 0.2, 1.0)),
+        cold=rng.choice((0.0, 0.0, 0.2, 1.0)),
+        contract_links=rng.choice((0.0, 0.0, 0.0, 0.3, 1.0)),
+        receipts=rng.random() < 0.2,
+        absent_at_end=rng.randint(0, (nodes - 1) // 2),
+        fault_interval_s=interval_s,
+        max_faults=max_faults,
+        power=rng.choice(("random", "random", "drop", "keep")),
+        faults=tuple(faults),
+        frames=tuple(frames),
+    )

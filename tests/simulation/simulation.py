@@ -1,0 +1,210 @@
+"""One run: a cluster and its clients, from a seed to a verdict.
+
+    safety phase    clients work while the nemesis does its worst; ends with their work or after SAFETY_S
+    liveness phase  the faults stop, a majority is up: every operation must finish within LIVENESS_S, and every
+                    sector is read once more; then nothing may be left over in any node
+    verdict         the checker on the whole history
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import traceback
+from collections import Counter
+from collections.abc import Callable
+
+from dsreg.constants import SECTOR_SIZE, TAG_SIZE
+from dsreg.storage import Commit
+from tests.simulation.checker import check
+from tests.simulation.clients import ExtensionClient, Worker
+from tests.simulation.contract_client import ContractClient
+from tests.simulation.history import History, value_of
+from tests.simulation.limits import use_small_journals
+from tests.simulation.loop import Loop
+from tests.simulation.nemesis import Nemesis
+from tests.simulation.network import CLIENTS, Network, SimPort
+from tests.simulation.node import SimNode
+from tests.simulation.options import Options, derive
+
+SAFETY_S = 120.0
+# Back-off, hedging and retransmission together stay far below this once nothing is in their way.
+LIVENESS_S = 150.0
+# Operations of each client in the liveness phase, before the last reading.
+LAST_OPERATIONS = 3
+# What operations withdrawn by their clients may still need at the nodes.
+SETTLE_S = 60.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """`failure`: what is wrong, "" if nothing is. `operations`: checked ones, by sector."""
+
+    seed: int
+    options: str
+    failure: str
+    trace: str
+    operations: int
+    unknown: int
+    simulated_s: float
+    events: int
+    faults: Counter[str]
+    counters: Counter[str]
+
+
+class Failure(Exception):
+    """The run has shown a fault of the product."""
+
+
+class Simulation:
+    """See the module. `listener` is told what happens, line by line."""
+
+    def __init__(self, options: Options, listener: Callable[[str], None] | None = None) -> None:
+        self.options = options
+        self.loop = Loop(options.seed, listener)
+        self.network = Network(self.loop, options, lambda rank: self.nodes[rank].accept())
+        self.history = History(self.loop)
+        self.nodes = {rank: SimNode(self, rank) for rank in options.ranks}
+        self.counters: Counter[str] = Counter()
+        self._contract = {
+            (one, other) for one in options.ranks for other in options.ranks if self.loop.chance(options.contract_links)
+        }
+        self._values: dict[tuple[int, bytes], int] = {}  # what each tag of each sector stands for
+        self.workers: list[Worker] = []
+
+    # --- what the nodes ask and tell --------------------------------------------------------------
+    def greets(self, one: int, other: int) -> bool:
+        return (one, other) not in self._contract
+
+    def broken(self, rank: int, error: Exception) -> None:
+        raise Failure(f"node {rank}: {error!r}")
+
+    def stored(self, rank: int, commit: Commit) -> None:
+        """One tag of a sector stands for one value, wherever it is stored."""
+        for record in commit.records:
+            if record.refused:
+                continue
+            self.counters["records"] += 1
+            for index in range(record.count):
+                tag = record.tags[index * TAG_SIZE : (index + 1) * TAG_SIZE]
+                value = value_of(memoryview(record.data)[index * SECTOR_SIZE : (index + 1) * SECTOR_SIZE])
+                known = self._values.setdefault((record.first + index, tag), value)
+                if known != value:
+                    raise Failure(
+                        f"node {rank}, sector {record.first + index}: tag {tag.hex()} of value {known} is given to {value}"
+                    )
+
+    # --- the run ----------------------------------------------------------------------------------
+    def run(self) -> None:
+        """Raises Failure."""
+        with use_small_journals():
+            for node in self.nodes.values():
+                node.start()
+            self._make_workers()
+            nemesis = Nemesis(self)
+            for worker in self.workers:
+                worker.work(self.options.operations)
+            self.loop.run(SAFETY_S, self._all_idle)
+            nemesis.stop()
+            self._heal(nemesis)
+            self._work_to_the_end()
+            self._settle()
+        self.history.close()
+        violations = check(self.history.operations)
+        if violations:
+            raise Failure("not linearizable:\n" + "\n".join(map(str, violations)))
+
+    def _make_workers(self) -> None:
+        for index in range(self.options.extension_clients):
+            self.workers.append(ExtensionClient(self, f"c{index}", CLIENTS + index))
+        for index in range(self.options.contract_clients):
+            host = self.options.extension_clients + index
+            self.workers.append(ContractClient(self, f"k{index}", CLIENTS + host))
+
+    def _all_idle(self) -> bool:
+        return all(worker.idle for worker in self.workers)
+
+    def _heal(self, nemesis: Nemesis) -> None:
+        """No more faults. Some nodes may stay away, or be of no use; together they are a minority."""
+        network = self.network
+        network.meddles = False
+        network.slow.clear()
+        damaged = [rank for rank in nemesis.victims if self.nodes[rank].excused]
+        others = [rank for rank in self.options.ranks if rank not in damaged]
+        self.loop.rng.shuffle(others)
+        absent = set(others[: max(0, min(self.options.absent_at_end, self.options.minority - len(damaged)))])
+        for node in self.nodes.values():
+            node.files.fail_next = None
+            node.files.crash_in = 0
+            node.files.empty()
+            node.resume()
+            if node.process is not None:
+                node.process.disk.disk_s = self.options.disk_s
+            if node.rank in absent:
+                node.wanted = False
+                node.exit()
+            elif node.process is None:
+                node.start()
+        network.heal()
+        if self.options.receipts or self.options.frames:
+            # Frames that were lost within a living connection: what has a receipt is not sent again on it.
+            for port in list(network.ports):
+                if port in network.ports:
+                    network.cut(port)
+        for worker in self.workers:
+            if isinstance(worker, ContractClient):
+                worker.reset()
+
+    def _work_to_the_end(self) -> None:
+        deadline_s = self.loop.now_s + LIVENESS_S
+        for worker in self.workers:
+            worker.to_do = 0
+            worker.work(LAST_OPERATIONS)
+        self._run_until_idle(deadline_s)
+        reader = self.workers[0]
+        reader.plan = [(sector, 1, False) for sector in range(self.options.sectors)]
+        reader.work(0)
+        self._run_until_idle(deadline_s)
+
+    def _run_until_idle(self, deadline_s: float) -> None:
+        self.loop.run(deadline_s, self._all_idle)
+        if not self._all_idle():
+            calls = "\n".join(f"    {call}" for call in self.history.open_calls())
+            raise Failure(f"not done {LIVENESS_S:.0f} s after the faults stopped:\n{calls}")
+
+    def _settle(self) -> None:
+        """Nothing of what was done stays behind in the nodes."""
+        self.loop.run(self.loop.now_s + SETTLE_S, self._nothing_left)
+        if not self._nothing_left():
+            left = {rank: self._left(node) for rank, node in self.nodes.items() if self._left(node)}
+            raise Failure(f"left over in the nodes {SETTLE_S:.0f} s after the end: {left}")
+        for node in self.nodes.values():
+            if node.process is not None:
+                self.counters.update(node.process.replica.counters)
+
+    def _nothing_left(self) -> bool:
+        return not any(self._left(node) for node in self.nodes.values())
+
+    @staticmethod
+    def _left(node: SimNode) -> int:
+        return 0 if node.process is None else node.process.replica.unfinished()
+
+
+def simulate(seed: int, listener: Callable[[str], None] | None = None) -> Result:
+    """Run `seed`. An exception of the product is a failure like any other."""
+    options = derive(seed)
+    simulation = Simulation(options, listener)
+    failure = ""
+    try:
+        simulation.run()
+    except Failure as error:
+        failure = str(error)
+    except Exception:  # whatever the product raises is what we are looking for
+        failure = traceback.format_exc()
+    loop, history = simulation.loop, simulation.history
+    return Result(
+        seed, str(options), failure, loop.trace, len(history.operations), history.unknown, loop.now_s, loop.events,
+        loop.faults, simulation.counters,
+    )
+
+
+__all__ = ["Failure", "Result", "SimPort", "Simulation", "simulate"]
