@@ -105,11 +105,13 @@ class Replica:
         if command.kind is CommandKind.STORE and not self._honest(command.first, command.count, command.tags):
             self.counters["dishonest_tags"] += 1
             return [Answer(connection, _response(command, Status.INVALID_SECTOR_INDEX), command)]
-        self._submit(connection, command)
+        operation = self._operation(connection, command)
+        if self._queue.add(operation, command.first, command.count):
+            self._ready.append(operation)
         return self._run_ready([], now)
 
     def unfinished(self) -> int:
-        """Operations that are under way or queued."""
+        """Operations of clients that are under way or queued."""
         return len(self._queue)
 
     def is_under_way(self, rid: int) -> bool:
@@ -202,11 +204,9 @@ class Replica:
         return due
 
     # --- operations -------------------------------------------------------------------------------
-    def _submit(self, connection: Connection | None, command: Command) -> None:
+    def _operation(self, connection: Connection | None, command: Command) -> Operation:
         register = AtomicRegister(self.rank, len(self.ranks), command.first, command.count, self._rids)
-        operation = Operation(command, connection, register)
-        if self._queue.add(operation, command.first, command.count):
-            self._ready.append(operation)
+        return Operation(command, connection, register)
 
     def _run_ready(self, effects: list[Effect], now: float) -> list[Effect]:
         """Start what may start; a loop, as starting one can complete it and free the next."""
@@ -275,10 +275,11 @@ class Replica:
     def _complete(self, operation: Operation, result: reg.Return, now: float) -> list[Effect]:
         self._forget(operation)
         command = operation.command
-        effects: list[Effect] = []
         if operation.connection is None:
-            self._repairing.difference_update(range(command.first, command.first + command.count))
-        elif command.kind is CommandKind.TAG:
+            self._repairing.discard(command.first)
+            return []
+        effects: list[Effect] = []
+        if command.kind is CommandKind.TAG:
             tags, promise = self._namer.name(highest_ts(result.tags), command.count)
             answer = Answer(operation.connection, _response(command, Status.OK, tags=tags), command)
             effects.append(Reserve(promise, (answer,)))
@@ -356,12 +357,16 @@ class Replica:
         return self._advance(operation, operation.register.own_absent(rid), now) if operation else []
 
     def _repair(self, first: int, count: int) -> None:
-        """Read the damaged sectors of a run through the register, which writes them back here as well."""
+        """Read the damaged sectors of a run through the register, which writes them back here as well.
+
+        Not queued: a run that waits for another node's repair would hold up the repair for which that node's run
+        waits. A read chooses no tag, so it may go beside whatever else is under way on its sector.
+        """
         for sector in self._storage.missing(first, count):
             if sector not in self._repairing and len(self._repairing) < MAX_REPAIRS:
                 self._repairing.add(sector)
                 self.counters["repairs"] += 1
-                self._submit(None, Command(CommandKind.READ, 0, sector, 1))
+                self._ready.append(self._operation(None, Command(CommandKind.READ, 0, sector, 1)))
 
     # --- links ------------------------------------------------------------------------------------
     def _outgoing(self, sends: list[Send], now: float) -> list[Effect]:

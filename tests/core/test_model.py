@@ -167,6 +167,19 @@ def test_every_sector_is_linearizable(seed: int, part: int) -> None:
         assert run(seed + 200 * part + number) == []
 
 
+@pytest.mark.parametrize("kind", [CommandKind.READ, CommandKind.WRITE, CommandKind.TAG])
+def test_runs_that_wait_for_each_others_repairs_finish(rng: random.Random, kind: CommandKind) -> None:
+    """Two nodes have each lost another sector of the run that both have an operation on."""
+    cluster = Cluster(3, rng)
+    for rank, sector in ((1, 0), (2, 1)):
+        cluster.nodes[rank].storage.damage(sector, tag_too=True)
+    for rank in (1, 2):
+        written = data(1, 1) if kind is CommandKind.WRITE else b""
+        cluster.command(rank, "client", Command(kind, rank, 0, 2, data=written))
+    cluster.settle()
+    assert sorted(response.request for _, response in cluster.responses) == [1, 2]
+
+
 # --- the test must be able to fail ----------------------------------------------------------------
 def test_a_majority_that_is_too_small_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(register, "is_majority", lambda bits, nodes: bits != 0)
