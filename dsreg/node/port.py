@@ -101,8 +101,9 @@ class Port:
         while not self._closed:
             await self._blocked.wait()
             self._blocked = trio.Event()
-            # A closed socket has no descriptor left to wait for (ValueError).
-            with contextlib.suppress(trio.ClosedResourceError, ValueError):
+            if self._closed:
+                return  # the socket has no descriptor left to wait for
+            with contextlib.suppress(trio.ClosedResourceError):
                 await trio.lowlevel.wait_writable(self._sock)
             self.flush()
 

@@ -1,0 +1,68 @@
+"""Port: the ends of connections, which the tests of real processes cannot time."""
+
+from __future__ import annotations
+
+import socket
+
+import trio
+import trio.testing
+
+from dsreg.node.port import Port
+
+
+def connected_port() -> tuple[Port, socket.socket]:
+    """A port, and the other end of its connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        far = socket.create_connection(listener.getsockname())
+        near, _ = listener.accept()
+    return Port(near, "test"), far
+
+
+async def test_several_ports_may_close_while_their_writers_wait() -> None:
+    """A writer that is woken by `close` must not wait for a descriptor that is gone: all of those are the same -1,
+    and trio lets one task wait for a descriptor."""
+    pairs = [connected_port() for _ in range(3)]
+    async with trio.open_nursery() as nursery:
+        for port, _ in pairs:
+            nursery.start_soon(port.run_writer)
+        await trio.testing.wait_all_tasks_blocked()
+        for port, _ in pairs:
+            port.close()
+    for _, far in pairs:
+        far.close()
+
+
+async def test_a_port_closes_while_the_kernel_takes_no_more() -> None:
+    port, far = connected_port()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(port.run_writer)
+        while not port.outgoing_bytes:
+            port.put([bytes(1 << 20)])
+            port.flush()
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(port.drained, 0)
+        await trio.testing.wait_all_tasks_blocked()
+        port.close()
+    assert port.closed and port.outgoing_bytes == 0
+    assert await port.receive() == b""
+    far.close()
+
+
+async def test_what_the_kernel_does_not_take_at_once_arrives_in_order() -> None:
+    port, far = connected_port()
+    sent = b"".join(bytes([i]) * 100_000 for i in range(100))
+    received = bytearray()
+    far.setblocking(False)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(port.run_writer)
+        port.put([sent[at:at + 4096] for at in range(0, len(sent), 4096)])
+        port.flush()
+        assert port.outgoing_bytes, "the kernel took everything: nothing was tested"
+        while len(received) < len(sent):
+            await trio.lowlevel.wait_readable(far)
+            received += far.recv(1 << 20)
+        await port.drained(0)
+        nursery.cancel_scope.cancel()
+    assert received == sent
+    port.close()
+    far.close()
