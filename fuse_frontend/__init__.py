@@ -8,7 +8,7 @@
     mounts       what the kernel knows: mount table, who holds a file or a device
     detach       `dsreg-fuse --detach`: everything down in the right order, or a reason why not
     state        which process serves a mount point: a small file under the run-time directory
-    process      this process and memory: PR_SET_IO_FLUSHER, mlockall; daemons
+    process      life in the background: daemons
     embedded     the three-node cluster that is used when there is no configuration
 
 A request flows cli -> mount -> operations -> dsreg.block_device -> dsreg.client.

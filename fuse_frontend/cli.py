@@ -17,13 +17,14 @@ from dsreg.client import Client
 from dsreg.config import ClusterConfig, find_config, load_config, parse_size
 from dsreg.constants import SECTOR_SIZE
 from dsreg.errors import ConfigError, DsregError
+from dsreg.memory import prepare_to_serve_block_io
 from dsreg.version import VERSION
 from fuse_frontend import embedded, mounts, state
 from fuse_frontend.detach import detach
 from fuse_frontend.loop import Loop
 from fuse_frontend.mount import MountOptions, check_mountpoint, serve
 from fuse_frontend.mounts import MountError
-from fuse_frontend.process import Parent, daemonize, prepare_to_serve_block_io
+from fuse_frontend.process import Parent, daemonize
 
 log = logging.getLogger(__name__)
 

@@ -18,6 +18,7 @@ from dsreg.config import DEFAULT_JOURNAL_BYTES, NodeConfig, format_size
 from dsreg.constants import MAX_RANK
 from dsreg.errors import DsregError, StorageError
 from dsreg.listening import bind
+from dsreg.memory import prepare_to_serve_block_io
 
 _PR_SET_PDEATHSIG = 1
 
@@ -52,6 +53,7 @@ def node(config_path: Path | None, rank: int, storage: Path | None, journal_byte
         # First of all, and before trio and the node are imported, which takes as long as all the rest:
         # whoever connects is kept waiting, not turned away.
         listeners = bind(config.node.host, config.node.port)
+        prepare_to_serve_block_io()
         from dsreg.cli.serve import run
 
         run(config, listeners)

@@ -101,7 +101,7 @@ class Port:
         while not self._closed:
             await self._blocked.wait()
             self._blocked = trio.Event()
-            if self._closed:
+            if self.closed:
                 return  # the socket has no descriptor left to wait for
             with contextlib.suppress(trio.ClosedResourceError):
                 await trio.lowlevel.wait_writable(self._sock)
