@@ -6,10 +6,11 @@ from collections import deque
 from collections.abc import Sequence
 
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE, TAG_SIZE
+from dsreg.errors import NoSpace, StorageError
 from dsreg.storage.checkpoint import Checkpoint
 from dsreg.storage.commit import Commit, Record, Refusal, Span, Ticket, place
 from dsreg.storage.directory import Directory, open_directory, record_growth
-from dsreg.storage.failure import Failure
+from dsreg.storage.failure import NO_SPACE, Failure
 from dsreg.storage.files import Buffer, Files
 from dsreg.storage.identity import Identity
 from dsreg.storage.journal import RECORD_BYTES, RECORDS_AT, SegmentHeader
@@ -64,8 +65,18 @@ class StableStorage:
         """Open the directory, or make it if it is empty, and recover. Blocks.
 
         `journal_bytes`: size of each of the two segments of a new directory; an existing one keeps its own.
-        Raises StorageLocked, WrongDirectory, DamagedStorage, NoSpace, SyncFailed.
+        Raises StorageLocked, WrongDirectory, DamagedStorage, NoSpace, SyncFailed; StorageError for whatever else the
+        system refuses.
         """
+        try:
+            return cls._open(files, identity, journal_bytes)
+        except OSError as error:
+            if error.errno in NO_SPACE:
+                raise NoSpace(f"no room to open the storage directory; make some, start again: {error}") from error
+            raise StorageError(f"the storage directory cannot be used: {error}") from error
+
+    @classmethod
+    def _open(cls, files: Files, identity: Identity, journal_bytes: int) -> StableStorage:
         directory = open_directory(files, identity, journal_bytes)
         try:
             recovered = recover(directory, identity.sectors)

@@ -1,0 +1,123 @@
+"""One state: recover from it, compare it with what was acknowledged, use it, recover once more."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+from dsreg.constants import SECTOR_SIZE, TAG_SIZE, ZERO_TAG
+from dsreg.core.tags import pack_tag, tag_at
+from dsreg.errors import NoSpace
+from dsreg.storage import StableStorage
+from dsreg.testing.memory_files import MemoryFiles, Operation
+from tests.crash_states.demands import Demands, Given, Kept, Started, value
+from tests.crash_states.image import Image, State
+from tests.crash_states.workload import Profile, areas, identity
+
+# Above any ts and number of a workload.
+LATER_TS = 1 << 32
+LATER_NUMBER = 1 << 32
+# Recoveries that are cut inside of recoveries that were cut.
+DEPTH = 3
+
+
+class Violation(AssertionError):
+    """The storage broke its promise."""
+
+
+class Checker:
+    """`sectors`: the size of the disk, at least what any start before the cut asked for."""
+
+    def __init__(self, profile: Profile, sectors: int, counts: Counter[str]) -> None:
+        self._profile = profile
+        self._sectors = sectors
+        self._counts = counts
+
+    def check(self, state: State, demands: Demands, rng: random.Random, depth: int = DEPTH) -> None:
+        """Raises Violation, or whatever the storage raised, which it must not."""
+        files = MemoryFiles.holding(state)
+        demands = demands.copy()
+        if rng.random() < 0.1:
+            self._open_full(files, demands)
+        begin = len(files.log)
+        storage = self._open(files)
+        found = self._compare(storage, demands)
+        if depth and rng.random() < 0.25:
+            upto = rng.randint(begin, len(files.log))
+            self._cut_recovery(state, files.log[:upto], demands, rng, depth)
+        demands.take(Started(storage.incarnation, found))
+        self._use(storage, files, demands, rng)
+
+    def _open(self, files: MemoryFiles) -> StableStorage:
+        self._counts["recoveries"] += 1
+        return StableStorage.open(files, identity(self._sectors), self._profile.journal_bytes)
+
+    def _open_full(self, files: MemoryFiles, demands: Demands) -> None:
+        """A full disk may keep it from starting, and takes nothing away."""
+        self._counts["recoveries on a full disk"] += 1
+        files.capacity = files.used()
+        try:
+            storage = self._open(files)
+        except NoSpace:
+            self._counts["recoveries refused for want of space"] += 1
+        else:
+            found = self._compare(storage, demands)
+            demands.take(Started(storage.incarnation, found))
+            storage.close()
+        files.capacity = None
+
+    def _compare(self, storage: StableStorage, demands: Demands) -> dict[int, bytes]:
+        """The tags of all sectors, after comparing them and their values with what they may be."""
+        found: dict[int, bytes] = {}
+        for first, count in areas(self._profile):
+            if storage.missing(first, count):
+                raise Violation(f"sectors {storage.missing(first, count)} are damaged")
+            loaded = storage.load(first, count, wait=True)
+            assert loaded is not None, "no commit is under way"
+            if loaded.missing or len(loaded.tags) != count * TAG_SIZE:
+                raise Violation(f"sectors {loaded.missing} are damaged")
+            for index in range(count):
+                sector, tag = first + index, tag_at(loaded.tags, index)
+                expected = demands.value(sector, tag)
+                if expected is None:
+                    low = demands.low.get(sector, ZERO_TAG)
+                    raise Violation(f"sector {sector} has tag {tag.hex()}, which is below {low.hex()} or was never given")
+                if loaded.data[index * SECTOR_SIZE:(index + 1) * SECTOR_SIZE] != expected:
+                    raise Violation(f"sector {sector} does not have the value of its tag {tag.hex()}")
+                if tag != ZERO_TAG:
+                    found[sector] = tag
+        if storage.incarnation <= demands.incarnation:
+            raise Violation(f"incarnation {storage.incarnation} after {demands.incarnation}")
+        if storage.ts_reserved < demands.ts_reserved:
+            raise Violation(f"reserved ts {storage.ts_reserved}; {demands.ts_reserved} was promised")
+        return found
+
+    def _cut_recovery(
+        self, state: State, log: list[Operation], demands: Demands, rng: random.Random, depth: int
+    ) -> None:
+        """Cut the power after `log`, a part of the recovery from `state`, and recover from what that leaves."""
+        self._counts["recoveries cut"] += 1
+        image = Image(state)
+        for operation in log:
+            image.do(operation)
+        choice = rng.choice(list(image.choices(rng, 8)))
+        self.check(image.choose(choice), demands, rng, depth - 1)
+
+    def _use(self, storage: StableStorage, files: MemoryFiles, demands: Demands, rng: random.Random) -> None:
+        """Store something, close, open: all of it is there, and everything else as before."""
+        first, length = rng.choice(list(areas(self._profile)))
+        count = rng.randint(1, min(length, self._profile.longest_run))
+        first += rng.randrange(length - count + 1)
+        tag = pack_tag(LATER_TS, 1)
+        for sector in range(first, first + count):
+            demands.take(Given(sector, tag, LATER_NUMBER + sector))
+            demands.take(Kept(sector, tag))
+        data = b"".join(value(sector, LATER_NUMBER + sector) for sector in range(first, first + count))
+        tickets = [storage.persist(first, count, tag * count, data), storage.reserve(demands.ts_reserved + 1)]
+        demands.ts_reserved += 1
+        storage.close()
+        if not all(ticket.done and ticket.ok for ticket in tickets):
+            raise Violation("the recovered storage does not store")
+        again = self._open(files)
+        self._compare(again, demands)
+        again.close()

@@ -1,0 +1,82 @@
+"""What a directory must hold at a point of a workload: told by events, each with the length of the log at its time."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from dsreg.constants import SECTOR_SIZE, ZERO_SECTOR, ZERO_TAG
+
+NOTHING = 0  # the number of the value that a sector has before the first store
+
+
+class Given(NamedTuple):
+    """A store was asked for: from now on the sector may have this tag, with the value of this number."""
+
+    sector: int
+    tag: bytes
+    number: int
+
+
+class Kept(NamedTuple):
+    """A store was acknowledged: from now on the sector has at least this tag."""
+
+    sector: int
+    tag: bytes
+
+
+class Reserved(NamedTuple):
+    ts: int
+
+
+class Started(NamedTuple):
+    """A recovery has returned, with these tags (sectors not named: never written). What it did not bring
+    back is gone for good: its tag may be given to another value."""
+
+    incarnation: int
+    found: dict[int, bytes]
+
+
+Event = Given | Kept | Reserved | Started
+
+
+@dataclass(slots=True)
+class Demands:
+    given: dict[int, dict[bytes, int]] = field(default_factory=dict)  # sector -> tag -> number of the value
+    low: dict[int, bytes] = field(default_factory=dict)  # sector -> the least tag that it may have
+    ts_reserved: int = 0
+    incarnation: int = 0
+
+    def take(self, event: Event) -> None:
+        if isinstance(event, Given):
+            known = self.given.setdefault(event.sector, {}).setdefault(event.tag, event.number)
+            assert known == event.number, "one tag, one value"
+        elif isinstance(event, Kept):
+            self.low[event.sector] = max(self.low.get(event.sector, ZERO_TAG), event.tag)
+        elif isinstance(event, Reserved):
+            self.ts_reserved = max(self.ts_reserved, event.ts)
+        else:
+            self.incarnation = event.incarnation
+            for sector, numbers in self.given.items():
+                tag = event.found.get(sector, ZERO_TAG)
+                self.low[sector] = tag
+                self.given[sector] = {tag: numbers[tag]} if tag in numbers else {}
+
+    def copy(self) -> Demands:
+        given = {sector: dict(numbers) for sector, numbers in self.given.items()}
+        return Demands(given, dict(self.low), self.ts_reserved, self.incarnation)
+
+    def value(self, sector: int, tag: bytes) -> bytes | None:
+        """The one value that the sector may have with this tag; None if it must not have this tag."""
+        if tag < self.low.get(sector, ZERO_TAG):
+            return None
+        if tag == ZERO_TAG:
+            return ZERO_SECTOR
+        number = self.given.get(sector, {}).get(tag)
+        return None if number is None else value(sector, number)
+
+
+def value(sector: int, number: int) -> bytes:
+    """Every 16 bytes of it say where it belongs."""
+    return struct.pack(">QQ", sector, number) * (SECTOR_SIZE // 16)

@@ -1,0 +1,243 @@
+"""A seeded life of a storage directory, and of it everything that a check needs to know.
+
+It has several parts ("lives"): each starts from what a power cut in the one before left, so that recovery is
+as much a part of the log as any commit.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+
+from dsreg.constants import ZERO_TAG
+from dsreg.core.tags import iter_tags, pack_tag, tag_at
+from dsreg.errors import NoSpace
+from dsreg.storage import Identity, StableStorage, Ticket
+from dsreg.storage.layout import MIN_JOURNAL_BYTES
+from dsreg.testing.memory_files import Kind, MemoryFiles, Operation
+from tests.crash_states.demands import Demands, Event, Given, Kept, Reserved, Started, value
+from tests.crash_states.image import Image, State
+
+# A segment of this size is full after a few commits of short runs.
+SMALL_JOURNAL_BYTES = 96 * 1024
+CLUSTER = bytes(range(16))
+RANKS = (1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """`places`: sectors where the windows begin that are written to, of `window` sectors each."""
+
+    name: str
+    journal_bytes: int
+    longest_run: int
+    places: tuple[int, ...]
+    window: int
+    sectors: int
+    steps: int
+
+
+# Short runs with segments that fill at once; whole-megabyte runs with the smallest segments of the product.
+SHORT = Profile("short", SMALL_JOURNAL_BYTES, 10, (0, 40, 5000), 28, 6000, 14)
+LONG = Profile("long", MIN_JOURNAL_BYTES, 256, (0, 500), 280, 800, 6)
+
+
+def identity(sectors: int) -> Identity:
+    return Identity(CLUSTER, 1, RANKS, sectors)
+
+
+class WorkFiles(MemoryFiles):
+    """Calls `interrupt` once, before the operation that is `countdown` operations ahead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._countdown = 0
+        self._interrupt: Callable[[], None] | None = None
+
+    def interrupt(self, countdown: int, what: Callable[[], None]) -> None:
+        self._countdown, self._interrupt = countdown, what
+
+    def inject(self, kind: Kind, name: str) -> None:
+        self._countdown -= 1
+        if self._interrupt is not None and self._countdown < 0:
+            what, self._interrupt = self._interrupt, None
+            what()
+        super().inject(kind, name)
+
+
+@dataclass
+class Life:
+    """One run of the storage from `base` on. An event with position p counts once p operations are done."""
+
+    base: State
+    before: Demands
+    log: list[Operation]
+    sectors: int  # the largest size of the disk that was asked for
+    events: list[tuple[int, Event]] = field(default_factory=list)
+
+    def image(self, upto: int) -> Image:
+        image = Image(self.base)
+        for operation in self.log[:upto]:
+            image.do(operation)
+        return image
+
+    def demands(self, upto: int) -> Demands:
+        demands = self.before.copy()
+        for position, event in self.events:
+            if position <= upto:
+                demands.take(event)
+        return demands
+
+
+class Workload:
+    """`lives` is filled by `run`."""
+
+    def __init__(self, seed: int, profile: Profile) -> None:
+        self.profile = profile
+        self.lives: list[Life] = []
+        self._rng = random.Random(f"workload {seed} {profile.name}")
+        self._numbers = count(1)
+        self._sectors = profile.sectors
+        self._ts = 0
+        self._waiting: dict[Ticket, list[Event]] = {}
+        self._files = WorkFiles()
+        self._demands = Demands()
+
+    def run(self, lives: int = 3) -> None:
+        self._start({}, Demands())
+        for number in range(lives):
+            for _ in range(self._rng.randint(2, self.profile.steps)):
+                self._step()
+            if number + 1 < lives:
+                self._power_cut()
+
+    # --- lives ------------------------------------------------------------------------------------
+    def _start(self, base: State, before: Demands) -> None:
+        self._files = WorkFiles.holding(base)
+        self._demands = before.copy()
+        self._life = Life(base, before, self._files.log, self._sectors)
+        self.lives.append(self._life)
+        self._open()
+
+    def _power_cut(self) -> None:
+        """At the end of the life, or some operations earlier: in the middle of a commit or checkpoint."""
+        life = self._life
+        upto = len(life.log) - self._rng.choice((0, 0, self._rng.randrange(12)))
+        image = life.image(max(0, upto))
+        choice = next(image.choices(self._rng, 1))
+        self._waiting.clear()
+        self._start(image.choose(choice), life.demands(upto))
+
+    def _open(self) -> None:
+        files = self._files
+        try:
+            self._storage = StableStorage.open(files, identity(self._sectors), self.profile.journal_bytes)
+        except NoSpace:
+            files.capacity = None
+            self._storage = StableStorage.open(files, identity(self._sectors), self.profile.journal_bytes)
+        found = {
+            sector: tag
+            for first, length in areas(self.profile)
+            for sector, tag in enumerate(iter_tags(self._storage.tags(first, length)), first)
+            if tag != ZERO_TAG
+        }
+        self._note(Started(self._storage.incarnation, found))
+
+    def _note(self, event: Event) -> None:
+        self._life.events.append((len(self._files.log), event))
+        self._demands.take(event)
+
+    # --- steps ------------------------------------------------------------------------------------
+    def _step(self) -> None:
+        rng, files = self._rng, self._files
+        for _ in range(rng.randint(1, 4)):
+            self._store()
+        if rng.random() < 0.15:
+            self._ts += rng.randrange(100)
+            self._waiting[self._storage.reserve(self._ts)] = [Reserved(self._ts)]
+        if rng.random() < 0.2:
+            files.capacity = files.used() + rng.choice((0, 0, 1, 3)) if files.capacity is None else None
+        what = rng.random()
+        if what < 0.65:
+            self._commits()
+        elif what < 0.85:
+            self._checkpoint()
+        elif what < 0.92:
+            self._restart()
+
+    def _store(self) -> None:
+        rng, profile = self._rng, self.profile
+        place = rng.choice(profile.places)
+        length = rng.randint(1, rng.choice((1, 3, profile.longest_run)))
+        first = place + rng.randrange(profile.window - length + 1)
+        self._ts += 1
+        tags = self._tag() * length if rng.random() < 0.7 else b"".join(self._tag() for _ in range(length))
+        parts, events = [], []
+        for index in range(length):
+            sector, tag = first + index, tag_at(tags, index)
+            number = self._demands.given.get(sector, {}).get(tag) or next(self._numbers)
+            self._note(Given(sector, tag, number))
+            parts.append(value(sector, number))
+            events.append(Kept(sector, tag))
+        ticket = self._storage.persist(first, length, tags, b"".join(parts))
+        self._waiting[ticket] = [*self._waiting.get(ticket, []), *events]
+        self._settle([ticket])
+
+    def _tag(self) -> bytes:
+        """Mostly newer than all before; also older ones, some of them lost in a power cut."""
+        ts = self._ts if self._rng.random() < 0.7 else self._rng.randint(max(1, self._ts - 12), self._ts)
+        return pack_tag(ts, self._rng.choice(RANKS))
+
+    def _settle(self, tickets: list[Ticket]) -> None:
+        for ticket in tickets:
+            if not ticket.done:
+                continue
+            for event in self._waiting.pop(ticket, ()):
+                if ticket.ok:
+                    self._note(event)
+
+    def _commits(self) -> None:
+        """One or several; inside one of them a checkpoint may run, as in another thread."""
+        for _ in range(self._rng.randint(1, 3)):
+            if self._rng.random() < 0.3:
+                self._files.interrupt(self._rng.randrange(6), self._run_checkpoint)
+            self._run_commit()
+
+    def _run_commit(self) -> None:
+        commit = self._storage.next_commit()
+        if commit is not None:
+            commit.run()
+            self._settle(self._storage.finish_commit(commit))
+
+    def _checkpoint(self) -> None:
+        """Commits may run inside it."""
+        if self._rng.random() < 0.6:
+            self._files.interrupt(self._rng.randrange(4), self._run_commit)
+        self._run_checkpoint()
+
+    def _run_checkpoint(self) -> None:
+        checkpoint = self._storage.next_checkpoint()
+        if checkpoint is not None:
+            checkpoint.run()
+            self._storage.finish_checkpoint(checkpoint)
+
+    def _restart(self) -> None:
+        """In order, perhaps with a larger disk. What was refused meanwhile was told to nobody."""
+        self._files.interrupt(0, lambda: None)
+        self._storage.close()
+        for ticket in list(self._waiting):
+            self._settle([ticket])
+        assert not self._waiting, "close stores or refuses everything"
+        if self._rng.random() < 0.3:
+            self._sectors += 16
+            self._life.sectors = self._sectors
+        self._open()
+
+
+def areas(profile: Profile) -> Iterator[tuple[int, int]]:
+    """Everything that a workload writes to, in runs of at most 256 sectors (first, count)."""
+    for place in profile.places:
+        for first in range(place, place + profile.window, 256):
+            yield first, min(256, place + profile.window - first)
