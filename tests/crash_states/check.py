@@ -81,7 +81,7 @@ class Checker:
                 expected = demands.value(sector, tag)
                 if expected is None:
                     low = demands.low.get(sector, ZERO_TAG)
-                    raise Violation(f"sector {sector} has tag {tag.hex()}, which is below {low.hex()} or was never given")
+                    raise Violation(f"sector {sector} has tag {tag.hex()}, below {low.hex()} or never given")
                 if loaded.data[index * SECTOR_SIZE:(index + 1) * SECTOR_SIZE] != expected:
                     raise Violation(f"sector {sector} does not have the value of its tag {tag.hex()}")
                 if tag != ZERO_TAG:

@@ -12,13 +12,14 @@ from dsreg.storage import identity as identity_file
 from dsreg.testing.memory_files import Operation
 from tests.crash_states.check import Checker
 from tests.crash_states.demands import Demands
-from tests.crash_states.image import Choice, Fingerprints, State
+from tests.crash_states.image import Choice, Fingerprints, Image, State
 from tests.crash_states.workload import LONG, SHORT, SMALL_JOURNAL_BYTES, Life, Profile, Workload
 
 # At one point of a log, of what no full enumeration is made.
 STATES_PER_POINT = 12
-# Every so many workloads one has long runs; its states are fifteen times as large.
+# Every so many workloads one has long runs. Its states are so much larger.
 LONG_EVERY = 8
+LONG_COST = 15
 
 
 @dataclass
@@ -40,14 +41,18 @@ class Summary:
 
 @dataclass(frozen=True)
 class Found:
-    """A state of a workload. `index` numbers all that the workload has, for the replay."""
+    """A state of a workload. `index` numbers all that the workload has, for the replay. `image` and `demands` are
+    those of this point until the next one is asked for."""
 
     index: int
     life: int
     upto: int
     choice: Choice
-    state: State
+    image: Image
     demands: Demands
+
+    def state(self) -> State:
+        return self.image.choose(self.choice)
 
 
 class Failed(AssertionError):
@@ -98,7 +103,7 @@ def states_of(lives: list[Life], seed: int, per_point: int = STATES_PER_POINT) -
                 demands.take(event[1])
                 event = next(events, None)
             for choice in image.choices(rng, per_point):
-                yield Found(index, number, upto, choice, image.choose(choice), demands.copy())
+                yield Found(index, number, upto, choice, image, demands)
                 index += 1
 
 
@@ -106,7 +111,7 @@ def check_one(found: Found, workload: Workload, seed: int, counts: Counter[str])
     """Raises Failed with the command that replays it."""
     checker = Checker(workload.profile, workload.lives[-1].sectors, counts)
     try:
-        checker.check(found.state, found.demands, random.Random(f"check {seed} {found.index}"))
+        checker.check(found.state(), found.demands, random.Random(f"check {seed} {found.index}"))
     except Exception as error:
         # Whatever it is, from whichever depth: the one thing that must not get lost is how to see it again.
         where = f"life {found.life}, after {found.upto} operations"
@@ -116,7 +121,7 @@ def check_one(found: Found, workload: Workload, seed: int, counts: Counter[str])
 def explore(
     seed: int, states: int, per_workload: int | None = None, progress: Callable[[Summary], None] = lambda summary: None
 ) -> Summary:
-    """Check until there are so many distinct states, of each workload at most `per_workload` (a sample)."""
+    """Check until there are so many distinct states, of each workload about `per_workload` (a sample)."""
     summary = Summary(seed)
     seen: set[int] = set()
     fingerprints = Fingerprints()
@@ -124,16 +129,19 @@ def explore(
         while len(seen) < states:
             number = seed + summary.workloads
             workload = workload_of(number)
-            every = per_workload and max(1, sum(len(life.log) for life in workload.lives) * 10 // per_workload)
+            every = 1
+            if per_workload is not None:
+                wanted = per_workload // (LONG_COST if workload.profile is LONG else 1)
+                every = max(1, sum(len(life.log) for life in workload.lives) * 10 // wanted)
             skip = random.Random(f"skip {number}")
             last: tuple[int, int] = (-1, -1)
             checked: set[tuple[int, int, int]] = set()
             for found in states_of(workload.lives, number):
                 summary.points += last != (found.life, found.upto)
                 last = (found.life, found.upto)
-                if every and skip.randrange(every):
+                if skip.randrange(every):
                     continue
-                mark = fingerprints.of(found.state)
+                mark = fingerprints.of(found.state())
                 # The same state with the same demands is the same check.
                 demanded = sum(position <= found.upto for position, _ in workload.lives[found.life].events)
                 if (mark, found.life, demanded) in checked:

@@ -12,7 +12,7 @@ import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from dsreg.testing.memory_files import PAGE, Content, Kind, Operation
+from dsreg.testing.memory_files import ATOMIC_BYTES, PAGE, Content, Kind, Operation
 
 ZERO_PAGE = bytes(PAGE)
 # So many independent bits are enumerated in full (64 states); of more a sample is taken.
@@ -50,9 +50,35 @@ class Change:
         if operation.kind is not Kind.WRITE:
             content.apply(operation, mask)
             return
-        size = max(content.size, operation.offset + len(operation.data)) if mask >> operation.pieces else content.size
-        content.apply(operation, mask & (1 << operation.pieces) - 1)
+        start, data = operation.offset, operation.data
+        size = max(content.size, start + len(data)) if mask >> operation.pieces else content.size
+        base = start // ATOMIC_BYTES * ATOMIC_BYTES
+        for low, high in _runs(mask & (1 << operation.pieces) - 1):
+            first = max(start, base + low * ATOMIC_BYTES)
+            content.write(data[first - start:base + high * ATOMIC_BYTES - start], first)
         content.size = max(content.size, size)
+
+
+def _runs(mask: int) -> Iterator[tuple[int, int]]:
+    """The runs of ones in `mask`: (first, one after the last)."""
+    at = 0
+    while mask:
+        zeros = (mask & -mask).bit_length() - 1
+        mask >>= zeros
+        ones = (~mask & -~mask).bit_length() - 1
+        yield at + zeros, at + zeros + ones
+        mask >>= ones
+        at += zeros + ones
+
+
+def torn(parts: int, rng: random.Random) -> int:
+    """A mask of some of so many parts: each for itself, or in a few runs, as disks write them."""
+    if parts <= 64 and rng.random() < 0.5:
+        return rng.getrandbits(parts)
+    mask = 0
+    for _ in range(rng.randint(1, 3)):
+        mask ^= (1 << rng.randint(0, parts)) - 1
+    return mask
 
 
 class Image:
@@ -143,15 +169,15 @@ class Image:
         yield tuple(nothing)
         yield tuple(everything)
         for index in range(max(0, len(self.pending) - EXTREMES), len(self.pending)):
-            torn = rng.getrandbits(self.pending[index].parts)
-            for others, mask in ((nothing, everything[index]), (everything, 0), (nothing, torn), (everything, torn)):
+            some = torn(self.pending[index].parts, rng)
+            for others, mask in ((nothing, everything[index]), (everything, 0), (nothing, some), (everything, some)):
                 yield (*others[:index], mask, *others[index + 1:])
 
     def _random(self, rng: random.Random) -> Choice:
         """Kept, lost and torn, in shares that differ from state to state."""
-        kept, torn = rng.random(), rng.random()
+        whole, broken = rng.random(), rng.random()
         return tuple(
-            rng.getrandbits(change.parts) if rng.random() < torn else change.everything * (rng.random() < kept)
+            torn(change.parts, rng) if rng.random() < broken else change.everything * (rng.random() < whole)
             for change in self.pending
         )
 
