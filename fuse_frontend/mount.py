@@ -103,7 +103,7 @@ async def serve(disk: Disk, options: MountOptions, on_up: Callable[[Loop | None]
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(operations.stall_watch.watch)
                 nursery.start_soon(_bring_up, options, on_up)
-                nursery.start_soon(_answer_signals, signals, options, operations)
+                nursery.start_soon(_answer_signals, signals, options)
                 await pyfuse3.main(min_tasks=MIN_TASKS, max_tasks=MAX_TASKS)
                 log.info("%s has been unmounted", options.mountpoint)
                 nursery.cancel_scope.cancel()
@@ -154,24 +154,22 @@ def _raise_queue_depth(connection: int) -> None:
         log.info("%s stays at the kernel's 12 requests in flight: %s%s", directory, error.strerror, hint)
 
 
-async def _answer_signals(
-    signals: AsyncIterator[int], options: MountOptions, operations: DiskOperations
-) -> None:
+async def _answer_signals(signals: AsyncIterator[int], options: MountOptions) -> None:
     """Unmount at a signal, unless something uses the disk."""
     async for signum in signals:
         name = signal.Signals(signum).name
-        held = holders(options.image, operations.open_files)
-        if held:
-            log.warning("%s: %s stays mounted, because it is in use:\n%s", name, options.mountpoint, "\n".join(held))
+        if attached := loop_holders(options.image):
+            lines = "\n".join(attached)
+            log.warning("%s: %s stays mounted, because it is in use:\n%s", name, options.mountpoint, lines)
             continue
         try:
             await unmount(options.mountpoint)
         except MountError as error:
-            log.warning("%s: %s", name, error)
+            log.warning("%s: %s stays mounted: %s", name, options.mountpoint, error)
 
 
-def holders(image: Path, open_files: int = 0) -> list[str]:
-    """Who uses the image, and the commands that end it; one line each, none when it is free."""
+def loop_holders(image: Path) -> list[str]:
+    """The loop devices on the image, what stands on them, and the commands that end it; one line each."""
     lines = []
     for device in loop.loops_of(image):
         uses = loop.uses_of(device)
@@ -179,9 +177,6 @@ def holders(image: Path, open_files: int = 0) -> list[str]:
         lines += [f"      {command}" for command in loop.release_commands(device)]
     if lines:
         lines.append(f"  or everything at once, after the umount: dsreg-fuse --detach {image.parent}")
-    elif open_files:
-        users = ", ".join(map(str, mounts.users_of(image))) or "a process that cannot be seen from here"
-        lines.append(f"  {image} is open in {users}")
     return lines
 
 

@@ -112,7 +112,7 @@ def refuse(name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
 
 
 class DiskOperations(pyfuse3.Operations):
-    """The handlers. `uid` and `gid` own the files; `open_files` counts the open handles of the image."""
+    """The handlers. `uid` and `gid` own the files."""
 
     supports_dot_lookup = True
     enable_writeback_cache = False  # a cache in front of a shared register would break its atomicity
@@ -122,7 +122,6 @@ class DiskOperations(pyfuse3.Operations):
         self.disk = disk
         self.stall_watch = StallWatch()
         self.error_log = ErrorLog()
-        self.open_files = 0
         self._uid = uid
         self._gid = gid
         self._mounted_ns = time.time_ns()
@@ -226,7 +225,6 @@ class DiskOperations(pyfuse3.Operations):
             raise FUSEError(errno.EISDIR if inode == pyfuse3.ROOT_INODE else errno.ENOENT)
         if flags & os.O_TRUNC:
             raise FUSEError(errno.EPERM)
-        self.open_files += 1
         return FileInfo(fh=inode, direct_io=True, keep_cache=False)
 
     @handler
@@ -252,19 +250,21 @@ class DiskOperations(pyfuse3.Operations):
 
     @handler
     async def fsync(self, fh: int, datasync: bool) -> None:
-        await self._flush("an fsync")
-
-    @handler
-    async def flush(self, fh: int) -> None:
-        await self._flush("a flush on close")
-
-    async def _flush(self, what: str) -> None:
-        with self.stall_watch.request(what):
+        """Every write that was under way has ended, whoever began it."""
+        with self.stall_watch.request("an fsync"):
             await self.disk.flush()
 
     @handler
+    async def flush(self, fh: int) -> None:
+        """A descriptor was closed. What its owner wrote was durable when it was answered: nothing is left to do.
+
+        It comes from every process that got the descriptor by fork, too, when that executes a program. If it
+        waited for writes of others, no such process could start a program while the quorum is lost.
+        """
+
+    @handler
     async def release(self, fh: int) -> None:
-        self.open_files -= 1
+        pass
 
     # --- what a disk has no use for -----------------------------------------------------------
     create = refuse("create")

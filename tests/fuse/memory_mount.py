@@ -18,11 +18,11 @@ from dsreg.block_device import BlockDevice
 from dsreg.constants import SECTOR_SIZE
 from dsreg.core.messages import Buffer
 from dsreg.errors import NoSpace, OperationTimeout, Outcome
+from dsreg.memory import prepare_to_serve_block_io
 from dsreg.testing.memory_client import MemoryClient
 from fuse_frontend.loop import Loop
 from fuse_frontend.mount import MountOptions, serve
 from fuse_frontend.mounts import MountError
-from fuse_frontend.process import prepare_to_serve_block_io
 
 
 class FaultyClient(MemoryClient):

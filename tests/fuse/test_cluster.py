@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -20,7 +22,6 @@ import pytest
 pytest.importorskip("pyfuse3", reason="pyfuse3 is not installed")
 
 from dsreg.config import ClusterConfig, create_cluster, load_config
-from fuse_frontend.embedded import _free_ports
 from fuse_frontend.loop import loops_of
 from fuse_frontend.mounts import IMAGE_NAME, mount_at
 from fuse_frontend.state import ServingProcess, recall
@@ -56,6 +57,14 @@ class Nodes:
             process.kill()
             process.wait()
 
+    def all_listen(self) -> bool:
+        try:
+            for node in self.config.nodes:
+                socket.create_connection((node.host, node.port)).close()
+        except ConnectionRefusedError:
+            return False
+        return True
+
     def close(self) -> None:
         self.kill(*list(self._processes))
         self._log.close()
@@ -64,11 +73,14 @@ class Nodes:
 @pytest.fixture
 def nodes(tmp_path: Path) -> Iterator[Nodes]:
     """Three running nodes of a fresh cluster."""
-    addresses = [f"127.0.0.1:{port}" for port in _free_ports(3)]
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
+        addresses = [f"127.0.0.1:{opened.getsockname()[1]}" for opened in sockets]
     config = load_config(create_cluster(tmp_path / "cluster", SIZE, addresses))
     nodes = Nodes(config, tmp_path / "nodes.log")
     nodes.start(1, 2, 3)
     try:
+        wait_until(nodes.all_listen, "all nodes listen")
         yield nodes
     finally:
         nodes.close()
@@ -113,7 +125,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user without any configuration, but with the embedded cluster below `home`."""
     home = tmp_path / "home"
     monkeypatch.delenv("DSREG_CONFIG", raising=False)
-    monkeypatch.setattr("fuse_frontend.embedded.PORTS", range(24000, 32768))
     for variable, name in (("XDG_DATA_HOME", "data"), ("XDG_CONFIG_HOME", "config"), ("XDG_STATE_HOME", "state")):
         monkeypatch.setenv(variable, str(home / name))
     return home
