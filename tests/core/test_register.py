@@ -52,7 +52,7 @@ def test_one_operation_at_a_time() -> None:
 def test_l2_write_waits_for_values_of_a_majority(nodes: int) -> None:
     writer = register(nodes)
     writer.write(NEW)
-    for rank in range(2, majority(nodes) + 1):  # one less than a majority
+    for rank in range(2, majority(nodes) + 1):
         assert writer.value(rank, 100, LOW, None) == []
     assert writer.value(RANK, 100, HIGH, None) == [StoreOwn(100, tags((5, RANK)), NEW)]
 
@@ -340,24 +340,17 @@ def test_a_refused_own_copy_in_the_write_phase_is_asked_for_again_while_the_othe
     assert storer.refused(100) == []
 
 
-def test_nothing_can_be_refused_in_the_read_phase() -> None:
-    reader = register()
-    reader.read()
-    assert reader.refused(100) == []
-
-
 # --- the own copy is damaged ----------------------------------------------------------------------
 def test_read_without_its_own_copy_takes_a_majority_of_the_others_and_repairs() -> None:
     reader = register()
     reader.read()
     assert reader.own_absent(100) == []
+    assert reader.refused(100) == [], "nothing is stored in the read phase"
     reader.value(2, 100, HIGH, None)
     assert reader.value(3, 100, HIGH, None) == [AskAll(101, values=True, own_values=True)], "no value at hand"
     assert reader.own_absent(101) == []
     reader.value(2, 101, LOW, data(1))
-    assert reader.value(3, 101, HIGH, NEW) == [
-        StoreAll(101, HIGH, NEW), StoreOwn(101, HIGH, NEW, repair=True),
-    ]
+    assert reader.value(3, 101, HIGH, NEW) == [StoreAll(101, HIGH, NEW), StoreOwn(101, HIGH, NEW, repair=True)]
     reader.ack(2, 101)
     assert reader.ack(RANK, 101) == [Return(HIGH, NEW)]
 

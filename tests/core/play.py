@@ -1,0 +1,125 @@
+"""A replica of rank 1 for plays: an event, then the effects expected. Its storage is in memory."""
+
+from __future__ import annotations
+
+import itertools
+
+from dsreg.core.contract import Uuids
+from dsreg.core.effects import Answer, Durable, Effect, Load, Persist, Reserve, Send
+from dsreg.core.links import RegisterClient
+from dsreg.core.messages import Ack, Command, CommandKind, ReadProc, Response, Status, Value, WriteProc
+from dsreg.core.naming import TagNamer
+from dsreg.core.replica import Replica
+from dsreg.testing.memory_storage import MemoryStorage
+from tests.core.values import data
+
+RANK = 1
+RID = 100  # of the first operation; then 101, ...
+CLIENT = "client"  # a connection
+PEER = "peer"  # another
+NEW = data(9)
+
+
+class Play:
+    """`nodes` nodes of which this is rank 1. Links are up and speak the extension but to the ranks in `contract`.
+
+    Time stands still at `now` unless the test moves it.
+    """
+
+    def __init__(self, nodes: int = 3, contract: tuple[int, ...] = ()) -> None:
+        ranks = tuple(range(1, nodes + 1))
+        self.now = 0.0
+        self.storage = MemoryStorage()
+        self.uuids = Uuids(RANK, 77)
+        self.links = RegisterClient(ranks, first_s=0.5, max_s=8.0)
+        self.replica = Replica(
+            RANK,
+            ranks,
+            self.storage,
+            rids=itertools.count(RID),
+            uuids=self.uuids,
+            namer=TagNamer(RANK, 0),
+            links=self.links,
+        )
+        for rank in ranks[1:]:
+            assert self.replica.link_up(rank, rank not in contract, 0.0) == []
+
+    # --- events -----------------------------------------------------------------------------------
+    def read(self, first: int = 0, count: int = 1, request: int = 1) -> list[Effect]:
+        return self.command(Command(CommandKind.READ, request, first, count))
+
+    def write(self, value: bytes = NEW, first: int = 0, request: int = 1) -> list[Effect]:
+        return self.command(Command(CommandKind.WRITE, request, first, len(value) // 4096, data=value))
+
+    def tag(self, first: int = 0, count: int = 1, request: int = 1) -> list[Effect]:
+        return self.command(Command(CommandKind.TAG, request, first, count, extended=True))
+
+    def store(self, tags: bytes, value: bytes = NEW, first: int = 0, request: int = 1) -> list[Effect]:
+        count = len(value) // 4096
+        return self.command(Command(CommandKind.STORE, request, first, count, tags, value, True))
+
+    def command(self, command: Command) -> list[Effect]:
+        return self.replica.command(CLIENT, command, self.now)
+
+    def message(self, message: ReadProc | Value | WriteProc | Ack) -> list[Effect]:
+        return self.replica.message(None if message.uuid else PEER, message, self.now)
+
+    def value(
+        self, rank: int, rid: int, tags: bytes, value: bytes | None = None, first: int = 0
+    ) -> list[Effect]:
+        return self.message(Value(rank, rid, first, len(tags) // 16, tags, value))
+
+    def ack(self, rank: int, rid: int, first: int = 0, count: int = 1) -> list[Effect]:
+        return self.message(Ack(rank, rid, first, count))
+
+    def tick(self, now: float) -> list[Effect]:
+        self.now = now
+        return self.replica.tick(now)
+
+    # --- what the world does ----------------------------------------------------------------------
+    def load(self, effect: Effect) -> list[Effect]:
+        assert isinstance(effect, Load)
+        return self.replica.loaded(effect, *self.storage.load(effect.question.first, effect.question.count), self.now)
+
+    def commit(self, effect: Effect) -> list[Effect]:
+        """Make it durable; what follows from its `then`, or from its refusal."""
+        assert isinstance(effect, Persist | Reserve)
+        self.storage.queue(effect)
+        _, ok = self.storage.commit(-1)
+        if not ok:
+            assert isinstance(effect, Persist)
+            return self.replica.refused(effect, self.now)
+        effects: list[Effect] = []
+        for then in effect.then:
+            effects += self.replica.durable(then.what, self.now) if isinstance(then, Durable) else [then]
+        return effects
+
+    def have(self, tags: bytes, value: bytes, first: int = 0) -> None:
+        """Durable here from before."""
+        self.storage.queue(Persist(first, len(tags) // 16, tags, value, ()))
+        self.storage.commit()
+
+
+# --- effects expected -----------------------------------------------------------------------------
+def ask(rid: int = RID, first: int = 0, count: int = 1, *, values: bool = False, to: tuple[int, ...] = (2, 3)
+        ) -> list[Effect]:
+    return [Send(rank, ReadProc(RANK, rid, first, count, values)) for rank in to]
+
+
+def tell(tags: bytes, value: bytes = NEW, rid: int = RID, first: int = 0, to: tuple[int, ...] = (2, 3)) -> list[Effect]:
+    return [Send(rank, WriteProc(RANK, rid, first, len(tags) // 16, tags, value)) for rank in to]
+
+
+def own(tags: bytes, value: bytes = NEW, rid: int = RID, first: int = 0, *, repair: bool = False) -> Persist:
+    count = len(tags) // 16
+    then = (Durable(Ack(RANK, rid, first, count)),)
+    return Persist(first, count, tags, value, then, repair, rid)
+
+
+def load(rid: int = RID, first: int = 0, count: int = 1, *, values: bool = False) -> Load:
+    return Load(ReadProc(RANK, rid, first, count, values))
+
+
+def ok(command: Command, *, tags: bytes = b"", value: bytes = b"") -> Answer:
+    response = Response(Status.OK, command.kind, command.request, tags, value, command.extended)
+    return Answer(CLIENT, response, command)
