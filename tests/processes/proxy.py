@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import trio
 
-from tests.processes.cluster import Address, free_addresses
+from tests.processes.cluster import TIMEOUT_S, Address, free_addresses
 
 _CHUNK_BYTES = 65536
 
@@ -132,8 +132,15 @@ class Network:
             await trio.sleep_forever()
 
     def call(self, function: Callable[..., Any], *arguments: object) -> None:
-        """Run it in the proxies' thread and wait for it."""
-        trio.from_thread.run_sync(function, *arguments, trio_token=self._token)
+        """Run it in the proxies' thread and wait for it, in whichever thread this is."""
+        done = threading.Event()
+
+        def run() -> None:
+            function(*arguments)
+            done.set()
+
+        self._token.run_sync_soon(run)
+        assert done.wait(TIMEOUT_S)
 
     def link(self, target: Address, faults: Faults | None = None) -> Link:
         link = Link(self, target, Faults() if faults is None else faults, random.Random(self._seeds.getrandbits(64)))
