@@ -86,8 +86,8 @@ def _replay(directory: Directory, table: TagTable, entry: Entry) -> None:
 
 
 def _applies(table: TagTable, entry: Entry, index: int) -> bool:
-    sector = entry.first + index
-    return entry.tags[index * TAG_SIZE:(index + 1) * TAG_SIZE] >= table.tag(sector) or table.is_unknown(sector)
+    # An unknown sector has tag zero here, so anything applies: see the module.
+    return entry.tags[index * TAG_SIZE:(index + 1) * TAG_SIZE] >= table.tag(entry.first + index)
 
 
 def _store(directory: Directory, table: TagTable, entry: Entry, start: int, stop: int) -> None:

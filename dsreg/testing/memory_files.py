@@ -10,143 +10,39 @@ One simplification: names created, renamed or removed but not synced survive as 
 
 from __future__ import annotations
 
-import enum
 import errno
 import os
-import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 
 from dsreg.errors import StorageLocked
 from dsreg.storage.files import Buffer
+from dsreg.testing.operations import (
+    ATOMIC_BYTES,
+    PAGE,
+    Chooser,
+    Content,
+    Kind,
+    Operation,
+    drop_all,
+    keep_all,
+    pages_of,
+    random_chooser,
+)
 
-ATOMIC_BYTES = 512
-PAGE = 4096
-_ZERO_PAGE = bytes(PAGE)
-
-
-class Kind(enum.Enum):
-    CREATE = "create"
-    WRITE = "write"
-    TRUNCATE = "truncate"
-    ALLOCATE = "allocate"
-    SYNC = "sync"
-    RENAME = "rename"
-    REMOVE = "remove"
-    SYNC_DIR = "sync_dir"
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """`offset`: also the new size for TRUNCATE. `length`: for ALLOCATE. `new`: for RENAME."""
-
-    kind: Kind
-    name: str = ""
-    offset: int = 0
-    data: bytes = b""
-    length: int = 0
-    new: str = ""
-
-    @property
-    def pieces(self) -> int:
-        """Into how many parts power loss can break it: a write into its 512-byte sectors."""
-        if self.kind is not Kind.WRITE or not self.data:
-            return 1
-        return (self.offset + len(self.data) - 1) // ATOMIC_BYTES - self.offset // ATOMIC_BYTES + 1
-
-
-# Given an operation that was not synced: a bit mask of the pieces of it that reached the disk.
-Chooser = Callable[[Operation], int]
-
-
-def keep_all(operation: Operation) -> int:
-    return (1 << operation.pieces) - 1
-
-
-def drop_all(operation: Operation) -> int:
-    return 0
-
-
-def random_chooser(rng: random.Random) -> Chooser:
-    """Keeps, drops and tears, a third each."""
-
-    def choose(operation: Operation) -> int:
-        return rng.choice((keep_all(operation), 0, rng.getrandbits(operation.pieces)))
-
-    return choose
-
-
-class Content:
-    """Bytes of a file, as pages; what has no page reads as zeros. Copies share their pages, which never change."""
-
-    def __init__(self) -> None:
-        self.pages: dict[int, bytes] = {}
-        self.size = 0
-
-    def copy(self) -> Content:
-        other = Content()
-        other.pages = self.pages.copy()
-        other.size = self.size
-        return other
-
-    def read(self, length: int, offset: int) -> bytes:
-        length = max(0, min(length, self.size - offset))
-        out = bytearray(length)
-        for number, start, stop, at in _pages(offset, length):
-            page = self.pages.get(number)
-            if page is not None:
-                out[at:at + stop - start] = page[start:stop]
-        return bytes(out)
-
-    def write(self, data: Buffer, offset: int) -> None:
-        for number, start, stop, at in _pages(offset, len(data)):
-            new = bytes(data[at:at + stop - start])
-            if len(new) < PAGE:
-                old = self.pages.get(number, _ZERO_PAGE)
-                new = b"".join((old[:start], new, old[stop:]))
-            self.pages[number] = new
-        if data:
-            self.size = max(self.size, offset + len(data))
-
-    def allocate(self, offset: int, length: int) -> None:
-        for number, *_ in _pages(offset, length):
-            self.pages.setdefault(number, _ZERO_PAGE)
-        self.size = max(self.size, offset + length)
-
-    def truncate(self, size: int) -> None:
-        for number in [number for number in self.pages if number * PAGE >= size]:
-            del self.pages[number]
-        if size % PAGE and size // PAGE in self.pages:
-            self.pages[size // PAGE] = self.pages[size // PAGE][:size % PAGE].ljust(PAGE, b"\0")
-        self.size = size
-
-    def apply(self, operation: Operation, mask: int) -> None:
-        """Carry out those pieces of an operation that `mask` has."""
-        if operation.kind is Kind.WRITE:
-            if mask == keep_all(operation):
-                self.write(operation.data, operation.offset)
-                return
-            start = operation.offset
-            end = start + len(operation.data)
-            for piece in range(operation.pieces):
-                low = max(start, (start // ATOMIC_BYTES + piece) * ATOMIC_BYTES)
-                high = min(end, (start // ATOMIC_BYTES + piece + 1) * ATOMIC_BYTES)
-                if mask >> piece & 1:
-                    self.write(operation.data[low - start:high - start], low)
-        elif mask and operation.kind is Kind.TRUNCATE:
-            self.truncate(operation.offset)
-        elif mask and operation.kind is Kind.ALLOCATE:
-            self.allocate(operation.offset, operation.length)
-
-
-def _pages(offset: int, length: int) -> Iterable[tuple[int, int, int, int]]:
-    """(page, start and stop within it, position within the run) for a run of bytes."""
-    at = 0
-    while at < length:
-        number, start = divmod(offset + at, PAGE)
-        stop = min(PAGE, start + length - at)
-        yield number, start, stop, at
-        at += stop - start
+__all__ = [
+    "ATOMIC_BYTES",
+    "PAGE",
+    "Chooser",
+    "Content",
+    "Kind",
+    "MemoryFile",
+    "MemoryFiles",
+    "Operation",
+    "drop_all",
+    "keep_all",
+    "random_chooser",
+]
 
 
 class _Inode:
@@ -180,7 +76,7 @@ class MemoryFile:
     def _new_pages(self, offset: int, length: int) -> int:
         if self._files.capacity is None:
             return 0
-        return sum(number not in self._inode.seen.pages for number, *_ in _pages(offset, length))
+        return sum(number not in self._inode.seen.pages for number, *_ in pages_of(offset, length))
 
     def pread(self, length: int, offset: int) -> bytes:
         self._check()
@@ -199,10 +95,17 @@ class MemoryFile:
         return data
 
     def pwritev(self, buffers: Sequence[Buffer], offset: int) -> None:
+        """Out of space, it writes what there is room for and then raises, as a file system does."""
         data = b"".join(buffers)
-        if data:
-            operation = Operation(Kind.WRITE, self._name, offset, data)
-            self._change(operation, self._new_pages(offset, len(data)))
+        if not data:
+            return
+        grow = self._new_pages(offset, len(data))
+        room = self._files.room()
+        if grow > room:
+            new = [at for number, _, _, at in pages_of(offset, len(data)) if number not in self._inode.seen.pages]
+            if new[room]:
+                self._change(Operation(Kind.WRITE, self._name, offset, data[:new[room]]), room)
+        self._change(Operation(Kind.WRITE, self._name, offset, data), grow)
 
     def fdatasync(self) -> None:
         self._check()
@@ -306,8 +209,12 @@ class MemoryFiles:
 
     def take_space(self, pages: int) -> None:
         """Raise OSError(ENOSPC) if there is no room for so many more."""
-        if self.capacity is not None and self.used() + pages > self.capacity and pages:
+        if pages > self.room():
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def room(self) -> int:
+        """Pages that are free."""
+        return sys.maxsize if self.capacity is None else max(0, self.capacity - self.used())
 
     def inject(self, kind: Kind, name: str) -> None:
         """Raise the error that was asked for, if this is the operation that it was asked for."""
@@ -319,7 +226,7 @@ class MemoryFiles:
                     raise OSError(number, os.strerror(number))
 
     def check_readable(self, name: str, offset: int, length: int) -> None:
-        if self._unreadable and any((name, number) in self._unreadable for number, *_ in _pages(offset, length)):
+        if self._unreadable and any((name, number) in self._unreadable for number, *_ in pages_of(offset, length)):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     # --- for tests --------------------------------------------------------------------------------

@@ -143,6 +143,9 @@ def test_injected_errors_and_capacity() -> None:
     file.pwritev([bytes(8192)], 0)
     with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
         file.pwritev([b"x"], 8192)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        file.pwritev([b"12", b"z" * 9000], 8190)
+    assert file.size() == 8192 and file.pread(2, 8190) == b"12"
     file.pwritev([b"y"], 0)
     files.damage("a", 0, 1)
     assert file.pread(2, 0) == b"\x86\0"
