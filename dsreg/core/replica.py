@@ -8,7 +8,7 @@ The effects and their ordering contract are described in `dsreg.core.effects`.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from dsreg.core import register as reg
@@ -34,9 +34,14 @@ from dsreg.core.repeats import Repeats, Seen
 from dsreg.core.runqueue import RunQueue
 from dsreg.core.tags import highest_ts
 
-# How far a message's ts may lie above what this node holds for the run. Honest tags grow by single
-# steps (2^48 of them, at 10,000 a second, are 890 years); one absurd tag must not use up the range.
-MAX_TS_LEAD = 1 << 48
+# The highest ts that is believed grows with the clock, by so many a second since 1970. Honest tags grow by single
+# steps and never get near it. An absurd one cannot use up the range, and what it raised a register to is left
+# behind a moment later by what every other node believes as well. (A bound relative to what this node holds would
+# not do: of a tag just within it, the next one is beyond the bound of the nodes that have not heard of it, and
+# they would refuse the honest writes of the one that has, for ever.)
+MAX_TS_PER_S = 1 << 31
+# Believed whatever the clock says, as a machine may start in 1970: 890 years of 10,000 writes a second.
+ALWAYS_BELIEVED_TS = 1 << 48
 # Damaged sectors being repaired at one time. The others wait for the next question about them.
 MAX_REPAIRS = 64
 # Seconds until this node tries again to store its own value for which it had no room.
@@ -69,7 +74,8 @@ class Replica:
     """The node `rank` among `ranks`.
 
     `rids`: read identifiers never used before. `uuids`: ids for contract messages. `namer`: see there.
-    `now` in the methods is in seconds on any clock that does not go backwards.
+    `now` in the methods is in seconds on any clock that does not go backwards. `unix_time` gives seconds since
+    1970; it may be wrong, and jump.
     """
 
     def __init__(
@@ -82,10 +88,12 @@ class Replica:
         uuids: Uuids,
         namer: TagNamer,
         links: RegisterClient,
+        unix_time: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.rank = rank
         self.ranks = ranks
         self.counters: Counter[str] = Counter()
+        self.unix_time = unix_time
         self._storage = storage
         self._rids = rids
         self._uuids = uuids
@@ -390,8 +398,12 @@ class Replica:
         return answer if peer is None or not answer.uuid else peer.join(answer)
 
     def _honest(self, first: int, count: int, tags: bytes) -> bool:
-        known = self._storage.tags(first, count)
-        return tags == known or highest_ts(tags) <= highest_ts(known) + MAX_TS_LEAD
+        highest = highest_ts(tags)
+        return (
+            highest <= ALWAYS_BELIEVED_TS
+            or highest <= self.unix_time() * MAX_TS_PER_S
+            or tags == self._storage.tags(first, count)
+        )
 
 
 def _response(command: Command, status: Status, tags: bytes = b"", data: Buffer = b"") -> Response:

@@ -64,6 +64,7 @@ class Node:
             uuids=Uuids(config.rank, secrets.randbits(32)),
             namer=TagNamer(config.rank, storage.ts_reserved),
             links=RegisterClient(ranks, jitter=lambda: random.uniform(0.8, 1.2)),
+            unix_time=time.time,
         )
         self.interpreter = Interpreter(self.replica, storage, Encoder(keys), trio.current_time)
         self.disk = Disk(self.interpreter)

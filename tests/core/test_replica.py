@@ -9,13 +9,13 @@ import pytest
 from dsreg.core.effects import Answer, Effect, Load, Persist, Reserve, Send
 from dsreg.core.messages import Ack, Command, CommandKind, Response, Status, Value, WriteProc
 from dsreg.core.naming import PROMISE_STEP
-from dsreg.core.replica import MAX_TS_LEAD, REFUSED_RETRY_S
+from dsreg.core.replica import ALWAYS_BELIEVED_TS, MAX_TS_PER_S, REFUSED_RETRY_S
 from tests.core.play import CLIENT, NEW, PEER, RANK, RID, Play, ask, load, ok, own, tell
 from tests.core.settled import assert_settled
 from tests.core.values import data, tags
 
 LOW, HIGH = tags((3, 2)), tags((4, 2))
-ABSURD = tags((5 + MAX_TS_LEAD, 2))
+ABSURD = tags((ALWAYS_BELIEVED_TS + 1, 2))
 READ = Command(CommandKind.READ, 1, 0, 1)
 WRITE = Command(CommandKind.WRITE, 1, 0, 1, data=NEW)
 TAG = Command(CommandKind.TAG, 1, 0, 1, extended=True)
@@ -272,9 +272,13 @@ def test_absurd_tags_are_refused_everywhere() -> None:
     assert play.replica.counters["dishonest_tags"] == 4
 
 
-def test_a_tag_as_far_ahead_as_allowed_is_taken() -> None:
+@pytest.mark.parametrize("unix_time_s", [0, 1 << 17, 1 << 30])
+def test_a_tag_as_high_as_is_believed_is_taken(unix_time_s: int) -> None:
     play = Play()
+    play.replica.unix_time = lambda: unix_time_s
     play.have(HIGH, NEW)
-    far = tags((4 + MAX_TS_LEAD, 2))
+    believed = max(ALWAYS_BELIEVED_TS, unix_time_s * MAX_TS_PER_S)
+    assert play.message(WriteProc(2, 5, 0, 1, tags((believed + 1, 2)), NEW)) == []
+    far = tags((believed, 2))
     answer = Answer(PEER, Ack(RANK, 5, 0, 1))
     assert play.message(WriteProc(2, 5, 0, 1, far, NEW)) == [Persist(0, 1, far, NEW, (answer,))]
