@@ -12,6 +12,7 @@ from tests.simulation.disk import Guard
 from tests.simulation.loop import Loop, Timer
 from tests.simulation.network import Network, SimPort
 
+# Gets the port, and its decoder if the greeting was answered.
 Greeted = Callable[[SimPort, Decoder | None], None]
 
 
@@ -75,10 +76,14 @@ class SimDialer:
     def _greet(self, port: SimPort, done: Greeted) -> None:
         """Say HELLO; `done` gets the decoder if it is answered, None if it is not."""
         decoder = self._new_decoder(True)
-        timer: Timer
+        timer: Timer | None
 
         def finish(found: Decoder | None) -> None:
+            nonlocal timer
+            if timer is None:
+                return  # a node that was stopped gets the answer and the timeout at once
             timer.cancel()
+            timer = None
             port.on_data = lambda data: None
             port.on_end = lambda: None
             done(port, found)

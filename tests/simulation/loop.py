@@ -12,6 +12,8 @@ from typing import Any
 
 _NOTE = struct.Struct(">dBIII")
 _MASK = 0xFFFFFFFF
+# A run has some thousand events. This many are an endless exchange.
+MAX_EVENTS = 500_000
 
 
 class Timer:
@@ -67,6 +69,7 @@ class Loop:
             if at_s > self.now_s:
                 self.now_s = at_s
             self.events += 1
+            assert self.events < MAX_EVENTS, "the nodes or clients do not come to rest"
             timer.call(*timer.args)
         if until_s > self.now_s and not (stop is not None and stop()):
             self.now_s = until_s

@@ -115,7 +115,7 @@ def derive(seed: int) -> Options:
     ]
     if nodes == 1:
         faults = [name for name in faults if name not in DAMAGING]
-    operations = rng.choice((20, 35, 50)) if nodes < 5 else 20
+    operations = rng.choice((12, 25, 40)) if nodes < 5 else 15
     interval_s, max_faults = rng.choice((0.02, 0.1, 0.5, 2.0)), rng.choice((5, 12, 30))
     return Options(
         seed=seed,
