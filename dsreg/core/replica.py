@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from dsreg.core import register as reg
+from dsreg.core.belief import is_believed
 from dsreg.core.contract import ContractPeer, Uuids
 from dsreg.core.effects import Answer, Connection, Durable, Effect, Load, Persist, RepeatKey, Reserve, Send
 from dsreg.core.links import RegisterClient
@@ -34,14 +35,6 @@ from dsreg.core.repeats import Repeats, Seen
 from dsreg.core.runqueue import RunQueue
 from dsreg.core.tags import highest_ts
 
-# The highest ts that is believed grows with the clock, by so many a second since 1970. Honest tags grow by single
-# steps and never get near it. An absurd one cannot use up the range, and what it raised a register to is left
-# behind a moment later by what every other node believes as well. (A bound relative to what this node holds would
-# not do: of a tag just within it, the next one is beyond the bound of the nodes that have not heard of it, and
-# they would refuse the honest writes of the one that has, for ever.)
-MAX_TS_PER_S = 1 << 31
-# Believed whatever the clock says, as a machine may start in 1970: 890 years of 10,000 writes a second.
-ALWAYS_BELIEVED_TS = 1 << 48
 # Damaged sectors being repaired at one time. The others wait for the next question about them.
 MAX_REPAIRS = 64
 # Seconds until this node tries again to store its own value for which it had no room.
@@ -398,12 +391,7 @@ class Replica:
         return answer if peer is None or not answer.uuid else peer.join(answer)
 
     def _honest(self, first: int, count: int, tags: bytes) -> bool:
-        highest = highest_ts(tags)
-        return (
-            highest <= ALWAYS_BELIEVED_TS
-            or highest <= self.unix_time() * MAX_TS_PER_S
-            or tags == self._storage.tags(first, count)
-        )
+        return is_believed(tags, self.unix_time()) or tags == self._storage.tags(first, count)
 
 
 def _response(command: Command, status: Status, tags: bytes = b"", data: Buffer = b"") -> Response:

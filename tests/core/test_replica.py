@@ -6,10 +6,11 @@ from collections import deque
 
 import pytest
 
+from dsreg.core.belief import ALWAYS_BELIEVED_TS, MAX_TS_PER_S
 from dsreg.core.effects import Answer, Effect, Load, Persist, Reserve, Send
 from dsreg.core.messages import Ack, Command, CommandKind, Response, Status, Value, WriteProc
 from dsreg.core.naming import PROMISE_STEP
-from dsreg.core.replica import ALWAYS_BELIEVED_TS, MAX_TS_PER_S, REFUSED_RETRY_S
+from dsreg.core.replica import REFUSED_RETRY_S
 from tests.core.play import CLIENT, NEW, PEER, RANK, RID, Play, ask, load, ok, own, tell
 from tests.core.settled import assert_settled
 from tests.core.values import data, tags

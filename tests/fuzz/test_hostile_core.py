@@ -7,8 +7,8 @@ import random
 import pytest
 
 from dsreg.constants import MAX_REMEMBERED_UUIDS
+from dsreg.core.belief import MAX_TS_PER_S
 from dsreg.core.messages import Command, CommandKind, PeerMessage, Receipt, Status, WriteProc
-from dsreg.core.replica import MAX_TS_PER_S
 from dsreg.core.tags import pack_tag
 from tests.core.cluster import Cluster, Peer
 from tests.fuzz.hostile import EDGES, Hostile, through_the_wire
