@@ -94,7 +94,7 @@ class Interpreter:
         """The storage has decided on these persists and reservations."""
         for ticket in tickets:
             for parked in self._parked.pop(ticket, ()):
-                self._resolve(parked, ticket.ok)
+                self.carry_out(self._outcome(parked, ticket.ok))
         self.end_turn()
 
     def loaded(self, load: Load, loaded: Loaded) -> None:
@@ -142,15 +142,11 @@ class Interpreter:
             return None
         return self._outcome(effect, ticket.ok)
 
-    def _resolve(self, effect: Persist | Reserve, ok: bool) -> None:
-        self.carry_out(self._outcome(effect, ok))
-
     def _outcome(self, effect: Persist | Reserve, ok: bool) -> Iterable[Effect]:
         if ok:
             return effect.then
-        if isinstance(effect, Persist):
-            return self.replica.refused(effect, self.clock())
-        return ()  # a reservation has no room to lack; the client asks another node
+        assert isinstance(effect, Persist), "a reservation has no room to lack"
+        return self.replica.refused(effect, self.clock())
 
     def _durable(self, effect: Durable) -> Iterable[Effect]:
         return self.replica.durable(effect.what, self.clock())
