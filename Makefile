@@ -5,7 +5,11 @@ BIN := .venv/bin
 # More arguments for pytest, as in: make test ARGS="-k codec"
 ARGS ?=
 
-.PHONY: help setup test demo lint clean
+# How long `make soak` looks for faults, and from which seed on (a fresh one, printed, if none is given).
+MINUTES ?= 60
+SEED ?=
+
+.PHONY: help setup test demo soak lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +22,9 @@ test: setup  ## run every test (ARGS="-k codec" passes arguments to pytest)
 
 demo: setup  ## three nodes, a mounted ext4, a node killed in mid-copy, every byte compared
 	@$(BIN)/python -m scripts.demo $(ARGS)
+
+soak: setup  ## simulator, crash states, fuzzing, chaos with fresh seeds: MINUTES=60 SEED=1 ARGS="--report FILE"
+	@$(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 lint: setup  ## ruff and mypy
 	@test -x $(BIN)/ruff -a -x $(BIN)/mypy || $(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[lint]'
