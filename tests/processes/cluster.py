@@ -23,7 +23,7 @@ TIMEOUT_S = 30.0
 # Pause between two looks at something that has no event of its own.
 POLL_S = 0.005
 # Two files of this size are filled with zeros at the first start: the smallest that a node takes.
-JOURNAL = "2MiB"
+JOURNAL_MIB = 2
 
 Address = tuple[str, int]
 _numbers = itertools.count(1)
@@ -51,12 +51,13 @@ class Cluster:
     behind a proxy: set it before `start`.
     """
 
-    def __init__(self, directory: Path, *, nodes: int = 3, sectors: int = 2048) -> None:
+    def __init__(self, directory: Path, *, nodes: int = 3, sectors: int = 2048, journal_mib: int = JOURNAL_MIB) -> None:
         self.directory = directory
         addresses = [f"{host}:{port}" for host, port in free_addresses(nodes)]
         self.path = create_cluster(directory, sectors * 4096, addresses)
         self.config: ClusterConfig = load_config(self.path)
         self.ranks = tuple(node.rank for node in self.config.nodes)
+        self._journal_size = f"{journal_mib}MiB"
         self.views: dict[int, dict[int, Address]] = {}
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         self._all: list[subprocess.Popen[bytes]] = []
@@ -90,11 +91,11 @@ class Cluster:
         return self.processes[rank].pid
 
     # --- what can be done to them -----------------------------------------------------------------
-    def spawn(self, rank: int, *options: str, storage: Path | None = None) -> subprocess.Popen[bytes]:
+    def spawn(self, rank: int, storage: Path | None = None) -> subprocess.Popen[bytes]:
         """Start a process for this rank and do not wait for it."""
         where = self.storage(rank) if storage is None else storage
         arguments = ["--config", str(self._view(rank)), "--rank", str(rank), "--storage", str(where),
-                     "--journal-size", JOURNAL, *options]
+                     "--journal-size", self._journal_size]
         with open(self.log(rank), "ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "dsreg", "node", *arguments], stdin=subprocess.DEVNULL, stdout=log,

@@ -1,0 +1,163 @@
+"""Clients that ask and do not listen, that come in thousands, that never finish a frame."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import resource
+import select
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.processes.cluster import Cluster, until
+from tests.processes.history import stamp
+from tests.processes.raw import OK, READ_ANSWER, WRITE_ANSWER, RawClient, Response, read_frame, write_frame
+
+MIB = 1 << 20
+# A connection that takes no byte for so long is held back.
+STUCK_S = 0.5
+
+
+def resident_bytes(cluster: Cluster, rank: int) -> int:
+    return int(Path(f"/proc/{cluster.pid(rank)}/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def descriptors(cluster: Cluster, rank: int) -> int:
+    return len(os.listdir(f"/proc/{cluster.pid(rank)}/fd"))
+
+
+def send_until_held_back(client: RawClient, frame: bytes, limit: int) -> bytes:
+    """Send this frame again and again and read nothing, until the connection takes no more for STUCK_S. What is
+    left of the last one, to be sent when there is room. Fails at `limit` bytes."""
+    client.sock.setblocking(False)
+    many = memoryview(frame * (MIB // len(frame)))
+    sent = 0
+    while sent < limit:
+        try:
+            sent += client.sock.send(many[sent % len(many):])
+        except BlockingIOError:
+            if not select.select([], [client.sock], [], STUCK_S)[1]:
+                client.sock.setblocking(True)
+                return bytes(many[sent % len(frame):len(frame)]) if sent % len(frame) else b""
+    raise AssertionError(f"the node has taken {sent} bytes from a client that does not listen")
+
+
+@pytest.fixture
+def open_client(shared: Cluster) -> Iterator[Callable[..., RawClient]]:
+    with contextlib.ExitStack() as stack:
+        yield lambda *options: stack.enter_context(
+            RawClient(shared.address(1), shared.config.client_key, *options))
+
+
+def test_some_that_ask_and_never_listen(shared: Cluster, open_client: Callable[..., RawClient]) -> None:
+    other = open_client()
+    other.write(5, stamp(5))
+    before = resident_bytes(shared, 1)
+    for _ in range(6):
+        deaf = open_client(16384)
+        send_until_held_back(deaf, deaf.read_frame(1, 5), 16 * MIB)
+    grown = resident_bytes(shared, 1) - before
+    assert grown < 64 * MIB, f"the deaf have cost {grown // MIB} MiB"
+    for request in range(50):
+        other.write(6, stamp(request + 1), request)
+        assert other.read(6, request) == stamp(request + 1)
+
+
+def test_one_that_listens_at_last(shared: Cluster, open_client: Callable[..., RawClient]) -> None:
+    """It has asked for more than the node keeps, and gets all of it."""
+    client = open_client()
+    client.send(*(client.read_frame(request, 7 + request % 512) for request in range(4000)))
+    other = open_client()
+    other.nothing_more()
+    answers = client.responses(4000)
+    assert {answer[:2] for answer in answers.values()} == {(OK, READ_ANSWER)}
+    client.nothing_more()
+
+
+def test_one_that_writes_while_there_is_no_majority(shared: Cluster, open_client: Callable[..., RawClient]) -> None:
+    """No write is finished: the node takes some, and then no more; who needs no majority is served."""
+    other, waiting = open_client(), open_client()
+    for rank in (2, 3):
+        shared.pause(rank)
+    try:
+        before = resident_bytes(shared, 1)
+        rest = send_until_held_back(waiting, waiting.write_frame(9, 600, stamp(9)), 64 * MIB)
+        assert resident_bytes(shared, 1) - before < 64 * MIB
+        other.nothing_more()
+    finally:
+        for rank in (2, 3):
+            shared.resume(rank)
+    assert waiting.response() == Response(OK, WRITE_ANSWER, 9, b"")
+    waiting.send(rest)
+
+
+def test_thousands_of_connections_come_and_go(shared: Cluster, rng: random.Random) -> None:
+    key, address = shared.config.client_key, shared.address(1)
+    with RawClient(address, key) as client:
+        client.nothing_more()
+        before = descriptors(shared, 1)
+        frame = write_frame(key, 1, 10, stamp(1))
+        for number in range(1500):
+            with socket.create_connection(address) as connection:
+                if number % 3 == 0:
+                    connection.sendall(frame[:rng.randrange(len(frame))])
+                elif number % 3 == 1:
+                    connection.sendall(read_frame(key, 1, 10))  # and gone before the answer
+        until(lambda: descriptors(shared, 1) <= before, "the descriptors are given back")
+        client.nothing_more()
+
+
+def test_more_connections_than_descriptors(shared: Cluster) -> None:
+    """The node stays below 1024; those that it does not take wait, and are served when others leave."""
+    key, address = shared.config.client_key, shared.address(1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    waiting: list[RawClient] = []
+    try:
+        with contextlib.ExitStack() as stack:
+            early = stack.enter_context(RawClient(address, key))
+            early.nothing_more()
+            for _ in range(1100):
+                stack.enter_context(RawClient(address, key))
+            early.write(11, stamp(11))
+            late = RawClient(address, key)
+            waiting.append(late)
+            late.send(late.read_frame(1, 11))
+            for _ in range(20):
+                assert early.read(11) == stamp(11)
+            assert descriptors(shared, 1) < 1024
+        assert late.response() == Response(OK, READ_ANSWER, 1, stamp(11))
+        until(lambda: descriptors(shared, 1) < 100, "the descriptors are given back")
+    finally:
+        for client in waiting:
+            client.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_frames_that_take_for_ever(shared: Cluster, open_client: Callable[..., RawClient]) -> None:
+    before = resident_bytes(shared, 1)
+    slow = [open_client() for _ in range(200)]
+    for number, client in enumerate(slow):
+        client.send(client.write_frame(number, 1600 + number, stamp(number + 1))[:4000])
+    other = open_client()
+    for _ in range(50):
+        other.write(12, stamp(12))
+    assert resident_bytes(shared, 1) - before < 64 * MIB
+    for number, client in enumerate(slow):
+        client.send(client.write_frame(number, 1600 + number, stamp(number + 1))[4000:])
+        assert client.response() == Response(OK, WRITE_ANSWER, number, b"")
+        assert other.read(1600 + number) == stamp(number + 1)
+
+
+def test_garbage_costs_no_memory(shared: Cluster, open_client: Callable[..., RawClient], rng: random.Random) -> None:
+    before = resident_bytes(shared, 1)
+    noisy, other = open_client(), open_client()
+    for _ in range(64):
+        noisy.send(rng.randbytes(MIB).replace(b"atdd", b"...."))
+    noisy.nothing_more()
+    other.nothing_more()
+    assert resident_bytes(shared, 1) - before < 16 * MIB
