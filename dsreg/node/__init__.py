@@ -4,7 +4,7 @@
     server         accepted connections: frames in, events out
     dialer         the link to each other node: connects, greets, reconnects
     interpreter    the one interpreter of the replica's effects
-    disk           commits, cold reads and checkpoints, in threads
+    disk           commits, cold reads and checkpoints, in threads (worker: the one for commits)
     port           one socket, with writes that need no task switch
 
 Events go server/dialer/disk -> interpreter -> replica; effects come back the same way.

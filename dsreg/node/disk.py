@@ -3,12 +3,16 @@ each kind at a time; while one runs, work gathers for the next (group commit).""
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterable
 
 import trio
 
 from dsreg.core.effects import Load
 from dsreg.node.interpreter import Interpreter
+from dsreg.node.worker import Worker
+from dsreg.storage import Ticket
 
 # After this many seconds without a commit the journal is emptied, so that a restart finds little to replay.
 IDLE_CHECKPOINT_S = 2.0
@@ -57,21 +61,22 @@ class Disk:
             nursery.start_soon(self._run_checkpoints)
 
     async def _run_commits(self) -> None:
-        while True:
-            await self._commit.wait()
-            self._committing = True
-            while (commit := self._storage.next_commit()) is not None:
-                # A commit that was begun is finished, also when the node is being stopped.
-                with trio.CancelScope(shield=True):
-                    await trio.to_thread.run_sync(commit.run)
-                tickets = self._storage.finish_commit(commit)
-                waiting, self._after_commit = self._after_commit, []
-                for load in waiting:
-                    self._loads.send_nowait(load)
-                self._interpreter.committed(tickets)
-                if self._storage.checkpoint_due(idle=False):
-                    self._checkpoint.set()
-            self._committing = False
+        with contextlib.closing(Worker("dsreg-commits")) as worker:
+            while True:
+                await self._commit.wait()
+                self._committing = True
+                while (commit := self._storage.next_commit()) is not None:
+                    await worker.run(commit.run)
+                    self._committed(self._storage.finish_commit(commit))
+                self._committing = False
+
+    def _committed(self, tickets: Iterable[Ticket]) -> None:
+        waiting, self._after_commit = self._after_commit, []
+        for load in waiting:
+            self._loads.send_nowait(load)
+        self._interpreter.committed(tickets)
+        if self._storage.checkpoint_due(idle=False):
+            self._checkpoint.set()
 
     async def _run_loads(self) -> None:
         async for load in self._loads_here:

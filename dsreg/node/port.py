@@ -20,6 +20,8 @@ from dsreg.core.messages import Buffer
 
 # The kernel takes at most 1024 buffers in one sendmsg (IOV_MAX).
 _MAX_BUFFERS = 1024
+# Receives that may go by without letting other tasks run, if the bytes are already there.
+_MAX_EAGER = 4
 # A connection whose other machine is gone is given up after 5 + 3 * 2 s of silence, or after UNACKED_MS with
 # something unacknowledged on a link. Far above a pause of a healthy machine, far below the kernel's 15 minutes.
 KEEPALIVE_IDLE_S = 5
@@ -47,14 +49,20 @@ class Port:
         self._blocked = trio.Event()  # the kernel's buffer is full: the writer task has work
         self._drained = trio.Event()
         self._closed = False
+        self._eager = 0  # receives in a row that had not to wait
 
     async def receive(self) -> bytes:
         """Some bytes; b"" once the connection is over, for whatever reason."""
-        await trio.lowlevel.checkpoint()
+        if self._eager >= _MAX_EAGER:
+            self._eager = 0
+            await trio.lowlevel.checkpoint()
         while not self._closed:
             try:
-                return self._sock.recv(RECV_BYTES)
+                data = self._sock.recv(RECV_BYTES)
+                self._eager += 1
+                return data
             except BlockingIOError:
+                self._eager = 0
                 with contextlib.suppress(trio.ClosedResourceError):
                     await trio.lowlevel.wait_readable(self._sock)
             except OSError:
