@@ -1,0 +1,184 @@
+"""A node whose disk is full, and one whose disk has damaged a byte."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from dsreg.client import Client
+from tests.processes.cluster import TIMEOUT_S, Cluster, until
+from tests.processes.fake_peer import FakePeer
+from tests.processes.history import stamp
+from tests.processes.raw import OK, READ_ANSWER, READ_PROC, VALUE, WRITE_PROC, RawClient, Response
+
+DISK_MIB = 24
+
+
+def run(*command: object) -> None:
+    subprocess.run([str(part) for part in command], check=True, capture_output=True, timeout=TIMEOUT_S)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, of DISK_MIB."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a loop device needs root")
+    if shutil.which("mkfs.ext4") is None:
+        pytest.skip("mkfs.ext4 is not installed")
+    image, where = tmp_path / "image", tmp_path / "small"
+    where.mkdir()
+    with open(image, "wb") as file:
+        file.truncate(DISK_MIB << 20)
+    run("mkfs.ext4", "-q", "-O", "^has_journal", "-m", "0", image)
+    try:
+        run("mount", "-o", "loop", image, where)
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"a loop device cannot be mounted: {error.stderr.decode().strip()}")
+    try:
+        yield where
+    finally:
+        run("umount", "--lazy", where)
+
+
+def leave_free(where: Path, size: int) -> Path:
+    """A new file that takes all but `size` bytes of the file system."""
+    filler = where / "filler"
+    with open(filler, "wb") as file:
+        free = os.statvfs(where).f_bavail * os.statvfs(where).f_bsize
+        os.posix_fallocate(file.fileno(), 0, free - size)
+    return filler
+
+
+async def status(cluster: Cluster, rank: int) -> dict[str, object]:
+    async with Client(cluster.only(rank)) as client:
+        return await client.status(rank, TIMEOUT_S)
+
+
+async def test_a_full_disk_on_one_node(small_disk: Path, make_cluster: Callable[..., Cluster], seed: int) -> None:
+    """The cluster goes on; the node answers what it can; with space again it takes part again."""
+    cluster = make_cluster(sectors=8192)
+    cluster.storage(3).symlink_to(small_disk / "node-3")
+    (small_disk / "node-3").mkdir()
+    cluster.start()
+    filler = leave_free(small_disk, 4 << 20)
+    data = [random.Random(seed + index).randbytes(1 << 20) for index in range(12)]
+    async with Client(cluster.config) as client:
+        with trio.fail_after(TIMEOUT_S):
+            for index, part in enumerate(data):
+                await client.write(index * 256, part)
+    async with Client(cluster.only(3)) as client:
+        with trio.fail_after(TIMEOUT_S):
+            assert (await client.status(3, TIMEOUT_S))["counters"]["refused"] > 0  # type: ignore[index]
+            for index, part in enumerate(data):
+                assert await client.read(index * 256, 256) == part
+
+    filler.unlink()
+    cluster.kill(1)  # from now on every write needs node 3
+    async with Client(cluster.config) as client:
+        with trio.fail_after(TIMEOUT_S):
+            for index, part in enumerate(data):
+                assert await client.read(index * 256, 256) == part
+                await client.write(index * 256, part[::-1])
+    cluster.kill(3)
+    cluster.start(1, 3)
+    cluster.kill(2)
+    async with Client(cluster.config) as client:
+        with trio.fail_after(TIMEOUT_S):
+            for index, part in enumerate(data):
+                assert await client.read(index * 256, 256) == part[::-1]
+
+
+def fill_journal(cluster: Cluster) -> None:
+    """Write more than both segments of a node's journal hold, so that nothing older is replayed from it."""
+    with RawClient(cluster.address(1), cluster.config.client_key) as client:
+        for start in range(0, 1536, 128):
+            numbers = range(start, start + 128)
+            client.send(*(client.write_frame(number, 512 + number, stamp(number + 1)) for number in numbers))
+            client.responses(len(numbers))
+
+
+def damage(path: Path, at: int) -> None:
+    with open(path, "r+b") as file:
+        byte = os.pread(file.fileno(), 1, at)
+        os.pwrite(file.fileno(), bytes([byte[0] ^ 0x40]), at)
+
+
+@pytest.fixture
+def damaged(cluster: Cluster) -> Cluster:
+    """Sectors 100..102 hold stamps; a byte of sector 101 at node 3 is wrong. Node 3 runs, and so does node 2."""
+    with RawClient(cluster.address(1), cluster.config.client_key) as client:
+        for sector in (100, 101, 102):
+            client.write(sector, stamp(sector))
+    with RawClient(cluster.address(3), cluster.config.client_key) as client:
+        for sector in (100, 101, 102):  # whichever node missed the write has it from here on
+            client.read(sector)
+    fill_journal(cluster)
+    wait_for_all(cluster)
+    assert cluster.terminate(3) == 0
+    home = cluster.storage(3) / "sectors"
+    assert home.read_bytes()[101 * 4096:102 * 4096] == stamp(101)
+    damage(home, 101 * 4096 + 1234)
+    cluster.start(3)
+    return cluster
+
+
+def wait_for_all(cluster: Cluster) -> None:
+    """Until node 3 has written everything home, too: its last sector stands in the file."""
+    home = cluster.storage(3) / "sectors"
+
+    def there() -> bool:
+        with open(home, "rb") as file:
+            return os.pread(file.fileno(), 4096, 2047 * 4096) == stamp(1536)
+
+    until(there, "node 3 has the last sector")
+
+
+async def test_a_damaged_sector_is_served_right_and_repaired(damaged: Cluster) -> None:
+    async with Client(damaged.only(3)) as client:
+        with trio.fail_after(TIMEOUT_S):
+            assert await client.read(100, 3) == stamp(100) + stamp(101) + stamp(102)
+            while (report := await client.status(3, TIMEOUT_S))["damaged"]:
+                await trio.lowlevel.checkpoint()
+        assert report["sectors_written"] == 3 + 1536
+    damaged.kill(1)
+    with RawClient(damaged.address(3), damaged.config.client_key) as contract:
+        assert contract.read(101) == stamp(101)
+    assert damaged.terminate(3) == 0
+    assert (damaged.storage(3) / "sectors").read_bytes()[101 * 4096:102 * 4096] == stamp(101)
+
+
+async def test_a_damaged_sector_is_no_vote(damaged: Cluster) -> None:
+    """Without the others the node waits: it answers with neither zeros nor what it has."""
+    damaged.kill(1)
+    damaged.pause(2)
+    with RawClient(damaged.address(3), damaged.config.client_key) as contract:
+        contract.send(contract.read_frame(1, 101))
+        contract.nothing_more()
+        while not (await status(damaged, 3))["damaged"]:
+            await trio.lowlevel.checkpoint()
+        contract.nothing_more()
+        damaged.resume(2)
+        await trio.to_thread.run_sync(damaged.start, 1)
+        assert contract.response() == Response(OK, READ_ANSWER, 1, stamp(101))
+
+
+def test_a_damaged_sector_is_not_told_to_others(damaged: Cluster) -> None:
+    """Node 1 (a fake that has lost all it had) asks for it: node 3 says nothing before it has repaired it."""
+    damaged.kill(1)
+    with FakePeer(1, damaged.address(1), damaged.address(3), damaged.config.system_key) as fake:
+        fake.send(fake.read_proc(5, 101))
+        # The repair asks for tags first and for values then; a contract-only node tells both each time.
+        while (message := fake.expect(None)).type == READ_PROC:
+            assert (message.rank, message.sector) == (3, 101)
+            fake.send(fake.value(message))
+        assert (message.type, message.rank, message.sector, message.data) == (WRITE_PROC, 3, 101, stamp(101))
+        fake.send(fake.ack(message), fake.read_proc(6, 101))
+        value = fake.expect(VALUE)
+        assert (value.rid, value.ts, value.wr, value.data) == (6, message.ts, message.wr, stamp(101))
