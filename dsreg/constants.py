@@ -23,6 +23,15 @@ ZERO_SECTOR = bytes(SECTOR_SIZE)
 MAX_RUN_SECTORS = 256
 MAX_RUN_BYTES = MAX_RUN_SECTORS * SECTOR_SIZE
 
+# --- the journal (each of its two segments) -------------------------------------------------------
+# A checkpoint of one segment runs while the other fills: 16 MiB is some hundred milliseconds of writing at
+# full speed, several times what a checkpoint takes.
+DEFAULT_JOURNAL_BYTES = 16 * 1024 * 1024
+# The header area and one record of 256 sectors must fit, with room for others to join its batch.
+MIN_JOURNAL_BYTES = 2 * 1024 * 1024
+# Recovery reads a segment into memory as a whole.
+MAX_JOURNAL_BYTES = 256 * 1024 * 1024
+
 # --- limits -----------------------------------------------------------------------------------
 # A byte offset into the disk must fit a signed 64-bit off_t, as every kernel interface needs it.
 MAX_SECTORS = (1 << 63) // SECTOR_SIZE - 1

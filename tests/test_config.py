@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from dsreg.config import (
-    MIN_JOURNAL_BYTES,
     UNKNOWN_CLUSTER,
     ClusterConfig,
     NodeConfig,
@@ -21,7 +20,7 @@ from dsreg.config import (
     parse_size,
     plan_addresses,
 )
-from dsreg.constants import MAX_SECTORS
+from dsreg.constants import MAX_SECTORS, MIN_JOURNAL_BYTES
 from dsreg.errors import ConfigError
 
 CLUSTER = 'size = "1MiB"\nclient_key_file = "client.key"\nsystem_key_file = "system.key"\n'

@@ -14,8 +14,8 @@ import click
 from dsreg.cli.faults import EXIT_FAILED, describe, operating_errors
 from dsreg.cli.logs import log_to_stderr
 from dsreg.cli.options import chosen_config, config_option, to_size
-from dsreg.config import DEFAULT_JOURNAL_BYTES, NodeConfig, format_size
-from dsreg.constants import MAX_RANK
+from dsreg.config import NodeConfig, format_size
+from dsreg.constants import DEFAULT_JOURNAL_BYTES, MAX_RANK
 from dsreg.errors import DsregError, StorageError
 from dsreg.listening import bind
 from dsreg.memory import prepare_to_serve_block_io
@@ -32,7 +32,7 @@ _log = logging.getLogger("dsreg.node")
               help="The node's own directory.  [default: as configured, node-RANK beside the file]")
 @click.option("--journal-size", "journal_bytes", callback=to_size, metavar="SIZE",
               default=format_size(DEFAULT_JOURNAL_BYTES), show_default=True,
-              help="Size of each of the two journal segments, 2MiB to 1GiB.")
+              help="Size of each of the two journal segments, 2MiB to 256MiB.")
 @click.option("-v", "--verbose", "verbosity", count=True, help="Say more: -v what happens, -vv everything.")
 @click.option("--supervisor-pid", type=int, hidden=True)
 def node(config_path: Path | None, rank: int, storage: Path | None, journal_bytes: int, verbosity: int,

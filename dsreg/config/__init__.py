@@ -11,9 +11,6 @@ from __future__ import annotations
 
 from dsreg.config.create import create_cluster, plan_addresses
 from dsreg.config.load import (
-    DEFAULT_JOURNAL_BYTES,
-    MAX_JOURNAL_BYTES,
-    MIN_JOURNAL_BYTES,
     UNKNOWN_CLUSTER,
     ClusterConfig,
     NodeAddress,
@@ -27,9 +24,6 @@ from dsreg.config.load import (
 )
 
 __all__ = [
-    "DEFAULT_JOURNAL_BYTES",
-    "MAX_JOURNAL_BYTES",
-    "MIN_JOURNAL_BYTES",
     "UNKNOWN_CLUSTER",
     "ClusterConfig",
     "NodeAddress",

@@ -17,16 +17,20 @@ from pathlib import Path
 from typing import Any
 
 from dsreg.config.keys import KeyUnavailable, derive_cluster_id, read_key
-from dsreg.constants import CLIENT_KEY_SIZE, MAX_RANK, MAX_SECTORS, SECTOR_SIZE, SYSTEM_KEY_SIZE
+from dsreg.constants import (
+    CLIENT_KEY_SIZE,
+    DEFAULT_JOURNAL_BYTES,
+    MAX_JOURNAL_BYTES,
+    MAX_RANK,
+    MAX_SECTORS,
+    MIN_JOURNAL_BYTES,
+    SECTOR_SIZE,
+    SYSTEM_KEY_SIZE,
+)
 from dsreg.errors import ConfigError
 
 UNKNOWN_CLUSTER = bytes(16)  # the cluster id of a client host without the system key
 SYSTEM_CONFIG = Path("/etc/dsreg/cluster.toml")
-# One of the two journal segments. 16 MiB are about a second of writes between checkpoints at the rates
-# two cores reach; less than 2 MiB would not hold one run of 1 MiB next to the batch before it.
-DEFAULT_JOURNAL_BYTES = 16 << 20
-MIN_JOURNAL_BYTES = 2 << 20
-MAX_JOURNAL_BYTES = 1 << 30  # a journal is replayed at start: more than this takes longer than it is worth
 
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _SECTIONS = ("cluster", "node")

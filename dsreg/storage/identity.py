@@ -6,10 +6,10 @@ import tomllib
 import zlib
 from dataclasses import dataclass
 
-from dsreg.constants import MAX_RANK, MAX_SECTORS
+from dsreg.constants import MAX_JOURNAL_BYTES, MAX_RANK, MAX_SECTORS, MIN_JOURNAL_BYTES
 from dsreg.errors import DamagedStorage, WrongDirectory
 from dsreg.storage.files import Files
-from dsreg.storage.layout import ATOMIC_BYTES, IDENTITY, IDENTITY_TMP, MAX_JOURNAL_BYTES, MIN_JOURNAL_BYTES
+from dsreg.storage.layout import ATOMIC_BYTES, IDENTITY, IDENTITY_TMP
 
 FORMAT = 1
 # Far above what a file of 254 ranks has; a file beyond it is not ours.
@@ -73,7 +73,7 @@ def decode(raw: bytes) -> Recorded:
     """Raises WrongDirectory for another format, DamagedStorage for anything that is not as written."""
     try:
         values = tomllib.loads(raw.decode())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter from many brackets
         raise DamagedStorage(f"{IDENTITY} cannot be read ({error}): restore it; the data is in the other files"
                              ) from error
     if "format" not in values:

@@ -13,14 +13,6 @@ TAGS = "tags"
 SECTORS = "sectors"
 OUR_NAMES = frozenset({IDENTITY, IDENTITY_TMP, STATE, LOCK, *JOURNALS, TAGS, SECTORS})
 
-# Two segments of this size. A checkpoint of one runs while the other fills: 16 MiB is some hundred
-# milliseconds of writing at full speed, several times what a checkpoint takes.
-DEFAULT_JOURNAL_BYTES = 16 * 1024 * 1024
-# The header area and one record of 256 sectors must fit, with room for others to join its batch.
-MIN_JOURNAL_BYTES = 2 * 1024 * 1024
-# Recovery reads a segment into memory as a whole.
-MAX_JOURNAL_BYTES = 256 * 1024 * 1024
-
 # One commit takes at most this much: it bounds how long one sync, and so one acknowledgement, takes.
 MAX_COMMIT_BYTES = 8 * 1024 * 1024
 # Persists waiting for a commit. Beyond it they are refused, and the sender sends again: with slower

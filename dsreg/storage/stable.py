@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE, TAG_SIZE
+from dsreg.constants import DEFAULT_JOURNAL_BYTES, MAX_RUN_SECTORS, SECTOR_SIZE, TAG_SIZE
 from dsreg.errors import NoSpace, StorageError
 from dsreg.storage.checkpoint import Checkpoint
 from dsreg.storage.commit import Commit, Record, Refusal, Span, Ticket, place
@@ -14,7 +14,7 @@ from dsreg.storage.failure import NO_SPACE, Failure
 from dsreg.storage.files import Buffer, Files
 from dsreg.storage.identity import Identity
 from dsreg.storage.journal import RECORD_BYTES, RECORDS_AT, SegmentHeader
-from dsreg.storage.layout import DEFAULT_JOURNAL_BYTES, MAX_COMMIT_BYTES, MAX_QUEUED_BYTES
+from dsreg.storage.layout import MAX_COMMIT_BYTES, MAX_QUEUED_BYTES
 from dsreg.storage.load import Loaded, LoadJob
 from dsreg.storage.recovery import FIRST_BATCH, Recovered, recover
 from dsreg.storage.state import State

@@ -6,9 +6,9 @@ import errno
 
 import pytest
 
+from dsreg.constants import MIN_JOURNAL_BYTES
 from dsreg.errors import NoSpace, StorageError
 from dsreg.storage import StableStorage
-from dsreg.storage.layout import MIN_JOURNAL_BYTES
 from dsreg.testing.memory_files import Kind, MemoryFiles
 from tests.crash_states.workload import identity
 

@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 
-from dsreg.constants import ZERO_TAG
+from dsreg.constants import MIN_JOURNAL_BYTES, ZERO_TAG
 from dsreg.core.tags import iter_tags, pack_tag, tag_at
 from dsreg.errors import NoSpace
 from dsreg.storage import Identity, StableStorage, Ticket
-from dsreg.storage.layout import MIN_JOURNAL_BYTES
 from dsreg.testing.memory_files import Kind, MemoryFiles, Operation
 from tests.crash_states.demands import Demands, Event, Given, Kept, Reserved, Started, value
 from tests.crash_states.image import Image, State

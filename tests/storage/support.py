@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import struct
 
-from dsreg.constants import SECTOR_SIZE
+from dsreg.constants import MIN_JOURNAL_BYTES, SECTOR_SIZE
 from dsreg.storage import Files, Identity, StableStorage, Ticket
-from dsreg.storage.layout import MIN_JOURNAL_BYTES
 
 IDENTITY = Identity(bytes(range(16)), 1, (1, 2, 3), 1 << 20)
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from dsreg.constants import SECTOR_SIZE
+from dsreg.constants import MIN_JOURNAL_BYTES, SECTOR_SIZE
 from dsreg.errors import NoSpace, SyncFailed
 from dsreg.storage import OsFiles, Refusal
-from dsreg.storage.layout import JOURNALS, MIN_JOURNAL_BYTES, SECTORS, STATE, TAGS
+from dsreg.storage.layout import JOURNALS, SECTORS, STATE, TAGS
 from dsreg.testing.memory_files import Kind, MemoryFiles, drop_all, keep_all
 from tests.storage.support import checkpoint_now, commit_all, contents, open_storage, store, stored
 

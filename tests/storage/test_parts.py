@@ -8,12 +8,12 @@ import zlib
 
 import pytest
 
-from dsreg.constants import SECTOR_SIZE, TAG_SIZE, ZERO_TAG
+from dsreg.constants import MIN_JOURNAL_BYTES, SECTOR_SIZE, TAG_SIZE, ZERO_TAG
 from dsreg.errors import DamagedStorage
 from dsreg.storage import Identity, identity, journal, state, tags
 from dsreg.storage.files import File
 from dsreg.storage.journal import RECORD_BYTES, RECORDS_AT, SegmentHeader
-from dsreg.storage.layout import ATOMIC_BYTES, COPY_DISTANCE, GROUP_SECTORS, MIN_JOURNAL_BYTES, SLOT_SIZE
+from dsreg.storage.layout import ATOMIC_BYTES, COPY_DISTANCE, GROUP_SECTORS, SLOT_SIZE
 from dsreg.storage.state import State
 from dsreg.testing.memory_files import MemoryFiles
 from tests.storage.support import IDENTITY, tag, values
