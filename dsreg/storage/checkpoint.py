@@ -46,5 +46,5 @@ class Checkpoint:
 def settle(directory: Directory, images: Sequence[tags.Image]) -> None:
     """Make home and these slots durable."""
     directory.home.fdatasync()
-    tags.write_images(directory.tags, images)
+    tags.write_images(directory.tags, images, directory.salt)
     directory.tags.fdatasync()

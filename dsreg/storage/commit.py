@@ -192,7 +192,7 @@ class Commit:
             if self.header is not None:
                 journal.write_header(self._journal, self._directory.salt, self.header)
             if self.state is not None:
-                state_file.write(self._directory.state, self.state)
+                state_file.write(self._directory.state, self.state, self._directory.salt)
             doing = "writing to the file sectors"
             self._claim_space()
             kept = [record for record in self.records if not record.refused]

@@ -111,7 +111,7 @@ def _create(files: Files, recorded: Recorded) -> None:
             files.open(name, create=True).close()
         file = files.open(STATE, create=True)
         try:
-            state_file.write(file, State(seq=1))
+            state_file.write(file, State(seq=1), recorded.identity.salt)
         finally:
             file.close()
         files.sync_dir()

@@ -50,12 +50,12 @@ def recover(directory: Directory, sectors: int) -> Recovered:
 
 
 def _recover(directory: Directory, sectors: int) -> Recovered:
-    state = state_file.read(directory.state)
+    state = state_file.read(directory.state, directory.salt)
     salt, size = directory.salt, directory.recorded.journal_bytes
     headers = [journal.read_header(file, salt) for file in directory.journals]
     live = journal.live(headers, state.generation)
     slots = max(state.slots, *(header.slots for header in headers if header is not None), 0)
-    table = tags.load(directory.tags, slots, directory.recorded.identity.sectors)
+    table = tags.load(directory.tags, slots, directory.recorded.identity.sectors, salt)
     table.sectors = sectors
     # Before anything is changed: damage found now must leave the directory as it was found.
     for entry in journal.replay(directory.journals, live, salt, size):
@@ -68,7 +68,7 @@ def _recover(directory: Directory, sectors: int) -> Recovered:
     header = SegmentHeader(generation, False, FIRST_BATCH, table.slots)
     journal.write_header(directory.journals[generation % 2], salt, header)
     state = State(state.seq + 1, state.incarnation + 1, state.ts_reserved, generation, table.slots)
-    state_file.write(directory.state, state)
+    state_file.write(directory.state, state, salt)
     return Recovered(table, state, tags_bytes)
 
 

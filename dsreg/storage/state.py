@@ -2,6 +2,8 @@
 
     slot = magic[8] | seq u64 | incarnation u64 | ts_reserved u64 | generation u64 | slots u64 | 0... | crc32 u32
 
+The checksum is of the node's salt (Identity.salt) and the slot: the file of another node is no valid one.
+
 Two slots of 512 bytes, one page apart. A write goes to one, is synced, goes to the other and is synced: a
 crash tears at most one of them, and once a write has returned both hold it, so that damage to either
 one takes nothing back. The newest valid slot counts.
@@ -35,21 +37,25 @@ class State(NamedTuple):
     generation: int = 0
     slots: int = 0
 
-    def encode(self) -> bytes:
+    def encode(self, salt: int = 0) -> bytes:
         body = _FIELDS.pack(MAGIC, *self).ljust(_CHECKED, b"\0")
-        return body + _CRC.pack(zlib.crc32(body))
+        return body + _crc(body, salt)
 
 
-def decode(raw: bytes) -> State | None:
+def _crc(body: bytes, salt: int) -> bytes:
+    return _CRC.pack(zlib.crc32(body, zlib.crc32(salt.to_bytes(8))))
+
+
+def decode(raw: bytes, salt: int = 0) -> State | None:
     """None if this is no valid slot."""
-    if len(raw) != ATOMIC_BYTES or _CRC.unpack_from(raw, _CHECKED)[0] != zlib.crc32(raw[:_CHECKED]):
+    if len(raw) != ATOMIC_BYTES or raw[_CHECKED:] != _crc(raw[:_CHECKED], salt):
         return None
     magic, *fields = _FIELDS.unpack_from(raw)
     return State(*fields) if magic == MAGIC else None
 
 
-def read(file: File) -> State:
-    slots = [decode(pread_or_zeros(file, ATOMIC_BYTES, index * COPY_DISTANCE)) for index in (0, 1)]
+def read(file: File, salt: int = 0) -> State:
+    slots = [decode(pread_or_zeros(file, ATOMIC_BYTES, index * COPY_DISTANCE), salt) for index in (0, 1)]
     valid = [slot for slot in slots if slot is not None]
     if not valid:
         raise DamagedStorage(
@@ -59,8 +65,8 @@ def read(file: File) -> State:
     return max(valid)
 
 
-def write(file: File, state: State) -> None:
-    raw = state.encode()
+def write(file: File, state: State, salt: int = 0) -> None:
+    raw = state.encode(salt)
     first = state.seq % 2
     for index in (first, 1 - first):
         file.pwritev([raw], index * COPY_DISTANCE)

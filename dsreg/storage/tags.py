@@ -3,10 +3,11 @@
     slot = magic[4] | group u64 | crc32 of these and the slot's number u32 | unknown u16 | 0[6] |
            16 x (ts u64, wr u8) | 16 x crc32 of the data u32 | 0[20] | crc32 of the slot and its number u32
 
-A slot is 256 bytes. Slots are given to groups in the order of their first write. The slot's number is in the
-checksums, so that a slot that lands in the wrong place is no valid one. Bit i of `unknown` is set if the
-tag of sector i of the group was lost. A slot whose magic is that of LOST once held a group, and nobody knows
-which: then every group without a slot is suspect, as it cannot be told from one never written.
+A slot is 256 bytes. Slots are given to groups in the order of their first write. The slot's number and the node's
+salt (Identity.salt) are in the checksums, so that a slot that lands in the wrong place, or comes from the file of
+another node, is no valid one. Bit i of `unknown` is set if the tag of sector i of the group was lost. A slot whose
+magic is that of LOST once held a group, and nobody knows which: then every group without a slot is suspect, as it
+cannot be told from one never written.
 """
 
 from __future__ import annotations
@@ -61,17 +62,22 @@ class Image:
         self.crcs = crcs
         self.mask = mask
 
-    def encode(self) -> bytes:
+    def encode(self, salt: int = 0) -> bytes:
+        seed = _seed(self.slot, salt)
         head = _HEAD.pack(_LOST_MAGIC if self.group is None else _MAGIC, self.group or 0)
         body = _BODY.pack(*_MEMORY.unpack(self.tags))
-        check = _CRC.pack(zlib.crc32(head, self.slot & 0xFFFFFFFF))
+        check = _CRC.pack(zlib.crc32(head, seed))
         slot = b"".join((head, check, _MASK.pack(self.mask), bytes(6), body, self.crcs, _PADDING))
-        return slot + _CRC.pack(zlib.crc32(slot, self.slot & 0xFFFFFFFF))
+        return slot + _CRC.pack(zlib.crc32(slot, seed))
 
 
-def decode(raw: Buffer, slot: int) -> Image | int | None:
+def _seed(slot: int, salt: int) -> int:
+    return zlib.crc32(salt.to_bytes(8), slot & 0xFFFFFFFF)
+
+
+def decode(raw: Buffer, slot: int, salt: int = 0) -> Image | int | None:
     """The contents of a valid slot; or, of one that is not, the group that it belongs to; or None."""
-    seed = slot & 0xFFFFFFFF
+    seed = _seed(slot, salt)
     magic, group = _HEAD.unpack_from(raw)
     if magic == _MAGIC and _CRC.unpack_from(raw, _HEAD_CRC_AT)[0] == zlib.crc32(raw[:_HEAD_CRC_AT], seed):
         if _CRC.unpack_from(raw, _CRC_AT)[0] != zlib.crc32(raw[:_CRC_AT], seed):
@@ -217,7 +223,7 @@ def uniform(tags: bytes) -> bool:
 
 
 # --- the file -------------------------------------------------------------------------------------
-def load(file: File, slots: int, sectors: int) -> TagTable:
+def load(file: File, slots: int, sectors: int, salt: int = 0) -> TagTable:
     """Read the first `slots` slots; what is beyond them is in the journal. `sectors`: size of the disk."""
     table = TagTable(sectors)
     table.slots = slots
@@ -228,7 +234,7 @@ def load(file: File, slots: int, sectors: int) -> TagTable:
         raw = memoryview(pread_or_zeros(file, number * SLOT_SIZE, start * SLOT_SIZE))
         for slot in range(start, start + number):
             at = (slot - start) * SLOT_SIZE
-            found = decode(raw[at:at + SLOT_SIZE], slot)
+            found = decode(raw[at:at + SLOT_SIZE], slot, salt)
             group = found.group if isinstance(found, Image) else found
             if group is None or group in table.groups or group * GROUP_SECTORS >= sectors:
                 table.lost.append(slot)
@@ -253,11 +259,12 @@ def lost_images(table: TagTable) -> list[Image]:
     return [Image(slot, None, NO_TAGS, NO_CRCS, 0) for slot in table.lost]
 
 
-def write_images(file: File, images: Sequence[Image]) -> None:
+def write_images(file: File, images: Sequence[Image], salt: int = 0) -> None:
     """Write the slots, neighbours together. Not synced."""
     ordered = sorted(images, key=lambda image: image.slot)
     start = 0
     for end in range(1, len(ordered) + 1):
         if end == len(ordered) or ordered[end].slot != ordered[end - 1].slot + 1:
-            file.pwritev([b"".join(image.encode() for image in ordered[start:end])], ordered[start].slot * SLOT_SIZE)
+            raw = b"".join(image.encode(salt) for image in ordered[start:end])
+            file.pwritev([raw], ordered[start].slot * SLOT_SIZE)
             start = end
