@@ -52,7 +52,8 @@ def test_salts_differ() -> None:
 def test_state_layout() -> None:
     raw = State(1, 2, 3, 4, 5).encode()
     assert len(raw) == ATOMIC_BYTES and raw[:48] == b"dsregSTA" + struct.pack(">QQQQQ", 1, 2, 3, 4, 5)
-    assert raw[-4:] == struct.pack(">I", zlib.crc32(raw[:-4]))
+    assert raw[-4:] == struct.pack(">I", zlib.crc32(raw[:-4], zlib.crc32(bytes(8))))
+    assert state.decode(State(1).encode(salt=7), salt=8) is None
     assert state.decode(raw) == State(1, 2, 3, 4, 5)
     assert state.decode(bytes(ATOMIC_BYTES)) is None and state.decode(raw[:-1]) is None
 
