@@ -6,6 +6,8 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
+from tests.chaos.namespaces import why_no_namespaces
+from tests.chaos.network import NetworkScenario
 from tests.chaos.rounds import Run, run_registers
 from tests.chaos.scenario import Scenario
 
@@ -32,6 +34,7 @@ def _registers(kind: type[Scenario], why_not_: Callable[[], str | None]) -> Entr
 
 SCENARIOS = {entry.name: entry for entry in (
     _registers(Scenario, _always),
+    _registers(NetworkScenario, why_no_namespaces),
 )}
 
 

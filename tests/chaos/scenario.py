@@ -61,6 +61,8 @@ class Scenario:
     sectors = 64
     # Mean seconds between two faults.
     interval_s = 0.25
+    # The actions that are no faults but the end of some.
+    mends = ("start", "resume")
 
     def __init__(self, seed: int, directory: Path, stack: contextlib.ExitStack) -> None:
         self.rng = random.Random(f"{self.name} {seed}")
@@ -125,9 +127,9 @@ class Scenario:
         # Mostly there should be a majority at work: without one the rest of the faults has nothing to hit.
         useful = len(self.cluster.processes) - len(self.paused)
         if useful <= len(self.cluster.ranks) // 2 and self.rng.random() < 0.8:
-            names = [name for name in ("start", "resume") if name in actions]
+            names = [name for name in self.mends if name in actions]
         (name,) = self.rng.choices(names, [actions[name][0] for name in names])
-        if actions[name][1]() and name not in ("start", "resume"):
+        if actions[name][1]() and name not in self.mends:
             self.faults[f"{self.name} {name}"] += 1
         self.workers.check()
 
