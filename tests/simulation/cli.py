@@ -10,7 +10,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-
 from typing import TYPE_CHECKING
 
 from tests.simulation.mutants import install
@@ -70,7 +69,8 @@ def run_many(seeds: range, processes: int, stop_at_first: bool) -> int:
         results.append(result)
         if result.failure:
             failed.append(result)
-            print(f"seed {result.seed} FAILED: {result.failure}\n  {result.options}\n  {replay(result.seed)}", flush=True)
+            print(f"seed {result.seed} FAILED: {result.failure}")
+            print(f"  {result.options}\n  {replay(result.seed)}", flush=True)
             if stop_at_first:
                 break
         if time.monotonic() - shown_s > 1:

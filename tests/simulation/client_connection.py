@@ -54,7 +54,8 @@ class ClientConnection:
             self._port.abandon()
 
     def send(self, message: Command | StatusRequest) -> None:
-        assert self._up
+        if not self._up:
+            return  # a client that was stopped learns of the loss only now
         self._queue[message.request] = message
         if not self._writing:
             self._writing = True

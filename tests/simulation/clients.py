@@ -54,6 +54,7 @@ class Worker:
         self.to_do = 0
         self.plan: list[tuple[int, int, bool]] = []
         self.depth = world.options.depth
+        self.paused = False
         self.calls: dict[int, Call] = {}  # under way, by the client's number
         self._max_run = max_run
         self._busy: set[int] = set()
@@ -69,7 +70,7 @@ class Worker:
         self._next()
 
     def _next(self) -> None:
-        while len(self.calls) < self.depth and (self.plan or self.to_do) and not self._thinking:
+        while len(self.calls) < self.depth and not self.paused and (self.plan or self.to_do) and not self._thinking:
             run = self._choose()
             if run is None:
                 return
@@ -115,6 +116,13 @@ class Worker:
         """Do it; `settle` comes later."""
         raise NotImplementedError
 
+    def pause(self) -> None:
+        """SIGSTOP; what happens to it meanwhile is seen after `resume`."""
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+
     def crash(self) -> None:
         """All that it knew is gone."""
         for number in list(self.calls):
@@ -139,8 +147,10 @@ class ExtensionClient(Worker):
             for rank in ranks
         }
         self._ticking = False
+        self._deferred: list[Event] = []
 
     def crash(self) -> None:
+        self.paused = False
         for connection in self._connections.values():
             connection.kill()
         super().crash()
@@ -161,7 +171,16 @@ class ExtensionClient(Worker):
         if life == self._life and number in self.calls:
             self.step(Abandon(number))
 
+    def resume(self) -> None:
+        super().resume()
+        deferred, self._deferred = self._deferred, []
+        for event in deferred:
+            self.step(event)
+
     def step(self, event: Event) -> None:
+        if self.paused:
+            self._deferred.append(event)
+            return
         for effect in self._core.step(event, self.world.loop.now_s):
             if isinstance(effect, Send):
                 self._connections[effect.rank].send(effect.message)

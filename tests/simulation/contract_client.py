@@ -23,6 +23,7 @@ class ContractClient(Worker):
         self._patience_s = world.loop.rng.choice(PATIENCE_S)
         self._port: SimPort | None = None
         self._life = 0
+        self._deferred: list[tuple[SimPort, Decoder, bytes]] = []
         self._connect()
 
     # --- the connection -------------------------------------------------------------------------
@@ -71,6 +72,13 @@ class ContractClient(Worker):
         if self._port is not None:
             super()._next()
 
+    def resume(self) -> None:
+        super().resume()
+        deferred, self._deferred = self._deferred, []
+        for port, decoder, data in deferred:
+            self._take(port, decoder, data)
+        self._next()
+
     def begin(self, number: int, call: Call) -> None:
         port = self._port
         assert port is not None
@@ -86,8 +94,13 @@ class ContractClient(Worker):
     def _take(self, port: SimPort, decoder: Decoder, data: bytes) -> None:
         if self._port is not port:
             return
+        if self.paused:
+            self._deferred.append((port, decoder, data))
+            return
         for message in decoder.feed(data):
-            call = self.calls.get(message.request) if isinstance(message, Response) else None
+            if not isinstance(message, Response):
+                continue
+            call = self.calls.get(message.request)
             if call is None or message.kind is not (CommandKind.WRITE if call.is_write else CommandKind.READ):
                 continue
             if message.status is Status.OK:

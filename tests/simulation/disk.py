@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from dsreg.core.effects import Load
 from dsreg.node.disk import IDLE_CHECKPOINT_S
@@ -21,7 +22,7 @@ Guard = Callable[..., None]
 
 
 class SimDisk:
-    """Drives `interpreter.storage`. `disk_s`: what one job takes, in seconds. `witness` sees what has become durable."""
+    """Drives `interpreter.storage`. `disk_s`: what one job takes, in seconds. `witness`: sees what is durable."""
 
     def __init__(
         self,
@@ -89,7 +90,7 @@ class SimDisk:
         commit = self._storage.next_commit()
         self._committing = commit is not None
         if commit is not None:
-            self._job(commit.run, lambda: self._finish_commit(commit))
+            self._job(commit.run, partial(self._finish_commit, commit))
 
     def _finish_commit(self, commit: Commit) -> None:
         tickets = self._storage.finish_commit(commit)
@@ -104,7 +105,7 @@ class SimDisk:
     # --- loads ----------------------------------------------------------------------------------
     def _on_slow_load(self, load: Load) -> None:
         job = self._storage.load_job(load.question.first, load.question.count)
-        self._job(job.run, lambda: self._finish_load(load, job))
+        self._job(job.run, partial(self._finish_load, load, job))
 
     def _finish_load(self, load: Load, job: LoadJob) -> None:
         loaded = self._storage.finish_load(job)
@@ -130,7 +131,7 @@ class SimDisk:
         checkpoint = self._storage.next_checkpoint()
         if checkpoint is not None:
             self._checkpointing = True
-            self._job(checkpoint.run, lambda: self._finish_checkpoint(checkpoint))
+            self._job(checkpoint.run, partial(self._finish_checkpoint, checkpoint))
 
     def _finish_checkpoint(self, checkpoint: Checkpoint) -> None:
         self._storage.finish_checkpoint(checkpoint)

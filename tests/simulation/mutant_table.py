@@ -58,7 +58,12 @@ ALGORITHM = (
     ),
     Mutant("highest_by_ts_only", "dsreg.core.tags", "return max(vectors)", "return max(vectors, key=lambda t: t[:8])"),
     Mutant("highest_of_a_run_by_ts_only", "dsreg.core.tags", "max(column) for", "max(column, key=lambda t: t[:8]) for"),
-    Mutant("write_keeps_the_ts", "dsreg.core.tags", "pack_tag(max(unpack_tag(tag)[0], floor) + 1, wr)", "pack_tag(max(unpack_tag(tag)[0], floor) or 1, wr)"),
+    Mutant(
+        "write_keeps_the_ts",
+        "dsreg.core.tags",
+        "pack_tag(max(unpack_tag(tag)[0], floor) + 1, wr)",
+        "pack_tag(max(unpack_tag(tag)[0], floor) or 1, wr)",
+    ),
     Mutant(
         "late_answers_of_other_operations_count",
         _REPLICA,
@@ -70,7 +75,10 @@ ALGORITHM = (
     ),
     Mutant("queue_overtakes", "dsreg.core.runqueue", "return not ahead", "return True"),
     Mutant(
-        "queue_waits_for_one_only", "dsreg.core.runqueue", "if not follower.blockers and", "if follower.blockers < 2 and"
+        "queue_waits_for_one_only",
+        "dsreg.core.runqueue",
+        "if not follower.blockers and",
+        "if follower.blockers < 2 and",
     ),
     Mutant("repeat_answered_before_done", "dsreg.core.repeats", "return Seen.DONE if done else Seen.IN_PROGRESS",
            "return Seen.DONE"),
@@ -184,8 +192,12 @@ OUTSIDE = (
     ),
     Mutant("client_abandons_writes_under_way", _CLIENT,
            "if op is not None and op.outcome is Outcome.DID_NOT_HAPPEN:", "if op is not None:"),
-    Mutant("client_does_not_fail_over", _CLIENT, "            if not op.sent:\n                self._dispatch(op, now_s)\n\n"
-           "    def _check_key", "            pass\n\n    def _check_key"),
+    Mutant(
+        "client_does_not_fail_over",
+        _CLIENT,
+        "            if not op.sent:\n                self._dispatch(op, now_s)\n\n    def _check_key",
+        "            pass\n\n    def _check_key",
+    ),
 )
 
 MUTANTS = ALGORITHM + DURABILITY + OUTSIDE

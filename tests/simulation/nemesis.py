@@ -16,6 +16,10 @@ from tests.simulation.options import DAMAGING, Options
 
 # How long a fault that has an end lasts, in seconds: much shorter and much longer than the timeouts around it.
 LASTS_S = (0.02, 0.3, 3.0, 12.0)
+# How often a replay repeats what it has.
+REPLAYS = 10
+# What may happen when one majority takes over from another.
+AT_CHANGES = frozenset({"kill", "power", "power_at_step", "blackout", "damage_sector", "damage_tags", "sync_error"})
 
 
 class World(Protocol):
@@ -117,12 +121,22 @@ class Nemesis:
     def _slow_node(self, node: SimNode) -> None:
         self._loop.fault("slow_node", str(node.rank))
         self._world.network.slow[node.rank] = self._loop.rng.choice((0.05, 0.5, 2.0)) * self._loop.rng.random()
-        self._later(self._world.network.slow.pop, node.rank, None)
+        self._later(self._usual_speed, node)
+
+    def _usual_speed(self, node: SimNode) -> None:
+        self._world.network.slow.pop(node.rank, None)
 
     def _client_crash(self, node: SimNode) -> None:
         worker = self._loop.rng.choice(self._world.workers)
         self._loop.fault("client_crash", worker.name)
         worker.crash()
+
+    def _client_pause(self, node: SimNode) -> None:
+        worker = self._loop.rng.choice(self._world.workers)
+        if not worker.paused:
+            self._loop.fault("client_pause", worker.name)
+            worker.pause()
+            self._later(worker.resume)
 
     # --- disks ----------------------------------------------------------------------------------
     def _sync_error(self, node: SimNode) -> None:
@@ -157,6 +171,10 @@ class Nemesis:
         self._damage("damage_sector", node, SECTORS, at, self._loop.rng.randint(1, 64))
 
     def _damage_tags(self, node: SimNode) -> None:
+        """Of a node that does not run, and has no journal to know better from: else it would not be seen."""
+        node.exit()
+        node.start()
+        node.exit()
         slots = -(-self._world.options.sectors // 16)
         at = self._loop.rng.randrange(slots) * SLOT_SIZE + self._loop.rng.randrange(SLOT_SIZE - 8)
         self._damage("damage_tags", node, TAGS, at, self._loop.rng.randint(1, 8))
@@ -201,10 +219,49 @@ class Nemesis:
         self._block("one_way", {(one, other) for one in speakers for other in deaf if one != other})
 
     def _isolate(self, node: SimNode) -> None:
-        others = [host for host in self._hosts() if host != node.rank]
-        pairs = {(node.rank, host) for host in others} | {(host, node.rank) for host in others}
-        self._block("isolate", pairs)
+        self._block("isolate", self._around({node.rank}))
+
+    def _around(self, ranks: set[int]) -> set[tuple[Host, Host]]:
+        """What has to be blocked so that these nodes hear, and are heard by, nobody but each other."""
+        others = [host for host in self._hosts() if host not in ranks]
+        return {(rank, host) for rank in ranks for host in others} | {(host, rank) for rank in ranks for host in others}
+
+    def _rolling(self, node: SimNode) -> None:
+        """Majorities that change: what one of them has learned, the next one must learn from who is in both."""
+        stages = self._loop.rng.randint(2, 5)
+        self._loop.fault("rolling", f"{stages} stages")
+        self._stage(stages, self._loop.rng.choice(LASTS_S[1:]) / 2, set())
+
+    def _stage(self, stages: int, lasts_s: float, pairs: set[tuple[Host, Host]]) -> None:
+        network, rng = self._world.network, self._loop.rng
+        network.unblock(pairs)
+        if not stages or not self._left:
+            return
+        ranks = list(self._world.options.ranks)
+        alone = set(rng.sample(ranks, min(self._world.options.minority or 1, len(ranks))))
+        pairs = self._around(alone)
+        network.blocked |= pairs
+        names = [name for name in self._names if name in AT_CHANGES]
+        if names and self._loop.chance(0.6):
+            name = rng.choice(names)
+            ranks = self._victims if name in DAMAGING else ranks
+            self._acts[name](self._world.nodes[rng.choice([rank for rank in ranks if rank not in alone] or ranks)])
+        self._loop.after(lasts_s * self._loop.between(0.5, 1.5), self._stage, stages - 1, lasts_s, pairs)
 
     def _replay(self, node: SimNode) -> None:
-        if self._world.network.replay():
-            self._loop.fault("replay")
+        """What was said to the node before, perhaps to an earlier life of it, is said again, several times."""
+        if self._loop.chance(0.5):
+            node.exit()
+        for _ in range(REPLAYS):
+            self._loop.after(self._loop.between(0, 2), self._replay_once, node)
+        if self._loop.chance(0.5):
+            self._loop.after(self._loop.between(0.2, 1.5), self._silence, node)
+
+    def _silence(self, node: SimNode) -> None:
+        """It hears the other nodes, and they do not hear it."""
+        if self._left:
+            self._block("one_way", {(node.rank, other) for other in self._world.options.ranks if other != node.rank})
+
+    def _replay_once(self, node: SimNode) -> None:
+        if self._world.network.meddles and self._world.network.replay_to(node.rank):
+            self._loop.fault("replay", str(node.rank))

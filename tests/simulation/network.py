@@ -16,8 +16,8 @@ from dsreg.core.messages import Buffer
 from tests.simulation.loop import Loop
 from tests.simulation.options import Options
 
-# Frames kept for replay, per pair of hosts: enough to reach back over some restarts.
-MAX_RECORDED = 40
+# Frames kept for replay, per pair of hosts: enough to reach back into an earlier life of a node.
+MAX_RECORDED = 200
 # TCP gives up on a peer that does not answer after minutes; nobody here waits that long.
 CONNECT_TIMEOUT_S = 5.0
 
@@ -255,14 +255,13 @@ class Network:
                 data[at:at] = rng.choice((rng.randbytes(rng.randrange(1, 64)), frame[:8], frame[:40]))
         return bytes(data)
 
-    def replay(self) -> bool:
-        """Send a few recorded frames between two nodes once more; False if there is nothing to send them on."""
+    def replay_to(self, rank: int) -> bool:
+        """Send recorded frames to the node once more; False if there is nothing to send or to send it on."""
         rng = self._loop.rng
-        ports = [port for port in self.ports if self._recorded.get((port.host, port.peer_host)) and not port.closed]
-        if not ports:
-            return False
-        port = rng.choice(ports)
-        recorded = self._recorded[port.host, port.peer_host]
-        frames = [rng.choice(recorded) for _ in range(rng.randint(1, 10))]
-        self._schedule(port, b"".join(frames))
-        return True
+        sent = False
+        for port in [port for port in self.ports if port.peer_host == rank and not port.closed]:
+            recorded = self._recorded.get((port.host, rank))
+            if recorded:
+                self._schedule(port, b"".join(rng.sample(recorded, rng.randint(1, len(recorded)))))
+                sent = True
+        return sent

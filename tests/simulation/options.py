@@ -31,8 +31,10 @@ NEMESIS = {
     "partition": 35,
     "one_way": 25,
     "isolate": 25,
+    "rolling": 25,  # isolate one minority after the other, and do something else at each change
     "swizzle": 10,  # stop nodes one by one and revive them in another order
     "client_crash": 30,
+    "client_pause": 30,
     "replay": 20,  # frames between nodes, recorded earlier
 }
 # The share of frames to which something happens, if the run knows the fault.

@@ -89,8 +89,9 @@ class Simulation:
                 value = value_of(memoryview(record.data)[index * SECTOR_SIZE : (index + 1) * SECTOR_SIZE])
                 known = self._values.setdefault((record.first + index, tag), value)
                 if known != value:
+                    sector = record.first + index
                     raise Failure(
-                        f"node {rank}, sector {record.first + index}: tag {tag.hex()} of value {known} is given to {value}"
+                        f"node {rank}, sector {sector}: tag {tag.hex()} of value {known} is given to value {value}"
                     )
 
     # --- the run ----------------------------------------------------------------------------------
@@ -151,6 +152,7 @@ class Simulation:
                 if port in network.ports:
                     network.cut(port)
         for worker in self.workers:
+            worker.resume()
             if isinstance(worker, ContractClient):
                 worker.reset()
 
@@ -198,7 +200,7 @@ def simulate(seed: int, listener: Callable[[str], None] | None = None) -> Result
         simulation.run()
     except Failure as error:
         failure = str(error)
-    except Exception:  # whatever the product raises is what we are looking for
+    except Exception:  # noqa: BLE001  # whatever the product raises is what we are looking for
         failure = traceback.format_exc()
     loop, history = simulation.loop, simulation.history
     return Result(

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.mutants import MUTANTS, Mutant, MutantError, by_name, hunt, mutated, source_of
+from tests.simulation.mutant_table import MUTANTS, Mutant
+from tests.simulation.mutants import MutantError, by_name, hunt, mutated, source_of
 
 # One of each kind that shows within some seeds, and how many those are at most.
 QUICK = {
