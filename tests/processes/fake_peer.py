@@ -44,7 +44,7 @@ class FakePeer:
         self._to_node: socket.socket | None = None
         self._accepted: list[socket.socket] = []
         self._listener = socket.create_server(address)
-        self._threads = [threading.Thread(target=self._accept)]
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
 
     # --- what comes -------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ class FakePeer:
             except OSError:
                 return  # closed
             number += 1
-            thread = threading.Thread(target=self._serve, args=(connection, number))
+            thread = threading.Thread(target=self._serve, args=(connection, number), daemon=True)
             self._threads.append(thread)
             thread.start()
 

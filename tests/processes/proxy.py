@@ -121,7 +121,8 @@ class Network:
         self._nursery: trio.Nursery
         self._token: trio.lowlevel.TrioToken
         started: queue.Queue[None] = queue.Queue()
-        self._thread = threading.Thread(target=functools.partial(trio.run, self._run, started.put), name="proxies")
+        run = functools.partial(trio.run, self._run, started.put)
+        self._thread = threading.Thread(target=run, name="proxies", daemon=True)
         self._thread.start()
         started.get()
 

@@ -27,6 +27,7 @@ def seconds_until_bound(cluster: Cluster, rank: int) -> float:
     start = time.monotonic()
     cluster.processes[rank] = cluster.spawn(rank)
     while not accepts(cluster.address(rank)):
+        assert cluster.processes[rank].poll() is None, cluster.log(rank).read_text()
         assert time.monotonic() < start + TIMEOUT_S
     taken = time.monotonic() - start
     waited_ns = int(Path(f"/proc/{cluster.pid(rank)}/schedstat").read_text().split()[1])
