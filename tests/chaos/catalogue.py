@@ -6,10 +6,13 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
+from tests.chaos.full_disk import FullDiskScenario, why_no_small_disks
+from tests.chaos.io_errors import IoErrorsScenario
 from tests.chaos.namespaces import why_no_namespaces
 from tests.chaos.network import NetworkScenario
 from tests.chaos.rounds import Run, run_registers
 from tests.chaos.scenario import Scenario
+from tests.conftest import why_no_fuse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +38,8 @@ def _registers(kind: type[Scenario], why_not_: Callable[[], str | None]) -> Entr
 SCENARIOS = {entry.name: entry for entry in (
     _registers(Scenario, _always),
     _registers(NetworkScenario, why_no_namespaces),
+    _registers(FullDiskScenario, why_no_small_disks),
+    _registers(IoErrorsScenario, why_no_fuse),
 )}
 
 
