@@ -18,8 +18,8 @@ from tests.crash_states.workload import LONG, SHORT, SMALL_JOURNAL_BYTES, Life, 
 # At one point of a log, of what no full enumeration is made.
 STATES_PER_POINT = 12
 # Every so many workloads one has long runs. Its states are so much larger.
-LONG_EVERY = 8
-LONG_COST = 15
+LONG_EVERY = 16
+LONG_COST = 20
 
 
 @dataclass
