@@ -65,6 +65,8 @@ class Server:
                         if self._is_busy(connection):
                             self._interpreter.end_turn()
                             await self._room(connection)
+                            if port.closed:
+                                break  # nobody is left to answer: the rest goes the way of what was not read
                     self._interpreter.end_turn()
                     await port.drained(MAX_OUTGOING_BYTES)
                 nursery.cancel_scope.cancel()

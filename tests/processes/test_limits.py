@@ -10,10 +10,14 @@ import select
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
 
-from tests.processes.cluster import Cluster, until
+from dsreg.client import Client
+from dsreg.constants import MAX_COMMANDS_PER_CONNECTION
+from tests.processes.cluster import TIMEOUT_S, Cluster, until
 from tests.processes.history import stamp
 from tests.processes.raw import OK, READ_ANSWER, WRITE_ANSWER, RawClient, Response, read_frame, write_frame
 
@@ -65,6 +69,30 @@ def test_some_that_ask_and_never_listen(shared: Cluster, open_client: Callable[.
     for request in range(50):
         other.write(6, stamp(request + 1), request)
         assert other.read(6, request) == stamp(request + 1)
+
+
+async def test_one_that_leaves_takes_its_commands_with_it(
+    shared: Cluster, open_client: Callable[..., RawClient]
+) -> None:
+    """Of thousands that it has sent, no more are carried out than were under way."""
+    async with Client(shared.only(1)) as client:
+        idle = await until_idle(client)
+        deaf = open_client(16384)
+        send_until_held_back(deaf, deaf.read_frame(1, 5), 16 * MIB)
+        before = await client.status(1, TIMEOUT_S)
+        assert before["connections"] == idle["connections"] + 1
+        deaf.close()
+        after = await until_idle(client)
+    assert after["connections"] == idle["connections"]
+    assert after["counters"]["read"] - before["counters"]["read"] <= MAX_COMMANDS_PER_CONNECTION
+
+
+async def until_idle(client: Client) -> dict[str, Any]:
+    """The status of node 1 once it has nothing to do, and its connections are this client's and those of two nodes."""
+    with trio.fail_after(TIMEOUT_S):
+        while (report := await client.status(1, TIMEOUT_S))["unfinished"] or report["connections"] > 3:
+            await trio.lowlevel.checkpoint()
+    return report
 
 
 def test_one_that_listens_at_last(shared: Cluster, open_client: Callable[..., RawClient]) -> None:
