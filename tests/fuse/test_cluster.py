@@ -184,7 +184,8 @@ def test_file_system_and_fio_on_a_cluster(
     files.mkdir()
     if shutil.which("fio"):
         run("fio", "--name=verify", f"--filename={device}", "--direct=1", "--rw=randwrite", "--bsrange=4k-64k",
-            "--verify_state_save=0", "--size=8m", "--ioengine=libaio", "--iodepth=32", "--verify=crc32c", "--verify_fatal=1", "--do_verify=1")
+            "--verify_state_save=0", "--size=8m", "--ioengine=libaio", "--iodepth=32", "--verify=crc32c",
+            "--verify_fatal=1", "--do_verify=1")
     run("mkfs.ext4", "-q", device)
     run("mount", device, files)
     content = rng.randbytes(3_000_000)

@@ -108,7 +108,8 @@ def test_fio_verifies_what_it_wrote(attached: tuple[Server, str]) -> None:
     need("fio")
     _, device = attached
     run("fio", "--name=verify", f"--filename={device}", "--direct=1", "--rw=randrw", "--bsrange=4k-256k",
-        "--verify_state_save=0", "--size=24m", "--ioengine=libaio", "--iodepth=32", "--verify=crc32c", "--verify_fatal=1", "--do_verify=1")
+        "--verify_state_save=0", "--size=24m", "--ioengine=libaio", "--iodepth=32", "--verify=crc32c",
+        "--verify_fatal=1", "--do_verify=1")
 
 
 def test_a_signal_does_not_tear_a_disk_away(attached: tuple[Server, str], files: Path, rng: random.Random) -> None:
