@@ -6,6 +6,8 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
+from tests.chaos.database_rounds import run_database
+from tests.chaos.databases import Postgres, Sqlite, why_no_postgres
 from tests.chaos.full_disk import FullDiskScenario, why_no_small_disks
 from tests.chaos.io_errors import IoErrorsScenario
 from tests.chaos.namespaces import why_no_namespaces
@@ -32,7 +34,18 @@ def _always() -> str | None:
 
 
 def _registers(kind: type[Scenario], why_not_: Callable[[], str | None]) -> Entry:
-    return Entry(kind.name, functools.partial(run_registers, kind), 25.0, 5.0, why_not_)
+    return Entry(kind.name, functools.partial(run_registers, kind), 25.0, 3.0, why_not_)
+
+
+def _database(
+    name: str, kind: type[Sqlite] | type[Postgres], why_not_: Callable[[], str | None], small: float
+) -> Entry:
+    return Entry(name, functools.partial(run_database, kind), 40.0, small, why_not_)
+
+
+def why_no_disk() -> str | None:
+    """The reason why this host cannot have ext4 on a loop device on a FUSE mount, None if it can."""
+    return why_no_fuse() or why_no_small_disks()
 
 
 SCENARIOS = {entry.name: entry for entry in (
@@ -40,6 +53,8 @@ SCENARIOS = {entry.name: entry for entry in (
     _registers(NetworkScenario, why_no_namespaces),
     _registers(FullDiskScenario, why_no_small_disks),
     _registers(IoErrorsScenario, why_no_fuse),
+    _database("sqlite", Sqlite, why_no_disk, 2.0),
+    _database("postgres", Postgres, lambda: why_no_disk() or why_no_postgres(), 1.0),
 )}
 
 

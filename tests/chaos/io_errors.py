@@ -92,7 +92,7 @@ class IoErrorsScenario(Scenario):
         for rank in sorted(self.ill):
             self.heal_one(rank)
         super().heal()
-        for rank, disk in self.disks.items():
+        for disk in self.disks.values():
             for part in disk.command("heal").split():
                 kind, _, count = part.partition("=")
                 self.faults[f"{self.name} failed {kind}"] += int(count)

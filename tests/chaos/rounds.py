@@ -48,11 +48,12 @@ def run_round(name: str, run: Run, seed: int, seconds: float) -> Tally:
     directory = Path(tempfile.mkdtemp(prefix=sweep.prefix()))
     try:
         tally = run(seed, seconds, directory)
-    except Exception as error:  # whatever it is, the way to see it again must not get lost
+    except Exception as error:  # noqa: BLE001 - whatever it is, the way to see it again must not get lost
         (directory / "failure.txt").write_text(traceback.format_exc())
         tally = Tally()
         tally.counts["chaos rounds"] = 1
-        tally.fail(Failure(f"chaos {name}", f"{type(error).__name__}: {error}", replay(name, seed, seconds), str(directory)))
+        what = f"{type(error).__name__}: {error}"
+        tally.fail(Failure(f"chaos {name}", what, replay(name, seed, seconds), str(directory)))
         return tally
     finally:
         sweep.unmount_below(directory)

@@ -57,11 +57,11 @@ def _unescape(text: str) -> str:
 
 
 def unmount_below(directory: Path) -> None:
-    """File systems and loop devices on files below `directory`, the topmost first; also those that hang."""
-    mounts = [_unescape(line.split()[1]) for line in Path("/proc/self/mounts").read_text().splitlines()]
-    fuse = [where for where in mounts if where.startswith(f"{directory}/")]
-    for where in reversed(fuse):
-        subprocess.run(["umount", "-l", where], check=False, stderr=subprocess.DEVNULL)
+    """File systems and loop devices on files below `directory`, also those that hang. FUSE mounts go last: without
+    them nobody can tell any more which loop devices stand on their files."""
+    table = [line.split()[1:3] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    mounts = [(where, kind) for escaped, kind in table if (where := _unescape(escaped)).startswith(f"{directory}/")]
+    _unmount([where for where, kind in mounts if not kind.startswith("fuse")])
     for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
         try:
             file = backing.read_text().strip()
@@ -69,5 +69,11 @@ def unmount_below(directory: Path) -> None:
             continue  # detached meanwhile
         if file.startswith(f"{directory}/"):
             subprocess.run(["losetup", "-d", f"/dev/{backing.parents[1].name}"], check=False, stderr=subprocess.DEVNULL)
+    _unmount([where for where, kind in mounts if kind.startswith("fuse")])
 
 
+def _unmount(mounts: list[str]) -> None:
+    """The topmost first; those that are busy as soon as they no longer are."""
+    for where in reversed(mounts):
+        if subprocess.run(["umount", where], check=False, stderr=subprocess.DEVNULL).returncode != 0:
+            subprocess.run(["umount", "-l", where], check=False, stderr=subprocess.DEVNULL)

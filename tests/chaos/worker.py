@@ -74,7 +74,8 @@ async def work(client: Client, recorder: Recorder, choices: Choices, stop: Stop)
                 recorder.ended(operation)
             else:
                 data = await client.read(first, count)
-                recorder.ended(operation, [value_of(data[at:at + SECTOR_SIZE]) for at in range(0, len(data), SECTOR_SIZE)])
+                sectors = (data[at:at + SECTOR_SIZE] for at in range(0, len(data), SECTOR_SIZE))
+                recorder.ended(operation, list(map(value_of, sectors)))
         except OperationTimeout as error:
             if error.outcome is Outcome.DID_NOT_HAPPEN:
                 recorder.not_done(operation)

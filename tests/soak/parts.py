@@ -102,5 +102,6 @@ SIMULATOR_STEP = 1000
 # loop devices and a database of its own, and it is at its best where the machine is busy otherwise.
 PARTS = (
     Part("simulation", 70, 20, SIMULATOR_STEP, simulate),
-    Part("crash states", 15, 20, 1000, crash_states),
+    Part("crash states", 12, 20, 1000, crash_states),
+    Part("chaos", 18, 75, 1, chaos, together=1),
 )

@@ -1,0 +1,100 @@
+"""A file system on the loop device of a dsreg mount, that is torn down by force and brought up again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.chaos.scenario import ChaosCluster
+from tests.chaos.sweep import unmount_below
+from tests.processes.cluster import ROOT, until
+
+# An I/O-bound start on a busy machine; recovery itself is far quicker.
+UP_S = 60.0
+# e2fsck: errors were corrected, as the replay of the journal is called.
+CORRECTED = 1
+
+
+def run(*command: str | Path, good: tuple[int, ...] = (0,)) -> str:
+    """What the command prints; AssertionError, with that, if it fails."""
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    assert done.returncode in good, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+class Stack:
+    """Nodes, frontend, loop device, ext4 on `files`. Everything is in `directory`."""
+
+    def __init__(self, directory: Path, *, size_bytes: int, stack: contextlib.ExitStack) -> None:
+        self.directory = directory
+        self.files = directory / "files"
+        self.mountpoint = directory / "mnt"
+        self.log = directory / "frontend.log"
+        self.cluster = ChaosCluster(directory / "cluster", nodes=3, sectors=size_bytes // 4096)
+        stack.callback(self.cluster.close)
+        stack.callback(self.down)
+        self.files.mkdir()
+        self.mountpoint.mkdir()
+        self.frontend: subprocess.Popen[bytes] | None = None
+        self.cluster.start()
+        self._attach()
+        run("mkfs.ext4", "-q", "-E", "nodiscard", self.device)
+        self._mount()
+
+    # --- up -------------------------------------------------------------------------------------------
+    def up(self, *, by_kernel: bool) -> None:
+        """Bring up what is down, and look at the file system. Its journal is replayed by the kernel or by e2fsck;
+        after that there must be nothing left to correct."""
+        if down := [rank for rank in self.cluster.ranks if rank not in self.cluster.processes]:
+            self.cluster.start(*down)
+        self._attach()
+        if by_kernel:
+            self._mount()
+            run("umount", self.files)
+        else:
+            run("e2fsck", "-p", self.device, good=(0, CORRECTED))
+        run("e2fsck", "-f", "-n", self.device)
+        self._mount()
+
+    def _attach(self) -> None:
+        with open(self.log, "ab") as log:
+            self.frontend = subprocess.Popen(
+                [sys.executable, "-m", "fuse_frontend.cli", str(self.mountpoint), "--config", str(self.cluster.path),
+                 "--attach"],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, cwd=self.directory,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )
+        assert self.frontend.stdout is not None
+        ready, _, _ = select.select([self.frontend.stdout], [], [], UP_S)
+        self.device = self.frontend.stdout.readline().decode().strip() if ready else ""
+        assert self.device.startswith("/dev/loop"), f"no loop device: {self.log.read_text()}"
+
+    def _mount(self) -> None:
+        run("mount", self.device, self.files)
+
+    # --- down -----------------------------------------------------------------------------------------
+    def signal_all(self) -> int:
+        """SIGKILL to all nodes and the frontend, as close to one moment as possible; how many that were."""
+        victims = [*self.cluster.processes.values(), *([self.frontend] if self.frontend is not None else [])]
+        for process in victims:
+            process.kill()
+        return len(victims)
+
+    def down(self) -> None:
+        """SIGKILL to the frontend, wherever it is; unmount and detach what stood on it. Nobody may be using the
+        files any more. Nodes that run go on, those that were killed are waited for."""
+        if self.frontend is None:
+            return
+        self.frontend.kill()
+        self.frontend.wait()
+        assert self.frontend.stdout is not None
+        self.frontend.stdout.close()
+        self.frontend = None
+        self.cluster.kill(*[rank for rank, process in self.cluster.processes.items() if process.poll() is not None])
+        unmount_below(self.directory)
+        backing = Path("/sys/block") / Path(self.device).name / "loop" / "backing_file"
+        until(lambda: not backing.exists(), f"{self.device} is free", UP_S)
