@@ -89,6 +89,7 @@ class Network:
         self._accept = accept
         self._shares = [(name, share) for name, share in options.frames]
         self._recorded: dict[tuple[Host, Host], deque[bytes]] = {}
+        self._skews: dict[tuple[Host, Host], float] = {}
         self._serial = 0
 
     def new_serial(self) -> int:
@@ -122,11 +123,20 @@ class Network:
     def latency(self, one: Host, other: Host) -> float:
         options, loop = self._options, self._loop
         latency_s = options.latency_s * (0.5 + loop.rng.random())
+        if options.skew != 1.0 and self.meddles:
+            latency_s *= self._skew(one, other)
         if self.meddles and options.tail and loop.rng.random() < options.tail:
             latency_s += options.tail_s * loop.rng.random()
         if self.slow:
             latency_s += self.slow.get(one, 0.0) + self.slow.get(other, 0.0)
         return latency_s
+
+    def _skew(self, one: Host, other: Host) -> float:
+        """Some directions are slow, and stay so: a message to one node is there long before that to another."""
+        skew = self._skews.get((one, other))
+        if skew is None:
+            skew = self._skews[one, other] = self._options.skew if self._loop.chance(0.3) else 1.0
+        return skew
 
     # --- sending --------------------------------------------------------------------------------
     def send(self, port: SimPort, frames: list[bytes]) -> None:

@@ -45,7 +45,8 @@ DAMAGING = frozenset({"damage_sector", "damage_tags", "damage_copy", "read_error
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """All times in seconds, all shares 0..1. `operations`: per client, in the safety phase."""
+    """All times in seconds, all shares 0..1. `operations`: per client, in the safety phase. `skew`: how much slower
+    than the others some directions between two hosts are."""
 
     seed: int
     nodes: int
@@ -60,6 +61,7 @@ class Options:
     abandon: float
     journal_bytes: int
     latency_s: float
+    skew: float
     tail_s: float
     tail: float
     split: float
@@ -105,9 +107,9 @@ def derive(seed: int) -> Options:
     """The options of `seed`; nothing else has a say."""
     rng = random.Random(f"options {seed}")
     nodes = rng.choices((1, 3, 5, 7), (8, 66, 20, 6))[0]
-    contract = rng.choice((0, 0, 1, 1, 2))
+    contract = rng.choice((0, 0, 1, 1, 2, 3))
     extension = rng.choice((1, 2, 3)) if contract else rng.choice((2, 3))
-    sectors = rng.choice((1, 2, 4, 8, 16, 40))
+    sectors = rng.choice((1, 1, 2, 2, 4, 8, 16, 40))
     quiet = rng.random() < 0.05
     faults = [] if quiet else [name for name, share in NEMESIS.items() if rng.random() * 100 < share]
     frames = [
@@ -134,6 +136,7 @@ def derive(seed: int) -> Options:
         abandon=rng.choice((0.0, 0.0, 0.05, 0.2)),
         journal_bytes=rng.choice((128, 192, 256, 512)) * 1024,
         latency_s=rng.choice((0.0001, 0.0005, 0.003)),
+        skew=rng.choice((1.0, 1.0, 30.0, 300.0)),
         tail_s=rng.choice((0.01, 0.1, 2.0)),
         tail=rng.choice((0.0, 0.01, 0.1)),
         split=rng.choice((0.0, 0.0, 0.1, 0.5)),
