@@ -50,6 +50,7 @@ def node(config_path: Path | None, rank: int, storage: Path | None, journal_byte
     config = NodeConfig(cluster, rank, storage, journal_bytes)
     log_to_stderr(f"node-{rank}", verbosity)
     try:
+        signal.signal(signal.SIGTERM, _leave)  # until the node drains at SIGTERM there is nothing to drain
         # First of all, and before trio and the node are imported, which takes as long as all the rest:
         # whoever connects is kept waiting, not turned away.
         listeners = bind(config.node.host, config.node.port)
@@ -65,6 +66,10 @@ def node(config_path: Path | None, rank: int, storage: Path | None, journal_byte
             where = config.storage if isinstance(error, StorageError) else config.node.address
             _log.critical("%s: %s", where, " ".join(describe([error])))
         sys.exit(EXIT_FAILED)
+
+
+def _leave(signum: int, frame: object) -> None:
+    sys.exit(0)
 
 
 def _die_with(parent: int) -> None:

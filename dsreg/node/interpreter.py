@@ -27,10 +27,11 @@ class Connection:
     """An accepted connection, as the replica's answers find it. Counts the commands read from it and not
     answered, and the bytes of sectors that they hold or will be answered with."""
 
-    __slots__ = ("port", "room", "unfinished", "unfinished_bytes")
+    __slots__ = ("is_node", "port", "room", "unfinished", "unfinished_bytes")
 
     def __init__(self, port: Port) -> None:
         self.port = port
+        self.is_node = False  # another node has shown itself on it
         self.unfinished = 0
         self.unfinished_bytes = 0
         self.room: trio.Event | None = None  # set when a command is answered, if the reader waits for that

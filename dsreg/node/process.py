@@ -34,8 +34,8 @@ from dsreg.version import VERSION
 
 log = logging.getLogger("dsreg.node")
 
-# Connections beyond this wait in the kernel's backlog. With the links, the storage's files and some
-# reserve the process stays below MAX_FILE_DESCRIPTORS.
+# Beyond this an idle client's connection is closed for a new one; if none is idle, it waits. With the links, the
+# storage's files and some reserve the process stays below MAX_FILE_DESCRIPTORS.
 MAX_CONNECTIONS = MAX_FILE_DESCRIPTORS - 300
 
 
@@ -74,6 +74,7 @@ class Node:
             for node in cluster.nodes
             if node.rank != config.rank
         ]
+        self._room = trio.CapacityLimiter(MAX_CONNECTIONS)
         self._started = time.monotonic()
 
     def report(self) -> bytes:
@@ -111,18 +112,17 @@ class Node:
                     accepting.start_soon(self._accept, listener, nursery)
                 await stop.wait()
                 accepting.cancel_scope.cancel()
+            close_all(listeners)  # whoever connects now is turned away at once, and asks another node
             self.server.stopping = True
             await self._drain()
             nursery.cancel_scope.cancel()
 
     async def _accept(self, listener: socket.socket, nursery: trio.Nursery) -> None:
-        limit = trio.CapacityLimiter(MAX_CONNECTIONS)
-
         async def serve(port: Port) -> None:
             try:
                 await self.server.serve(port)
             finally:
-                limit.release_on_behalf_of(port)
+                self._room.release_on_behalf_of(port)
 
         while True:
             await trio.lowlevel.wait_readable(listener)
@@ -131,7 +131,9 @@ class Node:
             except OSError:
                 continue  # the peer was gone before we looked; wait_readable tells when there is another
             port = Port(sock, f"{address[0]}:{address[1]}")
-            await limit.acquire_on_behalf_of(port)
+            if self._room.available_tokens == 0:
+                self.server.evict_idle()
+            await self._room.acquire_on_behalf_of(port)
             nursery.start_soon(serve, port)
 
     async def _tick(self) -> None:

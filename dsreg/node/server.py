@@ -28,6 +28,9 @@ from dsreg.node.port import Port
 
 # Reading stops while this much waits to be sent: a peer that asks and does not listen is made to wait.
 MAX_OUTGOING_BYTES = 4 * MAX_RUN_BYTES
+# A connection whose other side has ended its part stays this long for what is still to be answered: an answer
+# takes milliseconds, and without a majority nobody can say how long.
+HALF_CLOSED_S = 30.0
 # Work for all clients together. Beyond it a connection is read again only once it has nothing unfinished.
 MAX_OPERATIONS = 2048
 MAX_OPERATION_BYTES = 128 * MAX_RUN_BYTES
@@ -43,7 +46,7 @@ class Server:
         new_decoder: Callable[[bool], Decoder],
         report: Callable[[], bytes],
     ) -> None:
-        self.connections: set[Connection] = set()
+        self.connections: dict[Connection, None] = {}
         self.stopping = False
         self.decoder_counters: dict[str, int] = {}
         self._interpreter = interpreter
@@ -55,7 +58,7 @@ class Server:
         """One connection, until it is over."""
         connection = Connection(port)
         decoder = self._new_decoder(False)
-        self.connections.add(connection)
+        self.connections[connection] = None
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(port.run_writer)
@@ -68,13 +71,33 @@ class Server:
                             if port.closed:
                                 break  # nobody is left to answer: the rest goes the way of what was not read
                     self._interpreter.end_turn()
+                    # The set is kept in the order of last use: see `evict_idle`.
+                    self.connections[connection] = self.connections.pop(connection)
                     await port.drained(MAX_OUTGOING_BYTES)
+                await self._answer_the_rest(connection)
                 nursery.cancel_scope.cancel()
         finally:
-            self.connections.discard(connection)
+            del self.connections[connection]
             for name, count in decoder.counters.items():
                 self.decoder_counters[name] = self.decoder_counters.get(name, 0) + count
             port.close()
+
+    def evict_idle(self) -> bool:
+        """Make room for another connection: close the client's that has been unused for longest, of those that wait
+        for no answer. False if there is none. Other nodes keep theirs."""
+        for connection in self.connections:
+            if not connection.unfinished and not connection.is_node:
+                connection.port.close()
+                return True
+        return False
+
+    async def _answer_the_rest(self, connection: Connection) -> None:
+        """The other side has said all it will say, but may still listen."""
+        with trio.move_on_after(HALF_CLOSED_S):
+            while connection.unfinished and not connection.port.closed:
+                connection.room = trio.Event()
+                await connection.room.wait()
+            await connection.port.drained(0)
 
     def _is_busy(self, connection: Connection) -> bool:
         interpreter = self._interpreter
@@ -96,6 +119,7 @@ class Server:
     def _take(self, connection: Connection, decoder: Decoder, message: Message) -> None:
         interpreter = self._interpreter
         if isinstance(message, ReadProc | WriteProc | Value | Ack | Receipt):
+            connection.is_node = True
             interpreter.message(connection, message)
         elif isinstance(message, Command):
             if self.stopping:
@@ -107,6 +131,7 @@ class Server:
             interpreter.put(connection.port, interpreter.encoder.encode(response))
         elif isinstance(message, Hello) and not message.answer:
             decoder.extended = True
+            connection.is_node = message.rank != 0
             answer = self._greeting._replace(answer=True, rank=self._greeting.rank if message.rank else 0)
             interpreter.put(connection.port, interpreter.encoder.encode(answer))
         elif isinstance(message, StatusRequest):
