@@ -58,4 +58,5 @@ def run_round(name: str, run: Run, seed: int, seconds: float) -> Tally:
     finally:
         sweep.unmount_below(directory)
     shutil.rmtree(directory)
+    tally.counts[f"chaos rounds: {name}"] = 1
     return tally

@@ -27,10 +27,11 @@ def main() -> int:
     seed = random.SystemRandom().getrandbits(31) if arguments.seed is None else arguments.seed
     logs = arguments.logs or Path(tempfile.mkdtemp(prefix="dsreg-soak-"))
     parts = [part for part in PARTS if arguments.only is None or part.name in arguments.only]
-    print(f"seed {seed}, logs in {logs}", flush=True)
     soak = Soak(parts, arguments.processes, arguments.minutes, seed, logs)
     # Whoever stops it gets the summary of what was done until then.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: soak.stop())
+    print(f"seed {seed}, logs in {logs}", flush=True)
     soak.run(report.show_progress())
     print(file=sys.stderr)
     print(report.text(soak))

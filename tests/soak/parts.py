@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import random
 import subprocess
 import sys
 import time
@@ -23,15 +24,14 @@ Say = Callable[[str], None]
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """`share`: of the time of all cores, relative to the other parts. `job_s`: what a job is given. `step`: how many
-    seeds a job may use up. `together`: how many jobs of it may run at once, 0 for any number."""
+    """`share`: of the time of all cores, relative to the other parts; 0: one job after the other beside them, for what
+    mostly waits. `job_s`: what a job is given. `step`: how many seeds a job may use up."""
 
     name: str
     share: float
     job_s: float
     step: int
     run: Callable[[int, float, Path, Say], Tally]
-    together: int = 0
 
 
 def simulate(seed: int, seconds: float, directory: Path, at: Say) -> Tally:
@@ -87,6 +87,29 @@ def crash_states(seed: int, seconds: float, directory: Path, at: Say) -> Tally:
     return tally
 
 
+def fuzz(seed: int, seconds: float, directory: Path, at: Say) -> Tally:
+    """Hostile bytes, messages and files, a round of each in turn. Ends at the first failure of a kind."""
+    from tests.fuzz.run import ROUNDS
+
+    tally = Tally()
+    end_s = time.monotonic() + seconds
+    names = list(ROUNDS)
+    for number in range(seed, seed + FUZZ_STEP):
+        for name in list(names):
+            if time.monotonic() > end_s:
+                return tally
+            replay = f"python -m tests.fuzz.run {name} --once --seed {number}"
+            at(replay)
+            try:
+                ROUNDS[name](random.Random(f"{name} {number}"))
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is what we are looking for
+                traceback.print_exc(file=sys.stdout)
+                tally.fail(Failure(f"fuzz {name}", f"{type(error).__name__}: {error}", replay))
+                names.remove(name)
+            tally.counts.update({"fuzz rounds": 1, f"fuzz rounds: {name}": 1})
+    return tally
+
+
 def chaos(seed: int, seconds: float, directory: Path, at: Say) -> Tally:
     """One round with real processes. Which one, follows from the seed."""
     result = directory / "chaos.json"
@@ -98,10 +121,12 @@ def chaos(seed: int, seconds: float, directory: Path, at: Say) -> Tally:
 
 
 SIMULATOR_STEP = 1000
-# The simulator finds most and covers most, so it has most of the time. Chaos is one job at a time: it has processes,
-# loop devices and a database of its own, and it is at its best where the machine is busy otherwise.
+FUZZ_STEP = 10_000
+# The simulator finds most and covers most, so it has most of the time. Chaos waits for timers, processes and disks
+# half of its time, and is at its best where the machine is busy otherwise.
 PARTS = (
-    Part("simulation", 70, 20, SIMULATOR_STEP, simulate),
+    Part("simulation", 80, 20, SIMULATOR_STEP, simulate),
     Part("crash states", 12, 20, 1000, crash_states),
-    Part("chaos", 18, 75, 1, chaos, together=1),
+    Part("fuzz", 8, 20, FUZZ_STEP, fuzz),
+    Part("chaos", 0, 75, 1, chaos),
 )

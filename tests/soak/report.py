@@ -19,7 +19,7 @@ SHOWN = {
     "seeds": "simulator seeds",
     "operations": "operations checked in the simulator",
     "crash states": "crash states recovered from",
-    "fuzz cases": "fuzz cases",
+    "fuzz rounds": "rounds of fuzzing",
     "chaos rounds": "chaos rounds with real processes",
     "chaos operations": "operations checked on real processes",
     "commits": "database commits found again",

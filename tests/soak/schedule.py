@@ -59,43 +59,54 @@ class Soak:
         self.directory = directory
         self.tally = Tally()
         self.by_part: dict[str, Tally] = {part.name: Tally() for part in parts}
+        # What has no share of the slots runs beside them.
+        self._beside = [part for part in parts if not part.share]
+        self._parts = [part for part in parts if part.share]
         self.started_s = time.monotonic()
         self.end_s = self.started_s + minutes * 60
         self.running: list[Job] = []
         self.interrupted = False
-        self._parts = parts
         self._made: Counter[str] = Counter()
-        self._used_s: Counter[str] = Counter()
+        self._used_s: dict[str, float] = {}
 
     @property
     def elapsed_s(self) -> float:
         return time.monotonic() - self.started_s
 
     def run(self, progress: Callable[[Soak], None]) -> None:
-        """Until the time is up, or SIGINT; then the jobs under way are ended and not counted."""
+        """Until the time is up and the last jobs have ended, or `stop`."""
         try:
-            while True:
-                while len(self.running) < self.slots and self._start_one():
-                    pass
+            while not self.interrupted:
+                self._fill_slots()
                 if not self.running:
                     break
                 progress(self)
                 time.sleep(POLL_S)
                 for job in list(self.running):
                     self._look_at(job)
-        except KeyboardInterrupt:
-            self.interrupted = True
         finally:
             for job in self.running:
                 self._kill(job)
 
+    def stop(self) -> None:
+        """The jobs under way are ended and not counted. May be called by a handler of signals."""
+        self.interrupted = True
+
     # --- starting ---------------------------------------------------------------------------------
-    def _start_one(self) -> bool:
-        part = self._choose()
+    def _fill_slots(self) -> None:
         left_s = self.end_s - time.monotonic()
-        seconds = min(part.job_s, left_s) if part is not None else 0.0
-        if part is None or seconds < SHORTEST_S:
-            return False
+        for part in self._beside:
+            # Its jobs cannot be cut short.
+            if part.job_s <= left_s and not any(job.part is part for job in self.running):
+                self._start(part, part.job_s)
+        while self._parts and left_s >= SHORTEST_S and self._in_slots() < self.slots:
+            part = self._choose()
+            self._start(part, min(part.job_s, left_s))
+
+    def _in_slots(self) -> int:
+        return sum(bool(job.part.share) for job in self.running)
+
+    def _start(self, part: Part, seconds: float) -> None:
         number = self._made[part.name]
         self._made[part.name] += 1
         seed = self.seed + number * part.step
@@ -108,24 +119,13 @@ class Soak:
                 stderr=log, start_new_session=True,
             )
         self.running.append(Job(part, seed, seconds, directory, process, time.monotonic()))
-        return True
 
-    def _choose(self) -> Part | None:
-        """The one that has had least of its share. One that cannot end in time is no choice."""
-        now_s = time.monotonic()
-        together = Counter(job.part.name for job in self.running)
-        used_s = Counter(self._used_s)
+    def _choose(self) -> Part:
+        """The one that has had least of its share. What runs has had all of its time already."""
+        used_s = dict(self._used_s)
         for job in self.running:
-            used_s[job.part.name] += now_s - job.started_s
-        free = [
-            part for part in self._parts
-            if not (part.together and together[part.name] >= part.together)
-            and not (part.together and part.job_s > self.end_s - now_s)
-        ]
-        # What runs has been chosen for all of its time already.
-        for job in self.running:
-            used_s[job.part.name] += max(0.0, job.seconds - (now_s - job.started_s))
-        return min(free, key=lambda part: used_s[part.name] / part.share, default=None)
+            used_s[job.part.name] = used_s.get(job.part.name, 0.0) + job.seconds
+        return min(self._parts, key=lambda part: used_s.get(part.name, 0.0) / part.share)
 
     # --- ending -----------------------------------------------------------------------------------
     def _look_at(self, job: Job) -> None:
@@ -136,7 +136,7 @@ class Soak:
         if code is None:
             self._kill(job)
         self.running.remove(job)
-        self._used_s[job.part.name] += ran_s
+        self._used_s[job.part.name] = self._used_s.get(job.part.name, 0.0) + ran_s
         result = job.directory / "tally.json"
         if code == 0 and result.exists():
             tally = Tally.from_json(json.loads(result.read_text()))

@@ -68,15 +68,23 @@ def test_a_job_that_dies_is_a_failure_with_the_command_it_was_at(tmp_path: Path)
     assert "ValueError" in Path(failure.log).read_text()
 
 
-def test_a_part_has_at_most_as_many_jobs_at_once_as_it_may(tmp_path: Path) -> None:
-    alone = Part("alone", 1000, 2.5, 1, simulate, together=1)
-    soak = Soak([alone, Part("others", 1, 2.5, 1, simulate)], 3, 1.0, 1, tmp_path)
-    assert soak._start_one() and soak._start_one() and soak._start_one()
+def test_shares_are_kept_and_what_has_none_runs_beside(tmp_path: Path) -> None:
+    parts = [Part("much", 2, 50, 1, simulate), Part("little", 1, 50, 1, simulate), Part("beside", 0, 50, 1, simulate)]
+    soak = Soak(parts, 3, 1.0, 1, tmp_path)
+    soak._fill_slots()
     try:
-        assert sorted(job.part.name for job in soak.running) == ["alone", "others", "others"]
+        assert sorted(job.part.name for job in soak.running) == ["beside", "little", "much", "much"]
+        seeds = {job.seed for job in soak.running if job.part.name == "much"}
+        assert seeds == {1, 2}
     finally:
         for job in soak.running:
             soak._kill(job)
+
+
+def test_what_runs_beside_is_not_begun_when_it_cannot_end_in_time(tmp_path: Path) -> None:
+    soak = Soak([Part("beside", 0, 50, 1, simulate)], 2, 0.5, 1, tmp_path)
+    soak.run(lambda soak: None)
+    assert soak.elapsed_s < 5 and not any(tmp_path.iterdir())
 
 
 def test_an_interrupted_soak_tells_what_it_did(tmp_path: Path) -> None:
