@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import sys
 import time
 from pathlib import Path
@@ -29,6 +30,8 @@ def main() -> int:
     parser.add_argument("--only", choices=list(SCENARIOS), help="this scenario; otherwise the seed of a round decides")
     parser.add_argument("--json", type=Path, help="write the tally to this file")
     arguments = parser.parse_args()
+    # An end from outside takes the round down in order.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     seed = random.SystemRandom().getrandbits(31) if arguments.seed is None else arguments.seed
     end_s = time.monotonic() + arguments.minutes * 60
     names = [arguments.only] if arguments.only else [name for name in SCENARIOS if why_not(name) is None]

@@ -100,7 +100,7 @@ class FullDiskScenario(Scenario):
             **super().actions(),
             "full": (6, self.fill_one),
             "all full": (1, self.fill_all),
-            "space": (6, self.empty_one),
+            "space": (10, self.empty_one),
         }
 
     def heal(self) -> None:

@@ -84,7 +84,7 @@ class IoErrorsScenario(Scenario):
     def node_exited(self, rank: int) -> None:
         """As it must when a sync fails, or a journal cannot be read."""
         assert rank in self.ill, f"node {rank} ended by itself, see {self.cluster.log(rank)}"
-        self.faults[f"{self.name} node gave up"] += 1
+        self.counts["nodes that ended on an I/O error"] += 1
         self.heal_one(rank)
 
     def heal(self) -> None:

@@ -33,7 +33,7 @@ def run_registers(kind: type[Scenario], seed: int, seconds: float, directory: Pa
         history += scenario.last_reads(set(scenario.rng.sample(touched, min(LAST_READS, len(touched)))))
         violations = check(history)
         assert not violations, "not linearizable:\n" + "\n".join(map(str, violations))
-        tally.counts.update({"chaos rounds": 1, "chaos operations": len(history), "kills": scenario.kills})
+        tally.counts.update({"chaos rounds": 1, "chaos operations": len(history), **scenario.counts})
         tally.faults.update(scenario.faults)
     return tally
 

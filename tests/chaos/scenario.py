@@ -53,8 +53,8 @@ class ChaosCluster(Cluster):
 class Scenario:
     """A cluster, its clients, and what can be done to them. Everything random follows from `seed`.
 
-    `faults` counts what was done, `kills` the processes that got SIGKILL. Subclasses add faults of their own to
-    `actions`, and undo them in `heal`.
+    `faults` counts what was done, `counts` what came of it, such as "kills": processes that got SIGKILL. Subclasses
+    add faults of their own to `actions`, and undo them in `heal`.
     """
 
     name = "tcp"
@@ -69,7 +69,7 @@ class Scenario:
         self.directory = directory
         self.stack = stack
         self.faults: Counter[str] = Counter()
-        self.kills = 0
+        self.counts: Counter[str] = Counter()
         self.paused: set[int] = set()
         self.cluster = self.make_cluster()
         stack.callback(self.cluster.close)
@@ -161,7 +161,7 @@ class Scenario:
     def kill(self, *ranks: int) -> None:
         self.cluster.kill(*ranks)
         self.paused -= set(ranks)
-        self.kills += len(ranks)
+        self.counts["kills"] += len(ranks)
 
     def kill_all(self) -> bool:
         if self.cluster.processes:
@@ -202,7 +202,7 @@ class Scenario:
 
     def kill_client(self) -> bool:
         self.workers.replace_one()
-        self.kills += 1
+        self.counts["kills"] += 1
         return True
 
     # --- the end --------------------------------------------------------------------------------------
