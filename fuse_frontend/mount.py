@@ -20,6 +20,7 @@ from fuse_frontend import loop, mounts, state
 from fuse_frontend.loop import Loop
 from fuse_frontend.mounts import FS_TYPE, IMAGE_NAME, Mount, MountError
 from fuse_frontend.operations import Disk, DiskOperations
+from fuse_frontend.wakeup import regular_wakeup
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,8 @@ async def serve(disk: Disk, options: MountOptions, on_up: Callable[[Loop | None]
                 nursery.start_soon(operations.stall_watch.watch)
                 nursery.start_soon(_bring_up, options, on_up)
                 nursery.start_soon(_answer_signals, signals, options)
-                await pyfuse3.main(min_tasks=MIN_TASKS, max_tasks=MAX_TASKS)
+                with regular_wakeup():
+                    await pyfuse3.main(min_tasks=MIN_TASKS, max_tasks=MAX_TASKS)
                 log.info("%s has been unmounted", options.mountpoint)
                 nursery.cancel_scope.cancel()
     finally:

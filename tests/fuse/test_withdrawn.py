@@ -1,0 +1,42 @@
+"""Requests that are taken back while they are being fetched, because the process that made them was killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fuse.tools import Server, wait_until
+
+pytestmark = pytest.mark.fuse
+
+
+def test_a_request_taken_back_stops_nothing(tmp_path: Path, servers: list[Server], fault: Path) -> None:
+    """Found by nodes that were killed on a FUSE disk. The answers to everybody else were held up with it, until one of
+    them would have asked for something else."""
+    mountpoint, hasty = tmp_path / "disk", Path(f"{fault}.hasty")
+    mountpoint.mkdir()
+    fault.touch()
+    command = [sys.executable, "-m", "tests.fuse.hasty_mount", str(mountpoint), str(1 << 20), str(fault)]
+    server = Server(mountpoint, command)
+    servers.append(server)
+    assert server.line() == "up", server.log
+    waiting = Path(f"/sys/fs/fuse/connections/{os.minor(server.image.stat().st_dev)}/waiting")
+    with server.image.open("rb", buffering=0) as image:
+        for _ in range(3):
+            image.seek(0)
+            fault.write_text("hang")
+            with subprocess.Popen(["head", "-c", "4096"], stdin=image, stdout=subprocess.DEVNULL) as reader:
+                try:
+                    wait_until(lambda: int(waiting.read_text()) > 0, "the read is under way", 10)
+                    hasty.touch()
+                    wait_until(lambda: not hasty.exists(), "the next request is fetched hastily", 10)
+                    fault.write_text("")
+                    wait_until(lambda: reader.poll() is not None, "the read is answered", 10)
+                except AssertionError:
+                    server.process.kill()  # or the reader could not even be killed
+                    raise
+            assert reader.returncode == 0
