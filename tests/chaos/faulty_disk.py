@@ -22,6 +22,7 @@ import pyfuse3
 import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError
 
+from fuse_frontend.wakeup import regular_wakeup
 from tests.chaos.memory_disk import Content, MemoryDisk
 
 DISK_BYTES = 1 << 30
@@ -196,7 +197,8 @@ def main() -> None:
     disk = MemoryDisk(int(seed))
     pyfuse3.init(FaultyDisk(disk), mountpoint, {"fsname=faulty", "nosuid", "nodev"})
     try:
-        trio.run(_serve, disk)
+        with regular_wakeup():
+            trio.run(_serve, disk)
     finally:
         pyfuse3.close(unmount=True)
 
