@@ -16,7 +16,7 @@ from tests.soak.tally import Tally
 
 
 def summary(tally: Tally) -> str:
-    counts = ", ".join(f"{count:,} {name}" for name, count in sorted(tally.counts.items()))
+    counts = ", ".join(f"{count:,} {name}" for name, count in sorted(tally.counts.items()) if ":" not in name)
     faults = ", ".join(f"{name} {count}" for name, count in sorted(tally.faults.items()))
     return f"{counts}, {tally.failed} failed\nfaults: {faults or 'none'}"
 

@@ -48,6 +48,10 @@ def run_round(name: str, run: Run, seed: int, seconds: float) -> Tally:
     directory = Path(tempfile.mkdtemp(prefix=sweep.prefix()))
     try:
         tally = run(seed, seconds, directory)
+    except (KeyboardInterrupt, SystemExit):
+        sweep.unmount_below(directory)
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
     except Exception as error:  # noqa: BLE001 - whatever it is, the way to see it again must not get lost
         (directory / "failure.txt").write_text(traceback.format_exc())
         tally = Tally()

@@ -15,15 +15,23 @@ from tests.processes.cluster import ROOT, until
 
 # An I/O-bound start on a busy machine; recovery itself is far quicker.
 UP_S = 60.0
+COMMAND_S = 120.0
 # e2fsck: errors were corrected, as the replay of the journal is called.
 CORRECTED = 1
 
 
 def run(*command: str | Path, good: tuple[int, ...] = (0,)) -> str:
-    """What the command prints; AssertionError, with that, if it fails."""
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
-    assert done.returncode in good, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
-    return done.stdout
+    """What the command prints; AssertionError, with that, if it fails or takes longer than COMMAND_S. In that case it
+    is left to itself: what waits for a disk cannot be killed before the disk goes."""
+    process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    try:
+        output, errors = process.communicate(timeout=COMMAND_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise AssertionError(f"{command}: not done within {COMMAND_S:.0f} s") from None
+    assert process.returncode in good, f"{command}: {process.returncode}\n{output}{errors}"
+    return output
 
 
 class Stack:
@@ -39,6 +47,7 @@ class Stack:
         stack.callback(self.down)
         self.files.mkdir()
         self.mountpoint.mkdir()
+        self._killed: tuple[int, ...] = ()
         self.frontend: subprocess.Popen[bytes] | None = None
         self.cluster.start()
         self._attach()
@@ -78,7 +87,9 @@ class Stack:
 
     # --- down -----------------------------------------------------------------------------------------
     def signal_all(self) -> int:
-        """SIGKILL to all nodes and the frontend, as close to one moment as possible; how many that were."""
+        """SIGKILL to all nodes and the frontend, as close to one moment as possible; how many that were. `down` waits
+        for their end."""
+        self._killed = tuple(self.cluster.processes)
         victims = [*self.cluster.processes.values(), *([self.frontend] if self.frontend is not None else [])]
         for process in victims:
             process.kill()
@@ -94,7 +105,9 @@ class Stack:
         assert self.frontend.stdout is not None
         self.frontend.stdout.close()
         self.frontend = None
-        self.cluster.kill(*[rank for rank, process in self.cluster.processes.items() if process.poll() is not None])
+        if self._killed:
+            self.cluster.kill(*self._killed)
+            self._killed = ()
         unmount_below(self.directory)
         backing = Path("/sys/block") / Path(self.device).name / "loop" / "backing_file"
         until(lambda: not backing.exists(), f"{self.device} is free", UP_S)
