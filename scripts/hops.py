@@ -1,0 +1,208 @@
+"""What the steps of an operation cost, one after the other in one process: `python -m scripts.hops`.
+
+CPU microseconds, the median of several rounds, and the ratio to one HMAC-SHA256 of 4 KiB in the same run: the ratio
+is what can be compared between machines, and between a busy and an idle one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import statistics
+import tempfile
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import trio
+from rich.console import Console
+from rich.table import Table
+
+from dsreg.constants import SECTOR_SIZE
+from dsreg.core.codec import Decoder, Encoder, Keys, Mac, Side
+from dsreg.core.contract import Uuids
+from dsreg.core.effects import Answer, Durable, Effect, Load, Persist, Reserve, Send
+from dsreg.core.links import RegisterClient
+from dsreg.core.messages import Command, CommandKind, Message, ReadProc, Response, WriteProc
+from dsreg.core.naming import TagNamer
+from dsreg.core.replica import Replica
+from dsreg.core.tags import pack_tag
+from dsreg.node.worker import Worker
+from dsreg.storage import Identity, OsFiles, StableStorage
+from dsreg.testing.memory_storage import MemoryStorage
+
+KEYS = Keys(b"c" * 32, b"s" * 64)
+RANKS = (1, 2, 3)
+VALUE = os.urandom(SECTOR_SIZE)
+ROUNDS = 5
+
+
+def cost_us(call: Callable[[], object], times: int) -> float:
+    """CPU microseconds of one call: the median of ROUNDS rounds of `times` calls, after one that does not count."""
+    rounds = []
+    for _ in range(ROUNDS + 1):
+        start = time.process_time()
+        for _ in range(times):
+            call()
+        rounds.append((time.process_time() - start) / times * 1e6)
+    return statistics.median(rounds[1:])
+
+
+class Trio:
+    """Three replicas and their codecs, wired in memory: no sockets, no disk, no waiting."""
+
+    def __init__(self) -> None:
+        self.storages = [MemoryStorage() for _ in RANKS]
+        self.replicas = [
+            Replica(rank, RANKS, storage, rids=itertools.count(1), uuids=Uuids(rank, 1), namer=TagNamer(rank, 0),
+                    links=RegisterClient(RANKS))
+            for rank, storage in zip(RANKS, self.storages, strict=True)
+        ]
+        self.encoder = Encoder(KEYS)
+        self.decoders = [node_decoder() for _ in RANKS]
+        self.answer: Response | None = None
+        self._wire: deque[tuple[int, int, bytes]] = deque()  # to, from, frame
+
+    def run(self, command: Command) -> Response:
+        """Through node 1, as an extension command."""
+        frame = b"".join(self.encoder.encode(command))
+        for message in self.decoders[0].feed(frame):
+            assert isinstance(message, Command)
+            self._carry_out(0, self.replicas[0].command(self, message, 0.0))
+        while self._wire:
+            to, sender, frame = self._wire.popleft()
+            for message in self.decoders[to].feed(frame):
+                self._carry_out(to, self.replicas[to].message(sender, message, 0.0))  # type: ignore[arg-type]
+        assert self.answer is not None
+        return self.answer
+
+    def _carry_out(self, index: int, effects: list[Effect]) -> None:
+        todo = deque(effects)
+        while todo:
+            effect = todo.popleft()
+            if isinstance(effect, Persist | Reserve):
+                self.storages[index].queue(effect)
+                self.storages[index].commit()
+                todo.extend(effect.then)
+            elif isinstance(effect, Durable):
+                todo.extend(self.replicas[index].durable(effect.what, 0.0))
+            elif isinstance(effect, Load):
+                loaded = self.storages[index].load(effect.question.first, effect.question.count)
+                todo.extend(self.replicas[index].loaded(effect, *loaded, 0.0))
+            elif isinstance(effect, Send):
+                self._wire.append((effect.rank - 1, index, self._encode(effect.message)))
+            elif isinstance(effect, Answer) and isinstance(effect.message, Response):
+                self._encode(effect.message)
+                self.answer = effect.message
+            elif isinstance(effect.connection, int):
+                self._wire.append((effect.connection, index, self._encode(effect.message)))
+
+    def _encode(self, message: Message) -> bytes:
+        return b"".join(self.encoder.encode(message))
+
+
+def node_decoder() -> Decoder:
+    return Decoder(KEYS, sectors=1 << 20, ranks=frozenset(RANKS), side=Side.NODE, extended=True)
+
+
+def measure_core() -> dict[str, float]:
+    encoder, decoder, three = Encoder(KEYS), node_decoder(), Trio()
+    mac = Mac(KEYS.system)
+    tag = pack_tag(1, 1)
+    question = ReadProc(1, 1, 5, 1, values=False)
+    store = WriteProc(1, 1, 5, 1, tag, VALUE)
+    asked, stored = b"".join(encoder.encode(question)), b"".join(encoder.encode(store))
+    requests = itertools.count(1)
+
+    def write() -> None:
+        sector = next(requests) % 1000
+        tags = three.run(Command(CommandKind.TAG, 1, sector, 1, extended=True)).tags
+        three.run(Command(CommandKind.STORE, 2, sector, 1, tags, VALUE, True))
+
+    def read() -> None:
+        three.run(Command(CommandKind.READ, 1, next(requests) % 1000, 1, extended=True))
+
+    return {
+        "HMAC-SHA256 of 4 KiB": cost_us(lambda: mac.sign(VALUE), 2000),
+        "CRC-32 of 4 KiB": cost_us(lambda: zlib.crc32(VALUE), 2000),
+        "encode READ_PROC_RUN": cost_us(lambda: encoder.encode(question), 2000),
+        "decode READ_PROC_RUN": cost_us(lambda: decoder.feed(asked), 2000),
+        "encode WRITE_PROC_RUN, 4 KiB": cost_us(lambda: encoder.encode(store), 1000),
+        "decode WRITE_PROC_RUN, 4 KiB": cost_us(lambda: decoder.feed(stored), 1000),
+        "4 KiB write: codec and replicas of all 3 nodes": cost_us(write, 300),
+        "4 KiB read: codec and replicas of all 3 nodes": cost_us(read, 300),
+    }
+
+
+def measure_storage(directory: Path) -> dict[str, float]:
+    files = OsFiles(directory)
+    storage = StableStorage.open(files, Identity(bytes(16), 1, RANKS, 1 << 20))
+    counter = itertools.count(1)
+
+    def batch(size: int, count: int) -> Callable[[], None]:
+        data = VALUE * count
+
+        def commit() -> None:
+            for _ in range(size):
+                ts = next(counter)
+                storage.persist(ts * count % 4096, count, pack_tag(ts, 1) * count, data)
+            while (work := storage.next_commit()) is not None:
+                work.run()
+                storage.finish_commit(work)
+            while (checkpoint := storage.next_checkpoint() if storage.checkpoint_due(idle=False) else None) is not None:
+                checkpoint.run()
+                storage.finish_checkpoint(checkpoint)
+
+        return commit
+
+    try:
+        return {
+            "persist and commit 4 KiB, alone": cost_us(batch(1, 1), 100),
+            "persist and commit 4 KiB, one of 64": cost_us(batch(64, 1), 10) / 64,
+            "persist and commit 1 MiB": cost_us(batch(1, 256), 20),
+            "load 4 KiB from the page cache": cost_us(lambda: storage.load(100, 1, wait=False), 2000),
+            "load 1 MiB from the page cache": cost_us(lambda: storage.load(0, 256, wait=False), 50),
+        }
+    finally:
+        storage.close()
+        files.close()
+
+
+async def measure_threads() -> dict[str, float]:
+    """Handing a call to a thread and getting its result."""
+    worker = Worker("hops")
+    costs = {}
+    try:
+        for name, call in (("worker thread", worker.run), ("trio.to_thread", trio.to_thread.run_sync)):
+            rounds = []
+            for _ in range(ROUNDS):
+                start = time.process_time()
+                for _ in range(500):
+                    await call(int)
+                rounds.append((time.process_time() - start) / 500 * 1e6)
+            costs[f"a call in a {name}"] = statistics.median(rounds)
+    finally:
+        worker.close()
+    return costs
+
+
+@click.command(help=__doc__)
+@click.option("--directory", type=click.Path(file_okay=False, exists=True, path_type=Path),
+              help="Where the storage is measured.  [default: the directory for temporary files]")
+def main(directory: Path | None) -> None:
+    costs = measure_core()
+    with tempfile.TemporaryDirectory(dir=directory) as scratch:
+        costs.update(measure_storage(Path(scratch)))
+    costs.update(trio.run(measure_threads))
+    unit = costs["HMAC-SHA256 of 4 KiB"]
+    table = Table("step", "CPU us", "HMACs of 4 KiB")
+    for name, cost in costs.items():
+        table.add_row(name, f"{cost:.1f}", f"{cost / unit:.2f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
