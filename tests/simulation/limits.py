@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dsreg.storage import identity
 
 # The header area and one record of the longest run that the simulator writes fit easily.
-SMALLEST_BYTES = 96 * 1024
+SMALLEST_BYTES = 48 * 1024
 
 
 @contextlib.contextmanager

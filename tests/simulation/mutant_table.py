@@ -50,12 +50,6 @@ ALGORITHM = (
         "self.phase = Storing(record, Return(b'', b'')); return [StoreAll(phase.rid, tags, data), record]",
     ),
     Mutant("named_tags_are_not_avoided", _REGISTER, "self.rank, ts_floor)", "self.rank)"),
-    Mutant(
-        "write_does_not_wait_for_own_tag",
-        _REGISTER,
-        "            case Write(data, ts_floor):\n                if own is None and not phase.own_absent:",
-        "            case Write(data, ts_floor):\n                if False:",
-    ),
     Mutant("highest_by_ts_only", "dsreg.core.tags", "return max(vectors)", "return max(vectors, key=lambda t: t[:8])"),
     Mutant("highest_of_a_run_by_ts_only", "dsreg.core.tags", "max(column) for", "max(column, key=lambda t: t[:8]) for"),
     Mutant(

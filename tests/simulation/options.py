@@ -106,7 +106,7 @@ class Options:
 def derive(seed: int) -> Options:
     """The options of `seed`; nothing else has a say."""
     rng = random.Random(f"options {seed}")
-    nodes = rng.choices((1, 3, 5, 7), (8, 66, 20, 6))[0]
+    nodes = rng.choices((1, 3, 5, 7), (14, 62, 18, 6))[0]
     contract = rng.choice((0, 0, 1, 1, 2, 3))
     extension = rng.choice((1, 2, 3)) if contract else rng.choice((2, 3))
     sectors = rng.choice((1, 1, 2, 2, 4, 8, 16, 40))
@@ -134,7 +134,7 @@ def derive(seed: int) -> Options:
         # The work shall last about as long as the faults.
         think_s=rng.choice((0.2, 1.0, 2.0)) * interval_s * max_faults / operations,
         abandon=rng.choice((0.0, 0.0, 0.05, 0.2)),
-        journal_bytes=rng.choice((128, 192, 256, 512)) * 1024,
+        journal_bytes=rng.choice((48, 64, 96, 256)) * 1024,
         latency_s=rng.choice((0.0001, 0.0005, 0.003)),
         skew=rng.choice((1.0, 1.0, 30.0, 300.0)),
         tail_s=rng.choice((0.01, 0.1, 2.0)),
