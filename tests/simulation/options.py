@@ -41,6 +41,8 @@ NEMESIS = {
 FRAMES = {"drop": 25, "duplicate": 30, "corrupt": 25, "swap": 25}
 # Those that take away what was durable: never on more than a minority of the nodes.
 DAMAGING = frozenset({"damage_sector", "damage_tags", "damage_copy", "read_error"})
+# Those that need more than one node to mean much.
+BETWEEN_NODES = frozenset({"partition", "one_way", "isolate", "rolling", "swizzle", "replay", "slow_node", "blackout"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,8 +119,9 @@ def derive(seed: int) -> Options:
         for name, share in FRAMES.items()
         if not quiet and rng.random() * 100 < share
     ]
-    if nodes == 1:
-        faults = [name for name in faults if name not in DAMAGING]
+    if nodes == 1 and not quiet:
+        # No other node makes up for what this one loses: the place to look closely at its disk.
+        faults = [name for name in faults if name not in DAMAGING | BETWEEN_NODES | {"power_at_step"}] + ["power_at_step"]
     operations = rng.choice((12, 25, 40)) if nodes < 5 else 15
     interval_s, max_faults = rng.choice((0.02, 0.1, 0.5, 2.0)), rng.choice((5, 12, 30))
     return Options(
