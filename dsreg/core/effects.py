@@ -33,8 +33,15 @@ class RepeatKey(NamedTuple):
     tags: bytes
 
 
+class NamedFor(NamedTuple):
+    """`tags` are promised, for the operation `rid` of this node."""
+
+    rid: int
+    tags: bytes
+
+
 class Durable(NamedTuple):
-    what: Ack | RepeatKey
+    what: Ack | RepeatKey | NamedFor
 
 
 class Load(NamedTuple):
@@ -69,7 +76,7 @@ class Persist(NamedTuple):
 
 class Reserve(NamedTuple):
     ts: int
-    then: tuple[Answer, ...]
+    then: tuple[Answer | Durable, ...]
 
 
 Effect = Persist | Reserve | Durable | Load | Send | Answer

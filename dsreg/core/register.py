@@ -22,7 +22,8 @@ Two rules go beyond the lines, and both are about crashes:
 * A WRITE counts this node's own answer in its first phase, and makes its own copy durable before any
   other node hears of the tag. Otherwise a coordinator that crashed after one peer had stored
   (maxts + 1, rank) could choose the same tag again for another value. (Where this node's own copy is
-  damaged it does not answer, and a majority of the others decides.)
+  damaged it does not answer, and a majority of the others decides. Where it has no room it promises
+  another tag instead, see `renamed`.)
 """
 
 from __future__ import annotations
@@ -205,6 +206,22 @@ class AtomicRegister:
         if not is_majority(phase.acks, self.nodes):
             return []
         return self._finish(phase.result)  # L6
+
+    @property
+    def recording(self) -> StoreOwn | None:
+        """What a WRITE is making durable here before anybody else may hear of it; None in any other phase."""
+        return self.phase.own if isinstance(self.phase, Recording) else None
+
+    def renamed(self, rid: int, tags: bytes) -> list[Effect]:
+        """This node has no room for StoreOwn(rid), but has durably promised never to choose `tags` again.
+
+        That serves the purpose of the own copy as well, so the others may hear of the write.
+        """
+        phase = self.phase
+        if not isinstance(phase, Recording) or phase.rid != rid:
+            return []
+        assert tags > phase.own.tags
+        return self._store(phase.own._replace(tags=tags), Return(b"", b""))
 
     def refused(self, rid: int) -> list[Effect]:
         """This node refused StoreOwn(rid), having no room. Call this some time later: it asks again."""

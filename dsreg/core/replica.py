@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
+from dsreg.constants import TAG_SIZE
 from dsreg.core import register as reg
 from dsreg.core.belief import is_believed
 from dsreg.core.contract import ContractPeer, Uuids
-from dsreg.core.effects import Answer, Connection, Durable, Effect, Load, Persist, RepeatKey, Reserve, Send
+from dsreg.core.effects import Answer, Connection, Durable, Effect, Load, NamedFor, Persist, RepeatKey, Reserve, Send
 from dsreg.core.links import RegisterClient
 from dsreg.core.messages import (
     Ack,
@@ -24,43 +24,22 @@ from dsreg.core.messages import (
     PeerMessage,
     ReadProc,
     Receipt,
-    Response,
     Status,
     Value,
     WriteProc,
 )
 from dsreg.core.naming import TagNamer
+from dsreg.core.operation import Operation, response_to
 from dsreg.core.register import AtomicRegister
 from dsreg.core.repeats import Repeats, Seen
 from dsreg.core.runqueue import RunQueue
 from dsreg.core.tags import highest_ts
+from dsreg.core.view import TagView
 
 # Damaged sectors being repaired at one time. The others wait for the next question about them.
 MAX_REPAIRS = 64
 # Seconds until this node tries again to store its own value for which it had no room.
 REFUSED_RETRY_S = 1.0
-
-
-class TagView(Protocol):
-    """What the replica sees of stable storage without I/O (see StableStorage)."""
-
-    def tags(self, first: int, count: int) -> bytes: ...
-
-    def missing(self, first: int, count: int) -> list[int]: ...
-
-    def unknown(self, first: int, count: int) -> list[int]: ...
-
-
-class Operation:
-    """A command under way. `connection` is None for a repair that this node does of its own accord."""
-
-    __slots__ = ("command", "connection", "register", "rid")
-
-    def __init__(self, command: Command, connection: Connection | None, register: AtomicRegister) -> None:
-        self.command = command
-        self.connection = connection
-        self.register = register
-        self.rid = 0  # no rid is 0
 
 
 class Replica:
@@ -105,11 +84,24 @@ class Replica:
         """A good command (index, tags and HMAC checked). It is answered when it is complete."""
         if command.kind is CommandKind.STORE and not self._honest(command.first, command.count, command.tags):
             self.counters["dishonest_tags"] += 1
-            return [Answer(connection, _response(command, Status.INVALID_SECTOR_INDEX), command)]
+            return [Answer(connection, response_to(command, Status.INVALID_SECTOR_INDEX), command)]
         operation = self._operation(connection, command)
         if self._queue.add(operation, command.first, command.count):
             self._ready.append(operation)
         return self._run_ready([], now)
+
+    def disconnected(self, connection: Connection, now: float) -> tuple[list[Command], list[Effect]]:
+        """Nobody waits for this connection's commands any more. Gives those given up: reads, and what was not begun."""
+        given_up = [
+            operation for operation in self._queue.items()
+            if operation.connection is connection
+            and (not operation.rid or operation.command.kind in (CommandKind.READ, CommandKind.TAG))
+        ]
+        for operation in given_up:
+            self._forget(operation)
+            self._ready.extend(self._queue.remove(operation))
+        self._ready = deque(operation for operation in self._ready if operation not in given_up)
+        return [operation.command for operation in given_up], self._run_ready([], now)
 
     def unfinished(self) -> int:
         """Operations of clients that are under way or queued."""
@@ -168,23 +160,28 @@ class Replica:
             effects = self._answer_from(own, now)
         return self._run_ready(effects, now)
 
-    def durable(self, what: Ack | RepeatKey, now: float) -> list[Effect]:
+    def durable(self, what: Ack | RepeatKey | NamedFor, now: float) -> list[Effect]:
         """What Durable(what) belongs to is on stable storage."""
         if isinstance(what, Ack):
             return self._run_ready(self._answer_from(what, now), now)
+        if isinstance(what, NamedFor):
+            operation = self._operations.get(what.rid)
+            return self._advance(operation, operation.register.renamed(*what), now) if operation else []
         self._repeats.done(what)
         return []
 
     def refused(self, persist: Persist, now: float) -> list[Effect]:
         """`persist` was not done, for want of room, or because this node's copy must be repaired first."""
         self.counters["refused"] += 1
+        effects: list[Effect] = []
         if isinstance(persist.owner, RepeatKey):
             self._repeats.forget(persist.owner)
         elif persist.owner is not None:
             self._refused.append((now + REFUSED_RETRY_S, persist.owner))
+            effects = self._promise_instead(persist.owner)
         if self._storage.unknown(persist.first, persist.count):
             self._repair(persist.first, persist.count)
-        return self._run_ready([], now)
+        return self._run_ready(effects, now)
 
     def tick(self, now: float) -> list[Effect]:
         """What is due by `now`."""
@@ -259,6 +256,15 @@ class Replica:
         own = Durable(Ack(self.rank, step.rid, command.first, command.count))
         return Persist(command.first, command.count, step.tags, step.data, (own,), step.repair, step.rid)
 
+    def _promise_instead(self, rid: int) -> list[Effect]:
+        """A WRITE that has no room here goes on under a tag that needs none: see AtomicRegister.renamed."""
+        operation = self._operations.get(rid)
+        own = operation.register.recording if operation is not None else None
+        if own is None:
+            return []
+        tags, promise = self._namer.name(highest_ts(own.tags), len(own.tags) // TAG_SIZE)
+        return [Reserve(promise, (Durable(NamedFor(rid, tags)),))]
+
     def _follow(self, operation: Operation, rid: int) -> None:
         """The operation goes on under `rid`; answers to an earlier one no longer count."""
         if operation.rid == rid:
@@ -282,11 +288,11 @@ class Replica:
         effects: list[Effect] = []
         if command.kind is CommandKind.TAG:
             tags, promise = self._namer.name(highest_ts(result.tags), command.count)
-            answer = Answer(operation.connection, _response(command, Status.OK, tags=tags), command)
+            answer = Answer(operation.connection, response_to(command, Status.OK, tags=tags), command)
             effects.append(Reserve(promise, (answer,)))
         else:
             data = result.data if command.kind is CommandKind.READ else b""
-            effects.append(Answer(operation.connection, _response(command, Status.OK, data=data), command))
+            effects.append(Answer(operation.connection, response_to(command, Status.OK, data=data), command))
         self.counters[command.kind.name.lower()] += 1
         self._ready.extend(self._queue.remove(operation))
         return effects
@@ -392,7 +398,3 @@ class Replica:
 
     def _honest(self, first: int, count: int, tags: bytes) -> bool:
         return is_believed(tags, self.unix_time()) or tags == self._storage.tags(first, count)
-
-
-def _response(command: Command, status: Status, tags: bytes = b"", data: Buffer = b"") -> Response:
-    return Response(status, command.kind, command.request, tags, data, command.extended)

@@ -61,6 +61,10 @@ class RunQueue(Generic[T]):
                 ready.append(follower.item)
         return ready
 
+    def items(self) -> list[T]:
+        """All that are in it, in the order of arrival."""
+        return list(self._entries)
+
     def __len__(self) -> int:
         return len(self._entries)
 

@@ -4,20 +4,24 @@ each kind at a time; while one runs, work gathers for the next (group commit).""
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
-from collections.abc import Iterable
 
 import trio
 
 from dsreg.core.effects import Load
 from dsreg.node.interpreter import Interpreter
 from dsreg.node.worker import Worker
-from dsreg.storage import Ticket
+from dsreg.storage import Refusal, Ticket
 
 # After this many seconds without a commit the journal is emptied, so that a restart finds little to replay.
 IDLE_CHECKPOINT_S = 2.0
 # Reads that wait for a cold disk at one time; a disk answers several sooner than one after the other.
 LOADERS = 8
+# Between two warnings about a full disk.
+COMPLAIN_S = 60.0
+
+log = logging.getLogger("dsreg.node")
 
 
 class Signal:
@@ -46,6 +50,7 @@ class Disk:
         self._after_commit: list[Load] = []  # loads of sectors that the commit under way stores over
         self._checkpoint = Signal()
         self._committing = False
+        self._complain_again = -math.inf
         interpreter.on_work = self._on_work
         interpreter.on_slow_load = self._loads.send_nowait
 
@@ -70,7 +75,11 @@ class Disk:
                     self._committed(self._storage.finish_commit(commit))
                 self._committing = False
 
-    def _committed(self, tickets: Iterable[Ticket]) -> None:
+    def _committed(self, tickets: list[Ticket]) -> None:
+        full = any(ticket.refusal is Refusal.NO_SPACE for ticket in tickets)
+        if full and trio.current_time() >= self._complain_again:
+            self._complain_again = trio.current_time() + COMPLAIN_S
+            log.warning("no space for what is to be stored here; nothing is lost, and it goes on once there is some")
         waiting, self._after_commit = self._after_commit, []
         for load in waiting:
             self._loads.send_nowait(load)

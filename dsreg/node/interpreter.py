@@ -27,10 +27,11 @@ class Connection:
     """An accepted connection, as the replica's answers find it. Counts the commands read from it and not
     answered, and the bytes of sectors that they hold or will be answered with."""
 
-    __slots__ = ("is_node", "port", "room", "unfinished", "unfinished_bytes")
+    __slots__ = ("is_known", "is_node", "port", "room", "unfinished", "unfinished_bytes")
 
     def __init__(self, port: Port) -> None:
         self.port = port
+        self.is_known = False  # something with a good HMAC has come over it
         self.is_node = False  # another node has shown itself on it
         self.unfinished = 0
         self.unfinished_bytes = 0
@@ -53,6 +54,7 @@ class Interpreter:
         self.on_due: Callable[[], None] = lambda: None  # the replica's next_due may have changed
         self._parked: dict[Ticket, list[Persist | Reserve]] = {}
         self.unfinished_bytes = 0  # of all connections
+        self.heard: set[int] = set()  # ranks that have sent a message of the contract
         self._links: dict[int, Outbox] = {}
         self._answers: dict[int, deque[PeerMessage | Receipt]] = {}  # for contract peers that are down
         self._dirty: set[Port] = set()
@@ -74,8 +76,17 @@ class Interpreter:
         self.unfinished_bytes += size
         self.carry_out(self.replica.command(connection, command, self.clock()))
 
+    def disconnected(self, connection: Connection) -> None:
+        given_up, effects = self.replica.disconnected(connection, self.clock())
+        for command in given_up:
+            self._settle(connection, command)
+        self.carry_out(effects)
+        self.end_turn()
+
     def message(self, connection: Connection | None, message: PeerMessage | Receipt) -> None:
         origin = None if isinstance(message, Receipt) or message.uuid else connection
+        if origin is None:
+            self.heard.add(message.rank)
         self.carry_out(self.replica.message(origin, message, self.clock()))
 
     def link_up(self, rank: int, port: Port, extended: bool) -> None:
@@ -177,13 +188,16 @@ class Interpreter:
         connection = effect.connection
         assert isinstance(connection, Connection)
         if effect.completes is not None:
-            size = size_of(effect.completes)
-            connection.unfinished -= 1
-            connection.unfinished_bytes -= size
-            self.unfinished_bytes -= size
-            if connection.room is not None:
-                connection.room.set()
+            self._settle(connection, effect.completes)
         self.put(connection.port, self.encoder.encode(effect.message))
+
+    def _settle(self, connection: Connection, command: Command) -> None:
+        size = size_of(command)
+        connection.unfinished -= 1
+        connection.unfinished_bytes -= size
+        self.unfinished_bytes -= size
+        if connection.room is not None:
+            connection.room.set()
 
     def _encode(self, message: PeerMessage | Receipt) -> list[Buffer]:
         """The same object goes to every peer of a broadcast: it is signed once."""

@@ -20,6 +20,8 @@ from dsreg.core.messages import Buffer
 
 # The kernel takes at most 1024 buffers in one sendmsg (IOV_MAX).
 _MAX_BUFFERS = 1024
+# States of a TCP connection, as the first byte of TCP_INFO gives them.
+_TCP_ESTABLISHED, _TCP_CLOSE_WAIT = 1, 8
 # Receives that may go by without letting other tasks run, if the bytes are already there.
 _MAX_EAGER = 4
 # A connection whose other machine is gone is given up after 5 + 3 * 2 s of silence, or after UNACKED_MS with
@@ -132,6 +134,13 @@ class Port:
         self._sock.close()
         self._blocked.set()
         self._drained.set()
+
+    def is_dead(self) -> bool:
+        """Whether the connection is over, other than by the other side's having said all it had to say."""
+        if self._closed:
+            return True
+        state = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        return state not in (_TCP_ESTABLISHED, _TCP_CLOSE_WAIT)
 
     @property
     def closed(self) -> bool:

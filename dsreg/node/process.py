@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import logging
@@ -34,9 +35,12 @@ from dsreg.version import VERSION
 
 log = logging.getLogger("dsreg.node")
 
-# Beyond this an idle client's connection is closed for a new one; if none is idle, it waits. With the links, the
-# storage's files and some reserve the process stays below MAX_FILE_DESCRIPTORS.
-MAX_CONNECTIONS = MAX_FILE_DESCRIPTORS - 300
+# Not for accepted connections, but for the links, the storage's files and some reserve. When all others are in use
+# a client's connection is closed for a new one.
+RESERVED_DESCRIPTORS = 300
+# The system, or this process, has no descriptor or memory for another connection.
+NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
+NO_DESCRIPTORS_PAUSE_S = 0.1
 
 
 class Node:
@@ -74,7 +78,7 @@ class Node:
             for node in cluster.nodes
             if node.rank != config.rank
         ]
-        self._room = trio.CapacityLimiter(MAX_CONNECTIONS)
+        self._room = trio.CapacityLimiter(max_connections())
         self._started = time.monotonic()
 
     def report(self) -> bytes:
@@ -91,7 +95,7 @@ class Node:
                 "sectors": self.config.cluster.sectors,
                 "sectors_written": self.storage.sectors_written,
                 "damaged": self.storage.damaged,
-                "peers": {str(dialer.rank): dialer.state for dialer in self.dialers},
+                "peers": {str(dialer.rank): self._state_of(dialer) for dialer in self.dialers},
                 "unfinished": self.replica.unfinished(),
                 "connections": len(self.server.connections),
                 "cpu_s": usage.ru_utime + usage.ru_stime,
@@ -99,6 +103,12 @@ class Node:
                 "counters": counters,
             }
         ).encode()
+
+    def _state_of(self, dialer: Dialer) -> str:
+        """As the dialer sees it; "silent" for one that takes connections but has never been heard of: it is of another
+        cluster, has other keys, or speaks the contract and had nothing to say yet."""
+        silent = dialer.state == "contract" and dialer.rank not in self.interpreter.heard
+        return "silent" if silent else dialer.state
 
     async def run(self, listeners: list[socket.socket], stop: trio.Event) -> None:
         """Serve until `stop`; then finish what was begun, for at most DRAIN_S."""
@@ -128,11 +138,13 @@ class Node:
             await trio.lowlevel.wait_readable(listener)
             try:
                 sock, address = listener.accept()
-            except OSError:
-                continue  # the peer was gone before we looked; wait_readable tells when there is another
+            except OSError as error:
+                if error.errno in NO_DESCRIPTORS:
+                    await trio.sleep(NO_DESCRIPTORS_PAUSE_S)  # nothing tells when there are some again
+                continue  # else the peer was gone before we looked
             port = Port(sock, f"{address[0]}:{address[1]}")
             if self._room.available_tokens == 0:
-                self.server.evict_idle()
+                self.server.make_room()
             await self._room.acquire_on_behalf_of(port)
             nursery.start_soon(serve, port)
 
@@ -225,6 +237,12 @@ def _raise_descriptor_limit() -> None:
     wanted = MAX_FILE_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(MAX_FILE_DESCRIPTORS, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def max_connections() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = MAX_FILE_DESCRIPTORS if soft == resource.RLIM_INFINITY else min(soft, MAX_FILE_DESCRIPTORS)
+    return max(allowed - RESERVED_DESCRIPTORS, allowed // 2)
 
 
 def _resident_bytes() -> int:

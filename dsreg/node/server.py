@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable
 
 import trio
@@ -26,11 +28,17 @@ from dsreg.core.messages import (
 from dsreg.node.interpreter import Connection, Interpreter
 from dsreg.node.port import Port
 
+log = logging.getLogger("dsreg.node")
+
 # Reading stops while this much waits to be sent: a peer that asks and does not listen is made to wait.
 MAX_OUTGOING_BYTES = 4 * MAX_RUN_BYTES
 # A connection whose other side has ended its part stays this long for what is still to be answered: an answer
 # takes milliseconds, and without a majority nobody can say how long.
 HALF_CLOSED_S = 30.0
+# Between two warnings about frames that are not signed with our keys.
+COMPLAIN_S = 60.0
+# How often a connection that is not being read is looked at, whether anybody is there.
+LOOK_S = 1.0
 # Work for all clients together. Beyond it a connection is read again only once it has nothing unfinished.
 MAX_OPERATIONS = 2048
 MAX_OPERATION_BYTES = 128 * MAX_RUN_BYTES
@@ -49,6 +57,7 @@ class Server:
         self.connections: dict[Connection, None] = {}
         self.stopping = False
         self.decoder_counters: dict[str, int] = {}
+        self._complain_again = -math.inf
         self._interpreter = interpreter
         self._greeting = greeting
         self._new_decoder = new_decoder
@@ -71,7 +80,8 @@ class Server:
                             if port.closed:
                                 break  # nobody is left to answer: the rest goes the way of what was not read
                     self._interpreter.end_turn()
-                    # The set is kept in the order of last use: see `evict_idle`.
+                    self._complain(port, decoder)
+                    # The set is kept in the order of last use: see `make_room`.
                     self.connections[connection] = self.connections.pop(connection)
                     await port.drained(MAX_OUTGOING_BYTES)
                 await self._answer_the_rest(connection)
@@ -81,22 +91,26 @@ class Server:
             for name, count in decoder.counters.items():
                 self.decoder_counters[name] = self.decoder_counters.get(name, 0) + count
             port.close()
+            self._interpreter.disconnected(connection)
 
-    def evict_idle(self) -> bool:
-        """Make room for another connection: close the client's that has been unused for longest, of those that wait
-        for no answer. False if there is none. Other nodes keep theirs."""
-        for connection in self.connections:
-            if not connection.unfinished and not connection.is_node:
-                connection.port.close()
-                return True
-        return False
+    def _complain(self, port: Port, decoder: Decoder) -> None:
+        """Other keys at a node or a client are a fault that somebody must mend; say so, but not a thousand times."""
+        if decoder.counters["bad_mac"] and trio.current_time() >= self._complain_again:
+            self._complain_again = trio.current_time() + COMPLAIN_S
+            log.warning("%s sends frames with a wrong HMAC: it has other keys, or the network changes bytes", port.peer)
+
+    def make_room(self) -> None:
+        """Close a connection for a new one: a stranger's, else an idle client's, else a client's, and of these the one
+        that has been unused for longest. Other nodes keep theirs."""
+        candidates = [connection for connection in self.connections if not connection.is_node]
+        if candidates:
+            min(candidates, key=lambda one: (one.is_known, one.unfinished > 0)).port.close()
 
     async def _answer_the_rest(self, connection: Connection) -> None:
         """The other side has said all it will say, but may still listen."""
         with trio.move_on_after(HALF_CLOSED_S):
             while connection.unfinished and not connection.port.closed:
-                connection.room = trio.Event()
-                await connection.room.wait()
+                await self._wait_for_answer(connection)
             await connection.port.drained(0)
 
     def _is_busy(self, connection: Connection) -> bool:
@@ -112,12 +126,23 @@ class Server:
         """Back-pressure: not reading leaves the rest in the TCP buffers, which stops the sender."""
         await connection.port.drained(MAX_OUTGOING_BYTES)
         while self._is_busy(connection) and not connection.port.closed:
-            connection.room = trio.Event()
-            await connection.room.wait()
+            await self._wait_for_answer(connection)
+
+    async def _wait_for_answer(self, connection: Connection) -> None:
+        """Until a command is answered. Meanwhile nothing is read, so the end of the connection must be looked for."""
+        answered = connection.room = trio.Event()
+        waits = True
+        while waits and not connection.port.closed:
+            with trio.move_on_after(LOOK_S) as look:
+                await answered.wait()
+            waits = look.cancelled_caught
+            if connection.port.is_dead():
+                connection.port.close()
         connection.room = None
 
     def _take(self, connection: Connection, decoder: Decoder, message: Message) -> None:
         interpreter = self._interpreter
+        connection.is_known |= not isinstance(message, RefusedCommand)
         if isinstance(message, ReadProc | WriteProc | Value | Ack | Receipt):
             connection.is_node = True
             interpreter.message(connection, message)

@@ -229,21 +229,67 @@ def test_the_second_phase_is_sent_again_under_the_same_rid() -> None:
 
 
 # --- no room --------------------------------------------------------------------------------------
-def test_a_write_without_room_waits_and_is_tried_again() -> None:
+def test_a_write_without_room_here_goes_on_at_the_others_under_a_promised_tag() -> None:
     play = Play()
     play.write()
     (persist,) = play.value(2, RID, LOW)
     play.storage.full = True
-    assert play.commit(persist) == []
-    assert play.replica.next_due() == 0.5
+    (promise,) = play.commit(persist)
+    assert isinstance(promise, Reserve), "nobody hears of a tag that is neither stored nor promised"
+    renamed = tags((5, RANK))
+    assert play.commit(promise) == [*tell(renamed), own(renamed)]
+    play.ack(2, RID)
+    assert play.ack(3, RID) == [ok(WRITE)]
+    assert play.storage.ts_reserved >= 5
+    play.tick(100.0)
+    assert_settled(play.replica, 100.0)
+
+
+def test_a_write_without_room_is_stored_here_when_there_is_room_again() -> None:
+    play = Play()
+    play.write()
+    (persist,) = play.value(2, RID, LOW)
+    play.storage.full = True
+    (promise,) = play.commit(persist)
+    play.commit(promise)
     play.tick(0.5)
-    assert play.tick(REFUSED_RETRY_S) == [persist], "the same tag and value"
-    assert play.commit(persist) == []
     play.storage.full = False
-    assert persist in play.tick(2 * REFUSED_RETRY_S)
-    assert play.commit(persist) == tell(tags((4, RANK)))
+    (again,) = [effect for effect in play.tick(REFUSED_RETRY_S) if isinstance(effect, Persist)]
+    assert play.commit(again) == []
+    assert play.ack(3, RID) == [ok(WRITE)]
+    assert play.storage.tags(0, 1) == tags((5, RANK))
+    assert_settled(play.replica, 100.0)
+
+
+# --- a client that has gone -----------------------------------------------------------------------
+def test_what_a_client_that_has_gone_only_wanted_to_know_is_given_up() -> None:
+    play = Play()
+    play.read()
+    play.tag(first=7)
+    commands, effects = play.replica.disconnected(CLIENT, 0.0)
+    assert [command.kind for command in commands] == [CommandKind.READ, CommandKind.TAG] and effects == []
+    assert_settled(play.replica, 100.0)
+
+
+def test_a_write_that_was_begun_is_finished_for_a_client_that_has_gone_and_one_that_was_not_is_dropped() -> None:
+    play = Play()
+    play.write()
+    play.write(request=2)
+    commands, _ = play.replica.disconnected(CLIENT, 0.0)
+    assert [command.request for command in commands] == [2]
+    (persist,) = play.value(2, RID, LOW)
+    play.commit(persist)
     assert play.ack(3, RID) == [ok(WRITE)]
     assert_settled(play.replica, 100.0)
+
+
+def test_what_others_asked_goes_on_when_a_client_goes() -> None:
+    play = Play()
+    play.read()
+    other = Command(CommandKind.TAG, 5, 0, 1, extended=True)
+    assert play.replica.command(PEER, other, 0.0) == [], "it waits for the read of the same sector"
+    _, effects = play.replica.disconnected(CLIENT, 0.0)
+    assert effects == ask(RID + 1)
 
 
 def test_without_room_here_the_others_are_enough_for_a_store() -> None:

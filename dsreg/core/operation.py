@@ -1,0 +1,23 @@
+"""One command under way in a replica, and the answer to it."""
+
+from __future__ import annotations
+
+from dsreg.core.effects import Connection
+from dsreg.core.messages import Buffer, Command, Response, Status
+from dsreg.core.register import AtomicRegister
+
+
+class Operation:
+    """A command under way. `connection` is None for a repair that this node does of its own accord."""
+
+    __slots__ = ("command", "connection", "register", "rid")
+
+    def __init__(self, command: Command, connection: Connection | None, register: AtomicRegister) -> None:
+        self.command = command
+        self.connection = connection
+        self.register = register
+        self.rid = 0  # no rid is 0
+
+
+def response_to(command: Command, status: Status, tags: bytes = b"", data: Buffer = b"") -> Response:
+    return Response(status, command.kind, command.request, tags, data, command.extended)

@@ -1,0 +1,15 @@
+"""What the core sees of stable storage without I/O."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class TagView(Protocol):
+    """What the replica sees of stable storage without I/O (see StableStorage)."""
+
+    def tags(self, first: int, count: int) -> bytes: ...
+
+    def missing(self, first: int, count: int) -> list[int]: ...
+
+    def unknown(self, first: int, count: int) -> list[int]: ...
