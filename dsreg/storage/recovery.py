@@ -50,6 +50,11 @@ def recover(directory: Directory, sectors: int) -> Recovered:
 
 
 def _recover(directory: Directory, sectors: int) -> Recovered:
+    # A process that was killed has written what it did not sync. It can be read now, and a power loss would take it
+    # back: after something that rests on it has been made durable, that must not be possible.
+    for file in (directory.home, directory.tags, directory.state, *directory.journals):
+        file.fdatasync()
+    directory.files.sync_dir()
     state = state_file.read(directory.state, directory.salt)
     salt, size = directory.salt, directory.recorded.journal_bytes
     headers = [journal.read_header(file, salt) for file in directory.journals]

@@ -109,6 +109,17 @@ def test_power_loss_at_every_operation(fate: Chooser | None, rng: random.Random)
         history.check(open_storage(crashed, SMALL), upto)
 
 
+@pytest.mark.parametrize("fate", [drop_all, None], ids=["drop", "tear"])
+def test_power_loss_after_a_restart_that_followed_a_kill(fate: Chooser | None, rng: random.Random) -> None:
+    """What a killed process wrote and did not sync is there to read, and gone at the next power loss."""
+    history = workload(rng)
+    log = history.files.log
+    for upto in range(len(log) + 1):
+        killed = MemoryFiles.from_log(log[:upto])
+        open_storage(killed, SMALL)
+        history.check(open_storage(killed.crash(fate or random_chooser(rng)), SMALL), upto)
+
+
 def test_power_loss_during_recovery(rng: random.Random) -> None:
     """A crash in the middle of what follows a crash, at every operation of it."""
     history = workload(rng)
