@@ -50,7 +50,7 @@ def test_workloads_have_everything_in_them(seed: int) -> None:
     assert kinds["lives"] == 12
     for what in ("sync journal.0", "sync journal.1", "sync sectors", "sync tags", "sync state", "write sectors"):
         assert kinds[what] > 10, kinds
-    assert kinds["rename identity.toml.tmp"] > 4
+    assert kinds["rename identity.toml.tmp"] >= 4  # at creation; more where the disk grew
 
 
 # --- what an image leaves -------------------------------------------------------------------------
@@ -119,10 +119,7 @@ def test_a_sync_that_does_nothing_is_found(name: str, rng: random.Random) -> Non
 
 def test_an_old_value_is_found(rng: random.Random) -> None:
     """A demand that the state does not meet, and a value that nobody gave."""
-    with small_journals():
-        workload = Workload(rng.getrandbits(32), SHORT)
-        workload.run(lives=1)
-    (life,) = workload.lives
+    life = a_life_with_a_value(rng)
     demands = life.demands(len(life.log))
     state = life.image(len(life.log)).choose(next(life.image(len(life.log)).choices(rng, 1)))
     checker = Checker(SHORT, life.sectors, Counter())
@@ -130,6 +127,17 @@ def test_an_old_value_is_found(rng: random.Random) -> None:
     for wrong in (too_low(demands, sector), never_given(demands, sector)):
         with small_journals(), pytest.raises(Violation, match=f"sector {sector} "):
             checker.check(state, wrong, rng)
+
+
+def a_life_with_a_value(rng: random.Random) -> Life:
+    """Some end, on a full disk, without one that was acknowledged."""
+    while True:
+        with small_journals():
+            workload = Workload(rng.getrandbits(32), SHORT)
+            workload.run(lives=1)
+        (life,) = workload.lives
+        if any(any(tag) for tag in life.demands(len(life.log)).low.values()):
+            return life
 
 
 def too_low(demands: Demands, sector: int) -> Demands:

@@ -49,8 +49,9 @@ class Victim:
         """Some batches, a checkpoint among them, `starts` times."""
         victim = cls(path, rank)
         scratch = path.with_name(path.name + "-live")
+        files = OsFiles(scratch)
         for start in range(starts):
-            storage = StableStorage.open(OsFiles(scratch), identity(rank), MIN_JOURNAL_BYTES)
+            storage = StableStorage.open(files, identity(rank), MIN_JOURNAL_BYTES)
             victim.incarnation = storage.incarnation
             for batch in range(12):
                 victim._batch(storage, rng, ts=1 + 50 * start + batch)
@@ -67,6 +68,7 @@ class Victim:
         shutil.copytree(scratch, path)
         if not in_order:
             storage.close()
+        files.close()
         shutil.rmtree(scratch)
         return victim
 
@@ -104,9 +106,11 @@ class Victim:
 
         `lost_from`: the journal may end at this byte without anybody noticing.
         """
+        files = OsFiles(self.path)
         try:
-            storage = StableStorage.open(OsFiles(self.path), identity(self.rank), MIN_JOURNAL_BYTES)
+            storage = StableStorage.open(files, identity(self.rank), MIN_JOURNAL_BYTES)
         except StorageError as error:
+            files.close()
             return type(error).__name__
         try:
             assert storage.incarnation > self.incarnation and storage.ts_reserved >= self.ts_reserved
@@ -114,6 +118,7 @@ class Victim:
             absent = [sector for sector in known if not self._check_sector(storage, sector, lost_from)]
         finally:
             storage.close()
+            files.close()
         if len(known) < DISK:
             return "unknown"
         return "missing" if absent else "whole"

@@ -44,7 +44,9 @@ def send_until_held_back(client: RawClient, frame: bytes, limit: int) -> bytes:
         try:
             sent += client.sock.send(many[sent % len(many):])
         except BlockingIOError:
-            if not select.select([], [client.sock], [], STUCK_S)[1]:
+            poll = select.poll()  # unlike select(2) it knows descriptors above 1023
+            poll.register(client.sock, select.POLLOUT)
+            if not poll.poll(STUCK_S * 1000):
                 client.sock.setblocking(True)
                 return bytes(many[sent % len(frame):len(frame)]) if sent % len(frame) else b""
     raise AssertionError(f"the node has taken {sent} bytes from a client that does not listen")

@@ -55,6 +55,7 @@ def test_the_port_is_bound_at_once(make_cluster: Callable[..., Cluster]) -> None
     assert min(taken) < BOUND_WITHIN_S, taken
 
 
+@pytest.mark.allow_logs("does not answer the HELLO")  # it may still be replaying
 async def test_the_port_is_bound_before_the_journal_is_replayed(
     make_cluster: Callable[..., Cluster], rng: random.Random
 ) -> None:
