@@ -177,8 +177,15 @@ def _run_as_daemon(source: Source, options: MountOptions, parent: Parent) -> Non
 
 def _print_device(attached: Loop | None) -> None:
     """The name of the device is the one thing on standard output, for scripts."""
-    if attached is not None:
+    if attached is None:
+        return
+    try:
         click.echo(attached.node)
+    except OSError:
+        # What could not be written stays in the buffer, and would fail once more at the end of the process.
+        with open(os.devnull, "wb") as devnull:
+            os.dup2(devnull.fileno(), sys.stdout.fileno())
+        raise
 
 
 def _default_log_file(mountpoint: Path) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 import trio
 
 from fuse_frontend import loop, mounts, state
-from fuse_frontend.mount import unmount
+from fuse_frontend.mount import devices_of, unmount
 from fuse_frontend.mounts import FS_TYPE, IMAGE_NAME, MountError
 
 # After the unmount the process closes its client and stops an embedded cluster, whose nodes have 5 s each.
@@ -27,11 +27,11 @@ async def detach(mountpoint: Path) -> list[str]:
     serving = state.recall(mountpoint)
     if mount is not None and mount.fs_type != FS_TYPE:
         raise MountError(f"{mountpoint} is not a mount of dsreg-fuse ({mount.fs_type})")
-    devices = loop.loops_of(mountpoint / IMAGE_NAME)
+    devices = devices_of(mountpoint)
     is_alive = serving is not None and serving.is_alive
     if mount is None and not devices and not is_alive:
         state.forget(mountpoint)
-        raise MountError(f"nothing is mounted at {mountpoint}")
+        raise MountError("\n".join([f"nothing is mounted at {mountpoint}", *_orphans()]))
     uses = [(use, device) for device in devices for use in loop.uses_of(device)]
     if uses:
         commands = dict.fromkeys(
@@ -55,6 +55,15 @@ async def detach(mountpoint: Path) -> list[str]:
     if mounts.mount_at(mountpoint) is not None:
         raise MountError(f"another mount at {mountpoint} was underneath; run this again to take it down, too")
     return done
+
+
+def _orphans() -> list[str]:
+    """Devices on an image whose mount is gone, which nobody wrote down; one line each."""
+    image = Path(f"/{IMAGE_NAME}")
+    if os.path.lexists(image):
+        return []
+    return [f"{device.node} is on the image of a mount that is gone; if it was this one: losetup -d {device.node}"
+            for device in loop.loops_of(image)]
 
 
 async def _end_of(serving: state.ServingProcess) -> None:

@@ -51,6 +51,22 @@ def loops_of(image: Path) -> list[Loop]:
     return found
 
 
+def sequence_of(name: str) -> str | None:
+    """A number that the kernel gives out once for each time that a device is attached; None before Linux 5.15."""
+    return _attribute(name, "diskseq")
+
+
+def recorded_loop(name: str, sequence: str, image: Path) -> Loop | None:
+    """The loop device `name` if it is still the one on `image` that had `sequence`, else None.
+
+    Once the mount of the image is gone, the kernel shows no more of it than a name in the root directory.
+    """
+    backing_file = _attribute(name, "loop/backing_file")
+    if backing_file not in (str(image), f"/{image.name}") or sequence_of(name) != sequence:
+        return None
+    return Loop(name, backing_file)
+
+
 def uses_of(loop: Loop) -> list[str]:
     """What stands on the device and must end before it: one phrase each, none when it is free.
 
@@ -139,6 +155,8 @@ async def _losetup(*arguments: str) -> str:
         )
     except FileNotFoundError:
         raise MountError("losetup is not installed (Debian: apt install mount)") from None
+    except OSError as error:
+        raise MountError(f"losetup cannot be started: {error.strerror}") from None
     if done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
         raise MountError(f"losetup {' '.join(arguments)}: {said}")

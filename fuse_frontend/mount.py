@@ -85,9 +85,9 @@ def _why_mounted(mountpoint: Path, mount: Mount) -> str:
 async def serve(disk: Disk, options: MountOptions, on_up: Callable[[Loop | None], None]) -> None:
     """Mount `disk`, attach it if asked to, and answer requests until it is unmounted.
 
-    `on_up` is called once, when the mount answers (and the loop device stands). SIGTERM, SIGINT and SIGHUP
-    unmount if nothing uses the disk, and else only say who does. Raises MountError when it cannot be set up; then
-    nothing is left behind.
+    `on_up` is called once, when the mount answers (and the loop device stands); an OSError of it is logged. SIGTERM,
+    SIGINT and SIGHUP unmount if nothing uses the disk, and else only say who does. Raises MountError when it cannot be
+    set up; then nothing is left behind. Whatever else ends it, the mount stays as long as a loop device is on it.
     """
     check_mountpoint(options.mountpoint)
     operations = DiskOperations(disk, os.getuid(), os.getgid())
@@ -110,9 +110,50 @@ async def serve(disk: Disk, options: MountOptions, on_up: Callable[[Loop | None]
                 log.info("%s has been unmounted", options.mountpoint)
                 nursery.cancel_scope.cancel()
     finally:
-        # Unmounts only if the main loop has died: a dead mount on which everybody hangs helps nobody.
-        pyfuse3.close(unmount=True)
-        state.forget(options.mountpoint)
+        await _take_down(options)
+
+
+async def _take_down(options: MountOptions) -> None:
+    """End the session. There is something to unmount only if the main loop has died."""
+    try:
+        left = devices_of(options.mountpoint)
+    except (MountError, OSError) as error:
+        log.warning("%s", error)
+        left = loop.loops_of(options.image)
+    # A loop device without its mount is hard to find; with it `--detach` can clean up. Requests fail from here on,
+    # mounted or not, so that nothing below waits for an answer.
+    pyfuse3.close(unmount=not left)
+    if left:
+        with trio.CancelScope(shield=True):
+            try:
+                await _release(left, options.mountpoint)
+            except (MountError, OSError) as error:
+                log.error("%s is no longer served, but in use: %s\nTo clean up: dsreg-fuse --detach %s",
+                          options.image, error, options.mountpoint)
+                return
+    state.forget(options.mountpoint)
+
+
+async def _release(devices: list[Loop], mountpoint: Path) -> None:
+    """Detach `devices`, then unmount. Raises MountError, with nothing touched when something stands on a device."""
+    uses = [use for device in devices for use in loop.uses_of(device)]
+    if uses:
+        raise MountError("; ".join(uses))
+    for device in devices:
+        await loop.detach(device)
+        log.warning("%s detached, because %s is no longer served", device.node, mountpoint)
+    if mounts.mount_at(mountpoint) is not None:
+        await unmount(mountpoint)
+
+
+def devices_of(mountpoint: Path) -> list[Loop]:
+    """The loop devices on the image: those that show it, and the one that the server set up, whatever it shows."""
+    image = mountpoint / IMAGE_NAME
+    found = loop.loops_of(image)
+    serving = state.recall(mountpoint)
+    if serving is not None and (recorded := serving.attached()) is not None and recorded not in found:
+        found.append(recorded)
+    return found
 
 
 def _mount_hint(options: MountOptions) -> str:
@@ -140,8 +181,17 @@ async def _bring_up(options: MountOptions, on_up: Callable[[Loop | None], None])
             with trio.CancelScope(shield=True):
                 await unmount(options.mountpoint)
             raise
-    log.info("%s is up%s", options.image, f" and attached as {attached.node}" if attached else "")
-    on_up(attached)
+    what = f"{options.image} is up" + (f" and attached as {attached.node}" if attached else "")
+    log.info("%s", what)
+    # The device may be in use already; that nobody hears of it is no reason to take it away.
+    try:
+        state.remember(options.mountpoint, options.log_file, attached)
+    except (MountError, OSError) as error:
+        log.warning("%s, but that could not be written down: %s", what, error)
+    try:
+        on_up(attached)
+    except OSError as error:
+        log.warning("%s, but that could not be reported: %s", what, error)
 
 
 def _raise_queue_depth(connection: int) -> None:
@@ -160,25 +210,25 @@ async def _answer_signals(signals: AsyncIterator[int], options: MountOptions) ->
     """Unmount at a signal, unless something uses the disk."""
     async for signum in signals:
         name = signal.Signals(signum).name
-        if attached := loop_holders(options.image):
-            lines = "\n".join(attached)
-            log.warning("%s: %s stays mounted, because it is in use:\n%s", name, options.mountpoint, lines)
-            continue
         try:
+            if attached := loop_holders(options.mountpoint):
+                lines = "\n".join(attached)
+                log.warning("%s: %s stays mounted, because it is in use:\n%s", name, options.mountpoint, lines)
+                continue
             await unmount(options.mountpoint)
-        except MountError as error:
+        except (MountError, OSError) as error:
             log.warning("%s: %s stays mounted: %s", name, options.mountpoint, error)
 
 
-def loop_holders(image: Path) -> list[str]:
+def loop_holders(mountpoint: Path) -> list[str]:
     """The loop devices on the image, what stands on them, and the commands that end it; one line each."""
     lines = []
-    for device in loop.loops_of(image):
+    for device in devices_of(mountpoint):
         uses = loop.uses_of(device)
         lines.append(f"  {device.node} is attached to it" + "".join(f"; {use}" for use in uses))
         lines += [f"      {command}" for command in loop.release_commands(device)]
     if lines:
-        lines.append(f"  or everything at once, after the umount: dsreg-fuse --detach {image.parent}")
+        lines.append(f"  or everything at once, after the umount: dsreg-fuse --detach {mountpoint}")
     return lines
 
 
@@ -189,6 +239,8 @@ async def unmount(mountpoint: Path) -> None:
         done = await trio.run_process(command, capture_stderr=True, check=False, stdin=subprocess.DEVNULL)
     except FileNotFoundError:
         raise MountError("fusermount3 is not installed (Debian: apt install fuse3)") from None
+    except OSError as error:
+        raise MountError(f"fusermount3 cannot be started: {error.strerror}") from None
     if done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip()
         users = ", ".join(map(str, mounts.users_of(mountpoint, below=True)))

@@ -10,7 +10,8 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fuse_frontend.mounts import MountError
+from fuse_frontend.loop import Loop, recorded_loop, sequence_of
+from fuse_frontend.mounts import IMAGE_NAME, MountError
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,19 @@ class ServingProcess:
     pid: int
     started: int
     log_file: str | None = None
+    # The loop device that the process set up ("loop0"), and what tells it from a later one of that name.
+    device: str | None = None
+    disk_sequence: str | None = None
 
     @property
     def is_alive(self) -> bool:
         return start_time(self.pid) == self.started
+
+    def attached(self) -> Loop | None:
+        """The loop device that the process set up, None when there is none any longer."""
+        if self.device is None or self.disk_sequence is None:
+            return None
+        return recorded_loop(self.device, self.disk_sequence, Path(self.mountpoint) / IMAGE_NAME)
 
 
 def start_time(pid: int) -> int | None:
@@ -66,11 +76,14 @@ def _state_file(mountpoint: Path) -> Path:
     return runtime_directory() / file_name(mountpoint, ".json")
 
 
-def remember(mountpoint: Path, log_file: Path | None) -> None:
-    """Write down that this process serves `mountpoint` (absolute, without symbolic links)."""
+def remember(mountpoint: Path, log_file: Path | None, attached: Loop | None = None) -> None:
+    """Write down that this process serves `mountpoint` (absolute, without symbolic links), and its loop device."""
     started = start_time(os.getpid())
     assert started is not None, "this process lives"
-    serving = ServingProcess(str(mountpoint), os.getpid(), started, None if log_file is None else str(log_file))
+    serving = ServingProcess(
+        str(mountpoint), os.getpid(), started, None if log_file is None else str(log_file),
+        attached.name if attached else None, sequence_of(attached.name) if attached else None,
+    )
     path = _state_file(mountpoint)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     fresh.write_text(json.dumps(asdict(serving)))

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -91,10 +92,11 @@ def nodes(tmp_path: Path) -> Iterator[Nodes]:
 def mount(tmp_path: Path, servers: list[Server]) -> Callable[..., Server]:
     """`mount(name, *options)`: start `dsreg-fuse` in the foreground and wait until it is up."""
 
-    def start(name: str, *options: str, environment: dict[str, str] | None = None) -> Server:
+    def start(name: str, *options: str, environment: dict[str, str] | None = None,
+              stdout: int | IO[bytes] = subprocess.PIPE) -> Server:
         mountpoint = tmp_path / name
         mountpoint.mkdir(exist_ok=True)
-        server = Server(mountpoint, [*FUSE, *options, str(mountpoint)], environment)
+        server = Server(mountpoint, [*FUSE, *options, str(mountpoint)], environment, stdout)
         servers.append(server)
         wait_until(lambda: f"{server.image} is up" in server.log or server.process.poll() is not None, "the mount")
         assert server.process.poll() is None, server.log
@@ -315,6 +317,22 @@ def test_daemon_with_a_loop_device_and_its_end(home: Path, tmp_path: Path, daemo
     done = fuse("--detach", mountpoint)
     assert done.returncode == 0, done.stderr
     assert not serving.is_alive and mount_at(mountpoint) is None and not loops_of(mountpoint / IMAGE_NAME)
+
+
+@pytest.mark.usefixtures("loop_devices")
+@pytest.mark.parametrize("where", ["a full disk", "a reader that is gone"])
+def test_a_device_whose_name_cannot_be_printed_stays(home: Path, mount: Callable[..., Server], where: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open("/dev/full", "wb") as full, os.fdopen(writing, "wb") as pipe:
+        server = mount("disk", "--attach", "--size", "64MiB", stdout=full if where == "a full disk" else pipe)
+    server.wait_for_log("could not be reported")
+    [device] = loops_of(server.image)
+    assert f"attached as {device.node}, but that could not be reported" in server.log
+    assert Path(device.node).open("rb").read(4096) == bytes(4096)
+    done = fuse("--detach", server.mountpoint)
+    assert (done.returncode, server.wait()) == (0, 0), done.stderr
+    assert "Traceback" not in server.log
 
 
 def test_a_daemon_that_cannot_start_says_so(home: Path, tmp_path: Path, daemons: list[Path]) -> None:

@@ -16,7 +16,7 @@ pytest.importorskip("pyfuse3", reason="pyfuse3 is not installed")
 
 from fuse_frontend import loop
 from fuse_frontend.detach import detach
-from fuse_frontend.mount import check_mountpoint
+from fuse_frontend.mount import FUSE_CONNECTIONS, check_mountpoint
 from fuse_frontend.mounts import MountError, mount_at
 from fuse_frontend.state import recall
 from tests.fuse.fsx import Fsx
@@ -181,6 +181,74 @@ async def test_detach_cleans_up_after_a_killed_frontend(attached: tuple[Server, 
     done = await detach(server.mountpoint)
     assert done == [f"{device} detached", f"{server.mountpoint} unmounted"]
     check_mountpoint(server.mountpoint)
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["serving", "killed"])
+async def test_detach_finds_a_device_whose_mount_is_gone(attached: tuple[Server, str], killed: bool) -> None:
+    server, device = attached
+    run("umount", "-l", server.mountpoint)
+    if killed:
+        server.signal(signal.SIGKILL)
+        server.wait()
+    assert attribute(device, "loop/backing_file") == "/disk.img"
+    done = await detach(server.mountpoint)
+    assert done[0] == f"{device} detached"
+    if not killed:
+        assert done[1:] == [f"process {server.process.pid} ended"] and server.wait() == 0
+    assert not (Path("/sys/block") / Path(device).name / "loop").exists()
+
+
+async def test_a_device_that_nobody_wrote_down_is_left_alone_and_named(mounted: Server) -> None:
+    device = run("losetup", "-f", "--show", mounted.image).stdout.strip()
+    try:
+        run("umount", "-l", mounted.mountpoint)
+        mounted.signal(signal.SIGKILL)
+        mounted.wait()
+        with pytest.raises(MountError, match=f"nothing is mounted(.|\n)*losetup -d {device}"):
+            await detach(mounted.mountpoint)
+        assert attribute(device, "loop/backing_file") == "/disk.img"
+    finally:
+        run("losetup", "-d", device)
+
+
+def test_a_later_device_of_the_same_name_is_another_one(attached: tuple[Server, str]) -> None:
+    server, device = attached
+    serving = recall(server.mountpoint)
+    assert serving is not None and serving.attached() == loop.loops_of(server.image)[0]
+    run("losetup", "-d", device)
+    run("losetup", device, server.image)
+    assert serving.attached() is None
+
+
+def abort(server: Server) -> None:
+    """End the session behind the back of the server."""
+    directory = FUSE_CONNECTIONS / str(os.minor(server.image.stat().st_dev))
+    if not directory.is_dir():
+        pytest.skip(f"the fusectl file system is not mounted at {FUSE_CONNECTIONS}")
+    (directory / "abort").write_text("1")
+
+
+def test_a_server_that_cannot_go_on_detaches_first(attached: tuple[Server, str]) -> None:
+    server, _ = attached
+    abort(server)
+    server.wait()
+    assert not loop.loops_of(server.image) and mount_at(server.mountpoint) is None
+    assert recall(server.mountpoint) is None
+
+
+async def test_a_server_that_cannot_go_on_leaves_a_disk_in_use_for_detach(
+    attached: tuple[Server, str], files: Path
+) -> None:
+    need("mkfs.ext4")
+    server, device = attached
+    run("mkfs.ext4", "-q", device)
+    run("mount", device, files)
+    abort(server)
+    server.wait()
+    assert f"in use: {device} is mounted on {files}" in server.log
+    assert [found.node for found in loop.loops_of(server.image)] == [device]
+    run("umount", files)
+    assert await detach(server.mountpoint) == [f"{device} detached", f"{server.mountpoint} unmounted"]
 
 
 async def test_detach_leaves_other_mounts_alone(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from fuse_frontend.loop import loops_of
 from fuse_frontend.mounts import IMAGE_NAME, mount_at, mount_table, mounts_of_device
@@ -47,13 +48,14 @@ def run(*command: str | Path, check: bool = True, timeout_s: float = 120.0) -> s
 class Server:
     """A process that serves a mount. Its log is in `log`, what it prints comes from `line()`."""
 
-    def __init__(self, mountpoint: Path, command: list[str], environment: dict[str, str] | None = None) -> None:
+    def __init__(self, mountpoint: Path, command: list[str], environment: dict[str, str] | None = None,
+                 stdout: int | IO[bytes] = subprocess.PIPE) -> None:
         self.mountpoint = mountpoint
         self.image = mountpoint / IMAGE_NAME
         self.log_path = mountpoint.with_name(f"{mountpoint.name}.{random.getrandbits(32):08x}.log")
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=log, cwd=ROOT, env={**os.environ, **(environment or {})}
+                command, stdout=stdout, stderr=log, cwd=ROOT, env={**os.environ, **(environment or {})}
             )
 
     @property
