@@ -24,7 +24,7 @@ from fuse_frontend.detach import detach
 from fuse_frontend.loop import Loop
 from fuse_frontend.mount import MountOptions, check_mountpoint, serve
 from fuse_frontend.mounts import MountError
-from fuse_frontend.process import Parent, daemonize
+from fuse_frontend.process import Parent, daemonize, open_standard_files
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +91,9 @@ def main(
     And down again:
         umount /mnt/files && dsreg-fuse --detach /mnt/disk
     """
+    open_standard_files()
+    if attach and do_detach:
+        raise click.UsageError("--attach and --detach exclude each other")
     logging.basicConfig(format=LOG_FORMAT, level=logging.DEBUG if verbose else logging.INFO, stream=sys.stderr)
     logging.getLogger("pyfuse3").setLevel(logging.INFO)  # it writes several debug lines for each request
     try:

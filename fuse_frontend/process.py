@@ -15,6 +15,24 @@ log = logging.getLogger(__name__)
 UP = b"\x00"
 
 
+def open_standard_files() -> None:
+    """Point those of the files 0, 1 and 2 that are closed to /dev/null.
+
+    Otherwise the next files that are opened, sockets of the client say, would take these numbers, and what is meant
+    for the terminal would go there.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
+
+
 class Parent:
     """The side of a daemon that the shell waits for: told once that all is well, or why it is not."""
 
@@ -73,8 +91,14 @@ def _wait_for_report(pipe: int, child: int, log_file: Path) -> NoReturn:
     with os.fdopen(pipe, "rb") as stream:
         report = stream.read()
     if report.startswith(UP):
-        sys.stdout.write(report[len(UP):].decode())
-        sys.stdout.flush()
+        output = report[len(UP):].decode()
+        try:
+            sys.stdout.write(output)
+            sys.stdout.flush()
+        except OSError as error:
+            sys.stderr.write(f"dsreg-fuse: the mount is up, but {output.strip()} cannot be printed: {error.strerror}\n")
+            sys.stderr.flush()
+            os._exit(1)
         os._exit(0)
     reason = report.decode(errors="replace") or "it ended without a word"
     sys.stderr.write(f"dsreg-fuse: {reason}\nThe log is in {log_file}\n")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fuse_frontend.loop import Loop, recorded_loop, sequence_of
-from fuse_frontend.mounts import IMAGE_NAME, MountError
+from fuse_frontend.mounts import IMAGE_NAME, MountError, mount_at, mount_table
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,34 @@ def remember(mountpoint: Path, log_file: Path | None, attached: Loop | None = No
         attached.name if attached else None, sequence_of(attached.name) if attached else None,
     )
     path = _state_file(mountpoint)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(json.dumps(asdict(serving)))
-    fresh.replace(path)
+    with _locked(path.parent):
+        _sweep(path.parent)
+        fresh = path.with_name(f".{path.name}.{os.getpid()}")
+        fresh.write_text(json.dumps(asdict(serving)))
+        fresh.replace(path)
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Whoever writes or sweeps is alone: a file that is swept is not one that was just written."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _sweep(directory: Path) -> None:
+    """Remove what is written about processes that were killed and of which nothing is left to be taken down."""
+    table = mount_table()
+    for path in directory.glob("fuse-*.json"):
+        try:
+            serving = ServingProcess(**json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError):
+            continue  # taken away meanwhile; or not ours to judge: `recall` complains about it
+        if not serving.is_alive and mount_at(Path(serving.mountpoint), table) is None and serving.attached() is None:
+            path.unlink(missing_ok=True)
 
 
 def recall(mountpoint: Path) -> ServingProcess | None:

@@ -335,6 +335,44 @@ def test_a_device_whose_name_cannot_be_printed_stays(home: Path, mount: Callable
     assert "Traceback" not in server.log
 
 
+@pytest.mark.usefixtures("loop_devices")
+def test_a_daemon_whose_device_cannot_be_printed_stays(home: Path, tmp_path: Path, daemons: list[Path]) -> None:
+    mountpoint = tmp_path / "disk"
+    mountpoint.mkdir()
+    daemons.append(mountpoint)
+    options = ("--daemon", "--attach", "--size", "64MiB", "--log-file", tmp_path / "log")
+    started = run("sh", "-c", 'exec "$@" >/dev/full', "sh", *FUSE, *options, mountpoint, check=False)
+    [device] = loops_of(mountpoint / IMAGE_NAME)
+    assert started.returncode == 1 and f"is up, but {device.node} cannot be printed" in started.stderr
+    assert fuse("--detach", mountpoint).returncode == 0
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (0, 1), (0, 1, 2)], ids=str)
+@pytest.mark.parametrize("life", ["--foreground", "--daemon"])
+def test_closed_standard_files_take_no_harm(
+    home: Path, tmp_path: Path, daemons: list[Path], closed: tuple[int, ...], life: str
+) -> None:
+    """Nothing else gets the numbers 0 to 2, where output would go into it."""
+    mountpoint, log = tmp_path / "disk", tmp_path / "log"
+    mountpoint.mkdir()
+    daemons.append(mountpoint)
+    attach = () if why_no_loop() else ("--attach",)
+    command = [*FUSE, life, "--size", "64MiB", "--log-file", log, *attach, mountpoint]
+    redirections = " ".join(f"{number}>&-" for number in closed)
+    with subprocess.Popen(["sh", "-c", f'exec "$@" {redirections}', "sh", *map(str, command)], cwd=ROOT,
+                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_until(lambda: log.exists() and "is up" in log.read_text() or bool(process.poll()), "the mount")
+        assert mount_at(mountpoint) is not None
+        serving = recall(mountpoint)
+        assert serving is not None
+        if life == "--foreground":
+            for number in closed:
+                assert os.readlink(f"/proc/{serving.pid}/fd/{number}") == os.devnull
+        done = fuse("--detach", mountpoint)
+        assert (done.returncode, process.wait(30)) == (0, 0), done.stderr
+    assert "Traceback" not in log.read_text()
+
+
 def test_a_daemon_that_cannot_start_says_so(home: Path, tmp_path: Path, daemons: list[Path]) -> None:
     """losetup fails after the mount is up: everything is taken down again."""
     mountpoint, losetup = tmp_path / "disk", tmp_path / "bin" / "losetup"
@@ -363,5 +401,7 @@ def test_messages_and_exit_codes(home: Path, tmp_path: Path) -> None:
         assert bad.returncode == 2 and "Traceback" not in bad.stderr
     assert len(bad.stderr.splitlines()) > 1  # every fault has a line
     assert fuse("--detach", mountpoint).returncode == 1
+    both = fuse("--attach", "--detach", mountpoint)
+    assert both.returncode == 2 and "exclude each other" in both.stderr
     assert fuse("--size", "5", mountpoint).returncode == 2
     assert fuse("--help").returncode == 0

@@ -204,6 +204,20 @@ def test_a_killed_frontend_leaves_a_stale_mount_that_is_explained(mounted: Serve
         check_mountpoint(mounted.mountpoint)
 
 
+def test_records_of_killed_servers_are_swept(memory: Callable[..., Server]) -> None:
+    """As soon as nothing of them is left: a stale mount keeps its record."""
+    servers = [memory(name=name) for name in ("first", "second")]
+    for server in servers:
+        assert server.line() == "up"
+        server.signal(signal.SIGKILL)
+        server.wait()
+    run("fusermount3", "-u", "-z", servers[0].mountpoint)
+    assert all(recall(server.mountpoint) for server in servers)
+    assert memory(name="third").line() == "up"
+    assert recall(servers[0].mountpoint) is None
+    assert recall(servers[1].mountpoint) is not None
+
+
 def test_bad_mount_points_are_explained(mounted: Server, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "something").touch()
