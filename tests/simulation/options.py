@@ -121,7 +121,8 @@ def derive(seed: int) -> Options:
     ]
     if nodes == 1 and not quiet:
         # No other node makes up for what this one loses: the place to look closely at its disk.
-        faults = [name for name in faults if name not in DAMAGING | BETWEEN_NODES | {"power_at_step"}] + ["power_at_step"]
+        unfit = DAMAGING | BETWEEN_NODES | {"power_at_step"}
+        faults = [*(name for name in faults if name not in unfit), "power_at_step"]
     operations = rng.choice((12, 25, 40)) if nodes < 5 else 15
     interval_s, max_faults = rng.choice((0.02, 0.1, 0.5, 2.0)), rng.choice((5, 12, 30))
     return Options(
