@@ -359,8 +359,9 @@ def test_closed_standard_files_take_no_harm(
     attach = () if why_no_loop() else ("--attach",)
     command = [*FUSE, life, "--size", "64MiB", "--log-file", log, *attach, mountpoint]
     redirections = " ".join(f"{number}>&-" for number in closed)
-    with subprocess.Popen(["sh", "-c", f'exec "$@" {redirections}', "sh", *map(str, command)], cwd=ROOT,
-                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    process = subprocess.Popen(["sh", "-c", f'exec "$@" {redirections}', "sh", *map(str, command)], cwd=ROOT,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
         wait_until(lambda: log.exists() and "is up" in log.read_text() or bool(process.poll()), "the mount")
         assert mount_at(mountpoint) is not None
         serving = recall(mountpoint)
@@ -370,6 +371,10 @@ def test_closed_standard_files_take_no_harm(
                 assert os.readlink(f"/proc/{serving.pid}/fd/{number}") == os.devnull
         done = fuse("--detach", mountpoint)
         assert (done.returncode, process.wait(30)) == (0, 0), done.stderr
+    finally:
+        clean_up(mountpoint)
+        process.kill()
+        process.wait()
     assert "Traceback" not in log.read_text()
 
 
