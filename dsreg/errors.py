@@ -29,6 +29,10 @@ class ConfigError(DsregError):
         super().__init__("\n".join(self.faults))
 
 
+class StartFailed(DsregError):
+    """A node has never come to listen, however often it was started: what is in its way takes a person to mend."""
+
+
 # --- storage ----------------------------------------------------------------------------------
 class StorageError(DsregError):
     """The storage directory cannot be used, or cannot be used any longer."""
@@ -56,9 +60,10 @@ class NoSpace(StorageError):
 
 # --- client -----------------------------------------------------------------------------------
 class ClientError(DsregError):
-    """A client's operation did not complete."""
+    """A client's operation did not complete. `reason`: why, without the outcome that the message ends with."""
 
     def __init__(self, message: str, outcome: Outcome) -> None:
+        self.reason = message
         self.outcome = outcome
         super().__init__(f"{message} (the operation {outcome.value})")
 
@@ -69,6 +74,10 @@ class OperationTimeout(ClientError):
 
 class AuthenticationFailed(ClientError):
     """A node does not accept the client key."""
+
+
+class WrongDisk(ClientError):
+    """The nodes have a disk of another size than the client's configuration says."""
 
 
 class OutOfRange(ClientError):

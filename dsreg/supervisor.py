@@ -21,11 +21,15 @@ import trio
 import dsreg
 from dsreg.config import ClusterConfig, NodeAddress
 from dsreg.constants import DRAIN_S
-from dsreg.errors import ConfigError
+from dsreg.errors import ConfigError, StartFailed
 
 # A node that dies at once must not cost a core; one that died of a passing fault must be back soon.
 RESTART_FIRST_S = 0.2
 RESTART_MAX_S = 10.0
+# The pauses of a node that has never listened, where the supervisor gives up (see `supervise`): what keeps a node
+# from its first start is mostly for a person to mend. Their sum is above DRAIN_S, the time for which the nodes of a
+# supervisor that was killed may still have the ports and the directories.
+START_PAUSES_S = (0.2, 0.8, 4.0)
 # A node that ran this long had started well: its next pause is the first one again.
 STEADY_S = 30.0
 # The next node is told to stop when the one before has, or after this long: with a majority still up a
@@ -44,15 +48,21 @@ Log = Callable[[int, str], None]
 
 
 class NodeProcess:
-    """One node and the process that runs it now, if any. `restarts` counts from 0."""
+    """One node and the process that runs it now, if any. `restarts` counts from 0.
 
-    def __init__(self, node: NodeAddress, arguments: Sequence[str], log: Log) -> None:
+    `gives_up`: after len(START_PAUSES_S) restarts without ever having listened there is no other; `failure` says why.
+    """
+
+    def __init__(self, node: NodeAddress, arguments: Sequence[str], log: Log, *, gives_up: bool = False) -> None:
         self.rank = node.rank
         self.restarts = 0
         self.listening = trio.Event()  # set for good once the node has listened for the first time
         self.gone = trio.Event()  # set while no process runs
         self.gone.set()
         self.refused = False  # the node exited with EXIT_CONFIG
+        self.failure = ""  # why it was given up
+        self._gives_up = gives_up
+        self._last_line = ""  # of the process that runs or ran last
         self._arguments = list(arguments)
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
@@ -75,7 +85,7 @@ class NodeProcess:
             self._process.kill()
 
     async def keep_running(self) -> None:
-        """Run the node again and again until `terminate`, or until it refuses its configuration."""
+        """Run the node again and again until `terminate`, or until it refuses its configuration or is given up."""
         pause_s = RESTART_FIRST_S
         while not self._stopping.is_set():
             started_s = trio.current_time()
@@ -93,14 +103,24 @@ class NodeProcess:
                 return
             if trio.current_time() - started_s >= STEADY_S:
                 pause_s = RESTART_FIRST_S
-            self._log(self.rank, f"{ending}; starts again in {pause_s:g} s")
-            with trio.move_on_after(pause_s):
-                await self._stopping.wait()
-            pause_s = min(2 * pause_s, RESTART_MAX_S)
+            if self._gives_up and not self.listening.is_set():
+                if self.restarts == len(START_PAUSES_S):
+                    self.failure = self._last_line or ending
+                    return
+                await self._pause(ending, START_PAUSES_S[self.restarts])
+            else:
+                await self._pause(ending, pause_s)
+                pause_s = min(2 * pause_s, RESTART_MAX_S)
             self.restarts += 1
+
+    async def _pause(self, ending: str, pause_s: float) -> None:
+        self._log(self.rank, f"{ending}; starts again in {pause_s:g} s")
+        with trio.move_on_after(pause_s):
+            await self._stopping.wait()
 
     async def _run_once(self) -> int:
         """Start the process, pass on what it prints, return its exit code (-n for signal n)."""
+        self._last_line = ""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             notify.bind("")  # the kernel picks an abstract name
             process, output = self._spawn("@" + notify.getsockname()[1:].decode("ascii"))
@@ -155,9 +175,13 @@ class NodeProcess:
             if len(pending) > MAX_LINE_BYTES:
                 lines, pending = [*lines, pending], b""
             for line in lines:
-                self._log(self.rank, line.decode("utf-8", "backslashreplace"))
+                self._pass_line(line)
         if pending:
-            self._log(self.rank, pending.decode("utf-8", "backslashreplace"))
+            self._pass_line(pending)
+
+    def _pass_line(self, line: bytes) -> None:
+        self._last_line = line.decode("utf-8", "backslashreplace")
+        self._log(self.rank, self._last_line)
 
 
 async def supervise(
@@ -166,6 +190,7 @@ async def supervise(
     command: Command | None = None,
     log: Log | None = None,
     stop: trio.Event | None = None,
+    gives_up: bool = False,
     task_status: trio.TaskStatus[tuple[NodeProcess, ...]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run all nodes of `config` on this host until `stop` is set or the caller cancels; then stop them and return.
@@ -173,12 +198,15 @@ async def supervise(
     `command(node)` gives the arguments of a node's process, `node_command(config)` by default. The process says
     that it listens by sending READY=1 to $NOTIFY_SOCKET. `log(rank, line)` gets every line that a node prints, and
     what happens to its process; by default it writes to stderr. `task_status.started` is called, with the
-    processes by rank, once all nodes listen. Raises ConfigError when a node refuses its configuration.
+    processes by rank, once all nodes listen. Raises ConfigError when a node refuses its configuration and, with
+    `gives_up`, StartFailed when one dies len(START_PAUSES_S) + 1 times without ever having listened: a port in use,
+    a directory that is locked or not its own. The other nodes are stopped then. Without `gives_up`, and once it
+    has listened, a node is started again for ever.
     """
     command = command or node_command(config)
     log = log or print_line
     stop = trio.Event() if stop is None else stop
-    nodes = tuple(NodeProcess(node, command(node), log) for node in config.nodes)
+    nodes = tuple(NodeProcess(node, command(node), log, gives_up=gives_up) for node in config.nodes)
     async with trio.open_nursery() as nursery:
         for node in nodes:
             nursery.start_soon(_run_node, node, stop)
@@ -192,6 +220,10 @@ async def supervise(
                 await _stop_in_order(nodes)
     if refused := [node for node in nodes if node.refused]:
         raise ConfigError([f"node {node.rank} does not start with this configuration; see its log" for node in refused])
+    if failed := [node for node in nodes if node.failure]:
+        ranks = ", ".join(str(node.rank) for node in failed)
+        raise StartFailed(f"node {ranks}: not started in {len(START_PAUSES_S) + 1} tries, all nodes are stopped; "
+                          f"mend this, or stop what runs these nodes already, and start again: {failed[0].failure}")
 
 
 def node_command(config: ClusterConfig, *, extra: Sequence[str] = ()) -> Command:
@@ -214,7 +246,7 @@ def print_line(rank: int, line: str) -> None:
 
 async def _run_node(node: NodeProcess, stop: trio.Event) -> None:
     await node.keep_running()
-    if node.refused:
+    if node.refused or node.failure:
         stop.set()
 
 

@@ -22,7 +22,8 @@ from dsreg.supervisor import node_command, supervise
 def up(file: Path | None, config_path: Path | None, verbosity: int) -> None:
     """Run all nodes of a configuration on this host until SIGTERM or SIGINT.
 
-    Each is a process of its own and is started again when it dies. The storage is the `storage` of each
+    Each is a process of its own and is started again when it dies; one that does not come up at all in its first
+    tries ends the command with 1. The storage is the `storage` of each
     [[node]], by default node-RANK beside the configuration.
     """
     trio.run(_run, chosen_config(config_path, file, need_system_key=True), verbosity)
@@ -34,7 +35,7 @@ async def _run(config: ClusterConfig, verbosity: int) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_stop_on_signal, signals, stop)
-            await supervise(config, command=node_command(config, extra=extra), stop=stop,
+            await supervise(config, command=node_command(config, extra=extra), stop=stop, gives_up=True,
                             task_status=_Listening(config))
             nursery.cancel_scope.cancel()
 

@@ -16,7 +16,7 @@ import trio
 import dsreg
 from dsreg import supervisor
 from dsreg.config import ClusterConfig, NodeAddress
-from dsreg.errors import ConfigError
+from dsreg.errors import ConfigError, StartFailed
 from dsreg.supervisor import NodeProcess, node_command, supervise
 
 # Says that it listens, then waits for SIGTERM, which it reports before it exits.
@@ -116,7 +116,41 @@ async def test_a_steady_node_starts_anew_with_the_first_pause(tmp_path: Path, mo
     async with trio.open_nursery() as nursery:
         run = partial(supervise, cluster(tmp_path, 1), command=python("import sys; sys.exit(7)"), log=log, stop=stop)
         nursery.start_soon(run)
-        await log.wait_for(1, "exited with code 7; starts again in 0.01 s", 3)
+        await log.wait_for(1, "exited with code 7; starts again in 0.01 s", 6)
+        stop.set()
+
+
+async def test_a_node_that_never_listens_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "START_PAUSES_S", (0.01, 0.02))
+    log = Log()
+    script = f"import sys\nif sys.argv[1] == '2': print('port in use'); sys.exit(1)\n{CHILD}"
+    with trio.fail_after(20), pytest.raises(StartFailed, match=r"^node 2: not started in 3 tries.*: port in use$"):
+        await supervise(cluster(tmp_path, 2), command=python(script), log=log, gives_up=True)
+    assert [line for rank, line in log.lines if rank == 2] == [
+        "port in use", "exited with code 1; starts again in 0.01 s",
+        "port in use", "exited with code 1; starts again in 0.02 s", "port in use"]
+    assert not any(rank == 1 and "exited" in line for rank, line in log.lines)
+
+
+async def test_a_program_that_is_missing_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "START_PAUSES_S", (0.01,))
+    with trio.fail_after(20), pytest.raises(StartFailed, match="cannot be started: No such file"):
+        await supervise(cluster(tmp_path, 1), command=lambda node: [str(tmp_path / "none")], log=Log(), gives_up=True)
+
+
+async def test_a_node_that_has_listened_is_never_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "RESTART_FIRST_S", 0.01)
+    monkeypatch.setattr(supervisor, "RESTART_MAX_S", 0.01)
+    monkeypatch.setattr(supervisor, "START_PAUSES_S", ())
+    once = tmp_path / "once"
+    script = f"import os, sys\nif os.path.exists({str(once)!r}): sys.exit(1)\nopen({str(once)!r}, 'x')\n{CHILD}"
+    log, stop = Log(), trio.Event()
+    async with trio.open_nursery() as nursery:
+        run = partial(supervise, cluster(tmp_path, 1), command=python(script), log=log, stop=stop, gives_up=True)
+        [node] = await start(nursery, run)
+        assert node.pid
+        os.kill(node.pid, signal.SIGKILL)
+        await log.wait_for(1, "exited with code 1; starts again in 0.01 s", 4)
         stop.set()
 
 
