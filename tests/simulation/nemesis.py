@@ -243,7 +243,8 @@ class Nemesis:
         network.blocked |= pairs
         names = [name for name in self._names if name in AT_CHANGES]
         if names and self._loop.chance(0.6):
-            name = rng.choice(names)
+            # What loses data is seen best by a majority of which the others in it know less.
+            name = rng.choice([*names, *(name for name in names if name in DAMAGING)])
             ranks = self._victims if name in DAMAGING else ranks
             self._acts[name](self._world.nodes[rng.choice([rank for rank in ranks if rank not in alone] or ranks)])
         self._loop.after(lasts_s * self._loop.between(0.5, 1.5), self._stage, stages - 1, lasts_s, pairs)

@@ -20,7 +20,7 @@ NEMESIS = {
     "write_error": 10,
     "read_error": 10,  # pages of the home file that cannot be read
     "damage_sector": 20,
-    "damage_tags": 15,
+    "damage_tags": 25,
     "damage_copy": 8,  # one of the two copies of the state or of a journal header
     "disk_full": 15,
     "pause": 25,  # SIGSTOP, SIGCONT
@@ -31,7 +31,7 @@ NEMESIS = {
     "partition": 35,
     "one_way": 25,
     "isolate": 25,
-    "rolling": 25,  # isolate one minority after the other, and do something else at each change
+    "rolling": 40,  # isolate one minority after the other, and do something else at each change
     "swizzle": 10,  # stop nodes one by one and revive them in another order
     "client_crash": 30,
     "client_pause": 30,
