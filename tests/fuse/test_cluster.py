@@ -391,22 +391,3 @@ def test_a_daemon_that_cannot_start_says_so(home: Path, tmp_path: Path, daemons:
         failed = fuse("--daemon", "--attach", "--size", "64MiB", "--log-file", tmp_path / "log", mountpoint)
     assert failed.returncode == 1 and "no loop today" in failed.stderr and not failed.stdout
     assert mount_at(mountpoint) is None
-
-
-def test_messages_and_exit_codes(home: Path, tmp_path: Path) -> None:
-    mountpoint = tmp_path / "disk"
-    missing = fuse(mountpoint)
-    assert missing.returncode == 1 and f"mkdir -p {mountpoint}" in missing.stderr
-    mountpoint.mkdir()
-    config = tmp_path / "cluster.toml"
-    for content in (None, "[cluster]\nsectors = -1\n"):
-        if content is not None:
-            config.write_text(content)
-        bad = fuse("--config", config, mountpoint)
-        assert bad.returncode == 2 and "Traceback" not in bad.stderr
-    assert len(bad.stderr.splitlines()) > 1  # every fault has a line
-    assert fuse("--detach", mountpoint).returncode == 1
-    both = fuse("--attach", "--detach", mountpoint)
-    assert both.returncode == 2 and "exclude each other" in both.stderr
-    assert fuse("--size", "5", mountpoint).returncode == 2
-    assert fuse("--help").returncode == 0
