@@ -24,8 +24,8 @@ from dsreg.client.events import (
     Dropped,
     Event,
     Failed,
-    KeyRefused,
     Received,
+    Refusal,
     Send,
     Start,
     Tick,
@@ -174,6 +174,10 @@ class Client:
     def connected_ranks(self) -> tuple[int, ...]:
         """The nodes that can be asked at this moment."""
         return tuple(node.rank for node in self.nodes if self._core.up(node.rank))
+
+    def complaint(self, rank: int) -> str:
+        """Why the node cannot be used, as it turned out when it was greeted last; "" if nothing is known against it."""
+        return self._connections[rank].complaint
 
     async def __aenter__(self) -> Self:
         assert not self._open
@@ -330,8 +334,9 @@ class Client:
                 call.report = message
                 call.over.set()
 
-    def disconnected(self, rank: int, key_refused: bool) -> None:
-        self._step(KeyRefused(rank) if key_refused else Disconnected(rank))
+    def disconnected(self, event: Disconnected | Refusal) -> None:
+        self._step(event)
+        rank = event.rank
         if self._ups[rank].is_set():
             self._ups[rank] = trio.Event()
         for call in self._status_calls.values():

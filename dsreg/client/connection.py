@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 import trio
 
+from dsreg.client.events import Disconnected, KeyRefused, OtherDisk, Refusal
 from dsreg.client.limits import CONNECT_S, HELLO_S, RECONNECT_FIRST_S, RECONNECT_MAX_S, SEND_BATCH_BYTES
 from dsreg.constants import RECV_BYTES
 from dsreg.core.codec import Decoder, Encoder, Keys, Side
@@ -38,7 +39,7 @@ class Owner(Protocol):
 
     def received(self, rank: int, messages: Sequence[Message]) -> None: ...
 
-    def disconnected(self, rank: int, key_refused: bool) -> None: ...
+    def disconnected(self, event: Disconnected | Refusal) -> None: ...
 
 
 class _Greeting(enum.Enum):
@@ -70,7 +71,15 @@ class Connection:
         self._up = False
         self._scope = trio.CancelScope()
         self._backoff_s = RECONNECT_FIRST_S
-        self._complaint: object = None
+        self._told: tuple[_Greeting, int] | None = None
+        self._node_sectors = sectors  # as the node has said last
+
+    @property
+    def complaint(self) -> str:
+        """Why the node was not used when it was greeted last; "" if it was, or has not been reached yet."""
+        if self._told is None or self._told[0] is _Greeting.GOOD:
+            return ""
+        return self._describe(self._told[0])
 
     def send(self, message: Command | StatusRequest) -> None:
         assert self._up
@@ -92,7 +101,7 @@ class Connection:
                 greeting = await self._connect()
             self._queue.clear()
             self._up = False
-            self._owner.disconnected(self._rank, greeting is _Greeting.KEY_REFUSED)
+            self._owner.disconnected(self._ending(greeting))
             # Jitter: the clients of a node that restarts must not all come back at the same moment.
             await trio.sleep(self._backoff_s * self._rng.uniform(0.5, 1.0))
             self._backoff_s = min(2 * self._backoff_s, RECONNECT_MAX_S)
@@ -142,6 +151,7 @@ class Connection:
                 messages = decoder.feed(data)
                 for index, message in enumerate(messages):
                     if isinstance(message, Hello):
+                        self._node_sectors = message.sectors
                         good = message.sectors == self._sectors
                         return _Greeting.GOOD if good else _Greeting.OTHER_DISK, messages[index + 1 :]
                     foreign |= isinstance(message, Response) and not message.extended
@@ -174,10 +184,21 @@ class Connection:
 
     def _tell(self, greeting: _Greeting) -> None:
         """Log how it went, once until it changes."""
-        if greeting is not self._complaint:
-            self._complaint = greeting
+        if (greeting, self._node_sectors) != self._told:
+            self._told = greeting, self._node_sectors
             level = logging.INFO if greeting in (_Greeting.GOOD, _Greeting.LOST) else logging.WARNING
-            _log.log(level, "node %d (%s:%d): %s", self._rank, self._host, self._port, greeting.value)
+            _log.log(level, "node %d (%s:%d): %s", self._rank, self._host, self._port, self._describe(greeting))
+
+    def _describe(self, greeting: _Greeting) -> str:
+        sizes = f" ({self._node_sectors} sectors, not {self._sectors})" if greeting is _Greeting.OTHER_DISK else ""
+        return greeting.value + sizes
+
+    def _ending(self, greeting: _Greeting) -> Disconnected | Refusal:
+        if greeting is _Greeting.KEY_REFUSED:
+            return KeyRefused(self._rank)
+        if greeting is _Greeting.OTHER_DISK:
+            return OtherDisk(self._rank, self._node_sectors, self._sectors)
+        return Disconnected(self._rank)
 
 
 async def send_all(sock: trio.socket.SocketType, pieces: Sequence[Buffer]) -> None:

@@ -26,7 +26,9 @@ from dsreg.client.events import (
     Event,
     Failed,
     KeyRefused,
+    OtherDisk,
     Received,
+    Refusal,
     Send,
     Start,
     Tick,
@@ -44,7 +46,7 @@ from dsreg.client.limits import (
 )
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE, TAG_SIZE
 from dsreg.core.messages import Command, CommandKind, Response, Status, StatusRequest
-from dsreg.errors import AuthenticationFailed, ClientClosed, ClientError, Outcome, OutOfRange
+from dsreg.errors import AuthenticationFailed, ClientClosed, ClientError, Outcome, OutOfRange, WrongDisk
 
 _NEVER = float("-inf")
 
@@ -69,7 +71,7 @@ class _Node:
     up: bool = False
     stopping: bool = False
     tried: bool = False
-    key_refused: bool = False
+    refusal: Refusal | None = None
     owed: dict[int, None] = dataclasses.field(default_factory=dict)  # requests; in order, so that runs repeat
     silent_since_s: float | None = None  # None: owes nothing, or has been heard since
     probed: bool = False
@@ -119,14 +121,15 @@ class ClientCore:
         self._requests: dict[int, _Operation] = {}  # by the request number of the current step
         self._waiting: dict[int, _Operation] = {}  # sent to no node: none is up
         self._last_request = 0
-        self._key_accepted = False
+        self._ever_connected = False
         self._effects: list[Effect] = []
         self._handlers: dict[type, Callable[[Any, float], None]] = {
             Start: self._start,
             Abandon: self._abandon,
             Connected: self._connected,
             Disconnected: self._disconnected,
-            KeyRefused: self._on_key_refused,
+            KeyRefused: self._disconnected,
+            OtherDisk: self._disconnected,
             Received: self._received,
             Tick: self._tick,
             Close: self._close,
@@ -156,11 +159,11 @@ class ClientCore:
         return self._nodes[rank].up
 
     @property
-    def key_refused(self) -> bool:
-        """No node has ever accepted the key, each has been tried, and some have refused it."""
-        if self._key_accepted or not all(node.tried for node in self._ring):
-            return False
-        return any(node.key_refused for node in self._ring)
+    def refusal(self) -> Refusal | None:
+        """Why there is nothing to wait for: each node has been tried, none was ever good, and this one refused us."""
+        if self._ever_connected or not all(node.tried for node in self._ring):
+            return None
+        return next((node.refusal for node in self._ring if node.refusal is not None), None)
 
     # --- the caller's side --------------------------------------------------------------------
     def _start(self, event: Start, now_s: float) -> None:
@@ -179,8 +182,8 @@ class ClientCore:
         )
         self._operations[operation] = op
         self._requests[op.command.request] = op
-        if self.key_refused:
-            self._fail(op, AuthenticationFailed("no node accepts the client key", op.outcome))
+        if (refusal := self.refusal) is not None:
+            self._fail(op, _refused_by_all(refusal, op.outcome))
         else:
             self._dispatch(op, now_s)
 
@@ -198,23 +201,21 @@ class ClientCore:
     def _connected(self, event: Connected, now_s: float) -> None:
         node = self._nodes[event.rank]
         assert not node.up
-        node.up = node.tried = self._key_accepted = True
-        node.stopping = node.key_refused = False
+        node.up = node.tried = self._ever_connected = True
+        node.stopping, node.refusal = False, None
         waiting, self._waiting = self._waiting, {}
         for op in waiting.values():
             self._dispatch(op, now_s)
 
-    def _disconnected(self, event: Disconnected, now_s: float) -> None:
+    def _disconnected(self, event: Disconnected | Refusal, now_s: float) -> None:
         node = self._nodes[event.rank]
         node.tried = True
+        if not isinstance(event, Disconnected):
+            node.refusal = event
         self._lose(node, now_s)
-        self._check_key()
-
-    def _on_key_refused(self, event: KeyRefused, now_s: float) -> None:
-        node = self._nodes[event.rank]
-        node.tried = node.key_refused = True
-        self._lose(node, now_s)
-        self._check_key()
+        if (refusal := self.refusal) is not None:
+            for op in list(self._operations.values()):
+                self._fail(op, _refused_by_all(refusal, op.outcome))
 
     def _lose(self, node: _Node, now_s: float) -> None:
         """Take the node for disconnected, and send elsewhere what it was the only one to have."""
@@ -226,11 +227,6 @@ class ClientCore:
             del op.sent[node.rank]
             if not op.sent:
                 self._dispatch(op, now_s)
-
-    def _check_key(self) -> None:
-        if self.key_refused:
-            for op in list(self._operations.values()):
-                self._fail(op, AuthenticationFailed("no node accepts the client key", op.outcome))
 
     # --- answers ------------------------------------------------------------------------------
     def _received(self, event: Received, now_s: float) -> None:
@@ -377,6 +373,13 @@ class ClientCore:
     def _fail(self, op: _Operation, error: ClientError) -> None:
         self._end(op)
         self._effects.append(Failed(op.operation, error))
+
+
+def _refused_by_all(refusal: Refusal, outcome: Outcome) -> ClientError:
+    if isinstance(refusal, KeyRefused):
+        return AuthenticationFailed("no node accepts the client key", outcome)
+    rank, sectors, expected = refusal
+    return WrongDisk(f"node {rank} has a disk of {sectors} sectors, not of {expected} as configured here", outcome)
 
 
 def _fits(command: Command, response: Response) -> bool:

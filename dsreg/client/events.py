@@ -51,6 +51,14 @@ class KeyRefused(NamedTuple):
     rank: int
 
 
+class OtherDisk(NamedTuple):
+    """The attempt to connect has failed because the node has a disk of `sectors` sectors, not of the `expected`."""
+
+    rank: int
+    sectors: int
+    expected: int
+
+
 class Received(NamedTuple):
     """Bytes have come from the node, and with them these messages (perhaps none is complete yet)."""
 
@@ -66,7 +74,8 @@ class Close(NamedTuple):
     """The client ends; so do all operations."""
 
 
-Event = Start | Abandon | Connected | Disconnected | KeyRefused | Received | Tick | Close
+Refusal = KeyRefused | OtherDisk
+Event = Start | Abandon | Connected | Disconnected | Refusal | Received | Tick | Close
 
 
 # --- effects ----------------------------------------------------------------------------------

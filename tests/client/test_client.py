@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import AsyncIterator
 
@@ -15,7 +16,15 @@ from dsreg.client.limits import MAX_OPERATIONS
 from dsreg.constants import SECTOR_SIZE
 from dsreg.core.codec import Keys
 from dsreg.core.messages import CommandKind, Status
-from dsreg.errors import AuthenticationFailed, ClientClosed, ClientError, OperationTimeout, Outcome, OutOfRange
+from dsreg.errors import (
+    AuthenticationFailed,
+    ClientClosed,
+    ClientError,
+    OperationTimeout,
+    Outcome,
+    OutOfRange,
+    WrongDisk,
+)
 from tests.client.fake_node import FakeCluster, cluster
 
 READ, TAG, STORE = CommandKind.READ, CommandKind.TAG, CommandKind.STORE
@@ -283,6 +292,21 @@ async def test_a_wrong_key_is_an_error_and_not_a_wait() -> None:
         assert caught.value.outcome is Outcome.DID_NOT_HAPPEN
 
 
+@pytest.mark.allow_logs("disk of another size")
+async def test_a_wrong_size_is_an_error_and_not_a_wait(nodes: FakeCluster) -> None:
+    async with Client(dataclasses.replace(nodes.config, sectors=8192)) as client:
+        with trio.fail_after(5), pytest.raises(WrongDisk, match=r"disk of 4096 sectors, not of 8192") as caught:
+            await client.write(0, sectors(1))
+        assert caught.value.outcome is Outcome.DID_NOT_HAPPEN
+        assert client.complaint(1) == "has a disk of another size (4096 sectors, not 8192)"
+
+
+async def test_no_complaint_about_a_good_node(nodes: FakeCluster) -> None:
+    async with Client(nodes.config) as client:
+        await all_connected(client)
+        assert [client.complaint(node.rank) for node in client.nodes] == ["", "", ""]
+
+
 @pytest.mark.allow_logs("does not speak the extension")
 async def test_a_foreign_node_is_not_used_and_named_once(
     nodes: FakeCluster, caplog: pytest.LogCaptureFixture
@@ -296,15 +320,6 @@ async def test_a_foreign_node_is_not_used_and_named_once(
         assert client.connected_ranks == (2, 3)
     assert not foreign.log or all(command.first == (1 << 64) - 1 for command in foreign.log)
     assert len([record for record in caplog.records if "does not speak" in record.getMessage()]) == 1
-
-
-@pytest.mark.allow_logs("another size")
-async def test_a_disk_of_another_size_is_not_used() -> None:
-    async with cluster(1, sectors=4096) as nodes:
-        wrong = nodes.config.__class__(8192, nodes.config.client_key, nodes.config.nodes)
-        async with Client(wrong, timeout_s=0.3) as client:
-            with pytest.raises(OperationTimeout, match="0 of 1 nodes"):
-                await client.read(5000)
 
 
 # --- status -------------------------------------------------------------------------------------

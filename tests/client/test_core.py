@@ -17,6 +17,7 @@ from dsreg.client.events import (
     Event,
     Failed,
     KeyRefused,
+    OtherDisk,
     Received,
     Send,
     Start,
@@ -27,7 +28,7 @@ from dsreg.client.limits import ATTEMPT_FIRST_S, AVOID_FIRST_S, MAX_REFUSALS, PR
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
 from dsreg.core.messages import Command, CommandKind, Message, Response, Status, StatusReport, StatusRequest
 from dsreg.core.wire import TAG
-from dsreg.errors import AuthenticationFailed, ClientClosed, Outcome, OutOfRange
+from dsreg.errors import AuthenticationFailed, ClientClosed, Outcome, OutOfRange, WrongDisk
 
 DATA = b"d" * SECTOR_SIZE
 TAGS = TAG.pack(7, 1)
@@ -335,6 +336,26 @@ def test_a_key_that_no_node_accepts() -> None:
     failed = failure(play.do(KeyRefused(3)))
     assert isinstance(failed.error, AuthenticationFailed) and failed.error.outcome is Outcome.DID_NOT_HAPPEN
     assert isinstance(failure(play.do(Start(6, 0, 1))).error, AuthenticationFailed)
+
+
+def test_a_disk_of_another_size_on_every_node_that_answers() -> None:
+    play = Play(up=())
+    assert play.do(Start(5, 0, 1, DATA)) == []
+    assert play.do(OtherDisk(1, 512, 1024)) == play.do(Disconnected(2)) == []
+    failed = failure(play.do(Disconnected(3)))
+    assert isinstance(failed.error, WrongDisk) and failed.error.outcome is Outcome.DID_NOT_HAPPEN
+    assert failed.error.reason == "node 1 has a disk of 512 sectors, not of 1024 as configured here"
+    assert isinstance(failure(play.do(Start(6, 0, 1))).error, WrongDisk)
+    play.do(Connected(1))
+    assert len(play.do(Start(7, 0, 1))) == 1, "a node that is good after all ends it"
+
+
+def test_one_node_with_another_disk_does_no_harm() -> None:
+    play = Play(up=(1,))
+    play.do(Disconnected(2))
+    play.do(OtherDisk(3, 512, 1024))
+    play.do(Disconnected(1))
+    assert play.do(Start(5, 0, 1)) == []
 
 
 def test_one_node_with_another_key_does_no_harm() -> None:
