@@ -14,6 +14,8 @@ _NOTE = struct.Struct(">dBIII")
 _MASK = 0xFFFFFFFF
 # A run has some thousand events. This many are an endless exchange.
 MAX_EVENTS = 500_000
+# Whether to stop is asked only every so many events: asking takes as long as a small one.
+STOP_EVERY = 16
 
 
 class Timer:
@@ -61,7 +63,7 @@ class Loop:
         called it waits meanwhile, as a thread does that the system has put aside."""
         heap = self._heap
         while heap and heap[0][0] <= until_s:
-            if stop is not None and stop():
+            if stop is not None and not self.events % STOP_EVERY and stop():
                 return
             at_s, _, timer = heapq.heappop(heap)
             if timer.call is None:
