@@ -7,7 +7,7 @@
     data        read and write                   transfer    the streaming under them
     bench       measure                          workload    the load under it
     completion  shell completion
-    logs, notify, progress                       what the commands say and to whom
+    logs, notify, progress, standard_files       what the commands say and to whom
 
 A command is imported when it is called, so that a node does not wait for what only a table needs.
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 import click
 
 from dsreg.cli.faults import Commands
+from dsreg.cli.standard_files import open_standard_files
 from dsreg.version import VERSION
 
 
@@ -49,4 +50,5 @@ def cli() -> None:
 
 def main() -> None:
     """The entry point of `dsreg` and `python -m dsreg`."""
+    open_standard_files()
     cli(prog_name="dsreg")

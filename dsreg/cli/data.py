@@ -6,12 +6,13 @@ import os
 import stat
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import click
 import trio
 
 from dsreg.cli.faults import EXIT_FAILED
-from dsreg.cli.options import chosen_config, config_option, timeout_option
+from dsreg.cli.options import Sector, chosen_config, config_option, timeout_option
 from dsreg.cli.progress import progress_bar
 from dsreg.cli.transfer import OddLength, copy_in, copy_out, descriptor_sink, descriptor_source
 from dsreg.client import Client
@@ -22,7 +23,7 @@ _STDIN, _STDOUT = 0, 1
 
 
 @click.command()
-@click.argument("sector", type=click.IntRange(min=0))
+@click.argument("sector", type=Sector())
 @click.argument("count", type=click.IntRange(min=1), default=1)
 @config_option
 @timeout_option
@@ -40,7 +41,7 @@ def read(sector: int, count: int, config_path: Path | None, timeout_s: float) ->
 
 
 @click.command()
-@click.argument("sector", type=click.IntRange(min=0))
+@click.argument("sector", type=Sector())
 @config_option
 @timeout_option
 def write(sector: int, config_path: Path | None, timeout_s: float) -> None:
@@ -56,23 +57,29 @@ def write(sector: int, config_path: Path | None, timeout_s: float) -> None:
     size = _remaining_size(_STDIN)
     if size is not None:
         if size % SECTOR_SIZE:
-            raise click.UsageError(f"stdin holds {size} bytes; the length must be a multiple of {SECTOR_SIZE}")
+            _fail(f"stdin holds {size} bytes; the length must be a multiple of {SECTOR_SIZE} (nothing is written)")
         _check_range(config, sector, size // SECTOR_SIZE)
     try:
-        trio.run(_write, config, sector, size, timeout_s)
+        written = trio.run(_write, config, sector, size, timeout_s)
     except* OddLength as group:
-        click.echo(f"dsreg: {group.exceptions[0]}", err=True)
-        sys.exit(EXIT_FAILED)
+        _fail(str(group.exceptions[0]))
+    if not written:
+        _fail("nothing to write: standard input is empty")
 
 
 async def _read(config: ClusterConfig, sector: int, count: int, timeout_s: float) -> None:
     async with progress_bar("reading", count * SECTOR_SIZE) as advance, Client(config, timeout_s=timeout_s) as client:
-        await copy_out(client, sector, count, descriptor_sink(_STDOUT), advance)
+        await copy_out(client, sector, count, descriptor_sink(_STDOUT, "stdout"), advance)
 
 
-async def _write(config: ClusterConfig, sector: int, size: int | None, timeout_s: float) -> None:
+async def _write(config: ClusterConfig, sector: int, size: int | None, timeout_s: float) -> int:
     async with progress_bar("writing", size) as advance, Client(config, timeout_s=timeout_s) as client:
-        await copy_in(client, sector, descriptor_source(_STDIN), advance)
+        return await copy_in(client, sector, descriptor_source(_STDIN, "stdin"), advance)
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(f"dsreg: {message}", err=True)
+    sys.exit(EXIT_FAILED)
 
 
 def _check_range(config: ClusterConfig, sector: int, count: int) -> None:

@@ -63,9 +63,15 @@ def node(config_path: Path | None, rank: int, storage: Path | None, journal_byte
         if errors is None:
             raise
         for error in errors:
-            where = config.storage if isinstance(error, StorageError) else config.node.address
-            _log.critical("%s: %s", where, " ".join(describe([error])))
+            _log.critical("%s%s", _where(error, config), " ".join(describe([error])))
         sys.exit(EXIT_FAILED)
+
+
+def _where(error: Exception, config: NodeConfig) -> str:
+    """What the fault is about, to be put before it; nothing where it names a path itself."""
+    if isinstance(error, OSError) and error.filename:
+        return ""
+    return f"{config.storage if isinstance(error, StorageError) else config.node.address}: "
 
 
 def _leave(signum: int, frame: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -20,6 +21,18 @@ def to_size(ctx: click.Context, param: click.Parameter, value: str | None) -> in
         return parse_size(value)
     except ValueError as error:
         raise click.BadParameter(str(error), ctx, param) from None
+
+
+class Sector(click.IntRange):
+    """A sector's number. Where a configuration stands in its place, as other commands take it, -c is named."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and value.endswith(".toml"):
+            self.fail(f"{value} is not a number; a configuration is named with -c {value}", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 config_option = click.option(

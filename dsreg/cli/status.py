@@ -78,7 +78,8 @@ async def _survey(config: ClusterConfig, timeout_s: float) -> Survey:
         try:
             answers[node.rank] = NodeAnswer(node, await client.status(node.rank, timeout_s=timeout_s))
         except ClientError as error:
-            answers[node.rank] = NodeAnswer(node, None, await _why_silent(node, error, timeout_s))
+            fault = client.complaint(node.rank) or await _why_silent(node, error, timeout_s)
+            answers[node.rank] = NodeAnswer(node, None, fault)
 
     async def try_read() -> None:
         nonlocal quorum, fault
@@ -87,7 +88,7 @@ async def _survey(config: ClusterConfig, timeout_s: float) -> Survey:
                 await client.read(0, 1)
                 quorum = True
             except ClientError as error:
-                fault = str(error)
+                fault = error.reason
 
     async with progress_bar("asking the nodes", None, show_bytes=False), Client(config) as client:
         async with trio.open_nursery() as nursery:
@@ -106,7 +107,7 @@ async def _why_silent(node: NodeAddress, error: ClientError, timeout_s: float) -
         return "no connection in time"
     except (OSError, ExceptionGroup) as refusal:
         return _reason(refusal)
-    return f"connects, but: {error}"
+    return f"connects, but: {error.reason}"
 
 
 def _reason(error: OSError | ExceptionGroup[Exception]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import trio
@@ -89,14 +90,15 @@ async def copy_in(disk: Disk, first: int, source: Source, advance: Advance) -> i
     return sector - first
 
 
-def descriptor_source(descriptor: int) -> Source:
-    """Reads from a file descriptor that may block, a terminal or a pipe as well as a file."""
+def descriptor_source(descriptor: int, name: str) -> Source:
+    """Reads from a file descriptor that may block, a terminal or a pipe as well as a file. OSErrors have `name`."""
 
     def read_fully(size: int) -> bytes:
         parts, missing = [], size
-        while missing and (part := os.read(descriptor, missing)):
-            parts.append(part)
-            missing -= len(part)
+        with _naming(name):
+            while missing and (part := os.read(descriptor, missing)):
+                parts.append(part)
+                missing -= len(part)
         return b"".join(parts)
 
     async def source(size: int) -> bytes:
@@ -106,18 +108,28 @@ def descriptor_source(descriptor: int) -> Source:
     return source
 
 
-def descriptor_sink(descriptor: int) -> Sink:
-    """Writes to a file descriptor that may block."""
+def descriptor_sink(descriptor: int, name: str) -> Sink:
+    """Writes to a file descriptor that may block. OSErrors have `name`."""
 
     def write_fully(data: bytes) -> None:
         rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(descriptor, rest):]
+        with _naming(name):
+            while rest:
+                rest = rest[os.write(descriptor, rest):]
 
     async def sink(data: bytes) -> None:
         await trio.to_thread.run_sync(write_fully, data, abandon_on_cancel=True)
 
     return sink
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """The system names the file of an error only where it was opened by name."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, name) from None
 
 
 class _Run:

@@ -17,6 +17,7 @@ from dsreg.storage.state import State
 
 # The root of a file system has it; such a directory counts as empty.
 _HARMLESS = frozenset({"lost+found"})
+_FOREIGN_SHOWN = 3  # names of what is in the way: enough to know the directory by
 _ZEROS = bytes(1024 * 1024)
 
 
@@ -88,9 +89,10 @@ def _refuse_foreign(files: Files) -> None:
     """Raise WrongDirectory if others have put things here and we have not."""
     names = set(files.list()) - _HARMLESS
     if IDENTITY not in names and not names <= OUR_NAMES:
-        raise WrongDirectory(
-            f"the directory is neither empty nor a storage directory: it holds {', '.join(sorted(names - OUR_NAMES))}"
-        )
+        foreign = sorted(names - OUR_NAMES)
+        more = f" and {len(foreign) - _FOREIGN_SHOWN} more" if len(foreign) > _FOREIGN_SHOWN else ""
+        raise WrongDirectory(f"the directory is neither empty nor a storage directory: it holds "
+                             f"{', '.join(foreign[:_FOREIGN_SHOWN])}{more}; choose an empty directory")
 
 
 def _create(files: Files, recorded: Recorded) -> None:

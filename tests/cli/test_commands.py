@@ -157,16 +157,45 @@ def test_what_cannot_be_is_refused_before_anything_is_sent(
     assert result.exit_code == EXIT_CONFIG and expected in result.output
 
 
-@pytest.mark.parametrize(("size", "expected"), [(4097, "multiple of 4096"), (17 * 4096, "reach beyond the disk")])
+@pytest.mark.parametrize(("size", "code", "expected"), [
+    (4097, EXIT_FAILED, "multiple of 4096"),
+    (17 * 4096, EXIT_CONFIG, "reach beyond the disk"),
+    (0, EXIT_FAILED, "dsreg: nothing to write: standard input is empty"),
+])
 def test_a_file_that_does_not_fit_is_refused_before_anything_is_written(
-    tmp_path: Path, size: int, expected: str, dsreg: list[str]
+    tmp_path: Path, size: int, code: int, expected: str, dsreg: list[str]
 ) -> None:
     path, source = init(tmp_path), tmp_path / "data"
     source.write_bytes(bytes(size))
     with source.open("rb") as stdin:
         done = subprocess.run([*dsreg, "write", "0", "--config", path], stdin=stdin, capture_output=True, text=True,
                               timeout=20, check=False)
-    assert done.returncode == EXIT_CONFIG and expected in done.stderr
+    assert done.returncode == code and expected in done.stderr
+
+
+def test_nothing_to_write(tmp_path: Path, dsreg: list[str]) -> None:
+    done = subprocess.run([*dsreg, "write", "0", "--config", init(tmp_path)], stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == EXIT_FAILED and done.stderr == "dsreg: nothing to write: standard input is empty\n"
+
+
+@pytest.mark.parametrize("command", ["read", "write"])
+def test_a_configuration_in_the_place_of_a_sector(command: str) -> None:
+    result = run(command, "cluster.toml", "5")
+    assert result.exit_code == EXIT_CONFIG and "a configuration is named with -c cluster.toml" in result.output
+
+
+@pytest.mark.parametrize(("command", "redirections", "code"), [
+    ("read 0 --timeout 0.1", ">&-", EXIT_NO_QUORUM), ("write 0", "<&-", EXIT_FAILED),
+    ("status --timeout 0.1", "<&- >&-", EXIT_NO_QUORUM), ("read 99", "2>&-", EXIT_CONFIG), ("--help", ">&- 2>&-", 0),
+])
+def test_closed_standard_files(
+    tmp_path: Path, command: str, redirections: str, code: int, dsreg: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DSREG_CONFIG", str(init(tmp_path, "--base-port", "1")))  # nobody listens there
+    shell = ["sh", "-c", f'"$@" {command} {redirections}', "sh", *dsreg]
+    done = subprocess.run(shell, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == code and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

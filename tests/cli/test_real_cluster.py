@@ -127,6 +127,29 @@ def test_from_the_start_to_the_end(cluster: Cluster, rng: random.Random) -> None
     assert cluster.log.count(b"\n") == 1, "quiet when all is well"
 
 
+def test_what_a_person_gets_wrong(cluster: Cluster) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([*cluster.dsreg, "read", "0", "-c", str(cluster.path)], stdout=full,
+                              stderr=subprocess.PIPE, timeout=TIMEOUT_S, check=False)
+    assert done.returncode == EXIT_FAILED and done.stderr == b"dsreg: stdout: No space left on device\n"
+
+    other = cluster.path.with_name("other.toml")
+    other.write_text(re.sub(r"(?m)^size = .*$", f"sectors = {2 * SECTORS}", cluster.path.read_text()))
+    for sector in (0, SECTORS):
+        done = cluster.run("read", sector, "-c", other)
+        assert done.returncode == EXIT_FAILED
+        assert re.search(rb"node \d has a disk of 1024 sectors, not of 2048 as configured here", done.stderr)
+    done = cluster.run("status", other, "--json", "--timeout", 0.5)
+    report = json.loads(done.stdout)
+    assert done.returncode == EXIT_NO_QUORUM and "has a disk of 1024 sectors" in report["fault"]
+    assert {node["fault"] for node in report["nodes"]} == {"has a disk of another size (1024 sectors, not 2048)"}
+
+    cluster.path.with_name("client.key").write_text("5a" * 32 + "\n")
+    code, report = cluster.status("--timeout", "0.5")
+    assert code == EXIT_NO_QUORUM and report["fault"] == "no node accepts the client key"
+    assert {node["fault"] for node in report["nodes"]} == {"has another client key"}
+
+
 def test_a_node_that_is_killed_comes_back(cluster: Cluster) -> None:
     before = cluster.status()[1]["nodes"][1]["incarnation"]
     os.kill(cluster.node_pids()[2], signal.SIGKILL)
@@ -188,9 +211,15 @@ def test_a_node_says_what_is_wrong_in_one_line(tmp_path: Path, dsreg: list[str])
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "precious").write_text("data")
+    for name in ("x1", "x2", "x3"):
+        (foreign / name).touch()
     done = subprocess.run([*node, "--storage", str(foreign)], capture_output=True, text=True, check=False, timeout=20)
     assert done.returncode == EXIT_FAILED and done.stderr.count("\n") == 1 and str(foreign) in done.stderr
-    assert os.listdir(foreign) == ["precious"]
+    assert done.stderr.endswith("it holds precious, x1, x2 and 1 more; choose an empty directory\n")
+    assert sorted(os.listdir(foreign)) == ["precious", "x1", "x2", "x3"]
+    inside = foreign / "precious" / "storage"
+    done = subprocess.run([*node, "--storage", str(inside)], capture_output=True, text=True, check=False, timeout=20)
+    assert done.returncode == EXIT_FAILED and done.stderr.endswith(f"dsreg.node: {inside}: Not a directory\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -129,14 +129,37 @@ async def test_descriptors(rng: random.Random) -> None:
     received = b""
 
     async def send() -> None:
-        await descriptor_sink(writer)(data)
+        await descriptor_sink(writer, "stdout")(data)
         os.close(writer)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(send)
-        source = descriptor_source(reader)
+        source = descriptor_source(reader, "stdin")
         while part := await source(100_001):
             assert len(part) == 100_001 or len(received) == 200_002
             received += part
     os.close(reader)
     assert received == data
+
+
+async def test_errors_of_a_descriptor_have_its_name() -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    directory = os.open("/", os.O_RDONLY)
+    try:
+        with pytest.raises(OSError, match="No space left on device: 'stdout'"):
+            await descriptor_sink(full, "stdout")(b"x")
+        with pytest.raises(IsADirectoryError, match="stdin"):
+            await descriptor_source(directory, "stdin")(1)
+    finally:
+        os.close(full)
+        os.close(directory)
+
+
+async def test_a_closed_pipe_stays_one() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        with pytest.raises(BrokenPipeError):
+            await descriptor_sink(writer, "stdout")(b"x")
+    finally:
+        os.close(writer)
