@@ -189,8 +189,8 @@ OUTSIDE = (
     Mutant(
         "client_does_not_fail_over",
         _CLIENT,
-        "            if not op.sent:\n                self._dispatch(op, now_s)\n\n    def _check_key",
-        "            pass\n\n    def _check_key",
+        "            if not op.sent:\n                self._dispatch(op, now_s)\n\n    # --- answers",
+        "            pass\n\n    # --- answers",
     ),
 )
 
