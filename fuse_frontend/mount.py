@@ -171,7 +171,7 @@ async def _bring_up(options: MountOptions, on_up: Callable[[Loop | None], None])
             status = await trio.to_thread.run_sync(os.stat, options.mountpoint, abandon_on_cancel=True)
     except (OSError, trio.TooSlowError) as error:
         raise MountError(f"{options.mountpoint} does not answer after mounting: {error!r}") from None
-    _raise_queue_depth(os.minor(status.st_dev))
+    await _raise_queue_depth(os.minor(status.st_dev))
     attached = None
     if options.attach:
         try:
@@ -194,16 +194,25 @@ async def _bring_up(options: MountOptions, on_up: Callable[[Loop | None], None])
         log.warning("%s, but that could not be reported: %s", what, error)
 
 
-def _raise_queue_depth(connection: int) -> None:
+async def _raise_queue_depth(connection: int) -> None:
     """Let the kernel keep MAX_BACKGROUND requests in flight. Needs root and the fusectl file system."""
     directory = FUSE_CONNECTIONS / str(connection)
     try:
+        if not directory.is_dir():
+            await _mount_fusectl()
         (directory / "max_background").write_text(str(MAX_BACKGROUND))
         # The kernel calls the mount congested from here on; below max_background it only slows writers down.
         (directory / "congestion_threshold").write_text(str(MAX_BACKGROUND))
     except OSError as error:
         hint = "" if directory.is_dir() else f"; as root: mount -t fusectl none {FUSE_CONNECTIONS}"
         log.info("%s stays at the kernel's 12 requests in flight: %s%s", directory, error.strerror, hint)
+
+
+async def _mount_fusectl() -> None:
+    """Where systemd has not done so at the start of the system: in containers and small virtual machines."""
+    if os.geteuid() == 0:
+        command = ["mount", "-t", "fusectl", "fusectl", str(FUSE_CONNECTIONS)]
+        await trio.run_process(command, check=False, capture_stderr=True, stdin=subprocess.DEVNULL)
 
 
 async def _answer_signals(signals: AsyncIterator[int], options: MountOptions) -> None:
