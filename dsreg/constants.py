@@ -18,6 +18,13 @@ TAG_SIZE = 16
 ZERO_TAG = bytes(TAG_SIZE)
 ZERO_SECTOR = bytes(SECTOR_SIZE)
 
+# --- attachments ------------------------------------------------------------------------------
+# Who has attached the disk: 16 random bytes, then a name for people (UTF-8, padded with zeros).
+OWNER_ID_SIZE = 16
+OWNER_NAME_SIZE = 48
+OWNER_SIZE = OWNER_ID_SIZE + OWNER_NAME_SIZE
+NO_OWNER = bytes(OWNER_SIZE)
+
 # --- runs -------------------------------------------------------------------------------------
 # 256 sectors are 1 MiB: the largest request that the kernel sends through FUSE in one piece.
 MAX_RUN_SECTORS = 256

@@ -1,21 +1,36 @@
-"""Which tags are believed: one bad message must not use up the range of ts, nor freeze a register.
+"""Which tags and epochs are believed: one bad message must not use up their range, nor freeze a register.
 
-The highest ts that is believed grows with the clock. Honest tags grow by single steps and never get near it;
-what an absurd one raised a register to is left behind a moment later by tags that every node believes as well.
-(A bound relative to what a node holds would not do: of a tag just within it, the next one is beyond the bound
-of the nodes that have not heard of it, and they would refuse the honest writes of the one that has, for ever.)
+The highest counter that is believed grows with the clock. Honest ones grow by single steps, or with the
+microseconds since an attachment, and never get near it; what an absurd one raised a register to is left behind
+a moment later by tags that every node believes as well. (A bound relative to what a node holds would not do: of
+a tag just within it, the next one is beyond the bound of the nodes that have not heard of it, and they
+would refuse the honest writes of the one that has, for ever.) The same holds for epochs, which an attachment
+raises by one.
 """
 
 from __future__ import annotations
 
-from dsreg.core.tags import highest_ts
+from dsreg.core.tags import MAX_EPOCH, counter_of, epoch_of, is_uniform, iter_tags, unpack_tag
 
-# More writes of one sector than any disk does, and 2^63, half the range, is reached in the year 2106.
-MAX_TS_PER_S = 1 << 31
+# More writes of one sector than any disk does, and 16 times the microseconds of an attachment; 2^56 is the year 2106.
+MAX_COUNTS_PER_S = 1 << 24
 # Believed whatever the clock says, as a machine may start in 1970: 890 years of 10,000 writes a second.
-ALWAYS_BELIEVED_TS = 1 << 48
+ALWAYS_BELIEVED_COUNTER = 1 << 48
+# Epochs: one a minute since 14 November 2023, when the clock knows; else so many. 2^24 is reached in the year 2057.
+FIRST_EPOCH_S = 1_700_000_000
+S_PER_EPOCH = 64
+ALWAYS_BELIEVED_EPOCH = 1 << 16
 
 
 def is_believed(tags: bytes, unix_time_s: float) -> bool:
-    """`unix_time_s`: seconds since 1970, as far as known."""
-    return highest_ts(tags) <= max(ALWAYS_BELIEVED_TS, min(unix_time_s, 1 << 32) * MAX_TS_PER_S)
+    """`unix_time_s`: seconds since 1970, as far as known. A tag is of the epoch of its write, or was raised since."""
+    counter = max(ALWAYS_BELIEVED_COUNTER, min(unix_time_s, (1 << 32) - 1) * MAX_COUNTS_PER_S)
+    some = (tags[:16],) if is_uniform(tags) else iter_tags(tags)
+    for tag in map(unpack_tag, some):
+        if counter_of(tag.ts) > counter or epoch_of(tag.ts) > tag.epoch:
+            return False
+    return True
+
+
+def is_believed_epoch(epoch: int, unix_time_s: float) -> bool:
+    return epoch <= max(ALWAYS_BELIEVED_EPOCH, min((unix_time_s - FIRST_EPOCH_S) // S_PER_EPOCH, MAX_EPOCH))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import struct
 from collections import Counter
 from collections.abc import Callable
 from typing import Final, NamedTuple
@@ -13,8 +12,10 @@ from dsreg.core.messages import (
     Ack,
     Command,
     CommandKind,
+    Fenced,
     Hello,
     Message,
+    PeerMessage,
     ReadProc,
     Receipt,
     RefusedCommand,
@@ -25,6 +26,7 @@ from dsreg.core.messages import (
     Value,
     WriteProc,
 )
+from dsreg.core.tags import ATTACHED, MAX_EPOCH, Tag, epoch_of, is_raised, is_uniform, iter_tags, pack_tag, unpack_tag
 from dsreg.core.wire import (
     ANSWER,
     BARE_PEER_SIZE,
@@ -32,6 +34,7 @@ from dsreg.core.wire import (
     COMMAND,
     EXTENSION,
     FIRST_EXTENSION,
+    FLAG_ALIVE,
     FLAG_VALUES,
     GREETING,
     GREETING_TYPES,
@@ -85,7 +88,12 @@ _RUN_KINDS: Final = {
     Type.READ_RUN: CommandKind.READ,
     Type.TAG_RUN: CommandKind.TAG,
     Type.STORE_RUN: CommandKind.STORE,
+    Type.GET_RUN: CommandKind.GET,
+    Type.PUT_RUN: CommandKind.PUT,
+    Type.ATTACH: CommandKind.ATTACH,
 }
+# Their good answers have no content.
+_NOTHING_TO_SAY: Final = (CommandKind.STORE, CommandKind.PUT)
 _STATUSES: Final = {int(status): status for status in Status}
 # A magic number cut off by the end of what has arrived may be up to this long.
 _MAGIC_TAIL: Final = len(MAGIC) - 1
@@ -209,9 +217,7 @@ class Decoder:
         return {
             Type.READ_ANSWER: _Rule(PREFIX_SIZE, client, _response, read_response_size),
             Type.WRITE_ANSWER: _Rule(BARE_RESPONSE_SIZE, client, _response),
-            Type.READ_RUN_ANSWER: extension(_run_response),
-            Type.TAG_RUN_ANSWER: extension(_run_response),
-            Type.STORE_RUN_ANSWER: extension(_run_response),
+            **{type_ + ANSWER: extension(_run_response) for type_ in _RUN_KINDS},
             Type.STATUS_ANSWER: extension(_status_report),
             Type.HELLO_CLIENT_ANSWER: extension(self._hello),
         }
@@ -244,16 +250,16 @@ class Decoder:
     def _run_is_good(self, first: int, count: int) -> bool:
         return 1 <= count <= MAX_RUN_SECTORS and first + count <= self._sectors
 
-    def _tag_is_good(self, ts: int, wr: int) -> bool:
-        return wr in self._ranks if ts else wr == 0
+    def _tag_is_good(self, tag: Tag, unwritten: bool) -> bool:
+        ts, wr, life, _ = tag
+        if not ts:
+            return unwritten and wr == life == 0
+        return wr in self._ranks or wr == ATTACHED and epoch_of(ts) > 0
 
     def _tags_are_good(self, tags: bytes, *, unwritten: bool) -> bool:
-        """Whether each tag is canonical and of a ts >= 1 and a node's rank, or, if `unwritten`, (0, 0)."""
-        words = struct.unpack(f">{len(tags) // 8}Q", tags)
-        ts, wr = words[::2], words[1::2]
-        if 0 not in ts:
-            return self._ranks.issuperset(wr)
-        return unwritten and all(map(self._tag_is_good, ts, wr))
+        """Whether each tag is of a ts >= 1 and a node's rank or ATTACHED, or, if `unwritten`, of no write at all."""
+        some = (tags[:TAG_SIZE],) if is_uniform(tags) else iter_tags(tags)
+        return all(self._tag_is_good(unpack_tag(tag), unwritten) for tag in some)
 
     # --- frames whose fields depend on the cluster ----------------------------------------------
     def _command(self, frame: memoryview) -> Command | RefusedCommand:
@@ -264,20 +270,29 @@ class Decoder:
         return Command(kind, request, sector, 1, b"", bytes(frame[COMMAND.size : -HMAC_SIZE]))
 
     def _run_command(self, frame: memoryview) -> Command | RefusedCommand:
-        _, _, _, type_, request, first, count, _, length, _ = EXTENSION.unpack_from(frame)
+        _, _, _, type_, request, first, count, flags, length, epoch, _ = EXTENSION.unpack_from(frame)
         kind = _RUN_KINDS[type_]
+        if epoch > MAX_EPOCH:
+            return RefusedCommand(Status.INVALID_SECTOR_INDEX, kind, request, True)
+        if kind is CommandKind.ATTACH:
+            return Command(kind, request, 0, 0, b"", bytes(frame[EXTENSION.size : -HMAC_SIZE]), True, epoch)
         if not self._run_is_good(first, count):
             return RefusedCommand(Status.INVALID_SECTOR_INDEX, kind, request, True)
         if length == 0:
-            return Command(kind, request, first, count, extended=True)
-        tags, data = _tags_and_data(frame, count)
+            values = kind is CommandKind.GET and bool(flags & FLAG_VALUES)
+            return Command(kind, request, first, count, b"", b"", True, epoch, values)
+        tags, data = _tags_and_data(frame, 1 if kind is CommandKind.PUT else count)
         # No node names such tags. (0, 0) is the tag of what was never written: nothing is stored under it.
-        if not self._tags_are_good(tags, unwritten=False):
+        good = self._tags_are_good(tags, unwritten=False)
+        if kind is CommandKind.PUT:
+            good = good and epoch > 0 and is_raised(tags, epoch)
+            tags *= count
+        if not good:
             return RefusedCommand(Status.INVALID_SECTOR_INDEX, kind, request, True)
-        return Command(kind, request, first, count, tags, data, True)
+        return Command(kind, request, first, count, tags, data, True, epoch)
 
     def _hello(self, frame: memoryview) -> Hello | None:
-        _, _, rank, type_, _, sectors, _, _, length, _ = EXTENSION.unpack_from(frame)
+        _, _, rank, type_, _, sectors, _, _, length, _, _ = EXTENSION.unpack_from(frame)
         answer = type_ in (Type.HELLO_CLIENT_ANSWER, Type.HELLO_NODE_ANSWER)
         from_node = type_ in (Type.HELLO_NODE, Type.HELLO_NODE_ANSWER)
         if length == 0 or (from_node and rank not in self._ranks):
@@ -294,9 +309,9 @@ class Decoder:
         if type_ == Type.ACK:
             return Ack(rank, rid, sector, 1, uuid)
         ts, wr = TAG.unpack_from(frame, PEER.size)
-        if not self._tag_is_good(ts, wr):
+        if not (wr in self._ranks if ts else wr == 0):
             return None
-        tag = TAG.pack(ts, wr)  # with a pad of zeros, whatever came
+        tag = pack_tag(ts, wr)
         data = bytes(frame[PEER.size + TAG_SIZE : -HMAC_SIZE])
         if type_ == Type.VALUE:
             return Value(rank, rid, sector, 1, tag, data, uuid)
@@ -306,12 +321,14 @@ class Decoder:
         _, rank, type_, uuid = RECEIPT.unpack_from(frame)
         return Receipt(rank, type_ - ANSWER, uuid) if rank in self._ranks else None
 
-    def _peer_run(self, frame: memoryview) -> ReadProc | Value | WriteProc | Ack | None:
-        _, status, rank, type_, rid, first, count, flags, _, _ = EXTENSION.unpack_from(frame)
-        if rank not in self._ranks or not self._run_is_good(first, count):
+    def _peer_run(self, frame: memoryview) -> PeerMessage | None:
+        _, status, rank, type_, rid, first, count, flags, _, epoch, _ = EXTENSION.unpack_from(frame)
+        if rank not in self._ranks or not self._run_is_good(first, count) or epoch > MAX_EPOCH:
             return None
         if type_ == Type.READ_PROC_RUN:
-            return ReadProc(rank, rid, first, count, bool(flags & FLAG_VALUES))
+            return ReadProc(rank, rid, first, count, bool(flags & FLAG_VALUES), epoch=epoch)
+        if type_ == Type.ACK_RUN and status == Status.FENCED:
+            return Fenced(rank, rid, first, count, epoch)
         if type_ != Type.WRITE_PROC_RUN and status != Status.OK:
             return None
         if type_ == Type.ACK_RUN:
@@ -320,8 +337,8 @@ class Decoder:
         if not self._tags_are_good(tags, unwritten=True):
             return None
         if type_ == Type.WRITE_PROC_RUN:
-            return WriteProc(rank, rid, first, count, tags, data)
-        return Value(rank, rid, first, count, tags, data if flags & FLAG_VALUES else None)
+            return WriteProc(rank, rid, first, count, tags, data) if is_raised(tags, epoch) else None
+        return Value(rank, rid, first, count, tags, data if flags & FLAG_VALUES else None, epoch=epoch)
 
 
 # --- frames that stand for themselves -------------------------------------------------------------
@@ -338,20 +355,21 @@ def _unauthentic_run_command(frame: memoryview) -> RefusedCommand:
 def _response(frame: memoryview) -> Response | None:
     _, code, type_, request = RESPONSE.unpack_from(frame)
     status = _STATUSES.get(code)
-    if status is None or status is Status.STOPPING:
+    if status is None or status >= Status.STOPPING:
         return None
     return Response(status, _CONTRACT_KINDS[type_ - ANSWER], request, b"", bytes(frame[RESPONSE.size : -HMAC_SIZE]))
 
 
 def _run_response(frame: memoryview) -> Response | None:
-    _, code, _, type_, request, _, _, _, length, _ = EXTENSION.unpack_from(frame)
+    _, code, _, type_, request, _, count, flags, length, epoch, _ = EXTENSION.unpack_from(frame)
     status, kind = _STATUSES.get(code), _RUN_KINDS[type_ - ANSWER]
-    if status is None or (status is Status.OK and kind is not CommandKind.STORE and length == 0):
+    if status is None or (status is Status.OK and kind not in _NOTHING_TO_SAY and length == 0):
         return None
-    content = bytes(frame[EXTENSION.size : -HMAC_SIZE])
-    if kind is CommandKind.TAG:
-        return Response(status, kind, request, content, b"", True)
-    return Response(status, kind, request, b"", content, True)
+    if kind in (CommandKind.TAG, CommandKind.GET):
+        tags, data = _tags_and_data(frame, count)
+        return Response(status, kind, request, tags, data, True, epoch)
+    alive = kind is CommandKind.ATTACH and bool(flags & FLAG_ALIVE)
+    return Response(status, kind, request, b"", bytes(frame[EXTENSION.size : -HMAC_SIZE]), True, epoch, alive)
 
 
 def _status_request(frame: memoryview) -> StatusRequest:

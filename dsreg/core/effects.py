@@ -6,6 +6,9 @@ The crash-recovery contract stands in `then`:
                the store is refused nothing of it was stored, `then` is dropped, and `Replica.refused`
                is called instead.
     Reserve    durably promise that tags up to `ts` may have been named; then carry out `then`.
+    Fence      durably promise to store nothing of an epoch below `epoch`, nor for another owner in it, once all that
+               is being stored has been decided on; then carry out `then`.
+    Again      (in a `then`) call `Replica.again`: what had to wait for the Fence.
     Durable    (in a `then`) tell `Replica.durable` that what it belongs to is on stable storage.
     Load       read this node's own copy, then call `Replica.loaded`.
     Send       hand a message to the link to a node. A question is dropped if the link is down, or if its
@@ -17,7 +20,18 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dsreg.core.messages import Ack, Buffer, Command, PeerMessage, ReadProc, Receipt, Response, Value
+from dsreg.core.messages import (
+    Ack,
+    Buffer,
+    Command,
+    Fenced,
+    PeerMessage,
+    ReadProc,
+    Receipt,
+    Response,
+    Value,
+    WriteProc,
+)
 
 # A connection is whatever the interpreter uses to find it again.
 Connection = object
@@ -44,11 +58,30 @@ class Durable(NamedTuple):
     what: Ack | RepeatKey | NamedFor
 
 
-class Load(NamedTuple):
-    """`question`: whom the value is for; from this node itself if its rank is this node's."""
+class Renew(NamedTuple):
+    """The operation `rid` of this node has to go on under a newer epoch."""
 
-    question: ReadProc
+    rid: int
+
+
+class Start(NamedTuple):
+    """The operation of this node that waits to start; `operation` is the replica's own."""
+
+    operation: object
+
+
+class Again(NamedTuple):
+    what: ReadProc | WriteProc | Command | Renew | Start
+    connection: Connection | None = None
+
+
+class Load(NamedTuple):
+    """`question`: whom the value is for; from this node itself if its rank is this node's. A Command is a GET.
+    `epoch`: in force when the load began."""
+
+    question: ReadProc | Command
     origin: Connection | None = None
+    epoch: int = 0
 
 
 class Send(NamedTuple):
@@ -60,7 +93,7 @@ class Answer(NamedTuple):
     """`completes`: the command that is over with this answer, if it is one to a client."""
 
     connection: Connection
-    message: Response | Value | Ack
+    message: Response | Value | Ack | Fenced
     completes: Command | None = None
 
 
@@ -79,4 +112,12 @@ class Reserve(NamedTuple):
     then: tuple[Answer | Durable, ...]
 
 
-Effect = Persist | Reserve | Durable | Load | Send | Answer
+class Fence(NamedTuple):
+    """`owner`: 64 bytes, NO_OWNER where nothing is known of it."""
+
+    epoch: int
+    owner: bytes
+    then: tuple[Again, ...]
+
+
+Effect = Persist | Reserve | Fence | Durable | Again | Load | Send | Answer

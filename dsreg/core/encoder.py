@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from dsreg.constants import MAGIC, MAX_RANK, MAX_RUN_SECTORS, SECTOR_SIZE, TAG_SIZE, UUID_SIZE
+from dsreg.constants import MAGIC, MAX_RANK, MAX_RUN_SECTORS, OWNER_SIZE, SECTOR_SIZE, TAG_SIZE, UUID_SIZE
 from dsreg.core.messages import (
     Ack,
     Buffer,
     Command,
     CommandKind,
+    Fenced,
     Hello,
     Message,
+    PeerMessage,
     ReadProc,
     Receipt,
     RefusedCommand,
@@ -23,10 +25,12 @@ from dsreg.core.messages import (
     Value,
     WriteProc,
 )
+from dsreg.core.tags import highest_epoch, unpack_tag
 from dsreg.core.wire import (
     ANSWER,
     CLUSTER_SIZE,
     COMMAND,
+    FLAG_ALIVE,
     FLAG_VALUES,
     GREETING,
     MAX_STATUS_BYTES,
@@ -34,6 +38,7 @@ from dsreg.core.wire import (
     RECEIPT,
     RECEIPTED,
     RESPONSE,
+    TAG,
     Keys,
     Mac,
     Type,
@@ -45,7 +50,12 @@ _RUN_TYPE: Final = {
     CommandKind.READ: Type.READ_RUN,
     CommandKind.TAG: Type.TAG_RUN,
     CommandKind.STORE: Type.STORE_RUN,
+    CommandKind.GET: Type.GET_RUN,
+    CommandKind.PUT: Type.PUT_RUN,
+    CommandKind.ATTACH: Type.ATTACH,
 }
+_TAGGED: Final = (CommandKind.STORE, CommandKind.PUT)
+_STORING: Final = (CommandKind.WRITE, *_TAGGED)
 _CONTRACT_TYPE: Final = {CommandKind.READ: Type.READ, CommandKind.WRITE: Type.WRITE}
 
 
@@ -66,6 +76,7 @@ class Encoder:
             Value: self._value,
             WriteProc: self._write_proc,
             Ack: self._ack,
+            Fenced: self._fenced,
             Receipt: self._receipt,
             Hello: self._hello,
             StatusRequest: self._status_request,
@@ -82,15 +93,23 @@ class Encoder:
 
     # --- client frames ------------------------------------------------------------------------
     def _command(self, message: Command) -> list[Buffer]:
-        kind, request, first, count, tags, data, extended = message
-        assert len(tags) == (count * TAG_SIZE if kind is CommandKind.STORE else 0)
-        assert len(data) == (count * SECTOR_SIZE if kind in (CommandKind.WRITE, CommandKind.STORE) else 0)
+        kind, request, first, count, tags, data, extended, epoch, values = message
+        if kind is CommandKind.ATTACH:
+            assert first == count == 0 and len(data) == OWNER_SIZE
+            return _signed(self._client, extension_header(Type.ATTACH, request, length=OWNER_SIZE, epoch=epoch), data)
+        assert len(tags) == (count * TAG_SIZE if kind in _TAGGED else 0)
+        assert len(data) == (count * SECTOR_SIZE if kind in _STORING else 0)
         if extended:
             assert 1 <= count <= MAX_RUN_SECTORS
+            if kind is CommandKind.PUT:
+                tags = tags[:TAG_SIZE]
             length = len(tags) + len(data)
-            header = extension_header(_RUN_TYPE[kind], request, first=first, count=count, length=length)
+            flags = FLAG_VALUES if values else 0
+            header = extension_header(
+                _RUN_TYPE[kind], request, first=first, count=count, flags=flags, length=length, epoch=epoch
+            )
             return _signed(self._client, header, tags, data)
-        assert count == 1
+        assert count == 1 and not epoch
         return _signed(self._client, COMMAND.pack(MAGIC, _CONTRACT_TYPE[kind], request, first), data)
 
     def _refused(self, message: RefusedCommand) -> list[Buffer]:
@@ -98,18 +117,22 @@ class Encoder:
         return self._response(Response(message.status, message.kind, message.request, extended=message.extended))
 
     def _response(self, message: Response) -> list[Buffer]:
-        status, kind, request, tags, data, extended = message
+        status, kind, request, tags, data, extended, epoch, alive = message
         ok = status == Status.OK
         if not extended:
-            assert status != Status.STOPPING and not tags
+            assert status < Status.STOPPING and not tags
             assert len(data) == (SECTOR_SIZE if ok and kind is CommandKind.READ else 0)
             return _signed(self._client, RESPONSE.pack(MAGIC, status, _CONTRACT_TYPE[kind] + ANSWER, request), data)
-        count = len(tags) // TAG_SIZE if kind is CommandKind.TAG else len(data) // SECTOR_SIZE
-        assert len(tags) == (count * TAG_SIZE if kind is CommandKind.TAG else 0)
-        assert len(data) == (count * SECTOR_SIZE if kind is CommandKind.READ else 0)
-        assert 1 <= count <= MAX_RUN_SECTORS if ok and kind is not CommandKind.STORE else count == 0
+        count, flags = len(tags) // TAG_SIZE or len(data) // SECTOR_SIZE, 0
+        if kind is CommandKind.GET and data:
+            flags = FLAG_VALUES
+        elif kind is CommandKind.ATTACH:
+            count, flags = 0, FLAG_ALIVE if alive else 0
+        assert len(tags) == (count * TAG_SIZE if kind in (CommandKind.TAG, CommandKind.GET) else 0)
+        assert count <= MAX_RUN_SECTORS and (ok or not tags and not data)
         header = extension_header(
-            _RUN_TYPE[kind] + ANSWER, request, status=status, count=count, length=len(tags) + len(data)
+            _RUN_TYPE[kind] + ANSWER, request, status=status, count=count, flags=flags, length=len(tags) + len(data),
+            epoch=epoch,
         )
         return _signed(self._client, header, tags, data)
 
@@ -140,7 +163,8 @@ class Encoder:
         if message.uuid:
             assert message.values
             return self._contract_peer(Type.READ_PROC, message)
-        return self._peer_run(Type.READ_PROC_RUN, message, FLAG_VALUES if message.values else 0)
+        flags = FLAG_VALUES if message.values else 0
+        return self._peer_run(Type.READ_PROC_RUN, message, flags, message.epoch)
 
     def _value(self, message: Value) -> list[Buffer]:
         tags, data, count = message.tags, message.data, message.count
@@ -148,23 +172,26 @@ class Encoder:
         assert data is None or len(data) == count * SECTOR_SIZE
         if message.uuid:
             assert data is not None
-            return self._contract_peer(Type.VALUE, message, tags, data)
+            return self._contract_peer(Type.VALUE, message, _contract_tag(tags), data)
         if data is None:
-            return self._peer_run(Type.VALUE_RUN, message, 0, tags)
-        return self._peer_run(Type.VALUE_RUN, message, FLAG_VALUES, tags, data)
+            return self._peer_run(Type.VALUE_RUN, message, 0, message.epoch, tags)
+        return self._peer_run(Type.VALUE_RUN, message, FLAG_VALUES, message.epoch, tags, data)
 
     def _write_proc(self, message: WriteProc) -> list[Buffer]:
         tags, data, count = message.tags, message.data, message.count
         assert len(tags) == count * TAG_SIZE
         assert len(data) == count * SECTOR_SIZE
         if message.uuid:
-            return self._contract_peer(Type.WRITE_PROC, message, tags, data)
-        return self._peer_run(Type.WRITE_PROC_RUN, message, 0, tags, data)
+            return self._contract_peer(Type.WRITE_PROC, message, _contract_tag(tags), data)
+        return self._peer_run(Type.WRITE_PROC_RUN, message, 0, highest_epoch(tags), tags, data)
 
     def _ack(self, message: Ack) -> list[Buffer]:
         if message.uuid:
             return self._contract_peer(Type.ACK, message)
-        return self._peer_run(Type.ACK_RUN, message, 0)
+        return self._peer_run(Type.ACK_RUN, message, 0, 0)
+
+    def _fenced(self, message: Fenced) -> list[Buffer]:
+        return self._peer_run(Type.ACK_RUN, message, 0, message.epoch, status=Status.FENCED)
 
     def _receipt(self, message: Receipt) -> list[Buffer]:
         assert 1 <= message.rank <= MAX_RANK
@@ -182,20 +209,29 @@ class Encoder:
         return _signed(self._system, header, *contents)
 
     def _peer_run(
-        self, type_: Type, message: ReadProc | Value | WriteProc | Ack, flags: int, *contents: Buffer
+        self, type_: Type, message: PeerMessage, flags: int, epoch: int, *contents: Buffer, status: int = 0
     ) -> list[Buffer]:
         assert 1 <= message.rank <= MAX_RANK
         assert 1 <= message.count <= MAX_RUN_SECTORS
         header = extension_header(
             type_,
             message.rid,
+            status=status,
             rank=message.rank,
             first=message.first,
             count=message.count,
             flags=flags,
             length=sum(map(len, contents)),
+            epoch=epoch,
         )
         return _signed(self._system, header, *contents)
+
+
+def _contract_tag(tag: bytes) -> bytes:
+    """As the contract has it: it knows no epochs."""
+    ts, wr, life, epoch = unpack_tag(tag)
+    assert not life and not epoch
+    return TAG.pack(ts, wr)
 
 
 def _signed(mac: Mac | None, header: bytes, *contents: Buffer) -> list[Buffer]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
+from dsreg.constants import OWNER_ID_SIZE, OWNER_NAME_SIZE
+
 Buffer = bytes | bytearray | memoryview
 
 
@@ -18,7 +20,10 @@ class Status(enum.IntEnum):
     OK = 0
     AUTH_FAILURE = 1
     INVALID_SECTOR_INDEX = 2
-    STOPPING = 4  # extension only: the node is shutting down; ask another
+    STOPPING = 4  # extension only, as all below: the node is shutting down; ask another
+    FENCED = 5  # a newer epoch is in force than that of the command
+    REFUSED = 6  # not done, nothing changed: no room, or this node's own copy is damaged; ask another
+    UNSUPPORTED = 7  # no attachments while a node of the cluster speaks only the contract
 
 
 class CommandKind(enum.IntEnum):
@@ -26,18 +31,38 @@ class CommandKind(enum.IntEnum):
     WRITE = 2
     TAG = 3  # extension: a majority's highest tags, plus one: the tags for a STORE to come
     STORE = 4  # extension: store `data` under tags that an earlier TAG named; idempotent
+    GET = 5  # extension: this node's own durable copy, as it is
+    PUT = 6  # extension: store `data` on this node alone, under a tag that the attachment chose; idempotent
+    ATTACH = 7  # extension: who has attached the disk; or attach it, as far as this node is concerned
 
 
 class Command(NamedTuple):
-    """A client's command. `extended`: it came as a run command and is answered as one."""
+    """A client's command. `extended`: it came as a run command and is answered as one.
+
+    `epoch`: the attachment that it belongs to, 0 for none. `values`: GET wants the data, not only the tags. ATTACH has
+    no run (first = count = 0); it asks with epoch 0, and else attaches, for the owner (64 bytes) in `data`.
+    """
 
     kind: CommandKind
     request: int
     first: int
     count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
-    tags: bytes = b""  # STORE only
-    data: bytes = b""  # WRITE and STORE
+    tags: bytes = b""  # STORE; PUT, where all are the same
+    data: bytes = b""  # WRITE, STORE and PUT
     extended: bool = False
+    epoch: int = 0
+    values: bool = False
+
+
+def owner_of(identity: bytes, name: str) -> bytes:
+    """Who attaches a disk: 16 random bytes, and a name for people, of which some characters may be cut off."""
+    assert len(identity) == OWNER_ID_SIZE
+    text = name.encode()[:OWNER_NAME_SIZE].decode(errors="ignore").encode()
+    return identity + text.ljust(OWNER_NAME_SIZE, b"\0")
+
+
+def name_of_owner(owner: bytes) -> str:
+    return owner[OWNER_ID_SIZE:].rstrip(b"\0").decode(errors="replace")
 
 
 class RefusedCommand(NamedTuple):
@@ -50,7 +75,11 @@ class RefusedCommand(NamedTuple):
 
 
 class Response(NamedTuple):
-    """A node's answer to a command. READ carries `data`, TAG carries `tags`."""
+    """A node's answer to a command. READ carries `data`, TAG carries `tags`, GET both or `tags` alone.
+
+    `epoch`: the one in force at the node. ATTACH carries in `data` who has attached the disk in it (64 bytes), and
+    `alive`: whether that one is connected to the node.
+    """
 
     status: Status
     kind: CommandKind
@@ -58,18 +87,25 @@ class Response(NamedTuple):
     tags: bytes = b""
     data: Buffer = b""
     extended: bool = False
+    epoch: int = 0
+    alive: bool = False
 
 
 class ReadProc(NamedTuple):
+    """`epoch`: who answers has promised to store nothing of an older one any more."""
+
     rank: int
     rid: int
     first: int
     count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
     values: bool = True  # False: tags are enough (the contract's READ_PROC always wants values)
     uuid: bytes = b""
+    epoch: int = 0
 
 
 class Value(NamedTuple):
+    """`epoch`: the one in force at the node that answers."""
+
     rank: int
     rid: int
     first: int
@@ -77,9 +113,12 @@ class Value(NamedTuple):
     tags: bytes
     data: Buffer | None  # None: tags only
     uuid: bytes = b""
+    epoch: int = 0
 
 
 class WriteProc(NamedTuple):
+    """All `tags` are of one epoch, under which this is stored."""
+
     rank: int
     rid: int
     first: int
@@ -95,6 +134,17 @@ class Ack(NamedTuple):
     first: int
     count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
     uuid: bytes = b""
+
+
+class Fenced(NamedTuple):
+    """Instead of an ACK: nothing was stored, as `epoch`, in force at `rank`, is newer than that of the tags."""
+
+    rank: int
+    rid: int
+    first: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
+    epoch: int
+    uuid: bytes = b""  # the contract knows no such answer
 
 
 class Receipt(NamedTuple):
@@ -131,8 +181,8 @@ class StatusReport(NamedTuple):
     body: bytes
 
 
-PeerMessage = ReadProc | Value | WriteProc | Ack
+PeerMessage = ReadProc | Value | WriteProc | Ack | Fenced
 Message = (
-    Command | RefusedCommand | Response | ReadProc | Value | WriteProc | Ack
+    Command | RefusedCommand | Response | ReadProc | Value | WriteProc | Ack | Fenced
     | Receipt | Hello | StatusRequest | StatusReport
 )

@@ -15,6 +15,11 @@ and return the effects to carry out, in order. The line numbers L1..L6 that the 
 Four operations are made of these two phases: READ and WRITE of the contract, TAG (the first phase
 of a write whose tag the client keeps) and STORE (the second phase under such a tag).
 
+An operation runs under an `epoch` (docs/attachments.md; 0 where the disk was never attached): who answers it has
+promised to store nothing of an older one, and whatever it stores, it stores under that epoch. If a newer epoch
+turns up on the way, `renew` asks again under that one: what an older epoch left behind may outrank nothing, and
+be outranked by nothing, that was not looked at first.
+
 Two rules go beyond the lines, and both are about crashes:
 
 * A READ may return after the first phase if a majority, this node among it, reports one identical
@@ -33,7 +38,7 @@ from typing import NamedTuple
 
 from dsreg.constants import SECTOR_SIZE, TAG_SIZE
 from dsreg.core.quorum import bit, is_majority, majority
-from dsreg.core.tags import highest, iter_tags, successors
+from dsreg.core.tags import highest, is_raised, iter_tags, raised, successors
 
 Buffer = bytes | bytearray | memoryview
 
@@ -82,7 +87,9 @@ Effect = AskAll | StoreOwn | StoreAll | Return
 
 # --- requests and phases --------------------------------------------------------------------------
 class Read(NamedTuple):
-    pass
+    """`strict`: what is returned must be at a majority under this very epoch, so that nothing older comes up later."""
+
+    strict: bool
 
 
 class Write(NamedTuple):
@@ -148,20 +155,22 @@ class AtomicRegister:
     `rids` gives read identifiers that were never given before, not even by an earlier incarnation.
     """
 
-    __slots__ = ("_request", "count", "first", "nodes", "phase", "rank", "rids")
+    __slots__ = ("_chosen", "_request", "count", "epoch", "first", "nodes", "phase", "rank", "rids")
 
-    def __init__(self, rank: int, nodes: int, first: int, count: int, rids: Iterator[int]) -> None:
+    def __init__(self, rank: int, nodes: int, first: int, count: int, rids: Iterator[int], epoch: int = 0) -> None:
         self.rank = rank
         self.nodes = nodes
         self.first = first
         self.count = count
         self.rids = rids
+        self.epoch = epoch
         self.phase: Querying | Recording | Storing | None = None
         self._request: Request | None = None
+        self._chosen: Answer | None = None  # what a write stores, if its tags were chosen under an older epoch
 
     # --- invocations ------------------------------------------------------------------------------
-    def read(self) -> list[Effect]:
-        return self._query(Read())  # L1
+    def read(self, strict: bool = False) -> list[Effect]:
+        return self._query(Read(strict))  # L1
 
     def write(self, data: Buffer, ts_floor: int = 0) -> list[Effect]:
         assert len(data) == self.count * SECTOR_SIZE
@@ -173,6 +182,9 @@ class AtomicRegister:
     def store(self, tags: bytes, data: Buffer) -> list[Effect]:
         assert len(tags) == self.count * TAG_SIZE and len(data) == self.count * SECTOR_SIZE
         self._begin(Store(tags, data))
+        if not is_raised(tags, self.epoch):
+            self._chosen = Answer(tags, data)
+            return self._ask(values=True)
         return self._store(StoreOwn(next(self.rids), tags, data), Return(b"", b""))
 
     # --- what arrives -----------------------------------------------------------------------------
@@ -230,6 +242,22 @@ class AtomicRegister:
             return []
         return [phase.own]
 
+    def renew(self, epoch: int) -> list[Effect]:
+        """A newer epoch is in force, at this node as well: what was asked and stored under the old one is void."""
+        assert epoch > self.epoch
+        self.epoch = epoch
+        phase = self.phase
+        if isinstance(phase, Querying):
+            return self._ask(phase.values)
+        if phase is not None and not isinstance(self._request, Read):
+            self._chosen = Answer(phase.own.tags, phase.own.data)
+        return self._ask(values=True)
+
+    @property
+    def wants_own_values(self) -> bool:
+        """Whether this node is to answer a query with its values, whatever the others are asked for."""
+        return isinstance(self._request, Read) or self._chosen is not None
+
     # --- transitions ------------------------------------------------------------------------------
     def _begin(self, request: Request) -> None:
         assert self._request is None, "one register executes one operation at a time"
@@ -241,47 +269,61 @@ class AtomicRegister:
 
     def _ask(self, values: bool) -> list[Effect]:
         self.phase = Querying(next(self.rids), values)
-        return [AskAll(self.phase.rid, values, own_values=isinstance(self._request, Read))]
+        return [AskAll(self.phase.rid, values, self.wants_own_values)]
 
     def _finish(self, result: Return) -> list[Effect]:
         self.phase = None
-        self._request = None
+        self._request = self._chosen = None
         return [result]
 
     def _decide(self, phase: Querying) -> list[Effect]:
         if not is_majority(phase.ranks, self.nodes):  # L2
             return []
         own = phase.answers.get(self.rank)
+        if own is None and not phase.own_absent:
+            return []
+        if self._chosen is not None:
+            return self._decide_again(phase, self._chosen, own)
         match self._request:
-            case Read():
-                return self._decide_read(phase, own)
+            case Read(strict):
+                return self._decide_read(phase, own, strict)
             case Write(data, ts_floor):
-                if own is None and not phase.own_absent:
-                    return []
-                tags = successors(self._highest(phase), self.rank, ts_floor)
+                tags = successors(self._highest(phase), self.rank, ts_floor, self.epoch)
                 record = StoreOwn(phase.rid, tags, data, repair=own is None)
                 self.phase = Recording(record)
                 return [record]  # L4, own copy first
             case Tag():
-                if own is None and not phase.own_absent:
-                    return []
                 return self._finish(Return(self._highest(phase), b""))
             case _:
                 raise AssertionError("a query phase without a request that has one")
 
-    def _decide_read(self, phase: Querying, own: Answer | None) -> list[Effect]:
-        if own is None and not phase.own_absent:
-            return []
-        if own is not None and own.data is not None:
+    def _decide_read(self, phase: Querying, own: Answer | None, strict: bool) -> list[Effect]:
+        if own is not None and own.data is not None and (not strict or is_raised(own.tags, self.epoch)):
             same = sum(1 for answer in phase.answers.values() if answer.tags == own.tags)
             if same >= majority(self.nodes):
                 return self._finish(Return(own.tags, own.data))
         tags = self._highest(phase)
         data = _compose(tags, list(phase.answers.values()))
         if data is not None:
+            tags = raised(tags, self.epoch)
             return self._store(StoreOwn(phase.rid, tags, data, repair=own is None), Return(tags, data))  # L3
         assert not phase.values, "every answer of a query for values has them"
         return self._ask(values=True)
+
+    def _decide_again(self, phase: Querying, chosen: Answer, own: Answer | None) -> list[Effect]:
+        """The tags of a write were chosen under an older epoch: per sector it is stored under this one, or what is there.
+
+        Raised, the two compare by the names of the writes: a read that has raised an older write in the meantime,
+        because it did not see this one, must not make this one lose.
+        """
+        there = self._highest(phase)
+        values = _compose(there, list(phase.answers.values()))
+        assert values is not None, "every answer of a query for values has them"
+        choices = [Answer(raised(chosen.tags, self.epoch), chosen.data), Answer(raised(there, self.epoch), values)]
+        tags = highest([choice.tags for choice in choices])
+        data = _compose(tags, choices)
+        assert data is not None
+        return self._store(StoreOwn(phase.rid, tags, data, repair=own is None), Return(b"", b""))
 
     def _recorded(self, phase: Recording) -> list[Effect]:
         self.phase = Storing(phase.own, Return(b"", b""))

@@ -12,15 +12,31 @@ from collections.abc import Callable, Iterator
 
 from dsreg.constants import TAG_SIZE
 from dsreg.core import register as reg
-from dsreg.core.belief import is_believed
-from dsreg.core.contract import ContractPeer, Uuids
-from dsreg.core.effects import Answer, Connection, Durable, Effect, Load, NamedFor, Persist, RepeatKey, Reserve, Send
+from dsreg.core.contract import Uuids
+from dsreg.core.effects import (
+    Again,
+    Answer,
+    Connection,
+    Durable,
+    Effect,
+    Load,
+    NamedFor,
+    Persist,
+    Renew,
+    RepeatKey,
+    Reserve,
+    Send,
+    Start,
+)
+from dsreg.core.epochs import Epochs
+from dsreg.core.holder import Holder
 from dsreg.core.links import RegisterClient
 from dsreg.core.messages import (
     Ack,
     Buffer,
     Command,
     CommandKind,
+    Fenced,
     PeerMessage,
     ReadProc,
     Receipt,
@@ -30,10 +46,10 @@ from dsreg.core.messages import (
 )
 from dsreg.core.naming import TagNamer
 from dsreg.core.operation import Operation, response_to
+from dsreg.core.peers import Peers
 from dsreg.core.register import AtomicRegister
-from dsreg.core.repeats import Repeats, Seen
 from dsreg.core.runqueue import RunQueue
-from dsreg.core.tags import highest_ts
+from dsreg.core.tags import highest_epoch, highest_ts
 from dsreg.core.view import TagView
 
 # Damaged sectors being repaired at one time. The others wait for the next question about them.
@@ -65,7 +81,8 @@ class Replica:
         self.rank = rank
         self.ranks = ranks
         self.counters: Counter[str] = Counter()
-        self.unix_time = unix_time
+        self.epochs = Epochs(storage, unix_time)
+        self._holder = Holder(rank, storage, self.epochs, uuids, self._repair, self.counters, unix_time)
         self._storage = storage
         self._rids = rids
         self._uuids = uuids
@@ -74,17 +91,20 @@ class Replica:
         self._queue: RunQueue[Operation] = RunQueue()
         self._operations: dict[int, Operation] = {}  # by rid
         self._ready: deque[Operation] = deque()  # may start: what they waited for is complete
-        self._repeats = Repeats()
-        self._contract_peers: dict[int, ContractPeer] = {}
+        self._peers = Peers(uuids)
         self._repairing: set[int] = set()
         self._refused: deque[tuple[float, int]] = deque()  # (retry at, rid), ascending
 
     # --- clients ----------------------------------------------------------------------------------
     def command(self, connection: Connection, command: Command, now: float) -> list[Effect]:
         """A good command (index, tags and HMAC checked). It is answered when it is complete."""
-        if command.kind is CommandKind.STORE and not self._honest(command.first, command.count, command.tags):
+        if command.tags and not self._holder.is_honest(command.first, command.count, command.tags):
             self.counters["dishonest_tags"] += 1
             return [Answer(connection, response_to(command, Status.INVALID_SECTOR_INDEX), command)]
+        if command.kind is CommandKind.ATTACH:
+            return self.epochs.attach(connection, command, supported=self._peers.all_keep_epochs)
+        if command.kind in (CommandKind.GET, CommandKind.PUT):
+            return self._run_ready(self._holder.command(connection, command), now)
         operation = self._operation(connection, command)
         if self._queue.add(operation, command.first, command.count):
             self._ready.append(operation)
@@ -92,6 +112,7 @@ class Replica:
 
     def disconnected(self, connection: Connection, now: float) -> tuple[list[Command], list[Effect]]:
         """Nobody waits for this connection's commands any more. Gives those given up: reads, and what was not begun."""
+        self.epochs.disconnected(connection)
         given_up = [
             operation for operation in self._queue.items()
             if operation.connection is connection
@@ -123,40 +144,53 @@ class Replica:
                 self._links.receipt(*question, message.rank)
             return []
         if isinstance(message, ReadProc):
-            return self._run_ready(self._read_proc(origin, message), now)
+            return self._run_ready(self._holder.read_proc(origin, message), now)
         if isinstance(message, WriteProc):
-            return self._write_proc(origin, message)
+            return self._holder.write_proc(origin, message)
+        if isinstance(message, Fenced):
+            return self._run_ready(self._outdated(message.rid, message.epoch), now)
         effects: list[Effect] = []
         if message.uuid:
             kind = 4 if isinstance(message, Value) else 6
             effects.append(Send(message.rank, Receipt(self.rank, kind, message.uuid)))
-        whole = self._join(message)
+        whole = self._peers.join(message)
         if whole is not None:
             effects += self._answer_from(whole, now)
         return self._run_ready(effects, now)
 
     def link_up(self, rank: int, extended: bool, now: float) -> list[Effect]:
         """The link to `rank` is connected, and speaks the extension or only the contract."""
-        if extended:
-            self._contract_peers.pop(rank, None)
-        else:
-            self._contract_peers.setdefault(rank, ContractPeer(self._uuids))
+        self._peers.link_up(rank, extended)
         return self._run_ready(self._outgoing(self._links.link_up(rank), now), now)
+
+    def again(self, again: Again, now: float) -> list[Effect]:
+        """The promise for which this waited is durable."""
+        what, connection = again
+        if isinstance(what, Command):
+            assert connection is not None
+            if what.kind is CommandKind.ATTACH:
+                return self.epochs.attached(connection, what)
+            return self._run_ready(self._holder.command(connection, what), now)
+        if isinstance(what, ReadProc | WriteProc):
+            return self.message(connection, what, now)
+        if isinstance(what, Renew):
+            return self._run_ready(self._renew(what.rid, now), now)
+        assert isinstance(what.operation, Operation)
+        if what.operation in self._queue:  # else its client has left meanwhile
+            self._ready.append(what.operation)
+        return self._run_ready([], now)
 
     # --- what the world did -----------------------------------------------------------------------
     def loaded(self, load: Load, tags: bytes, data: Buffer, damaged: bool, now: float) -> list[Effect]:
         """The outcome of a Load: this node's durable copy of the run. `damaged`: some of it is not there."""
         question = load.question
         effects: list[Effect] = []
-        if question.rank != self.rank:
-            if damaged:
-                self._repair(question.first, question.count)
-            else:
-                effects.append(self._reply(load.origin, question, tags, data))
+        if isinstance(question, Command) or question.rank != self.rank:
+            effects = self._holder.loaded(load, tags, data, damaged)
         elif damaged:
             effects = self._own_absent(question.rid, now)
         else:
-            own = Value(self.rank, question.rid, question.first, question.count, tags, data)
+            own = Value(self.rank, question.rid, question.first, question.count, tags, data, epoch=load.epoch)
             effects = self._answer_from(own, now)
         return self._run_ready(effects, now)
 
@@ -167,18 +201,17 @@ class Replica:
         if isinstance(what, NamedFor):
             operation = self._operations.get(what.rid)
             return self._advance(operation, operation.register.renamed(*what), now) if operation else []
-        self._repeats.done(what)
+        self._holder.durable(what)
         return []
 
     def refused(self, persist: Persist, now: float) -> list[Effect]:
         """`persist` was not done, for want of room, or because this node's copy must be repaired first."""
         self.counters["refused"] += 1
-        effects: list[Effect] = []
-        if isinstance(persist.owner, RepeatKey):
-            self._repeats.forget(persist.owner)
-        elif persist.owner is not None:
+        if isinstance(persist.owner, int):
             self._refused.append((now + REFUSED_RETRY_S, persist.owner))
-            effects = self._promise_instead(persist.owner)
+            effects = self._promise_instead(persist.owner, now)
+        else:
+            effects = self._holder.refused(persist)
         if self._storage.unknown(persist.first, persist.count):
             self._repair(persist.first, persist.count)
         return self._run_ready(effects, now)
@@ -214,16 +247,42 @@ class Replica:
 
     def _start(self, operation: Operation, now: float) -> list[Effect]:
         command, register = operation.command, operation.register
+        epoch = highest_epoch(command.tags) if command.tags else command.epoch
+        first = self.epochs.before(command, epoch, Again(Start(operation), operation.connection))
+        if first is not None:
+            if isinstance(first[0], Answer):
+                self._ready.extend(self._queue.remove(operation))
+            return first
+        register.epoch = self.epochs.durable
         match command.kind:
             case CommandKind.READ:
-                effects = register.read()
+                effects = register.read(strict=command.epoch > 0)
             case CommandKind.WRITE:
-                effects = register.write(command.data, self._namer.last)
+                effects = register.write(command.data, 0 if register.epoch else self._namer.last)
             case CommandKind.TAG:
                 effects = register.tag()
             case CommandKind.STORE:
                 effects = register.store(command.tags, command.data)
         return self._advance(operation, effects, now)
+
+    def _outdated(self, rid: int, epoch: int) -> list[Effect]:
+        """The operation has met a newer epoch: one of an attachment is fenced, any other goes on under it."""
+        operation = self._operations.get(rid)
+        if operation is None or epoch <= operation.register.epoch or not self.epochs.believes(epoch):
+            return []
+        command = operation.command
+        if command.epoch:
+            self._forget(operation)
+            self._ready.extend(self._queue.remove(operation))
+            return [Answer(operation.connection, self.epochs.refusal(command, Status.FENCED), command)]
+        return [self.epochs.fence(max(epoch, self.epochs.promised), Again(Renew(rid)))]
+
+    def _renew(self, rid: int, now: float) -> list[Effect]:
+        operation = self._operations.get(rid)
+        if operation is None or self.epochs.durable <= operation.register.epoch:
+            return []
+        self.counters["renewed"] += 1
+        return self._advance(operation, operation.register.renew(self.epochs.durable), now)
 
     def _advance(self, operation: Operation, steps: list[reg.Effect], now: float) -> list[Effect]:
         """Translate what the register wants into effects of this node."""
@@ -234,7 +293,7 @@ class Replica:
             elif isinstance(step, reg.StoreAll):
                 effects += self._store_all(operation, step, now)
             elif isinstance(step, reg.StoreOwn):
-                effects.append(self._persist_own(operation, step))
+                effects += self._persist_own(operation, step)
             else:
                 effects += self._complete(operation, step, now)
         return effects
@@ -242,7 +301,8 @@ class Replica:
     def _ask_all(self, operation: Operation, step: reg.AskAll, now: float) -> list[Effect]:
         self._follow(operation, step.rid)
         command = operation.command
-        message = ReadProc(self.rank, step.rid, command.first, command.count, step.values)
+        epoch = operation.register.epoch
+        message = ReadProc(self.rank, step.rid, command.first, command.count, step.values, epoch=epoch)
         return self._outgoing(self._links.broadcast(message, now), now)
 
     def _store_all(self, operation: Operation, step: reg.StoreAll, now: float) -> list[Effect]:
@@ -251,18 +311,24 @@ class Replica:
         message = WriteProc(self.rank, step.rid, command.first, command.count, step.tags, step.data)
         return self._outgoing(self._links.broadcast(message, now, but=self.rank), now)
 
-    def _persist_own(self, operation: Operation, step: reg.StoreOwn) -> Persist:
+    def _persist_own(self, operation: Operation, step: reg.StoreOwn) -> list[Effect]:
+        self._follow(operation, step.rid)
         command = operation.command
+        if operation.register.epoch < self.epochs.promised:
+            return self._outdated(step.rid, self.epochs.promised)
         own = Durable(Ack(self.rank, step.rid, command.first, command.count))
-        return Persist(command.first, command.count, step.tags, step.data, (own,), step.repair, step.rid)
+        return [Persist(command.first, command.count, step.tags, step.data, (own,), step.repair, step.rid)]
 
-    def _promise_instead(self, rid: int) -> list[Effect]:
+    def _promise_instead(self, rid: int, now: float) -> list[Effect]:
         """A WRITE that has no room here goes on under a tag that needs none: see AtomicRegister.renamed."""
         operation = self._operations.get(rid)
         own = operation.register.recording if operation is not None else None
         if own is None:
             return []
-        tags, promise = self._namer.name(highest_ts(own.tags), len(own.tags) // TAG_SIZE)
+        epoch = highest_epoch(own.tags)
+        tags, promise = self._namer.name(highest_ts(own.tags), len(own.tags) // TAG_SIZE, epoch)
+        if not promise:
+            return self.durable(NamedFor(rid, tags), now)
         return [Reserve(promise, (Durable(NamedFor(rid, tags)),))]
 
     def _follow(self, operation: Operation, rid: int) -> None:
@@ -276,8 +342,7 @@ class Replica:
     def _forget(self, operation: Operation) -> None:
         if self._operations.pop(operation.rid, None) is not None:
             self._links.cancel(operation.rid)
-            for peer in self._contract_peers.values():
-                peer.forget(operation.rid)
+            self._peers.forget(operation.rid)
 
     def _complete(self, operation: Operation, result: reg.Return, now: float) -> list[Effect]:
         self._forget(operation)
@@ -287,9 +352,10 @@ class Replica:
             return []
         effects: list[Effect] = []
         if command.kind is CommandKind.TAG:
-            tags, promise = self._namer.name(highest_ts(result.tags), command.count)
+            epoch = operation.register.epoch
+            tags, promise = self._namer.name(highest_ts(result.tags), command.count, epoch)
             answer = Answer(operation.connection, response_to(command, Status.OK, tags=tags), command)
-            effects.append(Reserve(promise, (answer,)))
+            effects.append(Reserve(promise, (answer,)) if promise else answer)
         else:
             data = result.data if command.kind is CommandKind.READ else b""
             effects.append(Answer(operation.connection, response_to(command, Status.OK, data=data), command))
@@ -309,55 +375,25 @@ class Replica:
         if isinstance(answer, Ack):
             self._links.answered(answer)
             return self._advance(operation, register.ack(answer.rank, answer.rid), now)
-        if not self._honest(answer.first, answer.count, answer.tags):
+        if not self._holder.is_honest(answer.first, answer.count, answer.tags):
             self.counters["dishonest_tags"] += 1
             return []
+        if answer.epoch != register.epoch:
+            return self._outdated(answer.rid, answer.epoch)
         self._links.answered(answer)
         return self._advance(operation, register.value(answer.rank, answer.rid, answer.tags, answer.data), now)
 
-    # --- this node's part in everybody's operations -----------------------------------------------
-    def _read_proc(self, origin: Connection | None, question: ReadProc) -> list[Effect]:
-        if question.values:
-            return [Load(question, origin)]
-        first, count = question.first, question.count
-        if self._storage.unknown(first, count):
-            self._repair(first, count)
-            return []
-        return [self._reply(origin, question, self._storage.tags(first, count), None)]
-
-    def _write_proc(self, origin: Connection | None, message: WriteProc) -> list[Effect]:
-        first, count = message.first, message.count
-        if not self._honest(first, count, message.tags):
-            self.counters["dishonest_tags"] += 1
-            return []
-        if not message.uuid:
-            answer = Answer(origin, Ack(self.rank, message.rid, first, count))
-            return [Persist(first, count, message.tags, message.data, (answer,))]
-        ack = Send(message.rank, Ack(self.rank, message.rid, first, count, self._uuids.answer(Ack)))
-        key = RepeatKey(message.rank, message.uuid, message.rid, first, message.tags)
-        match self._repeats.see(key):
-            case Seen.IN_PROGRESS:
-                return []
-            case Seen.DONE:
-                return [ack]
-            case Seen.NEW:
-                return [Persist(first, count, message.tags, message.data, (Durable(key), ack), owner=key)]
-
-    def _reply(self, origin: Connection | None, question: ReadProc, tags: bytes, data: Buffer | None) -> Effect:
-        value = Value(self.rank, question.rid, question.first, question.count, tags, data)
-        if question.uuid:
-            return Send(question.rank, value._replace(uuid=self._uuids.answer(Value)))
-        return Answer(origin, value)
-
+    # --- this node's part in its own operations ---------------------------------------------------
     def _own_read_proc(self, message: ReadProc, now: float) -> list[Effect]:
         """READ_PROC from this node to itself."""
         operation = self._operations[message.rid]
-        if operation.command.kind is CommandKind.READ:
-            return [Load(message)]
+        if operation.register.wants_own_values:
+            return [Load(message, None, self.epochs.durable)]
         if self._storage.unknown(message.first, message.count):
             return self._own_absent(message.rid, now)
         tags = self._storage.tags(message.first, message.count)
-        return self._answer_from(Value(self.rank, message.rid, message.first, message.count, tags, None), now)
+        own = Value(self.rank, message.rid, message.first, message.count, tags, None, epoch=self.epochs.durable)
+        return self._answer_from(own, now)
 
     def _own_absent(self, rid: int, now: float) -> list[Effect]:
         operation = self._operations.get(rid)
@@ -377,24 +413,14 @@ class Replica:
 
     # --- links ------------------------------------------------------------------------------------
     def _outgoing(self, sends: list[Send], now: float) -> list[Effect]:
-        """What the links want sent, in each peer's own language; to this node itself by direct call."""
+        """What the links want sent; to this node itself by direct call."""
         effects: list[Effect] = []
         own: list[ReadProc] = []
         for send in sends:
-            peer = self._contract_peers.get(send.rank)
             if send.rank == self.rank:
                 own.append(send.message)  # type: ignore[arg-type]  # its WRITE_PROC to itself is a Persist
-            elif peer is None:
-                effects.append(send)
             else:
-                effects += [Send(send.rank, single) for single in peer.split(send.message)]  # type: ignore[arg-type]
+                effects += self._peers.translated(send, self.epochs.promised)
         for question in own:
             effects += self._own_read_proc(question, now)
         return effects
-
-    def _join(self, answer: Value | Ack) -> Value | Ack | None:
-        peer = self._contract_peers.get(answer.rank)
-        return answer if peer is None or not answer.uuid else peer.join(answer)
-
-    def _honest(self, first: int, count: int, tags: bytes) -> bool:
-        return is_believed(tags, self.unix_time()) or tags == self._storage.tags(first, count)

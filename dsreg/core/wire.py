@@ -18,6 +18,7 @@ from dsreg.constants import (
     MAGIC,
     MAX_RUN_BYTES,
     MAX_RUN_SECTORS,
+    OWNER_SIZE,
     SECTOR_SIZE,
     SYSTEM_KEY_SIZE,
     TAG_SIZE,
@@ -42,6 +43,9 @@ class Type(enum.IntEnum):
     TAG_RUN = 0x82
     STORE_RUN = 0x83
     STATUS = 0x84
+    GET_RUN = 0x85
+    PUT_RUN = 0x86
+    ATTACH = 0x87
     HELLO_NODE = 0x90
     READ_PROC_RUN = 0x91
     WRITE_PROC_RUN = 0x92
@@ -50,6 +54,9 @@ class Type(enum.IntEnum):
     TAG_RUN_ANSWER = 0xC2
     STORE_RUN_ANSWER = 0xC3
     STATUS_ANSWER = 0xC4
+    GET_RUN_ANSWER = 0xC5
+    PUT_RUN_ANSWER = 0xC6
+    ATTACH_ANSWER = 0xC7
     HELLO_NODE_ANSWER = 0xD0
     VALUE_RUN = 0xD1
     ACK_RUN = 0xD2
@@ -59,6 +66,7 @@ ANSWER: Final = 0x40
 # Receipts for READ_PROC, VALUE, WRITE_PROC, ACK have types 0x43..0x46.
 RECEIPTED: Final = (Type.READ_PROC, Type.VALUE, Type.WRITE_PROC, Type.ACK)
 FLAG_VALUES: Final = 0x0001
+FLAG_ALIVE: Final = 0x0001  # in C7
 
 # --- the contract -----------------------------------------------------------------------------
 # The part that every frame has in common: magic, three bytes that differ, type.
@@ -70,7 +78,7 @@ COMMAND: Final = struct.Struct(">4s3xBQQ")  # magic, type, request, sector
 RESPONSE: Final = struct.Struct(">4s2xBBQ")  # magic, status, type, request
 PEER: Final = struct.Struct(f">4s2xBB{UUID_SIZE}sQQ")  # magic, rank, type, uuid, rid, sector
 RECEIPT: Final = struct.Struct(f">4s2xBB{UUID_SIZE}s")  # magic, rank, type, uuid
-TAG: Final = struct.Struct(">Q7xB")  # ts, wr; packing writes the pad as zeros
+TAG: Final = struct.Struct(">Q7xB")  # ts, wr, as the contract has them; packing writes the pad as zeros
 
 READ_SIZE: Final = COMMAND.size + HMAC_SIZE
 WRITE_SIZE: Final = READ_SIZE + SECTOR_SIZE
@@ -81,8 +89,8 @@ VALUE_SIZE: Final = BARE_PEER_SIZE + TAG_SIZE + SECTOR_SIZE
 RECEIPT_SIZE: Final = RECEIPT.size + HMAC_SIZE
 
 # --- the extension ----------------------------------------------------------------------------
-# magic, status, rank, type, id, first, count, flags, length, check
-EXTENSION: Final = struct.Struct(">4sxBBBQQHHII")
+# magic, status, rank, type, id, first, count, flags, length, epoch, check
+EXTENSION: Final = struct.Struct(">4sxBBBQQHHIII")
 CHECK: Final = struct.Struct(">I")
 CHECKED_SIZE: Final = EXTENSION.size - CHECK.size
 CLUSTER_SIZE: Final = 16
@@ -96,14 +104,23 @@ MAX_FRAME_SIZE: Final = BARE_EXTENSION_SIZE + MAX_RUN_SECTORS * TAG_SIZE + MAX_R
 GREETING_TYPES: Final = frozenset(
     (Type.HELLO_CLIENT, Type.HELLO_NODE, Type.HELLO_CLIENT_ANSWER, Type.HELLO_NODE_ANSWER)
 )
-# Content bytes per sector, where that is all there is to know.
+# Content bytes that do not depend on the number of sectors.
+_FIXED_CONTENT: Final = {
+    Type.PUT_RUN: TAG_SIZE,
+    Type.ATTACH: OWNER_SIZE,
+    Type.ATTACH_ANSWER: OWNER_SIZE,
+}
+# Content bytes per sector.
 _SECTOR_CONTENT: Final = {
+    Type.PUT_RUN: SECTOR_SIZE,
     Type.STORE_RUN: TAG_SIZE + SECTOR_SIZE,
     Type.WRITE_PROC_RUN: TAG_SIZE + SECTOR_SIZE,
     Type.READ_RUN_ANSWER: SECTOR_SIZE,
     Type.TAG_RUN_ANSWER: TAG_SIZE,
-    Type.VALUE_RUN: TAG_SIZE,  # and SECTOR_SIZE if FLAG_VALUES is set
+    Type.VALUE_RUN: TAG_SIZE,  # and SECTOR_SIZE if FLAG_VALUES is set; likewise:
+    Type.GET_RUN_ANSWER: TAG_SIZE,
 }
+_WITH_VALUES: Final = frozenset((Type.VALUE_RUN, Type.GET_RUN_ANSWER))
 FIRST_EXTENSION: Final = Type.HELLO_CLIENT
 # Types from here on are extension answers, and only those have a status.
 _FIRST_ANSWER: Final = Type.HELLO_CLIENT_ANSWER
@@ -157,10 +174,10 @@ def macs(keys: Keys) -> tuple[Mac, Mac | None]:
 
 def extension_header(
     type_: int, id_: int, *, status: int = 0, rank: int = 0, first: int = 0, count: int = 0, flags: int = 0,
-    length: int = 0,
+    length: int = 0, epoch: int = 0,
 ) -> bytes:
-    """The 36-byte header of an extension frame with `length` bytes of content."""
-    header = EXTENSION.pack(MAGIC, status, rank, type_, id_, first, count, flags, length, 0)[:CHECKED_SIZE]
+    """The 40-byte header of an extension frame with `length` bytes of content."""
+    header = EXTENSION.pack(MAGIC, status, rank, type_, id_, first, count, flags, length, epoch, 0)[:CHECKED_SIZE]
     return header + CHECK.pack(zlib.crc32(header))
 
 
@@ -170,7 +187,7 @@ def read_response_size(view: memoryview, start: int) -> int:
 
 def extension_size(view: memoryview, start: int) -> int:
     """Bytes of the extension frame at `start`, at most MAX_FRAME_SIZE; 0 if its header cannot be trusted."""
-    _, status, _, type_, _, _, count, flags, length, check = EXTENSION.unpack_from(view, start)
+    _, status, _, type_, _, _, count, flags, length, _, check = EXTENSION.unpack_from(view, start)
     if zlib.crc32(view[start : start + CHECKED_SIZE]) != check:
         return 0
     if type_ >= _FIRST_ANSWER and status != Status.OK:
@@ -181,8 +198,9 @@ def extension_size(view: memoryview, start: int) -> int:
         good = length == GREETING.size
     else:
         per_sector = _SECTOR_CONTENT.get(type_, 0)
-        if type_ == Type.VALUE_RUN and flags & FLAG_VALUES:
+        if type_ in _WITH_VALUES and flags & FLAG_VALUES:
             per_sector += SECTOR_SIZE
         # Without the bound on count a signed frame could make the decoder keep 269 MB.
-        good = length == per_sector * count and (per_sector == 0 or count <= MAX_RUN_SECTORS)
+        fixed = _FIXED_CONTENT.get(type_, 0)
+        good = length == fixed + per_sector * count and (per_sector == 0 or count <= MAX_RUN_SECTORS)
     return BARE_EXTENSION_SIZE + length if good else 0

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import trio
 
 from dsreg.core.codec import Decoder
-from dsreg.core.messages import Ack, Hello, Message, Receipt, Value
+from dsreg.core.messages import Ack, Fenced, Hello, Message, Receipt, Value
 from dsreg.node.interpreter import Interpreter
 from dsreg.node.port import Port, dial
 
@@ -139,5 +139,5 @@ class Dialer:
 
     def _take(self, message: Message) -> None:
         """Only answers are for us here; a contract peer may also send them over its own connection."""
-        if isinstance(message, Value | Ack | Receipt):
+        if isinstance(message, Value | Ack | Fenced | Receipt):
             self._interpreter.message(None, message)

@@ -15,7 +15,7 @@ import trio
 
 from dsreg.constants import MAX_QUEUED_ANSWERS, SECTOR_SIZE
 from dsreg.core.codec import Encoder
-from dsreg.core.effects import Answer, Durable, Effect, Load, Persist, Reserve, Send
+from dsreg.core.effects import Again, Answer, Durable, Effect, Fence, Load, Persist, Reserve, Send
 from dsreg.core.messages import Ack, Buffer, Command, CommandKind, PeerMessage, Receipt, StatusReport, Value
 from dsreg.core.replica import Replica
 from dsreg.node.outbox import Outbox
@@ -52,8 +52,9 @@ class Interpreter:
         self.on_work: Callable[[], None] = lambda: None  # there is something for the disk's tasks
         self.on_idle: Callable[[], None] = lambda: None  # no operation of this node is unfinished
         self.on_due: Callable[[], None] = lambda: None  # the replica's next_due may have changed
-        self._parked: dict[Ticket, list[Persist | Reserve]] = {}
-        self.unfinished_bytes = 0  # of all connections
+        self._parked: dict[Ticket, list[Persist | Reserve | Fence]] = {}
+        self.unfinished = 0  # commands, of all connections
+        self.unfinished_bytes = 0
         self.heard: set[int] = set()  # ranks that have sent a message of the contract
         self._links: dict[int, Outbox] = {}
         self._answers: dict[int, deque[PeerMessage | Receipt]] = {}  # for contract peers that are down
@@ -62,7 +63,9 @@ class Interpreter:
         self._carry: dict[type, Callable[[Any], Iterable[Effect] | None]] = {
             Persist: self._persist,
             Reserve: self._reserve,
+            Fence: self._fence,
             Durable: self._durable,
+            Again: self._again,
             Load: self._load,
             Send: self._send,
             Answer: self._answer,
@@ -71,6 +74,7 @@ class Interpreter:
     # --- events -----------------------------------------------------------------------------------
     def command(self, connection: Connection, command: Command) -> None:
         connection.unfinished += 1
+        self.unfinished += 1
         size = size_of(command)
         connection.unfinished_bytes += size
         self.unfinished_bytes += size
@@ -134,7 +138,7 @@ class Interpreter:
         self._dirty.clear()
         self.on_work()
         self.on_due()
-        if not self.replica.unfinished():
+        if not self.unfinished and not self.replica.unfinished():
             self.on_idle()
 
     def put(self, port: Port, buffers: list[Buffer]) -> None:
@@ -148,16 +152,22 @@ class Interpreter:
     def _reserve(self, effect: Reserve) -> Iterable[Effect] | None:
         return self._await_ticket(self.storage.reserve(effect.ts), effect)
 
-    def _await_ticket(self, ticket: Ticket, effect: Persist | Reserve) -> Iterable[Effect] | None:
+    def _fence(self, effect: Fence) -> Iterable[Effect] | None:
+        return self._await_ticket(self.storage.fence(effect.epoch, effect.owner), effect)
+
+    def _again(self, effect: Again) -> Iterable[Effect]:
+        return self.replica.again(effect, self.clock())
+
+    def _await_ticket(self, ticket: Ticket, effect: Persist | Reserve | Fence) -> Iterable[Effect] | None:
         if not ticket.done:
             self._parked.setdefault(ticket, []).append(effect)
             return None
         return self._outcome(effect, ticket.ok)
 
-    def _outcome(self, effect: Persist | Reserve, ok: bool) -> Iterable[Effect]:
+    def _outcome(self, effect: Persist | Reserve | Fence, ok: bool) -> Iterable[Effect]:
         if ok:
             return effect.then
-        assert isinstance(effect, Persist), "a reservation has no room to lack"
+        assert isinstance(effect, Persist), "a promise has no room to lack"
         return self.replica.refused(effect, self.clock())
 
     def _durable(self, effect: Durable) -> Iterable[Effect]:
@@ -194,6 +204,7 @@ class Interpreter:
     def _settle(self, connection: Connection, command: Command) -> None:
         size = size_of(command)
         connection.unfinished -= 1
+        self.unfinished -= 1
         connection.unfinished_bytes -= size
         self.unfinished_bytes -= size
         if connection.room is not None:
@@ -211,7 +222,9 @@ class Interpreter:
 
 def size_of(command: Command) -> int:
     """Bytes of sectors that the node holds for `command`, or will send as its answer."""
-    return 0 if command.kind is CommandKind.TAG else command.count * SECTOR_SIZE
+    if command.kind is CommandKind.TAG or command.kind is CommandKind.GET and not command.values:
+        return 0
+    return command.count * SECTOR_SIZE
 
 
 def _is_contract_answer(message: PeerMessage | Receipt) -> bool:

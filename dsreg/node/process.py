@@ -20,7 +20,7 @@ from dsreg.constants import DRAIN_S, MAX_FILE_DESCRIPTORS
 from dsreg.core.codec import Decoder, Encoder, Keys, Side
 from dsreg.core.contract import Uuids
 from dsreg.core.links import RegisterClient
-from dsreg.core.messages import Hello
+from dsreg.core.messages import Hello, name_of_owner
 from dsreg.core.naming import TagNamer
 from dsreg.core.replica import Replica
 from dsreg.errors import StorageError
@@ -66,7 +66,7 @@ class Node:
             # 2^40 operations for each of 2^24 incarnations: never the same identifier twice.
             rids=itertools.count((storage.incarnation << 40) + 1),
             uuids=Uuids(config.rank, secrets.randbits(32)),
-            namer=TagNamer(config.rank, storage.ts_reserved),
+            namer=TagNamer(config.rank, storage.ts_reserved, storage.incarnation),
             links=RegisterClient(ranks, jitter=lambda: random.uniform(0.8, 1.2)),
             unix_time=time.time,
         )
@@ -97,6 +97,8 @@ class Node:
                 "damaged": self.storage.damaged,
                 "peers": {str(dialer.rank): self._state_of(dialer) for dialer in self.dialers},
                 "unfinished": self.replica.unfinished(),
+                "epoch": self.storage.epoch,
+                "attached_by": name_of_owner(self.storage.owner) if self.replica.epochs.is_owner_connected else "",
                 "connections": len(self.server.connections),
                 "cpu_s": usage.ru_utime + usage.ru_stime,
                 "rss_bytes": _resident_bytes(),

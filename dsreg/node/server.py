@@ -13,6 +13,7 @@ from dsreg.core.codec import Decoder
 from dsreg.core.messages import (
     Ack,
     Command,
+    Fenced,
     Hello,
     Message,
     ReadProc,
@@ -143,7 +144,7 @@ class Server:
     def _take(self, connection: Connection, decoder: Decoder, message: Message) -> None:
         interpreter = self._interpreter
         connection.is_known |= not isinstance(message, RefusedCommand)
-        if isinstance(message, ReadProc | WriteProc | Value | Ack | Receipt):
+        if isinstance(message, ReadProc | WriteProc | Value | Ack | Fenced | Receipt):
             connection.is_node = True
             interpreter.message(connection, message)
         elif isinstance(message, Command):

@@ -30,8 +30,7 @@ class Checkpoint:
 
     def run(self) -> None:
         """Raises SyncFailed, after which the storage is of no use any more."""
-        if self._failure.error is not None:
-            raise self._failure.error
+        self._failure.check()
         try:
             settle(self._directory, self._images)
             self._free()

@@ -9,6 +9,7 @@ import enum
 from collections.abc import Sequence
 
 from dsreg.constants import SECTOR_SIZE, TAG_SIZE, ZERO_TAG
+from dsreg.core.tags import is_uniform
 from dsreg.storage import journal
 from dsreg.storage import state as state_file
 from dsreg.storage.directory import Directory
@@ -17,7 +18,7 @@ from dsreg.storage.files import Buffer, File
 from dsreg.storage.journal import SegmentHeader
 from dsreg.storage.layout import GROUP_SECTORS, SLOT_SIZE, TAGS_STEP_BYTES
 from dsreg.storage.state import State
-from dsreg.storage.tags import TagTable, uniform
+from dsreg.storage.tags import TagTable
 
 Span = tuple[int, int]  # start and stop, in sectors from the first of the record
 
@@ -117,7 +118,7 @@ def place(records: Sequence[Record], table: TagTable) -> tuple[int, set[int]]:
 def _place_home(record: Record, table: TagTable, storing: set[int]) -> None:
     first, count = record.first, record.count
     known = table.tags(first, count)
-    if not table.damaged and uniform(known):
+    if not table.damaged and is_uniform(known):
         if known[:TAG_SIZE] == ZERO_TAG:
             record.home_first = ((0, count),)
         else:
@@ -158,7 +159,7 @@ class Commit:
     """
 
     __slots__ = (
-        "batch", "end", "header", "records", "reservations", "state", "tags_bytes", "tags_wanted",
+        "batch", "end", "header", "records", "state", "tags_bytes", "tags_wanted",
         "_directory", "_failure", "_generation", "_position",
     )
 
@@ -171,7 +172,6 @@ class Commit:
         self._position = position
         self.batch = batch
         self.records = records
-        self.reservations: list[Ticket] = []
         self.header: SegmentHeader | None = None  # to be written first: the segment is new
         self.state: State | None = None  # to be written first
         self.tags_bytes = 0  # allocated size of the tag file
@@ -185,8 +185,7 @@ class Commit:
 
     def run(self) -> None:
         """Raises SyncFailed, after which the storage is of no use any more."""
-        if self._failure.error is not None:
-            raise self._failure.error
+        self._failure.check()
         doing = "writing the journal header or the state"
         try:
             if self.header is not None:

@@ -28,3 +28,8 @@ class Failure:
         error = SyncFailed(f"{doing}: {cause}")
         self.error = self.error or error
         return error
+
+    def check(self) -> None:
+        """Raise the error again if there was one."""
+        if self.error is not None:
+            raise self.error

@@ -11,7 +11,7 @@ from dsreg.errors import DamagedStorage, WrongDirectory
 from dsreg.storage.files import Files
 from dsreg.storage.layout import ATOMIC_BYTES, IDENTITY, IDENTITY_TMP
 
-FORMAT = 1
+FORMAT = 2
 # Far above what a file of 254 ranks has; a file beyond it is not ours.
 MAX_IDENTITY_BYTES = 65536
 

@@ -21,7 +21,7 @@ MAX_QUEUED_BYTES = 8 * MAX_COMMIT_BYTES
 
 # One slot of `tags` covers this many consecutive sectors.
 GROUP_SECTORS = 16
-SLOT_SIZE = 256
+SLOT_SIZE = 512
 # The tag file grows ahead of need in such steps, by allocation, so that no checkpoint runs out of space.
 TAGS_STEP_BYTES = 64 * 1024
 

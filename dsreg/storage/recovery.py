@@ -72,7 +72,9 @@ def _recover(directory: Directory, sectors: int) -> Recovered:
     generation = max((header.generation for header in headers if header is not None), default=0) + 1
     header = SegmentHeader(generation, False, FIRST_BATCH, table.slots)
     journal.write_header(directory.journals[generation % 2], salt, header)
-    state = State(state.seq + 1, state.incarnation + 1, state.ts_reserved, generation, table.slots)
+    state = state._replace(
+        seq=state.seq + 1, incarnation=state.incarnation + 1, generation=generation, slots=table.slots
+    )
     state_file.write(directory.state, state, salt)
     return Recovered(table, state, tags_bytes)
 

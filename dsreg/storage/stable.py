@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from dsreg.constants import DEFAULT_JOURNAL_BYTES, MAX_RUN_SECTORS, SECTOR_SIZE, TAG_SIZE
+from dsreg.core.tags import is_uniform
 from dsreg.errors import NoSpace, StorageError
 from dsreg.storage.checkpoint import Checkpoint
 from dsreg.storage.commit import Commit, Record, Refusal, Span, Ticket, place
@@ -16,9 +17,8 @@ from dsreg.storage.identity import Identity
 from dsreg.storage.journal import RECORD_BYTES, RECORDS_AT, SegmentHeader
 from dsreg.storage.layout import MAX_COMMIT_BYTES, MAX_QUEUED_BYTES
 from dsreg.storage.load import Loaded, LoadJob
+from dsreg.storage.promises import Promises
 from dsreg.storage.recovery import FIRST_BATCH, Recovered, recover
-from dsreg.storage.state import State
-from dsreg.storage.tags import uniform
 
 _WHOLE_SECTOR: Sequence[Span] = ((0, 1),)
 _NOTHING: Sequence[Span] = ()
@@ -35,7 +35,7 @@ class StableStorage:
         self._directory = directory
         self._failure = Failure()
         self._table = recovered.table
-        self._state = recovered.state
+        self._promises = Promises(recovered.state)
         self.incarnation = recovered.state.incarnation
         self.ts_reserved = recovered.state.ts_reserved
         self.sectors = recovered.table.sectors
@@ -43,8 +43,7 @@ class StableStorage:
         self._pending: dict[int, Record] = {}
         self._queue: deque[Record] = deque()
         self.queued_bytes = 0
-        self._reserve_ts = self.ts_reserved
-        self._reservations: list[Ticket] = []
+        self._queued = 0  # records, since the start
         # Sectors whose home the commit under way overwrites.
         self._storing: set[int] = set()
         self._commit: Commit | None = None
@@ -112,8 +111,7 @@ class StableStorage:
             self.finish_checkpoint(checkpoint)
 
     def _check(self, first: int, count: int) -> None:
-        if self._failure.error is not None:
-            raise self._failure.error
+        self._failure.check()
         assert first >= 0 and 1 <= count <= MAX_RUN_SECTORS and first + count <= self.sectors, (first, count)
 
     # --- tags -------------------------------------------------------------------------------------
@@ -180,6 +178,7 @@ class StableStorage:
                 some = memoryview(data)[start * SECTOR_SIZE:stop * SECTOR_SIZE]
                 record = Record(first + start, stop - start, tags[start * TAG_SIZE:stop * TAG_SIZE], some, ticket)
             self._queue.append(record)
+            self._queued += 1
             if count == 1:
                 self._pending[first] = record
                 break
@@ -192,7 +191,7 @@ class StableStorage:
         if count == 1 and not damaged and first not in pending:
             return _WHOLE_SECTOR if tags > self._table.tag(first) else _NOTHING
         known = self._table.tags(first, count)
-        if not damaged and uniform(tags) and uniform(known) and self._is_free(first, count):
+        if not damaged and is_uniform(tags) and is_uniform(known) and self._is_free(first, count):
             return ((0, count),) if tags > known else _NOTHING
         spans: list[Span] = []
         start = 0
@@ -218,26 +217,38 @@ class StableStorage:
 
     def reserve(self, ts: int) -> Ticket:
         """Promise durably that this node may have named tags up to `ts`."""
-        if self._failure.error is not None:
-            raise self._failure.error
-        ticket = Ticket()
-        if ts <= self._state.ts_reserved:
-            return ticket.finish()
-        self._reserve_ts = max(self._reserve_ts, ts)
-        self._reservations.append(ticket)
-        return ticket
+        self._failure.check()
+        return self._promises.reserve(ts)
+
+    @property
+    def epoch(self) -> int:
+        """The durable one: see `fence`."""
+        return self._promises.state.epoch
+
+    @property
+    def owner(self) -> bytes:
+        """Who has attached the disk in `epoch`, as far as this node has been told; 64 bytes."""
+        return self._promises.state.owner
+
+    def fence(self, epoch: int, owner: bytes) -> Ticket:
+        """Promise durably to store nothing of an epoch below `epoch` any more, and to know `owner` as its owner.
+
+        Keeping the promise is the caller's, from this call on. The ticket is done once it is durable and every
+        persist from before has been decided on, so that what is read then is all that there will be of older epochs.
+        """
+        self._failure.check()
+        return self._promises.fence(epoch, owner, self._queued)
 
     def next_commit(self) -> Commit | None:
         """Everything queued, as far as it fits into one batch. None if nothing is queued, a commit is under way,
         or the journal is full until the next checkpoint has finished."""
-        if self._failure.error is not None:
-            raise self._failure.error
-        if self._commit is not None or not self._queue and not self._reservations:
+        self._failure.check()
+        if self._commit is not None or not self._queue and not self._promises.pending:
             return None
         if self._queue and not self._fits(self._queue[0]):
             if self._sealed is None:
                 self._seal()
-            elif not self._reservations:
+            elif not self._promises.pending:
                 return None
         records = self._take()
         commit = Commit(self._directory, self._failure, self._segment.generation, self._position, self._batch, records)
@@ -245,12 +256,9 @@ class StableStorage:
         commit.tags_wanted, self._storing = place(records, self._table)
         if not self._segment_written:
             commit.header = self._segment
-        if commit.header is not None or self._reservations:
-            segment = self._segment
-            commit.state = State(
-                self._state.seq + 1, self.incarnation, self._reserve_ts, segment.generation, segment.slots
-            )
-            commit.reservations, self._reservations = self._reservations, []
+        if commit.header is not None or self._promises.pending:
+            wanted = self._promises.wanted()
+            commit.state = wanted._replace(generation=self._segment.generation, slots=self._segment.slots)
         self._commit = commit
         return commit
 
@@ -280,8 +288,7 @@ class StableStorage:
 
     def finish_commit(self, commit: Commit) -> list[Ticket]:
         """After `commit.run` has returned: the tickets that are done now."""
-        if self._failure.error is not None:
-            raise self._failure.error
+        self._failure.check()
         assert commit is self._commit
         self._commit = None
         self._storing = set()
@@ -292,10 +299,10 @@ class StableStorage:
         done: list[Ticket] = []
         for record in commit.records:
             self._finish_record(record, done)
+        self._promises.decided += len(commit.records)
         if commit.state is not None:
-            self._state = commit.state
-            done += [ticket.finish() for ticket in commit.reservations]
-        return done
+            self._promises.state = commit.state
+        return done + self._promises.kept()
 
     def _finish_record(self, record: Record, done: list[Ticket]) -> None:
         if not record.refused:
@@ -339,8 +346,7 @@ class StableStorage:
 
         None if a commit was storing over them meanwhile, so that they prove nothing: make a new job.
         """
-        if self._failure.error is not None:
-            raise self._failure.error
+        self._failure.check()
         for sector in job.bad:
             index = sector - job.first
             changed = self._table.tag(sector) != job.tags[index * TAG_SIZE:(index + 1) * TAG_SIZE]
@@ -358,8 +364,7 @@ class StableStorage:
 
     def next_checkpoint(self) -> Checkpoint | None:
         """Frees what of the journal can be freed now. None if nothing can be or one is under way."""
-        if self._failure.error is not None:
-            raise self._failure.error
+        self._failure.check()
         if not self.checkpoint_due(idle=True):
             return None
         if self._sealed is None:
@@ -372,8 +377,7 @@ class StableStorage:
 
     def finish_checkpoint(self, checkpoint: Checkpoint) -> None:
         """After `checkpoint.run` has returned."""
-        if self._failure.error is not None:
-            raise self._failure.error
+        self._failure.check()
         assert checkpoint is self._checkpoint and self._sealed is not None
         self._checkpoint = None
         self._settled_slots = self._sealed.slots

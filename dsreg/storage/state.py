@@ -1,6 +1,7 @@
 """The file `state`: the few numbers that change seldom and must never go back.
 
-    slot = magic[8] | seq u64 | incarnation u64 | ts_reserved u64 | generation u64 | slots u64 | 0... | crc32 u32
+    slot = magic[8] | seq u64 | incarnation u64 | ts_reserved u64 | generation u64 | slots u64 | epoch u64 |
+           owner[64] | 0... | crc32 u32
 
 The checksum is of the node's salt (Identity.salt) and the slot: the file of another node is no valid one.
 
@@ -15,12 +16,13 @@ import struct
 import zlib
 from typing import NamedTuple
 
+from dsreg.constants import NO_OWNER, OWNER_SIZE
 from dsreg.errors import DamagedStorage
 from dsreg.storage.files import File, pread_or_zeros
 from dsreg.storage.layout import ATOMIC_BYTES, COPY_DISTANCE
 
 MAGIC = b"dsregSTA"
-_FIELDS = struct.Struct(">8sQQQQQ")
+_FIELDS = struct.Struct(f">8sQQQQQQ{OWNER_SIZE}s")
 _CRC = struct.Struct(">I")
 _CHECKED = ATOMIC_BYTES - _CRC.size
 
@@ -28,7 +30,8 @@ _CHECKED = ATOMIC_BYTES - _CRC.size
 class State(NamedTuple):
     """`seq`: counts writes. `incarnation`: counts starts. `ts_reserved`: no tag this node has named is
     above it. `generation`: the newest journal segment that certainly has a header. `slots`: how many
-    slots of `tags` were certainly written when it was opened.
+    slots of `tags` were certainly written when it was opened. `epoch`: what is of an older one is refused.
+    `owner`: who has attached the disk in it, NO_OWNER if this node has not been told.
     """
 
     seq: int = 0
@@ -36,6 +39,8 @@ class State(NamedTuple):
     ts_reserved: int = 0
     generation: int = 0
     slots: int = 0
+    epoch: int = 0
+    owner: bytes = NO_OWNER
 
     def encode(self, salt: int = 0) -> bytes:
         body = _FIELDS.pack(MAGIC, *self).ljust(_CHECKED, b"\0")

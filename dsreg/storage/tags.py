@@ -1,13 +1,13 @@
 """Tags and checksums of all sectors ever written: in memory by group of 16, at rest in the file `tags`.
 
     slot = magic[4] | group u64 | crc32 of these and the slot's number u32 | unknown u16 | 0[6] |
-           16 x (ts u64, wr u8) | 16 x crc32 of the data u32 | 0[20] | crc32 of the slot and its number u32
+           16 tags of 16 bytes | 16 x crc32 of the data u32 | 0[164] | crc32 of the slot and its number u32
 
-A slot is 256 bytes. Slots are given to groups in the order of their first write. The slot's number and the node's
-salt (Identity.salt) are in the checksums, so that a slot that lands in the wrong place, or comes from the file of
-another node, is no valid one. Bit i of `unknown` is set if the tag of sector i of the group was lost. A slot whose
-magic is that of LOST once held a group, and nobody knows which: then every group without a slot is suspect, as it
-cannot be told from one never written.
+A slot is 512 bytes, which a disk writes whole or not at all. Slots are given to groups in the order of their first
+write. The slot's number and the node's salt (Identity.salt) are in the checksums, so that a slot that lands in the
+wrong place, or comes from the file of another node, is no valid one. Bit i of `unknown` is set if the tag of sector i
+of the group was lost. A slot whose magic is that of LOST once held a group, and nobody knows which: then every group
+without a slot is suspect, as it cannot be told from one never written.
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ _LOST_MAGIC = b"dsLS"
 _HEAD = struct.Struct(">4sQ")
 _HEAD_CRC_AT = _HEAD.size
 _BODY_AT = 24
-_BODY = struct.Struct(">" + "QB" * GROUP_SECTORS)
-_MEMORY = struct.Struct(">" + "Q7xB" * GROUP_SECTORS)
-_CRCS_AT = _BODY_AT + _BODY.size
+_CRCS_AT = _BODY_AT + GROUP_SECTORS * TAG_SIZE
 _CRC = struct.Struct(">I")
 _CRC_AT = SLOT_SIZE - CRC_SIZE
 _MASK = struct.Struct(">H")
@@ -65,9 +63,8 @@ class Image:
     def encode(self, salt: int = 0) -> bytes:
         seed = _seed(self.slot, salt)
         head = _HEAD.pack(_LOST_MAGIC if self.group is None else _MAGIC, self.group or 0)
-        body = _BODY.pack(*_MEMORY.unpack(self.tags))
         check = _CRC.pack(zlib.crc32(head, seed))
-        slot = b"".join((head, check, _MASK.pack(self.mask), bytes(6), body, self.crcs, _PADDING))
+        slot = b"".join((head, check, _MASK.pack(self.mask), bytes(6), self.tags, self.crcs, _PADDING))
         return slot + _CRC.pack(zlib.crc32(slot, seed))
 
 
@@ -82,7 +79,7 @@ def decode(raw: Buffer, slot: int, salt: int = 0) -> Image | int | None:
     if magic == _MAGIC and _CRC.unpack_from(raw, _HEAD_CRC_AT)[0] == zlib.crc32(raw[:_HEAD_CRC_AT], seed):
         if _CRC.unpack_from(raw, _CRC_AT)[0] != zlib.crc32(raw[:_CRC_AT], seed):
             return int(group)
-        tags = _MEMORY.pack(*_BODY.unpack_from(raw, _BODY_AT))
+        tags = bytes(raw[_BODY_AT:_CRCS_AT])
         crcs = bytes(raw[_CRCS_AT:_CRCS_AT + len(NO_CRCS)])
         return Image(slot, group, tags, crcs, _MASK.unpack_from(raw, _MASK_AT)[0])
     return None
@@ -215,11 +212,6 @@ def written(tags: Buffer) -> int:
     if len(tags) == TAG_SIZE:
         return int(tags != ZERO_TAG)
     return sum(tags[at:at + TAG_SIZE] != ZERO_TAG for at in range(0, len(tags), TAG_SIZE))
-
-
-def uniform(tags: bytes) -> bool:
-    """Whether all these tags are the same, as those of a run mostly are."""
-    return tags == tags[:TAG_SIZE] * (len(tags) // TAG_SIZE)
 
 
 # --- the file -------------------------------------------------------------------------------------

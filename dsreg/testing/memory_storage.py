@@ -6,8 +6,8 @@ Damage, and the lack of room, are set by the test. One object outlives the repli
 
 from __future__ import annotations
 
-from dsreg.constants import SECTOR_SIZE, ZERO_SECTOR, ZERO_TAG
-from dsreg.core.effects import Persist, Reserve
+from dsreg.constants import NO_OWNER, SECTOR_SIZE, ZERO_SECTOR, ZERO_TAG
+from dsreg.core.effects import Fence, Persist, Reserve
 from dsreg.core.tags import iter_tags
 
 
@@ -18,7 +18,9 @@ class MemoryStorage:
         self.incarnation = 1
         self.ts_reserved = 0
         self.full = False  # refuses every persist
-        self.queued: list[Persist | Reserve] = []
+        self.epoch = 0
+        self.owner = NO_OWNER
+        self.queued: list[Persist | Reserve | Fence] = []
         self._durable: dict[int, tuple[bytes, bytes]] = {}  # sector -> tag, value
         self._no_value: set[int] = set()
         self._no_tag: set[int] = set()
@@ -43,14 +45,22 @@ class MemoryStorage:
         data = b"".join(self._durable.get(sector, (b"", ZERO_SECTOR))[1] for sector in range(first, first + count))
         return self.tags(first, count), data, bool(self.missing(first, count))
 
-    def queue(self, effect: Persist | Reserve) -> None:
+    def queue(self, effect: Persist | Reserve | Fence) -> None:
         self.queued.append(effect)
 
-    def commit(self, index: int = 0) -> tuple[Persist | Reserve, bool]:
+    def may_commit(self, index: int) -> bool:
+        """A fence comes after the stores from before it; everything else in any order."""
+        earlier = self.queued[:index]
+        return not isinstance(self.queued[index], Fence) or not any(isinstance(each, Persist) for each in earlier)
+
+    def commit(self, index: int = 0) -> tuple[Persist | Reserve | Fence, bool]:
         """Decide on one that is queued: it, and whether it is durable now. False: refused, nothing of it stored."""
         effect = self.queued.pop(index)
         if isinstance(effect, Reserve):
             self.ts_reserved = max(self.ts_reserved, effect.ts)
+            return effect, True
+        if isinstance(effect, Fence):
+            self.epoch, self.owner = max((self.epoch, self.owner), (effect.epoch, effect.owner))
             return effect, True
         if self.full or not effect.repair and self.unknown(effect.first, effect.count):
             return effect, False

@@ -13,7 +13,7 @@ from collections import deque
 from typing import NamedTuple
 
 from dsreg.core.contract import Uuids
-from dsreg.core.effects import Answer, Durable, Effect, Load, Persist, Reserve, Send
+from dsreg.core.effects import Again, Answer, Durable, Effect, Fence, Load, Persist, Reserve, Send
 from dsreg.core.links import RegisterClient
 from dsreg.core.messages import Command, PeerMessage, Receipt, Response
 from dsreg.core.naming import TagNamer
@@ -53,7 +53,7 @@ class Node:
             storage,
             rids=itertools.count((storage.incarnation << 40) + 1),
             uuids=Uuids(self.rank, storage.incarnation),
-            namer=TagNamer(self.rank, storage.ts_reserved),
+            namer=TagNamer(self.rank, storage.ts_reserved, storage.incarnation),
             links=RegisterClient(self.ranks),
         )
 
@@ -101,7 +101,8 @@ class Cluster:
         choices: list[tuple[Node, str, int]] = []
         for node in self.nodes.values():
             if node.up:
-                choices += [(node, "commit", index) for index in range(len(node.storage.queued))]
+                queued = range(len(node.storage.queued))
+                choices += [(node, "commit", index) for index in queued if node.storage.may_commit(index)]
                 choices += [(node, "load", index) for index in range(len(node.loads))]
         pick = self.rng.randrange(len(choices) + len(self.packets) + 1)
         if pick < len(choices):
@@ -149,10 +150,12 @@ class Cluster:
         todo: deque[Effect] = deque(effects)
         while todo:
             match todo.popleft():
-                case Persist() | Reserve() as store:
+                case Persist() | Reserve() | Fence() as store:
                     node.storage.queue(store)
                 case Load() as load:
                     node.loads.append(load)
+                case Again() as again:
+                    todo.extend(node.replica.again(again, self.now))
                 case Durable(what):
                     todo.extend(node.replica.durable(what, self.now))
                 case Send(rank, message):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 from dsreg.core.contract import Uuids
-from dsreg.core.effects import Answer, Durable, Effect, Load, Persist, Reserve, Send
+from dsreg.core.effects import Again, Answer, Durable, Effect, Fence, Load, Persist, Reserve, Send
 from dsreg.core.links import RegisterClient
 from dsreg.core.messages import Ack, Command, CommandKind, ReadProc, Response, Status, Value, WriteProc
 from dsreg.core.naming import TagNamer
@@ -83,7 +83,7 @@ class Play:
 
     def commit(self, effect: Effect) -> list[Effect]:
         """Make it durable; what follows from its `then`, or from its refusal."""
-        assert isinstance(effect, Persist | Reserve)
+        assert isinstance(effect, Persist | Reserve | Fence)
         self.storage.queue(effect)
         _, ok = self.storage.commit(-1)
         if not ok:
@@ -91,7 +91,12 @@ class Play:
             return self.replica.refused(effect, self.now)
         effects: list[Effect] = []
         for then in effect.then:
-            effects += self.replica.durable(then.what, self.now) if isinstance(then, Durable) else [then]
+            if isinstance(then, Durable):
+                effects += self.replica.durable(then.what, self.now)
+            elif isinstance(then, Again):
+                effects += self.replica.again(then, self.now)
+            else:
+                effects.append(then)
         return effects
 
     def have(self, tags: bytes, value: bytes, first: int = 0) -> None:

@@ -74,7 +74,7 @@ class Process:
             storage,
             rids=itertools.count((storage.incarnation << 40) + 1),
             uuids=Uuids(rank, loop.rng.getrandbits(32)),
-            namer=TagNamer(rank, storage.ts_reserved),
+            namer=TagNamer(rank, storage.ts_reserved, storage.incarnation),
             links=RegisterClient(options.ranks, jitter=lambda: loop.between(0.8, 1.2)),
         )
         self.interpreter = Interpreter(self.replica, storage, Encoder(KEYS), node.clock)
@@ -121,7 +121,7 @@ class Process:
         decoder = self._new_decoder(False)
         self.connections[port] = None
         port.on_data = lambda data: self.guard(self._take, connection, decoder, data)
-        port.on_end = lambda: self.guard(self._gone, port)
+        port.on_end = lambda: self.guard(self._gone, port, connection)
 
     def _take(self, connection: Connection, decoder: Decoder, data: bytes) -> None:
         for message in decoder.feed(data):
@@ -131,8 +131,9 @@ class Process:
             self.server._take(connection, decoder, message)
         self.interpreter.end_turn()
 
-    def _gone(self, port: SimPort) -> None:
+    def _gone(self, port: SimPort, connection: Connection) -> None:
         self.connections.pop(port, None)
+        self.interpreter.disconnected(connection)
 
     def ports(self) -> list[SimPort]:
         return [*self.connections, *(port for dialer in self.dialers for port in dialer.ports())]

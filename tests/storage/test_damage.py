@@ -321,8 +321,8 @@ def test_a_file_that_is_gone(name: str) -> None:
 def test_another_format_is_refused() -> None:
     files = closed()
     text = files.open(IDENTITY).pread(10**4, 0)
-    files.open(IDENTITY).pwritev([text.replace(b"format = 1", b"format = 2")], 0)
-    with pytest.raises(WrongDirectory, match="format 2"):
+    files.open(IDENTITY).pwritev([text.replace(b"format = 2", b"format = 3")], 0)
+    with pytest.raises(WrongDirectory, match="format 3"):
         open_storage(files)
 
 

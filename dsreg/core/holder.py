@@ -1,0 +1,147 @@
+"""Holder: this node's own copy, and its part in everybody's operations: questions answered, orders stored.
+
+The questions and orders are the algorithm's READ_PROC and WRITE_PROC, from other nodes, and GET and PUT, by which
+a client that counts the majority itself asks the same. They are dealt with at once, beside whatever is
+queued for the same sectors.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from dsreg.core.belief import is_believed
+from dsreg.core.contract import Uuids
+from dsreg.core.effects import Again, Answer, Connection, Durable, Effect, Load, Persist, RepeatKey, Send
+from dsreg.core.epochs import Epochs
+from dsreg.core.messages import Ack, Buffer, Command, CommandKind, Fenced, ReadProc, Status, Value, WriteProc
+from dsreg.core.operation import response_to
+from dsreg.core.repeats import Repeats, Seen
+from dsreg.core.tags import highest_epoch
+from dsreg.core.view import TagView
+
+
+class Holder:
+    """Of the node `rank`. `repair(first, count)`: see to the damaged sectors of a run. `counters`: the replica's."""
+
+    def __init__(
+        self,
+        rank: int,
+        storage: TagView,
+        epochs: Epochs,
+        uuids: Uuids,
+        repair: Callable[[int, int], None],
+        counters: Counter[str],
+        unix_time: Callable[[], float],
+    ) -> None:
+        self._rank = rank
+        self._storage = storage
+        self._epochs = epochs
+        self._uuids = uuids
+        self._repair = repair
+        self._counters = counters
+        self._unix_time = unix_time
+        self._repeats = Repeats()
+
+    def is_honest(self, first: int, count: int, tags: bytes) -> bool:
+        """Whether these tags are believed of the run; what is held already is."""
+        if not self._epochs.believes(highest_epoch(tags)):
+            return False
+        return is_believed(tags, self._unix_time()) or tags == self._storage.tags(first, count)
+
+    # --- questions and orders of nodes --------------------------------------------------------------
+    def read_proc(self, origin: Connection | None, question: ReadProc) -> list[Effect]:
+        epochs = self._epochs
+        if question.uuid and epochs.promised or not epochs.believes(question.epoch):
+            self._counters["dishonest_epoch"] += 1  # the contract knows no epochs
+            return []
+        if question.epoch > epochs.durable:
+            return [epochs.fence(max(question.epoch, epochs.promised), Again(question, origin))]
+        if question.values:
+            return [Load(question, origin, epochs.durable)]
+        first, count = question.first, question.count
+        if self._storage.unknown(first, count):
+            self._repair(first, count)
+            return []
+        return [self._reply(origin, question, self._storage.tags(first, count), None, epochs.durable)]
+
+    def write_proc(self, origin: Connection | None, message: WriteProc) -> list[Effect]:
+        first, count = message.first, message.count
+        if not self.is_honest(first, count, message.tags):
+            self._counters["dishonest_tags"] += 1
+            return []
+        if message.uuid and self._epochs.promised:
+            self._counters["dishonest_epoch"] += 1
+            return []
+        epoch = highest_epoch(message.tags)
+        if epoch < self._epochs.promised:
+            return [Answer(origin, Fenced(self._rank, message.rid, first, count, self._epochs.promised))]
+        if epoch > self._epochs.durable:
+            return [self._epochs.fence(epoch, Again(message, origin))]
+        if not message.uuid:
+            answer = Answer(origin, Ack(self._rank, message.rid, first, count))
+            return [Persist(first, count, message.tags, message.data, (answer,))]
+        ack = Send(message.rank, Ack(self._rank, message.rid, first, count, self._uuids.answer(Ack)))
+        key = RepeatKey(message.rank, message.uuid, message.rid, first, message.tags)
+        match self._repeats.see(key):
+            case Seen.IN_PROGRESS:
+                return []
+            case Seen.DONE:
+                return [ack]
+            case Seen.NEW:
+                return [Persist(first, count, message.tags, message.data, (Durable(key), ack), owner=key)]
+
+    def _reply(
+        self, origin: Connection | None, question: ReadProc, tags: bytes, data: Buffer | None, epoch: int
+    ) -> Effect:
+        value = Value(self._rank, question.rid, question.first, question.count, tags, data, epoch=epoch)
+        if question.uuid:
+            return Send(question.rank, value._replace(uuid=self._uuids.answer(Value)))
+        return Answer(origin, value)
+
+    # --- and of clients -----------------------------------------------------------------------------
+    def command(self, connection: Connection, command: Command) -> list[Effect]:
+        """A GET, or a PUT whose tags are honest."""
+        first = self._epochs.before(command, command.epoch, Again(command, connection))
+        if first is not None:
+            return first
+        if command.kind is CommandKind.PUT:
+            answer = Answer(connection, response_to(command, Status.OK), command)
+            return [Persist(command.first, command.count, command.tags, command.data, (answer,))]
+        epoch = self._epochs.durable
+        if command.values:
+            return [Load(command, connection, epoch)]
+        if self._storage.unknown(command.first, command.count):
+            return [self._refuse(connection, command)]
+        tags = self._storage.tags(command.first, command.count)
+        return [Answer(connection, response_to(command, Status.OK, tags)._replace(epoch=epoch), command)]
+
+    def _refuse(self, connection: Connection | None, command: Command) -> Answer:
+        self._repair(command.first, command.count)
+        return Answer(connection, self._epochs.refusal(command, Status.REFUSED), command)
+
+    # --- what became of them ------------------------------------------------------------------------
+    def loaded(self, load: Load, tags: bytes, data: Buffer, damaged: bool) -> list[Effect]:
+        """The outcome of a Load that was not for this node itself."""
+        question, origin = load.question, load.origin
+        if isinstance(question, Command):
+            if damaged:
+                return [self._refuse(origin, question)]
+            response = response_to(question, Status.OK, tags, data)._replace(epoch=load.epoch)
+            return [Answer(origin, response, question)]
+        if damaged:
+            self._repair(question.first, question.count)
+            return []
+        return [self._reply(origin, question, tags, data, load.epoch)]
+
+    def durable(self, key: RepeatKey) -> None:
+        self._repeats.done(key)
+
+    def refused(self, persist: Persist) -> list[Effect]:
+        """An order found no room, or this node's copy is damaged. A client is told; a node asks again."""
+        if isinstance(persist.owner, RepeatKey):
+            self._repeats.forget(persist.owner)
+        answer = persist.then[-1]
+        if isinstance(answer, Answer) and answer.completes is not None:
+            return [self._refuse(answer.connection, answer.completes)]
+        return []

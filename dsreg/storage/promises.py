@@ -1,0 +1,64 @@
+"""What the node promises durably by itself, next to the values: tags that it may have named, and its epoch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from dsreg.storage.commit import Ticket
+from dsreg.storage.state import State
+
+
+class _Fence(NamedTuple):
+    """Done once `owned` is durable and `after` records have been decided on since the start."""
+
+    ticket: Ticket
+    owned: tuple[int, bytes]
+    after: int
+
+
+class Promises:
+    """`state`: what is durable. A commit that writes a new one takes `wanted`; then `kept` tells who waited for it."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.decided = 0  # records decided on since the start
+        self._ts = state.ts_reserved
+        self._owned = (state.epoch, state.owner)
+        self._reservations: list[tuple[Ticket, int]] = []
+        self._fences: list[_Fence] = []
+
+    @property
+    def pending(self) -> bool:
+        """Whether something is promised that the durable state does not say."""
+        state = self.state
+        return self._ts > state.ts_reserved or self._owned > (state.epoch, state.owner)
+
+    def wanted(self) -> State:
+        """The durable state with all that is promised. `seq` counts on."""
+        epoch, owner = self._owned
+        return self.state._replace(seq=self.state.seq + 1, ts_reserved=self._ts, epoch=epoch, owner=owner)
+
+    def reserve(self, ts: int) -> Ticket:
+        ticket = Ticket()
+        self._ts = max(self._ts, ts)
+        self._reservations.append((ticket, ts))
+        self.kept()
+        return ticket
+
+    def fence(self, epoch: int, owner: bytes, after: int) -> Ticket:
+        ticket = Ticket()
+        self._owned = max(self._owned, (epoch, owner))
+        self._fences.append(_Fence(ticket, (epoch, owner), after))
+        self.kept()
+        return ticket
+
+    def kept(self) -> list[Ticket]:
+        """The tickets that are done now, and were not before."""
+        if not self._reservations and not self._fences:
+            return []
+        state, owned = self.state, (self.state.epoch, self.state.owner)
+        done = [ticket for ticket, ts in self._reservations if ts <= state.ts_reserved]
+        done += [fence.ticket for fence in self._fences if fence.owned <= owned and fence.after <= self.decided]
+        self._reservations = [each for each in self._reservations if each[1] > state.ts_reserved]
+        self._fences = [each for each in self._fences if each.owned > owned or each.after > self.decided]
+        return [ticket.finish() for ticket in done]
