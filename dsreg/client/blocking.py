@@ -11,8 +11,8 @@ from typing import Any, Self, TypeVar, TypeVarTuple
 import trio
 import trio.lowlevel
 
-from dsreg.client.client import Client, Cluster, Node
-from dsreg.client.core import Counters
+from dsreg.client.client import Attach, Client, Cluster, Node
+from dsreg.client.state import Counters
 from dsreg.core.messages import Buffer
 from dsreg.errors import ClientClosed, Outcome
 
@@ -29,8 +29,8 @@ class BlockingClient:
     An interrupt (KeyboardInterrupt) ends the waiting, not the operation.
     """
 
-    def __init__(self, config: Cluster, timeout_s: float | None = None) -> None:
-        self._client = Client(config, timeout_s)
+    def __init__(self, config: Cluster, timeout_s: float | None = None, attach: Attach | None = None) -> None:
+        self._client = Client(config, timeout_s, attach)
         self._started: queue.SimpleQueue[trio.lowlevel.TrioToken] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="dsreg-client", daemon=True)
         self._token: trio.lowlevel.TrioToken | None = None
@@ -44,6 +44,9 @@ class BlockingClient:
 
     def write(self, sector: int, data: Buffer) -> None:
         self._run(self._client.write, sector, data)
+
+    def attached(self) -> int:
+        return self._run(self._client.attached)
 
     def status(self, rank: int, timeout_s: float) -> dict[str, Any]:
         return self._run(self._client.status, rank, timeout_s)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import random
+import secrets
+import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -12,10 +16,12 @@ from typing import Any, Protocol, Self
 import trio
 
 from dsreg.client.admission import Admission
+from dsreg.client.attachment import Claim
 from dsreg.client.connection import Connection
-from dsreg.client.core import ClientCore, Counters
+from dsreg.client.core import ClientCore
 from dsreg.client.events import (
     Abandon,
+    Attached,
     Close,
     Completed,
     Connected,
@@ -24,6 +30,7 @@ from dsreg.client.events import (
     Dropped,
     Event,
     Failed,
+    NotAttached,
     Received,
     Refusal,
     Send,
@@ -33,9 +40,10 @@ from dsreg.client.events import (
 )
 from dsreg.client.limits import MAX_OPERATION_BYTES, MAX_OPERATIONS, MAX_RUNS_PER_CALL, TICK_S
 from dsreg.client.range_lock import Held, RangeLock
-from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
+from dsreg.client.state import Counters
+from dsreg.constants import MAX_RUN_SECTORS, OWNER_ID_SIZE, SECTOR_SIZE
 from dsreg.core.codec import Keys
-from dsreg.core.messages import Buffer, Message, StatusReport, StatusRequest
+from dsreg.core.messages import Buffer, Message, StatusReport, StatusRequest, owner_of
 from dsreg.errors import ClientClosed, ClientError, OperationTimeout, Outcome, OutOfRange
 
 
@@ -59,6 +67,15 @@ class Cluster(Protocol):
     def client_key(self) -> bytes: ...
     @property
     def nodes(self) -> Sequence[Node]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Attach:
+    """How a client attaches the disk. `name`: what to tell others who want it. `take_over`: also from a client that is
+    alive, which then may not use it any more."""
+
+    take_over: bool = False
+    name: str = dataclasses.field(default_factory=lambda: f"{socket.gethostname()}, process {os.getpid()}")
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -98,14 +115,22 @@ class Client:
     nodes has answered, however long that takes, or until `timeout_s`. Cancelling a call drops the operation;
     a write whose STORE may be under way is completed in the background and later operations on its sectors
     wait for it. Every failure is a dsreg.errors.ClientError, whose `outcome` says what is known.
+
+    With `attach` the disk is this client's alone (but for clients that do not attach): writes take one round, and
+    whoever attaches it later fences this one, whose operations then fail with DiskFenced. Operations wait until it is
+    attached; `attached` tells.
     """
 
-    def __init__(self, config: Cluster, timeout_s: float | None = None) -> None:
+    def __init__(self, config: Cluster, timeout_s: float | None = None, attach: Attach | None = None) -> None:
         self.sectors = config.sectors
         self.nodes: tuple[Node, ...] = tuple(sorted(config.nodes, key=lambda node: node.rank))
         self._timeout_s = timeout_s
         self._open = False
-        self._core = ClientCore([node.rank for node in self.nodes])
+        claim = None
+        if attach is not None:
+            claim = Claim(owner_of(secrets.token_bytes(OWNER_ID_SIZE), attach.name), attach.take_over)
+        self._core = ClientCore([node.rank for node in self.nodes], claim)
+        self._attachment = trio.Event()  # set once it is known whether the disk is attached
         self._lock = RangeLock()
         self._admission = Admission(MAX_OPERATIONS, MAX_OPERATION_BYTES)
         self._runs: dict[int, _Run] = {}
@@ -128,6 +153,8 @@ class Client:
             Completed: lambda effect: self._settle(effect.operation, effect.data, None),
             Failed: lambda effect: self._settle(effect.operation, b"", effect.error),
             Dropped: lambda effect: self._settle(effect.operation, b"", None),
+            Attached: lambda effect: self._attachment.set(),
+            NotAttached: lambda effect: self._attachment.set(),
         }
 
     # --- the caller's side --------------------------------------------------------------------
@@ -164,6 +191,24 @@ class Client:
                     return _parse_status(report, trio.current_time() - started_s)
             raise _closed()
         raise OperationTimeout(f"no status from node {rank} within {timeout_s} s", Outcome.DID_NOT_HAPPEN)
+
+    async def attached(self) -> int:
+        """Wait until the disk is attached, or cannot be; the epoch. Raises AlreadyAttached, AttachRefused, and DiskFenced
+        once it has been taken over. With `timeout_s`, OperationTimeout if no majority answers."""
+        attachment = self._core.attachment
+        assert attachment is not None, "a client that does not attach"
+        with trio.move_on_after(float("inf") if self._timeout_s is None else self._timeout_s):
+            await self._attachment.wait()
+        if attachment.error is not None:
+            raise attachment.error
+        if not self._attachment.is_set():
+            raise OperationTimeout(f"not attached within {self._timeout_s} s", Outcome.DID_NOT_HAPPEN)
+        return attachment.epoch
+
+    @property
+    def fenced(self) -> ClientError | None:
+        """Why the disk is not this client's any more, or never was; None as long as it is or may be."""
+        return self._core.attachment.error if self._core.attachment is not None else None
 
     @property
     def counters(self) -> Counters:
@@ -299,7 +344,7 @@ class Client:
 
     # --- the core's side ------------------------------------------------------------------------
     def _step(self, event: Event) -> None:
-        for effect in self._core.step(event, trio.current_time()):
+        for effect in self._core.step(event, _now_s()):
             self._effects[type(effect)](effect)
         if self._core.busy:
             self._busy.set()
@@ -342,6 +387,11 @@ class Client:
         for call in self._status_calls.values():
             if call.rank == rank:
                 call.over.set()
+
+
+def _now_s() -> float:
+    """Seconds that also pass while the machine sleeps: the tags of an attachment must not fall behind those of others."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def split(first: int, count: int) -> Iterator[tuple[int, int]]:

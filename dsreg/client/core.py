@@ -3,19 +3,25 @@
 `ClientCore.step(event, now_s)` takes one event and returns the effects to carry out, in order. Time comes in,
 in seconds of any monotonic clock; while `busy`, a `Tick` is due every `limits.TICK_S`.
 
-An operation is a read (one step: READ) or a write (two: TAG, then STORE with the tags that TAG named). Each
-step may be sent to any node and to several, and the first answer wins: a READ and a TAG change nothing, and
-a STORE is the same write however often it is executed, because its tags were chosen once. docs/client.md.
+    read                    GET at a majority; where that does not settle it, READ
+    write                   TAG, then STORE with the tags that TAG named
+    write of an attachment  PUT at all nodes, under a tag of its own; where no majority answers, STORE with that tag
+
+GET and PUT go to several nodes, and the client counts the majority (quorum.py). READ, TAG and STORE leave that to
+the node that gets them: each may be sent to any node and to several, and the first answer wins. A GET, a READ and
+a TAG change nothing, and a PUT or STORE is the same write however often it is executed, because its tags were
+chosen once. docs/client.md.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from dsreg.client.attachment import Attachment, Claim, State
 from dsreg.client.events import (
     Abandon,
+    Attached,
     Close,
     Completed,
     Connected,
@@ -26,6 +32,7 @@ from dsreg.client.events import (
     Event,
     Failed,
     KeyRefused,
+    NotAttached,
     OtherDisk,
     Received,
     Refusal,
@@ -37,91 +44,36 @@ from dsreg.client.events import (
 from dsreg.client.limits import (
     ATTEMPT_FIRST_S,
     ATTEMPT_MAX_S,
-    AVOID_FIRST_S,
-    AVOID_MAX_S,
+    GET_ATTEMPT_S,
     MAX_REFUSALS,
-    PROBE_S,
-    RESEND_S,
-    SILENCE_S,
+    PUT_ATTEMPT_S,
 )
+from dsreg.client.quorum import Quorum, Verdict
+from dsreg.client.ring import Ring, refused_by_all
+from dsreg.client.state import Counters, Node, Operation
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE, TAG_SIZE
 from dsreg.core.messages import Command, CommandKind, Response, Status, StatusRequest
-from dsreg.errors import AuthenticationFailed, ClientClosed, ClientError, Outcome, OutOfRange, WrongDisk
+from dsreg.errors import AuthenticationFailed, ClientClosed, ClientError, Outcome, OutOfRange
 
-_NEVER = float("-inf")
-
-
-# --- state ------------------------------------------------------------------------------------
-@dataclasses.dataclass(slots=True)
-class Counters:
-    """Since the start of the client. `retries`: commands sent again, anywhere. `failovers`: those of them that
-    went to another node. `late_answers`: answers to what was already settled. `reconnects`: connections made
-    after the first one of each node."""
-
-    retries: int = 0
-    failovers: int = 0
-    late_answers: int = 0
-    reconnects: int = 0
-
-
-@dataclasses.dataclass(slots=True, eq=False)
-class _Node:
-    rank: int
-    index: int  # in the ring
-    up: bool = False
-    stopping: bool = False
-    tried: bool = False
-    refusal: Refusal | None = None
-    owed: dict[int, None] = dataclasses.field(default_factory=dict)  # requests; in order, so that runs repeat
-    silent_since_s: float | None = None  # None: owes nothing, or has been heard since
-    probed: bool = False
-    answered_s: float = _NEVER  # when it last answered a command that was still open
-    avoided_until_s: float = _NEVER
-    avoid_s: float = AVOID_FIRST_S
-
-    def avoid(self, now_s: float) -> None:
-        if self.avoided_until_s <= now_s:
-            self.avoided_until_s = now_s + self.avoid_s
-            self.avoid_s = min(2 * self.avoid_s, AVOID_MAX_S)
-
-    def answered(self, now_s: float) -> None:
-        self.answered_s = now_s
-        self.avoided_until_s = _NEVER
-        self.avoid_s = AVOID_FIRST_S
-
-
-@dataclasses.dataclass(slots=True, eq=False)
-class _Operation:
-    operation: int
-    command: Command  # of the current step
-    data: bytes | None
-    home: int  # index of the node to prefer
-    started_s: float  # of the step
-    deadline_s: float
-    attempt_s: float = ATTEMPT_FIRST_S
-    sent: dict[int, float] = dataclasses.field(default_factory=dict)  # rank -> when; not refused, link not broken
-    last_rank: int = 0  # where the step was sent last; 0: nowhere yet
-    refusals: int = 0
-    exposures: int = 0  # STORE commands sent whose effect is not known to be none
-
-    @property
-    def outcome(self) -> Outcome:
-        return Outcome.MAY_HAVE_HAPPENED if self.exposures else Outcome.DID_NOT_HAPPEN
+_CHANGING = (CommandKind.STORE, CommandKind.PUT)
 
 
 class ClientCore:
-    """See the module. One per client; `ranks` are those of the configured nodes, in the order of preference."""
+    """See the module. One per client; `ranks` are those of the configured nodes, in the order of preference.
 
-    def __init__(self, ranks: Sequence[int]) -> None:
-        assert ranks and len(set(ranks)) == len(ranks)
+    With a `claim` the client attaches the disk: operations wait until it has, and fail once it has not.
+    """
+
+    def __init__(self, ranks: Sequence[int], claim: Claim | None = None) -> None:
         self.counters = Counters()
-        self._ring = [_Node(rank, index) for index, rank in enumerate(ranks)]
-        self._nodes = {node.rank: node for node in self._ring}
-        self._operations: dict[int, _Operation] = {}
-        self._requests: dict[int, _Operation] = {}  # by the request number of the current step
-        self._waiting: dict[int, _Operation] = {}  # sent to no node: none is up
+        self.attachment = Attachment(claim, len(ranks)) if claim is not None else None
+        self._ring = Ring(ranks)
+        self._nodes = self._ring.by_rank
+        self._operations: dict[int, Operation] = {}
+        self._requests: dict[int, Operation] = {}  # by the request number of the current step
+        self._waiting: dict[int, Operation] = {}  # sent to no node: none is up, or the disk is not attached yet
         self._last_request = 0
-        self._ever_connected = False
+        self._asks_all = False  # the last GET needed the answers of all nodes
         self._effects: list[Effect] = []
         self._handlers: dict[type, Callable[[Any, float], None]] = {
             Start: self._start,
@@ -153,39 +105,42 @@ class ClientCore:
     @property
     def busy(self) -> bool:
         """Whether ticks are needed: something is in flight."""
-        return bool(self._operations) or any(node.silent_since_s is not None for node in self._ring)
+        attaching = self.attachment is not None and self.attachment.state in (State.ASKING, State.CLAIMING)
+        return attaching or bool(self._operations) or self._ring.owes_answers
 
     def up(self, rank: int) -> bool:
         return self._nodes[rank].up
 
     @property
-    def refusal(self) -> Refusal | None:
-        """Why there is nothing to wait for: each node has been tried, none was ever good, and this one refused us."""
-        if self._ever_connected or not all(node.tried for node in self._ring):
-            return None
-        return next((node.refusal for node in self._ring if node.refusal is not None), None)
+    def _epoch(self) -> int:
+        return self.attachment.epoch if self.attachment is not None else 0
 
     # --- the caller's side --------------------------------------------------------------------
     def _start(self, event: Start, now_s: float) -> None:
         operation, first, count, data = event
         assert operation not in self._operations
         assert 1 <= count <= MAX_RUN_SECTORS and (data is None or len(data) == count * SECTOR_SIZE)
-        kind = CommandKind.READ if data is None else CommandKind.TAG
-        op = _Operation(
-            operation,
-            Command(kind, self.new_request(), first, count, extended=True),
-            data,
-            # By the chunk, so that work on the same sectors meets, and queues, on one node.
-            home=first // MAX_RUN_SECTORS % len(self._ring),
-            started_s=now_s,
-            deadline_s=now_s + ATTEMPT_FIRST_S,
-        )
+        # By the chunk, so that work on the same sectors meets, and queues, on one node.
+        home = first // MAX_RUN_SECTORS % len(self._ring)
+        op = Operation(operation, first, count, data, home, now_s, now_s + ATTEMPT_FIRST_S)
         self._operations[operation] = op
-        self._requests[op.command.request] = op
-        if (refusal := self.refusal) is not None:
-            self._fail(op, _refused_by_all(refusal, op.outcome))
+        if (refusal := self._ring.refusal) is not None:
+            self._fail(op, refused_by_all(refusal, op.outcome))
+        elif self.attachment is None or self.attachment.state is State.HELD:
+            self._begin(op, now_s)
+        elif self.attachment.error is not None:
+            self._fail(op, _with_outcome(self.attachment.error, op.outcome))
         else:
-            self._dispatch(op, now_s)
+            self._waiting[operation] = op
+
+    def _begin(self, op: Operation, now_s: float) -> None:
+        """The first step."""
+        if op.data is None:
+            self._ask(op, CommandKind.GET, now_s)
+        elif self.attachment is None:
+            self._next_step(op, CommandKind.TAG, now_s)
+        else:
+            self._ask(op, CommandKind.PUT, now_s, self.attachment.next_tag(now_s) * op.count)
 
     def _abandon(self, event: Abandon, now_s: float) -> None:
         op = self._operations.get(event.operation)
@@ -200,12 +155,19 @@ class ClientCore:
     # --- nodes come and go --------------------------------------------------------------------
     def _connected(self, event: Connected, now_s: float) -> None:
         node = self._nodes[event.rank]
-        assert not node.up
-        node.up = node.tried = self._ever_connected = True
-        node.stopping, node.refusal = False, None
+        self._ring.connected(node)
+        if self.attachment is not None and (epoch := self.attachment.question(now_s)) is not None:
+            self._send_attach(node, epoch)
+        if self.attachment is None or self.attachment.state is State.HELD:
+            self._go_on(now_s)
+
+    def _go_on(self, now_s: float) -> None:
         waiting, self._waiting = self._waiting, {}
         for op in waiting.values():
-            self._dispatch(op, now_s)
+            if op.command is None:
+                self._begin(op, now_s)
+            else:
+                self._dispatch(op, now_s)
 
     def _disconnected(self, event: Disconnected | Refusal, now_s: float) -> None:
         node = self._nodes[event.rank]
@@ -213,20 +175,44 @@ class ClientCore:
         if not isinstance(event, Disconnected):
             node.refusal = event
         self._lose(node, now_s)
-        if (refusal := self.refusal) is not None:
+        if (refusal := self._ring.refusal) is not None:
             for op in list(self._operations.values()):
-                self._fail(op, _refused_by_all(refusal, op.outcome))
+                self._fail(op, refused_by_all(refusal, op.outcome))
 
-    def _lose(self, node: _Node, now_s: float) -> None:
+    def _lose(self, node: Node, now_s: float) -> None:
         """Take the node for disconnected, and send elsewhere what it was the only one to have."""
-        owed, node.owed = node.owed, {}
-        node.up = node.probed = False
-        node.silent_since_s = None
-        for request in owed:
+        for request in node.lose():
             op = self._requests[request]
             del op.sent[node.rank]
-            if not op.sent:
+            if op.quorum is not None:
+                self._count(op, now_s)
+            elif not op.sent:
                 self._dispatch(op, now_s)
+
+    # --- attaching ----------------------------------------------------------------------------
+    def _send_attach(self, node: Node, epoch: int) -> None:
+        assert self.attachment is not None
+        owner = self.attachment.claim.owner
+        command = Command(CommandKind.ATTACH, self.new_request(), 0, 0, b"", owner, True, epoch)
+        self._effects.append(Send(node.rank, command))
+
+    def _attach(self, epoch: int | None, was: State, now_s: float) -> None:
+        """The attachment has been told something; `epoch`: what it wants to ask of every node now."""
+        attachment = self.attachment
+        assert attachment is not None
+        if epoch is not None:
+            for node in self._ring.nodes:
+                if node.up:
+                    self._send_attach(node, epoch)
+        if attachment.state is was:
+            return
+        if attachment.state is State.HELD:
+            self._effects.append(Attached(attachment.epoch))
+            self._go_on(now_s)
+        elif attachment.error is not None:
+            self._effects.append(NotAttached(attachment.error))
+            for op in list(self._operations.values()):
+                self._fail(op, _with_outcome(attachment.error, op.outcome))
 
     # --- answers ------------------------------------------------------------------------------
     def _received(self, event: Received, now_s: float) -> None:
@@ -239,82 +225,166 @@ class ClientCore:
         node.silent_since_s = now_s if node.owed else None
         node.probed = False
 
-    def _answer(self, node: _Node, response: Response, now_s: float) -> None:
+    def _answer(self, node: Node, response: Response, now_s: float) -> None:
         if not response.extended:
             return  # the answer to the connection's question about the key
+        if response.kind is CommandKind.ATTACH:
+            if self.attachment is not None:
+                was = self.attachment.state
+                self._attach(self.attachment.answer(node.rank, response, now_s), was, now_s)
+            return
         op = self._requests.get(response.request)
-        if op is None or node.rank not in op.sent or response.kind is not op.command.kind:
+        if node.catch_up(response.request):
+            self._check_epoch(response, now_s)
+        elif op is None or op.command is None or node.rank not in op.sent or response.kind is not op.command.kind:
             self.counters.late_answers += 1
         elif response.status is not Status.OK:
-            self._refused(op, node, response.status, now_s)
+            self._refused(op, op.command, node, response, now_s)
         elif _fits(op.command, response):
             node.answered(now_s)
-            self._advance(op, node, response, now_s)
+            self._advance(op, op.command, node, response, now_s)
 
-    def _advance(self, op: _Operation, node: _Node, response: Response, now_s: float) -> None:
+    def _check_epoch(self, response: Response, now_s: float) -> None:
+        if self.attachment is not None and response.status is Status.FENCED:
+            was = self.attachment.state
+            self.attachment.check(response)
+            self._attach(None, was, now_s)
+
+    def _advance(self, op: Operation, command: Command, node: Node, response: Response, now_s: float) -> None:
+        if op.quorum is not None:
+            del op.sent[node.rank]
+            node.owed.pop(command.request, None)
+            op.quorum.answers[node.rank] = response
+            self._count(op, now_s)
+            return
         self._retire(op, node.rank)
-        kind, _, first, count = op.command[:4]
-        if kind is not CommandKind.TAG:
-            del self._operations[op.operation]
-            self._effects.append(Completed(op.operation, response.data if kind is CommandKind.READ else b""))
+        if command.kind is not CommandKind.TAG:
+            self._complete(op, response.data if command.kind is CommandKind.READ else b"")
             return
-        assert op.data is not None
-        op.command = Command(CommandKind.STORE, self.new_request(), first, count, response.tags, op.data, True)
-        self._requests[op.command.request] = op
         op.home = node.index
-        op.attempt_s, op.refusals, op.last_rank = ATTEMPT_FIRST_S, 0, 0
-        op.started_s, op.deadline_s = now_s, now_s + ATTEMPT_FIRST_S
-        self._dispatch(op, now_s)
+        self._next_step(op, CommandKind.STORE, now_s, response.tags)
 
-    def _refused(self, op: _Operation, node: _Node, status: Status, now_s: float) -> None:
+    def _refused(self, op: Operation, command: Command, node: Node, response: Response, now_s: float) -> None:
         """The node has not done the command, and says why."""
+        status = response.status
         del op.sent[node.rank]
-        node.owed.pop(op.command.request, None)
-        if op.command.kind is CommandKind.STORE:
+        node.owed.pop(command.request, None)
+        if command.kind in _CHANGING:
             op.exposures -= 1
-        if status is Status.INVALID_SECTOR_INDEX:
-            last = op.command.first + op.command.count - 1
-            self._fail(op, OutOfRange(f"node {node.rank}: no such sector, in {op.command.first}..{last}", op.outcome))
+        if status is Status.FENCED:
+            # A STORE that was sent on before it met the newer epoch may have reached a node.
+            op.exposures += command.kind is CommandKind.STORE
+            self._check_epoch(response, now_s)
+            if op.operation not in self._operations:
+                return
+        elif status is Status.INVALID_SECTOR_INDEX:
+            last = op.first + op.count - 1
+            self._fail(op, OutOfRange(f"node {node.rank}: no such sector, in {op.first}..{last}", op.outcome))
             return
-        if status is Status.STOPPING:
+        elif status is Status.STOPPING:
             node.stopping = True
         elif status is Status.AUTH_FAILURE:
             op.refusals += 1
             if op.refusals > MAX_REFUSALS:
                 self._fail(op, AuthenticationFailed(f"node {node.rank} refuses the command's HMAC", op.outcome))
                 return
-        if not op.sent:
+        if op.quorum is not None:
+            self._count(op, now_s)
+        elif not op.sent:
             self._dispatch(op, now_s)
 
     # --- time ---------------------------------------------------------------------------------
     def _tick(self, event: Tick, now_s: float) -> None:
+        if self.attachment is not None:
+            was = self.attachment.state
+            self._attach(self.attachment.tick(now_s), was, now_s)
         for op in list(self._operations.values()):
             if op.sent and now_s >= op.deadline_s:
                 self._hedge(op, now_s)
-        for node in self._ring:
-            if node.silent_since_s is None:
-                continue
-            silence_s = now_s - node.silent_since_s
-            if silence_s >= SILENCE_S:
-                self._effects.append(Drop(node.rank))
-                self._lose(node, now_s)
-            elif silence_s >= PROBE_S and not node.probed:
-                node.probed = True
-                self._effects.append(Send(node.rank, StatusRequest(self.new_request())))
+        asked, given_up = self._ring.silent(now_s)
+        for node in asked:
+            self._effects.append(Send(node.rank, StatusRequest(self.new_request())))
+        for node in given_up:
+            self._effects.append(Drop(node.rank))
+            self._lose(node, now_s)
 
-    def _hedge(self, op: _Operation, now_s: float) -> None:
+    def _hedge(self, op: Operation, now_s: float) -> None:
         for rank, sent_s in op.sent.items():
             node = self._nodes[rank]
             if node.answered_s <= sent_s:
                 node.avoid(now_s)
+        if op.quorum is not None:
+            self._leave_to_a_node(op, now_s)
+            return
         op.attempt_s = min(2 * op.attempt_s, ATTEMPT_MAX_S)
         op.deadline_s = now_s + op.attempt_s
         self._dispatch(op, now_s)
 
+    # --- majorities that the client counts ------------------------------------------------------
+    def _ask(self, op: Operation, kind: CommandKind, now_s: float, tags: bytes = b"") -> None:
+        """GET from a majority, or PUT to all; if so many cannot be reached, it is left to a node at once."""
+        get = kind is CommandKind.GET
+        usable = self._ring.nearest(op, now_s)
+        request = self.new_request()
+        op.begin(
+            Command(kind, request, op.first, op.count, tags, op.data or b"", True, self._epoch),
+            now_s, GET_ATTEMPT_S if get else PUT_ATTEMPT_S,
+        )
+        self._requests[request] = op
+        enough = self._ring.majority
+        op.quorum = Quorum(kind, len(self._ring), self._epoch)
+        if len(usable) < enough:
+            self._leave_to_a_node(op, now_s)
+            return
+        self.counters.quorums += 1
+        for node in usable[:enough] if get and not self._asks_all else usable:
+            self._ask_node(op, node, now_s, values=get and node is usable[0])
+
+    def _ask_node(self, op: Operation, node: Node, now_s: float, values: bool) -> None:
+        assert op.command is not None and op.quorum is not None
+        op.quorum.asked.add(node.rank)
+        op.exposures += op.command.kind is CommandKind.PUT
+        self._send(op, node, op.command._replace(values=True) if values else op.command, now_s)
+
+    def _count(self, op: Operation, now_s: float) -> None:
+        """Something has changed about what was asked of several nodes."""
+        assert op.quorum is not None
+        match op.quorum.verdict(len(op.sent)):
+            case Verdict.DONE:
+                self._retire(op, 0)
+                values = op.quorum.values
+                if values is not None:
+                    self._asks_all = len(op.quorum.answers) == len(self._ring) > 1
+                self._complete(op, b"" if values is None else values.data)
+            case Verdict.GIVE_UP:
+                self._leave_to_a_node(op, now_s)
+            case Verdict.ASK_ALL:
+                others = [node for node in self._ring.nodes if node.usable and node.rank not in op.quorum.asked]
+                for node in others:
+                    self._ask_node(op, node, now_s, values=False)
+                if not others:
+                    self._leave_to_a_node(op, now_s)
+
+    def _leave_to_a_node(self, op: Operation, now_s: float) -> None:
+        """A node asks the others, any that can be reached; what was put already is the same write."""
+        assert op.command is not None
+        tags = op.command.tags
+        self._retire(op, 0)
+        self.counters.coordinated += 1
+        self._next_step(op, CommandKind.READ if op.data is None else CommandKind.STORE, now_s, tags)
+
     # --- sending ------------------------------------------------------------------------------
-    def _dispatch(self, op: _Operation, now_s: float) -> None:
+    def _next_step(self, op: Operation, kind: CommandKind, now_s: float, tags: bytes = b"") -> None:
+        data = op.data if kind is CommandKind.STORE and op.data is not None else b""
+        command = Command(kind, self.new_request(), op.first, op.count, tags, data, True, self._epoch)
+        op.begin(command, now_s)
+        self._requests[command.request] = op
+        self._dispatch(op, now_s)
+
+    def _dispatch(self, op: Operation, now_s: float) -> None:
         """Send the current step to the best node, if there is one; wait for one if it is not under way at all."""
-        node = self._choose(op, now_s)
+        assert op.command is not None
+        node = self._ring.choose(op, now_s)
         if node is None:
             if not op.sent:
                 self._waiting[op.operation] = op
@@ -325,74 +395,59 @@ class ClientCore:
         if not op.sent:
             op.deadline_s = now_s + op.attempt_s
         op.last_rank = node.rank
-        if op.command.kind is CommandKind.STORE:
-            op.exposures += 1
+        op.exposures += op.command.kind is CommandKind.STORE
+        self._send(op, node, op.command, now_s)
+
+    def _send(self, op: Operation, node: Node, command: Command, now_s: float) -> None:
         op.sent[node.rank] = now_s
-        node.owed[op.command.request] = None
+        node.owed[command.request] = None
         if node.silent_since_s is None:
             node.silent_since_s = now_s
-        self._effects.append(Send(node.rank, op.command))
-
-    def _choose(self, op: _Operation, now_s: float) -> _Node | None:
-        """The node to send to: one that does not have the command before one that does, one that answers
-        before one that did not of late, else the next one round the ring from the operation's home."""
-        best, best_badness = None, 4
-        for distance in range(len(self._ring)):
-            node = self._ring[(op.home + distance) % len(self._ring)]
-            if not node.up or node.stopping:
-                continue
-            badness = 0
-            if node.rank in op.sent:
-                if not _seems_lost(op, node, now_s):
-                    continue
-                badness += 2
-            if node.avoided_until_s > now_s:
-                badness += 1
-            if badness == 0:
-                return node
-            if badness < best_badness:
-                best, best_badness = node, badness
-        return best
+        self._effects.append(Send(node.rank, command))
 
     # --- endings ------------------------------------------------------------------------------
-    def _retire(self, op: _Operation, answered_by: int) -> None:
-        """The current step is over: what other nodes still have of it is of no use."""
-        request = op.command.request
-        del self._requests[request]
+    def _retire(self, op: Operation, answered_by: int) -> None:
+        """The current step is over: what other nodes still have of it is of no use. But a node that is behind with
+        a PUT is to get it all the same: the more nodes have it, the better."""
+        command = op.command
+        assert command is not None
+        del self._requests[command.request]
+        behind = command.kind is CommandKind.PUT
         for rank in op.sent:
-            self._nodes[rank].owed.pop(request, None)
-            if rank != answered_by:
-                self._effects.append(Withdraw(rank, request))
+            node = self._nodes[rank]
+            node.owed.pop(command.request, None)
+            if behind:
+                size = op.count * SECTOR_SIZE
+                self._effects += [Withdraw(rank, spared) for spared in node.lag(command.request, size)]
+            elif rank != answered_by:
+                self._effects.append(Withdraw(rank, command.request))
         op.sent.clear()
 
-    def _end(self, op: _Operation) -> None:
-        self._retire(op, 0)
+    def _complete(self, op: Operation, data: Any) -> None:
+        del self._operations[op.operation]
+        self._effects.append(Completed(op.operation, data))
+
+    def _end(self, op: Operation) -> None:
+        if op.command is not None:
+            self._retire(op, 0)
         self._waiting.pop(op.operation, None)
         del self._operations[op.operation]
 
-    def _fail(self, op: _Operation, error: ClientError) -> None:
+    def _fail(self, op: Operation, error: ClientError) -> None:
         self._end(op)
         self._effects.append(Failed(op.operation, error))
 
 
-def _refused_by_all(refusal: Refusal, outcome: Outcome) -> ClientError:
-    if isinstance(refusal, KeyRefused):
-        return AuthenticationFailed("no node accepts the client key", outcome)
-    rank, sectors, expected = refusal
-    return WrongDisk(f"node {rank} has a disk of {sectors} sectors, not of {expected} as configured here", outcome)
+def _with_outcome(error: ClientError, outcome: Outcome) -> ClientError:
+    return type(error)(error.reason, outcome)
 
 
 def _fits(command: Command, response: Response) -> bool:
     """Whether the answer has the length that was asked for."""
-    tags = command.count * TAG_SIZE if command.kind is CommandKind.TAG else 0
-    data = command.count * SECTOR_SIZE if command.kind is CommandKind.READ else 0
+    tagged = command.kind in (CommandKind.TAG, CommandKind.GET)
+    valued = command.kind is CommandKind.READ
+    tags = command.count * TAG_SIZE if tagged else 0
+    data = command.count * SECTOR_SIZE if valued else 0
+    if command.kind is CommandKind.GET and response.data:
+        data = command.count * SECTOR_SIZE
     return len(response.tags) == tags and len(response.data) == data
-
-
-def _seems_lost(op: _Operation, node: _Node, now_s: float) -> bool:
-    """Whether a command that the node was sent is to be sent to it again: see limits.RESEND_S."""
-    sent_s = op.sent[node.rank]
-    since_s = now_s - sent_s
-    if node.answered_s > sent_s:
-        return since_s >= ATTEMPT_MAX_S
-    return since_s >= max(RESEND_S, (now_s - op.started_s) / 2)

@@ -45,6 +45,18 @@ class Disconnected(NamedTuple):
     rank: int
 
 
+class Attached(NamedTuple):
+    """An effect: the disk is this client's, in `epoch`."""
+
+    epoch: int
+
+
+class NotAttached(NamedTuple):
+    """An effect: the disk is not this client's, or no longer. Every operation fails with `error` from now on."""
+
+    error: ClientError
+
+
 class KeyRefused(NamedTuple):
     """The attempt to connect has failed because the node has another client key."""
 
@@ -115,4 +127,4 @@ class Dropped(NamedTuple):
     operation: int
 
 
-Effect = Send | Withdraw | Drop | Completed | Failed | Dropped
+Effect = Send | Withdraw | Drop | Completed | Failed | Dropped | Attached | NotAttached

@@ -22,6 +22,14 @@ ATTEMPT_MAX_S: Final = 8.0
 # node has answered others since and ATTEMPT_MAX_S have passed, or all is silent and this long has passed
 # (doubling: an outage of an hour costs seven repeats).
 RESEND_S: Final = 30.0
+# What the client asks of a majority itself is answered without waiting for other nodes: after this long it is left to
+# a node to find out.
+GET_ATTEMPT_S: Final = 0.25
+PUT_ATTEMPT_S: Final = 1.0
+# A node may be so far behind with writes that a majority has. What goes beyond is not sent to it; a read that meets the
+# difference mends it.
+MAX_LAGGING: Final = MAX_COMMANDS_PER_CONNECTION
+MAX_LAGGING_BYTES: Final = MAX_COMMAND_BYTES_PER_CONNECTION
 # A node that did not answer in time is tried last for this long, doubling up to the second figure: each time
 # that it is tried again costs some operations a second.
 AVOID_FIRST_S: Final = 5.0

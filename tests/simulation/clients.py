@@ -12,6 +12,7 @@ from typing import Protocol
 from dsreg.client.core import ClientCore
 from dsreg.client.events import (
     Abandon,
+    Attached,
     Completed,
     Connected,
     Disconnected,
@@ -20,6 +21,7 @@ from dsreg.client.events import (
     Event,
     Failed,
     KeyRefused,
+    NotAttached,
     Received,
     Send,
     Start,
@@ -28,7 +30,7 @@ from dsreg.client.events import (
 )
 from dsreg.client.limits import TICK_S
 from dsreg.core.messages import Message
-from dsreg.errors import AuthenticationFailed, Outcome
+from dsreg.errors import AuthenticationFailed, ClientError, Outcome
 from tests.simulation.client_connection import ClientConnection
 from tests.simulation.history import Call, History
 from tests.simulation.loop import Loop
@@ -48,6 +50,8 @@ class World(Protocol):
 class Worker:
     """Chooses what to do next. `plan`: exact runs (first, count, is_write) to do before anything is chosen."""
 
+    epoch = 0  # of its attachment
+
     def __init__(self, world: World, name: str, max_run: int) -> None:
         self.name = name
         self.world = world
@@ -55,6 +59,7 @@ class Worker:
         self.plan: list[tuple[int, int, bool]] = []
         self.depth = world.options.depth
         self.paused = False
+        self.out = False  # does nothing more
         self.calls: dict[int, Call] = {}  # under way, by the client's number
         self._max_run = max_run
         self._busy: set[int] = set()
@@ -63,14 +68,14 @@ class Worker:
 
     @property
     def idle(self) -> bool:
-        return not self.to_do and not self.plan and not self.calls
+        return self.out or not self.to_do and not self.plan and not self.calls
 
     def work(self, operations: int) -> None:
         self.to_do += operations
         self._next()
 
     def _next(self) -> None:
-        while len(self.calls) < self.depth and not self.paused and (self.plan or self.to_do) and not self._thinking:
+        while not self.out and len(self.calls) < self.depth and not self.paused and (self.plan or self.to_do) and not self._thinking:
             run = self._choose()
             if run is None:
                 return
@@ -126,7 +131,7 @@ class Worker:
     def crash(self) -> None:
         """All that it knew is gone."""
         for number in list(self.calls):
-            self.world.history.lost(self._over(number))
+            self.world.history.lost(self._over(number), self.epoch)
 
 
 class ExtensionClient(Worker):
@@ -141,7 +146,7 @@ class ExtensionClient(Worker):
     def _revive(self) -> None:
         ranks = list(self.world.options.ranks)
         self.world.loop.rng.shuffle(ranks)
-        self._core = ClientCore(ranks)
+        self._core = self._new_core(ranks)
         self._connections = {
             rank: ClientConnection(self.world.loop, self.world.network, self.world.options, self._host, rank, self)
             for rank in ranks
@@ -149,15 +154,21 @@ class ExtensionClient(Worker):
         self._ticking = False
         self._deferred: list[Event] = []
 
+    def _new_core(self, ranks: list[int]) -> ClientCore:
+        return ClientCore(ranks)
+
     def crash(self) -> None:
+        self._die()
+        self._revive()
+        self._next()
+
+    def _die(self) -> None:
         self.paused = False
         for connection in self._connections.values():
             connection.kill()
         super().crash()
         self._life += 1
         self.name = f"{self.name.split('.')[0]}.{self._life}"
-        self._revive()
-        self._next()
 
     # --- operations -----------------------------------------------------------------------------
     def begin(self, number: int, call: Call) -> None:
@@ -189,25 +200,33 @@ class ExtensionClient(Worker):
             elif isinstance(effect, Drop):
                 self._connections[effect.rank].drop()
             elif isinstance(effect, Completed):
-                self.world.history.returned(self._over(effect.operation), effect.data)
+                self.world.history.returned(self._over(effect.operation), effect.data, self.epoch)
             elif isinstance(effect, Dropped):
                 self.world.history.not_done(self._over(effect.operation))
             elif isinstance(effect, Failed):
                 self._failed(effect)
-        if self._core.busy and not self._ticking:
+            elif isinstance(effect, Attached | NotAttached):
+                self._told(effect)
+        if self._core.busy and not self._ticking and not self.out:
             self._ticking = True
             self.world.loop.after(TICK_S, self._tick, self._life)
         self._next()
 
     def _failed(self, effect: Failed) -> None:
-        # Corruption can make a node look as if it had another key; every other failure is a bug.
-        assert isinstance(effect.error, AuthenticationFailed), effect.error
-        assert self.world.options.frame_share("corrupt"), effect.error
+        self._expect(effect.error)
         call = self._over(effect.operation)
         if effect.error.outcome is Outcome.DID_NOT_HAPPEN:
             self.world.history.not_done(call)
         else:
-            self.world.history.lost(call)
+            self.world.history.lost(call, self.epoch)
+
+    def _expect(self, error: ClientError) -> None:
+        # Corruption can make a node look as if it had another key; every other failure is a bug.
+        assert isinstance(error, AuthenticationFailed), error
+        assert self.world.options.frame_share("corrupt"), error
+
+    def _told(self, effect: Attached | NotAttached) -> None:
+        raise AssertionError("it has not asked for an attachment")
 
     def _tick(self, life: int) -> None:
         if life != self._life:

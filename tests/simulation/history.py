@@ -54,6 +54,7 @@ class History:
     def __init__(self, loop: Loop) -> None:
         self.operations: list[Operation] = []
         self.unknown = 0  # writes whose outcome nobody knows
+        self._epochs: list[int] = []  # of the attachments that did them, 0 for none
         self._loop = loop
         self._last_value = INITIAL
         self._open: dict[Call, None] = {}
@@ -69,15 +70,15 @@ class History:
             self._loop.say(f"{call}")
         return call
 
-    def returned(self, call: Call, data: Buffer = b"") -> None:
-        """It is done; `data`: what was read."""
+    def returned(self, call: Call, data: Buffer = b"", epoch: int = 0) -> None:
+        """It is done; `data`: what was read. `epoch`: of the attachment that did it."""
         del self._open[call]
         end = self._loop.stamp()
         values = call.values
         if not call.is_write:
             view = memoryview(data)
             values = tuple(value_of(view[at : at + SECTOR_SIZE]) for at in range(0, len(view), SECTOR_SIZE))
-        self._add(call, values, end)
+        self._add(call, values, end, epoch)
         if self._loop.verbose:
             self._loop.say(f"{call} done: {list(values)}")
 
@@ -87,12 +88,12 @@ class History:
         if self._loop.verbose:
             self._loop.say(f"{call} did not happen")
 
-    def lost(self, call: Call) -> None:
+    def lost(self, call: Call, epoch: int = 0) -> None:
         """Its outcome will never be known."""
         del self._open[call]
         if call.is_write:
             self.unknown += call.count
-            self._add(call, call.values, OPEN)
+            self._add(call, call.values, OPEN, epoch)
         if self._loop.verbose:
             self._loop.say(f"{call} has no known outcome")
 
@@ -104,8 +105,33 @@ class History:
     def open_calls(self) -> list[Call]:
         return list(self._open)
 
-    def _add(self, call: Call, values: tuple[int, ...], end: float) -> None:
+    def with_deadlines(self) -> list[Operation]:
+        """The operations, for the strict check: when a write of unknown outcome must have taken effect, if ever.
+
+        That is before any operation of a newer attachment on its sector, unless this one has read it.
+        """
+        by_sector: dict[int, list[tuple[Operation, int]]] = {}
+        for operation, epoch in zip(self.operations, self._epochs, strict=True):
+            by_sector.setdefault(operation.sector, []).append((operation, epoch))
+        return [
+            operation._replace(crashed=_deadline(operation, epoch, by_sector[operation.sector]))
+            if operation.end == OPEN and epoch else operation
+            for operation, epoch in zip(self.operations, self._epochs, strict=True)
+        ]
+
+    def _add(self, call: Call, values: tuple[int, ...], end: float, epoch: int) -> None:
+        self._epochs += [epoch] * len(values)
         for index, value in enumerate(values):
             self.operations.append(
                 Operation(call.first + index, call.is_write, value, call.start, end, OPEN, call.client)
             )
+
+
+def _deadline(write: Operation, epoch: int, others: list[tuple[Operation, int]]) -> float:
+    deadline = OPEN
+    for other, newer in others:
+        if newer > epoch and other.end != OPEN:
+            has_read_it = not other.is_write and other.value == write.value
+            # Stamps are whole numbers: just before it began.
+            deadline = min(deadline, other.end if has_read_it else other.start - 0.5)
+    return deadline

@@ -55,6 +55,7 @@ class Options:
     sectors: int
     extension_clients: int
     contract_clients: int
+    frontends: int
     operations: int
     depth: int
     max_run: int
@@ -82,6 +83,11 @@ class Options:
     @property
     def ranks(self) -> tuple[int, ...]:
         return tuple(range(1, self.nodes + 1))
+
+    @property
+    def strict(self) -> bool:
+        """Whether all clients attach the disk, so that nothing of a dead one may come up after its successor has looked."""
+        return self.frontends > 0 and self.extension_clients == self.contract_clients == 0
 
     @property
     def minority(self) -> int:
@@ -112,6 +118,11 @@ def derive(seed: int) -> Options:
     contract = rng.choice((0, 0, 1, 1, 2, 3))
     extension = rng.choice((1, 2, 3)) if contract else rng.choice((2, 3))
     sectors = rng.choice((1, 1, 2, 2, 4, 8, 16, 40))
+    # With numbers of its own, so that the other runs stay what they were.
+    attaching = random.Random(f"attachments {seed}")
+    frontends = attaching.choice((0, 0, 0, 0, 1, 2, 2, 3))
+    if frontends and attaching.random() < 0.6:
+        extension = contract = 0
     quiet = rng.random() < 0.05
     faults = [] if quiet else [name for name, share in NEMESIS.items() if rng.random() * 100 < share]
     frames = [
@@ -131,6 +142,7 @@ def derive(seed: int) -> Options:
         sectors=sectors,
         extension_clients=extension,
         contract_clients=contract,
+        frontends=frontends,
         operations=operations,
         depth=min(sectors, rng.choice((1, 2, 4, 8))),
         max_run=min(sectors, rng.choice((1, 1, 2, 4, 8))),
@@ -147,7 +159,8 @@ def derive(seed: int) -> Options:
         disk_s=rng.choice((0.0002, 0.001, 0.01)),
         interleave=rng.choice((0.0, 0.2, 1.0)),
         cold=rng.choice((0.0, 0.0, 0.2, 1.0)),
-        contract_links=rng.choice((0.0, 0.0, 0.0, 0.3, 1.0)),
+        # A node that speaks only the contract keeps no epochs.
+        contract_links=rng.choice((0.0, 0.0, 0.0, 0.3, 1.0)) * (not frontends),
         receipts=rng.random() < 0.2,
         absent_at_end=rng.randint(0, (nodes - 1) // 2),
         fault_interval_s=interval_s,

@@ -1,0 +1,57 @@
+"""Quorum: one question to several nodes, of which the client counts the majority itself."""
+
+from __future__ import annotations
+
+import enum
+
+from dsreg.core.messages import CommandKind, Response
+from dsreg.core.quorum import majority
+from dsreg.core.tags import is_raised
+
+
+class Verdict(enum.Enum):
+    WAIT = enum.auto()
+    DONE = enum.auto()
+    ASK_ALL = enum.auto()  # the nodes that were not asked may settle it
+    GIVE_UP = enum.auto()  # a node has to see to it
+
+
+class Quorum:
+    """`kind`: GET or PUT. `nodes`: of the cluster. `epoch`: that of the attachment, 0 for none.
+
+    A PUT is done when a majority has it. A GET is done when a majority has one identical tag vector and one of
+    these nodes its values. Under an attachment, all of that must have been stored under its own epoch, or
+    all nodes must have it: otherwise a node that was not heard may hold a newer value of an older attachment.
+    """
+
+    __slots__ = ("_epoch", "_kind", "_majority", "_nodes", "answers", "asked")
+
+    def __init__(self, kind: CommandKind, nodes: int, epoch: int) -> None:
+        self._kind = kind
+        self._nodes = nodes
+        self._majority = majority(nodes)
+        self._epoch = epoch
+        self.asked: set[int] = set()
+        self.answers: dict[int, Response] = {}
+
+    def verdict(self, outstanding: int) -> Verdict:
+        """`outstanding`: nodes that were asked and may still answer."""
+        if self._kind is CommandKind.PUT:
+            if len(self.answers) >= self._majority:
+                return Verdict.DONE
+            return Verdict.WAIT if len(self.answers) + outstanding >= self._majority else Verdict.GIVE_UP
+        answers = list(self.answers.values())
+        if any(answer.tags != answers[0].tags for answer in answers[1:]):
+            return Verdict.GIVE_UP
+        if len(answers) < self._majority or self.values is None:
+            return Verdict.WAIT if len(answers) + outstanding >= self._majority else Verdict.GIVE_UP
+        if not self._epoch or is_raised(answers[0].tags, self._epoch) or len(answers) == self._nodes:
+            return Verdict.DONE
+        if outstanding:
+            return Verdict.WAIT
+        return Verdict.GIVE_UP if len(self.asked) == self._nodes else Verdict.ASK_ALL
+
+    @property
+    def values(self) -> Response | None:
+        """The answer that has values."""
+        return next((answer for answer in self.answers.values() if answer.data), None)

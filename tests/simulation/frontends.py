@@ -1,0 +1,83 @@
+"""Simulated frontends: clients that attach the disk, take it over from each other, and are fenced."""
+
+from __future__ import annotations
+
+from dsreg.client.attachment import Claim
+from dsreg.client.core import ClientCore
+from dsreg.client.events import Attached, NotAttached
+from dsreg.core.messages import owner_of
+from dsreg.errors import AttachRefused, ClientError, DiskFenced
+from tests.simulation.clients import ExtensionClient, World
+
+# How often a frontend that was fenced, or refused, tries again.
+MAX_TRIES = 3
+
+
+class Frontend(ExtensionClient):
+    """Attaches at once, or `after_s` seconds later. Fenced, it comes back after a while, some times."""
+
+    def __init__(self, world: World, name: str, host: int, after_s: float) -> None:
+        self._take_over = False
+        self._tries = 0
+        self._retired = False
+        super().__init__(world, name, host)
+        if after_s:
+            self._leave()
+            world.loop.after(after_s, self._come_back, world.loop.chance(0.8))
+
+    def _new_core(self, ranks: list[int]) -> ClientCore:
+        self.epoch = 0
+        claim = Claim(owner_of(self.world.loop.rng.randbytes(16), self.name), self._take_over)
+        return ClientCore(ranks, claim)
+
+    def crash(self) -> None:
+        if not self.out:
+            # The nodes do not always know that it is dead before its successor comes.
+            self._take_over = self.world.loop.chance(0.6)
+            super().crash()
+
+    def _told(self, effect: Attached | NotAttached) -> None:
+        if isinstance(effect, Attached):
+            self.epoch = effect.epoch
+            self.world.loop.fault("attached", f"{self.name} in epoch {effect.epoch}")
+            return
+        self.world.loop.fault("fenced" if isinstance(effect.error, DiskFenced) else "not_attached", self.name)
+        self.out = True
+        self.world.loop.after(0, self._end, self._life)
+        self._tries += 1
+        if self._tries <= MAX_TRIES:
+            delay_s = self.world.options.fault_interval_s * self.world.loop.between(0, 8)
+            self.world.loop.after(delay_s, self._come_back, True)
+
+    def _expect(self, error: ClientError) -> None:
+        if not isinstance(error, DiskFenced | AttachRefused):
+            super()._expect(error)
+
+    # --- out and in -----------------------------------------------------------------------------
+    def _end(self, life: int) -> None:
+        if life == self._life:
+            self._die()
+
+    def _leave(self) -> None:
+        """The process ends."""
+        self.out = True
+        self._die()
+
+    def _come_back(self, take_over: bool) -> None:
+        """As a new process."""
+        if self.out and not self._retired:
+            self._die()
+            self._take_over = take_over
+            self.out = False
+            self._revive()
+            self._next()
+
+    def retire(self) -> None:
+        """It never comes back."""
+        self._retired = True
+        self._leave()
+
+    def insist(self) -> None:
+        """From now on the disk is this one's."""
+        self._tries = 0
+        self._come_back(True)
