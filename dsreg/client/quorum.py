@@ -44,7 +44,8 @@ class Quorum:
         if any(answer.tags != answers[0].tags for answer in answers[1:]):
             return Verdict.GIVE_UP
         if len(answers) < self._majority or self.values is None:
-            return Verdict.WAIT if len(answers) + outstanding >= self._majority else Verdict.GIVE_UP
+            enough = outstanding and len(answers) + outstanding >= self._majority
+            return Verdict.WAIT if enough else Verdict.GIVE_UP
         if not self._epoch or is_raised(answers[0].tags, self._epoch) or len(answers) == self._nodes:
             return Verdict.DONE
         if outstanding:

@@ -59,7 +59,8 @@ class Worker:
         self.plan: list[tuple[int, int, bool]] = []
         self.depth = world.options.depth
         self.paused = False
-        self.out = False  # does nothing more
+        self.out = False  # does nothing, for now
+        self.retired = False  # and never will again
         self.calls: dict[int, Call] = {}  # under way, by the client's number
         self._max_run = max_run
         self._busy: set[int] = set()
@@ -75,7 +76,9 @@ class Worker:
         self._next()
 
     def _next(self) -> None:
-        while not self.out and len(self.calls) < self.depth and not self.paused and (self.plan or self.to_do) and not self._thinking:
+        while not self.out and len(self.calls) < self.depth and not self.paused and not self._thinking:
+            if not self.plan and not self.to_do:
+                return
             run = self._choose()
             if run is None:
                 return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dsreg.core.codec import Decoder
-from dsreg.core.messages import Ack, Hello, Receipt, Value
+from dsreg.core.messages import Ack, Fenced, Hello, Receipt, Value
 from dsreg.node.dialer import GREET_AGAIN_S, GREETING_S, RECONNECT_FIRST_S, RECONNECT_MAX_S
 from dsreg.node.interpreter import Interpreter
 from tests.simulation.disk import Guard
@@ -145,7 +145,7 @@ class SimDialer:
         if self._serving is not port:
             return
         for message in decoder.feed(data):
-            if isinstance(message, Value | Ack | Receipt):
+            if isinstance(message, Value | Ack | Fenced | Receipt):
                 self._interpreter.message(None, message)
         self._interpreter.end_turn()
 

@@ -19,11 +19,16 @@ class Frontend(ExtensionClient):
     def __init__(self, world: World, name: str, host: int, after_s: float) -> None:
         self._take_over = False
         self._tries = 0
-        self._retired = False
+        self._coming = False
         super().__init__(world, name, host)
         if after_s:
             self._leave()
+            self._coming = True
             world.loop.after(after_s, self._come_back, world.loop.chance(0.8))
+
+    @property
+    def idle(self) -> bool:
+        return not self._coming and super().idle
 
     def _new_core(self, ranks: list[int]) -> ClientCore:
         self.epoch = 0
@@ -46,6 +51,7 @@ class Frontend(ExtensionClient):
         self.world.loop.after(0, self._end, self._life)
         self._tries += 1
         if self._tries <= MAX_TRIES:
+            self._coming = True
             delay_s = self.world.options.fault_interval_s * self.world.loop.between(0, 8)
             self.world.loop.after(delay_s, self._come_back, True)
 
@@ -65,7 +71,8 @@ class Frontend(ExtensionClient):
 
     def _come_back(self, take_over: bool) -> None:
         """As a new process."""
-        if self.out and not self._retired:
+        self._coming = False
+        if self.out and not self.retired:
             self._die()
             self._take_over = take_over
             self.out = False
@@ -74,10 +81,13 @@ class Frontend(ExtensionClient):
 
     def retire(self) -> None:
         """It never comes back."""
-        self._retired = True
+        self.retired = True
+        self._coming = False
         self._leave()
 
     def insist(self) -> None:
         """From now on the disk is this one's."""
         self._tries = 0
+        if not self.epoch:
+            self.out = True
         self._come_back(True)

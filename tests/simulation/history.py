@@ -108,14 +108,16 @@ class History:
     def with_deadlines(self) -> list[Operation]:
         """The operations, for the strict check: when a write of unknown outcome must have taken effect, if ever.
 
-        That is before any operation of a newer attachment on its sector, unless this one has read it.
+        That is before any operation of a newer attachment on its sector, unless this one has read it. Of a write that
+        nobody has read nothing is demanded: it need not have happened.
         """
+        read = {(operation.sector, operation.value) for operation in self.operations if not operation.is_write}
         by_sector: dict[int, list[tuple[Operation, int]]] = {}
         for operation, epoch in zip(self.operations, self._epochs, strict=True):
             by_sector.setdefault(operation.sector, []).append((operation, epoch))
         return [
             operation._replace(crashed=_deadline(operation, epoch, by_sector[operation.sector]))
-            if operation.end == OPEN and epoch else operation
+            if operation.end == OPEN and epoch and (operation.sector, operation.value) in read else operation
             for operation, epoch in zip(self.operations, self._epochs, strict=True)
         ]
 

@@ -86,7 +86,7 @@ class Options:
 
     @property
     def strict(self) -> bool:
-        """Whether all clients attach the disk, so that nothing of a dead one may come up after its successor has looked."""
+        """Whether all clients attach: nothing that a dead one has left may come up once its successor has looked."""
         return self.frontends > 0 and self.extension_clients == self.contract_clients == 0
 
     @property

@@ -177,7 +177,7 @@ class Simulation:
             worker.to_do = 0
             worker.work(LAST_OPERATIONS)
         self._run_until_idle(deadline_s)
-        readers = [worker for worker in self.workers if not worker.out]
+        readers = [worker for worker in self.workers if not worker.retired]
         reader = self.loop.rng.choice(readers) if self.options.frontends else readers[0]
         reader.plan = [(sector, 1, False) for sector in range(self.options.sectors)]
         reader.work(0)
