@@ -17,9 +17,14 @@ class Mutant(NamedTuple):
 _QUORUM = "dsreg.core.quorum"
 _REGISTER = "dsreg.core.register"
 _REPLICA = "dsreg.core.replica"
+_HOLDER = "dsreg.core.holder"
+_EPOCHS = "dsreg.core.epochs"
+_TAGS = "dsreg.core.tags"
 _COMMIT = "dsreg.storage.commit"
 _STABLE = "dsreg.storage.stable"
 _CLIENT = "dsreg.client.core"
+_CLAIM = "dsreg.client.attachment"
+_COUNTED = "dsreg.client.quorum"
 
 ALGORITHM = (
     Mutant("majority_off_by_one", _QUORUM, "return nodes // 2 + 1", "return max(1, nodes // 2)"),
@@ -49,14 +54,14 @@ ALGORITHM = (
         "return [record]  # L4, own copy first",
         "self.phase = Storing(record, Return(b'', b'')); return [StoreAll(phase.rid, tags, data), record]",
     ),
-    Mutant("named_tags_are_not_avoided", _REGISTER, "self.rank, ts_floor)", "self.rank)"),
-    Mutant("highest_by_ts_only", "dsreg.core.tags", "return max(vectors)", "return max(vectors, key=lambda t: t[:8])"),
-    Mutant("highest_of_a_run_by_ts_only", "dsreg.core.tags", "max(column) for", "max(column, key=lambda t: t[:8]) for"),
+    Mutant("named_tags_are_not_avoided", _REGISTER, "self.rank, ts_floor, self.epoch)", "self.rank, 0, self.epoch)"),
+    Mutant("highest_by_ts_only", "dsreg.core.tags", "return max(vectors)", "return max(vectors, key=lambda t: t[:13])"),
+    Mutant("highest_of_a_run_by_ts_only", "dsreg.core.tags", "max(column) for", "max(column, key=lambda t: t[:13]) for"),
     Mutant(
         "write_keeps_the_ts",
         "dsreg.core.tags",
-        "pack_tag(max(unpack_tag(tag)[0], floor) + 1, wr)",
-        "pack_tag(max(unpack_tag(tag)[0], floor) or 1, wr)",
+        "pack_tag(max(unpack_tag(tag).ts, floor) + 1, wr, 0, epoch)",
+        "pack_tag(max(unpack_tag(tag).ts, floor) or 1, wr, 0, epoch)",
     ),
     Mutant(
         "late_answers_of_other_operations_count",
@@ -81,7 +86,7 @@ ALGORITHM = (
            "for rank in ()]"),
     Mutant(
         "unknown_tags_answered_as_zero",
-        _REPLICA,
+        _HOLDER,
         "        first, count = question.first, question.count\n        if self._storage.unknown(first, count):",
         "        first, count = question.first, question.count\n        if False:",
     ),
@@ -94,21 +99,21 @@ ALGORITHM = (
 DURABILITY = (
     Mutant(
         "peer_acknowledges_before_persist",
-        _REPLICA,
+        _HOLDER,
         "return [Persist(first, count, message.tags, message.data, (answer,))]",
         "return [answer, Persist(first, count, message.tags, message.data, ())]",
     ),
     Mutant(
         "contract_peer_acknowledges_before_persist",
-        _REPLICA,
+        _HOLDER,
         "return [Persist(first, count, message.tags, message.data, (Durable(key), ack), owner=key)]",
         "return [ack, Persist(first, count, message.tags, message.data, (Durable(key),), owner=key)]",
     ),
     Mutant(
         "own_copy_counts_before_persist",
         _REPLICA,
-        "effects.append(self._persist_own(operation, step))",
-        "own = self._persist_own(operation, step); effects += [own._replace(then=()), *own.then]",
+        "return [Persist(command.first, command.count, step.tags, step.data, (own,), step.repair, step.rid)]",
+        "return [Persist(command.first, command.count, step.tags, step.data, (), step.repair, step.rid), own]",
     ),
     Mutant("effects_do_not_wait_for_the_disk", "dsreg.node.interpreter", "if not ticket.done:", "if False:"),
     Mutant("refused_counts_as_stored", "dsreg.node.interpreter", "        if ok:\n", "        if True:\n"),
@@ -189,9 +194,60 @@ OUTSIDE = (
     Mutant(
         "client_does_not_fail_over",
         _CLIENT,
-        "            if not op.sent:\n                self._dispatch(op, now_s)\n\n    # --- answers",
-        "            pass\n\n    # --- answers",
+        "            elif not op.sent:\n                self._dispatch(op, now_s)\n\n    # --- attaching",
+        "            elif 0:\n                pass\n\n    # --- attaching",
     ),
 )
 
-MUTANTS = ALGORITHM + DURABILITY + OUTSIDE
+# Each breaks one rule of docs/attachments.md.
+ATTACHMENTS = (
+    Mutant("older_epoch_is_stored", _HOLDER, "if epoch < self._epochs.promised:", "if False:"),
+    Mutant("question_does_not_fence", _HOLDER, "if question.epoch > epochs.durable:", "if False:"),
+    Mutant("store_does_not_fence", _HOLDER, "if epoch > self._epochs.durable:", "if False:"),
+    Mutant("fenced_attachment_is_served", _EPOCHS, "if command.epoch and command.epoch < self.promised:", "if False:"),
+    Mutant("attachment_does_not_fence", _EPOCHS, "if epoch <= self.durable:", "if True:"),
+    Mutant("promise_before_it_is_durable", "dsreg.node.interpreter",
+           "return self._await_ticket(self.storage.fence(effect.epoch, effect.owner), effect)",
+           "self.storage.fence(effect.epoch, effect.owner); return effect.then"),
+    Mutant("fence_overtakes_stores", "dsreg.storage.promises", "if fence.owned <= owned and fence.after <= self.decided]",
+           "if fence.owned <= owned]"),
+    Mutant("epoch_forgotten_after_restart", "dsreg.storage.recovery", "incarnation=state.incarnation + 1,",
+           "incarnation=state.incarnation + 1, epoch=0, owner=bytes(64),"),
+    Mutant("own_copy_stored_under_an_older_epoch", _REPLICA,
+           "if operation.register.epoch < self.epochs.promised:", "if False:"),
+    Mutant("answers_of_an_older_epoch_count", _REPLICA, "if answer.epoch != register.epoch:",
+           "if answer.epoch > register.epoch + 100:"),
+    Mutant("second_owner_accepted", _EPOCHS, "and self._owner not in (NO_OWNER, owner)", "and False"),
+    Mutant("nothing_is_raised", _TAGS, "    if is_raised(tags, epoch):\n        return tags\n", "    return tags\n"),
+    Mutant("write_loses_to_a_raised_copy", _REGISTER,
+           "choices = [Answer(raised(chosen.tags, self.epoch), chosen.data), Answer(raised(there, self.epoch), values)]",
+           "choices = [chosen, Answer(there, values)]"),
+    Mutant("write_goes_on_without_asking", _REGISTER,
+           "            self._chosen = Answer(phase.own.tags, phase.own.data)\n        return",
+           "            own = phase.own._replace(tags=raised(phase.own.tags, epoch), rid=next(self.rids))\n"
+           "            return self._store(own, Return(b'', b''))\n        return"),
+    Mutant("read_goes_on_without_asking", _REGISTER,
+           "        return self._ask(values=True)\n\n    @property",
+           "        if not isinstance(phase, Storing) or self._chosen: return self._ask(values=True)\n"
+           "        own = phase.own._replace(tags=raised(phase.own.tags, epoch), rid=next(self.rids))\n"
+           "        return self._store(own, phase.result)\n\n    @property"),
+    Mutant("plain_write_below_the_epoch", _TAGS, "    floor = max(floor, ts_of(epoch, 0))\n", ""),
+    Mutant("strict_read_takes_older_copies", _REGISTER, "(not strict or is_raised(own.tags, self.epoch))", "True"),
+    Mutant("counted_read_takes_older_copies", _COUNTED,
+           "if not self._epoch or is_raised(answers[0].tags, self._epoch) or len(answers) == self._nodes:", "if True:"),
+    Mutant("counted_read_does_not_compare", _COUNTED,
+           "if any(answer.tags != answers[0].tags for answer in answers[1:]):", "if False:"),
+    Mutant("put_counted_short_of_a_majority", _COUNTED, "            if len(self.answers) >= self._majority:",
+           "            if len(self.answers) >= self._majority - 1:"),
+    Mutant("claim_without_a_majority", _CLAIM, "if len(self._accepted) >= self._majority:", "if self._accepted:"),
+    Mutant("epoch_taken_twice", _CLAIM, "self.epoch = max(told.epoch for told in self._answers.values()) + 1",
+           "self.epoch = max(1, *(told.epoch for told in self._answers.values()))"),
+    Mutant("two_writes_with_one_tag", _CLAIM, "max(self._last_counter + 1, int(", "max(1, int(1e3 * "),
+    Mutant("clock_starts_when_held", _CLAIM, "                self.state = State.HELD\n",
+           "                self.state = State.HELD; self._claimed_s = now_s\n"),
+    Mutant("fenced_client_goes_on", _CLAIM,
+           "if self.state is State.HELD and response.status is Status.FENCED and response.epoch > self.epoch:", "if False:"),
+    Mutant("name_of_an_earlier_life", "dsreg.core.naming", "self._rank, self._life, epoch)", "self._rank, 1, epoch)"),
+)
+
+MUTANTS = ALGORITHM + DURABILITY + OUTSIDE + ATTACHMENTS
