@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import click
 import trio
 
 from dsreg.block_device import BlockDevice
-from dsreg.client import Client
+from dsreg.client import Attach, Client
 from dsreg.config import ClusterConfig, find_config, load_config, parse_size
 from dsreg.constants import SECTOR_SIZE
 from dsreg.errors import ConfigError, DsregError
@@ -31,16 +32,20 @@ log = logging.getLogger(__name__)
 EXIT_FAILED, EXIT_USAGE = 1, 2
 # Nodes listen within a second; a machine that just boots, or one whose old nodes still drain, takes longer.
 CLUSTER_START_TIMEOUT_S = 60.0
+# Attaching takes milliseconds where a majority is up.
+ATTACH_PATIENCE_S = 5.0
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 @dataclass(frozen=True)
 class Source:
-    """The cluster to mount. `is_embedded`: its nodes are run here. `timeout_s` None: wait for ever."""
+    """The cluster to mount. `is_embedded`: its nodes are run here. `timeout_s` None: wait for ever. `attach`: how to
+    keep others out, None if they are welcome."""
 
     config: ClusterConfig
     is_embedded: bool
     timeout_s: float | None
+    attach: Attach | None
 
 
 def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
@@ -75,12 +80,18 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
               help="While no majority of the nodes can be reached: wait, or fail after --io-timeout.")
 @click.option("--io-timeout", type=click.FloatRange(min=0.1), default=30.0, show_default=True, metavar="SECONDS",
               help="How long a request may take with --on-quorum-loss=eio.")
+@click.option("--take-over", is_flag=True,
+              help="Attach the disk even if another dsreg-fuse that is alive has it: that one is fenced, and fails.")
+@click.option("--shared", is_flag=True,
+              help="Do not attach the disk: others may mount it as well. For what knows how to share, as no ordinary "
+                   "file system does. Writes take two rounds instead of one.")
 @click.option("--allow-other", is_flag=True, help="Let other users see the mount (the file stays mode 0600).")
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
 @click.version_option(VERSION, prog_name="dsreg-fuse")
 def main(
     mountpoint: Path, config_file: Path | None, size: int | None, foreground: bool, log_file: Path | None, attach: bool,
-    do_detach: bool, on_quorum_loss: str, io_timeout: float, allow_other: bool, verbose: bool,
+    do_detach: bool, on_quorum_loss: str, io_timeout: float, take_over: bool, shared: bool, allow_other: bool,
+    verbose: bool,
 ) -> None:
     """Mount the replicated disk as the file disk.img in MOUNTPOINT, an empty directory.
 
@@ -94,6 +105,8 @@ def main(
     open_standard_files()
     if attach and do_detach:
         raise click.UsageError("--attach and --detach exclude each other")
+    if take_over and shared:
+        raise click.UsageError("--take-over is for a disk of one's own; it excludes --shared")
     logging.basicConfig(format=LOG_FORMAT, level=logging.DEBUG if verbose else logging.INFO, stream=sys.stderr)
     logging.getLogger("pyfuse3").setLevel(logging.INFO)  # it writes several debug lines for each request
     try:
@@ -103,7 +116,8 @@ def main(
                 click.echo(line, err=True)
             return
         check_mountpoint(path)
-        source = _source(config_file, size, io_timeout if on_quorum_loss == "eio" else None)
+        hold = None if shared else Attach(take_over, f"{socket.gethostname()}:{path}, process {os.getpid()}")
+        source = _source(config_file, size, io_timeout if on_quorum_loss == "eio" else None, hold)
         if not foreground:
             log_file = _default_log_file(path) if log_file is None else log_file.absolute()
             log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -121,14 +135,14 @@ def main(
         _fail(str(error), code=EXIT_FAILED)
 
 
-def _source(config_file: Path | None, size: int | None, timeout_s: float | None) -> Source:
+def _source(config_file: Path | None, size: int | None, timeout_s: float | None, attach: Attach | None) -> Source:
     """The cluster that the user means. Raises ConfigError or MountError."""
     found = find_config(config_file)
     if found is None:
-        return Source(embedded.ensure_cluster(embedded.default_directory(), size), True, timeout_s)
+        return Source(embedded.ensure_cluster(embedded.default_directory(), size), True, timeout_s, attach)
     if size is not None:
         raise ConfigError([f"--size is for a new embedded cluster; the size of this disk stands in {found}"])
-    return Source(load_config(found, need_system_key=False), False, timeout_s)
+    return Source(load_config(found, need_system_key=False), False, timeout_s, attach)
 
 
 def _run(source: Source, options: MountOptions, on_up: Callable[[Loop | None], None]) -> None:
@@ -160,9 +174,28 @@ async def _serve(source: Source, options: MountOptions, on_up: Callable[[Loop | 
                     await nursery.start(embedded.run_cluster, source.config)
             except trio.TooSlowError:
                 raise MountError(f"the nodes of {source.config.path} do not start; see what they log") from None
-        async with Client(source.config, timeout_s=source.timeout_s) as client:
+        async with Client(source.config, timeout_s=source.timeout_s, attach=source.attach) as client:
+            if source.attach is not None:
+                await _wait_until_attached(client)
+                nursery.start_soon(_report_loss, client)
             await serve(BlockDevice(client), options, on_up)
         nursery.cancel_scope.cancel()
+
+
+async def _wait_until_attached(client: Client) -> None:
+    """Raises DsregError if the disk cannot be attached."""
+    with trio.move_on_after(ATTACH_PATIENCE_S):
+        await client.attached()
+        return
+    log.warning("no majority of the nodes answers (%d of %d are connected); the disk is mounted once one does",
+                len(client.connected_ranks), len(client.nodes))
+    await client.attached()
+
+
+async def _report_loss(client: Client) -> None:
+    error = await client.lost()
+    log.error("%s. Every request is answered with an I/O error from now on: unmount what stands on it, and detach",
+              error.reason)
 
 
 def _run_as_daemon(source: Source, options: MountOptions, parent: Parent) -> None:

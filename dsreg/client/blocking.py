@@ -11,7 +11,8 @@ from typing import Any, Self, TypeVar, TypeVarTuple
 import trio
 import trio.lowlevel
 
-from dsreg.client.client import Attach, Client, Cluster, Node
+from dsreg.client.client import Client
+from dsreg.client.cluster import Attach, Cluster, Node
 from dsreg.client.state import Counters
 from dsreg.core.messages import Buffer
 from dsreg.errors import ClientClosed, Outcome

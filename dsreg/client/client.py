@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import random
 import secrets
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import trio
 
 from dsreg.client.admission import Admission
 from dsreg.client.attachment import Claim
+from dsreg.client.cluster import Attach, Cluster, Node
 from dsreg.client.connection import Connection
 from dsreg.client.core import ClientCore
 from dsreg.client.events import (
@@ -45,37 +44,6 @@ from dsreg.constants import MAX_RUN_SECTORS, OWNER_ID_SIZE, SECTOR_SIZE
 from dsreg.core.codec import Keys
 from dsreg.core.messages import Buffer, Message, StatusReport, StatusRequest, owner_of
 from dsreg.errors import ClientClosed, ClientError, OperationTimeout, Outcome, OutOfRange
-
-
-class Node(Protocol):
-    """Where a node is."""
-
-    @property
-    def rank(self) -> int: ...
-    @property
-    def host(self) -> str: ...
-    @property
-    def port(self) -> int: ...
-
-
-class Cluster(Protocol):
-    """What a client has to know; a dsreg.config.ClusterConfig has it."""
-
-    @property
-    def sectors(self) -> int: ...
-    @property
-    def client_key(self) -> bytes: ...
-    @property
-    def nodes(self) -> Sequence[Node]: ...
-
-
-@dataclasses.dataclass(frozen=True)
-class Attach:
-    """How a client attaches the disk. `name`: what to tell others who want it. `take_over`: also from a client that is
-    alive, which then may not use it any more."""
-
-    take_over: bool = False
-    name: str = dataclasses.field(default_factory=lambda: f"{socket.gethostname()}, process {os.getpid()}")
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -131,6 +99,7 @@ class Client:
             claim = Claim(owner_of(secrets.token_bytes(OWNER_ID_SIZE), attach.name), attach.take_over)
         self._core = ClientCore([node.rank for node in self.nodes], claim)
         self._attachment = trio.Event()  # set once it is known whether the disk is attached
+        self._lost = trio.Event()
         self._lock = RangeLock()
         self._admission = Admission(MAX_OPERATIONS, MAX_OPERATION_BYTES)
         self._runs: dict[int, _Run] = {}
@@ -154,7 +123,7 @@ class Client:
             Failed: lambda effect: self._settle(effect.operation, b"", effect.error),
             Dropped: lambda effect: self._settle(effect.operation, b"", None),
             Attached: lambda effect: self._attachment.set(),
-            NotAttached: lambda effect: self._attachment.set(),
+            NotAttached: lambda effect: self._not_attached(),
         }
 
     # --- the caller's side --------------------------------------------------------------------
@@ -193,10 +162,11 @@ class Client:
         raise OperationTimeout(f"no status from node {rank} within {timeout_s} s", Outcome.DID_NOT_HAPPEN)
 
     async def attached(self) -> int:
-        """Wait until the disk is attached, or cannot be; the epoch. Raises AlreadyAttached, AttachRefused, and DiskFenced
-        once it has been taken over. With `timeout_s`, OperationTimeout if no majority answers."""
+        """Wait until the disk is attached, or cannot be; the epoch. Raises AlreadyAttached, AttachRefused, DiskFenced
+        once it has been taken over, and with `timeout_s` OperationTimeout if no majority answers."""
         attachment = self._core.attachment
-        assert attachment is not None, "a client that does not attach"
+        if attachment is None:
+            raise ValueError("this client was made without `attach`")
         with trio.move_on_after(float("inf") if self._timeout_s is None else self._timeout_s):
             await self._attachment.wait()
         if attachment.error is not None:
@@ -205,10 +175,11 @@ class Client:
             raise OperationTimeout(f"not attached within {self._timeout_s} s", Outcome.DID_NOT_HAPPEN)
         return attachment.epoch
 
-    @property
-    def fenced(self) -> ClientError | None:
-        """Why the disk is not this client's any more, or never was; None as long as it is or may be."""
-        return self._core.attachment.error if self._core.attachment is not None else None
+    async def lost(self) -> ClientError:
+        """Wait until the disk is not this client's any more: why every operation fails from then on."""
+        await self._lost.wait()
+        assert self._core.attachment is not None and self._core.attachment.error is not None
+        return self._core.attachment.error
 
     @property
     def counters(self) -> Counters:
@@ -356,6 +327,10 @@ class Client:
         self._admission.release(run.size)
         self._lock.release(run.held)
 
+    def _not_attached(self) -> None:
+        self._attachment.set()
+        self._lost.set()
+
     async def _tick(self) -> None:
         while True:
             await self._busy.wait()
@@ -390,7 +365,7 @@ class Client:
 
 
 def _now_s() -> float:
-    """Seconds that also pass while the machine sleeps: the tags of an attachment must not fall behind those of others."""
+    """Seconds that also pass while the machine sleeps: the tags of an attachment must not fall behind others."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 

@@ -99,6 +99,16 @@ class Holder:
             return Send(question.rank, value._replace(uuid=self._uuids.answer(Value)))
         return Answer(origin, value)
 
+    def own_read_proc(self, question: ReadProc, values: bool) -> Load | Value | None:
+        """READ_PROC from this node to itself: the answer, or the way to it; None if the copy is damaged."""
+        epoch = self._epochs.durable
+        if values:
+            return Load(question, None, epoch)
+        first, count = question.first, question.count
+        if self._storage.unknown(first, count):
+            return None
+        return Value(self._rank, question.rid, first, count, self._storage.tags(first, count), None, epoch=epoch)
+
     # --- and of clients -----------------------------------------------------------------------------
     def command(self, connection: Connection, command: Command) -> list[Effect]:
         """A GET, or a PUT whose tags are honest."""

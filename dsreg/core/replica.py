@@ -48,14 +48,10 @@ from dsreg.core.naming import TagNamer
 from dsreg.core.operation import Operation, response_to
 from dsreg.core.peers import Peers
 from dsreg.core.register import AtomicRegister
+from dsreg.core.repairs import Refused, Repairs
 from dsreg.core.runqueue import RunQueue
 from dsreg.core.tags import highest_epoch, highest_ts
 from dsreg.core.view import TagView
-
-# Damaged sectors being repaired at one time. The others wait for the next question about them.
-MAX_REPAIRS = 64
-# Seconds until this node tries again to store its own value for which it had no room.
-REFUSED_RETRY_S = 1.0
 
 
 class Replica:
@@ -92,8 +88,8 @@ class Replica:
         self._operations: dict[int, Operation] = {}  # by rid
         self._ready: deque[Operation] = deque()  # may start: what they waited for is complete
         self._peers = Peers(uuids)
-        self._repairing: set[int] = set()
-        self._refused: deque[tuple[float, int]] = deque()  # (retry at, rid), ascending
+        self._repairs = Repairs(storage)
+        self._refused = Refused()
 
     # --- clients ----------------------------------------------------------------------------------
     def command(self, connection: Connection, command: Command, now: float) -> list[Effect]:
@@ -184,7 +180,6 @@ class Replica:
     def loaded(self, load: Load, tags: bytes, data: Buffer, damaged: bool, now: float) -> list[Effect]:
         """The outcome of a Load: this node's durable copy of the run. `damaged`: some of it is not there."""
         question = load.question
-        effects: list[Effect] = []
         if isinstance(question, Command) or question.rank != self.rank:
             effects = self._holder.loaded(load, tags, data, damaged)
         elif damaged:
@@ -208,8 +203,8 @@ class Replica:
         """`persist` was not done, for want of room, or because this node's copy must be repaired first."""
         self.counters["refused"] += 1
         if isinstance(persist.owner, int):
-            self._refused.append((now + REFUSED_RETRY_S, persist.owner))
-            effects = self._promise_instead(persist.owner, now)
+            self._refused.add(persist.owner, now)
+            effects = self._promise_instead(persist.owner)
         else:
             effects = self._holder.refused(persist)
         if self._storage.unknown(persist.first, persist.count):
@@ -219,8 +214,7 @@ class Replica:
     def tick(self, now: float) -> list[Effect]:
         """What is due by `now`."""
         effects: list[Effect] = []
-        while self._refused and self._refused[0][0] <= now:
-            _, rid = self._refused.popleft()
+        for rid in self._refused.due(now):
             operation = self._operations.get(rid)
             if operation is not None:
                 effects += self._advance(operation, operation.register.refused(rid), now)
@@ -229,10 +223,8 @@ class Replica:
 
     def next_due(self) -> float | None:
         """When `tick` has something to do; None: not before something else happens."""
-        due = self._links.next_due()
-        if self._refused:
-            due = self._refused[0][0] if due is None else min(due, self._refused[0][0])
-        return due
+        due = [at for at in (self._links.next_due(), self._refused.next_due()) if at is not None]
+        return min(due, default=None)
 
     # --- operations -------------------------------------------------------------------------------
     def _operation(self, connection: Connection | None, command: Command) -> Operation:
@@ -300,9 +292,8 @@ class Replica:
 
     def _ask_all(self, operation: Operation, step: reg.AskAll, now: float) -> list[Effect]:
         self._follow(operation, step.rid)
-        command = operation.command
-        epoch = operation.register.epoch
-        message = ReadProc(self.rank, step.rid, command.first, command.count, step.values, epoch=epoch)
+        first, count = operation.command.first, operation.command.count
+        message = ReadProc(self.rank, step.rid, first, count, step.values, epoch=operation.register.epoch)
         return self._outgoing(self._links.broadcast(message, now), now)
 
     def _store_all(self, operation: Operation, step: reg.StoreAll, now: float) -> list[Effect]:
@@ -319,17 +310,15 @@ class Replica:
         own = Durable(Ack(self.rank, step.rid, command.first, command.count))
         return [Persist(command.first, command.count, step.tags, step.data, (own,), step.repair, step.rid)]
 
-    def _promise_instead(self, rid: int, now: float) -> list[Effect]:
+    def _promise_instead(self, rid: int) -> list[Effect]:
         """A WRITE that has no room here goes on under a tag that needs none: see AtomicRegister.renamed."""
         operation = self._operations.get(rid)
         own = operation.register.recording if operation is not None else None
         if own is None:
             return []
-        epoch = highest_epoch(own.tags)
-        tags, promise = self._namer.name(highest_ts(own.tags), len(own.tags) // TAG_SIZE, epoch)
-        if not promise:
-            return self.durable(NamedFor(rid, tags), now)
-        return [Reserve(promise, (Durable(NamedFor(rid, tags)),))]
+        tags, promise = self._namer.name(highest_ts(own.tags), len(own.tags) // TAG_SIZE, highest_epoch(own.tags))
+        then = Durable(NamedFor(rid, tags))
+        return [Reserve(promise, (then,)) if promise else then]
 
     def _follow(self, operation: Operation, rid: int) -> None:
         """The operation goes on under `rid`; answers to an earlier one no longer count."""
@@ -348,12 +337,11 @@ class Replica:
         self._forget(operation)
         command = operation.command
         if operation.connection is None:
-            self._repairing.discard(command.first)
+            self._repairs.end(command.first)
             return []
         effects: list[Effect] = []
         if command.kind is CommandKind.TAG:
-            epoch = operation.register.epoch
-            tags, promise = self._namer.name(highest_ts(result.tags), command.count, epoch)
+            tags, promise = self._namer.name(highest_ts(result.tags), command.count, operation.register.epoch)
             answer = Answer(operation.connection, response_to(command, Status.OK, tags=tags), command)
             effects.append(Reserve(promise, (answer,)) if promise else answer)
         else:
@@ -386,14 +374,10 @@ class Replica:
     # --- this node's part in its own operations ---------------------------------------------------
     def _own_read_proc(self, message: ReadProc, now: float) -> list[Effect]:
         """READ_PROC from this node to itself."""
-        operation = self._operations[message.rid]
-        if operation.register.wants_own_values:
-            return [Load(message, None, self.epochs.durable)]
-        if self._storage.unknown(message.first, message.count):
+        own = self._holder.own_read_proc(message, self._operations[message.rid].register.wants_own_values)
+        if own is None:
             return self._own_absent(message.rid, now)
-        tags = self._storage.tags(message.first, message.count)
-        own = Value(self.rank, message.rid, message.first, message.count, tags, None, epoch=self.epochs.durable)
-        return self._answer_from(own, now)
+        return [own] if isinstance(own, Load) else self._answer_from(own, now)
 
     def _own_absent(self, rid: int, now: float) -> list[Effect]:
         operation = self._operations.get(rid)
@@ -405,11 +389,9 @@ class Replica:
         Not queued: a run that waits for another node's repair would hold up the repair for which that node's run
         waits. A read chooses no tag, so it may go beside whatever else is under way on its sector.
         """
-        for sector in self._storage.missing(first, count):
-            if sector not in self._repairing and len(self._repairing) < MAX_REPAIRS:
-                self._repairing.add(sector)
-                self.counters["repairs"] += 1
-                self._ready.append(self._operation(None, Command(CommandKind.READ, 0, sector, 1)))
+        for sector in self._repairs.begin(first, count):
+            self.counters["repairs"] += 1
+            self._ready.append(self._operation(None, Command(CommandKind.READ, 0, sector, 1)))
 
     # --- links ------------------------------------------------------------------------------------
     def _outgoing(self, sends: list[Send], now: float) -> list[Effect]:

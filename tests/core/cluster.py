@@ -129,7 +129,7 @@ class Cluster:
         for _ in range(40):  # of the longest interval between two sendings
             while self.packets or any(node.storage.queued or node.loads for node in self.nodes.values()):
                 self.step()
-            if not any(node.replica.unfinished() or node.replica._repairing for node in self.nodes.values()):
+            if not any(node.replica.unfinished() or node.replica._repairs.under_way for node in self.nodes.values()):
                 break
             self.pass_time(10.0)
         for node in self.nodes.values():

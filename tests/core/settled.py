@@ -12,7 +12,7 @@ def assert_settled(replica: Replica, later: float) -> None:
     assert replica.unfinished() == 0
     assert not replica._operations
     assert not replica._ready
-    assert not replica._repairing
+    assert not replica._repairs.under_way
     assert not replica._refused
     assert not replica._queue._entries and not replica._queue._chunks
     assert len(replica._links) == 0 and not replica._links._alarms

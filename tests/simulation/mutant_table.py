@@ -23,6 +23,7 @@ _TAGS = "dsreg.core.tags"
 _COMMIT = "dsreg.storage.commit"
 _STABLE = "dsreg.storage.stable"
 _CLIENT = "dsreg.client.core"
+_STEPS = "dsreg.client.steps"
 _CLAIM = "dsreg.client.attachment"
 _COUNTED = "dsreg.client.quorum"
 
@@ -184,7 +185,7 @@ OUTSIDE = (
            "if not rule.mac.verify(frame[-HMAC_SIZE:], frame[:-HMAC_SIZE]):", "if False:"),
     Mutant(
         "client_retries_write_with_new_tag",
-        _CLIENT,
+        _STEPS,
         "            self.counters.retries += 1\n",
         "            self.counters.retries += 1\n            if op.data is not None:"
         " op.command = op.command._replace(kind=CommandKind.TAG, tags=b'', data=b'')\n",
@@ -194,7 +195,7 @@ OUTSIDE = (
     Mutant(
         "client_does_not_fail_over",
         _CLIENT,
-        "            elif not op.sent:\n                self._dispatch(op, now_s)\n\n    # --- attaching",
+        "            elif not op.sent:\n                self._steps.dispatch(op, now_s)\n\n    # --- attaching",
         "            elif 0:\n                pass\n\n    # --- attaching",
     ),
 )
@@ -202,7 +203,10 @@ OUTSIDE = (
 # Each breaks one rule of docs/attachments.md.
 ATTACHMENTS = (
     Mutant("older_epoch_is_stored", _HOLDER, "if epoch < self._epochs.promised:", "if False:"),
-    Mutant("question_does_not_fence", _HOLDER, "if question.epoch > epochs.durable:", "if False:"),
+    Mutant("answers_before_it_promises", _HOLDER,
+           "return [epochs.fence(max(question.epoch, epochs.promised), Again(question, origin))]",
+           "return [self._reply(origin, question._replace(values=False), self._storage.tags(question.first,"
+           " question.count), None, question.epoch)]"),
     Mutant("store_does_not_fence", _HOLDER, "if epoch > self._epochs.durable:", "if False:"),
     Mutant("fenced_attachment_is_served", _EPOCHS, "if command.epoch and command.epoch < self.promised:", "if False:"),
     Mutant("attachment_does_not_fence", _EPOCHS, "if epoch <= self.durable:", "if True:"),
@@ -220,8 +224,7 @@ ATTACHMENTS = (
     Mutant("second_owner_accepted", _EPOCHS, "and self._owner not in (NO_OWNER, owner)", "and False"),
     Mutant("nothing_is_raised", _TAGS, "    if is_raised(tags, epoch):\n        return tags\n", "    return tags\n"),
     Mutant("write_loses_to_a_raised_copy", _REGISTER,
-           "choices = [Answer(raised(chosen.tags, self.epoch), chosen.data), Answer(raised(there, self.epoch), values)]",
-           "choices = [chosen, Answer(there, values)]"),
+           "choices = [Answer(raised(chosen.tags, self.epoch), chosen.data), ", "choices = [chosen, "),
     Mutant("write_goes_on_without_asking", _REGISTER,
            "            self._chosen = Answer(phase.own.tags, phase.own.data)\n        return",
            "            own = phase.own._replace(tags=raised(phase.own.tags, epoch), rid=next(self.rids))\n"
@@ -246,7 +249,7 @@ ATTACHMENTS = (
     Mutant("clock_starts_when_held", _CLAIM, "                self.state = State.HELD\n",
            "                self.state = State.HELD; self._claimed_s = now_s\n"),
     Mutant("fenced_client_goes_on", _CLAIM,
-           "if self.state is State.HELD and response.status is Status.FENCED and response.epoch > self.epoch:", "if False:"),
+           "response.status is Status.FENCED and response.epoch > self.epoch:", "False:"),
     Mutant("name_of_an_earlier_life", "dsreg.core.naming", "self._rank, self._life, epoch)", "self._rank, 1, epoch)"),
 )
 

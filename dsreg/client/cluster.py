@@ -1,0 +1,40 @@
+"""What a client is told: where the nodes are, and whether the disk is to be its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class Node(Protocol):
+    """Where a node is."""
+
+    @property
+    def rank(self) -> int: ...
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+
+
+class Cluster(Protocol):
+    """What a client has to know; a dsreg.config.ClusterConfig has it."""
+
+    @property
+    def sectors(self) -> int: ...
+    @property
+    def client_key(self) -> bytes: ...
+    @property
+    def nodes(self) -> Sequence[Node]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Attach:
+    """How a client attaches the disk. `name`: what to tell others who want it. `take_over`: also from a client that is
+    alive, which then may not use it any more."""
+
+    take_over: bool = False
+    name: str = dataclasses.field(default_factory=lambda: f"{socket.gethostname()}, process {os.getpid()}")

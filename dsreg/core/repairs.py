@@ -1,0 +1,52 @@
+"""What this node cannot store or read at the moment, and tries again.
+
+Damaged sectors are read anew through the register, which writes them back here as well.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from dsreg.core.view import TagView
+
+# Repairs at one time. The others wait for the next question about them.
+MAX_REPAIRS = 64
+# Seconds until this node tries again to store its own value for which it had no room.
+REFUSED_RETRY_S = 1.0
+
+
+class Repairs:
+    def __init__(self, storage: TagView) -> None:
+        self._storage = storage
+        self.under_way: set[int] = set()
+
+    def begin(self, first: int, count: int) -> list[int]:
+        """The damaged sectors of the run whose repair is to begin now."""
+        sectors = []
+        for sector in self._storage.missing(first, count):
+            if sector not in self.under_way and len(self.under_way) < MAX_REPAIRS:
+                self.under_way.add(sector)
+                sectors.append(sector)
+        return sectors
+
+    def end(self, sector: int) -> None:
+        self.under_way.discard(sector)
+
+
+class Refused:
+    """Operations whose own copy found no room, until it is to be tried again. Times as in Replica."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[float, int]] = deque()  # (again at, rid), ascending
+
+    def add(self, rid: int, now: float) -> None:
+        self._waiting.append((now + REFUSED_RETRY_S, rid))
+
+    def due(self, now: float) -> list[int]:
+        rids = []
+        while self._waiting and self._waiting[0][0] <= now:
+            rids.append(self._waiting.popleft()[1])
+        return rids
+
+    def next_due(self) -> float | None:
+        return self._waiting[0][0] if self._waiting else None
