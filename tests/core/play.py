@@ -26,7 +26,7 @@ class Play:
     Time stands still at `now` unless the test moves it.
     """
 
-    def __init__(self, nodes: int = 3, contract: tuple[int, ...] = ()) -> None:
+    def __init__(self, nodes: int = 3, contract: tuple[int, ...] = (), unix_time_s: float = 0.0) -> None:
         ranks = tuple(range(1, nodes + 1))
         self.now = 0.0
         self.storage = MemoryStorage()
@@ -40,6 +40,7 @@ class Play:
             uuids=self.uuids,
             namer=TagNamer(RANK, 0),
             links=self.links,
+            unix_time=lambda: unix_time_s,
         )
         for rank in ranks[1:]:
             assert self.replica.link_up(rank, rank not in contract, 0.0) == []
