@@ -66,7 +66,8 @@ class LoadJob:
     def _verify(self) -> None:
         """Find bad sectors, and put zeros where nothing was ever written, whatever home holds there."""
         tags, crcs, data = self.tags, self.crcs, self.data
-        # wr is never 0 but in tag (0, 0): 16 zero bytes are found nowhere but in a sector never written.
+        # A tag that is not zero ends in a wr, or begins with an epoch: 16 zero bytes in a row are a sector never written.
+        # (Or they stretch over two tags: what follows looks at each by itself.)
         if checksums(data, self.count) == crcs and ZERO_TAG not in tags:
             return
         view = memoryview(data)
