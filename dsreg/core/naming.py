@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dsreg.core.tags import pack_tag, ts_of
+from dsreg.core.tags import epoch_of, pack_tag, ts_of
 
 # Tags are promised this many at a time: a sync every 2^20 tags, and a gap as large after a restart.
 PROMISE_STEP = 1 << 20
@@ -37,7 +37,11 @@ class TagNamer:
         self.last = last
 
     def name(self, highest_ts: int, count: int, epoch: int = 0) -> Named:
-        """One tag of `epoch` for `count` sectors, above `highest_ts` and above any named before."""
+        """One tag of `epoch` for `count` sectors, above `highest_ts` and above any named before.
+
+        It is of a newer epoch if one was named in that before: an operation of that epoch has overtaken this one.
+        """
+        epoch = max(epoch, epoch_of(self.last))
         self.last = max(self.last, highest_ts, ts_of(epoch, 0)) + 1
         if epoch:
             return Named(pack_tag(self.last, self._rank, self._life, epoch) * count, 0)

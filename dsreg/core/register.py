@@ -311,7 +311,7 @@ class AtomicRegister:
         return self._ask(values=True)
 
     def _decide_again(self, phase: Querying, chosen: Answer, own: Answer | None) -> list[Effect]:
-        """The tags of a write were chosen under an older epoch: per sector it is stored under this, or what is there.
+        """The tags of a write were chosen under an older epoch: under this one goes it, or per sector what is there.
 
         Raised, the two compare by the names of the writes: a read that has raised an older write in the meantime,
         because it did not see this one, must not make this one lose.

@@ -180,6 +180,8 @@ class Replica:
     def loaded(self, load: Load, tags: bytes, data: Buffer, damaged: bool, now: float) -> list[Effect]:
         """The outcome of a Load: this node's durable copy of the run. `damaged`: some of it is not there."""
         question = load.question
+        # It may have been read when a newer epoch than at the beginning was in force already, and then wholly so.
+        load = load._replace(epoch=max(load.epoch, highest_epoch(tags)))
         if isinstance(question, Command) or question.rank != self.rank:
             effects = self._holder.loaded(load, tags, data, damaged)
         elif damaged:
@@ -316,7 +318,10 @@ class Replica:
         own = operation.register.recording if operation is not None else None
         if own is None:
             return []
-        tags, promise = self._namer.name(highest_ts(own.tags), len(own.tags) // TAG_SIZE, highest_epoch(own.tags))
+        epoch = highest_epoch(own.tags)
+        if epoch < self.epochs.promised:
+            return self._outdated(rid, self.epochs.promised)
+        tags, promise = self._namer.name(highest_ts(own.tags), len(own.tags) // TAG_SIZE, epoch)
         then = Durable(NamedFor(rid, tags))
         return [Reserve(promise, (then,)) if promise else then]
 
@@ -363,7 +368,9 @@ class Replica:
         if isinstance(answer, Ack):
             self._links.answered(answer)
             return self._advance(operation, register.ack(answer.rank, answer.rid), now)
-        if not self._holder.is_honest(answer.first, answer.count, answer.tags):
+        # A tag of a newer epoch than the one in force where it comes from would lead to more that nobody believes.
+        honest = highest_epoch(answer.tags) <= answer.epoch
+        if not honest or not self._holder.is_honest(answer.first, answer.count, answer.tags):
             self.counters["dishonest_tags"] += 1
             return []
         if answer.epoch != register.epoch:

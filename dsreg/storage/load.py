@@ -66,7 +66,8 @@ class LoadJob:
     def _verify(self) -> None:
         """Find bad sectors, and put zeros where nothing was ever written, whatever home holds there."""
         tags, crcs, data = self.tags, self.crcs, self.data
-        # wr is never 0 but in tag (0, 0): 16 zero bytes are found nowhere but in a sector never written.
+        # Nearly always 16 zero bytes in a row are a sector never written. (They may also stretch over two tags, where
+        # what was never written was raised to an epoch: what follows looks at each tag by itself.)
         if checksums(data, self.count) == crcs and ZERO_TAG not in tags:
             return
         view = memoryview(data)

@@ -1,13 +1,13 @@
-"""Tags and checksums of all sectors ever written: in memory by group of 16, at rest in the file `tags`.
+"""Tags and checksums of all sectors ever written: in memory by group of 8, at rest in the file `tags`.
 
     slot = magic[4] | group u64 | crc32 of these and the slot's number u32 | unknown u16 | 0[6] |
-           16 tags of 16 bytes | 16 x crc32 of the data u32 | 0[164] | crc32 of the slot and its number u32
+           8 tags of 16 bytes | 8 x crc32 of the data u32 | 0[68] | crc32 of the slot and its number u32
 
-A slot is 512 bytes, which a disk writes whole or not at all. Slots are given to groups in the order of their first
-write. The slot's number and the node's salt (Identity.salt) are in the checksums, so that a slot that lands in the
-wrong place, or comes from the file of another node, is no valid one. Bit i of `unknown` is set if the tag of sector i
-of the group was lost. A slot whose magic is that of LOST once held a group, and nobody knows which: then every group
-without a slot is suspect, as it cannot be told from one never written.
+A slot is 256 bytes and lies within 512, which a disk writes whole or not at all. Slots are given to groups in the order
+of their first write. The slot's number and the node's salt (Identity.salt) are in the checksums, so that a slot that
+lands in the wrong place, or comes from the file of another node, is no valid one. Bit i of `unknown` is set if the tag
+of sector i of the group was lost. A slot whose magic is that of LOST once held a group, and nobody knows which: then
+every group without a slot is suspect, as it cannot be told from one never written.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _PADDING = bytes(_CRC_AT - _CRCS_AT - GROUP_SECTORS * CRC_SIZE)
 
 
 class Group:
-    """Durable tags (16 x 16 bytes) and checksums (16 x 4 bytes) of 16 consecutive sectors."""
+    """Durable tags (8 x 16 bytes) and checksums (8 x 4 bytes) of 8 consecutive sectors."""
 
     __slots__ = ("crcs", "slot", "tags")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 from dsreg.core.contract import Uuids
@@ -37,7 +38,8 @@ class Packet(NamedTuple):
 class Node:
     """A replica on its storage. A crash makes a new replica on the same storage."""
 
-    def __init__(self, rank: int, ranks: tuple[int, ...]) -> None:
+    def __init__(self, rank: int, ranks: tuple[int, ...], unix_time: Callable[[], float] = lambda: 0.0) -> None:
+        self.unix_time = unix_time
         self.rank = rank
         self.ranks = ranks
         self.storage = MemoryStorage()
@@ -55,6 +57,7 @@ class Node:
             uuids=Uuids(self.rank, storage.incarnation),
             namer=TagNamer(self.rank, storage.ts_reserved, storage.incarnation),
             links=RegisterClient(self.ranks),
+            unix_time=self.unix_time,
         )
 
     def crash(self) -> None:
@@ -69,14 +72,23 @@ class Node:
 
 
 class Cluster:
-    """`contract`: the pairs of ranks (lower first) that speak only the contract with each other."""
+    """`contract`: the pairs of ranks (lower first) that speak only the contract with each other.
 
-    def __init__(self, nodes: int, rng: random.Random, contract: frozenset[tuple[int, int]] = frozenset()) -> None:
+    `unix_time_s`: what all their clocks say at the beginning.
+    """
+
+    def __init__(
+        self,
+        nodes: int,
+        rng: random.Random,
+        contract: frozenset[tuple[int, int]] = frozenset(),
+        unix_time_s: float = 0.0,
+    ) -> None:
         ranks = tuple(range(1, nodes + 1))
         self.rng = rng
         self.now = 0.0
         self.loss = 0.1
-        self.nodes = {rank: Node(rank, ranks) for rank in ranks}
+        self.nodes = {rank: Node(rank, ranks, lambda: unix_time_s + self.now) for rank in ranks}
         self.packets: list[Packet] = []
         self.responses: list[tuple[object, Response]] = []  # for the clients: (connection, response)
         self._contract = contract

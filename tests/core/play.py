@@ -7,7 +7,7 @@ import itertools
 from dsreg.core.contract import Uuids
 from dsreg.core.effects import Again, Answer, Durable, Effect, Fence, Load, Persist, Reserve, Send
 from dsreg.core.links import RegisterClient
-from dsreg.core.messages import Ack, Command, CommandKind, ReadProc, Response, Status, Value, WriteProc
+from dsreg.core.messages import Ack, Command, CommandKind, PeerMessage, ReadProc, Response, Status, Value, WriteProc
 from dsreg.core.naming import TagNamer
 from dsreg.core.replica import Replica
 from dsreg.testing.memory_storage import MemoryStorage
@@ -26,7 +26,7 @@ class Play:
     Time stands still at `now` unless the test moves it.
     """
 
-    def __init__(self, nodes: int = 3, contract: tuple[int, ...] = ()) -> None:
+    def __init__(self, nodes: int = 3, contract: tuple[int, ...] = (), unix_time_s: float = 0.0) -> None:
         ranks = tuple(range(1, nodes + 1))
         self.now = 0.0
         self.storage = MemoryStorage()
@@ -40,6 +40,7 @@ class Play:
             uuids=self.uuids,
             namer=TagNamer(RANK, 0),
             links=self.links,
+            unix_time=lambda: unix_time_s,
         )
         for rank in ranks[1:]:
             assert self.replica.link_up(rank, rank not in contract, 0.0) == []
@@ -61,13 +62,13 @@ class Play:
     def command(self, command: Command) -> list[Effect]:
         return self.replica.command(CLIENT, command, self.now)
 
-    def message(self, message: ReadProc | Value | WriteProc | Ack) -> list[Effect]:
+    def message(self, message: PeerMessage) -> list[Effect]:
         return self.replica.message(None if message.uuid else PEER, message, self.now)
 
     def value(
-        self, rank: int, rid: int, tags: bytes, value: bytes | None = None, first: int = 0
+        self, rank: int, rid: int, tags: bytes, value: bytes | None = None, first: int = 0, epoch: int = 0
     ) -> list[Effect]:
-        return self.message(Value(rank, rid, first, len(tags) // 16, tags, value))
+        return self.message(Value(rank, rid, first, len(tags) // 16, tags, value, epoch=epoch))
 
     def ack(self, rank: int, rid: int, first: int = 0, count: int = 1) -> list[Effect]:
         return self.message(Ack(rank, rid, first, count))
@@ -106,9 +107,9 @@ class Play:
 
 
 # --- effects expected -----------------------------------------------------------------------------
-def ask(rid: int = RID, first: int = 0, count: int = 1, *, values: bool = False, to: tuple[int, ...] = (2, 3)
-        ) -> list[Effect]:
-    return [Send(rank, ReadProc(RANK, rid, first, count, values)) for rank in to]
+def ask(rid: int = RID, first: int = 0, count: int = 1, *, values: bool = False, to: tuple[int, ...] = (2, 3),
+        epoch: int = 0) -> list[Effect]:
+    return [Send(rank, ReadProc(RANK, rid, first, count, values, epoch=epoch)) for rank in to]
 
 
 def tell(tags: bytes, value: bytes = NEW, rid: int = RID, first: int = 0, to: tuple[int, ...] = (2, 3)) -> list[Effect]:
@@ -121,8 +122,8 @@ def own(tags: bytes, value: bytes = NEW, rid: int = RID, first: int = 0, *, repa
     return Persist(first, count, tags, value, then, repair, rid)
 
 
-def load(rid: int = RID, first: int = 0, count: int = 1, *, values: bool = False) -> Load:
-    return Load(ReadProc(RANK, rid, first, count, values))
+def load(rid: int = RID, first: int = 0, count: int = 1, *, values: bool = False, epoch: int = 0) -> Load:
+    return Load(ReadProc(RANK, rid, first, count, values, epoch=epoch), None, epoch)
 
 
 def ok(command: Command, *, tags: bytes = b"", value: bytes = b"") -> Answer:

@@ -16,5 +16,5 @@ def assert_settled(replica: Replica, later: float) -> None:
     assert not replica._refused
     assert not replica._queue._entries and not replica._queue._chunks
     assert len(replica._links) == 0 and not replica._links._alarms
-    for rank, peer in replica._contract_peers.items():
+    for rank, peer in replica._peers._contract.items():
         assert not peer._partial, f"of node {rank}"

@@ -19,6 +19,7 @@ from dsreg.core.messages import (
     Ack,
     Command,
     CommandKind,
+    Fenced,
     Hello,
     Message,
     ReadProc,
@@ -38,6 +39,8 @@ SECTORS = 5000
 RANKS = frozenset({1, 7, 254})
 ENCODER = Encoder(KEYS)
 READ, WRITE, TAG, STORE = CommandKind.READ, CommandKind.WRITE, CommandKind.TAG, CommandKind.STORE
+GET, PUT, ATTACH = CommandKind.GET, CommandKind.PUT, CommandKind.ATTACH
+EXTENDED = [READ, TAG, STORE, GET, PUT, ATTACH]
 
 
 def decoder_for(side: Side, extended: bool = True) -> Decoder:
@@ -62,8 +65,25 @@ u64 = st.integers(0, 2**64 - 1)
 u32 = st.integers(0, 2**32 - 1)
 rank = st.sampled_from(sorted(RANKS))
 uuid = st.binary(min_size=16, max_size=16)
-written_tag = st.builds(lambda ts, wr: struct.pack(">Q7xB", ts, wr), st.integers(1, 2**64 - 1), rank)
-any_tag = written_tag | st.just(bytes(16))
+epochs = st.sampled_from([0, 0, 1, 2, 2**24 - 1])
+owners = st.binary(min_size=64, max_size=64)
+
+
+def tag_of(epoch: int, ts: int, life: int, wr: int) -> bytes:
+    """By the layout in Part 2, in other words than the product's."""
+    return epoch.to_bytes(3, "big") + ts.to_bytes(10, "big") + life.to_bytes(2, "big") + bytes([wr])
+
+
+def tags_of(epoch: int) -> st.SearchStrategy[bytes]:
+    """Tags of writes, stored under `epoch`; those of an attachment are of an epoch above 0."""
+    named = st.builds(lambda ts, life, wr: tag_of(epoch, ts, life, wr), st.integers(1, 2**80 - 1), lives, rank)
+    attached = st.builds(lambda ts: tag_of(epoch, ts, 0, 255), st.integers(1 << 56, 2**80 - 1))
+    return named | attached
+
+
+lives = st.sampled_from([0, 1, 65535])
+contract_tag = st.builds(lambda ts, wr: tag_of(0, ts, 0, wr), st.integers(1, 2**64 - 1), rank) | st.just(bytes(16))
+any_tag = epochs.flatmap(tags_of) | st.just(bytes(16)) | st.just(tag_of(5, 0, 0, 0))
 
 
 @st.composite
@@ -85,11 +105,19 @@ def commands(draw: st.DrawFn) -> Message:
     request, (first, count), extended = draw(u64), draw(runs()), draw(st.booleans())
     if draw(st.booleans()) and extended:
         return StatusRequest(request)
-    kind = draw(st.sampled_from([READ, TAG, STORE] if extended else [READ, WRITE]))
-    count = count if extended else 1
-    tags = b"".join(draw(written_tag) for _ in range(count)) if kind is STORE else b""
-    data = draw(payloads(count)) if kind in (WRITE, STORE) else b""
-    return Command(kind, request, first, count, tags, data, extended)
+    kind = draw(st.sampled_from(EXTENDED if extended else [READ, WRITE]))
+    count, epoch = (count, draw(epochs)) if extended else (1, 0)
+    if kind is ATTACH:
+        return Command(kind, request, 0, 0, b"", draw(owners), True, epoch)
+    if kind is PUT:
+        epoch = epoch or 1
+    tags = b""
+    if kind is STORE:
+        tags = b"".join(draw(epochs.flatmap(tags_of)) for _ in range(count))
+    elif kind is PUT:
+        tags = draw(tags_of(epoch)) * count
+    data = draw(payloads(count)) if kind in (WRITE, STORE, PUT) else b""
+    return Command(kind, request, first, count, tags, data, extended, epoch, kind is GET and draw(st.booleans()))
 
 
 @st.composite
@@ -97,9 +125,12 @@ def peer_messages(draw: st.DrawFn) -> Message:
     sender, rid, (first, count) = draw(rank), draw(u64), draw(runs())
     id_ = draw(uuid | st.just(b""))
     count = 1 if id_ else count
-    kind = draw(st.sampled_from([ReadProc, Value, WriteProc, Ack, Receipt, Hello]))
+    kind = draw(st.sampled_from([ReadProc, Value, WriteProc, Ack, Fenced, Receipt, Hello]))
+    epoch = 0 if id_ else draw(epochs)
     if kind is ReadProc:
-        return ReadProc(sender, rid, first, count, bool(id_) or draw(st.booleans()), id_)
+        return ReadProc(sender, rid, first, count, bool(id_) or draw(st.booleans()), id_, epoch)
+    if kind is Fenced:
+        return Fenced(sender, rid, first, count, epoch)
     if kind is Ack:
         return Ack(sender, rid, first, count, id_)
     if kind is Receipt:
@@ -110,11 +141,19 @@ def peer_messages(draw: st.DrawFn) -> Message:
             sender if from_node else 0, from_node and draw(st.booleans()), draw(uuid), rid, draw(u64), draw(u32),
             draw(st.integers(0, 65535)),
         )
-    tags = b"".join(draw(any_tag) for _ in range(count))
+    if id_:
+        one = contract_tag
+    elif kind is Value:
+        one = any_tag
+    else:  # all of one epoch, in which things are stored that were never written, too
+        one = tags_of(epoch) | st.just(tag_of(epoch, 0, 0, 0))
+    tags = b"".join(draw(one) for _ in range(count))
     if kind is Value and not id_ and draw(st.booleans()):
-        return Value(sender, rid, first, count, tags, None)
+        return Value(sender, rid, first, count, tags, None, b"", epoch)
     data = draw(payloads(count))
-    return (Value if kind is Value else WriteProc)(sender, rid, first, count, tags, data, id_)
+    if kind is Value:
+        return Value(sender, rid, first, count, tags, data, id_, epoch)
+    return WriteProc(sender, rid, first, count, tags, data, id_)
 
 
 @st.composite
@@ -124,14 +163,18 @@ def responses(draw: st.DrawFn) -> Message:
         if draw(st.booleans()):
             return StatusReport(request, draw(st.binary(max_size=100)))
         return Hello(0, True, draw(uuid), request, draw(u64))
-    kind = draw(st.sampled_from([READ, TAG, STORE] if extended else [READ, WRITE]))
+    kind = draw(st.sampled_from(EXTENDED if extended else [READ, WRITE]))
     status = draw(st.sampled_from(list(Status) if extended else list(Status)[:3]))
-    if status is not Status.OK or kind in (WRITE, STORE):
-        return Response(status, kind, request, extended=extended)
+    epoch = draw(epochs) if extended else 0
+    if kind is ATTACH:
+        alive, owner = draw(st.booleans()), draw(owners) if status is Status.OK else b""
+        return Response(status, kind, request, b"", owner, True, epoch, alive)
+    if status is not Status.OK or kind in (WRITE, STORE, PUT):
+        return Response(status, kind, request, b"", b"", extended, epoch)
     count = draw(st.integers(1, 4)) if extended else 1
-    if kind is TAG:
-        return Response(status, kind, request, b"".join(draw(any_tag) for _ in range(count)), b"", True)
-    return Response(status, kind, request, b"", draw(payloads(count)), extended)
+    tags = b"".join(draw(any_tag) for _ in range(count)) if kind in (TAG, GET) else b""
+    data = b"" if kind is TAG or kind is GET and draw(st.booleans()) else draw(payloads(count))
+    return Response(status, kind, request, tags, data, extended, epoch)
 
 
 def messages_to(side: Side) -> st.SearchStrategy[Message]:
@@ -184,9 +227,12 @@ def splits(draw: st.DrawFn, stream: bytes) -> list[bytes]:
 
 # --- the oracle -------------------------------------------------------------------------------
 NODE_SIZES = {1: 56, 2: 4152, 3: 72, 4: 4184, 5: 4184, 6: 72, 0x43: 56, 0x44: 56, 0x45: 56, 0x46: 56}
-PER_SECTOR = {0x83: 4112, 0x92: 4112, 0xC1: 4096, 0xC2: 16, 0xD1: 16}
-NODE_EXTENSION = frozenset({0x80, 0x81, 0x82, 0x83, 0x84, 0x90, 0x91, 0x92, 0xD0, 0xD1, 0xD2})
-CLIENT_EXTENSION = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC4})
+PER_SECTOR = {0x83: 4112, 0x86: 4096, 0x92: 4112, 0xC1: 4096, 0xC2: 16, 0xC5: 16, 0xD1: 16}
+FIXED = {0x80: 40, 0x90: 40, 0xC0: 40, 0xD0: 40, 0x86: 16, 0x87: 64, 0xC7: 64}
+NODE_EXTENSION = frozenset(
+    {0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x90, 0x91, 0x92, 0xD0, 0xD1, 0xD2}
+)
+CLIENT_EXTENSION = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC4, 0xC5, 0xC6, 0xC7})
 
 
 def size_at(side: Side, stream: bytes, at: int) -> int | None:
@@ -200,24 +246,24 @@ def size_at(side: Side, stream: bytes, at: int) -> int | None:
         return NODE_SIZES[type_]
     if type_ not in (NODE_EXTENSION if side is Side.NODE else CLIENT_EXTENSION):
         return 0
-    header = stream[at : at + 36]
-    if len(header) < 36:
+    header = stream[at : at + 40]
+    if len(header) < 40:
         return None
-    count, flags, length, check = struct.unpack(">HHII", header[24:])
-    per_sector = PER_SECTOR.get(type_, 0) + (4096 if type_ == 0xD1 and flags & 1 else 0)
-    expected = 40 if type_ in (0x80, 0x90, 0xC0, 0xD0) else per_sector * count
+    count, flags, length, _, check = struct.unpack(">HHIII", header[24:])
+    per_sector = PER_SECTOR.get(type_, 0) + (4096 if type_ in (0xC5, 0xD1) and flags & 1 else 0)
+    expected = FIXED.get(type_, 0) + per_sector * count
     if header[5] != 0 and type_ >= 0xC0:
         expected = 0
     elif type_ == 0xC4:
         expected = min(length, 65536)
-    if check != zlib.crc32(header[:32]) or length != expected or length > 256 * 4112:
+    if check != zlib.crc32(header[:36]) or length != expected or per_sector and count > 256:
         return 0
-    return 68 + length
+    return 72 + length
 
 
 def refusal(frame: bytes) -> RefusedCommand | None:
     """The answer to a frame for a node that nobody has signed, if one is due."""
-    kinds = {1: READ, 2: WRITE, 0x81: READ, 0x82: TAG, 0x83: STORE}
+    kinds = {1: READ, 2: WRITE, 0x81: READ, 0x82: TAG, 0x83: STORE, 0x85: GET, 0x86: PUT, 0x87: ATTACH}
     if frame[7] not in kinds:
         return None
     return RefusedCommand(
@@ -324,7 +370,7 @@ def test_a_frame_after_garbage_that_ends_like_a_magic() -> None:
 
 def test_a_longest_frame_in_small_pieces_is_cheap() -> None:
     """Linear: each byte is looked at once. Quadratic work would be 5 * 10^11 bytes and never end."""
-    message = Command(STORE, 1, 0, 256, struct.pack(">Q7xB", 1, 7) * 256, b"atdd" * 1024 * 256, True)
+    message = Command(STORE, 1, 0, 256, tag_of(0, 1, 0, 7) * 256, b"atdd" * 1024 * 256, True)
     frame = frame_of(message)
     decoder = decoder_for(Side.NODE)
     got = [message for at in range(len(frame)) for message in decoder.feed(frame[at : at + 1])]

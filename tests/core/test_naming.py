@@ -5,25 +5,25 @@ from __future__ import annotations
 import random
 
 from dsreg.core.naming import PROMISE_STEP, TagNamer
-from dsreg.core.tags import iter_tags, unpack_tag
+from dsreg.core.tags import Tag, iter_tags, pack_tag, ts_of, unpack_tag
 
 
 def test_one_tag_for_the_whole_run_above_the_highest() -> None:
     namer = TagNamer(2, 0)
     named = namer.name(41, 3)
-    assert [unpack_tag(tag) for tag in iter_tags(named.tags)] == [(42, 2)] * 3
+    assert [unpack_tag(tag) for tag in iter_tags(named.tags)] == [Tag(42, 2)] * 3
     assert namer.last == 42
 
 
 def test_above_any_named_before() -> None:
     namer = TagNamer(1, 0)
-    assert unpack_tag(namer.name(100, 1).tags) == (101, 1)
-    assert unpack_tag(namer.name(7, 1).tags) == (102, 1)
+    assert unpack_tag(namer.name(100, 1).tags) == Tag(101, 1)
+    assert unpack_tag(namer.name(7, 1).tags) == Tag(102, 1)
 
 
 def test_starts_above_what_an_earlier_incarnation_promised() -> None:
     namer = TagNamer(1, PROMISE_STEP)
-    assert unpack_tag(namer.name(0, 1).tags) == (PROMISE_STEP + 1, 1)
+    assert unpack_tag(namer.name(0, 1).tags) == Tag(PROMISE_STEP + 1, 1)
 
 
 def test_promises_come_in_steps_and_hold_at_the_edge() -> None:
@@ -36,7 +36,7 @@ def test_promises_come_in_steps_and_hold_at_the_edge() -> None:
 
 def test_no_tag_twice_across_restarts(rng: random.Random) -> None:
     """A crash keeps the promises that became durable; a tag whose promise did not was heard by nobody."""
-    heard: set[tuple[int, int]] = set()
+    heard: set[Tag] = set()
     durable = 0
     for _ in range(50):
         namer = TagNamer(3, durable)
@@ -46,6 +46,49 @@ def test_no_tag_twice_across_restarts(rng: random.Random) -> None:
                 break  # the crash comes before the promise is durable
             durable = max(durable, named.promise)
             tag = unpack_tag(named.tags)
-            assert tag[0] <= durable
+            assert tag.ts <= durable
             assert tag not in heard
             heard.add(tag)
+
+
+# --- under an attachment --------------------------------------------------------------------------
+def test_under_an_epoch_tags_are_of_it_and_of_this_life_and_need_no_promise() -> None:
+    namer = TagNamer(2, 0, life=5)
+    for expected in (ts_of(3, 1), ts_of(3, 2)):
+        named = namer.name(7, 2, epoch=3)
+        assert [unpack_tag(tag) for tag in iter_tags(named.tags)] == [Tag(expected, 2, 6, 3)] * 2
+        assert named.promise == 0
+    assert unpack_tag(namer.name(ts_of(3, 90), 1, epoch=3).tags) == Tag(ts_of(3, 91), 2, 6, 3)
+
+
+def test_under_an_epoch_a_restart_does_not_jump_ahead_of_the_clock_of_the_attachment() -> None:
+    """A tag from the future would beat one that the attachment chooses later."""
+    namer = TagNamer(1, 5 * PROMISE_STEP, life=2)
+    assert unpack_tag(namer.name(0, 1, epoch=1).tags).ts == ts_of(1, 1)
+
+
+def test_no_life_is_zero_and_neighbours_differ() -> None:
+    lives = [unpack_tag(TagNamer(1, 0, life).name(0, 1, epoch=1).tags).life for life in range(65534, 65540)]
+    assert 0 not in lives and len(set(lives)) == len(lives)
+
+
+def test_without_an_epoch_there_is_no_life_in_a_tag() -> None:
+    assert TagNamer(1, 0, life=9).name(4, 1).tags == pack_tag(5, 1)
+
+
+def test_under_an_epoch_no_tag_twice_across_restarts_without_any_promise(rng: random.Random) -> None:
+    heard: set[Tag] = set()
+    for life in range(1, 40):
+        namer = TagNamer(3, 0, life)
+        for _ in range(rng.randrange(10)):
+            tag = unpack_tag(namer.name(ts_of(1, rng.randrange(5)), 1, epoch=1).tags)
+            assert tag not in heard
+            heard.add(tag)
+
+
+def test_an_operation_that_a_newer_epoch_has_overtaken_names_in_that() -> None:
+    """A ts of a newer epoch than the tag's would be believed by nobody."""
+    namer = TagNamer(1, 0)
+    namer.name(0, 1, epoch=5)
+    assert unpack_tag(namer.name(9, 1, epoch=0).tags) == Tag(ts_of(5, 2), 1, 2, 5)
+    assert unpack_tag(namer.name(9, 1, epoch=3).tags) == Tag(ts_of(5, 3), 1, 2, 5)

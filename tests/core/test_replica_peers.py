@@ -121,7 +121,7 @@ def test_memory_of_repeats_is_bounded() -> None:
     play = Play(contract=(2,))
     for number in range(MAX_REMEMBERED_UUIDS + 10):
         play.message(WriteProc(2, 50, 0, 1, HIGH, NEW, number.to_bytes(16, "big")))
-    assert len(play.replica._repeats._peers[2]) == MAX_REMEMBERED_UUIDS
+    assert len(play.replica._holder._repeats._peers[2]) == MAX_REMEMBERED_UUIDS
 
 
 # --- own operations with peers that speak the contract --------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 
-from dsreg.constants import SECTOR_SIZE, TAG_SIZE, ZERO_TAG
+from dsreg.constants import OWNER_SIZE, SECTOR_SIZE, TAG_SIZE, ZERO_TAG
 from dsreg.core.tags import pack_tag, tag_at
 from dsreg.errors import NoSpace
 from dsreg.storage import StableStorage
@@ -17,6 +17,7 @@ from tests.crash_states.workload import Profile, areas, identity
 # Above any ts and number of a workload.
 LATER_TS = 1 << 32
 LATER_NUMBER = 1 << 32
+LATER_OWNER = b"\xff" * OWNER_SIZE
 # Recoveries that are cut inside of recoveries that were cut.
 DEPTH = 3
 
@@ -90,6 +91,8 @@ class Checker:
             raise Violation(f"incarnation {storage.incarnation} after {demands.incarnation}")
         if storage.ts_reserved < demands.ts_reserved:
             raise Violation(f"reserved ts {storage.ts_reserved}; {demands.ts_reserved} was promised")
+        if (storage.epoch, storage.owner) < demands.fenced:
+            raise Violation(f"epoch {storage.epoch} of {storage.owner.hex()}; {demands.fenced[0]} was promised")
         return found
 
     def _cut_recovery(
@@ -115,6 +118,8 @@ class Checker:
         data = b"".join(value(sector, LATER_NUMBER + sector) for sector in range(first, first + count))
         tickets = [storage.persist(first, count, tag * count, data), storage.reserve(demands.ts_reserved + 1)]
         demands.ts_reserved += 1
+        demands.fenced = (demands.fenced[0] + rng.randrange(2), LATER_OWNER)
+        tickets.append(storage.fence(*demands.fenced))
         storage.close()
         if not all(ticket.done and ticket.ok for ticket in tickets):
             raise Violation("the recovered storage does not store")

@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from dsreg.constants import SECTOR_SIZE, ZERO_SECTOR, ZERO_TAG
+from dsreg.constants import NO_OWNER, SECTOR_SIZE, ZERO_SECTOR, ZERO_TAG
 
 NOTHING = 0  # the number of the value that a sector has before the first store
 
@@ -30,6 +30,13 @@ class Reserved(NamedTuple):
     ts: int
 
 
+class Fenced(NamedTuple):
+    """A promise was acknowledged: no older epoch from now on, and this owner of it."""
+
+    epoch: int
+    owner: bytes
+
+
 class Started(NamedTuple):
     """A recovery has returned, with these tags (sectors not named: never written). What it did not bring
     back is gone for good: its tag may be given to another value."""
@@ -38,7 +45,7 @@ class Started(NamedTuple):
     found: dict[int, bytes]
 
 
-Event = Given | Kept | Reserved | Started
+Event = Given | Kept | Reserved | Fenced | Started
 
 
 @dataclass(slots=True)
@@ -47,6 +54,7 @@ class Demands:
     low: dict[int, bytes] = field(default_factory=dict)  # sector -> the least tag that it may have
     ts_reserved: int = 0
     incarnation: int = 0
+    fenced: tuple[int, bytes] = (0, NO_OWNER)
 
     def take(self, event: Event) -> None:
         if isinstance(event, Given):
@@ -56,6 +64,8 @@ class Demands:
             self.low[event.sector] = max(self.low.get(event.sector, ZERO_TAG), event.tag)
         elif isinstance(event, Reserved):
             self.ts_reserved = max(self.ts_reserved, event.ts)
+        elif isinstance(event, Fenced):
+            self.fenced = max(self.fenced, event)
         else:
             self.incarnation = event.incarnation
             for sector, numbers in self.given.items():
@@ -65,7 +75,7 @@ class Demands:
 
     def copy(self) -> Demands:
         given = {sector: dict(numbers) for sector, numbers in self.given.items()}
-        return Demands(given, dict(self.low), self.ts_reserved, self.incarnation)
+        return Demands(given, dict(self.low), self.ts_reserved, self.incarnation, self.fenced)
 
     def value(self, sector: int, tag: bytes) -> bytes | None:
         """The one value that the sector may have with this tag; None if it must not have this tag."""

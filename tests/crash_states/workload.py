@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 
-from dsreg.constants import MIN_JOURNAL_BYTES, ZERO_TAG
+from dsreg.constants import MIN_JOURNAL_BYTES, NO_OWNER, OWNER_SIZE, ZERO_TAG
 from dsreg.core.tags import iter_tags, pack_tag, tag_at
 from dsreg.errors import NoSpace
 from dsreg.storage import Identity, StableStorage, Ticket
 from dsreg.testing.memory_files import Kind, MemoryFiles, Operation
-from tests.crash_states.demands import Demands, Event, Given, Kept, Reserved, Started, value
+from tests.crash_states.demands import Demands, Event, Fenced, Given, Kept, Reserved, Started, value
 from tests.crash_states.image import Image, State
 
 # A segment of this size is full after a few commits of short runs.
@@ -100,6 +100,8 @@ class Workload:
         self._numbers = count(1)
         self._sectors = profile.sectors
         self._ts = 0
+        self._epoch = 0
+        self._fences: dict[Ticket, set[Ticket]] = {}  # what was waiting when each was asked for
         self._waiting: dict[Ticket, list[Event]] = {}
         self._files = WorkFiles()
         self._demands = Demands()
@@ -127,6 +129,7 @@ class Workload:
         image = life.image(max(0, upto))
         choice = next(image.choices(self._rng, 1))
         self._waiting.clear()
+        self._fences.clear()
         self._start(image.choose(choice), life.demands(upto))
 
     def _open(self) -> None:
@@ -157,6 +160,8 @@ class Workload:
             self._ts += rng.randrange(100)
             self._waiting[self._storage.reserve(self._ts)] = [Reserved(self._ts)]
         if rng.random() < 0.2:
+            self._fence()
+        if rng.random() < 0.2:
             files.capacity = files.used() + rng.choice((0, 0, 1, 3)) if files.capacity is None else None
         what = rng.random()
         if what < 0.65:
@@ -184,15 +189,27 @@ class Workload:
         self._waiting[ticket] = [*self._waiting.get(ticket, []), *events]
         self._settle([ticket])
 
+    def _fence(self) -> None:
+        """A newer epoch, or the same one with its owner learnt later. Done means also: all from before is decided."""
+        self._epoch += self._rng.randrange(2)
+        owner = self._rng.choice((NO_OWNER, bytes([self._epoch % 256]) * OWNER_SIZE))
+        waiting = set(self._waiting)
+        ticket = self._storage.fence(self._epoch, owner)
+        self._fences[ticket] = waiting
+        self._waiting[ticket] = [Fenced(self._epoch, owner)]
+        self._settle([ticket])
+
     def _tag(self) -> bytes:
         """Mostly newer than all before; also older ones, some of them lost in a power cut."""
         ts = self._ts if self._rng.random() < 0.7 else self._rng.randint(max(1, self._ts - 12), self._ts)
         return pack_tag(ts, self._rng.choice(RANKS))
 
     def _settle(self, tickets: list[Ticket]) -> None:
+        undecided = {ticket for ticket in self._waiting if not ticket.done}
         for ticket in tickets:
             if not ticket.done:
                 continue
+            assert not self._fences.pop(ticket, set()) & undecided, "a fence waits for the stores from before it"
             for event in self._waiting.pop(ticket, ()):
                 if ticket.ok:
                     self._note(event)

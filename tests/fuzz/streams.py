@@ -6,7 +6,7 @@ import random
 import struct
 import zlib
 
-from dsreg.constants import HMAC_SIZE, MAGIC, MAX_RUN_SECTORS, SECTOR_SIZE, TAG_SIZE
+from dsreg.constants import HMAC_SIZE, MAGIC, MAX_RUN_SECTORS, OWNER_SIZE, SECTOR_SIZE, TAG_SIZE
 from dsreg.core.codec import Decoder, Side
 from dsreg.core.messages import (
     Command,
@@ -18,14 +18,15 @@ from dsreg.core.messages import (
     StatusReport,
     StatusRequest,
 )
-from dsreg.core.tags import pack_tag
+from dsreg.core.tags import ATTACHED, pack_tag, ts_of
 from tests.fuzz.hostile import ENCODER, KEYS, Hostile
 
 RANKS = (1, 2, 3)
 SECTORS = 600
 # Where the header fields of an extension frame stand: what a mutation aims at.
-_FIELDS = (4, 5, 6, 7, 8, 16, 24, 26, 28, 32)
-_HEADER_BYTES = 36
+_FIELDS = (4, 5, 6, 7, 8, 16, 24, 26, 28, 32, 36)
+_HEADER_BYTES = 40
+_TYPES = (1, 2, 3, 4, 5, 6, 0x41, 0x83, 0x86, 0x87, 0x92, 0xC1, 0xC5)
 
 
 def decoder(side: Side, extended: bool = True) -> Decoder:
@@ -45,6 +46,9 @@ def valid(rng: random.Random, side: Side) -> Message:
             Response(Status.OK, CommandKind.READ, request, b"", data, True),
             Response(Status.OK, CommandKind.TAG, request, tags, b"", True),
             Response(Status.STOPPING, CommandKind.STORE, request, b"", b"", True),
+            Response(Status.OK, CommandKind.GET, request, tags, rng.choice((b"", data)), True, 7),
+            Response(Status.FENCED, CommandKind.PUT, request, b"", b"", True, 7),
+            Response(Status.OK, CommandKind.ATTACH, request, b"", rng.randbytes(OWNER_SIZE), True, 7, True),
             StatusReport(request, b"{}" * rng.randrange(100)),
             Hello(0, True, bytes(16), 1, SECTORS),
         ))
@@ -55,6 +59,9 @@ def valid(rng: random.Random, side: Side) -> Message:
         Command(CommandKind.READ, request, first, count, extended=True),
         Command(CommandKind.TAG, request, first, count, extended=True),
         Command(CommandKind.STORE, request, first, count, tags, data, True),
+        Command(CommandKind.GET, request, first, count, b"", b"", True, 7, rng.random() < 0.5),
+        Command(CommandKind.PUT, request, first, count, pack_tag(ts_of(7, 5), ATTACHED, 0, 7) * count, data, True, 7),
+        Command(CommandKind.ATTACH, request, 0, 0, b"", rng.randbytes(OWNER_SIZE), True, rng.choice((0, 7))),
         Hello(rng.choice((0, *RANKS)), False, bytes(16), 1, SECTORS),
         StatusRequest(request),
         Hostile(rng, RANKS, SECTORS).message(),
@@ -86,7 +93,7 @@ def garbage(rng: random.Random) -> bytes:
         rng.randbytes(length),
         (MAGIC + rng.randbytes(4)) * (length // 8 + 1),
         (MAGIC[:3] + MAGIC) * (length // 7 + 1),
-        (MAGIC + bytes(3) + bytes([rng.choice((1, 2, 3, 4, 5, 6, 0x41, 0x83, 0x92, 0xC1))])) * (length // 8 + 1),
+        (MAGIC + bytes(3) + bytes([rng.choice(_TYPES)])) * (length // 8 + 1),
     ))
 
 

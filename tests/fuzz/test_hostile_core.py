@@ -7,15 +7,29 @@ import random
 import pytest
 
 from dsreg.constants import MAX_REMEMBERED_UUIDS
-from dsreg.core.belief import MAX_TS_PER_S
-from dsreg.core.messages import Command, CommandKind, PeerMessage, Receipt, Status, WriteProc
-from dsreg.core.tags import pack_tag
+from dsreg.core.belief import ALWAYS_BELIEVED_EPOCH, FIRST_EPOCH_S, MAX_COUNTS_PER_S, S_PER_EPOCH
+from dsreg.core.messages import (
+    Command,
+    CommandKind,
+    Fenced,
+    PeerMessage,
+    ReadProc,
+    Receipt,
+    Response,
+    Status,
+    Value,
+    WriteProc,
+    owner_of,
+)
+from dsreg.core.tags import ATTACHED, MAX_EPOCH, pack_tag, ts_of
 from tests.core.cluster import Cluster, Peer
 from tests.fuzz.hostile import EDGES, Hostile, through_the_wire
 
 SECTORS = 12
 UNIX_TIME_S = 1_800_000_000
-LIMIT = UNIX_TIME_S * MAX_TS_PER_S
+LIMIT = UNIX_TIME_S * MAX_COUNTS_PER_S
+EPOCH_LIMIT = (UNIX_TIME_S - FIRST_EPOCH_S) // S_PER_EPOCH
+OWNER = owner_of(bytes(range(16)), "later")
 VALUE = bytes(range(256)) * 16
 
 
@@ -24,11 +38,9 @@ class Attack:
 
     def __init__(self, rng: random.Random, nodes: int = 3) -> None:
         self.rng = rng
-        self.cluster = Cluster(nodes, rng)
+        self.cluster = Cluster(nodes, rng, unix_time_s=UNIX_TIME_S)
         self.ranks = tuple(self.cluster.nodes)
-        for node in self.cluster.nodes.values():
-            node.replica.unix_time = lambda: UNIX_TIME_S + self.cluster.now
-        self.hostile = Hostile(rng, self.ranks, SECTORS, [LIMIT])
+        self.hostile = Hostile(rng, self.ranks, SECTORS, [LIMIT], [EPOCH_LIMIT])
         self.requests = 0
 
     def step(self) -> None:
@@ -86,12 +98,39 @@ class Attack:
             assert len(answers) == 2 * SECTORS
             assert all(answer.status is Status.OK for answer in answers)
             assert all(answer.data == VALUE for answer in answers if answer.kind is CommandKind.READ)
+        self._assert_attachable()
+
+    def _assert_attachable(self) -> None:
+        """Whatever epoch the outsider made the nodes promise: soon after somebody else can attach the disk."""
+        self.cluster.pass_time(S_PER_EPOCH + 1)
+        epoch = 1 + max(answer.epoch for answer in self._ask_all(Command(CommandKind.ATTACH, 0, 0, 0, data=OWNER)))
+        attach = Command(CommandKind.ATTACH, 0, 0, 0, data=OWNER, extended=True, epoch=epoch)
+        for answer in self._ask_all(attach):
+            assert (answer.status, answer.epoch, answer.data, answer.alive) == (Status.OK, epoch, OWNER, True)
+        tag = pack_tag(ts_of(epoch, 1), ATTACHED, 0, epoch)
+        for sector in range(SECTORS):
+            put = Command(CommandKind.PUT, 0, sector, 1, tag, VALUE, True, epoch)
+            assert all(answer.status is Status.OK for answer in self._ask_all(put))
+            get = Command(CommandKind.GET, 0, sector, 1, b"", b"", True, epoch, True)
+            for answer in self._ask_all(get):
+                assert (answer.status, answer.tags, answer.data, answer.epoch) == (Status.OK, tag, VALUE, epoch)
+
+    def _ask_all(self, command: Command) -> list[Response]:
+        """The answers of all nodes to `command`."""
+        self.requests += 1
+        for rank in self.ranks:
+            self.cluster.command(rank, ("owner", self.requests), command)
+        self.cluster.settle()
+        answers = [response for to, response in self.cluster.responses if to == ("owner", self.requests)]
+        assert len(answers) == len(self.ranks)
+        return answers
 
     def assert_bounded(self) -> None:
         for node in self.cluster.nodes.values():
-            for seen in node.replica._repeats._peers.values():
+            repeats = node.replica._holder._repeats
+            for seen in repeats._peers.values():
                 assert len(seen) <= MAX_REMEMBERED_UUIDS
-            assert set(node.replica._repeats._peers) <= set(self.ranks)
+            assert set(repeats._peers) <= set(self.ranks)
 
 
 @pytest.mark.parametrize("nodes", [2, 3, 5])
@@ -113,4 +152,42 @@ def test_one_bad_message_does_not_freeze_a_register(ts: int, rng: random.Random)
             message = WriteProc(attack.other(target), 7, 3, 1, pack_tag(min(ts, (1 << 64) - 1), 2), VALUE)
             for delivered in through_the_wire(message, attack.ranks, SECTORS):
                 attack.tell(target, delivered)
+        attack.assert_usable()
+
+
+@pytest.mark.parametrize(
+    "epoch", [1, ALWAYS_BELIEVED_EPOCH, EPOCH_LIMIT - 1, EPOCH_LIMIT, EPOCH_LIMIT + 1, MAX_EPOCH - 1, MAX_EPOCH]
+)
+def test_one_bad_epoch_does_not_freeze_a_register(epoch: int, rng: random.Random) -> None:
+    """In each message that carries one; as the epoch that is in force, or of a tag at the edge of what is believed."""
+    tags = [pack_tag(ts_of(epoch, 5), 2, 0, epoch), pack_tag(ts_of(epoch, LIMIT), ATTACHED, 0, epoch)]
+    command = Command(CommandKind.STORE, 7, 3, 1, tags[0], VALUE, True)
+    for message in (
+        ReadProc(2, 7, 3, 1, True, b"", epoch),
+        *(WriteProc(2, 7, 3, 1, tag, VALUE) for tag in tags),
+        *(command._replace(tags=tag) for tag in tags),
+        *(command._replace(kind=CommandKind.PUT, tags=tag, epoch=epoch) for tag in tags),
+        Command(CommandKind.GET, 7, 3, 1, extended=True, epoch=epoch),
+        Command(CommandKind.READ, 7, 3, 1, extended=True, epoch=epoch),
+        Command(CommandKind.ATTACH, 7, 0, 0, data=b"\xff" * 64, extended=True, epoch=epoch),
+    ):
+        attack = Attack(rng)
+        for delivered in through_the_wire(message, attack.ranks, SECTORS):
+            attack.tell(rng.choice((1, 3)), delivered)
+        attack.assert_usable()
+
+
+@pytest.mark.parametrize("under", [0, 1])
+@pytest.mark.parametrize("epoch", [1, 2, EPOCH_LIMIT, EPOCH_LIMIT + 1])
+def test_one_bad_answer_does_not_freeze_a_register(under: int, epoch: int, rng: random.Random) -> None:
+    """Answers to a question that is really under way, of an epoch, or with a tag of one, that nobody else knows of."""
+    tag = pack_tag(ts_of(epoch, 5), 2, 0, epoch)
+    for kind in (CommandKind.READ, CommandKind.TAG, CommandKind.WRITE):
+        attack = Attack(rng)
+        data = VALUE if kind is CommandKind.WRITE else b""
+        attack.cluster.command(1, "client", Command(kind, 9, 3, 1, data=data))
+        rid = max(attack.cluster.nodes[1].replica._operations)
+        for message in (Value(2, rid, 3, 1, tag, VALUE, b"", under), Fenced(2, rid, 3, 1, epoch)):
+            for delivered in through_the_wire(message, attack.ranks, SECTORS):
+                attack.tell(1, delivered)
         attack.assert_usable()

@@ -12,8 +12,18 @@ import pytest
 
 from dsreg.constants import MAX_REMEMBERED_UUIDS
 from dsreg.core.codec import Decoder, Encoder, Keys, Side
-from dsreg.core.messages import Command, CommandKind, Hello, Message, Response, Status, StatusReport, StatusRequest
-from dsreg.core.tags import pack_tag
+from dsreg.core.messages import (
+    Command,
+    CommandKind,
+    Hello,
+    Message,
+    Response,
+    Status,
+    StatusReport,
+    StatusRequest,
+    owner_of,
+)
+from dsreg.core.tags import ATTACHED, pack_tag, ts_of
 from tests.fuzz import streams
 from tests.fuzz.hostile import EDGES, Hostile
 from tests.processes import raw
@@ -92,6 +102,24 @@ def assert_usable(cluster: Cluster) -> None:
                 assert number == 0 or all(answer.content == data for answer in found)
 
 
+def assert_attachable(cluster: Cluster) -> None:
+    """Whatever epochs the outsider has attached the disk in, the next one is somebody else's to use."""
+    outsiders = [Outsider(cluster, rank, speak=True) for rank in cluster.ranks]
+    owner = owner_of(bytes(16), "later")
+    ask = Command(CommandKind.ATTACH, 1, 0, 0, data=owner, extended=True)
+    epoch = 1 + max(outsider.command(ask).epoch for outsider in outsiders)
+    tag = pack_tag(ts_of(epoch, 1), ATTACHED, 0, epoch)
+    for outsider in outsiders:
+        answer = outsider.command(ask._replace(request=2, epoch=epoch))
+        assert (answer.status, answer.epoch, answer.data, answer.alive) == (Status.OK, epoch, owner, True)
+        put = Command(CommandKind.PUT, 3, 5, 1, tag, bytes([epoch % 256]) * raw.SECTOR, True, epoch)
+        assert outsider.command(put).status is Status.OK
+    for outsider in outsiders:
+        answer = outsider.command(Command(CommandKind.GET, 4, 5, 1, b"", b"", True, epoch, True))
+        assert (answer.status, answer.tags, answer.data) == (Status.OK, tag, bytes([epoch % 256]) * raw.SECTOR)
+        outsider.sock.close()
+
+
 def figure(cluster: Cluster, rank: int, name: str) -> int:
     """One number of a node's status."""
     outsider = Outsider(cluster, rank, speak=True)
@@ -141,6 +169,7 @@ def test_flood_of_hostile_messages(cluster: Cluster, rng: random.Random) -> None
     for rank in cluster.ranks:
         flood(cluster, rank, rng)
     assert_usable(cluster)
+    assert_attachable(cluster)
     for rank in cluster.ranks:
         assert memory(cluster, rank) < before[rank] + GROWTH_BYTES
 

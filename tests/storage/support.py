@@ -5,13 +5,14 @@ from __future__ import annotations
 import struct
 
 from dsreg.constants import MIN_JOURNAL_BYTES, SECTOR_SIZE
+from dsreg.core.tags import iter_tags, pack_tag, unpack_tag
 from dsreg.storage import Files, Identity, StableStorage, Ticket
 
 IDENTITY = Identity(bytes(range(16)), 1, (1, 2, 3), 1 << 20)
 
 
 def tag(ts: int, wr: int = 1) -> bytes:
-    return struct.pack(">Q7xB", ts, wr)
+    return pack_tag(ts, wr)
 
 
 def value(sector: int, ts: int) -> bytes:
@@ -60,7 +61,7 @@ def stored(storage: StableStorage, first: int, count: int, ts: int, repair: bool
 
 
 def ts_of(tags: bytes) -> list[int]:
-    return [ts for ts, _ in struct.iter_unpack(">Q7xB", tags)]
+    return [unpack_tag(tag).ts for tag in iter_tags(tags)]
 
 
 def contents(storage: StableStorage, first: int, count: int) -> list[int]:

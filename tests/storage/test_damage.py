@@ -15,15 +15,15 @@ from dsreg.storage.layout import COPY_DISTANCE, GROUP_SECTORS, IDENTITY, JOURNAL
 from dsreg.testing.memory_files import MemoryFiles, drop_all, keep_all
 from tests.storage.support import checkpoint_now, commit_all, contents, open_storage, store, stored, tag, ts_of
 
-GROUPS = 5
+GROUPS = 10
 
 
 def closed(ts: int = 3) -> MemoryFiles:
-    """A directory, cleanly closed, with five groups in slots 0..4, group 2 without its first sector."""
+    """A directory, cleanly closed, with ten groups in slots 0..9, group 4 without its first sector."""
     files = MemoryFiles()
     storage = open_storage(files)
     for group in range(GROUPS):
-        stored(storage, group * GROUP_SECTORS + (group == 2), GROUP_SECTORS - (group == 2), ts)
+        stored(storage, group * GROUP_SECTORS + (group == 4), GROUP_SECTORS - (group == 4), ts)
     storage.close()
     return files
 
@@ -110,8 +110,8 @@ def copy_slot(files: MemoryFiles, slot: int) -> None:
 
 def test_a_slot_whose_group_is_known() -> None:
     files = closed()
-    damage_body(files, 2)
-    group = list(range(32, 48))
+    damage_body(files, 4)
+    group = list(range(32, 40))
     for _ in range(2):  # the second time from the mark that the first start has left
         storage = open_storage(files)
         assert storage.unknown(0, 256) == group == storage.missing(0, 256)
@@ -126,25 +126,25 @@ def test_a_slot_whose_group_is_known() -> None:
     never = storage.persist(32, 1, tag(0, 0), bytes(SECTOR_SIZE), repair=True)
     older = store(storage, 33, 3, ts=2, repair=True)
     commit_all(storage)
-    assert never.ok and older.ok and storage.unknown(0, 256) == list(range(36, 48))
+    assert never.ok and older.ok and storage.unknown(0, 256) == list(range(36, 40))
     assert contents(storage, 30, 6) == [3, 3, 0, 2, 2, 2]
     assert stored(storage, 32, 2, ts=1).ok
     files = files.crash(drop_all)
     storage = open_storage(files)
-    assert storage.unknown(0, 256) == list(range(36, 48)) and contents(storage, 30, 6) == [3, 3, 1, 2, 2, 2]
-    stored(storage, 36, 12, ts=5, repair=True)
+    assert storage.unknown(0, 256) == list(range(36, 40)) and contents(storage, 30, 6) == [3, 3, 1, 2, 2, 2]
+    stored(storage, 36, 4, ts=5, repair=True)
     storage.close()
     storage = open_storage(files)
-    assert storage.damaged == 0 and contents(storage, 32, 16) == [1, 2, 2, 2] + [5] * 12
+    assert storage.damaged == 0 and contents(storage, 32, 8) == [1, 2, 2, 2] + [5] * 4
 
 
 @pytest.mark.parametrize("damage", [damage_head, zero_slot, copy_slot])
 def test_a_slot_whose_group_is_not_known(damage: Callable[[MemoryFiles, int], None]) -> None:
     files = closed()
-    damage(files, 1)
+    damage(files, 2)
     for _ in range(2):
         storage = open_storage(files)
-        assert storage.unknown(0, 256) == [*range(16, 32), *range(80, 256)]
+        assert storage.unknown(0, 256) == [*range(16, 24), *range(80, 256)]
         assert contents(storage, 32, 48) == [0] + [3] * 47
         assert sector_damaged(storage, 90, 1) == (90,)
         storage.close()
@@ -157,14 +157,14 @@ def test_a_slot_whose_group_is_not_known(damage: Callable[[MemoryFiles, int], No
     assert stored(storage, 91, 1, ts=1).ok
     storage.close()
     storage = open_storage(files)
-    assert storage.unknown(16, 80) == [*range(16, 32), *range(80, 90), 92, 93, 94, 95]
+    assert storage.unknown(16, 80) == [*range(16, 24), *range(80, 90), 92, 93, 94, 95]
     assert contents(storage, 90, 2) == [9, 1]
 
 
 def test_a_tag_file_cut_short_and_unreadable() -> None:
     files = closed()
     files.open(TAGS).truncate(3 * SLOT_SIZE)
-    assert open_storage(files).unknown(0, 80) == list(range(48, 80))
+    assert open_storage(files).unknown(0, 80) == list(range(24, 80))
     files = closed()
     files.unreadable(TAGS, 0)
     assert open_storage(files).unknown(0, 80) == list(range(80))
@@ -176,9 +176,9 @@ def test_the_journal_makes_known_what_it_has(damage: Callable[[MemoryFiles, int]
     storage = open_storage(files)
     stored(storage, 16, 4, ts=7)
     files = files.crash(keep_all)
-    damage(files, 1)
+    damage(files, 2)
     storage = open_storage(files)
-    assert storage.unknown(0, 80) == list(range(20, 32))
+    assert storage.unknown(0, 80) == list(range(20, 24))
     assert contents(storage, 14, 6) == [3, 3, 7, 7, 7, 7]
 
 

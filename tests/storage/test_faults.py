@@ -15,7 +15,7 @@ import pytest
 from dsreg.constants import MIN_JOURNAL_BYTES, SECTOR_SIZE
 from dsreg.errors import NoSpace, SyncFailed
 from dsreg.storage import OsFiles, Refusal
-from dsreg.storage.layout import JOURNALS, SECTORS, STATE, TAGS
+from dsreg.storage.layout import GROUP_SECTORS, JOURNALS, SECTORS, SLOT_SIZE, STATE, TAGS, TAGS_STEP_BYTES
 from dsreg.testing.memory_files import Kind, MemoryFiles, drop_all, keep_all
 from tests.storage.support import checkpoint_now, commit_all, contents, open_storage, store, stored
 
@@ -58,16 +58,17 @@ def test_no_room_for_tags_refuses_new_groups_only() -> None:
     files = MemoryFiles()
     storage = open_storage(files)
     stored(storage, 0, 1, ts=1)
-    for group in range(1, 256):  # fill the first step of the tag file
-        store(storage, group * 16, 1, ts=1)
+    next_group = TAGS_STEP_BYTES // SLOT_SIZE * GROUP_SECTORS
+    for group in range(1, TAGS_STEP_BYTES // SLOT_SIZE):  # fill the first step of the tag file
+        store(storage, group * GROUP_SECTORS, 1, ts=1)
     commit_all(storage)
     files.fail(Kind.WRITE, name=TAGS, number=errno.ENOSPC)
-    old, new = store(storage, 1, 1, ts=1), store(storage, 256 * 16, 1, ts=1)
+    old, new = store(storage, 1, 1, ts=1), store(storage, next_group, 1, ts=1)
     commit_all(storage)
     assert old.ok and new.refusal is Refusal.NO_SPACE
-    assert stored(storage, 256 * 16, 1, ts=1).ok
+    assert stored(storage, next_group, 1, ts=1).ok
     checkpoint_now(storage)
-    assert contents(open_storage(files.crash(drop_all)), 256 * 16, 1) == [1]
+    assert contents(open_storage(files.crash(drop_all)), next_group, 1) == [1]
 
 
 def test_no_room_to_create_or_to_recover() -> None:

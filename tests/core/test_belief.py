@@ -1,0 +1,75 @@
+"""Belief: which tags and epochs are taken from others, at the bounds and one off on either side."""
+
+from __future__ import annotations
+
+import pytest
+
+from dsreg.constants import ZERO_TAG
+from dsreg.core.belief import (
+    ALWAYS_BELIEVED_COUNTER,
+    ALWAYS_BELIEVED_EPOCH,
+    FIRST_EPOCH_S,
+    MAX_COUNTS_PER_S,
+    S_PER_EPOCH,
+    is_believed,
+    is_believed_epoch,
+)
+from dsreg.core.tags import ATTACHED, MAX_EPOCH, pack_tag, ts_of
+
+NOW_S = 1_800_000_000.5
+END_OF_TIME_S = 1e15
+
+
+@pytest.mark.parametrize(
+    ("unix_time_s", "highest"),
+    [
+        (0.0, ALWAYS_BELIEVED_COUNTER),
+        (-5.0, ALWAYS_BELIEVED_COUNTER),
+        ((1 << 24) + 1.0, ALWAYS_BELIEVED_COUNTER + MAX_COUNTS_PER_S),
+        (1.8e9, 1_800_000_000 << 24),
+        (END_OF_TIME_S, ((1 << 32) - 1) << 24),
+    ],
+)
+def test_counters_grow_with_the_clock_and_stay_within_their_bits(unix_time_s: float, highest: int) -> None:
+    assert highest < 1 << 56
+    for epoch in (0, 1, 7):
+        tag, over = (pack_tag(ts_of(epoch, counter), 1, 0, epoch) for counter in (highest, highest + 1))
+        assert is_believed(tag, unix_time_s)
+        assert not is_believed(over, unix_time_s)
+
+
+def test_the_clock_of_an_attachment_is_believed() -> None:
+    """It counts microseconds since 1970, with room for its being ahead."""
+    tag = pack_tag(ts_of(5, int(NOW_S * 1_000_000)), ATTACHED, 0, 5)
+    assert is_believed(tag, NOW_S)
+    assert is_believed(tag, NOW_S / 10)
+
+
+def test_a_write_is_of_the_epoch_of_its_copy_or_of_an_older_one() -> None:
+    assert is_believed(pack_tag(ts_of(2, 1), 1, 0, 2), NOW_S)
+    assert is_believed(pack_tag(ts_of(2, 1), 1, 0, 3), NOW_S)
+    assert is_believed(pack_tag(1, 1, 0, MAX_EPOCH), NOW_S)
+    assert not is_believed(pack_tag(ts_of(3, 1), 1, 0, 2), NOW_S)
+    assert not is_believed(pack_tag(ts_of(1, 1), 1), NOW_S)
+
+
+def test_one_absurd_tag_in_a_run_is_enough() -> None:
+    good, bad = pack_tag(1, 1), pack_tag(ts_of(0, (1 << 56) - 1), 1)
+    assert is_believed(good * 3 + ZERO_TAG, NOW_S)
+    assert not is_believed(good * 3 + bad, NOW_S)
+    assert not is_believed(bad * 3, NOW_S)
+
+
+@pytest.mark.parametrize(
+    ("unix_time_s", "highest"),
+    [
+        (0.0, ALWAYS_BELIEVED_EPOCH),
+        (float(FIRST_EPOCH_S), ALWAYS_BELIEVED_EPOCH),
+        (FIRST_EPOCH_S + S_PER_EPOCH * (ALWAYS_BELIEVED_EPOCH + 1.5), ALWAYS_BELIEVED_EPOCH + 1),
+        (1.8e9, 100_000_000 // 64),
+        (END_OF_TIME_S, MAX_EPOCH),
+    ],
+)
+def test_epochs_grow_with_the_clock_and_stay_within_their_bits(unix_time_s: float, highest: int) -> None:
+    assert is_believed_epoch(highest, unix_time_s)
+    assert not is_believed_epoch(highest + 1, unix_time_s)

@@ -1,0 +1,368 @@
+"""Replica: operations that run under an epoch, or meet a newer one, as plays. Rules: docs/attachments.md."""
+
+from __future__ import annotations
+
+import pytest
+
+from dsreg.constants import NO_OWNER
+from dsreg.core.effects import Again, Answer, Effect, Fence, Renew, Send
+from dsreg.core.messages import Command, CommandKind, Fenced, ReadProc, Response, Status, Value, WriteProc
+from dsreg.core.naming import PROMISE_STEP
+from dsreg.core.replica import REFUSED_RETRY_S
+from dsreg.core.tags import ATTACHED, pack_tag, raised, ts_of
+from tests.core.play import CLIENT, NEW, RANK, RID, Play, ask, load, ok, own, tell
+from tests.core.settled import assert_settled
+from tests.core.values import data, tags
+
+LOW, HIGH, CHOSEN = tags((3, 2)), tags((4, 2)), tags((5, RANK))
+E = 2
+READ = Command(CommandKind.READ, 1, 0, 1)
+WRITE = Command(CommandKind.WRITE, 1, 0, 1, data=NEW)
+TAG = Command(CommandKind.TAG, 1, 0, 1, extended=True)
+STORE = Command(CommandKind.STORE, 1, 0, 1, CHOSEN, NEW, True)
+
+
+def attached(counter: int, wr: int = ATTACHED, life: int = 0) -> bytes:
+    return pack_tag(ts_of(E, counter), wr, life, E)
+
+
+def promise(one: Play, epoch: int = E) -> None:
+    """The epoch comes with a question of another node, and is in force here."""
+    (fence,) = one.message(ReadProc(3, 900 + epoch, 90, 1, False, b"", epoch))
+    one.commit(fence)
+
+
+def renewal(rid: int = RID, epoch: int = E) -> list[Effect]:
+    return [Fence(epoch, NO_OWNER, (Again(Renew(rid)),))]
+
+
+def refusal(command: Command, status: Status = Status.FENCED, epoch: int = E) -> list[Effect]:
+    response = Response(status, command.kind, command.request, extended=command.extended, epoch=epoch)
+    return [Answer(CLIENT, response, command)]
+
+
+# --- rule 3: a newer epoch at one peer ------------------------------------------------------------
+def test_a_read_that_meets_a_newer_epoch_promises_it_and_asks_again() -> None:
+    one = Play()
+    one.have(HIGH, NEW)
+    assert one.read() == [*ask(), load()]
+    one.load(load())
+    assert one.value(2, RID, HIGH, epoch=E) == renewal(), "it is no answer to this question"
+    assert one.commit(renewal()[0]) == [*ask(RID + 1, epoch=E), load(RID + 1, epoch=E)]
+    assert one.value(3, RID, HIGH) == [], "an answer of the old epoch"
+    assert one.load(load(RID + 1, epoch=E)) == []
+    assert one.value(2, RID + 1, HIGH, epoch=E) == [ok(READ, value=NEW)]
+    assert one.replica.counters["renewed"] == 1
+    assert_settled(one.replica, 100.0)
+
+
+def test_a_write_that_meets_a_newer_epoch_before_its_tag_is_chosen() -> None:
+    one = Play()
+    one.have(LOW, data(1))
+    one.write()
+    assert one.value(2, RID, attached(7), epoch=E) == renewal()
+    assert one.commit(renewal()[0]) == ask(RID + 1, epoch=E)
+    record = own(attached(8, RANK), rid=RID + 1)
+    assert one.value(2, RID + 1, attached(7), epoch=E) == [record]  # L4, rule 4
+    assert one.commit(record) == tell(attached(8, RANK), rid=RID + 1)
+    assert one.ack(3, RID + 1) == [ok(WRITE)]  # L6
+    assert_settled(one.replica, 100.0)
+
+
+def test_a_write_that_is_fenced_by_one_peer_keeps_its_place() -> None:
+    one = Play()
+    one.have(LOW, data(1))
+    one.write()
+    (record,) = one.value(2, RID, HIGH)
+    assert one.commit(record) == tell(CHOSEN)
+    assert one.message(Fenced(3, RID, 0, 1, E)) == renewal()
+    assert one.commit(renewal()[0]) == [*ask(RID + 1, values=True, epoch=E), load(RID + 1, values=True, epoch=E)]
+    assert one.ack(2, RID) == [], "it may have been given before that peer made its promise, or never reach a majority"
+    assert one.load(load(RID + 1, values=True, epoch=E)) == []
+    # Somebody has raised what was there before this write, without seeing it: by its name this one is the higher.
+    assert one.value(3, RID + 1, raised(HIGH, E), data(4), epoch=E) == [
+        *tell(raised(CHOSEN, E), rid=RID + 1), own(raised(CHOSEN, E), rid=RID + 1)
+    ]
+    one.commit(own(raised(CHOSEN, E), rid=RID + 1))
+    assert one.ack(3, RID + 1) == [ok(WRITE)]
+    assert one.storage.load(0, 1) == (raised(CHOSEN, E), NEW, False)
+    assert_settled(one.replica, 100.0)
+
+
+def test_a_write_that_comes_after_one_of_the_attachment_stores_that() -> None:
+    one = Play()
+    one.store(CHOSEN)
+    one.message(Fenced(3, RID, 0, 1, E))
+    one.commit(renewal()[0])
+    one.load(load(RID + 1, values=True, epoch=E))
+    effects = one.value(3, RID + 1, attached(1), data(6), epoch=E)
+    assert effects == [*tell(attached(1), data(6), RID + 1), own(attached(1), data(6), RID + 1)]
+    one.commit(effects[-1])
+    assert one.ack(3, RID + 1) == [ok(STORE)]
+    assert one.storage.load(0, 1) == (attached(1), data(6), False)
+
+
+def test_a_newer_epoch_that_comes_while_the_promise_is_made_is_asked_under_at_once() -> None:
+    one = Play()
+    one.read()
+    (first,) = one.value(2, RID, HIGH, epoch=E)
+    (second,) = one.value(3, RID, HIGH, epoch=E + 1)
+    assert second == renewal(epoch=E + 1)[0]
+    assert one.commit(second) == [*ask(RID + 1, epoch=E + 1), load(RID + 1, epoch=E + 1)]
+    assert one.commit(first) == [], "it has gone on already"
+    assert one.value(2, RID + 1, HIGH, epoch=E) == [], "an answer under an older epoch is none"
+
+
+def test_what_is_told_twice_or_too_late_renews_nothing() -> None:
+    one = Play()
+    promise(one)
+    one.write()
+    assert one.message(Fenced(3, RID, 0, 1, E)) == [] == one.message(Fenced(3, RID, 0, 1, E - 1))
+    assert one.message(Fenced(3, RID + 50, 0, 1, E + 1)) == [], "nobody waits for that"
+    assert one.message(Fenced(3, RID, 0, 1, 1 << 20)) == [], "absurd"
+    assert one.replica.epochs.promised == E
+
+
+# --- rule 1: of its own part ----------------------------------------------------------------------
+def test_a_node_stores_nothing_of_its_own_below_its_promise() -> None:
+    """Another node's question has made it promise while it waited for answers under the old epoch."""
+    one = Play()
+    one.have(LOW, data(1))
+    one.write()
+    promise(one)
+    assert one.value(2, RID, HIGH) == renewal(), "the tag is chosen, and goes on under the new epoch"
+    assert one.commit(renewal()[0]) == [*ask(RID + 1, values=True, epoch=E), load(RID + 1, values=True, epoch=E)]
+    assert one.storage.tags(0, 1) == LOW
+
+
+def test_a_write_without_room_that_has_met_a_newer_epoch_goes_on_under_that() -> None:
+    one = Play()
+    one.write()
+    (record,) = one.value(2, RID, HIGH)
+    promise(one)
+    one.storage.full = True
+    assert one.commit(record) == renewal()
+    one.commit(renewal()[0])
+    one.storage.full = False
+    again = [*ask(RID + 1, values=True, epoch=E), load(RID + 1, values=True, epoch=E)]
+    assert one.tick(REFUSED_RETRY_S) == again, "no copy of the old epoch any more"
+
+
+def test_a_write_without_room_under_an_epoch_takes_another_tag_and_needs_no_promise() -> None:
+    one = Play()
+    promise(one)
+    one.write()
+    (record,) = one.value(2, RID, attached(7), epoch=E)
+    assert record == own(attached(8, RANK))
+    one.storage.full = True
+    renamed = attached(9, RANK, life=2)
+    assert one.commit(record) == [*tell(renamed), own(renamed)]
+
+
+# --- rule 4: names by TAG -------------------------------------------------------------------------
+def test_a_tag_without_an_attachment_is_promised_and_under_one_is_not() -> None:
+    one = Play()
+    one.tag()
+    (reserve,) = one.value(2, RID, LOW)
+    assert reserve.ts == PROMISE_STEP  # type: ignore[union-attr]
+    one.commit(reserve)
+    promise(one)
+    one.tag()
+    assert one.value(2, RID + 1, LOW, epoch=E) == [ok(TAG, tags=attached(1, RANK, life=2))]
+
+
+def test_a_tag_that_another_of_a_newer_epoch_has_overtaken_is_believed() -> None:
+    """Both answers of epoch 0 were on their way when this node promised E and named a tag in it."""
+    one = Play(nodes=5)
+    one.tag()
+    one.value(2, RID, LOW)
+    promise(one)
+    one.tag(first=5)
+    one.value(2, RID + 1, tags((0, 0)), first=5, epoch=E)
+    assert one.value(3, RID + 1, tags((0, 0)), first=5, epoch=E) == [
+        ok(TAG._replace(first=5), tags=attached(1, RANK, life=2))
+    ]
+    (answer,) = one.value(3, RID, LOW)
+    assert isinstance(answer, Answer) and answer == ok(TAG, tags=attached(2, RANK, life=2))
+    tag = attached(2, RANK, life=2)
+    assert one.store(tag, request=2)[0] == Send(2, WriteProc(RANK, RID + 2, 0, 1, tag, NEW))
+
+
+# --- STORE ----------------------------------------------------------------------------------------
+def test_a_store_whose_tags_are_of_an_older_epoch_asks_first() -> None:
+    one = Play()
+    promise(one)
+    assert one.store(CHOSEN) == [*ask(values=True, epoch=E), load(values=True, epoch=E)]
+    one.load(load(values=True, epoch=E))
+    assert one.value(2, RID, HIGH, data(4), epoch=E) == [*tell(raised(CHOSEN, E)), own(raised(CHOSEN, E))]
+
+
+def test_a_store_whose_tags_are_of_a_newer_epoch_promises_that_first() -> None:
+    one = Play()
+    (fence,) = one.store(attached(5, 2))
+    assert isinstance(fence, Fence) and fence.epoch == E
+    assert one.commit(fence) == [*tell(attached(5, 2)), own(attached(5, 2))]
+
+
+def test_a_store_that_waits_for_a_promise_is_dropped_with_its_client() -> None:
+    one = Play()
+    (fence,) = one.store(attached(5, 2))
+    commands, _ = one.replica.disconnected(CLIENT, 0.0)
+    assert [command.kind for command in commands] == [CommandKind.STORE]
+    assert one.commit(fence) == []
+    assert_settled(one.replica, 100.0)
+
+
+# --- rules 5 and 6: commands of an attachment -----------------------------------------------------
+@pytest.mark.parametrize("kind", [CommandKind.READ, CommandKind.STORE, CommandKind.TAG])
+def test_a_command_of_a_fenced_attachment_is_refused_and_the_queue_goes_on(kind: CommandKind) -> None:
+    one = Play()
+    promise(one, E + 1)
+    tag, written = (attached(1), NEW) if kind is CommandKind.STORE else (b"", b"")
+    command = Command(kind, 1, 0, 1, tag, written, True, E)
+    assert one.command(command) == refusal(command, epoch=E + 1)
+    assert one.read() == [*ask(epoch=E + 1), load(epoch=E + 1)]
+
+
+@pytest.mark.parametrize("how", ["value", "fenced", "own"])
+@pytest.mark.parametrize("kind", [CommandKind.READ, CommandKind.STORE])
+def test_one_that_is_fenced_on_the_way_ends(kind: CommandKind, how: str) -> None:
+    one = Play()
+    promise(one)
+    stored = kind is CommandKind.STORE
+    command = Command(kind, 1, 0, 1, *((attached(1), NEW) if stored else (b"", b"")), True, E)
+    one.command(command)
+    one.read(request=2)
+    if how == "fenced":
+        effects = one.message(Fenced(3, RID, 0, 1, E + 1))
+    elif how == "value":
+        effects = one.value(3, RID, HIGH, NEW, epoch=E + 1)
+    elif stored:
+        return  # its own copy was accepted before the promise
+    else:
+        one.load(load(epoch=E))
+        one.have(HIGH, NEW)
+        promise(one, E + 1)
+        effects = one.value(2, RID, HIGH, epoch=E)  # asks for values under E
+        effects = one.load(load(RID + 1, values=True, epoch=E + 1))
+    newest = one.replica.epochs.promised
+    assert effects[0] == refusal(command, epoch=newest)[0]
+    assert not one.replica.is_under_way(RID) and one.replica.unfinished() == 1, "the read behind it runs"
+
+
+def test_rule_6_plain_commands_are_never_refused_for_an_epoch() -> None:
+    one = Play()
+    promise(one, E + 1)
+    for effects in (one.read(), one.write(first=1), one.tag(first=2), one.store(attached(1, 2), first=3)):
+        assert not any(isinstance(effect, Answer) for effect in effects)
+
+
+def test_rule_5_a_read_of_an_attachment_raises_what_it_returns() -> None:
+    one = Play()
+    promise(one)
+    one.have(HIGH, NEW)
+    command = Command(CommandKind.READ, 1, 0, 1, extended=True, epoch=E)
+    assert one.command(command) == [*ask(epoch=E), load(epoch=E)]
+    one.load(load(epoch=E))
+    write_back = own(raised(HIGH, E))
+    assert one.value(2, RID, HIGH, epoch=E) == [*tell(raised(HIGH, E)), write_back]
+    one.commit(write_back)
+    assert one.ack(3, RID) == [ok(command, value=NEW)]
+    assert one.command(command) == [*ask(RID + 1, epoch=E), load(RID + 1, epoch=E)]
+    one.load(load(RID + 1, epoch=E))
+    assert one.value(2, RID + 1, raised(HIGH, E), epoch=E) == [ok(command, value=NEW)], "the second time in one round"
+
+
+def test_a_command_of_an_attachment_that_the_node_has_not_heard_of_waits_for_the_promise() -> None:
+    one = Play()
+    command = Command(CommandKind.READ, 1, 0, 1, extended=True, epoch=E)
+    (fence,) = one.command(command)
+    assert isinstance(fence, Fence) and (fence.epoch, fence.owner) == (E, NO_OWNER)
+    assert one.commit(fence) == [*ask(epoch=E), load(epoch=E)]
+
+
+# --- ATTACH through the replica -------------------------------------------------------------------
+def test_attach_ends_with_its_connection() -> None:
+    one = Play()
+    owner = bytes([7]) * 64
+    command = Command(CommandKind.ATTACH, 1, 0, 0, data=owner, extended=True, epoch=E)
+    (fence,) = one.command(command)
+    assert fence == Fence(E, owner, (Again(command, CLIENT),))
+    (answer,) = one.commit(fence)
+    assert answer == Answer(CLIENT, Response(Status.OK, command.kind, 1, b"", owner, True, E, True), command)
+    assert one.replica.epochs.is_owner_connected
+    assert one.replica.disconnected(CLIENT, 0.0) == ([], [])
+    assert not one.replica.epochs.is_owner_connected
+
+
+def test_rule_9_attach_while_a_peer_speaks_only_the_contract() -> None:
+    one = Play(contract=(3,))
+    command = Command(CommandKind.ATTACH, 1, 0, 0, data=bytes(64), extended=True, epoch=E)
+    assert one.command(command) == refusal(command, Status.UNSUPPORTED, epoch=0)
+    one.replica.link_up(3, True, 0.0)
+    assert isinstance(one.command(command)[0], Fence)
+
+
+def test_rule_9_nothing_is_said_to_a_contract_peer_under_an_epoch_and_two_of_three_are_enough() -> None:
+    one = Play(contract=(3,))
+    (fence,) = one.message(ReadProc(2, 900, 90, 1, False, b"", E))
+    one.commit(fence)
+    assert one.write() == ask(to=(2,), epoch=E)
+    (record,) = one.value(2, RID, HIGH, epoch=E)
+    assert one.commit(record) == tell(attached(1, RANK), to=(2,))
+    assert one.ack(2, RID) == [ok(WRITE)]
+    assert one.message(Value(3, RID, 0, 1, HIGH, NEW, bytes(16)))[1:] == [], "its answer has no epoch"
+
+
+# --- repairs --------------------------------------------------------------------------------------
+@pytest.mark.parametrize("tag_too", [False, True])
+def test_a_repair_under_an_epoch(tag_too: bool) -> None:
+    one = Play()
+    promise(one)
+    one.have(raised(LOW, E), data(1))
+    one.storage.damage(0, tag_too=tag_too)
+    question = ReadProc(2, 50, 0, 1, not tag_too, b"", E)
+    effects = one.message(question)
+    if not tag_too:
+        effects = one.load(effects[0])
+    assert effects == [*ask(epoch=E), load(epoch=E)], "no answer, and a read of its own"
+    assert one.load(load(epoch=E)) == []
+    one.value(2, RID, HIGH, epoch=E)
+    one.value(3, RID, raised(LOW, E), epoch=E)
+    one.load(load(RID + 1, values=True, epoch=E))
+    one.value(2, RID + 1, HIGH, NEW, epoch=E)
+    effects = one.value(3, RID + 1, raised(LOW, E), data(1), epoch=E)
+    repair = own(raised(LOW, E), data(1), RID + 1, repair=True)
+    assert effects == [*tell(raised(LOW, E), data(1), RID + 1), repair]
+    one.commit(repair)
+    one.ack(3, RID + 1)
+    assert one.storage.load(0, 1) == (raised(LOW, E), data(1), False)
+    assert_settled(one.replica, 100.0)
+
+
+def test_a_repair_that_meets_a_newer_epoch_goes_on_under_it() -> None:
+    one = Play()
+    one.have(LOW, data(1))
+    one.storage.damage(0, tag_too=True)
+    one.message(ReadProc(2, 50, 0, 1, False))
+    one.load(load())
+    assert one.value(2, RID, HIGH, epoch=E) == renewal()
+    assert one.commit(renewal()[0]) == [*ask(RID + 1, epoch=E), load(RID + 1, epoch=E)]
+    one.load(load(RID + 1, epoch=E))
+    one.value(2, RID + 1, HIGH, NEW, epoch=E)
+    one.value(3, RID + 1, HIGH, NEW, epoch=E)
+    repair = own(raised(HIGH, E), NEW, RID + 1, repair=True)
+    one.commit(repair)
+    one.ack(2, RID + 1)
+    assert one.storage.load(0, 1) == (raised(HIGH, E), NEW, False)
+    assert_settled(one.replica, 100.0)
+
+
+# --- hostile answers ------------------------------------------------------------------------------
+def test_an_answer_with_a_tag_of_a_newer_epoch_than_its_own_is_none() -> None:
+    """Of it would come tags that nobody believes, and so an operation without end."""
+    one = Play()
+    one.write()
+    assert one.value(2, RID, attached(1)) == []
+    assert one.links.waiting_for(RID) == [2, 3] and one.replica.counters["dishonest_tags"] == 1
+    assert one.value(3, RID, HIGH) == [own(CHOSEN)]
