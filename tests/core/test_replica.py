@@ -10,7 +10,7 @@ from dsreg.core.belief import ALWAYS_BELIEVED_COUNTER, MAX_COUNTS_PER_S
 from dsreg.core.effects import Answer, Effect, Load, Persist, Reserve, Send
 from dsreg.core.messages import Ack, Command, CommandKind, Response, Status, Value, WriteProc
 from dsreg.core.naming import PROMISE_STEP
-from dsreg.core.replica import REFUSED_RETRY_S
+from dsreg.core.repairs import REFUSED_RETRY_S
 from tests.core.play import CLIENT, NEW, PEER, RANK, RID, Play, ask, load, ok, own, tell
 from tests.core.settled import assert_settled
 from tests.core.values import data, tags
