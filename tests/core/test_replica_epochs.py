@@ -8,7 +8,7 @@ from dsreg.constants import NO_OWNER
 from dsreg.core.effects import Again, Answer, Effect, Fence, Renew, Send
 from dsreg.core.messages import Command, CommandKind, Fenced, ReadProc, Response, Status, Value, WriteProc
 from dsreg.core.naming import PROMISE_STEP
-from dsreg.core.replica import REFUSED_RETRY_S
+from dsreg.core.repairs import REFUSED_RETRY_S
 from dsreg.core.tags import ATTACHED, pack_tag, raised, ts_of
 from tests.core.play import CLIENT, NEW, RANK, RID, Play, ask, load, ok, own, tell
 from tests.core.settled import assert_settled

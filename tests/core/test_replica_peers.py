@@ -8,7 +8,7 @@ from dsreg.constants import MAX_REMEMBERED_UUIDS
 from dsreg.core.contract import Uuids
 from dsreg.core.effects import Answer, Durable, Effect, Load, Persist, Send
 from dsreg.core.messages import Ack, Command, CommandKind, ReadProc, Receipt, Value, WriteProc
-from dsreg.core.replica import MAX_REPAIRS, REFUSED_RETRY_S
+from dsreg.core.repairs import MAX_REPAIRS, REFUSED_RETRY_S
 from tests.core.play import NEW, PEER, RANK, RID, Play, ask, load, ok, own, tell
 from tests.core.settled import assert_settled
 from tests.core.values import data, tags

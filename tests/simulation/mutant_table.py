@@ -56,8 +56,8 @@ ALGORITHM = (
         "self.phase = Storing(record, Return(b'', b'')); return [StoreAll(phase.rid, tags, data), record]",
     ),
     Mutant("named_tags_are_not_avoided", _REGISTER, "self.rank, ts_floor, self.epoch)", "self.rank, 0, self.epoch)"),
-    Mutant("highest_by_ts_only", "dsreg.core.tags", "return max(vectors)", "return max(vectors, key=lambda t: t[:13])"),
-    Mutant("highest_of_a_run_by_ts_only", "dsreg.core.tags", "max(column) for", "max(column, key=lambda t: t[:13]) for"),
+    Mutant("highest_by_ts_only", _TAGS, "return max(vectors)", "return max(vectors, key=lambda t: t[:13])"),
+    Mutant("highest_of_a_run_by_ts_only", _TAGS, "max(column) for", "max(column, key=lambda t: t[:13]) for"),
     Mutant(
         "write_keeps_the_ts",
         "dsreg.core.tags",
@@ -88,8 +88,8 @@ ALGORITHM = (
     Mutant(
         "unknown_tags_answered_as_zero",
         _HOLDER,
-        "        first, count = question.first, question.count\n        if self._storage.unknown(first, count):",
-        "        first, count = question.first, question.count\n        if False:",
+        "        if self._storage.unknown(first, count):\n            self._repair(first, count)\n",
+        "        if False:\n            pass\n",
     ),
     Mutant(
         "finished_operations_keep_their_messages", _REPLICA, "            self._links.cancel(operation.rid)\n",
