@@ -61,6 +61,8 @@ def main(peers: str, install: bool, quick: bool, only: str | None, rounds: int |
             write(record.load(recorded), output, save=False)
             return
         settings = chosen_settings(quick, rounds, seconds, size_mib)
+        if only == "devices" and os.geteuid() != 0:
+            raise BenchFailed("loop devices need root")
         chosen = [] if only == "tcp" else chosen_systems(peers, install)
         failed = measure(settings, chosen, only != "devices", directory, output)
     except BenchFailed as error:
@@ -172,7 +174,7 @@ def _take_down(stack: ExitStack) -> None:
 
 def _remove(directory: Path) -> None:
     """Removes the directory unless something is still mounted in it: those files are not ours to delete."""
-    mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    mounted = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
     if below := [mountpoint for mountpoint in mounted if mountpoint.startswith(f"{directory}/")]:
         raise BenchFailed(f"still mounted, left as it is: {', '.join(below)}")
     shutil.rmtree(directory)

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -106,19 +107,22 @@ class Daemon:
     def tail(self) -> str:
         return " | ".join(self.log.splitlines()[-5:])
 
-    def stop(self) -> None:
-        """SIGTERM and wait. BenchFailed for one that had to be killed."""
+    def ends_within(self, timeout_s: float) -> bool:
+        """SIGTERM, and whether it has ended after that time at the latest."""
         if self.process.poll() is None:
             self.process.terminate()
-        self.wait_ended()
-
-    def wait_ended(self) -> None:
         try:
-            self.process.wait(STOP_S)
+            self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def stop(self) -> None:
+        """SIGTERM and wait. BenchFailed for one that had to be killed."""
+        if not self.ends_within(STOP_S):
             self.process.kill()
             self.process.wait()
-            raise BenchFailed(f"{self.name} did not end within {STOP_S:.0f} s and was killed") from None
+            raise BenchFailed(f"{self.name} did not end within {STOP_S:.0f} s and was killed")
 
 
 def stop_pid(pid: int, is_ours: Callable[[int], bool]) -> None:
@@ -147,27 +151,44 @@ def make_image(path: Path, size: int, *, allocate: bool) -> None:
         os.close(descriptor)
 
 
-def attach_loop(image: Path) -> str:
+def attach_loop(image: Path, stack: ExitStack) -> str:
     """A loop device on `image` as all systems get it: direct I/O, 4096-byte blocks. BenchFailed where they do not take:
-    then the figures would be of something else."""
+    then the figures would be of something else. `stack` detaches it."""
+    stack.callback(detach_loops, image)  # first: losetup may be done when Ctrl-C comes, and not have told us
     device = call("losetup", "--direct-io=on", "-b", str(SECTOR_SIZE), "-f", "--show", image).strip()
     sys_block = Path("/sys/block", Path(device).name)
     dio = (sys_block / "loop/dio").read_text().strip()
     block = (sys_block / "queue/logical_block_size").read_text().strip()
     if (dio, block) != ("1", str(SECTOR_SIZE)):
-        detach_loop(device)
         raise BenchFailed(f"{device} on {image} did not take direct I/O with 4096-byte blocks (dio={dio}, {block})")
     return device
 
 
-def detach_loop(device: str) -> None:
-    """Detach, and return when the device is free: `losetup -d` may only mark it, while somebody has it open."""
-    call("losetup", "-d", device)
-    backing = Path("/sys/block", Path(device).name, "loop/backing_file")
-    wait_until(lambda: not backing.exists(), f"{device} is free", STOP_S)
+def loops_of(image: Path) -> list[str]:
+    """The loop devices on `image` (absolute, without symbolic links)."""
+    found = []
+    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+        try:
+            if backing.read_text().rstrip("\n") == str(image):
+                found.append(f"/dev/{backing.parts[3]}")
+        except OSError:
+            continue  # detached meanwhile
+    return found
+
+
+def detach_loops(image: Path) -> None:
+    """Detach, and return when `image` is free: `losetup -d` may only mark a device, while somebody has it open."""
+    for device in loops_of(image):
+        call("losetup", "-d", device)
+    wait_until(lambda: not loops_of(image), f"no loop device is on {image}", STOP_S)
+
+
+def is_mounted(mountpoint: Path) -> bool:
+    """Whether something is mounted there, even if its server is dead (then the directory cannot be looked at)."""
+    return any(line.split()[1] == str(mountpoint) for line in Path("/proc/self/mounts").read_text().splitlines())
 
 
 def unmount(mountpoint: Path) -> None:
     """Unmount if mounted, never lazily."""
-    if os.path.ismount(mountpoint):
+    if is_mounted(mountpoint):
         call("umount", mountpoint)

@@ -31,7 +31,7 @@ def make_peer(name: str) -> list[System]:
     server = GlusterServer()
     return [
         GlusterVolume(server, "gluster-virt", "GlusterFS, virt profile", "virt",
-                      "written to a majority of bricks, past their page cache, without fsync; fsync goes through"),
+                      "written to the bricks that are up, past their page cache, without fsync; fsync goes through"),
         GlusterVolume(server, "gluster", "GlusterFS, default", None,
                       "before it is written (write-behind); fsync goes through to the bricks"),
     ]

@@ -20,8 +20,8 @@ from bench.shell import (
     Daemon,
     attach_loop,
     call,
-    detach_loop,
     is_free,
+    is_mounted,
     make_image,
     stop_pid,
     unmount,
@@ -146,11 +146,10 @@ class GlusterVolume(System):
                                          str(mountpoint)], directory)
         stack.callback(self._client.stop)
         stack.callback(unmount, mountpoint)
-        self._client.wait_for(lambda: os.path.ismount(mountpoint), "the GlusterFS client has mounted")
+        self._client.wait_for(lambda: is_mounted(mountpoint), "the GlusterFS client has mounted")
         image = mountpoint / "disk.img"
         make_image(image, size, allocate=False)
-        self.device = attach_loop(image)
-        stack.callback(detach_loop, self.device)
+        self.device = attach_loop(image, stack)
 
     def _stop_volume(self) -> None:
         try:

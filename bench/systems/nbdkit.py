@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench.shell import Daemon, attach_loop, call, detach_loop, make_image, unmount
+from bench.shell import Daemon, attach_loop, call, make_image, unmount
 from bench.systems.base import System
 
 
@@ -31,8 +31,7 @@ class Nbdkit(System):
         mount = self._run("nbdfuse", ["nbdfuse", str(image), "--unix", str(socket)], directory, stack)
         stack.callback(unmount, mountpoint)
         mount.wait_for(image.exists, "nbdfuse has mounted")
-        self.device = attach_loop(image)
-        stack.callback(detach_loop, self.device)
+        self.device = attach_loop(image, stack)
 
     def _run(self, name: str, command: list[str], directory: Path, stack: ExitStack) -> Daemon:
         daemon = Daemon(name, command, directory)

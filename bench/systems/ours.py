@@ -12,13 +12,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench.processes import command_line, tree
-from bench.shell import BenchFailed, Daemon, call, free_ports, wait_until
+from bench.shell import BenchFailed, Daemon, call, free_ports, is_mounted, wait_until
 from bench.systems.base import System
 from dsreg.version import VERSION
 
 DSREG = (sys.executable, "-m", "dsreg")
 DSREG_FUSE = (sys.executable, "-m", "fuse_frontend.cli")
 NODES = 3
+STOP_ATTEMPTS, STOP_ATTEMPT_S = 3, 10.0
 
 
 def offers_cache() -> bool:
@@ -111,8 +112,7 @@ class Ours(System):
         mountpoint.mkdir()
         command = [*DSREG_FUSE, "--config", str(self.cluster.config), *self._options, "--attach", str(mountpoint)]
         self._frontend = Daemon("frontend", command, directory)
-        stack.callback(self._frontend.stop)
-        stack.callback(_detach, mountpoint)
+        stack.callback(_stop_frontend, self._frontend, mountpoint)
         self._frontend.wait_for(lambda: self._device() != "", "dsreg-fuse names its loop device")
         self.device = self._device()
 
@@ -138,7 +138,14 @@ class Ours(System):
         self.cluster.restore()
 
 
-def _detach(mountpoint: Path) -> None:
-    """Loop device, mount and process, in order. Where the server is gone already, only what it left."""
-    if os.path.ismount(mountpoint):
-        call(*DSREG_FUSE, "--detach", mountpoint)
+def _stop_frontend(frontend: Daemon, mountpoint: Path) -> None:
+    """Loop device, mount and process, in order; where the server is gone already, what it left.
+
+    More than once: one that is told to stop while it starts may come to mount and attach first, and then stays.
+    """
+    for _ in range(STOP_ATTEMPTS):
+        if is_mounted(mountpoint):
+            call(*DSREG_FUSE, "--detach", mountpoint)
+        if frontend.ends_within(STOP_ATTEMPT_S):
+            break
+    frontend.stop()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench.shell import attach_loop, call, detach_loop, make_image
+from bench.shell import attach_loop, call, make_image
 from bench.systems.base import System
 
 
@@ -20,8 +20,7 @@ class Plain(System):
     def start(self, directory: Path, size: int, stack: ExitStack) -> None:
         image = directory / "disk.img"
         make_image(image, size, allocate=True)
-        self.device = attach_loop(image)
-        stack.callback(detach_loop, self.device)
+        self.device = attach_loop(image, stack)
 
     def roots(self) -> Sequence[int]:
         return ()
