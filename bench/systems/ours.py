@@ -84,7 +84,7 @@ class Ours(System):
                  durable: str = "after fdatasync at a majority of the nodes") -> None:
         super().__init__(key, label, durable)
         self.replicas = NODES
-        self._options = options
+        self.options = options
         self._cluster: Cluster | None = None
         self._frontend: Daemon | None = None
 
@@ -110,7 +110,7 @@ class Ours(System):
         self._cluster.start(stack)
         mountpoint = directory / "mnt"
         mountpoint.mkdir()
-        command = [*DSREG_FUSE, "--config", str(self.cluster.config), *self._options, "--attach", str(mountpoint)]
+        command = [*DSREG_FUSE, "--config", str(self.cluster.config), *self.options, "--attach", str(mountpoint)]
         self._frontend = Daemon("frontend", command, directory)
         stack.callback(_stop_frontend, self._frontend, mountpoint)
         self._frontend.wait_for(lambda: self._device() != "", "dsreg-fuse names its loop device")
@@ -125,7 +125,7 @@ class Ours(System):
         return (self.cluster.up.pid, self.frontend.pid)
 
     def version(self) -> str:
-        options = " ".join(["", *self._options])
+        options = " ".join(["", *self.options])
         return f"dsreg {VERSION}, `dsreg up` with {NODES} nodes, `dsreg-fuse{options} --attach`"
 
     def memory_pids(self) -> list[int]:

@@ -17,6 +17,8 @@ from bench.cli import EXIT_INTERRUPTED, TOOLS
 from bench.jobs import CPU_JOB, JOBS
 from bench.run import FILES_JOB, KILLED, QUIET
 from bench.summary import Summary
+from bench.systems import make_ours
+from bench.systems.ours import Ours
 from tests.fuse.tools import ROOT, leftovers, wait_until, why_no_loop
 from tests.test_demo import processes_naming
 
@@ -108,6 +110,17 @@ def test_the_register_over_tcp(directory: Path, tmp_path: Path) -> None:
     assert summary.jobs("tcp-stall", "tcp-n3") == [QUIET, KILLED]
     assert all(sample.figures["per_s"] > 0 for sample in run.samples if sample.part == "tcp")
     assert "By number of nodes" in (tmp_path / "out" / "benchmarks.md").read_text()
+
+
+def test_dsreg_fuse_knows_the_options_of_every_setup() -> None:
+    pytest.importorskip("pyfuse3", reason="pyfuse3 is not installed")
+    from fuse_frontend.cli import main
+
+    setups = make_ours()
+    assert setups[0].key == "ours"
+    for setup in setups:
+        assert isinstance(setup, Ours)
+        main.make_context("dsreg-fuse", [*setup.options, "--attach", "mnt"])
 
 
 def test_a_peer_that_is_not_known_is_refused(tmp_path: Path) -> None:
