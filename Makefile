@@ -9,7 +9,7 @@ ARGS ?=
 MINUTES ?= 60
 SEED ?=
 
-.PHONY: help setup test demo soak lint clean
+.PHONY: help setup test demo soak bench lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,10 +26,14 @@ demo: setup  ## three nodes, a mounted ext4, a node killed in mid-copy, every by
 soak: setup  ## simulator, crash states, fuzzing, chaos with fresh seeds: MINUTES=60 SEED=1 ARGS="--report FILE"
 	@$(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
+bench: setup  ## this disk and its peers under one load, as root: ARGS="--quick --peers plain,nbdkit,gluster --install"
+	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[bench]'
+	@$(BIN)/python -m bench $(ARGS)
+
 lint: setup  ## ruff and mypy
 	@test -x $(BIN)/ruff -a -x $(BIN)/mypy || $(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[lint]'
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy dsreg fuse_frontend scripts
+	@$(BIN)/mypy dsreg fuse_frontend scripts bench
 
 clean:  ## remove what the other targets made
 	@rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

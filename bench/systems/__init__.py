@@ -1,0 +1,37 @@
+"""The systems that can be measured. A new one is a class here and a line in `PEERS` or `ours`."""
+
+from __future__ import annotations
+
+from bench.systems.base import System
+from bench.systems.gluster import GlusterServer, GlusterVolume
+from bench.systems.nbdkit import Nbdkit
+from bench.systems.ours import Ours, offers_cache
+from bench.systems.plain import Plain
+
+__all__ = ["PEERS", "System", "make_ours", "make_peer"]
+
+PEERS = ("plain", "nbdkit", "gluster")
+
+
+def make_ours() -> list[System]:
+    """Durable, and with the write-back cache where `dsreg-fuse` has one."""
+    systems: list[System] = [Ours()]
+    if offers_cache():
+        systems.append(Ours("ours-cache", "dsreg, write-back cache", ("--cache=writeback",),
+                            "on fsync: fdatasync at a majority; before that in the frontend's memory"))
+    return systems
+
+
+def make_peer(name: str) -> list[System]:
+    """The setups of one of PEERS; GlusterFS has two, volumes of one server."""
+    if name == "plain":
+        return [Plain()]
+    if name == "nbdkit":
+        return [Nbdkit()]
+    server = GlusterServer()
+    return [
+        GlusterVolume(server, "gluster-virt", "GlusterFS, virt profile", "virt",
+                      "written to the bricks that are up, past their page cache, without fsync; fsync goes through"),
+        GlusterVolume(server, "gluster", "GlusterFS, default", None,
+                      "before it is written (write-behind); fsync goes through to the bricks"),
+    ]

@@ -1,0 +1,151 @@
+"""dsreg: three nodes by `dsreg up`, `dsreg-fuse --attach` on them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench.processes import command_line, tree
+from bench.shell import BenchFailed, Daemon, call, free_ports, is_mounted, wait_until
+from bench.systems.base import System
+from dsreg.version import VERSION
+
+DSREG = (sys.executable, "-m", "dsreg")
+DSREG_FUSE = (sys.executable, "-m", "fuse_frontend.cli")
+NODES = 3
+STOP_ATTEMPTS, STOP_ATTEMPT_S = 3, 10.0
+
+
+def offers_cache() -> bool:
+    """Whether `dsreg-fuse` has a write-back cache."""
+    try:
+        return "--cache" in call(*DSREG_FUSE, "--help")
+    except BenchFailed:
+        return False
+
+
+class Cluster:
+    """The nodes of one configuration on this host, as `dsreg up` runs them: one that dies is started again."""
+
+    def __init__(self, directory: Path, nodes: int, size: int) -> None:
+        self.config = directory / "cluster.toml"
+        hosts = [word for port in free_ports(nodes) for word in ("--host", f"127.0.0.1:{port}")]
+        call(*DSREG, "init", directory, "--size", f"{size >> 20}MiB", *hosts)
+        self.nodes = nodes
+        self._directory = directory
+        self._up: Daemon | None = None
+
+    def start(self, stack: ExitStack) -> None:
+        """Return when every node listens."""
+        self._up = Daemon("up", [*DSREG, "up", str(self.config)], self._directory)
+        stack.callback(self._up.stop)
+        self._up.wait_for(lambda: f"all {self.nodes} nodes listen" in self.up.log, "all nodes listen")
+
+    @property
+    def up(self) -> Daemon:
+        assert self._up is not None, "not started"
+        return self._up
+
+    def node_pids(self) -> dict[int, int]:
+        """The pid of each rank that runs now."""
+        pids = {}
+        for pid in tree([self.up.pid]):
+            if rank := re.search(r"--rank (\d+)", " ".join(command_line(pid))):
+                pids[int(rank[1])] = pid
+        return pids
+
+    def kill(self, rank: int) -> None:
+        """SIGKILL; `dsreg up` starts the node again after a fifth of a second, as it does in use."""
+        os.kill(self.node_pids()[rank], signal.SIGKILL)
+
+    def restore(self) -> None:
+        """Return when all nodes answer."""
+        wait_until(self._all_answer, f"all nodes of {self.config} answer")
+
+    def _all_answer(self) -> bool:
+        try:
+            status = json.loads(call(*DSREG, "status", self.config, "--json"))
+        except BenchFailed:
+            return False
+        return bool(status["answering"] == self.nodes)
+
+
+class Ours(System):
+    tools = ("fusermount3", "losetup")
+    packages = ("fuse3", "mount")
+
+    def __init__(self, key: str = "ours", label: str = "dsreg", options: tuple[str, ...] = (),
+                 durable: str = "after fdatasync at a majority of the nodes") -> None:
+        super().__init__(key, label, durable)
+        self.replicas = NODES
+        self.options = options
+        self._cluster: Cluster | None = None
+        self._frontend: Daemon | None = None
+
+    def missing(self) -> str | None:
+        try:
+            import pyfuse3  # noqa: F401
+        except ImportError as error:
+            return f"pyfuse3 cannot be imported ({error})"
+        return super().missing()
+
+    @property
+    def cluster(self) -> Cluster:
+        assert self._cluster is not None, "not started"
+        return self._cluster
+
+    @property
+    def frontend(self) -> Daemon:
+        assert self._frontend is not None, "not started"
+        return self._frontend
+
+    def start(self, directory: Path, size: int, stack: ExitStack) -> None:
+        self._cluster = Cluster(directory / "cluster", NODES, size)
+        self._cluster.start(stack)
+        mountpoint = directory / "mnt"
+        mountpoint.mkdir()
+        command = [*DSREG_FUSE, "--config", str(self.cluster.config), *self.options, "--attach", str(mountpoint)]
+        self._frontend = Daemon("frontend", command, directory)
+        stack.callback(_stop_frontend, self._frontend, mountpoint)
+        self._frontend.wait_for(lambda: self._device() != "", "dsreg-fuse names its loop device")
+        self.device = self._device()
+
+    def _device(self) -> str:
+        """The line on standard output that is nothing but the device's name."""
+        found = re.search(r"^(/dev/loop\d+)\n", self.frontend.log, re.MULTILINE)
+        return found[1] if found else ""
+
+    def roots(self) -> Sequence[int]:
+        return (self.cluster.up.pid, self.frontend.pid)
+
+    def version(self) -> str:
+        options = " ".join(["", *self.options])
+        return f"dsreg {VERSION}, `dsreg up` with {NODES} nodes, `dsreg-fuse{options} --attach`"
+
+    def memory_pids(self) -> list[int]:
+        return [pid for _, pid in sorted(self.cluster.node_pids().items())]
+
+    def kill_replica(self, number: int) -> None:
+        self.cluster.kill(number % NODES + 1)
+
+    def restore(self) -> None:
+        self.cluster.restore()
+
+
+def _stop_frontend(frontend: Daemon, mountpoint: Path) -> None:
+    """Loop device, mount and process, in order; where the server is gone already, what it left.
+
+    More than once: one that is told to stop while it starts may come to mount and attach first, and then stays.
+    """
+    for _ in range(STOP_ATTEMPTS):
+        if is_mounted(mountpoint):
+            call(*DSREG_FUSE, "--detach", mountpoint)
+        if frontend.ends_within(STOP_ATTEMPT_S):
+            break
+    frontend.stop()
