@@ -1,8 +1,7 @@
 """Replica: which register, which operation, which queue. Events in, effects out, no I/O.
 
-It runs the operations that clients ask of this node, and plays this node's part (READ_PROC,
-WRITE_PROC) in everybody's operations, its own included. Messages to itself are direct calls.
-The effects and their ordering contract are described in `dsreg.core.effects`.
+It runs the operations that clients ask of this node; its part in everybody's operations is the Holder's. Messages
+to itself are direct calls. The effects and their ordering contract are described in `dsreg.core.effects`.
 """
 
 from __future__ import annotations
@@ -139,19 +138,19 @@ class Replica:
             if question is not None:
                 self._links.receipt(*question, message.rank)
             return []
-        if isinstance(message, ReadProc):
-            return self._run_ready(self._holder.read_proc(origin, message), now)
-        if isinstance(message, WriteProc):
-            return self._holder.write_proc(origin, message)
-        if isinstance(message, Fenced):
-            return self._run_ready(self._outdated(message.rid, message.epoch), now)
         effects: list[Effect] = []
-        if message.uuid:
-            kind = 4 if isinstance(message, Value) else 6
-            effects.append(Send(message.rank, Receipt(self.rank, kind, message.uuid)))
-        whole = self._peers.join(message)
-        if whole is not None:
-            effects += self._answer_from(whole, now)
+        if isinstance(message, ReadProc):
+            effects = self._holder.read_proc(origin, message)
+        elif isinstance(message, WriteProc):
+            effects = self._holder.write_proc(origin, message)
+        elif isinstance(message, Fenced):
+            effects = self._outdated(message.rid, message.epoch)
+        else:
+            if message.uuid:
+                kind = 4 if isinstance(message, Value) else 6
+                effects.append(Send(message.rank, Receipt(self.rank, kind, message.uuid)))
+            if (whole := self._peers.join(message)) is not None:
+                effects += self._answer_from(whole, now)
         return self._run_ready(effects, now)
 
     def link_up(self, rank: int, extended: bool, now: float) -> list[Effect]:
@@ -170,9 +169,8 @@ class Replica:
         if isinstance(what, ReadProc | WriteProc):
             return self.message(connection, what, now)
         if isinstance(what, Renew):
-            return self._run_ready(self._renew(what.rid, now), now)
-        assert isinstance(what.operation, Operation)
-        if what.operation in self._queue:  # else its client has left meanwhile
+            return self._renew(what.rid, now)
+        if isinstance(what.operation, Operation) and what.operation in self._queue:  # else its client has left
             self._ready.append(what.operation)
         return self._run_ready([], now)
 
@@ -215,12 +213,10 @@ class Replica:
 
     def tick(self, now: float) -> list[Effect]:
         """What is due by `now`."""
-        effects: list[Effect] = []
+        effects = self._outgoing(self._links.resend(now), now)
         for rid in self._refused.due(now):
-            operation = self._operations.get(rid)
-            if operation is not None:
+            if (operation := self._operations.get(rid)) is not None:
                 effects += self._advance(operation, operation.register.refused(rid), now)
-        effects += self._outgoing(self._links.resend(now), now)
         return self._run_ready(effects, now)
 
     def next_due(self) -> float | None:
@@ -244,8 +240,7 @@ class Replica:
         epoch = highest_epoch(command.tags) if command.tags else command.epoch
         first = self.epochs.before(command, epoch, Again(Start(operation), operation.connection))
         if first is not None:
-            if isinstance(first[0], Answer):
-                self._ready.extend(self._queue.remove(operation))
+            self._ready.extend(self._queue.remove(operation) if isinstance(first[0], Answer) else ())
             return first
         register.epoch = self.epochs.durable
         match command.kind:
@@ -276,33 +271,28 @@ class Replica:
         if operation is None or self.epochs.durable <= operation.register.epoch:
             return []
         self.counters["renewed"] += 1
-        return self._advance(operation, operation.register.renew(self.epochs.durable), now)
+        return self._run_ready(self._advance(operation, operation.register.renew(self.epochs.durable), now), now)
 
     def _advance(self, operation: Operation, steps: list[reg.Effect], now: float) -> list[Effect]:
         """Translate what the register wants into effects of this node."""
         effects: list[Effect] = []
         for step in steps:
-            if isinstance(step, reg.AskAll):
-                effects += self._ask_all(operation, step, now)
-            elif isinstance(step, reg.StoreAll):
-                effects += self._store_all(operation, step, now)
+            if isinstance(step, reg.AskAll | reg.StoreAll):
+                effects += self._tell_all(operation, step, now)
             elif isinstance(step, reg.StoreOwn):
                 effects += self._persist_own(operation, step)
             else:
                 effects += self._complete(operation, step, now)
         return effects
 
-    def _ask_all(self, operation: Operation, step: reg.AskAll, now: float) -> list[Effect]:
+    def _tell_all(self, operation: Operation, step: reg.AskAll | reg.StoreAll, now: float) -> list[Effect]:
         self._follow(operation, step.rid)
-        first, count = operation.command.first, operation.command.count
-        message = ReadProc(self.rank, step.rid, first, count, step.values, epoch=operation.register.epoch)
-        return self._outgoing(self._links.broadcast(message, now), now)
-
-    def _store_all(self, operation: Operation, step: reg.StoreAll, now: float) -> list[Effect]:
-        self._follow(operation, step.rid)
-        command = operation.command
-        message = WriteProc(self.rank, step.rid, command.first, command.count, step.tags, step.data)
-        return self._outgoing(self._links.broadcast(message, now, but=self.rank), now)
+        first, count, epoch = operation.command.first, operation.command.count, operation.register.epoch
+        if isinstance(step, reg.AskAll):
+            question = ReadProc(self.rank, step.rid, first, count, step.values, epoch=epoch)
+            return self._outgoing(self._links.broadcast(question, now), now)
+        order = WriteProc(self.rank, step.rid, first, count, step.tags, step.data)
+        return self._outgoing(self._links.broadcast(order, now, but=self.rank), now)
 
     def _persist_own(self, operation: Operation, step: reg.StoreOwn) -> list[Effect]:
         self._follow(operation, step.rid)
@@ -315,11 +305,9 @@ class Replica:
     def _promise_instead(self, rid: int) -> list[Effect]:
         """A WRITE that has no room here goes on under a tag that needs none: see AtomicRegister.renamed."""
         operation = self._operations.get(rid)
-        own = operation.register.recording if operation is not None else None
-        if own is None:
+        if operation is None or (own := operation.register.recording) is None:
             return []
-        epoch = highest_epoch(own.tags)
-        if epoch < self.epochs.promised:
+        if (epoch := highest_epoch(own.tags)) < self.epochs.promised:
             return self._outdated(rid, self.epochs.promised)
         tags, promise = self._namer.name(highest_ts(own.tags), len(own.tags) // TAG_SIZE, epoch)
         then = Durable(NamedFor(rid, tags))
@@ -344,14 +332,14 @@ class Replica:
         if operation.connection is None:
             self._repairs.end(command.first)
             return []
-        effects: list[Effect] = []
+        effects: list[Effect]
         if command.kind is CommandKind.TAG:
             tags, promise = self._namer.name(highest_ts(result.tags), command.count, operation.register.epoch)
             answer = Answer(operation.connection, response_to(command, Status.OK, tags=tags), command)
-            effects.append(Reserve(promise, (answer,)) if promise else answer)
+            effects = [Reserve(promise, (answer,)) if promise else answer]
         else:
             data = result.data if command.kind is CommandKind.READ else b""
-            effects.append(Answer(operation.connection, response_to(command, Status.OK, data=data), command))
+            effects = [Answer(operation.connection, response_to(command, Status.OK, data=data), command)]
         self.counters[command.kind.name.lower()] += 1
         self._ready.extend(self._queue.remove(operation))
         return effects
@@ -369,8 +357,8 @@ class Replica:
             self._links.answered(answer)
             return self._advance(operation, register.ack(answer.rank, answer.rid), now)
         # A tag of a newer epoch than the one in force where it comes from would lead to more that nobody believes.
-        honest = highest_epoch(answer.tags) <= answer.epoch
-        if not honest or not self._holder.is_honest(answer.first, answer.count, answer.tags):
+        raised = highest_epoch(answer.tags) > answer.epoch
+        if raised or not self._holder.is_honest(answer.first, answer.count, answer.tags):
             self.counters["dishonest_tags"] += 1
             return []
         if answer.epoch != register.epoch:
@@ -380,7 +368,6 @@ class Replica:
 
     # --- this node's part in its own operations ---------------------------------------------------
     def _own_read_proc(self, message: ReadProc, now: float) -> list[Effect]:
-        """READ_PROC from this node to itself."""
         own = self._holder.own_read_proc(message, self._operations[message.rid].register.wants_own_values)
         if own is None:
             return self._own_absent(message.rid, now)
@@ -404,12 +391,10 @@ class Replica:
     def _outgoing(self, sends: list[Send], now: float) -> list[Effect]:
         """What the links want sent; to this node itself by direct call."""
         effects: list[Effect] = []
-        own: list[ReadProc] = []
         for send in sends:
-            if send.rank == self.rank:
-                own.append(send.message)  # type: ignore[arg-type]  # its WRITE_PROC to itself is a Persist
-            else:
+            if send.rank != self.rank:
                 effects += self._peers.translated(send, self.epochs.promised)
-        for question in own:
-            effects += self._own_read_proc(question, now)
+        for send in sends:
+            if send.rank == self.rank and isinstance(send.message, ReadProc):  # its WRITE_PROC to itself is a Persist
+                effects += self._own_read_proc(send.message, now)
         return effects

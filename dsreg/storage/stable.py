@@ -21,7 +21,6 @@ from dsreg.storage.promises import Promises
 from dsreg.storage.recovery import FIRST_BATCH, Recovered, recover
 
 _WHOLE_SECTOR: Sequence[Span] = ((0, 1),)
-_NOTHING: Sequence[Span] = ()
 
 
 class StableStorage:
@@ -164,9 +163,7 @@ class StableStorage:
         if not repair and self._table.damaged and self.unknown(first, count):
             return ticket.refuse(Refusal.UNKNOWN).finish()
         spans = self._wanted(first, count, tags, ticket)
-        size = 0
-        for start, stop in spans:
-            size += RECORD_BYTES[stop - start]
+        size = sum(RECORD_BYTES[stop - start] for start, stop in spans)
         if size and self.queued_bytes + size > MAX_QUEUED_BYTES:
             ticket.refuse(Refusal.BUSY)  # done once what it joined is
             return ticket if ticket.waiting else ticket.finish()
@@ -189,10 +186,10 @@ class StableStorage:
         """The parts of the run to store; the ticket joins the records that stand in for the others."""
         pending, damaged = self._pending, self._table.damaged
         if count == 1 and not damaged and first not in pending:
-            return _WHOLE_SECTOR if tags > self._table.tag(first) else _NOTHING
+            return _WHOLE_SECTOR if tags > self._table.tag(first) else ()
         known = self._table.tags(first, count)
         if not damaged and is_uniform(tags) and is_uniform(known) and self._is_free(first, count):
-            return ((0, count),) if tags > known else _NOTHING
+            return ((0, count),) if tags > known else ()
         spans: list[Span] = []
         start = 0
         for index in range(count):

@@ -13,7 +13,7 @@ def assert_settled(replica: Replica, later: float) -> None:
     assert not replica._operations
     assert not replica._ready
     assert not replica._repairs.under_way
-    assert not replica._refused
+    assert replica._refused.next_due() is None
     assert not replica._queue._entries and not replica._queue._chunks
     assert len(replica._links) == 0 and not replica._links._alarms
     for rank, peer in replica._peers._contract.items():

@@ -156,7 +156,9 @@ def test_a_write_without_room_under_an_epoch_takes_another_tag_and_needs_no_prom
     assert record == own(attached(8, RANK))
     one.storage.full = True
     renamed = attached(9, RANK, life=2)
-    assert one.commit(record) == [*tell(renamed), own(renamed)]
+    then = one.commit(record)
+    assert then == [Durable(NamedFor(RID, renamed))]
+    assert one.replica.durable(then[0].what, one.now) == [*tell(renamed), own(renamed)]  # type: ignore[union-attr]
 
 
 # --- rule 4: names by TAG -------------------------------------------------------------------------
