@@ -276,7 +276,8 @@ class Replica:
         if command.epoch:
             self._forget(operation)
             self._ready.extend(self._queue.remove(operation))
-            return [Answer(operation.connection, self.epochs.refusal(command, Status.FENCED), command)]
+            refusal = self.epochs.refusal(command, Status.FENCED)
+            return [Answer(operation.connection, refusal._replace(epoch=max(epoch, refusal.epoch)), command)]
         return [self.epochs.fence(max(epoch, self.epochs.promised), Again(Renew(rid)))]
 
     def _renew(self, rid: int, now: float) -> list[Effect]:
