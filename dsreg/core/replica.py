@@ -256,6 +256,8 @@ class Replica:
                 self._ready.extend(self._queue.remove(operation))
             return first
         register.epoch = self.epochs.durable
+        if operation.connection is None:
+            return self._advance(operation, register.repair(), now)
         match command.kind:
             case CommandKind.READ:
                 effects = register.read(strict=command.epoch > 0)

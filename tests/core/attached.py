@@ -9,7 +9,8 @@ from typing import NamedTuple
 from dsreg.constants import NO_OWNER, SECTOR_SIZE
 from dsreg.core.messages import Command, CommandKind, Response, Status, owner_of
 from dsreg.core.quorum import majority
-from dsreg.core.tags import ATTACHED, is_raised, pack_tag, ts_of
+from dsreg.core.register import Answer, _compose
+from dsreg.core.tags import ATTACHED, highest, is_raised, pack_tag, raised, ts_of
 from tests.core.cluster import Cluster
 from tests.core.linearizable import Op
 from tests.core.values import data
@@ -38,20 +39,27 @@ class Work:
         self.returned: int | None = None
         self.data = data(*[number] * count) if write else b""
         self.tag = b""
+        self.raising = b""  # the tags, and in `data` the values, that a read has decided on
         self.answers: dict[int, Response] = {}  # GETs under the epoch, or PUTs that are done
 
+    def overlaps(self, first: int, count: int) -> bool:
+        return self.first < first + count and first < self.first + self.count
+
     def history(self) -> list[tuple[int, Op]]:
+        known = self.data if self.write or self.returned is not None else b""
         return [
-            (self.first + at, Op(self.write, self.data[at * SECTOR_SIZE] if self.data else None, self.invoked,
-                                 self.returned))
+            (self.first + at, Op(self.write, known[at * SECTOR_SIZE] if known else None, self.invoked, self.returned))
             for at in range(self.count)
         ]
 
 
 class Attachment:
-    """`clock` orders everything that clients see. `raises`: whether its reads insist on its own epoch."""
+    """`clock` orders everything that clients see. `raises`: whether its reads insist on its own epoch. `decides`:
+    whether a read that must raise something decides itself what; else it asks coordinators."""
 
-    def __init__(self, cluster: Cluster, number: int, clock: Iterator[int], raises: bool = True) -> None:
+    def __init__(
+        self, cluster: Cluster, number: int, clock: Iterator[int], raises: bool = True, decides: bool = True
+    ) -> None:
         self.owner = owner_of(bytes([number]) * 16, f"client {number}")
         self.epoch = 0  # not attached
         self.fenced = False
@@ -60,6 +68,7 @@ class Attachment:
         self._cluster = cluster
         self._clock = clock
         self._raises = raises
+        self._decides = decides
         self._wanted = 0  # the epoch that it tries to get; 0: it asks which ones there are
         self._votes: dict[int, Response] = {}
         self._ask()
@@ -95,8 +104,13 @@ class Attachment:
         self._vote()
 
     # --- reading and writing --------------------------------------------------------------------------
+    def is_free(self, first: int, count: int) -> bool:
+        """Attached, and with nothing under way on the run: a client does one thing at a time with a sector."""
+        idle = not any(work.returned is None and work.overlaps(first, count) for work in self.works)
+        return self.epoch > 0 and not self.stopped and idle
+
     def begin(self, number: int, write: bool, first: int, count: int) -> Work:
-        assert self.epoch and not self.stopped
+        assert self.is_free(first, count)
         now = next(self._clock)
         work = Work(number, write, first, count, now, self.epoch)
         work.tag = pack_tag(ts_of(self.epoch, now * COUNTS_PER_TICK + 1), ATTACHED, 0, self.epoch)
@@ -110,13 +124,15 @@ class Attachment:
                 self._send(rank, self._command(work, CommandKind.PUT if work.write else CommandKind.GET))
 
     def _through_one(self, work: Work) -> None:
-        """A coordinator sees to it: what no majority of the answers settles."""
-        kind = CommandKind.STORE if work.write else CommandKind.READ
-        self._send(self._cluster.rng.choice(list(self._cluster.nodes)), self._command(work, kind))
+        """A coordinator sees to it: a write, or what a read has decided to raise; the same however often it is sent."""
+        if work.write or work.raising:
+            self._send(self._cluster.rng.choice(list(self._cluster.nodes)), self._command(work, CommandKind.STORE))
+        elif not self._decides:
+            self._send(self._cluster.rng.choice(list(self._cluster.nodes)), self._command(work, CommandKind.READ))
 
     def _command(self, work: Work, kind: CommandKind) -> Command:
-        tags = work.tag * work.count if work.write else b""
-        sent = work.data if work.write else b""
+        tags = work.tag * work.count if work.write else work.raising if kind is CommandKind.STORE else b""
+        sent = work.data if tags else b""
         values = kind is CommandKind.GET
         return Command(kind, work.number, work.first, work.count, tags, sent, True, self.epoch, values)
 
@@ -145,7 +161,8 @@ class Attachment:
             return
         if answer.status is not Status.OK:
             assert answer.status is Status.REFUSED
-            self._through_one(work)
+            if work.write or not self._decides:
+                self._through_one(work)
         elif answer.kind is CommandKind.READ:
             self._return(work, bytes(answer.data))
         elif answer.kind is CommandKind.STORE:
@@ -164,11 +181,17 @@ class Attachment:
         answers = list(work.answers.values())
         for answer in answers:
             same = sum(1 for other in answers if other.tags == answer.tags)
-            raised = is_raised(answer.tags, self.epoch) or not self._raises
-            if same >= majority(nodes) and raised or same == nodes:
+            enough = is_raised(answer.tags, self.epoch) or not self._raises
+            if not work.raising and (same >= majority(nodes) and enough or same == nodes):
                 self._return(work, bytes(answer.data))
                 return
-        if len(answers) == nodes:
+        if self._decides and not work.raising:
+            vectors = [answer.tags for answer in answers]
+            tags = highest(vectors)
+            values = _compose(tags, [Answer(answer.tags, answer.data) for answer in answers])
+            assert values is not None
+            work.raising, work.data = raised(tags, self.epoch), bytes(values)
+        if work.raising or len(answers) == nodes:
             self._through_one(work)
 
     def _return(self, work: Work, found: bytes) -> None:
