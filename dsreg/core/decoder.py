@@ -282,10 +282,12 @@ class Decoder:
             values = kind is CommandKind.GET and bool(flags & FLAG_VALUES)
             return Command(kind, request, first, count, b"", b"", True, epoch, values)
         tags, data = _tags_and_data(frame, 1 if kind is CommandKind.PUT else count)
-        # No node names such tags. (0, 0) is the tag of what was never written: nothing is stored under it.
-        good = self._tags_are_good(tags, unwritten=False)
+        # No node names such tags. (0, 0) is the tag of what was never written: nothing is stored under it, but by an
+        # attachment that raises what it has read.
+        raises = epoch > 0 and is_raised(tags, epoch)
+        good = self._tags_are_good(tags, unwritten=raises)
         if kind is CommandKind.PUT:
-            good = good and epoch > 0 and is_raised(tags, epoch)
+            good = good and raises
             tags *= count
         if not good:
             return RefusedCommand(Status.INVALID_SECTOR_INDEX, kind, request, True)

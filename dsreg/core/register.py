@@ -12,8 +12,9 @@ and return the effects to carry out, in order. The line numbers L1..L6 that the 
     L5  on WRITE_PROC(tag', v'): if tag' > own tag store it durably; then ACK(rid)   (the replica's part)
     L6  on ACK from a majority, for the current rid, in the write phase: return
 
-Four operations are made of these two phases: READ and WRITE of the contract, TAG (the first phase
-of a write whose tag the client keeps) and STORE (the second phase under such a tag).
+Five operations are made of these two phases: READ and WRITE of the contract, TAG (the first phase
+of a write whose tag the client keeps), STORE (the second phase under such a tag) and REPAIR (the first phase
+of a read, for this node alone).
 
 An operation runs under an `epoch` (docs/attachments.md; 0 where the disk was never attached): who answers it has
 promised to store nothing of an older one, and whatever it stores, it stores under that epoch. If a newer epoch
@@ -106,7 +107,12 @@ class Store(NamedTuple):
     data: Buffer
 
 
-Request = Read | Write | Tag | Store
+class Repair(NamedTuple):
+    """A read for this node's own damaged copy. It is restored as it is elsewhere, and nobody else is told: a copy of an
+    older epoch must not be raised but by who has attached the disk, or it might come up after he has looked."""
+
+
+Request = Read | Write | Tag | Store | Repair
 
 
 class Answer(NamedTuple):
@@ -128,7 +134,7 @@ class Querying:
 
 
 class Recording:
-    """A WRITE's tag is chosen and is being made durable here, before anybody else hears of it."""
+    """A WRITE's tag is chosen and is being made durable here, before anybody else hears of it. Or a REPAIR."""
 
     __slots__ = ("own", "rid")
 
@@ -171,6 +177,9 @@ class AtomicRegister:
     # --- invocations ------------------------------------------------------------------------------
     def read(self, strict: bool = False) -> list[Effect]:
         return self._query(Read(strict))  # L1
+
+    def repair(self) -> list[Effect]:
+        return self._query(Repair())  # L1
 
     def write(self, data: Buffer, ts_floor: int = 0) -> list[Effect]:
         assert len(data) == self.count * SECTOR_SIZE
@@ -222,7 +231,8 @@ class AtomicRegister:
     @property
     def recording(self) -> StoreOwn | None:
         """What a WRITE is making durable here before anybody else may hear of it; None in any other phase."""
-        return self.phase.own if isinstance(self.phase, Recording) else None
+        writes = isinstance(self._request, Write)
+        return self.phase.own if isinstance(self.phase, Recording) and writes else None
 
     def renamed(self, rid: int, tags: bytes) -> list[Effect]:
         """This node has no room for StoreOwn(rid), but has durably promised never to choose `tags` again.
@@ -249,14 +259,14 @@ class AtomicRegister:
         phase = self.phase
         if isinstance(phase, Querying):
             return self._ask(phase.values)
-        if phase is not None and not isinstance(self._request, Read):
+        if phase is not None and not isinstance(self._request, Read | Repair):
             self._chosen = Answer(phase.own.tags, phase.own.data)
         return self._ask(values=True)
 
     @property
     def wants_own_values(self) -> bool:
         """Whether this node is to answer a query with its values, whatever the others are asked for."""
-        return isinstance(self._request, Read) or self._chosen is not None
+        return isinstance(self._request, Read | Repair) or self._chosen is not None
 
     # --- transitions ------------------------------------------------------------------------------
     def _begin(self, request: Request) -> None:
@@ -287,6 +297,8 @@ class AtomicRegister:
         match self._request:
             case Read(strict):
                 return self._decide_read(phase, own, strict)
+            case Repair():
+                return self._decide_repair(phase, own)
             case Write(data, ts_floor):
                 tags = successors(self._highest(phase), self.rank, ts_floor, self.epoch)
                 record = StoreOwn(phase.rid, tags, data, repair=own is None)
@@ -310,6 +322,15 @@ class AtomicRegister:
         assert not phase.values, "every answer of a query for values has them"
         return self._ask(values=True)
 
+    def _decide_repair(self, phase: Querying, own: Answer | None) -> list[Effect]:
+        tags = self._highest(phase)
+        data = _compose(tags, list(phase.answers.values()))
+        if data is None:
+            return self._ask(values=True)
+        record = StoreOwn(phase.rid, tags, data, repair=own is None)
+        self.phase = Recording(record)
+        return [record]
+
     def _decide_again(self, phase: Querying, chosen: Answer, own: Answer | None) -> list[Effect]:
         """The tags of a write were chosen under an older epoch: under this one goes it, or per sector what is there.
 
@@ -326,6 +347,8 @@ class AtomicRegister:
         return self._store(StoreOwn(phase.rid, tags, data, repair=own is None), Return(b"", b""))
 
     def _recorded(self, phase: Recording) -> list[Effect]:
+        if isinstance(self._request, Repair):
+            return self._finish(Return(b"", b""))
         self.phase = Storing(phase.own, Return(b"", b""))
         rest: list[Effect] = [StoreAll(phase.rid, phase.own.tags, phase.own.data)]  # L4
         return [*rest, *self.ack(self.rank, phase.rid)]

@@ -243,6 +243,8 @@ class Replica:
             self._ready.extend(self._queue.remove(operation) if isinstance(first[0], Answer) else ())
             return first
         register.epoch = self.epochs.durable
+        if operation.connection is None:
+            return self._advance(operation, register.repair(), now)
         match command.kind:
             case CommandKind.READ:
                 effects = register.read(strict=command.epoch > 0)
@@ -263,7 +265,8 @@ class Replica:
         if command.epoch:
             self._forget(operation)
             self._ready.extend(self._queue.remove(operation))
-            return [Answer(operation.connection, self.epochs.refusal(command, Status.FENCED), command)]
+            refusal = self.epochs.refusal(command, Status.FENCED)
+            return [Answer(operation.connection, refusal._replace(epoch=max(epoch, refusal.epoch)), command)]
         return [self.epochs.fence(max(epoch, self.epochs.promised), Again(Renew(rid)))]
 
     def _renew(self, rid: int, now: float) -> list[Effect]:

@@ -115,7 +115,8 @@ def refused(status: int, kind: CommandKind, request: int, extended: bool = False
         (extension(0x86, 8, 1, 1, A1 + DATA, epoch=EPOCH + 1), refused(2, PUT, 8, True)),
         (extension(0x86, 8, 1, 1, full(5, 1) + DATA), refused(2, PUT, 8, True)),  # of no attachment
         (extension(0x86, 8, 1, 1, full(5, 4, 0, EPOCH) + DATA, epoch=EPOCH), refused(2, PUT, 8, True)),
-        (extension(0x86, 8, 1, 1, full(0, 0, 0, EPOCH) + DATA, epoch=EPOCH), refused(2, PUT, 8, True)),
+        (extension(0x86, 8, 1, 1, full(0, 1, 0, EPOCH) + DATA, epoch=EPOCH), refused(2, PUT, 8, True)),
+        (extension(0x83, 8, 0, 1, full(0, 0, 0, EPOCH) + DATA, epoch=EPOCH + 1), refused(2, STORE, 8, True)),
         (spoiled(extension(0x87, 8, 0, 0, OWNER)), refused(1, ATTACH, 8, True)),
         (extension(0x87, 8, 0, 0, OWNER, epoch=1 << 24), refused(2, ATTACH, 8, True)),
     ],

@@ -82,6 +82,7 @@ TO_NODE: list[tuple[Message, bytes, int]] = [  # message, frame, length by the c
     (Command(GET, 4, 5, 6, extended=True), extension(0x85, 4, 5, 6), 72),
     (Command(GET, 4, 5, 6, b"", b"", True, 7, True), extension(0x85, 4, 5, 6, flags=1, epoch=7), 72),
     (Command(PUT, 4, 1, 2, A1 * 2, DATA * 2, True, EPOCH), extension(0x86, 4, 1, 2, A1 + DATA * 2, epoch=EPOCH), 8280),
+    (Command(STORE, 4, 1, 2, E2, DATA * 2, True, EPOCH), extension(0x83, 4, 1, 2, E2 + DATA * 2, epoch=EPOCH), 8296),
     (Command(ATTACH, 4, 0, 0, b"", OWNER, True, EPOCH), extension(0x87, 4, 0, 0, OWNER, epoch=EPOCH), 136),
     (Command(ATTACH, 4, 0, 0, b"", bytes(64), True), extension(0x87, 4, 0, 0, bytes(64)), 136),
     (ReadProc(1, 5, 6, 7, False), extension(0x91, 5, 6, 7, rank=1), 72),

@@ -284,3 +284,39 @@ def test_only_a_newer_epoch_renews() -> None:
     one.read()
     with pytest.raises(AssertionError):
         one.renew(E)
+
+
+# --- REPAIR -------------------------------------------------------------------------------------------
+def test_rule_10_a_repair_stores_here_alone_and_raises_nothing() -> None:
+    one = register(epoch=E)
+    assert one.repair() == ask(100, values=False, own=True)
+    one.own_absent(100)
+    one.value(2, 100, HIGH, None)
+    assert one.value(3, 100, LOW, None) == ask(101, values=True, own=True)
+    one.own_absent(101)
+    one.value(2, 101, HIGH, NEW)
+    assert one.value(3, 101, LOW, data(3)) == [StoreOwn(101, HIGH, NEW, repair=True)]
+    assert one.recording is None, "where there is no room it waits: no other tag would do"
+    assert one.refused(101) == [StoreOwn(101, HIGH, NEW, repair=True)]
+    assert one.ack(2, 101) == []
+    assert one.ack(RANK, 101) == [Return(b"", b"")]
+
+
+def test_a_repair_that_meets_a_newer_epoch_asks_again() -> None:
+    one = register()
+    one.repair()
+    one.own_absent(100)
+    one.value(2, 100, HIGH, NEW)
+    assert one.value(3, 100, HIGH, NEW) == [StoreOwn(100, HIGH, NEW, repair=True)]
+    assert one.renew(E) == ask(101, values=True, own=True)
+    assert one.ack(RANK, 100) == []
+    one.value(2, 101, at(E, HIGH), NEW)
+    one.value(3, 101, HIGH, NEW)
+    assert one.own_absent(101) == [StoreOwn(101, at(E, HIGH), NEW, repair=True)]
+
+
+def test_a_repair_of_a_copy_that_is_whole_again_has_nothing_to_do() -> None:
+    one = register()
+    one.repair()
+    one.value(2, 100, HIGH, None)
+    assert one.value(RANK, 100, HIGH, NEW) == [StoreOwn(100, HIGH, NEW)], "stored already: done at once"
