@@ -4,6 +4,7 @@
 in seconds of any monotonic clock; while `busy`, a `Tick` is due every `limits.TICK_S`.
 
     read                    GET at a majority; where that does not settle it, READ
+    read of an attachment   the same; and STORE under its epoch, if what was read is not there under it
     write                   TAG, then STORE with the tags that TAG named
     write of an attachment  PUT at all nodes, under a tag of its own; where no majority answers, STORE with that tag
 
@@ -47,6 +48,7 @@ from dsreg.client.state import Node, Operation
 from dsreg.client.steps import Steps
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE, TAG_SIZE
 from dsreg.core.messages import Command, CommandKind, Response, Status, StatusRequest
+from dsreg.core.tags import raised
 from dsreg.errors import AuthenticationFailed, ClientClosed, ClientError, Outcome, OutOfRange
 
 _CHANGING = (CommandKind.STORE, CommandKind.PUT)
@@ -103,7 +105,7 @@ class ClientCore:
         assert 1 <= count <= MAX_RUN_SECTORS and (data is None or len(data) == count * SECTOR_SIZE)
         # By the chunk, so that work on the same sectors meets, and queues, on one node.
         home = first // MAX_RUN_SECTORS % len(self._ring)
-        op = Operation(operation, first, count, data, home, now_s, now_s + ATTEMPT_FIRST_S)
+        op = Operation(operation, first, count, data, home, now_s, now_s + ATTEMPT_FIRST_S, data is None)
         self._steps.operations[operation] = op
         if (refusal := self._ring.refusal) is not None:
             self._steps.fail(op, refused_by_all(refusal, op.outcome))
@@ -222,11 +224,16 @@ class ClientCore:
             self._steps.count(op, now_s)
             return
         self._steps.retire(op, node.rank)
-        if command.kind is not CommandKind.TAG:
-            self._steps.complete(op, response.data if command.kind is CommandKind.READ else b"")
+        if not response.tags:
+            read = response.data if command.kind is CommandKind.READ else op.data
+            self._steps.complete(op, read if op.is_read else b"")
             return
+        # From TAG; or from a READ that has to be stored under the attachment's epoch before it may be returned.
+        tags = response.tags
+        if op.is_read:
+            op.data, tags = bytes(response.data), raised(tags, command.epoch)
         op.home = node.index
-        self._steps.next_step(op, CommandKind.STORE, now_s, response.tags)
+        self._steps.next_step(op, CommandKind.STORE, now_s, tags)
 
     def _refused(self, op: Operation, command: Command, node: Node, response: Response, now_s: float) -> None:
         """The node has not done the command, and says why."""
@@ -278,10 +285,9 @@ def _with_outcome(error: ClientError, outcome: Outcome) -> ClientError:
 
 def _fits(command: Command, response: Response) -> bool:
     """Whether the answer has the length that was asked for."""
-    tagged = command.kind in (CommandKind.TAG, CommandKind.GET)
-    valued = command.kind is CommandKind.READ
-    tags = command.count * TAG_SIZE if tagged else 0
-    data = command.count * SECTOR_SIZE if valued else 0
-    if command.kind is CommandKind.GET and response.data:
-        data = command.count * SECTOR_SIZE
-    return len(response.tags) == tags and len(response.data) == data
+    kind, count = command.kind, command.count
+    tagged = kind in (CommandKind.TAG, CommandKind.GET) or kind is CommandKind.READ and command.epoch and response.tags
+    valued = kind is CommandKind.READ or kind is CommandKind.GET and response.data
+    return (len(response.tags), len(response.data)) == (
+        count * TAG_SIZE if tagged else 0, count * SECTOR_SIZE if valued else 0
+    )

@@ -92,10 +92,11 @@ class Operation:
     operation: int
     first: int
     count: int
-    data: bytes | None
+    data: bytes | None  # to write; or that was read and has to be stored under the epoch of the attachment
     home: int  # index of the node to prefer
     started_s: float  # of the step
     deadline_s: float
+    is_read: bool = False
     command: Command | None = None  # of the current step; None: it has none yet
     quorum: Quorum | None = None  # the client counts the majority for this step
     attempt_s: float = ATTEMPT_FIRST_S
@@ -106,7 +107,8 @@ class Operation:
 
     @property
     def outcome(self) -> Outcome:
-        return Outcome.MAY_HAVE_HAPPENED if self.exposures else Outcome.DID_NOT_HAPPEN
+        changes = self.exposures and not self.is_read  # a read changes no value
+        return Outcome.MAY_HAVE_HAPPENED if changes else Outcome.DID_NOT_HAPPEN
 
     def begin(self, command: Command, now_s: float, attempt_s: float = ATTEMPT_FIRST_S) -> None:
         """The next step."""

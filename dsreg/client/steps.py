@@ -45,7 +45,7 @@ class Steps:
     # --- steps ----------------------------------------------------------------------------------
     def begin(self, op: Operation, now_s: float) -> None:
         """The first step."""
-        if op.data is None:
+        if op.is_read:
             self._ask(op, CommandKind.GET, now_s)
         elif self._attachment is None:
             self.next_step(op, CommandKind.TAG, now_s)
@@ -123,7 +123,7 @@ class Steps:
         tags = op.command.tags
         self.retire(op, 0)
         self.counters.coordinated += 1
-        self.next_step(op, CommandKind.READ if op.data is None else CommandKind.STORE, now_s, tags)
+        self.next_step(op, CommandKind.READ if op.is_read else CommandKind.STORE, now_s, tags)
 
     # --- sending ------------------------------------------------------------------------------
     def next_step(self, op: Operation, kind: CommandKind, now_s: float, tags: bytes = b"") -> None:

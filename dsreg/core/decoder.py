@@ -35,6 +35,7 @@ from dsreg.core.wire import (
     EXTENSION,
     FIRST_EXTENSION,
     FLAG_ALIVE,
+    FLAG_TAGS,
     FLAG_VALUES,
     GREETING,
     GREETING_TYPES,
@@ -367,7 +368,7 @@ def _run_response(frame: memoryview) -> Response | None:
     status, kind = _STATUSES.get(code), _RUN_KINDS[type_ - ANSWER]
     if status is None or (status is Status.OK and kind not in _NOTHING_TO_SAY and length == 0):
         return None
-    if kind in (CommandKind.TAG, CommandKind.GET):
+    if kind in (CommandKind.TAG, CommandKind.GET) or kind is CommandKind.READ and flags & FLAG_TAGS and length:
         tags, data = _tags_and_data(frame, count)
         return Response(status, kind, request, tags, data, True, epoch)
     alive = kind is CommandKind.ATTACH and bool(flags & FLAG_ALIVE)

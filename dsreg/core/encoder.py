@@ -31,6 +31,7 @@ from dsreg.core.wire import (
     CLUSTER_SIZE,
     COMMAND,
     FLAG_ALIVE,
+    FLAG_TAGS,
     FLAG_VALUES,
     GREETING,
     MAX_STATUS_BYTES,
@@ -126,9 +127,11 @@ class Encoder:
         count, flags = len(tags) // TAG_SIZE or len(data) // SECTOR_SIZE, 0
         if kind is CommandKind.GET and data:
             flags = FLAG_VALUES
+        elif kind is CommandKind.READ and tags:
+            flags = FLAG_TAGS
         elif kind is CommandKind.ATTACH:
             count, flags = 0, FLAG_ALIVE if alive else 0
-        assert len(tags) == (count * TAG_SIZE if kind in (CommandKind.TAG, CommandKind.GET) else 0)
+        assert len(tags) in (0, count * TAG_SIZE) and not (tags and kind in _STORING)
         assert count <= MAX_RUN_SECTORS and (ok or not tags and not data)
         header = extension_header(
             _RUN_TYPE[kind] + ANSWER, request, status=status, count=count, flags=flags, length=len(tags) + len(data),

@@ -75,7 +75,8 @@ class RefusedCommand(NamedTuple):
 
 
 class Response(NamedTuple):
-    """A node's answer to a command. READ carries `data`, TAG carries `tags`, GET both or `tags` alone.
+    """A node's answer to a command. READ carries `data`, TAG carries `tags`, GET both or `tags` alone. A READ for an
+    attachment carries `tags` as well if that has to store what it has read under its own epoch.
 
     `epoch`: the one in force at the node. ATTACH carries in `data` who has attached the disk in it (64 bytes), and
     `alive`: whether that one is connected to the node.

@@ -77,7 +77,7 @@ class StoreAll(NamedTuple):
 
 
 class Return(NamedTuple):
-    """The operation is complete: `tags` for TAG, `data` for READ."""
+    """The operation is complete: `tags` for TAG, `data` for READ; both for a strict READ that is to be raised."""
 
     tags: bytes
     data: Buffer
@@ -88,7 +88,8 @@ Effect = AskAll | StoreOwn | StoreAll | Return
 
 # --- requests and phases --------------------------------------------------------------------------
 class Read(NamedTuple):
-    """`strict`: what is returned must be at a majority under this very epoch, so that nothing older comes up later."""
+    """`strict`: for the attachment whose epoch this is. What is not at a majority under this very epoch is returned
+    with its tags and not stored: the attachment raises it, so that it is decided once what comes up of what was left."""
 
     strict: bool
 
@@ -313,9 +314,11 @@ class AtomicRegister:
         if own is not None and own.data is not None and (not strict or is_raised(own.tags, self.epoch)):
             same = sum(1 for answer in phase.answers.values() if answer.tags == own.tags)
             if same >= majority(self.nodes):
-                return self._finish(Return(own.tags, own.data))
+                return self._finish(Return(b"" if strict else own.tags, own.data))
         tags = self._highest(phase)
         data = _compose(tags, list(phase.answers.values()))
+        if data is not None and strict:
+            return self._finish(Return(tags, data))
         if data is not None:
             tags = raised(tags, self.epoch)
             return self._store(StoreOwn(phase.rid, tags, data, repair=own is None), Return(tags, data))  # L3

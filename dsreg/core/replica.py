@@ -342,7 +342,8 @@ class Replica:
             effects = [Reserve(promise, (answer,)) if promise else answer]
         else:
             data = result.data if command.kind is CommandKind.READ else b""
-            effects = [Answer(operation.connection, response_to(command, Status.OK, data=data), command)]
+            tags = result.tags if data and command.epoch else b""
+            effects = [Answer(operation.connection, response_to(command, Status.OK, tags, data), command)]
         self.counters[command.kind.name.lower()] += 1
         self._ready.extend(self._queue.remove(operation))
         return effects

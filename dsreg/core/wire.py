@@ -66,6 +66,7 @@ ANSWER: Final = 0x40
 # Receipts for READ_PROC, VALUE, WRITE_PROC, ACK have types 0x43..0x46.
 RECEIPTED: Final = (Type.READ_PROC, Type.VALUE, Type.WRITE_PROC, Type.ACK)
 FLAG_VALUES: Final = 0x0001
+FLAG_TAGS: Final = 0x0001  # in C1
 FLAG_ALIVE: Final = 0x0001  # in C7
 
 # --- the contract -----------------------------------------------------------------------------
@@ -200,6 +201,8 @@ def extension_size(view: memoryview, start: int) -> int:
         per_sector = _SECTOR_CONTENT.get(type_, 0)
         if type_ in _WITH_VALUES and flags & FLAG_VALUES:
             per_sector += SECTOR_SIZE
+        elif type_ == Type.READ_RUN_ANSWER and flags & FLAG_TAGS:
+            per_sector += TAG_SIZE
         # Without the bound on count a signed frame could make the decoder keep 269 MB.
         fixed = _FIXED_CONTENT.get(type_, 0)
         good = length == fixed + per_sector * count and (per_sector == 0 or count <= MAX_RUN_SECTORS)
