@@ -89,7 +89,7 @@ Effect = AskAll | StoreOwn | StoreAll | Return
 # --- requests and phases --------------------------------------------------------------------------
 class Read(NamedTuple):
     """`strict`: for the attachment whose epoch this is. What is not at a majority under this very epoch is returned
-    with its tags and not stored: the attachment raises it, so that it is decided once what comes up of what was left."""
+    with its tags and not stored: the attachment raises it, so that one decides, once, what comes up of what is left."""
 
     strict: bool
 
