@@ -5,7 +5,8 @@ The crash-recovery contract stands in `then`:
     Persist    store durably; carry out `then` once the value is on stable storage and not before. If
                the store is refused nothing of it was stored, `then` is dropped, and `Replica.refused`
                is called instead.
-    Reserve    durably promise that tags up to `ts` may have been named; then carry out `then`.
+    Reserve    durably promise that tags up to `ts` may have been named or chosen; then carry out `then`. What
+               is persisted later is durable later, too.
     Durable    (in a `then`) tell `Replica.durable` that what it belongs to is on stable storage.
     Load       read this node's own copy, then call `Replica.loaded`.
     Send       hand a message to the link to a node. A question is dropped if the link is down, or if its
@@ -76,7 +77,7 @@ class Persist(NamedTuple):
 
 class Reserve(NamedTuple):
     ts: int
-    then: tuple[Answer | Durable, ...]
+    then: tuple[Answer | Durable | Persist, ...]
 
 
 Effect = Persist | Reserve | Durable | Load | Send | Answer

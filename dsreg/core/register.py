@@ -22,8 +22,9 @@ Two rules go beyond the lines, and both are about crashes:
 * A WRITE counts this node's own answer in its first phase, and makes its own copy durable before any
   other node hears of the tag. Otherwise a coordinator that crashed after one peer had stored
   (maxts + 1, rank) could choose the same tag again for another value. (Where this node's own copy is
-  damaged it does not answer, and a majority of the others decides. Where it has no room it promises
-  another tag instead, see `renamed`.)
+  damaged it does not answer, a majority of the others decides, and the tag is above all that this node
+  has ever chosen: one that is lost here may be on its way to a node that was not asked. Where it has no
+  room it promises another tag instead, see `renamed`.)
 """
 
 from __future__ import annotations
@@ -187,11 +188,13 @@ class AtomicRegister:
         phase.ranks |= bit(rank)
         return self._decide(phase)
 
-    def own_absent(self, rid: int) -> list[Effect]:
-        """This node's own copy is damaged and does not answer READ_PROC(rid)."""
+    def own_absent(self, rid: int, ts_floor: int = 0) -> list[Effect]:
+        """This node's own copy is damaged and does not answer READ_PROC(rid). `ts_floor`: see Write."""
         phase = self.phase
         if not isinstance(phase, Querying) or phase.rid != rid:
             return []
+        if isinstance(self._request, Write):
+            self._request = self._request._replace(ts_floor=max(self._request.ts_floor, ts_floor))
         phase.own_absent = True
         return self._decide(phase)
 

@@ -29,8 +29,7 @@ from dsreg.core.messages import (
     WriteProc,
 )
 from dsreg.core.naming import TagNamer
-from dsreg.core.operation import Operation, response_to
-from dsreg.core.register import AtomicRegister
+from dsreg.core.operation import Operation, begin, response_to
 from dsreg.core.repeats import Repeats, Seen
 from dsreg.core.runqueue import RunQueue
 from dsreg.core.tags import highest_ts
@@ -85,7 +84,7 @@ class Replica:
         if command.kind is CommandKind.STORE and not self._honest(command.first, command.count, command.tags):
             self.counters["dishonest_tags"] += 1
             return [Answer(connection, response_to(command, Status.INVALID_SECTOR_INDEX), command)]
-        operation = self._operation(connection, command)
+        operation = begin(command, connection, self.rank, len(self.ranks), self._rids)
         if self._queue.add(operation, command.first, command.count):
             self._ready.append(operation)
         return self._run_ready([], now)
@@ -202,10 +201,6 @@ class Replica:
         return due
 
     # --- operations -------------------------------------------------------------------------------
-    def _operation(self, connection: Connection | None, command: Command) -> Operation:
-        register = AtomicRegister(self.rank, len(self.ranks), command.first, command.count, self._rids)
-        return Operation(command, connection, register)
-
     def _run_ready(self, effects: list[Effect], now: float) -> list[Effect]:
         """Start what may start; a loop, as starting one can complete it and free the next."""
         while self._ready:
@@ -251,10 +246,12 @@ class Replica:
         message = WriteProc(self.rank, step.rid, command.first, command.count, step.tags, step.data)
         return self._outgoing(self._links.broadcast(message, now, but=self.rank), now)
 
-    def _persist_own(self, operation: Operation, step: reg.StoreOwn) -> Persist:
+    def _persist_own(self, operation: Operation, step: reg.StoreOwn) -> Effect:
         command = operation.command
         own = Durable(Ack(self.rank, step.rid, command.first, command.count))
-        return Persist(command.first, command.count, step.tags, step.data, (own,), step.repair, step.rid)
+        persist = Persist(command.first, command.count, step.tags, step.data, (own,), step.repair, step.rid)
+        promise = self._namer.choose(highest_ts(step.tags) if command.kind is CommandKind.WRITE else 0)
+        return Reserve(promise, (persist,)) if promise else persist
 
     def _promise_instead(self, rid: int) -> list[Effect]:
         """A WRITE that has no room here goes on under a tag that needs none: see AtomicRegister.renamed."""
@@ -361,7 +358,9 @@ class Replica:
 
     def _own_absent(self, rid: int, now: float) -> list[Effect]:
         operation = self._operations.get(rid)
-        return self._advance(operation, operation.register.own_absent(rid), now) if operation else []
+        if operation is not None and self._storage.unknown(operation.command.first, operation.command.count):
+            self._namer.forget()
+        return self._advance(operation, operation.register.own_absent(rid, self._namer.last), now) if operation else []
 
     def _repair(self, first: int, count: int) -> None:
         """Read the damaged sectors of a run through the register, which writes them back here as well.
@@ -373,7 +372,8 @@ class Replica:
             if sector not in self._repairing and len(self._repairing) < MAX_REPAIRS:
                 self._repairing.add(sector)
                 self.counters["repairs"] += 1
-                self._ready.append(self._operation(None, Command(CommandKind.READ, 0, sector, 1)))
+                read = Command(CommandKind.READ, 0, sector, 1)
+                self._ready.append(begin(read, None, self.rank, len(self.ranks), self._rids))
 
     # --- links ------------------------------------------------------------------------------------
     def _outgoing(self, sends: list[Send], now: float) -> list[Effect]:

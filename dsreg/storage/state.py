@@ -26,8 +26,8 @@ _CHECKED = ATOMIC_BYTES - _CRC.size
 
 
 class State(NamedTuple):
-    """`seq`: counts writes. `incarnation`: counts starts. `ts_reserved`: no tag this node has named is
-    above it. `generation`: the newest journal segment that certainly has a header. `slots`: how many
+    """`seq`: counts writes. `incarnation`: counts starts. `ts_reserved`: no tag this node has named or
+    chosen is above it. `generation`: the newest journal segment that certainly has a header. `slots`: how many
     slots of `tags` were certainly written when it was opened.
     """
 
