@@ -50,6 +50,7 @@ ALGORITHM = (
         "self.phase = Storing(record, Return(b'', b'')); return [StoreAll(phase.rid, tags, data), record]",
     ),
     Mutant("named_tags_are_not_avoided", _REGISTER, "self.rank, ts_floor)", "self.rank)"),
+    Mutant("lost_tags_are_chosen_again", _REPLICA, "            self._namer.forget()\n", "            pass\n"),
     Mutant("highest_by_ts_only", "dsreg.core.tags", "return max(vectors)", "return max(vectors, key=lambda t: t[:8])"),
     Mutant("highest_of_a_run_by_ts_only", "dsreg.core.tags", "max(column) for", "max(column, key=lambda t: t[:8]) for"),
     Mutant(
@@ -118,7 +119,7 @@ DURABILITY = (
         "return self._await_ticket(self.storage.reserve(effect.ts), effect)",
         "return effect.then",
     ),
-    Mutant("promise_forgotten_after_restart", "dsreg.core.naming", "self.last = last", "self.last = 0"),
+    Mutant("promise_forgotten_after_restart", "dsreg.core.naming", "0 if promised % 2 else promised", "0"),
     Mutant(
         "operation_ids_reused_after_restart",
         "dsreg.storage.recovery",

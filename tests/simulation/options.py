@@ -15,6 +15,7 @@ NEMESIS = {
     "power": 50,  # everything not synced is gone, or torn
     "power_at_step": 45,  # the same, between two operations of a commit, a checkpoint or a recovery
     "blackout": 25,  # power, for all nodes at once
+    "coordinator": 35,  # a node dies once one copy of what it has given a tag is durable, and that copy is hidden
     "stop": 15,  # SIGTERM, and a new start
     "sync_error": 15,  # fsync fails, once, and forgets some of what it should have written
     "write_error": 10,
@@ -47,7 +48,9 @@ SHARES_CORRUPT = (0.002, 0.01, 0.04)
 # Those that take away what was durable: never on more than a minority of the nodes.
 DAMAGING = frozenset({"damage_sector", "damage_tags", "damage_copy", "read_error"})
 # Those that need more than one node to mean much.
-BETWEEN_NODES = frozenset({"partition", "one_way", "isolate", "rolling", "swizzle", "replay", "slow_node", "blackout"})
+BETWEEN_NODES = frozenset(
+    {"partition", "one_way", "isolate", "rolling", "swizzle", "replay", "slow_node", "blackout", "coordinator"}
+)
 
 
 @dataclasses.dataclass(frozen=True)
