@@ -5,7 +5,8 @@ The crash-recovery contract stands in `then`:
     Persist    store durably; carry out `then` once the value is on stable storage and not before. If
                the store is refused nothing of it was stored, `then` is dropped, and `Replica.refused`
                is called instead.
-    Reserve    durably promise that tags up to `ts` may have been named; then carry out `then`.
+    Reserve    durably promise that tags up to `ts` may have been named or chosen; then carry out `then`. What
+               is persisted later is durable later, too.
     Fence      durably promise to store nothing of an epoch below `epoch`, nor for another owner in it, once all that
                is being stored has been decided on; then carry out `then`.
     Again      (in a `then`) call `Replica.again`: what had to wait for the Fence.
@@ -109,7 +110,7 @@ class Persist(NamedTuple):
 
 class Reserve(NamedTuple):
     ts: int
-    then: tuple[Answer | Durable, ...]
+    then: tuple[Answer | Durable | Persist, ...]
 
 
 class Fence(NamedTuple):

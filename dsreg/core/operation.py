@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from dsreg.core.effects import Connection
 from dsreg.core.messages import Buffer, Command, Response, Status
 from dsreg.core.register import AtomicRegister
@@ -17,6 +19,11 @@ class Operation:
         self.connection = connection
         self.register = register
         self.rid = 0  # no rid is 0
+
+
+def begin(command: Command, connection: Connection | None, rank: int, nodes: int, rids: Iterator[int]) -> Operation:
+    """An operation for the command; see AtomicRegister."""
+    return Operation(command, connection, AtomicRegister(rank, nodes, command.first, command.count, rids))
 
 
 def response_to(command: Command, status: Status, tags: bytes = b"", data: Buffer = b"") -> Response:

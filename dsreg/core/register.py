@@ -28,8 +28,9 @@ Two rules go beyond the lines, and both are about crashes:
 * A WRITE counts this node's own answer in its first phase, and makes its own copy durable before any
   other node hears of the tag. Otherwise a coordinator that crashed after one peer had stored
   (maxts + 1, rank) could choose the same tag again for another value. (Where this node's own copy is
-  damaged it does not answer, and a majority of the others decides. Where it has no room it promises
-  another tag instead, see `renamed`.)
+  damaged it does not answer, a majority of the others decides, and the tag is above all that this node
+  has ever chosen: one that is lost here may be on its way to a node that was not asked. Where it has no
+  room it promises another tag instead, see `renamed`.)
 """
 
 from __future__ import annotations
@@ -96,7 +97,8 @@ class Read(NamedTuple):
 
 class Write(NamedTuple):
     data: Buffer
-    ts_floor: int  # no tag at or below it is chosen
+    ts_floor: int  # no tag at or below it is chosen without an attachment
+    life: int  # of this node; under an attachment it makes the tag one that no earlier life has chosen
 
 
 class Tag(NamedTuple):
@@ -182,9 +184,9 @@ class AtomicRegister:
     def repair(self) -> list[Effect]:
         return self._query(Repair())  # L1
 
-    def write(self, data: Buffer, ts_floor: int = 0) -> list[Effect]:
+    def write(self, data: Buffer, ts_floor: int = 0, life: int = 1) -> list[Effect]:
         assert len(data) == self.count * SECTOR_SIZE
-        return self._query(Write(data, ts_floor))  # L1
+        return self._query(Write(data, ts_floor, life))  # L1
 
     def tag(self) -> list[Effect]:
         return self._query(Tag())  # L1
@@ -209,11 +211,13 @@ class AtomicRegister:
         phase.ranks |= bit(rank)
         return self._decide(phase)
 
-    def own_absent(self, rid: int) -> list[Effect]:
-        """This node's own copy is damaged and does not answer READ_PROC(rid)."""
+    def own_absent(self, rid: int, ts_floor: int = 0) -> list[Effect]:
+        """This node's own copy is damaged and does not answer READ_PROC(rid). `ts_floor`: see Write."""
         phase = self.phase
         if not isinstance(phase, Querying) or phase.rid != rid:
             return []
+        if isinstance(self._request, Write):
+            self._request = self._request._replace(ts_floor=max(self._request.ts_floor, ts_floor))
         phase.own_absent = True
         return self._decide(phase)
 
@@ -300,8 +304,11 @@ class AtomicRegister:
                 return self._decide_read(phase, own, strict)
             case Repair():
                 return self._decide_repair(phase, own)
-            case Write(data, ts_floor):
-                tags = successors(self._highest(phase), self.rank, ts_floor, self.epoch)
+            case Write(data, ts_floor, life):
+                if self.epoch:
+                    tags = successors(self._highest(phase), self.rank, 0, self.epoch, life)
+                else:
+                    tags = successors(self._highest(phase), self.rank, ts_floor)
                 record = StoreOwn(phase.rid, tags, data, repair=own is None)
                 self.phase = Recording(record)
                 return [record]  # L4, own copy first

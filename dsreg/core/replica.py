@@ -44,9 +44,8 @@ from dsreg.core.messages import (
     WriteProc,
 )
 from dsreg.core.naming import TagNamer
-from dsreg.core.operation import Operation, response_to
+from dsreg.core.operation import Operation, begin, response_to
 from dsreg.core.peers import Peers
-from dsreg.core.register import AtomicRegister
 from dsreg.core.repairs import Refused, Repairs
 from dsreg.core.runqueue import RunQueue
 from dsreg.core.tags import highest_epoch, highest_ts
@@ -100,7 +99,7 @@ class Replica:
             return self.epochs.attach(connection, command, supported=self._peers.all_keep_epochs)
         if command.kind in (CommandKind.GET, CommandKind.PUT):
             return self._run_ready(self._holder.command(connection, command), now)
-        operation = self._operation(connection, command)
+        operation = begin(command, connection, self.rank, len(self.ranks), self._rids)
         if self._queue.add(operation, command.first, command.count):
             self._ready.append(operation)
         return self._run_ready([], now)
@@ -225,10 +224,6 @@ class Replica:
         return min(due, default=None)
 
     # --- operations -------------------------------------------------------------------------------
-    def _operation(self, connection: Connection | None, command: Command) -> Operation:
-        register = AtomicRegister(self.rank, len(self.ranks), command.first, command.count, self._rids)
-        return Operation(command, connection, register)
-
     def _run_ready(self, effects: list[Effect], now: float) -> list[Effect]:
         """Start what may start; a loop, as starting one can complete it and free the next."""
         while self._ready:
@@ -249,7 +244,7 @@ class Replica:
             case CommandKind.READ:
                 effects = register.read(strict=command.epoch > 0)
             case CommandKind.WRITE:
-                effects = register.write(command.data, 0 if register.epoch else self._namer.last)
+                effects = register.write(command.data, self._namer.last, self._namer.life)
             case CommandKind.TAG:
                 effects = register.tag()
             case CommandKind.STORE:
@@ -300,10 +295,14 @@ class Replica:
     def _persist_own(self, operation: Operation, step: reg.StoreOwn) -> list[Effect]:
         self._follow(operation, step.rid)
         command = operation.command
-        if operation.register.epoch < self.epochs.promised:
+        epoch = operation.register.epoch
+        if epoch < self.epochs.promised:
             return self._outdated(step.rid, self.epochs.promised)
         own = Durable(Ack(self.rank, step.rid, command.first, command.count))
-        return [Persist(command.first, command.count, step.tags, step.data, (own,), step.repair, step.rid)]
+        persist = Persist(command.first, command.count, step.tags, step.data, (own,), step.repair, step.rid)
+        chosen = highest_ts(step.tags) if command.kind is CommandKind.WRITE else 0
+        promise = 0 if epoch else self._namer.choose(chosen)
+        return [Reserve(promise, (persist,)) if promise else persist]
 
     def _promise_instead(self, rid: int) -> list[Effect]:
         """A WRITE that has no room here goes on under a tag that needs none: see AtomicRegister.renamed."""
@@ -379,7 +378,9 @@ class Replica:
 
     def _own_absent(self, rid: int, now: float) -> list[Effect]:
         operation = self._operations.get(rid)
-        return self._advance(operation, operation.register.own_absent(rid), now) if operation else []
+        if operation is not None and self._storage.unknown(operation.command.first, operation.command.count):
+            self._namer.forget()
+        return self._advance(operation, operation.register.own_absent(rid, self._namer.last), now) if operation else []
 
     def _repair(self, first: int, count: int) -> None:
         """Read the damaged sectors of a run through the register, which writes them back here as well.
@@ -389,7 +390,8 @@ class Replica:
         """
         for sector in self._repairs.begin(first, count):
             self.counters["repairs"] += 1
-            self._ready.append(self._operation(None, Command(CommandKind.READ, 0, sector, 1)))
+            read = Command(CommandKind.READ, 0, sector, 1)
+            self._ready.append(begin(read, None, self.rank, len(self.ranks), self._rids))
 
     # --- links ------------------------------------------------------------------------------------
     def _outgoing(self, sends: list[Send], now: float) -> list[Effect]:

@@ -92,10 +92,10 @@ def highest_ts(tags: bytes) -> int:
     return max(unpack_tag(tag).ts for tag in iter_tags(tags))
 
 
-def successors(tags: bytes, wr: int, floor: int = 0, epoch: int = 0) -> bytes:
+def successors(tags: bytes, wr: int, floor: int = 0, epoch: int = 0, life: int = 0) -> bytes:
     """Per sector a tag of `epoch` whose ts is one more than the tag's, than `floor`, and than all of older epochs."""
     floor = max(floor, ts_of(epoch, 0))
-    return b"".join(pack_tag(max(unpack_tag(tag).ts, floor) + 1, wr, 0, epoch) for tag in iter_tags(tags))
+    return b"".join(pack_tag(max(unpack_tag(tag).ts, floor) + 1, wr, life, epoch) for tag in iter_tags(tags))
 
 
 def is_raised(tags: bytes, epoch: int) -> bool:

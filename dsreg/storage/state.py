@@ -28,8 +28,8 @@ _CHECKED = ATOMIC_BYTES - _CRC.size
 
 
 class State(NamedTuple):
-    """`seq`: counts writes. `incarnation`: counts starts. `ts_reserved`: no tag this node has named is
-    above it. `generation`: the newest journal segment that certainly has a header. `slots`: how many
+    """`seq`: counts writes. `incarnation`: counts starts. `ts_reserved`: no tag this node has named or
+    chosen is above it. `generation`: the newest journal segment that certainly has a header. `slots`: how many
     slots of `tags` were certainly written when it was opened. `epoch`: what is of an older one is refused.
     `owner`: who has attached the disk in it, NO_OWNER if this node has not been told.
     """

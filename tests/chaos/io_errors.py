@@ -90,6 +90,8 @@ class IoErrorsScenario(Scenario):
     def heal(self) -> None:
         self.look()
         for rank in sorted(self.ill):
+            if rank in self.cluster.processes:
+                self.kill(rank)
             self.heal_one(rank)
         super().heal()
         for disk in self.disks.values():

@@ -108,6 +108,9 @@ class Scenario:
         self.paused.clear()
         self.look()
         self.start_all()
+        # Those that were started one by one have not been waited for.
+        for rank in self.cluster.ranks:
+            self.cluster.wait(rank)
 
     @contextlib.contextmanager
     def place(self) -> Iterator[None]:

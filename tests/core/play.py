@@ -8,7 +8,7 @@ from dsreg.core.contract import Uuids
 from dsreg.core.effects import Again, Answer, Durable, Effect, Fence, Load, Persist, Reserve, Send
 from dsreg.core.links import RegisterClient
 from dsreg.core.messages import Ack, Command, CommandKind, PeerMessage, ReadProc, Response, Status, Value, WriteProc
-from dsreg.core.naming import TagNamer
+from dsreg.core.naming import PROMISE_STEP, TagNamer
 from dsreg.core.replica import Replica
 from dsreg.testing.memory_storage import MemoryStorage
 from tests.core.values import data
@@ -23,10 +23,13 @@ NEW = data(9)
 class Play:
     """`nodes` nodes of which this is rank 1. Links are up and speak the extension but to the ranks in `contract`.
 
-    Time stands still at `now` unless the test moves it.
+    Time stands still at `now` unless the test moves it. `promised`: see TagNamer; enough for what the tests write.
     """
 
-    def __init__(self, nodes: int = 3, contract: tuple[int, ...] = (), unix_time_s: float = 0.0) -> None:
+    def __init__(
+        self, nodes: int = 3, contract: tuple[int, ...] = (), unix_time_s: float = 0.0,
+        promised: int = PROMISE_STEP - 1,
+    ) -> None:
         ranks = tuple(range(1, nodes + 1))
         self.now = 0.0
         self.storage = MemoryStorage()
@@ -38,7 +41,7 @@ class Play:
             self.storage,
             rids=itertools.count(RID),
             uuids=self.uuids,
-            namer=TagNamer(RANK, 0),
+            namer=TagNamer(RANK, promised),
             links=self.links,
             unix_time=lambda: unix_time_s,
         )

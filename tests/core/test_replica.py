@@ -9,7 +9,7 @@ import pytest
 from dsreg.core.belief import ALWAYS_BELIEVED_COUNTER, MAX_COUNTS_PER_S
 from dsreg.core.effects import Answer, Effect, Load, Persist, Reserve, Send
 from dsreg.core.messages import Ack, Command, CommandKind, Response, Status, Value, WriteProc
-from dsreg.core.naming import PROMISE_STEP
+from dsreg.core.naming import PROMISE_STEP, TagNamer
 from dsreg.core.repairs import REFUSED_RETRY_S
 from tests.core.play import CLIENT, NEW, PEER, RANK, RID, Play, ask, load, ok, own, tell
 from tests.core.settled import assert_settled
@@ -226,6 +226,52 @@ def test_the_second_phase_is_sent_again_under_the_same_rid() -> None:
     play.ack(3, RID)
     assert play.tick(100.0) == []
     assert play.replica.link_up(3, True, 100.0) == []
+
+
+# --- a tag that was chosen and is lost ------------------------------------------------------------
+def test_what_a_write_chooses_is_promised_before_its_own_copy_is_durable() -> None:
+    play = Play(promised=0)
+    play.write()
+    promise, = play.value(2, RID, LOW)
+    assert promise == Reserve(PROMISE_STEP - 1, (own(tags((4, RANK))),))
+    assert play.commit(promise) == [own(tags((4, RANK)))]
+    play.write(first=1, request=2)
+    assert play.value(2, RID + 1, LOW, first=1) == [own(tags((4, RANK)), rid=RID + 1, first=1)], "it is promised"
+
+
+@pytest.mark.parametrize("kind", [CommandKind.WRITE, CommandKind.TAG])
+def test_a_tag_that_was_chosen_and_is_lost_is_not_chosen_again(kind: CommandKind) -> None:
+    """Another node may have got it, and not be among those that are asked."""
+    chosen = tags((3, RANK))
+    play = Play()
+    play.have(chosen, data(3))
+    play.storage.damage(0, tag_too=True)
+    play.write() if kind is CommandKind.WRITE else play.tag()
+    play.value(2, RID, tags((0, 0)))
+    promise, = play.value(3, RID, tags((0, 0)))
+    assert isinstance(promise, Reserve), "not on the same promise again"
+    (then,) = promise.then
+    again = then.tags if isinstance(then, Persist) else then.message.tags  # type: ignore[union-attr]
+    assert again == tags((PROMISE_STEP, RANK)) > chosen
+    assert promise.ts >= PROMISE_STEP
+
+
+def test_a_tag_that_was_chosen_and_is_lost_is_not_chosen_again_after_its_repair_and_a_restart() -> None:
+    play = Play()
+    play.have(tags((3, RANK)), data(3))
+    play.storage.damage(0, tag_too=True)
+    play.read()
+    play.load(load())
+    play.value(2, RID, LOW)
+    play.value(3, RID, LOW)
+    play.load(load(RID + 1, values=True))
+    play.value(2, RID + 1, LOW, data(1))
+    *_, promise = play.value(3, RID + 1, LOW, data(1))
+    assert isinstance(promise, Reserve), "not repaired before it is certain that the node goes on above"
+    (repair,) = play.commit(promise)
+    play.commit(repair)
+    assert play.storage.tags(0, 1) == LOW
+    assert TagNamer(RANK, play.storage.ts_reserved).last > 3
 
 
 # --- no room --------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from dsreg.constants import MAX_REMEMBERED_UUIDS
 from dsreg.core.contract import Uuids
 from dsreg.core.effects import Answer, Durable, Effect, Load, Persist, Send
 from dsreg.core.messages import Ack, Command, CommandKind, ReadProc, Receipt, Value, WriteProc
+from dsreg.core.naming import PROMISE_STEP
 from dsreg.core.repairs import MAX_REPAIRS, REFUSED_RETRY_S
 from tests.core.play import NEW, PEER, RANK, RID, Play, ask, load, ok, own, tell
 from tests.core.settled import assert_settled
@@ -242,9 +243,11 @@ def test_write_and_tag_go_without_an_own_tag_that_is_lost() -> None:
     play.storage.damage(0, tag_too=True)
     play.write()
     assert play.value(2, RID, LOW) == []
-    repair = own(tags((5, RANK)), repair=True)
-    assert play.value(3, RID, HIGH) == [repair]
-    assert play.commit(repair) == tell(tags((5, RANK)))
+    above_all = tags((PROMISE_STEP, RANK))  # that this node can have chosen
+    repair = own(above_all, repair=True)
+    promise, = play.value(3, RID, HIGH)
+    assert play.commit(promise) == [repair]
+    assert play.commit(repair) == tell(above_all)
     play.storage.damage(1, tag_too=True)
     play.tag(first=1)
     assert play.value(2, RID + 1, LOW, first=1) == []
@@ -253,7 +256,7 @@ def test_write_and_tag_go_without_an_own_tag_that_is_lost() -> None:
 
 @pytest.mark.parametrize("tag_too", [False, True])
 def test_a_question_about_a_damaged_copy_is_not_answered_and_starts_its_repair(tag_too: bool) -> None:
-    play = Play()
+    play = Play(promised=PROMISE_STEP)  # what goes on above it need not promise anything before the repair
     play.have(HIGH, NEW)
     play.storage.damage(0, tag_too=tag_too)
     question = ReadProc(2, 50, 0, 1, values=not tag_too)
@@ -289,7 +292,7 @@ def test_repairs_are_bounded_and_the_rest_gets_its_turn() -> None:
 
 
 def test_a_store_to_a_sector_whose_tag_is_lost_starts_its_repair_beside_it() -> None:
-    play = Play()
+    play = Play(promised=PROMISE_STEP)
     play.storage.damage(0, tag_too=True)
     play.store(HIGH)
     assert play.commit(own(HIGH)) == [*ask(RID + 1), load(RID + 1)]

@@ -37,6 +37,9 @@ from tests.simulation.loop import Loop
 from tests.simulation.network import Network
 from tests.simulation.options import Options
 
+# How long a client waits at most between its operations in the liveness phase, in seconds.
+LAST_THOUGHTS_S = 5.0
+
 
 class World(Protocol):
     """What a client has around it."""
@@ -72,7 +75,9 @@ class Worker:
         return self.out or not self.to_do and not self.plan and not self.calls
 
     def work(self, operations: int) -> None:
+        """Do so many more, from now on: whatever the worker was waiting for to pass does not matter any more."""
         self.to_do += operations
+        self._thinking = False
         self._next()
 
     def _next(self) -> None:
@@ -94,7 +99,9 @@ class Worker:
         options, loop = self.world.options, self.world.loop
         if self.to_do and options.think_s and loop.chance(1 / self.depth):
             self._thinking = True
-            loop.after(options.think_s * self.depth * loop.between(0, 2), self._thought)
+            lasts_s = options.think_s * self.depth * loop.between(0, 2)
+            # Once the faults have stopped nothing is to be outlasted, and the time counts.
+            loop.after(lasts_s if self.world.network.meddles else min(lasts_s, LAST_THOUGHTS_S), self._thought)
 
     def _thought(self) -> None:
         self._thinking = False

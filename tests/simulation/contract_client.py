@@ -1,4 +1,9 @@
-"""A client that knows only the contract: READ and WRITE of single sectors, over one connection at a time."""
+"""A client that knows only the contract: READ and WRITE of single sectors, over one connection at a time.
+
+Where a connection is lost, what was under way has no known outcome. Often the client then does what a user does:
+it writes to that sector again, another value as far as the checker is concerned. Some are loyal to their node, so
+one that crashed while it coordinated a write has to coordinate the next one for the same sector.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +17,14 @@ from tests.simulation.network import SimPort
 # How long it waits for an answer before it gives the connection up, in seconds, if it does at all.
 PATIENCE_S = (1.0, 5.0, 30.0)
 RECONNECT_S = 0.2
+# How often a lost write is followed by another one to its sector.
+AGAIN = 0.5
+# How often the node that was asked last is asked again; one of these for each client.
+LOYALTY = (0.0, 0.5, 0.95)
 
 
 class ContractClient(Worker):
-    """Whatever is under way when its connection ends has no known outcome, and it never sends it again."""
+    """Whatever is under way when its connection ends has no known outcome; that command is never sent again."""
 
     def __init__(self, world: World, name: str, host: int) -> None:
         super().__init__(world, name, 1)
@@ -23,14 +32,18 @@ class ContractClient(Worker):
         self._patience_s = world.loop.rng.choice(PATIENCE_S)
         self._port: SimPort | None = None
         self._life = 0
+        self._rank = 0  # the node that was asked last; 0: none
+        self._loyalty = world.loop.rng.choice(LOYALTY)
         self._deferred: list[tuple[SimPort, Decoder, bytes]] = []
         self._connect()
 
     # --- the connection -------------------------------------------------------------------------
     def _connect(self) -> None:
-        rank = self.world.loop.rng.choice(self.world.options.ranks)
+        loyal = self._rank and self.world.network.meddles and self.world.loop.chance(self._loyalty)
+        if not loyal:
+            self._rank = self.world.loop.rng.choice(self.world.options.ranks)
         life = self._life
-        self.world.network.connect(self._host, rank, False, lambda port: self._connected(life, port))
+        self.world.network.connect(self._host, self._rank, False, lambda port: self._connected(life, port))
 
     def _connected(self, life: int, port: SimPort | None) -> None:
         if life != self._life:
@@ -50,14 +63,17 @@ class ContractClient(Worker):
             self._connect()
 
     def reset(self) -> None:
-        """Give the connection up; another node is asked from now on."""
+        """Give the connection up, and perhaps the node as well."""
         port, self._port = self._port, None
         self._life += 1
         self.name = f"{self.name.split('.')[0]}.{self._life}"
         if port is not None:
             port.abandon()
         for number in list(self.calls):
-            self.world.history.lost(self._over(number))
+            call = self._over(number)
+            self.world.history.lost(call)
+            if call.is_write and self.world.network.meddles and self.world.loop.chance(AGAIN):
+                self.plan.append((call.first, 1, True))
         self.world.loop.after(RECONNECT_S * self.world.loop.between(0, 1), self._reconnect, self._life)
 
     def crash(self) -> None:

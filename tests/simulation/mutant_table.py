@@ -55,14 +55,15 @@ ALGORITHM = (
         "return [record]  # L4, own copy first",
         "self.phase = Storing(record, Return(b'', b'')); return [StoreAll(phase.rid, tags, data), record]",
     ),
-    Mutant("named_tags_are_not_avoided", _REGISTER, "self.rank, ts_floor, self.epoch)", "self.rank, 0, self.epoch)"),
+    Mutant("named_tags_are_not_avoided", _REGISTER, "self.rank, ts_floor)", "self.rank)"),
+    Mutant("lost_tags_are_chosen_again", _REPLICA, "            self._namer.forget()\n", "            pass\n"),
     Mutant("highest_by_ts_only", _TAGS, "return max(vectors)", "return max(vectors, key=lambda t: t[:13])"),
     Mutant("highest_of_a_run_by_ts_only", _TAGS, "max(column) for", "max(column, key=lambda t: t[:13]) for"),
     Mutant(
         "write_keeps_the_ts",
         "dsreg.core.tags",
-        "pack_tag(max(unpack_tag(tag).ts, floor) + 1, wr, 0, epoch)",
-        "pack_tag(max(unpack_tag(tag).ts, floor) or 1, wr, 0, epoch)",
+        "pack_tag(max(unpack_tag(tag).ts, floor) + 1, wr, life, epoch)",
+        "pack_tag(max(unpack_tag(tag).ts, floor) or 1, wr, life, epoch)",
     ),
     Mutant(
         "late_answers_of_other_operations_count",
@@ -124,7 +125,7 @@ DURABILITY = (
         "return self._await_ticket(self.storage.reserve(effect.ts), effect)",
         "return effect.then",
     ),
-    Mutant("promise_forgotten_after_restart", "dsreg.core.naming", "self.last = last", "self.last = 0"),
+    Mutant("promise_forgotten_after_restart", "dsreg.core.naming", "0 if promised % 2 else promised", "0"),
     Mutant(
         "operation_ids_reused_after_restart",
         "dsreg.storage.recovery",
@@ -250,7 +251,8 @@ ATTACHMENTS = (
            "                self.state = State.HELD; self._claimed_s = now_s\n"),
     Mutant("fenced_client_goes_on", _CLAIM,
            "response.status is Status.FENCED and response.epoch > self.epoch:", "False:"),
-    Mutant("name_of_an_earlier_life", "dsreg.core.naming", "self._rank, self._life, epoch)", "self._rank, 1, epoch)"),
+    Mutant("choice_of_an_earlier_life", _REGISTER, "self.rank, 0, self.epoch, life)", "self.rank, 0, self.epoch, 1)"),
+    Mutant("name_of_an_earlier_life", "dsreg.core.naming", "self._rank, self.life, epoch)", "self._rank, 1, epoch)"),
 )
 
 MUTANTS = ALGORITHM + DURABILITY + OUTSIDE + ATTACHMENTS

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from dsreg.constants import SECTOR_SIZE
+from dsreg.storage import Commit
 from dsreg.storage.layout import COPY_DISTANCE, JOURNALS, SECTORS, SLOT_SIZE, STATE, TAGS
 from dsreg.testing.memory_files import Kind
 from tests.simulation.clients import Worker
@@ -41,6 +42,8 @@ class Nemesis:
         self._loop.rng.shuffle(ranks)
         self._victims = ranks[: world.options.minority]
         self._left = world.options.max_faults
+        self._trap = 0  # the rank of the next coordinator to die
+        self._trapped = 0  # how often it has to die yet
         self._acts: dict[str, Callable[[SimNode], None]] = {
             name: getattr(self, f"_{name}") for name in self._names
         }
@@ -90,6 +93,31 @@ class Nemesis:
         self._loop.fault("blackout")
         for each in self._world.nodes.values():
             each.lose_power()
+
+    def _coordinator(self, node: SimNode) -> None:
+        rng = self._loop.rng
+        self._trap = rng.choice(self._victims) if self._victims and self._loop.chance(0.5) else node.rank
+        self._trapped = rng.choice((1, 2, 4))
+
+    def stored(self, rank: int, commit: Commit) -> None:
+        """The commit has become durable at the node."""
+        if self._trapped and self._left and any(
+            record.tags[-1] == self._trap and not record.refused for record in commit.records
+        ):
+            self._trapped -= 1
+            self._loop.after(0, self._spring, self._world.nodes[self._trap], self._world.nodes[rank])
+
+    def _spring(self, node: SimNode, holder: SimNode) -> None:
+        """Nobody but `holder` has what `node` has just given a tag: it is not seen for a while, or never again."""
+        self._loop.fault("coordinator", f"{node.rank}, stored at {holder.rank}")
+        if self._loop.chance(0.5):
+            node.exit()
+        else:
+            node.lose_power()
+        if holder is not node:
+            self._block("isolate", self._around({holder.rank}))
+        elif node.rank in self._victims and self._loop.chance(0.7):
+            self._damage_tags(node)
 
     def _stop(self, node: SimNode) -> None:
         if node.process is not None:

@@ -72,6 +72,7 @@ class Simulation:
         }
         self._values: dict[tuple[int, bytes], int] = {}  # what each tag of each sector stands for
         self.workers: list[Worker] = []
+        self._nemesis: Nemesis | None = None
 
     # --- what the nodes ask and tell --------------------------------------------------------------
     def greets(self, one: int, other: int) -> bool:
@@ -96,6 +97,8 @@ class Simulation:
                     raise Failure(
                         f"node {rank}, sector {sector}: tag {tag.hex()} of value {known} is given to value {value}"
                     )
+        if self._nemesis is not None:
+            self._nemesis.stored(rank, commit)
 
     # --- the run ----------------------------------------------------------------------------------
     def run(self) -> None:
@@ -104,7 +107,7 @@ class Simulation:
             for node in self.nodes.values():
                 node.start()
             self._make_workers()
-            nemesis = Nemesis(self)
+            self._nemesis = nemesis = Nemesis(self)
             for worker in self.workers:
                 worker.work(self.options.operations)
             self.loop.run(SAFETY_S, self._all_idle)
