@@ -97,7 +97,7 @@ class Read(NamedTuple):
 
 class Write(NamedTuple):
     data: Buffer
-    ts_floor: int  # no tag at or below it is chosen without an attachment
+    ts_floor: int  # no tag at or below it is chosen
     life: int  # of this node; under an attachment it makes the tag one that no earlier life has chosen
 
 
@@ -305,10 +305,8 @@ class AtomicRegister:
             case Repair():
                 return self._decide_repair(phase, own)
             case Write(data, ts_floor, life):
-                if self.epoch:
-                    tags = successors(self._highest(phase), self.rank, 0, self.epoch, life)
-                else:
-                    tags = successors(self._highest(phase), self.rank, ts_floor)
+                life = life if self.epoch else 0
+                tags = successors(self._highest(phase), self.rank, ts_floor, self.epoch, life)
                 record = StoreOwn(phase.rid, tags, data, repair=own is None)
                 self.phase = Recording(record)
                 return [record]  # L4, own copy first

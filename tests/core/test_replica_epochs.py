@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dsreg.constants import NO_OWNER
-from dsreg.core.effects import Again, Answer, Effect, Fence, Renew, Send
+from dsreg.core.effects import Again, Answer, Durable, Effect, Fence, NamedFor, Renew, Send
 from dsreg.core.messages import Command, CommandKind, Fenced, ReadProc, Response, Status, Value, WriteProc
 from dsreg.core.naming import PROMISE_STEP
 from dsreg.core.repairs import REFUSED_RETRY_S

@@ -55,7 +55,7 @@ ALGORITHM = (
         "return [record]  # L4, own copy first",
         "self.phase = Storing(record, Return(b'', b'')); return [StoreAll(phase.rid, tags, data), record]",
     ),
-    Mutant("named_tags_are_not_avoided", _REGISTER, "self.rank, ts_floor)", "self.rank)"),
+    Mutant("named_tags_are_not_avoided", _REGISTER, "self.rank, ts_floor, self.epoch", "self.rank, 0, self.epoch"),
     Mutant("lost_tags_are_chosen_again", _REPLICA, "            self._namer.forget()\n", "            pass\n"),
     Mutant("highest_by_ts_only", _TAGS, "return max(vectors)", "return max(vectors, key=lambda t: t[:13])"),
     Mutant("highest_of_a_run_by_ts_only", _TAGS, "max(column) for", "max(column, key=lambda t: t[:13]) for"),
@@ -114,8 +114,8 @@ DURABILITY = (
     Mutant(
         "own_copy_counts_before_persist",
         _REPLICA,
-        "return [Persist(command.first, command.count, step.tags, step.data, (own,), step.repair, step.rid)]",
-        "return [Persist(command.first, command.count, step.tags, step.data, (), step.repair, step.rid), own]",
+        "return [Reserve(promise, (persist,)) if promise else persist]",
+        "return [persist._replace(then=()), own]",
     ),
     Mutant("effects_do_not_wait_for_the_disk", "dsreg.node.interpreter", "if not ticket.done:", "if False:"),
     Mutant("refused_counts_as_stored", "dsreg.node.interpreter", "        if ok:\n", "        if True:\n"),
@@ -219,7 +219,8 @@ ATTACHMENTS = (
     Mutant("epoch_forgotten_after_restart", "dsreg.storage.recovery", "incarnation=state.incarnation + 1,",
            "incarnation=state.incarnation + 1, epoch=0, owner=bytes(64),"),
     Mutant("own_copy_stored_under_an_older_epoch", _REPLICA,
-           "if operation.register.epoch < self.epochs.promised:", "if False:"),
+           "if epoch < self.epochs.promised:\n            return self._outdated(step",
+           "if False:\n            return self._outdated(step"),
     Mutant("answers_of_an_older_epoch_count", _REPLICA, "if answer.epoch != register.epoch:",
            "if answer.epoch > register.epoch + 100:"),
     Mutant("second_owner_accepted", _EPOCHS, "and self._owner not in (NO_OWNER, owner)", "and False"),
@@ -251,7 +252,7 @@ ATTACHMENTS = (
            "                self.state = State.HELD; self._claimed_s = now_s\n"),
     Mutant("fenced_client_goes_on", _CLAIM,
            "response.status is Status.FENCED and response.epoch > self.epoch:", "False:"),
-    Mutant("choice_of_an_earlier_life", _REGISTER, "self.rank, 0, self.epoch, life)", "self.rank, 0, self.epoch, 1)"),
+    Mutant("choice_of_an_earlier_life", _REGISTER, "life = life if self.epoch else 0", "life = 1 if self.epoch else 0"),
     Mutant("name_of_an_earlier_life", "dsreg.core.naming", "self._rank, self.life, epoch)", "self._rank, 1, epoch)"),
 )
 
