@@ -1,4 +1,4 @@
-"""Stable storage: (ts, wr, value) of every sector of one node, in one directory, through any crash.
+"""Stable storage: tag and value of every sector of one node, in one directory, through any crash.
 
     persist -> queue -> Commit.run: journal, fdatasync -> tickets done -> home
                         Checkpoint.run: home and tags durable -> journal segment free

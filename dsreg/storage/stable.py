@@ -126,8 +126,7 @@ class StableStorage:
             return tags
         latest = bytearray(tags)
         for index in range(count):
-            record = self._pending.get(first + index)
-            if record is not None:
+            if (record := self._pending.get(first + index)) is not None:
                 latest[index * TAG_SIZE:(index + 1) * TAG_SIZE] = record.tag_of(first + index)
         return bytes(latest)
 
@@ -304,10 +303,9 @@ class StableStorage:
     def _finish_record(self, record: Record, done: list[Ticket]) -> None:
         if not record.refused:
             self._table.put(record.first, record.count, record.tags, record.crcs)
-        pending = self._pending
         for sector in range(record.first, record.first + record.count):
-            if pending.get(sector) is record:
-                del pending[sector]
+            if self._pending.get(sector) is record:
+                del self._pending[sector]
         for ticket in record.tickets:
             if record.refused:
                 ticket.refuse(Refusal.NO_SPACE)
