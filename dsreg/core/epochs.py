@@ -57,8 +57,9 @@ class Epochs:
             return [Answer(then.connection, self.refusal(command, Status.INVALID_SECTOR_INDEX), command)]
         return [self.fence(max(epoch, self.promised), then)]
 
-    def refusal(self, command: Command, status: Status) -> Response:
-        return response_to(command, status)._replace(epoch=self.promised)
+    def refusal(self, command: Command, status: Status, epoch: int = 0) -> Response:
+        """`epoch`: a newer one than is promised here, if it is known."""
+        return response_to(command, status)._replace(epoch=max(epoch, self.promised))
 
     # --- attaching --------------------------------------------------------------------------------
     def attach(self, connection: Connection, command: Command, supported: bool) -> list[Effect]:

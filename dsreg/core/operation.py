@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dsreg.core.effects import Connection
-from dsreg.core.messages import Buffer, Command, Response, Status
-from dsreg.core.register import AtomicRegister
+from dsreg.core.messages import Buffer, Command, CommandKind, Response, Status
+from dsreg.core.register import AtomicRegister, Return
 
 
 class Operation:
@@ -28,3 +28,10 @@ def begin(command: Command, connection: Connection | None, rank: int, nodes: int
 
 def response_to(command: Command, status: Status, tags: bytes = b"", data: Buffer = b"") -> Response:
     return Response(status, command.kind, command.request, tags, data, command.extended)
+
+
+def result_of(command: Command, result: Return) -> Response:
+    """The answer to a READ, WRITE or STORE that is complete."""
+    if command.kind is not CommandKind.READ:
+        return response_to(command, Status.OK)
+    return response_to(command, Status.OK, result.tags if command.epoch else b"", result.data)

@@ -44,7 +44,7 @@ from dsreg.core.messages import (
     WriteProc,
 )
 from dsreg.core.naming import TagNamer
-from dsreg.core.operation import Operation, begin, response_to
+from dsreg.core.operation import Operation, begin, response_to, result_of
 from dsreg.core.peers import Peers
 from dsreg.core.repairs import Refused, Repairs
 from dsreg.core.runqueue import RunQueue
@@ -260,13 +260,11 @@ class Replica:
         if command.epoch:
             self._forget(operation)
             self._ready.extend(self._queue.remove(operation))
-            refusal = self.epochs.refusal(command, Status.FENCED)
-            return [Answer(operation.connection, refusal._replace(epoch=max(epoch, refusal.epoch)), command)]
+            return [Answer(operation.connection, self.epochs.refusal(command, Status.FENCED, epoch), command)]
         return [self.epochs.fence(max(epoch, self.epochs.promised), Again(Renew(rid)))]
 
     def _renew(self, rid: int, now: float) -> list[Effect]:
-        operation = self._operations.get(rid)
-        if operation is None or self.epochs.durable <= operation.register.epoch:
+        if (operation := self._operations.get(rid)) is None or self.epochs.durable <= operation.register.epoch:
             return []
         self.counters["renewed"] += 1
         return self._run_ready(self._advance(operation, operation.register.renew(self.epochs.durable), now), now)
@@ -300,8 +298,7 @@ class Replica:
             return self._outdated(step.rid, self.epochs.promised)
         own = Durable(Ack(self.rank, step.rid, command.first, command.count))
         persist = Persist(command.first, command.count, step.tags, step.data, (own,), step.repair, step.rid)
-        chosen = highest_ts(step.tags) if command.kind is CommandKind.WRITE else 0
-        promise = 0 if epoch else self._namer.choose(chosen)
+        promise = 0 if epoch else self._namer.choose(highest_ts(step.tags) if command.kind is CommandKind.WRITE else 0)
         return [Reserve(promise, (persist,)) if promise else persist]
 
     def _promise_instead(self, rid: int) -> list[Effect]:
@@ -317,11 +314,10 @@ class Replica:
 
     def _follow(self, operation: Operation, rid: int) -> None:
         """The operation goes on under `rid`; answers to an earlier one no longer count."""
-        if operation.rid == rid:
-            return
-        self._forget(operation)
-        operation.rid = rid
-        self._operations[rid] = operation
+        if operation.rid != rid:
+            self._forget(operation)
+            operation.rid = rid
+            self._operations[rid] = operation
 
     def _forget(self, operation: Operation) -> None:
         if self._operations.pop(operation.rid, None) is not None:
@@ -334,15 +330,13 @@ class Replica:
         if operation.connection is None:
             self._repairs.end(command.first)
             return []
-        effects: list[Effect]
+        effects: list[Effect] = []
         if command.kind is CommandKind.TAG:
             tags, promise = self._namer.name(highest_ts(result.tags), command.count, operation.register.epoch)
             answer = Answer(operation.connection, response_to(command, Status.OK, tags=tags), command)
             effects = [Reserve(promise, (answer,)) if promise else answer]
         else:
-            data = result.data if command.kind is CommandKind.READ else b""
-            tags = result.tags if data and command.epoch else b""
-            effects = [Answer(operation.connection, response_to(command, Status.OK, tags, data), command)]
+            effects = [Answer(operation.connection, result_of(command, result), command)]
         self.counters[command.kind.name.lower()] += 1
         self._ready.extend(self._queue.remove(operation))
         return effects
