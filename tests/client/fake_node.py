@@ -102,9 +102,11 @@ class FakeNode:
 
     def __init__(self, rank: int, disk: Disk, keys: Keys = KEYS) -> None:
         self.rank, self.disk, self.keys = rank, disk, keys
+        self.nodes = 0  # what it says of how many the cluster is
         self.behaviour = Behaviour()
         self.log: list[Command] = []
         self.connections = 0
+        self.open_connections = 0
         self.held: list[tuple[trio.SocketStream, Command]] = []
         self.holds = False  # keeps commands in `held` until release()
         self.port = 0
@@ -143,8 +145,13 @@ class FakeNode:
         while self.connections < count:
             await self._changed.wait()
 
+    async def until_connections_end(self) -> None:
+        while self.open_connections:
+            await self._changed.wait()
+
     async def _connection(self, stream: trio.SocketStream) -> None:
         self.connections += 1
+        self.open_connections += 1
         self._tell_change()
         decoder = Decoder(
             self.keys, sectors=self.disk.sectors, ranks=frozenset(range(1, 255)), side=Side.NODE, extended=True
@@ -158,13 +165,15 @@ class FakeNode:
             return
         finally:
             self.disk.owners.discard(stream)
+            self.open_connections -= 1
+            self._tell_change()
 
     async def _message(self, stream: trio.SocketStream, message: Message) -> bool:
         if isinstance(message, RefusedCommand):
             await self._send(stream, message)
         elif isinstance(message, Hello):
             if self.behaviour.greets:
-                await self._send(stream, Hello(0, True, bytes(16), 1, self.disk.sectors))
+                await self._send(stream, Hello(0, True, bytes(16), 1, self.disk.sectors, self.nodes))
         elif isinstance(message, StatusRequest):
             if self.behaviour.answers_status:
                 body = json.dumps({"rank": self.rank}).encode()
