@@ -24,12 +24,12 @@ from rich.table import Table
 from dsreg.constants import SECTOR_SIZE
 from dsreg.core.codec import Decoder, Encoder, Keys, Mac, Side
 from dsreg.core.contract import Uuids
-from dsreg.core.effects import Answer, Durable, Effect, Load, Persist, Reserve, Send
+from dsreg.core.effects import Again, Answer, Durable, Effect, Fence, Load, Persist, Reserve, Send
 from dsreg.core.links import RegisterClient
-from dsreg.core.messages import Command, CommandKind, Message, ReadProc, Response, WriteProc
+from dsreg.core.messages import Command, CommandKind, Message, ReadProc, Response, WriteProc, owner_of
 from dsreg.core.naming import TagNamer
 from dsreg.core.replica import Replica
-from dsreg.core.tags import pack_tag
+from dsreg.core.tags import ATTACHED, pack_tag, ts_of
 from dsreg.node.worker import Worker
 from dsreg.storage import Identity, OsFiles, StableStorage
 from dsreg.testing.memory_storage import MemoryStorage
@@ -66,12 +66,12 @@ class Trio:
         self.answer: Response | None = None
         self._wire: deque[tuple[int, int, bytes]] = deque()  # to, from, frame
 
-    def run(self, command: Command) -> Response:
-        """Through node 1, as an extension command."""
+    def run(self, command: Command, node: int = 0) -> Response:
+        """Through one node, as an extension command."""
         frame = b"".join(self.encoder.encode(command))
-        for message in self.decoders[0].feed(frame):
+        for message in self.decoders[node].feed(frame):
             assert isinstance(message, Command)
-            self._carry_out(0, self.replicas[0].command(self, message, 0.0))
+            self._carry_out(node, self.replicas[node].command(self, message, 0.0))
         while self._wire:
             to, sender, frame = self._wire.popleft()
             for message in self.decoders[to].feed(frame):
@@ -83,10 +83,12 @@ class Trio:
         todo = deque(effects)
         while todo:
             effect = todo.popleft()
-            if isinstance(effect, Persist | Reserve):
+            if isinstance(effect, Persist | Reserve | Fence):
                 self.storages[index].queue(effect)
                 self.storages[index].commit()
                 todo.extend(effect.then)
+            elif isinstance(effect, Again):
+                todo.extend(self.replicas[index].again(effect, 0.0))
             elif isinstance(effect, Durable):
                 todo.extend(self.replicas[index].durable(effect.what, 0.0))
             elif isinstance(effect, Load):
@@ -125,6 +127,20 @@ def measure_core() -> dict[str, float]:
     def read() -> None:
         three.run(Command(CommandKind.READ, 1, next(requests) % 1000, 1, extended=True))
 
+    for node in range(len(RANKS)):
+        three.run(Command(CommandKind.ATTACH, 1, 0, 0, data=owner_of(bytes(16), "hops"), extended=True, epoch=1), node)
+
+    def put() -> None:
+        number = next(requests)
+        mine = pack_tag(ts_of(1, 10_000_000 + number), ATTACHED, 0, 1)
+        for node in range(len(RANKS)):
+            three.run(Command(CommandKind.PUT, 1, number % 1000, 1, mine, VALUE, True, 1), node)
+
+    def get() -> None:
+        sector = next(requests) % 1000
+        for node in (0, 1):
+            three.run(Command(CommandKind.GET, 1, sector, 1, extended=True, epoch=1, values=node == 0), node)
+
     return {
         "HMAC-SHA256 of 4 KiB": cost_us(lambda: mac.sign(VALUE), 2000),
         "CRC-32 of 4 KiB": cost_us(lambda: zlib.crc32(VALUE), 2000),
@@ -134,6 +150,8 @@ def measure_core() -> dict[str, float]:
         "decode WRITE_PROC_RUN, 4 KiB": cost_us(lambda: decoder.feed(stored), 1000),
         "4 KiB write: codec and replicas of all 3 nodes": cost_us(write, 300),
         "4 KiB read: codec and replicas of all 3 nodes": cost_us(read, 300),
+        "4 KiB write, attached: codec and replicas of all 3 nodes": cost_us(put, 300),
+        "4 KiB read, by GET: codec and replicas of 2 nodes": cost_us(get, 300),
     }
 
 

@@ -45,10 +45,10 @@ class Attachment:
 
     def __init__(self, claim: Claim, nodes: int) -> None:
         self.claim = claim
+        self.nodes = nodes
         self.state = State.ASKING
         self.epoch = 0
         self.error: ClientError | None = None  # when LOST
-        self._majority = majority(nodes)
         self._answers: dict[int, Response] = {}
         self._accepted: set[int] = set()
         self._tries = 0
@@ -57,6 +57,11 @@ class Attachment:
         self._unsupported_since_s: float | None = None
         self._claimed_s = 0.0
         self._last_counter = 0
+
+    def refuse(self, error: ClientError) -> None:
+        """No node can be used."""
+        if self.state is not State.LOST:
+            self._lose(error)
 
     def question(self, now_s: float) -> int | None:
         """For a node that has just been connected."""
@@ -101,7 +106,7 @@ class Attachment:
         if response.status is not Status.OK or self._backs_off:
             return None
         self._answers[rank] = response
-        if len(self._answers) < self._majority:
+        if len(self._answers) < majority(self.nodes):
             return None
         for told in self._answers.values():
             if told.alive and told.data != self.claim.owner and not self.claim.take_over:
@@ -126,7 +131,7 @@ class Attachment:
         if response.status is Status.OK:
             if response.epoch == self.epoch and response.data == self.claim.owner:
                 self._accepted.add(rank)
-            if len(self._accepted) >= self._majority:
+            if len(self._accepted) >= majority(self.nodes):
                 self.state = State.HELD
             return None
         if response.status is Status.UNSUPPORTED:

@@ -14,7 +14,7 @@ from typing import Any, Self
 import trio
 
 from dsreg.client.admission import Admission
-from dsreg.client.attachment import Claim
+from dsreg.client.attachment import Claim, State
 from dsreg.client.cluster import Attach, Cluster, Node
 from dsreg.client.connection import Connection
 from dsreg.client.core import ClientCore
@@ -163,7 +163,8 @@ class Client:
 
     async def attached(self) -> int:
         """Wait until the disk is attached, or cannot be; the epoch. Raises AlreadyAttached, AttachRefused, DiskFenced
-        once it has been taken over, and with `timeout_s` OperationTimeout if no majority answers."""
+        once it has been taken over, AuthenticationFailed or WrongDisk if no node can be used, ClientClosed, and with
+        `timeout_s` OperationTimeout if no majority answers."""
         attachment = self._core.attachment
         if attachment is None:
             raise ValueError("this client was made without `attach`")
@@ -171,12 +172,15 @@ class Client:
             await self._attachment.wait()
         if attachment.error is not None:
             raise attachment.error
+        if self._attachment.is_set() and attachment.state is not State.HELD:
+            raise _closed()
         if not self._attachment.is_set():
             raise OperationTimeout(f"not attached within {self._timeout_s} s", Outcome.DID_NOT_HAPPEN)
         return attachment.epoch
 
     async def lost(self) -> ClientError:
-        """Wait until the disk is not this client's any more: why every operation fails from then on."""
+        """Wait until the disk is not this client's any more: why every operation fails from then on. Closing the
+        client does not end the wait."""
         await self._lost.wait()
         assert self._core.attachment is not None and self._core.attachment.error is not None
         return self._core.attachment.error
@@ -211,6 +215,7 @@ class Client:
     ) -> None:
         self._open = False
         self._step(Close())
+        self._attachment.set()
         for call in self._status_calls.values():
             call.over.set()
         self._nursery.cancel_scope.cancel()
@@ -340,10 +345,10 @@ class Client:
             self._busy = trio.Event()
 
     # --- the connections' side (connection.Owner) -------------------------------------------------
-    def connected(self, rank: int) -> None:
+    def connected(self, rank: int, nodes: int) -> None:
         self._core.counters.reconnects += rank in self._known
         self._known.add(rank)
-        self._step(Connected(rank))
+        self._step(Connected(rank, nodes))
         self._ups[rank].set()
 
     def received(self, rank: int, messages: Sequence[Message]) -> None:

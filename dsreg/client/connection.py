@@ -35,7 +35,7 @@ _MAX_PIECES: Final = 512  # in one sendmsg; IOV_MAX is 1024
 class Owner(Protocol):
     """What a connection tells, in the order of happening. `messages` may be empty: bytes came."""
 
-    def connected(self, rank: int) -> None: ...
+    def connected(self, rank: int, nodes: int) -> None: ...
 
     def received(self, rank: int, messages: Sequence[Message]) -> None: ...
 
@@ -73,6 +73,7 @@ class Connection:
         self._backoff_s = RECONNECT_FIRST_S
         self._told: tuple[_Greeting, int] | None = None
         self._node_sectors = sectors  # as the node has said last
+        self._cluster_size = 0  # as well
 
     @property
     def complaint(self) -> str:
@@ -128,7 +129,7 @@ class Connection:
         if greeting is not _Greeting.GOOD:
             return greeting
         self._up = True
-        self._owner.connected(self._rank)
+        self._owner.connected(self._rank, self._cluster_size)
         self._owner.received(self._rank, messages)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._write, sock)
@@ -151,7 +152,7 @@ class Connection:
                 messages = decoder.feed(data)
                 for index, message in enumerate(messages):
                     if isinstance(message, Hello):
-                        self._node_sectors = message.sectors
+                        self._node_sectors, self._cluster_size = message.sectors, message.features & 0xFF
                         good = message.sectors == self._sectors
                         return _Greeting.GOOD if good else _Greeting.OTHER_DISK, messages[index + 1 :]
                     foreign |= isinstance(message, Response) and not message.extended

@@ -129,9 +129,11 @@ class ClientCore:
     # --- nodes come and go --------------------------------------------------------------------
     def _connected(self, event: Connected, now_s: float) -> None:
         node = self._nodes[event.rank]
-        self._ring.connected(node)
-        if self.attachment is not None and (epoch := self.attachment.question(now_s)) is not None:
-            self._send_attach(node, epoch)
+        self._ring.connected(node, event.nodes)
+        if self.attachment is not None:
+            self.attachment.nodes = self._ring.cluster_size
+            if (epoch := self.attachment.question(now_s)) is not None:
+                self._send_attach(node, epoch)
         if self.attachment is None or self.attachment.state is State.HELD:
             self._steps.go_on(now_s)
 
@@ -144,6 +146,10 @@ class ClientCore:
         if (refusal := self._ring.refusal) is not None:
             for op in list(self._steps.operations.values()):
                 self._steps.fail(op, refused_by_all(refusal, op.outcome))
+            if self.attachment is not None:
+                was = self.attachment.state
+                self.attachment.refuse(refused_by_all(refusal, Outcome.DID_NOT_HAPPEN))
+                self._attach(None, was, now_s)
 
     def _lose(self, node: Node, now_s: float) -> None:
         """Take the node for disconnected, and send elsewhere what it was the only one to have."""
@@ -278,6 +284,7 @@ class ClientCore:
         for node in given_up:
             self._steps.effects.append(Drop(node.rank))
             self._lose(node, now_s)
+
 
 def _with_outcome(error: ClientError, outcome: Outcome) -> ClientError:
     return type(error)(error.reason, outcome)

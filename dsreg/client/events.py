@@ -34,9 +34,10 @@ class Abandon(NamedTuple):
 
 
 class Connected(NamedTuple):
-    """The node has answered the HELLO."""
+    """The node has answered the HELLO. `nodes`: of how many nodes it says the cluster is, 0 if it does not."""
 
     rank: int
+    nodes: int = 0
 
 
 class Disconnected(NamedTuple):

@@ -12,20 +12,29 @@ from dsreg.errors import AuthenticationFailed, ClientError, Outcome, WrongDisk
 
 
 class Ring:
-    """`ranks`: in the order of preference."""
+    """`ranks`: in the order of preference.
+
+    `cluster_size`: the nodes of the cluster. The configuration of a client may lack some of them: majorities are of
+    all that there are, as the nodes say.
+    """
 
     def __init__(self, ranks: Sequence[int]) -> None:
         assert ranks and len(set(ranks)) == len(ranks)
         self.nodes = [Node(rank, index) for index, rank in enumerate(ranks)]
         self.by_rank = {node.rank: node for node in self.nodes}
-        self.majority = majority(len(self.nodes))
+        self.cluster_size = len(self.nodes)
         self._ever_connected = False
 
     def __len__(self) -> int:
         return len(self.nodes)
 
-    def connected(self, node: Node) -> None:
+    @property
+    def majority(self) -> int:
+        return majority(self.cluster_size)
+
+    def connected(self, node: Node, cluster_size: int = 0) -> None:
         assert not node.up
+        self.cluster_size = max(self.cluster_size, cluster_size)
         node.up = node.tried = self._ever_connected = True
         node.stopping, node.refusal = False, None
 

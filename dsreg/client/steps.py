@@ -84,7 +84,7 @@ class Steps:
         )
         self.requests[request] = op
         enough = self._ring.majority
-        op.quorum = Quorum(kind, len(self._ring), self._epoch)
+        op.quorum = Quorum(kind, self._ring.cluster_size, self._epoch)
         if len(usable) < enough:
             self._leave_to_a_node(op, now_s)
             return
@@ -106,7 +106,7 @@ class Steps:
                 self.retire(op, 0)
                 values = op.quorum.values
                 if values is not None:
-                    self._asks_all = len(op.quorum.answers) == len(self._ring) > 1
+                    self._asks_all = len(op.quorum.answers) == self._ring.cluster_size > 1
                 self.complete(op, b"" if values is None else values.data)
             case Verdict.GIVE_UP:
                 self._leave_to_a_node(op, now_s)

@@ -131,7 +131,9 @@ class Encoder:
             flags = FLAG_TAGS
         elif kind is CommandKind.ATTACH:
             count, flags = 0, FLAG_ALIVE if alive else 0
-        assert len(tags) in (0, count * TAG_SIZE) and not (tags and kind in _STORING)
+        assert len(tags) in (0, count * TAG_SIZE) and not ((tags or data) and kind in _STORING)
+        assert kind is CommandKind.ATTACH or len(data) in (0, count * SECTOR_SIZE)
+        assert not (data and kind is CommandKind.TAG)
         assert count <= MAX_RUN_SECTORS and (ok or not tags and not data)
         header = extension_header(
             _RUN_TYPE[kind] + ANSWER, request, status=status, count=count, flags=flags, length=len(tags) + len(data),

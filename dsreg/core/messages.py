@@ -159,7 +159,8 @@ class Receipt(NamedTuple):
 class Hello(NamedTuple):
     """The greeting that opens the extension on a connection, and the answer to it.
 
-    `rank` is 0 for a client. `answer` is True for the accepting side's reply.
+    `rank` is 0 for a client. `answer` is True for the accepting side's reply. `features`: in bits 0..7 of how many
+    nodes the cluster is, 0 if the sender does not say; the others are 0.
     """
 
     rank: int

@@ -50,7 +50,9 @@ class Node:
         cluster = config.cluster
         ranks = tuple(node.rank for node in cluster.nodes)
         keys = Keys(cluster.client_key, cluster.system_key)
-        greeting = Hello(config.rank, False, cluster.cluster_id, storage.incarnation, cluster.sectors)
+        greeting = Hello(
+            config.rank, False, cluster.cluster_id, storage.incarnation, cluster.sectors, features=len(ranks)
+        )
 
         def new_decoder(extended: bool) -> Decoder:
             return Decoder(

@@ -1,6 +1,7 @@
 """A cluster reduced to what a client sees of it: real sockets and the real codec, sectors in one dict.
 
-The nodes share their sectors, as nodes with a quorum do. `Behaviour` says how a node misbehaves.
+The nodes share their sectors and who has attached the disk, as nodes with a quorum do. `Behaviour` says how a node
+misbehaves.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from dsreg.constants import SECTOR_SIZE, TAG_SIZE, ZERO_SECTOR, ZERO_TAG
+from dsreg.constants import NO_OWNER, SECTOR_SIZE, TAG_SIZE, ZERO_SECTOR, ZERO_TAG
 from dsreg.core.codec import Decoder, Encoder, Keys, Side
 from dsreg.core.messages import (
     Command,
@@ -25,7 +26,7 @@ from dsreg.core.messages import (
     StatusReport,
     StatusRequest,
 )
-from dsreg.core.wire import TAG
+from dsreg.core.tags import highest_ts, pack_tag, raised, ts_of
 
 KEYS = Keys(bytes(range(32)), bytes(range(64)))
 
@@ -57,25 +58,43 @@ class Behaviour:
 
 
 class Disk:
-    """What all nodes share: the tag and the value of each sector."""
+    """What all nodes share: the tag and the value of each sector, the epoch and who has it."""
 
     def __init__(self, sectors: int) -> None:
         self.sectors = sectors
         self.content: dict[int, tuple[bytes, bytes]] = {}
         self.named = 0  # highest ts that any node has named: never twice
+        self.epoch, self.owner = 0, NO_OWNER
+        self.owners: set[trio.SocketStream] = set()  # connections that have attached the disk in this epoch
 
     def read(self, first: int, count: int) -> bytes:
         return b"".join(self.content.get(s, (ZERO_TAG, ZERO_SECTOR))[1] for s in range(first, first + count))
 
+    def tags(self, first: int, count: int) -> bytes:
+        return b"".join(self.content.get(s, (ZERO_TAG, b""))[0] for s in range(first, first + count))
+
     def name(self, rank: int, count: int) -> bytes:
-        self.named += 1
-        return TAG.pack(self.named, rank) * count
+        self.named = max(self.named, ts_of(self.epoch, 0)) + 1
+        return pack_tag(self.named, rank, 0, self.epoch) * count
 
     def store(self, first: int, count: int, tags: bytes, data: bytes) -> None:
+        self.named = max(self.named, highest_ts(tags))
+        tags = raised(tags, self.epoch)
         for index in range(count):
             tag = tags[index * TAG_SIZE : (index + 1) * TAG_SIZE]
             if tag > self.content.get(first + index, (ZERO_TAG, b""))[0]:
                 self.content[first + index] = tag, data[index * SECTOR_SIZE : (index + 1) * SECTOR_SIZE]
+
+    def attach(self, stream: trio.SocketStream, command: Command) -> Response:
+        answer = Response(Status.OK, CommandKind.ATTACH, command.request, extended=True)
+        if command.epoch > self.epoch:
+            self.epoch, self.owner, self.owners = command.epoch, bytes(command.data), set()
+        if command.epoch and (command.epoch, command.data) != (self.epoch, self.owner):
+            answer = answer._replace(status=Status.FENCED)
+        elif command.epoch:
+            self.owners.add(stream)
+        data = self.owner if answer.status is Status.OK else b""
+        return answer._replace(epoch=self.epoch, data=data, alive=bool(data and self.owners))
 
 
 class FakeNode:
@@ -83,9 +102,11 @@ class FakeNode:
 
     def __init__(self, rank: int, disk: Disk, keys: Keys = KEYS) -> None:
         self.rank, self.disk, self.keys = rank, disk, keys
+        self.nodes = 0  # what it says of how many the cluster is
         self.behaviour = Behaviour()
         self.log: list[Command] = []
         self.connections = 0
+        self.open_connections = 0
         self.held: list[tuple[trio.SocketStream, Command]] = []
         self.holds = False  # keeps commands in `held` until release()
         self.port = 0
@@ -124,8 +145,13 @@ class FakeNode:
         while self.connections < count:
             await self._changed.wait()
 
+    async def until_connections_end(self) -> None:
+        while self.open_connections:
+            await self._changed.wait()
+
     async def _connection(self, stream: trio.SocketStream) -> None:
         self.connections += 1
+        self.open_connections += 1
         self._tell_change()
         decoder = Decoder(
             self.keys, sectors=self.disk.sectors, ranks=frozenset(range(1, 255)), side=Side.NODE, extended=True
@@ -137,13 +163,17 @@ class FakeNode:
                         return
         except trio.BrokenResourceError:
             return
+        finally:
+            self.disk.owners.discard(stream)
+            self.open_connections -= 1
+            self._tell_change()
 
     async def _message(self, stream: trio.SocketStream, message: Message) -> bool:
         if isinstance(message, RefusedCommand):
             await self._send(stream, message)
         elif isinstance(message, Hello):
             if self.behaviour.greets:
-                await self._send(stream, Hello(0, True, bytes(16), 1, self.disk.sectors))
+                await self._send(stream, Hello(0, True, bytes(16), 1, self.disk.sectors, self.nodes))
         elif isinstance(message, StatusRequest):
             if self.behaviour.answers_status:
                 body = json.dumps({"rank": self.rank}).encode()
@@ -158,26 +188,35 @@ class FakeNode:
         return True
 
     async def _command(self, stream: trio.SocketStream, command: Command) -> bool:
-        kind, request, first, count, tags, data, extended = command
-        behaviour = self.behaviour
+        kind, behaviour = command.kind, self.behaviour
         if kind in behaviour.deaf_to:
             return True
         if kind in behaviour.refuses:
-            await self._send(stream, Response(behaviour.refuses[kind], kind, request, extended=True))
+            await self._send(stream, Response(behaviour.refuses[kind], kind, command.request, extended=True))
             return True
-        answer = Response(Status.OK, kind, request, extended=extended)
-        if kind is CommandKind.READ:
-            answer = answer._replace(data=self.disk.read(first, count))
-        elif kind is CommandKind.TAG:
-            answer = answer._replace(tags=self.disk.name(self.rank, count))
-        else:
-            self.disk.store(first, count, tags, data)
+        answer = self.disk.attach(stream, command) if kind is CommandKind.ATTACH else self._do(command)
         if kind in behaviour.cuts_at:
             await stream.aclose()
             return False
         if kind not in behaviour.mute_to:
             await self._send(stream, answer)
         return True
+
+    def _do(self, command: Command) -> Response:
+        kind, request, first, count, tags, data, extended, epoch, values = command
+        disk = self.disk
+        answer = Response(Status.OK, kind, request, extended=extended, epoch=disk.epoch)
+        if epoch and epoch < disk.epoch:
+            return answer._replace(status=Status.FENCED)
+        if kind in (CommandKind.READ, CommandKind.GET) and (kind is CommandKind.READ or values):
+            answer = answer._replace(data=disk.read(first, count))
+        if kind is CommandKind.GET:
+            answer = answer._replace(tags=disk.tags(first, count))
+        elif kind is CommandKind.TAG:
+            answer = answer._replace(tags=disk.name(self.rank, count))
+        elif kind is not CommandKind.READ:
+            disk.store(first, count, tags, data)
+        return answer
 
     def _tell_change(self) -> None:
         changed, self._changed = self._changed, trio.Event()

@@ -51,7 +51,7 @@ def test_many_threads(nodes: FakeCluster) -> None:
 
 def test_errors_come_through(nodes: FakeCluster) -> None:
     for node in nodes.nodes:
-        node.behaviour.deaf_to = frozenset({CommandKind.READ})
+        node.behaviour.deaf_to = frozenset({CommandKind.GET, CommandKind.READ})
     with BlockingClient(nodes.config, timeout_s=0.1) as client:
         with pytest.raises(OperationTimeout):
             client.read(0)

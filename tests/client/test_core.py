@@ -24,14 +24,22 @@ from dsreg.client.events import (
     Tick,
     Withdraw,
 )
-from dsreg.client.limits import ATTEMPT_FIRST_S, AVOID_FIRST_S, MAX_REFUSALS, PROBE_S, RESEND_S, SILENCE_S
+from dsreg.client.limits import (
+    ATTEMPT_FIRST_S,
+    AVOID_FIRST_S,
+    GET_ATTEMPT_S,
+    MAX_REFUSALS,
+    PROBE_S,
+    RESEND_S,
+    SILENCE_S,
+)
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
 from dsreg.core.messages import Command, CommandKind, Message, Response, Status, StatusReport, StatusRequest
-from dsreg.core.wire import TAG
+from dsreg.core.tags import pack_tag
 from dsreg.errors import AuthenticationFailed, ClientClosed, Outcome, OutOfRange, WrongDisk
 
 DATA = b"d" * SECTOR_SIZE
-TAGS = TAG.pack(7, 1)
+TAGS = pack_tag(7, 1)
 
 
 class Play:
@@ -53,20 +61,38 @@ class Play:
         assert isinstance(effect, Send) and isinstance(effect.message, Command)
         return effect.rank, effect.message
 
+    def tag(self, operation: int, first: int = 0, count: int = 1, after_s: float = 0.0) -> tuple[int, Command]:
+        """Begin a write: its TAG, and where it goes."""
+        rank, command = self.sends(Start(operation, first, count, DATA * count), after_s)
+        assert command.kind is CommandKind.TAG
+        return rank, command
+
+    def read(self, operation: int, first: int = 0, count: int = 1) -> tuple[int, Command]:
+        """Begin a read that two nodes answer differently: its READ, and where it goes."""
+        gets = commands(self.do(Start(operation, first, count)))
+        assert [command.kind for _, command in gets] == [CommandKind.GET] * 2
+        assert self.do(ok(gets[0][1], gets[0][0])) == []
+        rank, command = self.sends(ok(gets[1][1], gets[1][0], pack_tag(8, 2)))
+        assert command.kind is CommandKind.READ
+        return rank, command
+
 
 def ok(command: Command, rank: int, tags: bytes = TAGS) -> Received:
     return answered(command, rank, Status.OK, tags)
 
 
-def answered(command: Command, rank: int, status: Status, tags: bytes = TAGS) -> Received:
-    good = status is Status.OK
+def answered(command: Command, rank: int, status: Status, tags: bytes = TAGS, epoch: int = 0) -> Received:
+    """Any answer to the command; `tags`: of each sector."""
+    good, kind = status is Status.OK, command.kind
+    with_data = kind is CommandKind.READ or kind is CommandKind.GET and command.values
     message: Message = Response(
         status,
-        command.kind,
+        kind,
         command.request,
-        tags * command.count if good and command.kind is CommandKind.TAG else b"",
-        DATA * command.count if good and command.kind is CommandKind.READ else b"",
+        tags * command.count if good and kind in (CommandKind.TAG, CommandKind.GET) else b"",
+        DATA * command.count if good and with_data else b"",
         True,
+        epoch,
     )
     return Received(rank, (message,))
 
@@ -84,12 +110,52 @@ def failure(effects: list[Effect]) -> Failed:
 
 
 # --- the two kinds of operation -------------------------------------------------------------------
-def test_a_read_is_one_command() -> None:
+def test_a_read_asks_a_majority_for_tags_and_one_of_it_for_values() -> None:
     play = Play()
-    rank, command = play.sends(Start(5, 0, 2))
-    assert (rank, command) == (1, Command(CommandKind.READ, command.request, 0, 2, extended=True))
-    assert play.do(ok(command, 1)) == [Completed(5, DATA * 2)]
+    (one, first), (two, second) = commands(play.do(Start(5, 0, 2)))
+    assert (one, first) == (1, Command(CommandKind.GET, first.request, 0, 2, extended=True, values=True))
+    assert (two, second) == (2, first._replace(values=False))
+    assert play.do(ok(second, 2)) == []
+    assert play.do(ok(first, 1)) == [Completed(5, DATA * 2)]
     assert not play.core.busy
+    assert (play.core.counters.quorums, play.core.counters.coordinated) == (1, 0)
+
+
+def test_a_read_that_a_majority_does_not_agree_on_is_left_to_a_node() -> None:
+    play = Play()
+    rank, read = play.read(5, 0, 2)
+    assert (rank, read) == (1, Command(CommandKind.READ, read.request, 0, 2, extended=True))
+    assert play.do(ok(read, 1)) == [Completed(5, DATA * 2)]
+    assert (play.core.counters.quorums, play.core.counters.coordinated) == (1, 1)
+
+
+def test_a_read_is_left_to_a_node_where_no_majority_is_connected() -> None:
+    play = Play(up=(3,))
+    rank, command = play.sends(Start(5, 0, 1))
+    assert (rank, command.kind) == (3, CommandKind.READ)
+    assert play.do(ok(command, 3)) == [Completed(5, DATA)]
+
+
+def test_a_read_is_left_to_a_node_when_one_of_the_majority_does_not_answer() -> None:
+    play = Play()
+    (_, first), _ = commands(play.do(Start(5, 0, 1)))
+    assert play.do(ok(first, 1), after_s=0.1) == []
+    assert play.do(Tick(), after_s=GET_ATTEMPT_S - 0.2) == []
+    effects = play.do(Tick(), after_s=0.2)
+    assert effects[0] == Withdraw(2, first.request)
+    [(rank, read)] = commands(effects)
+    assert (rank, read.kind) == (1, CommandKind.READ)
+    assert play.do(ok(read, 1)) == [Completed(5, DATA)]
+    assert [rank for rank, _ in commands(play.do(Start(6, 0, 1)))] == [1, 3], "2 is avoided"
+
+
+def test_a_read_is_left_to_a_node_when_one_of_the_majority_goes() -> None:
+    for event in (Disconnected(2), Status.STOPPING):
+        play = Play()
+        _, (_, second) = commands(play.do(Start(5, 0, 1)))
+        effects = play.do(event if isinstance(event, Disconnected) else answered(second, 2, event))
+        [(rank, read)] = commands(effects)
+        assert (rank, read.kind) == (1, CommandKind.READ)
 
 
 def test_a_write_stores_under_the_tags_that_it_was_named() -> None:
@@ -104,7 +170,7 @@ def test_a_write_stores_under_the_tags_that_it_was_named() -> None:
 
 def test_the_same_chunk_goes_to_the_same_node() -> None:
     play = Play()
-    homes = [play.sends(Start(n, n * 64, 1))[0] for n in range(16)]
+    homes = [play.tag(n, n * 64)[0] for n in range(16)]
     assert homes == [1] * 4 + [2] * 4 + [3] * 4 + [1] * 4
     assert MAX_RUN_SECTORS == 256
 
@@ -112,7 +178,7 @@ def test_the_same_chunk_goes_to_the_same_node() -> None:
 # --- fail-over ----------------------------------------------------------------------------------
 def test_a_broken_connection_sends_its_commands_to_the_next_node_at_once() -> None:
     play = Play()
-    _, command = play.sends(Start(5, 0, 1))
+    _, command = play.read(5)
     assert play.do(Disconnected(1)) == [Send(2, command)]
     assert play.do(ok(command, 2)) == [Completed(5, DATA)]
     assert (play.core.counters.retries, play.core.counters.failovers) == (1, 1)
@@ -131,12 +197,12 @@ def test_a_store_keeps_its_tags_wherever_it_goes() -> None:
 
 def test_a_stopping_node_is_not_asked_again_until_it_is_back() -> None:
     play = Play()
-    _, command = play.sends(Start(5, 0, 1))
+    _, command = play.read(5)
     assert play.do(answered(command, 1, Status.STOPPING)) == [Send(2, command)]
-    assert play.sends(Start(6, 0, 1))[0] == 2
+    assert play.read(6)[0] == 2
     play.do(Disconnected(1))
     play.do(Connected(1))
-    assert play.sends(Start(7, 0, 1))[0] == 1
+    assert play.read(7)[0] == 1
 
 
 def test_without_a_node_operations_wait_in_order() -> None:
@@ -149,7 +215,7 @@ def test_without_a_node_operations_wait_in_order() -> None:
 # --- hedging ------------------------------------------------------------------------------------
 def test_a_late_answer_is_asked_for_elsewhere_and_the_first_one_wins() -> None:
     play = Play()
-    _, command = play.sends(Start(5, 0, 1))
+    _, command = play.read(5)
     assert play.do(Tick(), after_s=ATTEMPT_FIRST_S - 0.01) == []
     assert play.do(Tick(), after_s=0.02) == [Send(2, command)]
     assert play.do(ok(command, 1)) == [Withdraw(2, command.request), Completed(5, DATA)]
@@ -159,7 +225,7 @@ def test_a_late_answer_is_asked_for_elsewhere_and_the_first_one_wins() -> None:
 
 def test_the_wait_doubles() -> None:
     play = Play()
-    play.sends(Start(5, 0, 1))
+    play.read(5)
     assert len(play.do(Tick(), after_s=1)) == 1
     assert play.do(Tick(), after_s=1.9) == []
     assert len(play.do(Tick(), after_s=0.2)) == 1
@@ -171,7 +237,7 @@ def test_a_late_tag_is_not_used() -> None:
     assert play.sends(Tick(), after_s=1)[0] == 2
     effects = play.do(ok(tag, 2))
     assert isinstance(effects[1], Send) and effects[1].rank == 2
-    assert play.do(ok(tag, 1, TAG.pack(9, 1))) == []
+    assert play.do(ok(tag, 1, pack_tag(9, 1))) == []
     store = effects[1].message
     assert isinstance(store, Command) and store.tags == TAGS
     assert play.do(ok(store, 2)) == [Completed(5)]
@@ -179,26 +245,26 @@ def test_a_late_tag_is_not_used() -> None:
 
 def test_a_node_that_did_not_answer_is_tried_last_for_a_while() -> None:
     play = Play()
-    _, command = play.sends(Start(5, 0, 1))
+    _, command = play.read(5)
     play.do(Tick(), after_s=1)
     play.do(ok(command, 2))
-    assert play.sends(Start(6, 0, 1))[0] == 2
-    assert play.sends(Start(7, 0, 1), after_s=AVOID_FIRST_S)[0] == 1
+    assert play.read(6)[0] == 2
+    assert play.tag(7, 0, after_s=AVOID_FIRST_S)[0] == 1
 
 
 def test_a_node_that_answers_others_is_not_avoided() -> None:
     play = Play()
-    play.sends(Start(5, 0, 1))
-    _, other = play.sends(Start(6, 1, 1), after_s=0.5)
+    play.read(5)
+    _, other = play.tag(6, 1, after_s=0.5)
     play.do(ok(other, 1))
     assert play.sends(Tick(), after_s=0.5)[0] == 2
-    assert play.sends(Start(7, 2, 1))[0] == 1
+    assert play.read(7, 2)[0] == 1
 
 
 def test_a_command_lost_on_the_way_is_sent_again() -> None:
     play = Play(1, up=(1,))
-    _, lost = play.sends(Start(5, 0, 1))
-    _, other = play.sends(Start(6, 1, 1), after_s=0.5)
+    _, lost = play.tag(5)
+    _, other = play.tag(6, 1, after_s=0.5)
     play.do(ok(other, 1))
     sent: list[tuple[int, Command]] = []
     while not sent:
@@ -209,7 +275,7 @@ def test_a_command_lost_on_the_way_is_sent_again() -> None:
 
 def test_repeats_to_silent_nodes_are_few() -> None:
     play = Play(1, up=(1,))
-    play.sends(Start(5, 0, 1))
+    play.tag(5)
     repeats = 0
     for _ in range(3600):
         for effect in play.do(Tick(), after_s=1.0):
@@ -225,7 +291,7 @@ def test_repeats_to_silent_nodes_are_few() -> None:
 # --- silence ------------------------------------------------------------------------------------
 def test_a_silent_connection_is_asked_for_its_status_and_then_dropped() -> None:
     play = Play(1, up=(1,))
-    play.sends(Start(5, 0, 1))
+    play.tag(5)
     play.do(Tick(), after_s=1)
     [probe] = play.do(Tick(), after_s=PROBE_S - 1)
     assert isinstance(probe, Send) and isinstance(probe.message, StatusRequest)
@@ -237,7 +303,7 @@ def test_a_silent_connection_is_asked_for_its_status_and_then_dropped() -> None:
 
 def test_bytes_end_the_silence() -> None:
     play = Play(1, up=(1,))
-    play.sends(Start(5, 0, 1))
+    play.tag(5)
     for _ in range(20):
         play.do(Received(1), after_s=PROBE_S - 0.1)
         effects = play.do(Tick())
@@ -246,7 +312,7 @@ def test_bytes_end_the_silence() -> None:
 
 def test_a_hung_node_is_dropped_though_others_did_its_work() -> None:
     play = Play()
-    _, command = play.sends(Start(5, 0, 1))
+    _, command = play.read(5)
     play.do(Tick(), after_s=1)
     play.do(ok(command, 2))
     assert play.core.busy
@@ -264,11 +330,18 @@ def test_an_idle_connection_may_be_silent() -> None:
 # --- giving up ----------------------------------------------------------------------------------
 def test_an_abandoned_read_or_tag_did_not_happen() -> None:
     play = Play()
-    for operation, data in ((5, None), (6, DATA)):
-        rank, command = play.sends(Start(operation, 0, 1, data))
+    for operation, begin in ((5, play.read), (6, play.tag)):
+        rank, command = begin(operation)
         assert play.core.outcome(operation) is Outcome.DID_NOT_HAPPEN
         assert play.do(Abandon(operation)) == [Withdraw(rank, command.request), Dropped(operation)]
         assert play.do(ok(command, rank)) == []
+
+
+def test_an_abandoned_get_did_not_happen() -> None:
+    play = Play()
+    (_, command), _ = commands(play.do(Start(5, 0, 1)))
+    assert play.do(Abandon(5)) == [Withdraw(1, command.request), Withdraw(2, command.request), Dropped(5)]
+    assert play.do(ok(command, 1)) == []
 
 
 def test_an_abandoned_store_runs_to_its_end() -> None:
@@ -292,7 +365,7 @@ def test_a_store_that_was_never_sent_did_not_happen() -> None:
 
 def test_closing_ends_everything_and_says_what_is_known() -> None:
     play = Play()
-    play.sends(Start(5, 0, 1))
+    play.read(5)
     _, tag = play.sends(Start(6, 1, 1, DATA))
     play.sends(ok(tag, 1))
     failed = [effect for effect in play.do(Close()) if isinstance(effect, Failed)]
@@ -306,14 +379,14 @@ def test_closing_ends_everything_and_says_what_is_known() -> None:
 # --- refusals -----------------------------------------------------------------------------------
 def test_a_sector_that_the_node_does_not_have() -> None:
     play = Play()
-    _, command = play.sends(Start(5, 0, 1))
+    _, command = play.read(5)
     failed = failure(play.do(answered(command, 1, Status.INVALID_SECTOR_INDEX)))
     assert isinstance(failed.error, OutOfRange) and failed.error.outcome is Outcome.DID_NOT_HAPPEN
 
 
 def test_a_damaged_command_is_repeated_a_few_times() -> None:
     play = Play(1, up=(1,))
-    _, command = play.sends(Start(5, 0, 1))
+    _, command = play.tag(5)
     for _ in range(MAX_REFUSALS):
         assert play.do(answered(command, 1, Status.AUTH_FAILURE)) == [Send(1, command)]
     failed = failure(play.do(answered(command, 1, Status.AUTH_FAILURE)))
@@ -380,7 +453,7 @@ def test_one_node_with_another_key_does_no_harm() -> None:
 )
 def test_an_answer_that_does_not_fit_is_ignored(change: dict[str, object]) -> None:
     play = Play()
-    _, command = play.sends(Start(5, 0, 1))
+    _, command = play.read(5)
     [message] = ok(command, 1).messages
     assert isinstance(message, Response)
     assert play.do(Received(1, (message._replace(**change),))) == []  # type: ignore[arg-type]
@@ -389,5 +462,5 @@ def test_an_answer_that_does_not_fit_is_ignored(change: dict[str, object]) -> No
 
 def test_an_answer_counts_only_from_a_node_that_was_asked() -> None:
     play = Play()
-    _, command = play.sends(Start(5, 0, 1))
+    _, command = play.read(5)
     assert play.do(ok(command, 2)) == []

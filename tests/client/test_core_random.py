@@ -1,8 +1,10 @@
-"""The client's core under random nodes: each operation ends once, and a STORE never changes its tags."""
+"""The client's core under random nodes: each operation ends once, and a write never changes its tags."""
 
 from __future__ import annotations
 
 import random
+
+import pytest
 
 from dsreg.client.events import (
     Abandon,
@@ -17,20 +19,24 @@ from dsreg.client.events import (
     Start,
     Tick,
 )
+from dsreg.constants import NO_OWNER
 from dsreg.core.messages import Command, CommandKind, Status
-from dsreg.core.wire import TAG
+from dsreg.core.tags import pack_tag
+from tests.client.attached_play import OWNER, AttachedPlay, attach_answer
 from tests.client.test_core import DATA, Play, answered
 
 
 class World:
     """Nodes that come and go and answer in any order, and what must hold of the effects."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, attach: bool) -> None:
         self.rng = rng
-        self.play = Play()
-        self.up = {1, 2, 3}
+        self.attach = attach
+        self.play = AttachedPlay(up=()) if attach else Play(up=())
+        self.up: set[int] = set()
+        self.epochs = dict.fromkeys((1, 2, 3), 0)
         self.pending: dict[tuple[int, int], Command] = {}  # (rank, request): sent and not answered
-        self.tags: dict[int, bytes] = {}  # of the STORE with this request number
+        self.tags: dict[int, bytes] = {}  # of the write of this sector, which is written once
         self.running: set[int] = set()
         self.ended: list[int] = []
         self.named = 0
@@ -49,8 +55,9 @@ class World:
 
     def sent(self, rank: int, command: Command) -> None:
         self.pending[rank, command.request] = command
-        if command.kind is CommandKind.STORE:
-            assert self.tags.setdefault(command.request, command.tags) == command.tags
+        if command.kind in (CommandKind.STORE, CommandKind.PUT):
+            assert self.tags.setdefault(command.first, command.tags) == command.tags
+        assert command.epoch == self.attach or command.kind is CommandKind.ATTACH
 
     def forget(self, rank: int) -> None:
         self.up.discard(rank)
@@ -74,13 +81,23 @@ class World:
     def answer_one(self) -> None:
         rank, request = self.rng.choice(list(self.pending))
         command = self.pending.pop((rank, request))
+        if command.kind is CommandKind.ATTACH:
+            self.epochs[rank] = epoch = max(self.epochs[rank], command.epoch)
+            self.do(attach_answer(command, rank, epoch, OWNER if epoch else NO_OWNER, epoch > 0))
+            return
         self.named += 1
+        tag = pack_tag(self.named if command.kind is CommandKind.TAG else self.rng.randrange(2), rank)
+        if command.kind is CommandKind.GET and self.rng.random() < 0.7:
+            tag = pack_tag(5, 1, 0, self.attach)  # what most of them have
         status = self.rng.choice([Status.OK] * 9 + [Status.STOPPING])
-        self.do(answered(command, rank, status, TAG.pack(self.named, rank)), self.rng.random() * 0.3)
+        self.do(answered(command, rank, status, tag), self.rng.random() * 0.3)
 
 
-def test_every_operation_ends_once_and_no_store_changes_its_tags(rng: random.Random) -> None:
-    world = World(rng)
+@pytest.mark.parametrize("attach", [False, True])
+def test_every_operation_ends_once_and_no_write_changes_its_tags(rng: random.Random, attach: bool) -> None:
+    world = World(rng, attach)
+    for rank in (1, 2, 3):
+        world.connect(rank)
     for operation in range(1, 600):
         world.start(operation)
         match rng.randrange(8):
@@ -101,5 +118,10 @@ def test_every_operation_ends_once_and_no_store_changes_its_tags(rng: random.Ran
             world.connect(rank)
         while world.pending:
             world.answer_one()
+        world.do(Tick(), 1.0)
     assert sorted(world.ended) == list(range(1, 600))
     assert world.tags
+    counters = world.play.core.counters
+    assert counters.quorums and counters.coordinated
+    if attach:
+        assert list(world.tags.values()) == sorted(world.tags.values())

@@ -136,7 +136,7 @@ async def test_links_that_break_and_come_back(lines: Lines, rng: random.Random) 
         for rank in config.nodes:
             lines.cut_off(rank.rank)
         with trio.move_on_after(0.3) as limit:
-            await client.read(200)
+            await client.write(201, stamp(9))
         assert limit.cancelled_caught, "nodes that do not reach each other have no majority"
         lines.mend()
         await done.wait()

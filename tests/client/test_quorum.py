@@ -1,0 +1,87 @@
+"""What a majority that the client counts has come to."""
+
+from __future__ import annotations
+
+import pytest
+
+from dsreg.client.quorum import Quorum, Verdict
+from dsreg.core.messages import CommandKind, Response, Status
+from dsreg.core.tags import ATTACHED, pack_tag, ts_of
+
+GET, PUT = CommandKind.GET, CommandKind.PUT
+WAIT, DONE, ASK_ALL, GIVE_UP = Verdict
+OLD, NEW = pack_tag(7, 1), pack_tag(8, 2)
+# Under epoch 3: a write of it, and an older one that was raised to it; and one that was left in epoch 2.
+MINE, RAISED = pack_tag(ts_of(3, 5), ATTACHED, 0, 3), pack_tag(7, 1, 0, 3)
+LEFT = pack_tag(ts_of(2, 9), ATTACHED, 0, 2)
+
+
+def quorum(kind: CommandKind, answers: list[tuple[bytes, bool]], nodes: int = 3, epoch: int = 0,
+           asked: int | None = None) -> Quorum:
+    """`answers`: tags, and whether values came along."""
+    made = Quorum(kind, nodes, epoch)
+    made.asked = set(range(1, (len(answers) if asked is None else asked) + 1))
+    for rank, (tags, values) in enumerate(answers, 1):
+        made.answers[rank] = Response(Status.OK, kind, 1, tags, b"v" * 4096 if values else b"", True)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("nodes", "answers", "outstanding", "verdict"),
+    [
+        (3, 0, 3, WAIT), (3, 0, 2, WAIT), (3, 0, 1, GIVE_UP), (3, 1, 1, WAIT), (3, 1, 0, GIVE_UP), (3, 2, 1, DONE),
+        (3, 2, 0, DONE), (5, 2, 3, WAIT), (5, 2, 0, GIVE_UP), (5, 3, 2, DONE), (1, 0, 1, WAIT), (1, 1, 0, DONE),
+        (4, 2, 1, WAIT), (4, 2, 0, GIVE_UP), (4, 3, 1, DONE),
+    ],
+)
+def test_a_put_is_done_at_a_majority(nodes: int, answers: int, outstanding: int, verdict: Verdict) -> None:
+    assert quorum(PUT, [(b"", False)] * answers, nodes, epoch=3).verdict(outstanding) is verdict
+
+
+@pytest.mark.parametrize(
+    ("answers", "outstanding", "verdict"),
+    [
+        ([], 2, WAIT), ([], 1, GIVE_UP), ([], 0, GIVE_UP),
+        ([(OLD, True)], 1, WAIT), ([(OLD, True)], 0, GIVE_UP),
+        ([(OLD, False)], 1, WAIT), ([(OLD, False)], 0, GIVE_UP),
+        ([(OLD, True), (OLD, False)], 0, DONE), ([(OLD, False), (OLD, True)], 0, DONE),
+        ([(OLD, True), (OLD, False)], 1, DONE),
+        # A majority agrees, and who was to have the values has not answered yet, or never will.
+        ([(OLD, False), (OLD, False)], 1, WAIT), ([(OLD, False), (OLD, False)], 0, GIVE_UP),
+        ([(OLD, True), (NEW, False)], 0, GIVE_UP), ([(OLD, True), (NEW, False)], 1, GIVE_UP),
+        ([(OLD, False), (NEW, False)], 1, GIVE_UP), ([(OLD, True), (OLD, False), (NEW, False)], 0, GIVE_UP),
+        # Whatever epoch it is under: a read of no attachment does not care.
+        ([(MINE, True), (MINE, False)], 0, DONE), ([(LEFT, True), (LEFT, False)], 1, DONE),
+        # The same write, raised at one of them.
+        ([(OLD, True), (RAISED, False)], 0, GIVE_UP),
+    ],
+)
+def test_a_get_is_done_when_a_majority_agrees(
+    answers: list[tuple[bytes, bool]], outstanding: int, verdict: Verdict
+) -> None:
+    assert quorum(GET, answers).verdict(outstanding) is verdict
+
+
+@pytest.mark.parametrize(
+    ("answers", "asked", "outstanding", "verdict"),
+    [
+        ([(MINE, True), (MINE, False)], 2, 0, DONE), ([(RAISED, True), (RAISED, False)], 2, 0, DONE),
+        # Of an older epoch, or of none: the third may have something newer.
+        ([(LEFT, True), (LEFT, False)], 2, 0, ASK_ALL), ([(OLD, True), (OLD, False)], 2, 0, ASK_ALL),
+        ([(LEFT, True), (LEFT, False)], 3, 1, WAIT), ([(LEFT, True), (LEFT, False)], 3, 0, GIVE_UP),
+        ([(LEFT, True), (LEFT, False), (LEFT, False)], 3, 0, DONE),
+        ([(LEFT, True), (LEFT, False), (MINE, False)], 3, 0, GIVE_UP),
+        ([(LEFT + MINE, True), (LEFT + MINE, False)], 2, 0, ASK_ALL),
+        ([(RAISED + MINE, True), (RAISED + MINE, False)], 2, 0, DONE),
+    ],
+)
+def test_a_get_of_an_attachment_is_done_when_nobody_can_have_anything_newer(
+    answers: list[tuple[bytes, bool]], asked: int, outstanding: int, verdict: Verdict
+) -> None:
+    assert quorum(GET, answers, epoch=3, asked=asked).verdict(outstanding) is verdict
+
+
+def test_the_values_are_those_of_the_answer_that_has_them() -> None:
+    made = quorum(GET, [(OLD, False), (OLD, True)])
+    assert made.values is made.answers[2]
+    assert quorum(GET, [(OLD, False)]).values is None
