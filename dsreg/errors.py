@@ -80,6 +80,18 @@ class WrongDisk(ClientError):
     """The nodes have a disk of another size than the client's configuration says."""
 
 
+class AttachRefused(ClientError):
+    """The nodes cannot attach the disk."""
+
+
+class AlreadyAttached(AttachRefused):
+    """Another client has attached the disk, and is alive."""
+
+
+class DiskFenced(ClientError):
+    """Another client has taken the disk over. Final: this one has to be closed."""
+
+
 class OutOfRange(ClientError):
     """A sector beyond the end of the disk."""
 

@@ -16,12 +16,21 @@ from dsreg.cache.limits import END_IN_ERROR_S, TICK_S, WRITES_PER_TURN
 from dsreg.client.client import split
 from dsreg.constants import SECTOR_SIZE
 from dsreg.core.messages import Buffer
-from dsreg.errors import ClientClosed, DsregError, OperationTimeout, Outcome, OutOfRange, WritebackFailed
+from dsreg.errors import (
+    AttachRefused,
+    ClientClosed,
+    DiskFenced,
+    DsregError,
+    OperationTimeout,
+    Outcome,
+    OutOfRange,
+    WritebackFailed,
+)
 
 log = logging.getLogger(__name__)
 
 # After these nothing that is buffered will ever get out; after any other error it may the next time.
-FINAL = (ClientClosed, OutOfRange)
+FINAL = (AttachRefused, ClientClosed, DiskFenced, OutOfRange)
 
 
 class WritebackCache:
@@ -152,6 +161,8 @@ class WritebackCache:
 
     async def _last_flush(self) -> None:
         """Two, if need be: what fails the first one may have begun before it, when all was not yet well."""
+        if self.buffered_bytes:
+            log.info("writing back the last %d bytes", self.buffered_bytes)
         try:
             await self.flush()
         except WritebackFailed:

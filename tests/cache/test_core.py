@@ -96,6 +96,16 @@ def test_a_full_chunk_goes_out_at_once() -> None:
     assert play.out() == [(256, "a" * 255 + "b")]
 
 
+def test_a_chunk_that_is_full_again_waits_for_its_first_departure() -> None:
+    play = Play()
+    play.put(0, "a" * 256)
+    run, *_ = play.next()
+    play.put(0, "b" * 256)
+    assert play.is_idle()
+    play.buffer.landed(run, play.now)
+    assert play.out() == [(0, "b" * 256)]
+
+
 def test_age() -> None:
     play = Play()
     play.put(0, "a")

@@ -1,4 +1,4 @@
-"""The cache under trio, step by step. Time is trio's mock clock: it jumps when all tasks wait."""
+"""The cache under trio, step by step. `Clock`: the time of that test jumps when all tasks wait."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import trio.testing
 from dsreg.block_device import BlockDevice
 from dsreg.cache import Limits, WritebackCache
 from dsreg.constants import SECTOR_SIZE
-from dsreg.errors import ClientClosed, OperationTimeout, Outcome, OutOfRange, WritebackFailed
+from dsreg.errors import ClientClosed, ClientError, DiskFenced, OperationTimeout, Outcome, OutOfRange, WritebackFailed
 from tests.cache.store import Store, timeout
 
+Clock = trio.testing.MockClock
 SMALL = Limits(buffered=8 * SECTOR_SIZE, low_water=8 * SECTOR_SIZE, age_s=1000.0, runs=4)
 FAILED = "writing back sectors .* has failed"
 AGAIN = "buffered data is written back again"
@@ -29,7 +30,7 @@ def text_of(data: bytes) -> str:
 
 
 @pytest.fixture
-def store(autojump_clock: trio.testing.MockClock) -> Store:
+def store() -> Store:
     return Store()
 
 
@@ -56,7 +57,9 @@ async def test_a_write_returns_when_it_is_buffered(cache: WritebackCache, store:
     assert text_of(await cache.read(2, 5)) == ".abc."
 
 
-async def test_what_is_dirty_goes_out_after_a_second(cache: WritebackCache, store: Store) -> None:
+async def test_what_is_dirty_goes_out_after_a_second(
+    autojump_clock: Clock, cache: WritebackCache, store: Store
+) -> None:
     await cache.write(3, letters("abc"))
     await trio.sleep(0.9)
     assert not store.writes
@@ -151,7 +154,7 @@ async def test_writers_wait_for_room_in_the_order_in_which_they_came(store: Stor
     assert order == [1, 2, 3, 4]
 
 
-async def test_a_writer_that_gives_up_holds_nobody_back(store: Store) -> None:
+async def test_a_writer_that_gives_up_holds_nobody_back(autojump_clock: Clock, store: Store) -> None:
     async with WritebackCache(store, bounds=SMALL) as cache:
         store.gate = trio.Event()
         await cache.write(0, letters("a" * 6))
@@ -187,7 +190,7 @@ async def test_a_writer_that_gives_up_when_it_is_let_in_takes_no_room(store: Sto
         store.gate.set()
 
 
-async def test_waiting_for_room_ends_after_the_timeout(store: Store) -> None:
+async def test_waiting_for_room_ends_after_the_timeout(autojump_clock: Clock, store: Store) -> None:
     store.gate = trio.Event()
     async with WritebackCache(store, timeout_s=5, bounds=SMALL) as cache:
         await cache.write(0, letters("a" * 7))
@@ -221,7 +224,8 @@ async def test_a_flush_fails_until_the_data_is_durable(
 
 
 async def test_an_error_in_the_background_is_not_lost(
-    cache: WritebackCache, store: Store, allow_logs: Callable[[str], None], caplog: pytest.LogCaptureFixture
+    autojump_clock: Clock, cache: WritebackCache, store: Store, allow_logs: Callable[[str], None],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     allow_logs(FAILED)
     allow_logs(AGAIN)
@@ -239,23 +243,24 @@ async def test_an_error_in_the_background_is_not_lost(
     assert caplog.text.count("again") >= 1
 
 
+@pytest.mark.parametrize("kind", [ClientClosed, DiskFenced])
 async def test_a_final_error_ends_everything(
-    store: Store, allow_logs: Callable[[str], None], caplog: pytest.LogCaptureFixture
+    kind: type[ClientError], store: Store, allow_logs: Callable[[str], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     allow_logs("cannot be tried again")
     allow_logs("16384 bytes in it, which are lost")
     failed: list[str] = []
 
     async def expect_failure(call: Callable[[], object]) -> None:
-        with pytest.raises(WritebackFailed, match="the client is not open") as caught:
+        with pytest.raises(WritebackFailed, match="no more of that") as caught:
             await call()  # type: ignore[misc]
-        assert isinstance(caught.value.__cause__, ClientClosed)
+        assert isinstance(caught.value.__cause__, kind)
         failed.append(caught.value.reason)
 
     with pytest.raises(WritebackFailed):
         async with WritebackCache(store, bounds=SMALL) as cache:
             store.gate = trio.Event()
-            store.fails = lambda: ClientClosed("the client is not open", Outcome.DID_NOT_HAPPEN)
+            store.fails = lambda: kind("no more of that", Outcome.DID_NOT_HAPPEN)
             await cache.write(0, letters("aaaa"))
             with trio.fail_after(10):
                 async with trio.open_nursery() as nursery:
@@ -277,6 +282,20 @@ async def test_the_end_flushes(store: Store) -> None:
     assert durable(store, 0, 2) == "ab"
 
 
+async def test_the_end_tries_again_what_had_begun_before(store: Store, allow_logs: Callable[[str], None]) -> None:
+    allow_logs(FAILED)
+    allow_logs(AGAIN)
+    errors = [timeout()]
+    store.gate, store.fails = trio.Event(), lambda: errors.pop() if errors else None
+    async with trio.open_nursery() as nursery:
+        async with WritebackCache(store) as cache:
+            nursery.start_soon(cache.write, 0, letters("a" * 256))
+            await trio.testing.wait_all_tasks_blocked()
+            assert store.writes
+            store.gate.set()
+    assert durable(store, 0, 2) == "aa" and len(store.writes) == 2
+
+
 async def test_an_end_in_an_error_flushes_too(store: Store) -> None:
     with pytest.raises(ZeroDivisionError):
         async with WritebackCache(store) as cache:
@@ -294,7 +313,9 @@ async def test_an_end_that_loses_something_says_so(store: Store, allow_logs: Cal
             await cache.write(0, letters("ab"))
 
 
-async def test_an_end_by_cancellation_says_what_is_lost(store: Store, allow_logs: Callable[[str], None]) -> None:
+async def test_an_end_by_cancellation_says_what_is_lost(
+    autojump_clock: Clock, store: Store, allow_logs: Callable[[str], None]
+) -> None:
     allow_logs("closed with 8192 bytes in it, which are lost")
     with trio.move_on_after(0.5):
         async with WritebackCache(store) as cache:
