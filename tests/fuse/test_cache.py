@@ -15,6 +15,9 @@ import pytest
 
 pytest.importorskip("pyfuse3", reason="pyfuse3 is not installed")
 
+import click
+
+from fuse_frontend.cli import _check_cache
 from fuse_frontend.mounts import mount_at
 from tests.fuse.conftest import SIZE
 from tests.fuse.fsx import Fsx
@@ -29,6 +32,13 @@ def cached(memory: Callable[..., Server]) -> Server:
     server = memory("--cache")
     assert server.line() == "up", server.log
     return server
+
+
+def test_a_cache_is_for_a_disk_that_nobody_else_has() -> None:
+    _check_cache("writeback", is_exclusive=True)
+    _check_cache("none", is_exclusive=False)
+    with pytest.raises(click.UsageError, match="Leave out --shared, or the cache"):
+        _check_cache("writeback", is_exclusive=False)
 
 
 @pytest.mark.parametrize("direct", [False, True], ids=["buffered", "O_DIRECT"])
