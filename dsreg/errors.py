@@ -101,4 +101,7 @@ class ClientClosed(ClientError):
 
 
 class WritebackFailed(ClientError):
-    """What a write-back cache has buffered is not durable. `__cause__`: the error of the store beneath it."""
+    """What a write-back cache has buffered is not durable. `__cause__`: the error of the store beneath it. `is_final`:
+    and never will be."""
+
+    is_final = False

@@ -74,7 +74,8 @@ async def _flush(image: Path) -> None:
     with trio.move_on_after(FLUSH_TIMEOUT_S):
         if await syncing.wait() == 0:
             return
-        raise MountError(f"{image} stays mounted: what was written to it cannot be brought to the nodes; see its log")
+        raise MountError(f"{image} stays mounted: what was written to it cannot be brought to the nodes; see its log. "
+                         f"To lose it: fusermount3 -u {image.parent}")
     raise MountError(f"{image} stays mounted: what was written to it has not reached the nodes within "
                      f"{FLUSH_TIMEOUT_S:.0f} s; is a majority of them up?")
 

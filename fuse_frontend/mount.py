@@ -16,7 +16,7 @@ from pathlib import Path
 import pyfuse3
 import trio
 
-from dsreg.errors import DsregError
+from dsreg.errors import DsregError, WritebackFailed
 from fuse_frontend import loop, mounts, state
 from fuse_frontend.loop import Loop
 from fuse_frontend.mounts import FS_TYPE, IMAGE_NAME, Mount, MountError
@@ -218,10 +218,20 @@ async def _answer_signals(signals: AsyncIterator[int], disk: Disk, options: Moun
                 continue
             if disk.is_cached:
                 log.info("%s: writing back what is in the cache, then unmounting", name)
-                await disk.flush()
+                await _write_back(disk)
             await unmount(options.mountpoint)
         except (DsregError, OSError) as error:
             log.warning("%s: %s stays mounted: %s", name, options.mountpoint, error)
+
+
+async def _write_back(disk: Disk) -> None:
+    """Raises DsregError if that cannot be done now. What can never be done is no reason to stay."""
+    try:
+        await disk.flush()
+    except WritebackFailed as error:
+        if not error.is_final:
+            raise
+        log.error("unmounting all the same: %s", error)
 
 
 def loop_holders(mountpoint: Path) -> list[str]:

@@ -182,6 +182,7 @@ class WritebackCache:
         reason = getattr(error, "reason", str(error))
         failure = WritebackFailed(f"{self.buffered_bytes} buffered bytes are not written back: {reason}", outcome)
         failure.__cause__ = error
+        failure.is_final = isinstance(error, FINAL)
         return failure
 
     async def _let_others_run(self) -> None:

@@ -2,7 +2,7 @@
 
     python -m tests.fuse.memory_mount MOUNTPOINT SIZE FAULT_FILE [--attach] [--cache]
 
-FAULT_FILE says how requests fail from now on: "timeout", "nospace", "bug", "hang" (until it changes), or
+FAULT_FILE says how requests fail from now on: "timeout", "nospace", "closed", "bug", "hang" (until it changes), or
 nothing. Prints "up" and the loop device, if any, when the mount answers.
 """
 
@@ -18,7 +18,7 @@ from dsreg.block_device import BlockDevice
 from dsreg.cache import WritebackCache
 from dsreg.constants import SECTOR_SIZE
 from dsreg.core.messages import Buffer
-from dsreg.errors import NoSpace, OperationTimeout, Outcome
+from dsreg.errors import ClientClosed, NoSpace, OperationTimeout, Outcome, WritebackFailed
 from dsreg.memory import prepare_to_serve_block_io
 from dsreg.testing.memory_client import MemoryClient
 from fuse_frontend.loop import Loop
@@ -38,6 +38,8 @@ class FaultyClient(MemoryClient):
             await trio.sleep(0.02)
         if fault == "timeout":
             raise OperationTimeout("no majority", Outcome.MAY_HAVE_HAPPENED)
+        if fault == "closed":
+            raise ClientClosed("closed", Outcome.DID_NOT_HAPPEN)
         if fault == "nospace":
             raise NoSpace("no room")
         if fault == "bug":
@@ -84,7 +86,7 @@ def main() -> None:
     options = MountOptions(Path(mountpoint).resolve(), attach="--attach" in rest)
     try:
         trio.run(run, int(size), Path(fault_file), options, "--cache" in rest)
-    except* MountError as group:
+    except* (MountError, WritebackFailed) as group:
         sys.exit(str(group.exceptions[0]))
 
 

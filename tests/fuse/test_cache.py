@@ -134,6 +134,19 @@ def test_sigterm_leaves_a_disk_mounted_that_cannot_be_written_back(cached: Serve
     assert cached.wait() == 0
 
 
+def test_sigterm_unmounts_a_disk_that_can_never_be_written_back(cached: Server, fault: Path) -> None:
+    fault.write_text("closed")
+    with cached.image.open("r+b") as image:
+        image.write(b"x" * 4096)
+        image.flush()
+        with pytest.raises(OSError, match="Input/output"):
+            os.fsync(image.fileno())
+    cached.signal(signal.SIGTERM)
+    assert cached.wait() == 1
+    assert "unmounting all the same: 4096 buffered bytes are not written back: closed" in cached.log
+    assert mount_at(cached.mountpoint) is None and "Traceback" not in cached.log
+
+
 def test_an_unmount_that_loses_something_is_an_error(cached: Server, fault: Path) -> None:
     fault.write_text("timeout")
     with cached.image.open("r+b") as image:
