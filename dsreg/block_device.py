@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import trio
 
@@ -23,6 +23,13 @@ class SectorStore(Protocol):
     async def write(self, sector: int, data: Buffer) -> None: ...
 
 
+@runtime_checkable
+class Flushable(Protocol):
+    """A store whose writes are durable only after a flush; dsreg.cache.WritebackCache is one."""
+
+    async def flush(self) -> None: ...
+
+
 class BlockDevice:
     """A disk of `size` bytes.
 
@@ -35,6 +42,7 @@ class BlockDevice:
 
     def __init__(self, store: SectorStore) -> None:
         self._store = store
+        self._cache = store if isinstance(store, Flushable) else None
         self._lock = RangeLock()
         self._writes: dict[trio.Event, None] = {}  # as many as the callers have under way
 
@@ -42,6 +50,11 @@ class BlockDevice:
     def size(self) -> int:
         """In bytes."""
         return self._store.sectors * SECTOR_SIZE
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether a write that has returned is durable only after the next flush."""
+        return self._cache is not None
 
     async def read(self, offset: int, length: int) -> bytes:
         """`length` >= 0 bytes from `offset` on."""
@@ -56,7 +69,8 @@ class BlockDevice:
         return data[begin : begin + length]
 
     async def write(self, offset: int, data: Buffer) -> None:
-        """Returned: the data is durable at a majority. The caller leaves `data` unchanged until then."""
+        """Returned: the data is durable at a majority; if `is_cached`, it will be after a flush. The caller leaves
+        `data` unchanged until it has returned."""
         view = memoryview(data).cast("B")
         self._check(offset, len(view))
         if not view:
@@ -78,10 +92,12 @@ class BlockDevice:
             done.set()
 
     async def flush(self) -> None:
-        """Return when every write that had been called has ended. There is nothing else to be done: one that
-        has returned is durable, and one that has failed has told its caller."""
+        """Return when every write that had been called has ended, and is durable. Without a cache the one that
+        has returned is, and the one that has failed has told its caller."""
         for done in list(self._writes):
             await done.wait()
+        if self._cache is not None:
+            await self._cache.flush()
 
     async def _filled_up(self, offset: int, view: memoryview, first: int, stop: int) -> bytes:
         """`view`, with what stands around it in the sectors first..stop-1. These must be locked."""

@@ -98,3 +98,10 @@ class OutOfRange(ClientError):
 
 class ClientClosed(ClientError):
     """The client was closed while the operation was under way."""
+
+
+class WritebackFailed(ClientError):
+    """What a write-back cache has buffered is not durable. `__cause__`: the error of the store beneath it. `is_final`:
+    and never will be."""
+
+    is_final = False

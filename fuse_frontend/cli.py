@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import trio
 
-from dsreg.block_device import BlockDevice
+from dsreg.block_device import BlockDevice, SectorStore
+from dsreg.cache import WritebackCache
 from dsreg.client import Attach, Client
 from dsreg.config import ClusterConfig, find_config, load_config, parse_size
 from dsreg.constants import SECTOR_SIZE
@@ -40,12 +43,13 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 @dataclass(frozen=True)
 class Source:
     """The cluster to mount. `is_embedded`: its nodes are run here. `timeout_s` None: wait for ever. `attach`: how to
-    keep others out, None if they are welcome."""
+    keep others out, None if they are welcome. `is_cached`: with a write-back cache."""
 
     config: ClusterConfig
     is_embedded: bool
     timeout_s: float | None
     attach: Attach | None
+    is_cached: bool
 
 
 def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
@@ -85,13 +89,16 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
 @click.option("--shared", is_flag=True,
               help="Do not attach the disk: others may mount it as well. For what knows how to share, as no ordinary "
                    "file system does. Writes take two rounds instead of one.")
+@click.option("--cache", type=click.Choice(["none", "writeback"]), default="none", show_default=True,
+              help="When a write returns: as soon as a majority has it on disk, or as soon as it is in memory here. In "
+                   "the second case it is durable after an fsync, as with the cache of any disk.")
 @click.option("--allow-other", is_flag=True, help="Let other users see the mount (the file stays mode 0600).")
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
 @click.version_option(VERSION, prog_name="dsreg-fuse")
 def main(
     mountpoint: Path, config_file: Path | None, size: int | None, foreground: bool, log_file: Path | None, attach: bool,
-    do_detach: bool, on_quorum_loss: str, io_timeout: float, take_over: bool, shared: bool, allow_other: bool,
-    verbose: bool,
+    do_detach: bool, on_quorum_loss: str, io_timeout: float, take_over: bool, shared: bool, cache: str,
+    allow_other: bool, verbose: bool,
 ) -> None:
     """Mount the replicated disk as the file disk.img in MOUNTPOINT, an empty directory.
 
@@ -116,8 +123,11 @@ def main(
                 click.echo(line, err=True)
             return
         check_mountpoint(path)
-        hold = None if shared else Attach(take_over, f"{socket.gethostname()}:{path}, process {os.getpid()}")
-        source = _source(config_file, size, io_timeout if on_quorum_loss == "eio" else None, hold)
+        _check_cache(cache, is_exclusive=not shared)
+        source = _source(
+            config_file, size, timeout_s=io_timeout if on_quorum_loss == "eio" else None, is_cached=cache == "writeback",
+            attach=None if shared else Attach(take_over, f"{socket.gethostname()}:{path}, process {os.getpid()}"),
+        )
         if not foreground:
             log_file = _default_log_file(path) if log_file is None else log_file.absolute()
             log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -135,14 +145,27 @@ def main(
         _fail(str(error), code=EXIT_FAILED)
 
 
-def _source(config_file: Path | None, size: int | None, timeout_s: float | None, attach: Attach | None) -> Source:
+def _check_cache(cache: str, is_exclusive: bool) -> None:
+    """Raises UsageError for a cache that somebody else's writes could go past. `is_exclusive`: this mount has the disk
+    for itself."""
+    if cache != "none" and not is_exclusive:
+        raise click.UsageError(
+            f"--cache={cache} is for a disk that is attached to this mount alone: other mounts would not see what is "
+            f"in the cache. Leave out --shared, or the cache."
+        )
+
+
+def _source(
+    config_file: Path | None, size: int | None, *, timeout_s: float | None, attach: Attach | None, is_cached: bool
+) -> Source:
     """The cluster that the user means. Raises ConfigError or MountError."""
     found = find_config(config_file)
     if found is None:
-        return Source(embedded.ensure_cluster(embedded.default_directory(), size), True, timeout_s, attach)
+        cluster = embedded.ensure_cluster(embedded.default_directory(), size)
+        return Source(cluster, True, timeout_s, attach, is_cached)
     if size is not None:
         raise ConfigError([f"--size is for a new embedded cluster; the size of this disk stands in {found}"])
-    return Source(load_config(found, need_system_key=False), False, timeout_s, attach)
+    return Source(load_config(found, need_system_key=False), False, timeout_s, attach, is_cached)
 
 
 def _run(source: Source, options: MountOptions, on_up: Callable[[Loop | None], None]) -> None:
@@ -178,7 +201,8 @@ async def _serve(source: Source, options: MountOptions, on_up: Callable[[Loop | 
             if source.attach is not None:
                 await _wait_until_attached(client)
                 nursery.start_soon(_report_loss, client)
-            await serve(BlockDevice(client), options, on_up)
+            async with _maybe_cached(client, source) as store:
+                await serve(BlockDevice(store), options, on_up)
         nursery.cancel_scope.cancel()
 
 
@@ -196,6 +220,27 @@ async def _report_loss(client: Client) -> None:
     error = await client.lost()
     log.error("%s. Every request is answered with an I/O error from now on: unmount what stands on it, and detach",
               error.reason)
+
+
+@asynccontextmanager
+async def _maybe_cached(client: Client, source: Source) -> AsyncIterator[SectorStore]:
+    """The client itself, or with a cache in front of it, which is empty at the end."""
+    if not source.is_cached:
+        yield client
+        return
+    # After the unmount there is nothing that a signal could end but the writing back.
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async with trio.open_nursery() as nursery:
+            async with WritebackCache(client, source.timeout_s) as cache:
+                nursery.start_soon(_say_what_is_left, signals, cache)
+                yield cache
+            nursery.cancel_scope.cancel()
+
+
+async def _say_what_is_left(signals: AsyncIterator[int], cache: WritebackCache) -> None:
+    async for signum in signals:
+        log.warning("%s: %d bytes have yet to be written back, for which a majority of nodes must be up; to lose them: "
+                    "kill -9 %d", signal.Signals(signum).name, cache.buffered_bytes, os.getpid())
 
 
 def _run_as_daemon(source: Source, options: MountOptions, parent: Parent) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import subprocess
 from pathlib import Path
 
 import trio
@@ -15,6 +16,8 @@ from fuse_frontend.mounts import FS_TYPE, IMAGE_NAME, MountError
 
 # After the unmount the process closes its client and stops an embedded cluster, whose nodes have 5 s each.
 PROCESS_END_TIMEOUT_S = 30.0
+# A healthy cluster takes a full write-back cache in a few seconds.
+FLUSH_TIMEOUT_S = 30.0
 
 
 async def detach(mountpoint: Path) -> list[str]:
@@ -46,6 +49,8 @@ async def detach(mountpoint: Path) -> list[str]:
         await loop.detach(device)
         done.append(f"{device.node} detached")
     if mounts.mount_at(mountpoint) is not None:
+        if is_alive:
+            await _flush(mountpoint / IMAGE_NAME)
         await unmount(mountpoint)
         done.append(f"{mountpoint} unmounted")
     if serving is not None and is_alive:
@@ -55,6 +60,24 @@ async def detach(mountpoint: Path) -> list[str]:
     if mounts.mount_at(mountpoint) is not None:
         raise MountError(f"another mount at {mountpoint} was underneath; run this again to take it down, too")
     return done
+
+
+async def _flush(image: Path) -> None:
+    """Have everything written back that is in a cache, while it can still be said if that fails. Raises MountError.
+
+    In a process of its own: one that waits for a disk cannot be ended.
+    """
+    try:
+        syncing = await trio.lowlevel.open_process(["sync", str(image)], stdin=subprocess.DEVNULL)
+    except OSError as error:
+        raise MountError(f"sync cannot be started: {error.strerror}") from None
+    with trio.move_on_after(FLUSH_TIMEOUT_S):
+        if await syncing.wait() == 0:
+            return
+        raise MountError(f"{image} stays mounted: what was written to it cannot be brought to the nodes; see its log. "
+                         f"To lose it: fusermount3 -u {image.parent}")
+    raise MountError(f"{image} stays mounted: what was written to it has not reached the nodes within "
+                     f"{FLUSH_TIMEOUT_S:.0f} s; is a majority of them up?")
 
 
 def _orphans() -> list[str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pyfuse3
 import trio
 
+from dsreg.errors import DsregError, WritebackFailed
 from fuse_frontend import loop, mounts, state
 from fuse_frontend.loop import Loop
 from fuse_frontend.mounts import FS_TYPE, IMAGE_NAME, Mount, MountError
@@ -104,7 +105,7 @@ async def serve(disk: Disk, options: MountOptions, on_up: Callable[[Loop | None]
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(operations.stall_watch.watch)
                 nursery.start_soon(_bring_up, options, on_up)
-                nursery.start_soon(_answer_signals, signals, options)
+                nursery.start_soon(_answer_signals, signals, disk, options)
                 with regular_wakeup():
                     await pyfuse3.main(min_tasks=MIN_TASKS, max_tasks=MAX_TASKS)
                 log.info("%s has been unmounted", options.mountpoint)
@@ -215,8 +216,8 @@ async def _mount_fusectl() -> None:
         await trio.run_process(command, check=False, capture_stderr=True, stdin=subprocess.DEVNULL)
 
 
-async def _answer_signals(signals: AsyncIterator[int], options: MountOptions) -> None:
-    """Unmount at a signal, unless something uses the disk."""
+async def _answer_signals(signals: AsyncIterator[int], disk: Disk, options: MountOptions) -> None:
+    """Unmount at a signal, unless something uses the disk, or what is in its cache cannot be written back."""
     async for signum in signals:
         name = signal.Signals(signum).name
         try:
@@ -224,9 +225,22 @@ async def _answer_signals(signals: AsyncIterator[int], options: MountOptions) ->
                 lines = "\n".join(attached)
                 log.warning("%s: %s stays mounted, because it is in use:\n%s", name, options.mountpoint, lines)
                 continue
+            if disk.is_cached:
+                log.info("%s: writing back what is in the cache, then unmounting", name)
+                await _write_back(disk)
             await unmount(options.mountpoint)
-        except (MountError, OSError) as error:
+        except (DsregError, OSError) as error:
             log.warning("%s: %s stays mounted: %s", name, options.mountpoint, error)
+
+
+async def _write_back(disk: Disk) -> None:
+    """Raises DsregError if that cannot be done now. What can never be done is no reason to stay."""
+    try:
+        await disk.flush()
+    except WritebackFailed as error:
+        if not error.is_final:
+            raise
+        log.error("unmounting all the same: %s", error)
 
 
 def loop_holders(mountpoint: Path) -> list[str]:

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 IMAGE_NAME_BYTES = IMAGE_NAME.encode()
 IMAGE_INODE = InodeT(pyfuse3.ROOT_INODE + 1)
+# The handle of a file that was opened with O_SYNC or O_DSYNC, which the kernel leaves to the server.
+SYNC_HANDLE = 1 << 32
 # Names never change; times of the image do, and the kernel itself forgets attributes after a write.
 ENTRY_TIMEOUT_S = 3600
 ATTR_TIMEOUT_S = 1
@@ -42,6 +44,9 @@ class Disk(Protocol):
 
     @property
     def size(self) -> int: ...
+
+    @property
+    def is_cached(self) -> bool: ...
 
     async def read(self, offset: int, length: int) -> bytes: ...
 
@@ -225,7 +230,8 @@ class DiskOperations(pyfuse3.Operations):
             raise FUSEError(errno.EISDIR if inode == pyfuse3.ROOT_INODE else errno.ENOENT)
         if flags & os.O_TRUNC:
             raise FUSEError(errno.EPERM)
-        return FileInfo(fh=inode, direct_io=True, keep_cache=False)
+        is_sync = self.disk.is_cached and flags & os.O_DSYNC
+        return FileInfo(fh=SYNC_HANDLE if is_sync else inode, direct_io=True, keep_cache=False)
 
     @handler
     async def read(self, fh: int, off: int, size: int) -> bytes:
@@ -245,18 +251,21 @@ class DiskOperations(pyfuse3.Operations):
         data = buf if len(buf) <= room else buf[:room]
         with self.stall_watch.request(f"a write of {len(data)} bytes at {off}"):
             await self.disk.write(off, data)
+            if fh == SYNC_HANDLE:
+                await self.disk.flush()
         self._mtime_ns = self._ctime_ns = time.time_ns()
         return len(data)
 
     @handler
     async def fsync(self, fh: int, datasync: bool) -> None:
-        """Every write that was under way has ended, whoever began it."""
+        """Every write that was under way has ended, whoever began it, and is durable."""
         with self.stall_watch.request("an fsync"):
             await self.disk.flush()
 
     @handler
     async def flush(self, fh: int) -> None:
-        """A descriptor was closed. What its owner wrote was durable when it was answered: nothing is left to do.
+        """A descriptor was closed. What its owner wrote was durable when it was answered: nothing is left to do. With
+        a cache it is not, but whoever wants that asks for it by fsync, as on any disk.
 
         It comes from every process that got the descriptor by fork, too, when that executes a program. If it
         waited for writes of others, no such process could start a program while the quorum is lost.

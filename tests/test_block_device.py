@@ -14,6 +14,7 @@ import trio
 import trio.testing
 
 from dsreg.block_device import BlockDevice, SectorStore
+from dsreg.cache import Limits, WritebackCache
 from dsreg.client import Client
 from dsreg.config import NodeConfig, create_cluster, load_config
 from dsreg.constants import SECTOR_SIZE
@@ -56,7 +57,15 @@ async def on_nodes() -> AsyncIterator[SectorStore]:
             nursery.cancel_scope.cancel()
 
 
-stores = pytest.mark.parametrize("opened", [in_memory, over_sockets, on_nodes])
+@asynccontextmanager
+async def cached() -> AsyncIterator[SectorStore]:
+    """A cache that is often full."""
+    bounds = Limits(buffered=300 * SECTOR_SIZE, low_water=100 * SECTOR_SIZE, age_s=0.01)
+    async with WritebackCache(MemoryClient(SECTORS), bounds=bounds) as cache:
+        yield cache
+
+
+stores = pytest.mark.parametrize("opened", [in_memory, over_sockets, on_nodes, cached])
 
 
 # --- the contract of a store ----------------------------------------------------------------------

@@ -16,6 +16,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("dsreg.__main__",),
     ("dsreg.cli",),
     ("dsreg.supervisor", "dsreg.bench"),
+    ("dsreg.cache",),
     ("dsreg.block_device",),
     ("dsreg",),  # the front door: re-exports the clients
     ("dsreg.client", "dsreg.node"),

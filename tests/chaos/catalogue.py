@@ -38,9 +38,10 @@ def _registers(kind: type[Scenario], why_not_: Callable[[], str | None]) -> Entr
 
 
 def _database(
-    name: str, kind: type[Sqlite] | type[Postgres], why_not_: Callable[[], str | None], small: float
+    name: str, kind: type[Sqlite] | type[Postgres], why_not_: Callable[[], str | None], small: float,
+    cache: str = "none",
 ) -> Entry:
-    return Entry(name, functools.partial(run_database, kind), 40.0, small, why_not_)
+    return Entry(name, functools.partial(run_database, kind, cache), 40.0, small, why_not_)
 
 
 def why_no_disk() -> str | None:
@@ -54,6 +55,7 @@ SCENARIOS = {entry.name: entry for entry in (
     _registers(FullDiskScenario, why_no_small_disks),
     _registers(IoErrorsScenario, why_no_fuse),
     _database("sqlite", Sqlite, why_no_disk, 2.0),
+    _database("sqlite-cached", Sqlite, why_no_disk, 2.0, "writeback"),
     _database("postgres", Postgres, lambda: why_no_disk() or why_no_postgres(), 1.0),
 )}
 

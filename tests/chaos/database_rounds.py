@@ -23,10 +23,11 @@ MOST_COMMITS = 60
 
 
 class DatabaseRound:
-    """`tally` counts; AssertionError on a commit that is lost, and on anything else that must not be."""
+    """`cache`: that of `dsreg-fuse`. `tally` counts; AssertionError on a commit that is lost, and on anything else that
+    must not be."""
 
     def __init__(
-        self, kind: type[Sqlite] | type[Postgres], seed: int, directory: Path, stack: contextlib.ExitStack
+        self, kind: type[Sqlite] | type[Postgres], seed: int, cache: str, directory: Path, stack: contextlib.ExitStack
     ) -> None:
         self.rng = random.Random(f"{kind.__name__} {seed}")
         self.tally = Tally()
@@ -34,7 +35,7 @@ class DatabaseRound:
         self._directory = directory
         self._record = directory / "commits"
         self._writer: subprocess.Popen[bytes] | None = None
-        self.disk = Stack(directory, size_bytes=kind.size_bytes, stack=stack)
+        self.disk = Stack(directory, size_bytes=kind.size_bytes, cache=cache, stack=stack)
         self.database: Database = kind(directory, self.disk.files, self.rng)
         stack.callback(self._end_of_everything)
         self.database.start()
@@ -150,11 +151,13 @@ class DatabaseRound:
         self.database.gone()
 
 
-def run_database(kind: type[Sqlite] | type[Postgres], seed: int, seconds: float, directory: Path) -> Tally:
+def run_database(
+    kind: type[Sqlite] | type[Postgres], cache: str, seed: int, seconds: float, directory: Path
+) -> Tally:
     """At least one cycle, and more as long as there is time. Raises AssertionError."""
     end_s = time.monotonic() + seconds
     with contextlib.ExitStack() as stack:
-        test = DatabaseRound(kind, seed, directory, stack)
+        test = DatabaseRound(kind, seed, cache, directory, stack)
         while True:
             test.cycle()
             if time.monotonic() > end_s:

@@ -35,10 +35,11 @@ def run(*command: str | Path, good: tuple[int, ...] = (0,)) -> str:
 
 
 class Stack:
-    """Nodes, frontend, loop device, ext4 on `files`. Everything is in `directory`."""
+    """Nodes, frontend (with this `cache`), loop device, ext4 on `files`. Everything is in `directory`."""
 
-    def __init__(self, directory: Path, *, size_bytes: int, stack: contextlib.ExitStack) -> None:
+    def __init__(self, directory: Path, *, size_bytes: int, cache: str, stack: contextlib.ExitStack) -> None:
         self.directory = directory
+        self._cache = cache
         self.files = directory / "files"
         self.mountpoint = directory / "mnt"
         self.log = directory / "frontend.log"
@@ -73,7 +74,7 @@ class Stack:
         with open(self.log, "ab") as log:
             self.frontend = subprocess.Popen(
                 [sys.executable, "-m", "fuse_frontend.cli", str(self.mountpoint), "--config", str(self.cluster.path),
-                 "--attach"],
+                 "--attach", f"--cache={self._cache}"],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, cwd=self.directory,
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
             )

@@ -1,8 +1,8 @@
 """A mount of a disk in memory, as a process: what `dsreg-fuse` does, without a cluster.
 
-    python -m tests.fuse.memory_mount MOUNTPOINT SIZE FAULT_FILE [--attach]
+    python -m tests.fuse.memory_mount MOUNTPOINT SIZE FAULT_FILE [--attach] [--cache]
 
-FAULT_FILE says how requests fail from now on: "timeout", "nospace", "bug", "hang" (until it changes), or
+FAULT_FILE says how requests fail from now on: "timeout", "nospace", "closed", "bug", "hang" (until it changes), or
 nothing. Prints "up" and the loop device, if any, when the mount answers.
 """
 
@@ -15,9 +15,10 @@ from pathlib import Path
 import trio
 
 from dsreg.block_device import BlockDevice
+from dsreg.cache import WritebackCache
 from dsreg.constants import SECTOR_SIZE
 from dsreg.core.messages import Buffer
-from dsreg.errors import NoSpace, OperationTimeout, Outcome
+from dsreg.errors import ClientClosed, NoSpace, OperationTimeout, Outcome, WritebackFailed
 from dsreg.memory import prepare_to_serve_block_io
 from dsreg.testing.memory_client import MemoryClient
 from fuse_frontend.loop import Loop
@@ -37,6 +38,8 @@ class FaultyClient(MemoryClient):
             await trio.sleep(0.02)
         if fault == "timeout":
             raise OperationTimeout("no majority", Outcome.MAY_HAVE_HAPPENED)
+        if fault == "closed":
+            raise ClientClosed("closed", Outcome.DID_NOT_HAPPEN)
         if fault == "nospace":
             raise NoSpace("no room")
         if fault == "bug":
@@ -67,14 +70,23 @@ def on_up(attached: Loop | None) -> None:
     print("up", attached.node if attached else "", flush=True)
 
 
+async def run(size: int, fault_file: Path, options: MountOptions, is_cached: bool) -> None:
+    client = FaultyClient(size // SECTOR_SIZE, fault_file)
+    if is_cached:
+        async with WritebackCache(client) as cache:
+            await serve(BlockDevice(cache), options, on_up)
+    else:
+        await serve(FaultyDisk(client), options, on_up)
+
+
 def main() -> None:
     mountpoint, size, fault_file, *rest = sys.argv[1:]
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
     prepare_to_serve_block_io()
-    disk = FaultyDisk(FaultyClient(int(size) // SECTOR_SIZE, Path(fault_file)))
+    options = MountOptions(Path(mountpoint).resolve(), attach="--attach" in rest)
     try:
-        trio.run(serve, disk, MountOptions(Path(mountpoint).resolve(), attach="--attach" in rest), on_up)
-    except* MountError as group:
+        trio.run(run, int(size), Path(fault_file), options, "--cache" in rest)
+    except* (MountError, WritebackFailed) as group:
         sys.exit(str(group.exceptions[0]))
 
 

@@ -33,6 +33,7 @@ class Disk:
 
     def __init__(self) -> None:
         self.size = SIZE
+        self.is_cached = False
         self.content = bytearray(os.urandom(SIZE))
         self.flushes = 0
         self.error: Exception | None = None
@@ -126,6 +127,18 @@ async def test_fsync_waits_for_the_disk_and_close_does_not(operations: DiskOpera
     assert disk.flushes == 2
     await operations.flush(IMAGE_INODE)
     assert disk.flushes == 2
+
+
+@pytest.mark.parametrize("flag", [os.O_SYNC, os.O_DSYNC])
+async def test_a_synchronous_write_goes_through_a_cache(operations: DiskOperations, disk: Disk, flag: int) -> None:
+    for is_cached, expected in ((False, 0), (True, 1)):
+        disk.is_cached = is_cached
+        for flags in (os.O_RDWR | flag, os.O_RDWR):
+            info = await operations.open(IMAGE_INODE, flags)
+            assert await operations.write(info.fh, 0, b"x") == 1
+            assert await operations.read(info.fh, 0, 1) == b"x"
+            await operations.release(info.fh)
+        assert disk.flushes == expected
 
 
 async def test_the_size_is_fixed(operations: DiskOperations) -> None:
