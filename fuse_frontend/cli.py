@@ -125,8 +125,9 @@ def main(
         check_mountpoint(path)
         _check_cache(cache, is_exclusive=not shared)
         source = _source(
-            config_file, size, timeout_s=io_timeout if on_quorum_loss == "eio" else None, is_cached=cache == "writeback",
+            config_file, size, timeout_s=io_timeout if on_quorum_loss == "eio" else None,
             attach=None if shared else Attach(take_over, f"{socket.gethostname()}:{path}, process {os.getpid()}"),
+            is_cached=cache == "writeback",
         )
         if not foreground:
             log_file = _default_log_file(path) if log_file is None else log_file.absolute()
