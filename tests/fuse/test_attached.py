@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("pyfuse3", reason="pyfuse3 is not installed")
 
+from dsreg.constants import CLIENT_KEY_SIZE
 from fuse_frontend.mounts import mount_at
 from tests.fuse.test_cluster import FUSE, NO_HANG, Nodes, fuse, mount, nodes
 from tests.fuse.tools import Server
@@ -94,3 +95,17 @@ def test_without_a_majority_it_waits_and_says_so(nodes: Nodes, servers: list[Ser
 def test_take_over_and_shared_exclude_each_other(nodes: Nodes) -> None:
     refused = fuse("--config", nodes.config.path, "--take-over", "--shared", nodes.config.path.parent)
     assert refused.returncode == 2 and "excludes --shared" in refused.stderr
+
+
+def test_a_key_that_no_node_accepts_is_an_error_and_not_a_wait(nodes: Nodes) -> None:
+    here = nodes.config.path.parent
+    strange = here.with_name("strange")
+    strange.mkdir()
+    (strange / "cluster.toml").write_text((here / "cluster.toml").read_text())
+    (strange / "client.key").write_text("5a" * CLIENT_KEY_SIZE)
+    (strange / "client.key").chmod(0o600)
+    mountpoint = here.with_name("disk")
+    mountpoint.mkdir()
+    refused = fuse("--config", strange / "cluster.toml", mountpoint)
+    assert refused.returncode == 1 and "no node accepts the client key" in refused.stderr
+    assert "Traceback" not in refused.stderr and mount_at(mountpoint) is None
