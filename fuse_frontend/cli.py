@@ -20,7 +20,7 @@ from dsreg.cache import WritebackCache
 from dsreg.client import Attach, Client
 from dsreg.config import ClusterConfig, find_config, load_config, parse_size
 from dsreg.constants import SECTOR_SIZE
-from dsreg.errors import ConfigError, DsregError
+from dsreg.errors import AlreadyAttached, ClientError, ConfigError, DsregError
 from dsreg.memory import prepare_to_serve_block_io
 from dsreg.version import VERSION
 from fuse_frontend import embedded, mounts, state
@@ -200,21 +200,53 @@ async def _serve(source: Source, options: MountOptions, on_up: Callable[[Loop | 
                 raise MountError(f"the nodes of {source.config.path} do not start; see what they log") from None
         async with Client(source.config, timeout_s=source.timeout_s, attach=source.attach) as client:
             if source.attach is not None:
-                await _wait_until_attached(client)
+                if not await _wait_until_attached(client):
+                    nursery.cancel_scope.cancel()
+                    return
                 nursery.start_soon(_report_loss, client)
             async with _maybe_cached(client, source) as store:
                 await serve(BlockDevice(store), options, on_up)
         nursery.cancel_scope.cancel()
 
 
-async def _wait_until_attached(client: Client) -> None:
-    """Raises DsregError if the disk cannot be attached."""
-    with trio.move_on_after(ATTACH_PATIENCE_S):
-        await client.attached()
-        return
-    log.warning("no majority of the nodes answers (%d of %d are connected); the disk is mounted once one does",
-                len(client.connected_ranks), len(client.nodes))
-    await client.attached()
+async def _wait_until_attached(client: Client) -> bool:
+    """Whether the disk is attached, as long as no signal ends the wait. Raises MountError if it cannot be."""
+    attached = False
+
+    async def end_at_signal() -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            waiting.start_soon(attach)
+            number = await anext(signals)
+            log.info("%s: the disk was not attached yet, and nothing is mounted", signal.Signals(number).name)
+            waiting.cancel_scope.cancel()
+
+    async def attach() -> None:
+        nonlocal attached
+        with trio.move_on_after(ATTACH_PATIENCE_S):
+            await client.attached()
+            attached = True
+        if not attached:
+            log.warning("no majority of the nodes answers (%d of %d are connected); the disk is mounted once one does",
+                        len(client.connected_ranks), len(client.nodes))
+            await client.attached()
+            attached = True
+        waiting.cancel_scope.cancel()
+
+    try:
+        async with trio.open_nursery() as waiting:
+            waiting.start_soon(end_at_signal)
+    except* AlreadyAttached as group:
+        raise MountError(f"{_reason(group)}: --take-over does that. (--shared mounts the disk beside others, for "
+                         "programs that know how to share one)") from None
+    except* ClientError as group:
+        raise MountError(_reason(group)) from None
+    return attached
+
+
+def _reason(group: BaseExceptionGroup[ClientError]) -> str:
+    [error] = _leaves(group)
+    assert isinstance(error, ClientError)
+    return error.reason
 
 
 async def _report_loss(client: Client) -> None:
@@ -251,6 +283,7 @@ def _run_as_daemon(source: Source, options: MountOptions, parent: Parent) -> Non
 
     try:
         _run(source, options, on_up)
+        parent.report_failure("ended by a signal before the disk was attached")
     except (DsregError, OSError) as error:
         log.error("%s", error)
         parent.report_failure(str(error))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
+import socket
 import sys
 import time
 from pathlib import Path
@@ -12,10 +14,11 @@ from typing import Any
 import click
 import trio
 
+from dsreg.cli.attached import refuse_if_attached
 from dsreg.cli.options import chosen_config, config_argument, config_option, timeout_option, to_size
 from dsreg.cli.progress import progress_bar
 from dsreg.cli.workload import Latencies, Load, Measured, run_load
-from dsreg.client import Client
+from dsreg.client import Attach, Client
 from dsreg.config import ClusterConfig, format_size
 from dsreg.constants import MAX_RUN_BYTES, SECTOR_SIZE
 from dsreg.errors import ClientError
@@ -41,9 +44,12 @@ _STATUS_TIMEOUT_S = 2.0
 @click.option("--seed", type=int, help="Seed of positions and data.  [default: a new one, printed]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--yes", is_flag=True, help="Overwrite what is on the disk.")
+@click.option("--attach", is_flag=True, help="Attach the disk, as a mount does: writes take one round instead of two. "
+              "Refused while somebody who is alive has it attached.")
+@click.option("--force", is_flag=True, help="Write even if somebody has attached the disk; not with --attach.")
 def bench(file: Path | None, config_path: Path | None, timeout_s: float, depth: int, block_size: int,
           read_percent: int, pattern: str, seconds: float, span: int | None, seed: int | None, as_json: bool,
-          yes: bool) -> None:
+          yes: bool, attach: bool, force: bool) -> None:
     """Measure requests a second, throughput, latency and CPU time per request.
 
     WRITES DESTROY WHAT IS ON THE DISK, so anything but --mix 100 needs --yes. Sectors that were never
@@ -60,20 +66,29 @@ def bench(file: Path | None, config_path: Path | None, timeout_s: float, depth: 
     if read_percent < 100 and not yes:
         raise click.UsageError(f"this overwrites the first {format_size(span)} of the disk of {config.path}; "
                                "confirm with --yes, or measure reads alone with --mix 100")
+    if attach and force:
+        raise click.UsageError("--attach is refused where somebody has the disk; --force is for writing beside it")
     load = Load(depth, block_size // SECTOR_SIZE, read_percent, pattern == "sequential", seconds,
                 span // SECTOR_SIZE, secrets.randbits(32) if seed is None else seed)
-    report = trio.run(_run, config, load, timeout_s)
+    hold = Attach(name=f"dsreg bench on {socket.gethostname()}, process {os.getpid()}") if attach else None
+    report = trio.run(_run, config, load, timeout_s, hold, force)
     if as_json:
         click.echo(json.dumps(report, indent=2))
     else:
         _print_report(report)
 
 
-async def _run(config: ClusterConfig, load: Load, timeout_s: float) -> dict[str, Any]:
+async def _run(
+    config: ClusterConfig, load: Load, timeout_s: float, hold: Attach | None, force: bool
+) -> dict[str, Any]:
     async with (
         progress_bar("measuring", load.seconds, show_bytes=False) as advance,
-        Client(config, timeout_s=timeout_s) as client,
+        Client(config, timeout_s=timeout_s, attach=hold) as client,
     ):
+        if hold is not None:
+            await client.attached()
+        elif load.read_percent < 100 and not force:
+            await refuse_if_attached(client)
         await client.read(0, 1)  # connecting is no part of what is measured
         before = await _nodes_cpu_s(config, client)
         client_before_s = time.process_time()
@@ -83,7 +98,8 @@ async def _run(config: ClusterConfig, load: Load, timeout_s: float) -> dict[str,
     # A node that was started anew in between has begun its count again.
     known = [key for key in after if key in before]
     nodes_cpu_s = sum(after[key] - before[key] for key in known)
-    return _report(load, measured, client_cpu_s, nodes_cpu_s, [rank for rank, _ in known])
+    report = _report(load, measured, client_cpu_s, nodes_cpu_s, [rank for rank, _ in known])
+    return {"attached": hold is not None, **report}
 
 
 async def _nodes_cpu_s(config: ClusterConfig, client: Client) -> dict[tuple[int, int], float]:
@@ -143,7 +159,7 @@ def _print_report(report: dict[str, Any]) -> None:
                           f"{kind['p99_ms']:.2f}", f"{kind['max_ms']:.2f}")
     console.print(f"{report['pattern']} requests of {format_size(report['block_size'])}, {report['depth']} in flight, "
                   f"{report['read_percent']} % reads, over {format_size(report['span'])}, "
-                  f"{report['elapsed_s']:.1f} s, seed {report['seed']}")
+                  f"{report['elapsed_s']:.1f} s, seed {report['seed']}" + (", attached" if report["attached"] else ""))
     console.print(table)
     ranks = ", ".join(map(str, report["nodes_counted"])) or "none answered"
     console.print(f"CPU per operation: client {report['client_cpu_us_per_op']:.0f} us, "

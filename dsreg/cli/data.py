@@ -11,6 +11,7 @@ from typing import NoReturn
 import click
 import trio
 
+from dsreg.cli.attached import refuse_if_attached
 from dsreg.cli.faults import EXIT_FAILED
 from dsreg.cli.options import Sector, chosen_config, config_option, timeout_option
 from dsreg.cli.progress import progress_bar
@@ -44,11 +45,13 @@ def read(sector: int, count: int, config_path: Path | None, timeout_s: float) ->
 @click.argument("sector", type=Sector())
 @config_option
 @timeout_option
-def write(sector: int, config_path: Path | None, timeout_s: float) -> None:
+@click.option("--force", is_flag=True, help="Write even if somebody has attached the disk, as a mount does.")
+def write(sector: int, config_path: Path | None, timeout_s: float, force: bool) -> None:
     """Write stdin to the disk from SECTOR on; its length must be a multiple of 4096.
 
     When this returns, a majority of the nodes has everything on stable storage. When it fails in the
-    middle, any of the sectors may be written or not, each of them whole.
+    middle, any of the sectors may be written or not, each of them whole. A disk that is attached, as one that is
+    mounted, is left alone without --force.
     """
     config = chosen_config(config_path)
     _check_range(config, sector, 1)
@@ -60,7 +63,7 @@ def write(sector: int, config_path: Path | None, timeout_s: float) -> None:
             _fail(f"stdin holds {size} bytes; the length must be a multiple of {SECTOR_SIZE} (nothing is written)")
         _check_range(config, sector, size // SECTOR_SIZE)
     try:
-        written = trio.run(_write, config, sector, size, timeout_s)
+        written = trio.run(_write, config, sector, size, timeout_s, force)
     except* OddLength as group:
         _fail(str(group.exceptions[0]))
     if not written:
@@ -72,8 +75,10 @@ async def _read(config: ClusterConfig, sector: int, count: int, timeout_s: float
         await copy_out(client, sector, count, descriptor_sink(_STDOUT, "stdout"), advance)
 
 
-async def _write(config: ClusterConfig, sector: int, size: int | None, timeout_s: float) -> int:
+async def _write(config: ClusterConfig, sector: int, size: int | None, timeout_s: float, force: bool) -> int:
     async with progress_bar("writing", size) as advance, Client(config, timeout_s=timeout_s) as client:
+        if not force:
+            await refuse_if_attached(client)
         return await copy_in(client, sector, descriptor_source(_STDIN, "stdin"), advance)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import click
 import trio
 
+from dsreg.cli.attached import Attachment, attachment_of
 from dsreg.cli.faults import EXIT_NO_QUORUM
 from dsreg.cli.options import chosen_config, config_argument, config_option
 from dsreg.cli.progress import progress_bar
@@ -47,6 +48,10 @@ class Survey:
     def answering(self) -> int:
         return sum(answer.report is not None for answer in self.answers)
 
+    @property
+    def attachment(self) -> Attachment:
+        return attachment_of(answer.report for answer in self.answers if answer.report is not None)
+
 
 @click.command()
 @config_argument
@@ -55,7 +60,7 @@ class Survey:
               metavar="SECONDS", help="How long to wait for the nodes.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(file: Path | None, config_path: Path | None, timeout_s: float, as_json: bool) -> None:
-    """Show the nodes of a cluster and whether they have a quorum.
+    """Show the nodes of a cluster, whether they have a quorum, and who has attached the disk.
 
     A quorum is there when a read through a majority succeeds: that is tried, not guessed. Exits with 3 when it
     is not there.
@@ -130,7 +135,8 @@ def _as_dict(config: ClusterConfig, survey: Survey) -> dict[str, Any]:
         for answer in survey.answers
     ]
     return {"sectors": config.sectors, "nodes": nodes, "answering": survey.answering,
-            "needed": majority(len(nodes)), "quorum": survey.quorum, "fault": survey.fault}
+            "needed": majority(len(nodes)), "quorum": survey.quorum, "fault": survey.fault,
+            "epoch": survey.attachment.epoch, "attached_by": survey.attachment.by}
 
 
 def _print_table(config: ClusterConfig, survey: Survey) -> None:
@@ -157,6 +163,14 @@ def _print_table(config: ClusterConfig, survey: Survey) -> None:
         console.print(f"[green]quorum[/green]: {counts}")
     else:
         console.print(f"[red]no quorum[/red]: {counts}; {survey.fault}")
+    if survey.answering:
+        console.print(_attachment_line(survey.attachment), markup=False)
+
+
+def _attachment_line(attachment: Attachment) -> str:
+    if attachment.by:
+        return f"attached by {attachment.by} (epoch {attachment.epoch})"
+    return f"not attached (epoch {attachment.epoch})" if attachment.epoch else "not attached, and never was"
 
 
 def _peers(peers: dict[str, str]) -> str:

@@ -112,7 +112,8 @@ class Attachment:
             if told.alive and told.data != self.claim.owner and not self.claim.take_over:
                 who = name_of_owner(bytes(told.data)) if told.data != NO_OWNER else "another client"
                 self._lose(AlreadyAttached(
-                    f"the disk is attached by {who}, which is alive; detach it there, or take it over, which ends that",
+                    f"the disk is attached by {who}, which is alive; detach it there, or take it over, which fences "
+                    "that one",
                     Outcome.DID_NOT_HAPPEN,
                 ))
                 return None

@@ -10,13 +10,14 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dsreg.cli.faults import EXIT_FAILED, EXIT_NO_QUORUM
+from dsreg.cli.faults import EXIT_CONFIG, EXIT_FAILED, EXIT_NO_QUORUM
 
 SECTORS = 1024
 TIMEOUT_S = 60
@@ -220,6 +221,49 @@ def test_a_node_says_what_is_wrong_in_one_line(tmp_path: Path, dsreg: list[str])
     inside = foreign / "precious" / "storage"
     done = subprocess.run([*node, "--storage", str(inside)], capture_output=True, text=True, check=False, timeout=20)
     assert done.returncode == EXIT_FAILED and done.stderr.endswith(f"dsreg.node: {inside}: Not a directory\n")
+
+
+# Attaches the disk, says so, and keeps it until its standard input ends.
+_HOLDER = """
+import sys, trio
+from pathlib import Path
+from dsreg.client import Attach, Client
+from dsreg.config import load_config
+async def main():
+    async with Client(load_config(Path(sys.argv[1])), attach=Attach(name="[b]the holder[/b]")) as client:
+        print(await client.attached(), flush=True)
+        await trio.to_thread.run_sync(sys.stdin.read)
+trio.run(main)
+"""
+
+
+def test_a_disk_that_is_attached(cluster: Cluster) -> None:
+    """Shown by status; not written beside its holder but by force; bench attaches it if nobody has it."""
+    bench = ("bench", cluster.path, "--seconds", 0.2, "--depth", 4, "--yes", "--json")
+    write = ("write", 5, "--config", cluster.path)
+    assert b"not attached, and never was" in cluster.run("status", cluster.path).stdout
+    with subprocess.Popen([sys.executable, "-c", _HOLDER, str(cluster.path)], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"1\n"
+        code, report = cluster.status()
+        assert code == 0 and (report["epoch"], report["attached_by"]) == (1, "[b]the holder[/b]")
+        assert b"attached by [b]the holder[/b] (epoch 1)" in cluster.run("status", cluster.path).stdout
+        for refused in (cluster.run(*write, data=b"x" * 4096), cluster.run(*bench), cluster.run(*bench, "--attach")):
+            assert refused.returncode == EXIT_FAILED, refused
+            assert b"attached by [b]the holder[/b], which is alive" in refused.stderr
+        assert cluster.run("read", 5, "--config", cluster.path).stdout == bytes(4096)
+        assert cluster.run("bench", cluster.path, "--mix", 100, "--seconds", 0.2).returncode == 0
+        assert cluster.run(*write, "--force", data=b"x" * 4096).returncode == 0
+        assert cluster.run("read", 5, "--config", cluster.path).stdout == b"x" * 4096
+        assert cluster.run(*bench, "--force").returncode == 0
+        holder.communicate(timeout=TIMEOUT_S)
+    assert b"not attached (epoch 1)" in cluster.run("status", cluster.path).stdout
+    done = cluster.run(*bench, "--attach", check=True)
+    assert json.loads(done.stdout)["attached"] and json.loads(done.stdout)["writes"]["count"]
+    assert cluster.run(*write, data=b"y" * 4096).returncode == 0
+    assert cluster.status()[1]["epoch"] == 2
+    both = cluster.run(*bench, "--attach", "--force")
+    assert both.returncode == EXIT_CONFIG
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -1,4 +1,4 @@
-"""The script of a client that attaches the disk: tests.client.test_core.Play, with the way there."""
+"""The script of a client that attaches the disk: tests.client.play.Play, with the way there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dsreg.client.core import ClientCore
 from dsreg.client.events import Attached, Connected, Effect, Received
 from dsreg.constants import NO_OWNER
 from dsreg.core.messages import Command, CommandKind, Response, Status, owner_of
-from tests.client.test_core import Play, commands
+from tests.client.play import Play, commands
 
 OWNER = owner_of(b"m" * 16, "this client")
 RIVAL = owner_of(b"r" * 16, "the other client")

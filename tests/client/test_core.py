@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from dsreg.client.core import ClientCore
 from dsreg.client.events import (
-    Abandon,
-    Close,
     Completed,
     Connected,
     Disconnected,
     Drop,
-    Dropped,
-    Effect,
-    Event,
-    Failed,
-    KeyRefused,
-    OtherDisk,
     Received,
     Send,
     Start,
@@ -28,85 +19,14 @@ from dsreg.client.limits import (
     ATTEMPT_FIRST_S,
     AVOID_FIRST_S,
     GET_ATTEMPT_S,
-    MAX_REFUSALS,
     PROBE_S,
     RESEND_S,
     SILENCE_S,
 )
-from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
-from dsreg.core.messages import Command, CommandKind, Message, Response, Status, StatusReport, StatusRequest
+from dsreg.constants import MAX_RUN_SECTORS
+from dsreg.core.messages import Command, CommandKind, Response, Status, StatusReport, StatusRequest
 from dsreg.core.tags import pack_tag
-from dsreg.errors import AuthenticationFailed, ClientClosed, Outcome, OutOfRange, WrongDisk
-
-DATA = b"d" * SECTOR_SIZE
-TAGS = pack_tag(7, 1)
-
-
-class Play:
-    """A core with three nodes and a clock that the script moves."""
-
-    def __init__(self, *ranks: int, up: tuple[int, ...] = (1, 2, 3)) -> None:
-        self.core = ClientCore(ranks or (1, 2, 3))
-        self.now_s = 100.0
-        for rank in up:
-            assert self.do(Connected(rank)) == []
-
-    def do(self, event: Event, after_s: float = 0.0) -> list[Effect]:
-        self.now_s += after_s
-        return self.core.step(event, self.now_s)
-
-    def sends(self, event: Event, after_s: float = 0.0) -> tuple[int, Command]:
-        """The one command that the event leads to, and where it goes."""
-        [effect] = self.do(event, after_s)
-        assert isinstance(effect, Send) and isinstance(effect.message, Command)
-        return effect.rank, effect.message
-
-    def tag(self, operation: int, first: int = 0, count: int = 1, after_s: float = 0.0) -> tuple[int, Command]:
-        """Begin a write: its TAG, and where it goes."""
-        rank, command = self.sends(Start(operation, first, count, DATA * count), after_s)
-        assert command.kind is CommandKind.TAG
-        return rank, command
-
-    def read(self, operation: int, first: int = 0, count: int = 1) -> tuple[int, Command]:
-        """Begin a read that two nodes answer differently: its READ, and where it goes."""
-        gets = commands(self.do(Start(operation, first, count)))
-        assert [command.kind for _, command in gets] == [CommandKind.GET] * 2
-        assert self.do(ok(gets[0][1], gets[0][0])) == []
-        rank, command = self.sends(ok(gets[1][1], gets[1][0], pack_tag(8, 2)))
-        assert command.kind is CommandKind.READ
-        return rank, command
-
-
-def ok(command: Command, rank: int, tags: bytes = TAGS) -> Received:
-    return answered(command, rank, Status.OK, tags)
-
-
-def answered(command: Command, rank: int, status: Status, tags: bytes = TAGS, epoch: int = 0) -> Received:
-    """Any answer to the command; `tags`: of each sector."""
-    good, kind = status is Status.OK, command.kind
-    with_data = kind is CommandKind.READ or kind is CommandKind.GET and command.values
-    message: Message = Response(
-        status,
-        kind,
-        command.request,
-        tags * command.count if good and kind in (CommandKind.TAG, CommandKind.GET) else b"",
-        DATA * command.count if good and with_data else b"",
-        True,
-        epoch,
-    )
-    return Received(rank, (message,))
-
-
-def commands(effects: list[Effect]) -> list[tuple[int, Command]]:
-    """The commands sent among the effects, and where to."""
-    sends = [effect for effect in effects if isinstance(effect, Send)]
-    return [(send.rank, send.message) for send in sends if isinstance(send.message, Command)]
-
-
-def failure(effects: list[Effect]) -> Failed:
-    [effect] = effects
-    assert isinstance(effect, Failed)
-    return effect
+from tests.client.play import DATA, TAGS, Play, answered, commands, ok
 
 
 # --- the two kinds of operation -------------------------------------------------------------------
@@ -325,119 +245,6 @@ def test_an_idle_connection_may_be_silent() -> None:
     play = Play()
     assert not play.core.busy
     assert play.do(Tick(), after_s=1000) == []
-
-
-# --- giving up ----------------------------------------------------------------------------------
-def test_an_abandoned_read_or_tag_did_not_happen() -> None:
-    play = Play()
-    for operation, begin in ((5, play.read), (6, play.tag)):
-        rank, command = begin(operation)
-        assert play.core.outcome(operation) is Outcome.DID_NOT_HAPPEN
-        assert play.do(Abandon(operation)) == [Withdraw(rank, command.request), Dropped(operation)]
-        assert play.do(ok(command, rank)) == []
-
-
-def test_an_abandoned_get_did_not_happen() -> None:
-    play = Play()
-    (_, command), _ = commands(play.do(Start(5, 0, 1)))
-    assert play.do(Abandon(5)) == [Withdraw(1, command.request), Withdraw(2, command.request), Dropped(5)]
-    assert play.do(ok(command, 1)) == []
-
-
-def test_an_abandoned_store_runs_to_its_end() -> None:
-    play = Play()
-    _, tag = play.sends(Start(5, 0, 1, DATA))
-    _, store = play.sends(ok(tag, 1))
-    assert play.core.outcome(5) is Outcome.MAY_HAVE_HAPPENED
-    assert play.do(Abandon(5)) == []
-    assert play.do(Disconnected(1)) == [Send(2, store)]
-    assert play.do(ok(store, 2)) == [Completed(5)]
-
-
-def test_a_store_that_was_never_sent_did_not_happen() -> None:
-    play = Play(1, up=(1,))
-    _, tag = play.sends(Start(5, 0, 1, DATA))
-    _, store = play.sends(ok(tag, 1))
-    play.do(answered(store, 1, Status.STOPPING))
-    assert play.core.outcome(5) is Outcome.DID_NOT_HAPPEN
-    assert play.do(Abandon(5)) == [Dropped(5)]
-
-
-def test_closing_ends_everything_and_says_what_is_known() -> None:
-    play = Play()
-    play.read(5)
-    _, tag = play.sends(Start(6, 1, 1, DATA))
-    play.sends(ok(tag, 1))
-    failed = [effect for effect in play.do(Close()) if isinstance(effect, Failed)]
-    assert all(isinstance(effect.error, ClientClosed) for effect in failed)
-    assert {effect.operation: effect.error.outcome for effect in failed} == {
-        5: Outcome.DID_NOT_HAPPEN,
-        6: Outcome.MAY_HAVE_HAPPENED,
-    }
-
-
-# --- refusals -----------------------------------------------------------------------------------
-def test_a_sector_that_the_node_does_not_have() -> None:
-    play = Play()
-    _, command = play.read(5)
-    failed = failure(play.do(answered(command, 1, Status.INVALID_SECTOR_INDEX)))
-    assert isinstance(failed.error, OutOfRange) and failed.error.outcome is Outcome.DID_NOT_HAPPEN
-
-
-def test_a_damaged_command_is_repeated_a_few_times() -> None:
-    play = Play(1, up=(1,))
-    _, command = play.tag(5)
-    for _ in range(MAX_REFUSALS):
-        assert play.do(answered(command, 1, Status.AUTH_FAILURE)) == [Send(1, command)]
-    failed = failure(play.do(answered(command, 1, Status.AUTH_FAILURE)))
-    assert isinstance(failed.error, AuthenticationFailed) and failed.error.outcome is Outcome.DID_NOT_HAPPEN
-
-
-def test_a_refused_store_may_have_happened_through_another_node() -> None:
-    play = Play(1, 2, up=(1, 2))
-    _, tag = play.sends(Start(5, 0, 1, DATA))
-    _, store = play.sends(ok(tag, 1))
-    play.do(Disconnected(1))
-    failed = failure(play.do(answered(store, 2, Status.INVALID_SECTOR_INDEX)))
-    assert failed.error.outcome is Outcome.MAY_HAVE_HAPPENED
-
-
-def test_a_key_that_no_node_accepts() -> None:
-    play = Play(up=())
-    assert play.do(Start(5, 0, 1)) == []
-    assert play.do(KeyRefused(1)) == play.do(Disconnected(2)) == []
-    failed = failure(play.do(KeyRefused(3)))
-    assert isinstance(failed.error, AuthenticationFailed) and failed.error.outcome is Outcome.DID_NOT_HAPPEN
-    assert isinstance(failure(play.do(Start(6, 0, 1))).error, AuthenticationFailed)
-
-
-def test_a_disk_of_another_size_on_every_node_that_answers() -> None:
-    play = Play(up=())
-    assert play.do(Start(5, 0, 1, DATA)) == []
-    assert play.do(OtherDisk(1, 512, 1024)) == play.do(Disconnected(2)) == []
-    failed = failure(play.do(Disconnected(3)))
-    assert isinstance(failed.error, WrongDisk) and failed.error.outcome is Outcome.DID_NOT_HAPPEN
-    assert failed.error.reason == "node 1 has a disk of 512 sectors, not of 1024 as configured here"
-    assert isinstance(failure(play.do(Start(6, 0, 1))).error, WrongDisk)
-    play.do(Connected(1))
-    assert len(play.do(Start(7, 0, 1))) == 1, "a node that is good after all ends it"
-
-
-def test_one_node_with_another_disk_does_no_harm() -> None:
-    play = Play(up=(1,))
-    play.do(Disconnected(2))
-    play.do(OtherDisk(3, 512, 1024))
-    play.do(Disconnected(1))
-    assert play.do(Start(5, 0, 1)) == []
-
-
-def test_one_node_with_another_key_does_no_harm() -> None:
-    play = Play(up=(1,))
-    play.do(Disconnected(2))
-    play.do(KeyRefused(3))
-    play.do(Disconnected(1))
-    assert play.do(Start(5, 0, 1)) == []
-    assert len(play.do(Connected(1))) == 1
 
 
 # --- answers that are none ------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from dsreg.core.messages import Command, CommandKind, Status
 from dsreg.core.tags import ATTACHED, pack_tag, ts_of, unpack_tag
 from dsreg.errors import AlreadyAttached, AuthenticationFailed, DiskFenced, Outcome, OutOfRange
 from tests.client.attached_play import OWNER, RIVAL, AttachedPlay, attach_answer
-from tests.client.test_core import DATA, answered, commands, failure, ok
+from tests.client.play import DATA, answered, commands, failure, ok
 
 GET, PUT, READ, STORE = CommandKind.GET, CommandKind.PUT, CommandKind.READ, CommandKind.STORE
 MINE, LEFT = pack_tag(ts_of(1, 5), ATTACHED, 0, 1), pack_tag(5, 2)

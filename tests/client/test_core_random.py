@@ -23,7 +23,7 @@ from dsreg.constants import NO_OWNER
 from dsreg.core.messages import Command, CommandKind, Status
 from dsreg.core.tags import pack_tag
 from tests.client.attached_play import OWNER, AttachedPlay, attach_answer
-from tests.client.test_core import DATA, Play, answered
+from tests.client.play import DATA, Play, answered
 
 
 class World:

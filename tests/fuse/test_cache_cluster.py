@@ -87,6 +87,7 @@ def test_what_a_killed_frontend_has_synced_is_there(
         assert fuse("--detach", server.mountpoint).returncode == 0
         plain = mount(f"plain{turn}", "--config", str(nodes.config.path), *NO_HANG)
         writer.check(plain.image)
+        assert fuse("--detach", plain.mountpoint).returncode == 0
     assert writer.syncs and writer.number > 100
 
 

@@ -162,8 +162,8 @@ def test_random_io_while_nodes_die(disk: Server, nodes: Nodes, tmp_path: Path, r
             part.result()
 
 
-def test_two_mounts_see_each_others_writes(disk: Server, nodes: Nodes, mount: Callable[..., Server]) -> None:
-    other = mount("other", "--config", str(nodes.config.path), *NO_HANG)
+def test_two_mounts_see_each_others_writes(nodes: Nodes, mount: Callable[..., Server]) -> None:
+    disk, other = (mount(name, "--config", str(nodes.config.path), *NO_HANG, "--shared") for name in ("disk", "other"))
     descriptors = [os.open(server.image, os.O_RDWR) for server in (disk, other)]
     try:
         for turn in range(40):
@@ -256,11 +256,11 @@ def test_quorum_loss_blocks_by_default(nodes: Nodes, mount: Callable[..., Server
 
 # --- the embedded cluster ---------------------------------------------------------------------------------
 def test_without_configuration_there_is_a_cluster_anyway(home: Path, mount: Callable[..., Server]) -> None:
-    first = mount("first", "--size", "64MiB")
+    first = mount("first", "--size", "64MiB", "--shared")
     assert first.image.stat().st_size == SIZE
     with first.image.open("r+b") as image:
         image.write(b"kept between runs")
-    second = mount("second")
+    second = mount("second", "--shared")
     assert "that another mount runs" in second.log
     assert second.image.open("rb").read(17) == b"kept between runs"
     first.signal(signal.SIGTERM)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import trio
@@ -29,8 +29,7 @@ async def main():
         await trio.sleep_forever()
 trio.run(main)
 """
-# An attempt of a STORE or READ that waits for a node which has died is sent elsewhere at once; what is left is the
-# load of the machine. An operation may take no longer than this when a node is killed.
+# A PUT that two nodes have is done, whatever becomes of the third: all that a write may wait for is a busy machine.
 LONGEST_GAP_S = 5.0
 
 
@@ -39,6 +38,18 @@ async def attached(cluster: Cluster, attach: Attach) -> int:
     with trio.fail_after(TIMEOUT_S):
         async with Client(cluster.config, attach=attach) as client:
             return await client.attached()
+
+
+@pytest.fixture
+def holder(cluster: Cluster) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has the disk attached, in epoch 1."""
+    command = [sys.executable, "-c", HOLDER, str(cluster.path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == b"1\n"
+            yield process
+        finally:
+            process.kill()
 
 
 async def test_the_second_one_is_refused_with_the_name_of_the_first(cluster: Cluster) -> None:
@@ -68,18 +79,12 @@ async def test_who_is_taken_over_from_is_fenced_within_one_request(cluster: Clus
                 assert value_of(await plain.read(1)) == 3
 
 
-async def test_a_holder_that_is_killed_is_in_nobodys_way(cluster: Cluster) -> None:
-    command = [sys.executable, "-c", HOLDER, str(cluster.path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as holder:
-        try:
-            assert holder.stdout is not None
-            epoch = int(await trio.to_thread.run_sync(holder.stdout.readline))
-            with pytest.raises(AlreadyAttached, match="holder"):
-                await attached(cluster, SECOND)
-        finally:
-            holder.kill()
-        holder.wait(TIMEOUT_S)
-    assert await attached(cluster, SECOND) == epoch + 1
+async def test_a_holder_that_is_killed_is_in_nobodys_way(cluster: Cluster, holder: subprocess.Popen[bytes]) -> None:
+    with pytest.raises(AlreadyAttached, match="holder"):
+        await attached(cluster, SECOND)
+    holder.kill()
+    await trio.to_thread.run_sync(holder.wait)
+    assert await attached(cluster, SECOND) == 2
 
 
 async def test_an_attachment_outlives_a_restart_of_all_nodes(cluster: Cluster) -> None:
@@ -177,23 +182,21 @@ async def test_a_node_that_is_killed_under_load_costs_a_moment(
             await client.write(sector, stamp(value))
             gaps.append(now() - start)
             written[sector] = value
-            if done.is_set():
+            if len(gaps) == 100:
+                loaded.set()
+            if killed_at and len(gaps) >= killed_at[0] + 100:
                 return
 
-    done = trio.Event()
+    loaded, killed_at = trio.Event(), list[int]()
     with trio.fail_after(2 * TIMEOUT_S):
         async with Client(cluster.config, attach=FIRST) as client:
             await client.attached()
             async with trio.open_nursery() as nursery:
                 for lane in range(4):
                     nursery.start_soon(write, client, lane)
-                while len(gaps) < 100:
-                    await trio.sleep(0.01)
+                await loaded.wait()
                 await trio.to_thread.run_sync(cluster.kill, victim)
-                killed_at = len(gaps)
-                while len(gaps) < killed_at + 100:
-                    await trio.sleep(0.01)
-                done.set()
+                killed_at.append(len(gaps))
             print(f"longest write {max(gaps):.3f} s of {len(gaps)}; {client.counters}")
             for sector, value in written.items():
                 assert value_of(await client.read(sector)) == value

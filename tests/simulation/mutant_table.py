@@ -208,7 +208,6 @@ ATTACHMENTS = (
            "return [epochs.fence(max(question.epoch, epochs.promised), Again(question, origin))]",
            "return [self._reply(origin, question._replace(values=False), self._storage.tags(question.first,"
            " question.count), None, question.epoch)]"),
-    Mutant("store_does_not_fence", _HOLDER, "if epoch > self._epochs.durable:", "if False:"),
     Mutant("fenced_attachment_is_served", _EPOCHS, "if command.epoch and command.epoch < self.promised:", "if False:"),
     Mutant("attachment_does_not_fence", _EPOCHS, "if epoch <= self.durable:", "if True:"),
     Mutant("promise_before_it_is_durable", "dsreg.node.interpreter",
