@@ -58,6 +58,13 @@ class FakePeer:
         assert frame_type is None or arrived.message.type == frame_type, arrived
         return arrived
 
+    def so_far(self) -> list[PeerMessage]:
+        """What has come by now, receipts aside."""
+        messages = []
+        while not self._arrived.empty():
+            messages.append(self._arrived.get_nowait().message)
+        return messages
+
     def nothing_within(self, seconds: float) -> None:
         """Nothing has come, and nothing comes for so long."""
         try:

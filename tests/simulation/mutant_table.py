@@ -209,7 +209,6 @@ ATTACHMENTS = (
            "return [self._reply(origin, question._replace(values=False), self._storage.tags(question.first,"
            " question.count), None, question.epoch)]"),
     Mutant("fenced_attachment_is_served", _EPOCHS, "if command.epoch and command.epoch < self.promised:", "if False:"),
-    Mutant("attachment_does_not_fence", _EPOCHS, "if epoch <= self.durable:", "if True:"),
     Mutant("promise_before_it_is_durable", "dsreg.node.interpreter",
            "return self._await_ticket(self.storage.fence(effect.epoch, effect.owner), effect)",
            "self.storage.fence(effect.epoch, effect.owner); return effect.then"),
