@@ -92,6 +92,10 @@ class DiskFenced(ClientError):
     """Another client has taken the disk over. Final: this one has to be closed."""
 
 
+class UnsealedNode(ClientError):
+    """The nodes do not seal their connections, and the configuration wants no other."""
+
+
 class OutOfRange(ClientError):
     """A sector beyond the end of the disk."""
 

@@ -21,15 +21,17 @@ import trio
 from rich.console import Console
 from rich.table import Table
 
-from dsreg.constants import SECTOR_SIZE
+from dsreg.constants import RECV_BYTES, SECTOR_SIZE
 from dsreg.core.codec import Decoder, Encoder, Keys, Mac, Side
 from dsreg.core.contract import Uuids
 from dsreg.core.effects import Again, Answer, Durable, Effect, Fence, Load, Persist, Reserve, Send
 from dsreg.core.links import RegisterClient
-from dsreg.core.messages import Command, CommandKind, Message, ReadProc, Response, WriteProc, owner_of
+from dsreg.core.messages import Buffer, Command, CommandKind, Message, ReadProc, Response, WriteProc, owner_of
 from dsreg.core.naming import TagNamer
 from dsreg.core.replica import Replica
+from dsreg.core.sealed import Opener, Sealer
 from dsreg.core.tags import ATTACHED, pack_tag, ts_of
+from dsreg.memory import keep_freed_memory
 from dsreg.node.worker import Worker
 from dsreg.storage import Identity, OsFiles, StableStorage
 from dsreg.testing.memory_storage import MemoryStorage
@@ -155,6 +157,30 @@ def measure_core() -> dict[str, float]:
     }
 
 
+def measure_seals() -> dict[str, float]:
+    """Both ends of a sealed connection, against signing and verifying the same frame."""
+    mac, costs = Mac(KEYS.system), {}
+    for name, size, times in (("60 bytes", 60, 5000), ("4 KiB", 4136, 2000), ("1 MiB", 4136 + (1 << 20), 50)):
+        frame: list[Buffer] = [os.urandom(40), os.urandom(size - 40)]
+        signature = mac.sign(*frame)
+        sealer, opener = Sealer(KEYS.client), Opener(KEYS.client)
+
+        def seal_and_open(frame: list[Buffer] = frame, sealer: Sealer = sealer, opener: Opener = opener) -> None:
+            record = b"".join(sealer.seal(frame))
+            # As it comes from a socket: see RECV_BYTES.
+            opened = [part for at in range(0, len(record), RECV_BYTES)
+                      for part in opener.feed(record[at : at + RECV_BYTES])]
+            assert len(opened) == 1
+
+        def sign_and_verify(frame: list[Buffer] = frame, signature: bytes = signature) -> None:
+            mac.sign(*frame)
+            assert mac.verify(signature, *frame)
+
+        costs[f"sign and verify {name}"] = cost_us(sign_and_verify, times)
+        costs[f"seal and open {name}"] = cost_us(seal_and_open, times)
+    return costs
+
+
 def measure_storage(directory: Path) -> dict[str, float]:
     files = OsFiles(directory)
     storage = StableStorage.open(files, Identity(bytes(16), 1, RANKS, 1 << 20))
@@ -211,7 +237,8 @@ async def measure_threads() -> dict[str, float]:
 @click.option("--directory", type=click.Path(file_okay=False, exists=True, path_type=Path),
               help="Where the storage is measured.  [default: the directory for temporary files]")
 def main(directory: Path | None) -> None:
-    costs = measure_core()
+    keep_freed_memory()  # as nodes and the frontend do
+    costs = measure_core() | measure_seals()
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
         costs.update(measure_storage(Path(scratch)))
     costs.update(trio.run(measure_threads))

@@ -118,6 +118,13 @@ def test_faults_of_the_nodes(tmp_path: Path, nodes: str, expected: list[str]) ->
         assert part in fault
 
 
+def test_require_sealed(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path)).require_sealed is False
+    assert load_config(write(tmp_path, CLUSTER + "require_sealed = true\n")).require_sealed is True
+    [fault] = faults_of(write(tmp_path, CLUSTER + 'require_sealed = "yes"\n'))
+    assert "require_sealed must be true or false" in fault
+
+
 def test_all_faults_at_once(tmp_path: Path) -> None:
     cluster = 'sizes = "1MiB"\nclient_key_file = 5\nsystem_key_file = "none.key"\nid = "xyz"\n'
     faults = faults_of(write(tmp_path, cluster, node(2, "a") + "[extra]\n"))

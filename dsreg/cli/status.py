@@ -174,8 +174,8 @@ def _attachment_line(attachment: Attachment) -> str:
 
 
 def _peers(peers: dict[str, str]) -> str:
-    """Connected peers by rank; what is not a plain extension link is said."""
-    up = [rank if link == "extension" else f"{rank} ({link})" for rank, link in sorted(peers.items()) if link != "down"]
+    """Connected peers by rank; what is not a sealed link is said."""
+    up = [rank if link == "sealed" else f"{rank} ({link})" for rank, link in sorted(peers.items()) if link != "down"]
     return f"{len(up)} of {len(peers)}: {', '.join(up)}" if up else f"0 of {len(peers)}"
 
 

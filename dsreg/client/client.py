@@ -42,6 +42,7 @@ from dsreg.client.range_lock import Held, RangeLock
 from dsreg.client.state import Counters
 from dsreg.constants import MAX_RUN_SECTORS, OWNER_ID_SIZE, SECTOR_SIZE
 from dsreg.core.codec import Keys
+from dsreg.core.greeting import Seals
 from dsreg.core.messages import Buffer, Message, StatusReport, StatusRequest, owner_of
 from dsreg.errors import ClientClosed, ClientError, OperationTimeout, Outcome, OutOfRange
 
@@ -109,9 +110,10 @@ class Client:
         self._known: set[int] = set()  # ranks that have been connected
         self._status_calls: dict[int, _StatusCall] = {}
         keys, rng = Keys(config.client_key, b""), random.Random()
+        seals = Seals(keys, lambda: secrets.token_bytes(32), required=getattr(config, "require_sealed", False))
         self._connections = {
             node.rank: Connection(
-                node.rank, node.host, node.port, keys=keys, sectors=config.sectors, owner=self, rng=rng
+                node.rank, node.host, node.port, keys=keys, sectors=config.sectors, owner=self, rng=rng, seals=seals
             )
             for node in self.nodes
         }

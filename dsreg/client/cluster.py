@@ -21,7 +21,8 @@ class Node(Protocol):
 
 
 class Cluster(Protocol):
-    """What a client has to know; a dsreg.config.ClusterConfig has it."""
+    """What a client has to know; a dsreg.config.ClusterConfig has it. It may have a `require_sealed` as well: whether
+    the client is to talk over sealed connections only."""
 
     @property
     def sectors(self) -> int: ...

@@ -12,11 +12,13 @@ from typing import Final, Protocol
 
 import trio
 
-from dsreg.client.events import Disconnected, KeyRefused, OtherDisk, Refusal
+from dsreg.client.events import Disconnected, KeyRefused, NotSealed, OtherDisk, Refusal
 from dsreg.client.limits import CONNECT_S, HELLO_S, RECONNECT_FIRST_S, RECONNECT_MAX_S, SEND_BATCH_BYTES
 from dsreg.constants import RECV_BYTES
-from dsreg.core.codec import Decoder, Encoder, Keys, Side
-from dsreg.core.messages import Buffer, Command, CommandKind, Hello, Message, Response, StatusRequest
+from dsreg.core.codec import Encoder, Keys, Side, UnsealingDecoder
+from dsreg.core.greeting import Greeter, Seals, Verdict
+from dsreg.core.messages import FEATURE_SEALED, Buffer, Command, CommandKind, Hello, Message, Response, StatusRequest
+from dsreg.core.sealed import MAX_RECORD_BYTES, Sealer
 from dsreg.core.wire import CLUSTER_SIZE
 
 _log = logging.getLogger("dsreg.client")
@@ -51,6 +53,8 @@ class _Greeting(enum.Enum):
     FOREIGN = "does not speak the extension of the protocol: not used"
     KEY_REFUSED = "has another client key"
     OTHER_DISK = "has a disk of another size"
+    UNSEALED = "does not seal its connections, which require_sealed demands: not used"
+    CHANGED = "cannot be greeted: what it says is changed on its way"
 
 
 class Connection:
@@ -58,13 +62,16 @@ class Connection:
     `send` goes out in order, all that is ready in one go."""
 
     def __init__(
-        self, rank: int, host: str, port: int, *, keys: Keys, sectors: int, owner: Owner, rng: random.Random
+        self, rank: int, host: str, port: int, *, keys: Keys, sectors: int, owner: Owner, rng: random.Random,
+        seals: Seals,
     ) -> None:
         self._rank, self._host, self._port = rank, host, port
         self._keys, self._sectors = keys, sectors
         self._owner = owner
         self._rng = rng
-        self._encoder = Encoder(keys)
+        self._seals = seals
+        self._plain, self._bare = Encoder(keys), Encoder(None)
+        self._sealer: Sealer | None = None  # of the connection in use, if it is sealed
         # Bounded by the operations in flight (limits.MAX_OPERATIONS): what is settled is withdrawn.
         self._queue: collections.OrderedDict[int, Command | StatusRequest] = collections.OrderedDict()
         self._ready = trio.Event()
@@ -123,7 +130,10 @@ class Connection:
                 return _Greeting.LOST
 
     async def _serve(self, sock: trio.socket.SocketType) -> _Greeting:
-        decoder = Decoder(self._keys, sectors=self._sectors, ranks=frozenset(), side=Side.CLIENT, extended=True)
+        decoder = UnsealingDecoder(
+            self._keys, sectors=self._sectors, ranks=frozenset(), side=Side.CLIENT, extended=True
+        )
+        self._sealer = None
         greeting, messages = await self._greet(sock, decoder)
         self._tell(greeting)
         if greeting is not _Greeting.GOOD:
@@ -138,28 +148,52 @@ class Connection:
                 if messages:
                     self._backoff_s = RECONNECT_FIRST_S
                 self._owner.received(self._rank, messages)
+                if decoder.broken:
+                    _log.info("node %d: what came was not what was sent", self._rank)
+                    break
             nursery.cancel_scope.cancel()
-        _log.info("node %d closed the connection", self._rank)
+        _log.info("node %d: the connection is over", self._rank)
         return _Greeting.LOST
 
-    async def _greet(self, sock: trio.socket.SocketType, decoder: Decoder) -> tuple[_Greeting, list[Message]]:
-        """Say HELLO and wait for the answer; gives also what came behind it."""
-        hello = Hello(0, False, _ANY_CLUSTER, 0, self._sectors)
+    async def _greet(
+        self, sock: trio.socket.SocketType, decoder: UnsealingDecoder
+    ) -> tuple[_Greeting, list[Message]]:
+        """Say HELLO, wait for the answer, and seal the connection if the node can; gives also what came behind."""
+        greeter = Greeter(Hello(0, False, _ANY_CLUSTER, 0, self._sectors, FEATURE_SEALED), 0, self._seals)
         foreign = False
         with trio.move_on_after(HELLO_S):
-            await send_all(sock, self._encoder.encode(hello) + self._encoder.encode(_KEY_QUESTION))
+            hello, *handshake = greeter.messages
+            await send_all(sock, [piece for message in (hello, _KEY_QUESTION, *handshake)
+                                  for piece in self._plain.encode(message)])
             while data := await _receive(sock):
                 messages = decoder.feed(data)
                 for index, message in enumerate(messages):
-                    if isinstance(message, Hello):
-                        self._node_sectors, self._cluster_size = message.sectors, message.features & 0xFF
-                        good = message.sectors == self._sectors
-                        return _Greeting.GOOD if good else _Greeting.OTHER_DISK, messages[index + 1 :]
+                    verdict = greeter.take(message)
+                    if verdict is not None:
+                        return self._judge(greeter, verdict, decoder, messages[index + 1 :])
                     foreign |= isinstance(message, Response) and not message.extended
                 if decoder.counters["bad_mac"]:
                     return _Greeting.KEY_REFUSED, []
             return _Greeting.LOST, []
+        if greeter.answer is not None:
+            return _Greeting.CHANGED, []  # it was to be sealed, and somebody has kept that from us
         return _Greeting.FOREIGN if foreign else _Greeting.SILENT, []
+
+    def _judge(
+        self, greeter: Greeter, verdict: Verdict, decoder: UnsealingDecoder, messages: list[Message]
+    ) -> tuple[_Greeting, list[Message]]:
+        assert greeter.answer is not None
+        self._node_sectors, self._cluster_size = greeter.answer.sectors, greeter.answer.features & 0xFF
+        if verdict is Verdict.BROKEN:
+            return _Greeting.CHANGED, []
+        if self._node_sectors != self._sectors:
+            return _Greeting.OTHER_DISK, []
+        if verdict is Verdict.SEALED:
+            self._sealer = greeter.sealer
+            messages = decoder.unseal(greeter.opener, between_nodes=False)
+        elif self._seals.required:
+            return _Greeting.UNSEALED, []
+        return _Greeting.GOOD, messages
 
     async def _write(self, sock: trio.socket.SocketType) -> None:
         """Send what is queued, for as long as the connection lives. A failed send ends the connection."""
@@ -174,14 +208,22 @@ class Connection:
             self.drop()
 
     def _next_batch(self) -> list[Buffer]:
+        """What is ready, up to SEND_BATCH_BYTES; sealed in as few records as it takes."""
         pieces: list[Buffer] = []
-        size = 0
-        while self._queue and size < SEND_BATCH_BYTES:
+        sealed: list[Buffer] = []
+        size = total = 0
+        encoder = self._plain if self._sealer is None else self._bare
+        while self._queue and total < SEND_BATCH_BYTES:
             _, message = self._queue.popitem(last=False)
-            frame = self._encoder.encode(message)
-            size += sum(map(len, frame))
+            frame = encoder.encode(message)
+            length = sum(map(len, frame))
+            if self._sealer is not None and size + length > MAX_RECORD_BYTES:
+                sealed += self._sealer.seal(pieces)
+                pieces, size = [], 0
+            size += length
+            total += length
             pieces += frame
-        return pieces
+        return pieces if self._sealer is None else sealed + self._sealer.seal(pieces)
 
     def _tell(self, greeting: _Greeting) -> None:
         """Log how it went, once until it changes."""
@@ -197,6 +239,8 @@ class Connection:
     def _ending(self, greeting: _Greeting) -> Disconnected | Refusal:
         if greeting is _Greeting.KEY_REFUSED:
             return KeyRefused(self._rank)
+        if greeting is _Greeting.UNSEALED:
+            return NotSealed(self._rank)
         if greeting is _Greeting.OTHER_DISK:
             return OtherDisk(self._rank, self._node_sectors, self._sectors)
         return Disconnected(self._rank)

@@ -72,6 +72,12 @@ class OtherDisk(NamedTuple):
     expected: int
 
 
+class NotSealed(NamedTuple):
+    """The attempt to connect has failed because the node does not seal connections, and only sealed ones will do."""
+
+    rank: int
+
+
 class Received(NamedTuple):
     """Bytes have come from the node, and with them these messages (perhaps none is complete yet)."""
 
@@ -87,7 +93,7 @@ class Close(NamedTuple):
     """The client ends; so do all operations."""
 
 
-Refusal = KeyRefused | OtherDisk
+Refusal = KeyRefused | OtherDisk | NotSealed
 Event = Start | Abandon | Connected | Disconnected | Refusal | Received | Tick | Close
 
 

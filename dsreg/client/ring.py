@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dsreg.client.events import KeyRefused, Refusal
+from dsreg.client.events import KeyRefused, NotSealed, Refusal
 from dsreg.client.limits import ATTEMPT_MAX_S, PROBE_S, RESEND_S, SILENCE_S
 from dsreg.client.state import Node, Operation
 from dsreg.core.quorum import majority
-from dsreg.errors import AuthenticationFailed, ClientError, Outcome, WrongDisk
+from dsreg.errors import AuthenticationFailed, ClientError, Outcome, UnsealedNode, WrongDisk
 
 
 class Ring:
@@ -96,6 +96,8 @@ class Ring:
 def refused_by_all(refusal: Refusal, outcome: Outcome) -> ClientError:
     if isinstance(refusal, KeyRefused):
         return AuthenticationFailed("no node accepts the client key", outcome)
+    if isinstance(refusal, NotSealed):
+        return UnsealedNode(f"node {refusal.rank} does not seal its connections, as require_sealed demands", outcome)
     rank, sectors, expected = refusal
     return WrongDisk(f"node {rank} has a disk of {sectors} sectors, not of {expected} as configured here", outcome)
 

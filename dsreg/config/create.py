@@ -26,6 +26,8 @@ size = "{size}"
 client_key_file = "{client_key}"
 # 64 bytes in hex, mode 0600, for the nodes alone; a client host needs no copy of it.
 system_key_file = "{system_key}"
+# Speak only over encrypted connections: turns away clients that send plain commands over TCP.
+# require_sealed = true
 """
 
 _NODE = """

@@ -34,7 +34,7 @@ SYSTEM_CONFIG = Path("/etc/dsreg/cluster.toml")
 
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _SECTIONS = ("cluster", "node")
-_CLUSTER_KEYS = ("sectors", "size", "client_key_file", "system_key_file", "id")
+_CLUSTER_KEYS = ("sectors", "size", "client_key_file", "system_key_file", "id", "require_sealed")
 _NODE_KEYS = ("rank", "address", "storage")
 
 
@@ -59,7 +59,8 @@ class ClusterConfig:
 
     `sectors` is the size of the disk in sectors of 4096 bytes. `client_key` is 32 bytes, `system_key` 64
     bytes, or b"" on a client host that has none. `nodes` is ordered by rank, 1..N without gaps. `cluster_id`
-    is 16 bytes, zeros where it is not known. `path` is the file that this was read from.
+    is 16 bytes, zeros where it is not known. `path` is the file that this was read from. `require_sealed`: clients
+    and nodes talk over sealed connections only.
     """
 
     sectors: int
@@ -68,6 +69,7 @@ class ClusterConfig:
     nodes: tuple[NodeAddress, ...]
     cluster_id: bytes
     path: Path
+    require_sealed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,10 +200,13 @@ class _Loader:
         client_key = self._key(cluster, "client_key_file", CLIENT_KEY_SIZE, needed=True)
         system_key = self._key(cluster, "system_key_file", SYSTEM_KEY_SIZE, needed=need_system_key)
         cluster_id = self._cluster_id(cluster, system_key)
+        require_sealed = cluster.get("require_sealed", False)
+        if not isinstance(require_sealed, bool):
+            self._fault("[cluster] require_sealed must be true or false, without quotes")
         nodes = self._nodes()
         if self.faults:
             raise ConfigError(self.faults)
-        return ClusterConfig(sectors, client_key, system_key, nodes, cluster_id, self.path)
+        return ClusterConfig(sectors, client_key, system_key, nodes, cluster_id, self.path, require_sealed)
 
     def _fault(self, text: str) -> None:
         self.faults.append(f"{self.path}: {text}")

@@ -20,6 +20,7 @@ from dsreg.core.messages import (
     Receipt,
     RefusedCommand,
     Response,
+    Seal,
     Status,
     StatusReport,
     StatusRequest,
@@ -28,6 +29,7 @@ from dsreg.core.messages import (
 )
 from dsreg.core.tags import ATTACHED, MAX_EPOCH, Tag, epoch_of, is_raised, is_uniform, iter_tags, pack_tag, unpack_tag
 from dsreg.core.wire import (
+    ALWAYS_KNOWN,
     ANSWER,
     BARE_PEER_SIZE,
     BARE_RESPONSE_SIZE,
@@ -38,7 +40,6 @@ from dsreg.core.wire import (
     FLAG_TAGS,
     FLAG_VALUES,
     GREETING,
-    GREETING_TYPES,
     PEER,
     PREFIX_SIZE,
     READ_SIZE,
@@ -68,9 +69,9 @@ class Side(enum.Enum):
 
 # Takes the buffer and where the frame starts; gives the bytes in all, 0 where no length can be trusted.
 _Measure = Callable[[memoryview, int], int]
-# Takes an authentic frame; gives None where a field is out of range.
+# Takes an authentic frame, without its HMAC; gives None where a field is out of range.
 _Decode = Callable[[memoryview], Message | None]
-# Takes a frame with a wrong HMAC; gives what answers it.
+# Takes a frame with a wrong HMAC, without that; gives what answers it.
 _Refuse = Callable[[memoryview], RefusedCommand]
 
 
@@ -140,7 +141,7 @@ class Decoder:
         self._rules = {
             type_: rule
             for type_, rule in self._all_rules.items()
-            if extended or type_ < FIRST_EXTENSION or type_ in GREETING_TYPES
+            if extended or type_ < FIRST_EXTENSION or type_ in ALWAYS_KNOWN
         }
         self._needed = 0  # bytes in the buffer below which there is certainly nothing new to see
 
@@ -197,15 +198,21 @@ class Decoder:
                 self._needed = size
                 return position
             message = self._message(rule, view[position : position + size])
+            position += size
             if message is not None:
                 messages.append(message)
-            position += size
+                if isinstance(message, Seal):
+                    return position  # what follows is not ours to read: see dsreg.core.unsealing
 
     def _message(self, rule: _Rule, frame: memoryview) -> Message | None:
-        if not rule.mac.verify(frame[-HMAC_SIZE:], frame[:-HMAC_SIZE]):
+        body = frame[:-HMAC_SIZE]
+        if not rule.mac.verify(frame[-HMAC_SIZE:], body):
             self.counters["bad_mac"] += 1
-            return rule.refuse(frame) if rule.refuse is not None else None
-        message = rule.decode(frame)
+            return rule.refuse(body) if rule.refuse is not None else None
+        return self._decoded(rule, body)
+
+    def _decoded(self, rule: _Rule, body: memoryview) -> Message | None:
+        message = rule.decode(body)
         if message is None:
             self.counters["bad_field"] += 1
         return message
@@ -268,7 +275,7 @@ class Decoder:
         kind = _CONTRACT_KINDS[type_]
         if sector >= self._sectors:
             return RefusedCommand(Status.INVALID_SECTOR_INDEX, kind, request)
-        return Command(kind, request, sector, 1, b"", bytes(frame[COMMAND.size : -HMAC_SIZE]))
+        return Command(kind, request, sector, 1, b"", bytes(frame[COMMAND.size :]))
 
     def _run_command(self, frame: memoryview) -> Command | RefusedCommand:
         _, _, _, type_, request, first, count, flags, length, epoch, _ = EXTENSION.unpack_from(frame)
@@ -276,7 +283,7 @@ class Decoder:
         if epoch > MAX_EPOCH:
             return RefusedCommand(Status.INVALID_SECTOR_INDEX, kind, request, True)
         if kind is CommandKind.ATTACH:
-            return Command(kind, request, 0, 0, b"", bytes(frame[EXTENSION.size : -HMAC_SIZE]), True, epoch)
+            return Command(kind, request, 0, 0, b"", bytes(frame[EXTENSION.size :]), True, epoch)
         if not self._run_is_good(first, count):
             return RefusedCommand(Status.INVALID_SECTOR_INDEX, kind, request, True)
         if length == 0:
@@ -315,7 +322,7 @@ class Decoder:
         if not (wr in self._ranks if ts else wr == 0):
             return None
         tag = pack_tag(ts, wr)
-        data = bytes(frame[PEER.size + TAG_SIZE : -HMAC_SIZE])
+        data = bytes(frame[PEER.size + TAG_SIZE :])
         if type_ == Type.VALUE:
             return Value(rank, rid, sector, 1, tag, data, uuid)
         return WriteProc(rank, rid, sector, 1, tag, data, uuid)
@@ -360,7 +367,7 @@ def _response(frame: memoryview) -> Response | None:
     status = _STATUSES.get(code)
     if status is None or status >= Status.STOPPING:
         return None
-    return Response(status, _CONTRACT_KINDS[type_ - ANSWER], request, b"", bytes(frame[RESPONSE.size : -HMAC_SIZE]))
+    return Response(status, _CONTRACT_KINDS[type_ - ANSWER], request, b"", bytes(frame[RESPONSE.size :]))
 
 
 def _run_response(frame: memoryview) -> Response | None:
@@ -372,7 +379,7 @@ def _run_response(frame: memoryview) -> Response | None:
         tags, data = _tags_and_data(frame, count)
         return Response(status, kind, request, tags, data, True, epoch)
     alive = kind is CommandKind.ATTACH and bool(flags & FLAG_ALIVE)
-    return Response(status, kind, request, b"", bytes(frame[EXTENSION.size : -HMAC_SIZE]), True, epoch, alive)
+    return Response(status, kind, request, b"", bytes(frame[EXTENSION.size :]), True, epoch, alive)
 
 
 def _status_request(frame: memoryview) -> StatusRequest:
@@ -382,9 +389,9 @@ def _status_request(frame: memoryview) -> StatusRequest:
 
 def _status_report(frame: memoryview) -> StatusReport | None:
     _, status, _, _, request, *_ = EXTENSION.unpack_from(frame)
-    return StatusReport(request, bytes(frame[EXTENSION.size : -HMAC_SIZE])) if status == Status.OK else None
+    return StatusReport(request, bytes(frame[EXTENSION.size :])) if status == Status.OK else None
 
 
 def _tags_and_data(frame: memoryview, count: int) -> tuple[bytes, bytes]:
     middle = EXTENSION.size + count * TAG_SIZE
-    return bytes(frame[EXTENSION.size : middle]), bytes(frame[middle:-HMAC_SIZE])
+    return bytes(frame[EXTENSION.size : middle]), bytes(frame[middle:])

@@ -19,6 +19,7 @@ from dsreg.core.messages import (
     Receipt,
     RefusedCommand,
     Response,
+    Seal,
     Status,
     StatusReport,
     StatusRequest,
@@ -39,9 +40,11 @@ from dsreg.core.wire import (
     RECEIPT,
     RECEIPTED,
     RESPONSE,
+    SEAL_CONTENT,
     TAG,
     Keys,
     Mac,
+    NoMac,
     Type,
     extension_header,
     macs,
@@ -67,8 +70,9 @@ class Encoder:
     message without a system key, ...) is a bug of the caller and fails an assertion.
     """
 
-    def __init__(self, keys: Keys) -> None:
-        self._client, self._system = macs(keys)
+    def __init__(self, keys: Keys | None) -> None:
+        """`keys`: None for frames that are to be sealed, which have no HMAC."""
+        self._client, self._system = macs(keys) if keys is not None else (NoMac(), NoMac())
         self._encoders: dict[type, Callable[[Any], list[Buffer]]] = {
             Command: self._command,
             RefusedCommand: self._refused,
@@ -80,6 +84,7 @@ class Encoder:
             Fenced: self._fenced,
             Receipt: self._receipt,
             Hello: self._hello,
+            Seal: self._seal,
             StatusRequest: self._status_request,
             StatusReport: self._status_report,
         }
@@ -151,17 +156,13 @@ class Encoder:
 
     # --- either -------------------------------------------------------------------------------
     def _hello(self, message: Hello) -> list[Buffer]:
-        assert 0 <= message.rank <= MAX_RANK
-        assert len(message.cluster) == CLUSTER_SIZE
-        greeting = GREETING.pack(message.version, message.features, message.cluster, message.incarnation)
-        header = extension_header(
-            (Type.HELLO_NODE if message.rank else Type.HELLO_CLIENT) + (ANSWER if message.answer else 0),
-            0,
-            rank=message.rank,
-            first=message.sectors,
-            length=len(greeting),
-        )
-        return _signed(self._system if message.rank else self._client, header, greeting)
+        return _signed(self._system if message.rank else self._client, hello_bytes(message))
+
+    def _seal(self, message: Seal) -> list[Buffer]:
+        type_ = (Type.SEAL_NODE if message.rank else Type.SEAL_CLIENT) + (ANSWER if message.answer else 0)
+        assert len(message.content) == SEAL_CONTENT[Type(type_)]
+        header = extension_header(type_, 0, rank=message.rank, length=len(message.content))
+        return _signed(self._system if message.rank else self._client, header, message.content)
 
     # --- node frames --------------------------------------------------------------------------
     def _read_proc(self, message: ReadProc) -> list[Buffer]:
@@ -239,8 +240,24 @@ def _contract_tag(tag: bytes) -> bytes:
     return TAG.pack(ts, wr)
 
 
+def hello_bytes(message: Hello) -> bytes:
+    """The frame of a greeting without its HMAC: what the handshake that seals the connection vouches for."""
+    assert 0 <= message.rank <= MAX_RANK
+    assert len(message.cluster) == CLUSTER_SIZE
+    greeting = GREETING.pack(message.version, message.features, message.cluster, message.incarnation)
+    header = extension_header(
+        (Type.HELLO_NODE if message.rank else Type.HELLO_CLIENT) + (ANSWER if message.answer else 0),
+        0,
+        rank=message.rank,
+        first=message.sectors,
+        length=len(greeting),
+    )
+    return header + greeting
+
+
 def _signed(mac: Mac | None, header: bytes, *contents: Buffer) -> list[Buffer]:
     assert mac is not None, "a node message, and no system key"
     frame: list[Buffer] = [header, *filter(len, contents)]
-    frame.append(mac.sign(*frame))
+    if type(mac) is not NoMac:
+        frame.append(mac.sign(*frame))
     return frame

@@ -16,6 +16,10 @@ from dsreg.constants import OWNER_ID_SIZE, OWNER_NAME_SIZE
 Buffer = bytes | bytearray | memoryview
 
 
+# In a greeting: the sender can seal the connection. It is sealed where both can.
+FEATURE_SEALED = 1 << 8
+
+
 class Status(enum.IntEnum):
     OK = 0
     AUTH_FAILURE = 1
@@ -160,7 +164,7 @@ class Hello(NamedTuple):
     """The greeting that opens the extension on a connection, and the answer to it.
 
     `rank` is 0 for a client. `answer` is True for the accepting side's reply. `features`: in bits 0..7 of how many
-    nodes the cluster is, 0 if the sender does not say; the others are 0.
+    nodes the cluster is, 0 if the sender does not say; FEATURE_SEALED; the others are 0.
     """
 
     rank: int
@@ -170,6 +174,17 @@ class Hello(NamedTuple):
     sectors: int
     features: int = 0
     version: int = 1
+
+
+class Seal(NamedTuple):
+    """A message of the handshake that seals the connection, made and read by dsreg.core.sealed.
+
+    `rank` is 0 between client and node.
+    """
+
+    rank: int
+    answer: bool
+    content: bytes
 
 
 class StatusRequest(NamedTuple):
@@ -186,5 +201,5 @@ class StatusReport(NamedTuple):
 PeerMessage = ReadProc | Value | WriteProc | Ack | Fenced
 Message = (
     Command | RefusedCommand | Response | ReadProc | Value | WriteProc | Ack | Fenced
-    | Receipt | Hello | StatusRequest | StatusReport
+    | Receipt | Hello | Seal | StatusRequest | StatusReport
 )

@@ -46,9 +46,11 @@ class Type(enum.IntEnum):
     GET_RUN = 0x85
     PUT_RUN = 0x86
     ATTACH = 0x87
+    SEAL_CLIENT = 0x8F
     HELLO_NODE = 0x90
     READ_PROC_RUN = 0x91
     WRITE_PROC_RUN = 0x92
+    SEAL_NODE = 0x9F
     HELLO_CLIENT_ANSWER = 0xC0
     READ_RUN_ANSWER = 0xC1
     TAG_RUN_ANSWER = 0xC2
@@ -57,9 +59,11 @@ class Type(enum.IntEnum):
     GET_RUN_ANSWER = 0xC5
     PUT_RUN_ANSWER = 0xC6
     ATTACH_ANSWER = 0xC7
+    SEAL_CLIENT_ANSWER = 0xCF
     HELLO_NODE_ANSWER = 0xD0
     VALUE_RUN = 0xD1
     ACK_RUN = 0xD2
+    SEAL_NODE_ANSWER = 0xDF
 
 
 ANSWER: Final = 0x40
@@ -105,8 +109,16 @@ MAX_FRAME_SIZE: Final = BARE_EXTENSION_SIZE + MAX_RUN_SECTORS * TAG_SIZE + MAX_R
 GREETING_TYPES: Final = frozenset(
     (Type.HELLO_CLIENT, Type.HELLO_NODE, Type.HELLO_CLIENT_ANSWER, Type.HELLO_NODE_ANSWER)
 )
+# Content of the messages of the handshake, which dsreg.core.sealed makes and reads.
+SEAL_CONTENT: Final = {
+    Type.SEAL_CLIENT: 48,
+    Type.SEAL_NODE: 48,
+    Type.SEAL_CLIENT_ANSWER: 80,
+    Type.SEAL_NODE_ANSWER: 80,
+}
 # Content bytes that do not depend on the number of sectors.
 _FIXED_CONTENT: Final = {
+    **SEAL_CONTENT,
     Type.PUT_RUN: TAG_SIZE,
     Type.ATTACH: OWNER_SIZE,
     Type.ATTACH_ANSWER: OWNER_SIZE,
@@ -122,6 +134,8 @@ _SECTOR_CONTENT: Final = {
     Type.GET_RUN_ANSWER: TAG_SIZE,
 }
 _WITH_VALUES: Final = frozenset((Type.VALUE_RUN, Type.GET_RUN_ANSWER))
+# Extension types that are known before a greeting: they are what makes one.
+ALWAYS_KNOWN: Final = frozenset((*GREETING_TYPES, *SEAL_CONTENT))
 FIRST_EXTENSION: Final = Type.HELLO_CLIENT
 # Types from here on are extension answers, and only those have a status.
 _FIRST_ANSWER: Final = Type.HELLO_CLIENT_ANSWER
@@ -164,6 +178,13 @@ class Mac:
     def verify(self, mac: Buffer, *parts: Buffer) -> bool:
         """Whether `mac` is the MAC of the concatenation of `parts`; in time that tells nothing of it."""
         return hmac.compare_digest(self.sign(*parts), mac)
+
+
+class NoMac(Mac):
+    """Stands where the MAC of frames would, that have none: they are sealed together."""
+
+    def __init__(self) -> None:
+        pass
 
 
 def macs(keys: Keys) -> tuple[Mac, Mac | None]:

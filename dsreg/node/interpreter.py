@@ -16,7 +16,7 @@ import trio
 from dsreg.constants import MAX_QUEUED_ANSWERS, SECTOR_SIZE
 from dsreg.core.codec import Encoder
 from dsreg.core.effects import Again, Answer, Durable, Effect, Fence, Load, Persist, Reserve, Send
-from dsreg.core.messages import Ack, Buffer, Command, CommandKind, PeerMessage, Receipt, StatusReport, Value
+from dsreg.core.messages import Ack, Buffer, Command, CommandKind, Hello, Message, PeerMessage, Receipt, Value
 from dsreg.core.replica import Replica
 from dsreg.node.outbox import Outbox
 from dsreg.node.port import Port
@@ -27,12 +27,14 @@ class Connection:
     """An accepted connection, as the replica's answers find it. Counts the commands read from it and not
     answered, and the bytes of sectors that they hold or will be answered with."""
 
-    __slots__ = ("is_known", "is_node", "port", "room", "unfinished", "unfinished_bytes")
+    __slots__ = ("greeting", "is_known", "is_node", "port", "room", "unfinished", "unfinished_bytes")
 
     def __init__(self, port: Port) -> None:
         self.port = port
         self.is_known = False  # something with a good HMAC has come over it
         self.is_node = False  # another node has shown itself on it
+        # The HELLO and its answer, where the connection is to be sealed and is not yet.
+        self.greeting: tuple[Hello, Hello] | None = None
         self.unfinished = 0
         self.unfinished_bytes = 0
         self.room: trio.Event | None = None  # set when a command is answered, if the reader waits for that
@@ -59,7 +61,9 @@ class Interpreter:
         self._links: dict[int, Outbox] = {}
         self._answers: dict[int, deque[PeerMessage | Receipt]] = {}  # for contract peers that are down
         self._dirty: set[Port] = set()
-        self._encoded: tuple[object, list[Buffer]] = (None, [])
+        self._sealed_encoder = Encoder(None)
+        self._encode = _Once(self.encoder)
+        self._encode_sealed = _Once(self._sealed_encoder)
         self._carry: dict[type, Callable[[Any], Iterable[Effect] | None]] = {
             Persist: self._persist,
             Reserve: self._reserve,
@@ -94,7 +98,8 @@ class Interpreter:
         self.carry_out(self.replica.message(origin, message, self.clock()))
 
     def link_up(self, rank: int, port: Port, extended: bool) -> None:
-        outbox = self._links[rank] = Outbox(port, self._encode, self.replica.is_under_way)
+        encode = self._encode_sealed if port.is_sealed else self._encode
+        outbox = self._links[rank] = Outbox(port, encode, self.replica.is_under_way)
         for answer in self._answers.pop(rank, ()):
             outbox.send(answer)
         self._dirty.add(port)
@@ -141,8 +146,10 @@ class Interpreter:
         if not self.unfinished and not self.replica.unfinished():
             self.on_idle()
 
-    def put(self, port: Port, buffers: list[Buffer]) -> None:
-        port.put(buffers)
+    def tell(self, port: Port, message: Message) -> None:
+        """Put the message on the port; it goes at the end of the turn."""
+        encoder = self._sealed_encoder if port.is_sealed else self.encoder
+        port.put(encoder.encode(message))
         self._dirty.add(port)
 
     def _persist(self, effect: Persist) -> Iterable[Effect] | None:
@@ -199,7 +206,7 @@ class Interpreter:
         assert isinstance(connection, Connection)
         if effect.completes is not None:
             self._settle(connection, effect.completes)
-        self.put(connection.port, self.encoder.encode(effect.message))
+        self.tell(connection.port, effect.message)
 
     def _settle(self, connection: Connection, command: Command) -> None:
         size = size_of(command)
@@ -210,14 +217,18 @@ class Interpreter:
         if connection.room is not None:
             connection.room.set()
 
-    def _encode(self, message: PeerMessage | Receipt) -> list[Buffer]:
-        """The same object goes to every peer of a broadcast: it is signed once."""
-        if self._encoded[0] is not message:
-            self._encoded = (message, self.encoder.encode(message))
-        return self._encoded[1]
 
-    def report(self, connection: Connection, report: StatusReport) -> None:
-        self.put(connection.port, self.encoder.encode(report))
+class _Once:
+    """Encodes. The same object goes to every peer of a broadcast: it is encoded, and signed, once."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._last: tuple[object, list[Buffer]] = (None, [])
+
+    def __call__(self, message: Message) -> list[Buffer]:
+        if self._last[0] is not message:
+            self._last = (message, self._encoder.encode(message))
+        return self._last[1]
 
 
 def size_of(command: Command) -> int:

@@ -17,6 +17,7 @@ import trio
 
 from dsreg.constants import RECV_BYTES
 from dsreg.core.messages import Buffer
+from dsreg.core.sealed import MAX_RECORD_BYTES, RECORD_OVERHEAD, Sealer
 
 # The kernel takes at most 1024 buffers in one sendmsg (IOV_MAX).
 _MAX_BUFFERS = 1024
@@ -48,6 +49,9 @@ class Port:
         self.on_room: Callable[[], None] = lambda: None  # called when bytes have gone; may `put` more
         self._sock = sock
         self._out: deque[Buffer] = deque()
+        self._sealer: Sealer | None = None
+        self._frames: list[Buffer] = []  # to be sealed at the next flush
+        self._frames_bytes = 0
         self._blocked = trio.Event()  # the kernel's buffer is full: the writer task has work
         self._drained = trio.Event()
         self._closed = False
@@ -71,16 +75,41 @@ class Port:
                 self.close()
         return b""
 
+    def seal(self, sealer: Sealer) -> None:
+        """What is put from now on is sealed: what has been put since the last flush becomes one record."""
+        assert self._sealer is None
+        self._sealer = sealer
+
+    @property
+    def is_sealed(self) -> bool:
+        return self._sealer is not None
+
     def put(self, buffers: Sequence[Buffer]) -> None:
-        """Queue bytes; `flush` sends them. Bytes put after the connection broke are dropped."""
-        if not self._closed:
+        """Queue a frame; `flush` sends it. Frames put after the connection broke are dropped."""
+        if self._closed:
+            return
+        size = sum(map(len, buffers))
+        self.outgoing_bytes += size
+        if self._sealer is None:
             self._out.extend(buffers)
-            self.outgoing_bytes += sum(map(len, buffers))
+            return
+        if self._frames_bytes + size > MAX_RECORD_BYTES:
+            self._seal_frames(self._sealer)
+        self._frames.extend(buffers)
+        self._frames_bytes += size
+
+    def _seal_frames(self, sealer: Sealer) -> None:
+        self._out.extend(sealer.seal(self._frames))
+        self.outgoing_bytes += RECORD_OVERHEAD
+        self._frames.clear()
+        self._frames_bytes = 0
 
     def flush(self) -> None:
         """Send what the kernel takes now."""
         out = self._out
-        while out and not self._closed:
+        while (out or self._frames) and not self._closed:
+            if self._frames and self._sealer is not None:
+                self._seal_frames(self._sealer)
             buffers = list(itertools.islice(out, _MAX_BUFFERS))
             try:
                 sent = self._sock.sendmsg(buffers)
@@ -129,7 +158,8 @@ class Port:
             return
         self._closed = True
         self._out.clear()
-        self.outgoing_bytes = 0
+        self._frames.clear()
+        self._frames_bytes = self.outgoing_bytes = 0
         trio.lowlevel.notify_closing(self._sock)
         self._sock.close()
         self._blocked.set()

@@ -17,10 +17,11 @@ import trio
 
 from dsreg.config import NodeConfig
 from dsreg.constants import DRAIN_S, MAX_FILE_DESCRIPTORS
-from dsreg.core.codec import Decoder, Encoder, Keys, Side
+from dsreg.core.codec import Encoder, Keys, Side, UnsealingDecoder
 from dsreg.core.contract import Uuids
+from dsreg.core.greeting import Seals
 from dsreg.core.links import RegisterClient
-from dsreg.core.messages import Hello, name_of_owner
+from dsreg.core.messages import FEATURE_SEALED, Hello, name_of_owner
 from dsreg.core.naming import TagNamer
 from dsreg.core.replica import Replica
 from dsreg.errors import StorageError
@@ -51,11 +52,12 @@ class Node:
         ranks = tuple(node.rank for node in cluster.nodes)
         keys = Keys(cluster.client_key, cluster.system_key)
         greeting = Hello(
-            config.rank, False, cluster.cluster_id, storage.incarnation, cluster.sectors, features=len(ranks)
+            config.rank, False, cluster.cluster_id, storage.incarnation, cluster.sectors, FEATURE_SEALED | len(ranks)
         )
+        seals = Seals(keys, lambda: secrets.token_bytes(32), required=cluster.require_sealed)
 
-        def new_decoder(extended: bool) -> Decoder:
-            return Decoder(
+        def new_decoder(extended: bool) -> UnsealingDecoder:
+            return UnsealingDecoder(
                 keys, sectors=cluster.sectors, ranks=frozenset(ranks), side=Side.NODE, extended=extended
             )
 
@@ -74,9 +76,9 @@ class Node:
         )
         self.interpreter = Interpreter(self.replica, storage, Encoder(keys), trio.current_time)
         self.disk = Disk(self.interpreter)
-        self.server = Server(self.interpreter, greeting, new_decoder, self.report)
+        self.server = Server(self.interpreter, greeting, new_decoder, self.report, seals)
         self.dialers = [
-            Dialer(node.rank, (node.host, node.port), self.interpreter, greeting, new_decoder)
+            Dialer(node.rank, (node.host, node.port), self.interpreter, greeting, new_decoder, seals)
             for node in cluster.nodes
             if node.rank != config.rank
         ]
@@ -102,6 +104,7 @@ class Node:
                 "epoch": self.storage.epoch,
                 "attached_by": name_of_owner(self.storage.owner) if self.replica.epochs.is_owner_connected else "",
                 "connections": len(self.server.connections),
+                "sealed": sum(connection.port.is_sealed for connection in self.server.connections),
                 "cpu_s": usage.ru_utime + usage.ru_stime,
                 "rss_bytes": _resident_bytes(),
                 "counters": counters,

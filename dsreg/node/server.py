@@ -9,8 +9,10 @@ from collections.abc import Callable
 import trio
 
 from dsreg.constants import MAX_COMMAND_BYTES_PER_CONNECTION, MAX_COMMANDS_PER_CONNECTION, MAX_RUN_BYTES
-from dsreg.core.codec import Decoder
+from dsreg.core.codec import UnsealingDecoder
+from dsreg.core.greeting import Seals
 from dsreg.core.messages import (
+    FEATURE_SEALED,
     Ack,
     Command,
     Fenced,
@@ -20,6 +22,7 @@ from dsreg.core.messages import (
     Receipt,
     RefusedCommand,
     Response,
+    Seal,
     Status,
     StatusReport,
     StatusRequest,
@@ -36,7 +39,7 @@ MAX_OUTGOING_BYTES = 4 * MAX_RUN_BYTES
 # A connection whose other side has ended its part stays this long for what is still to be answered: an answer
 # takes milliseconds, and without a majority nobody can say how long.
 HALF_CLOSED_S = 30.0
-# Between two warnings about frames that are not signed with our keys.
+# Between two warnings about what comes in and must not.
 COMPLAIN_S = 60.0
 # How often a connection that is not being read is looked at, whether anybody is there.
 LOOK_S = 1.0
@@ -44,16 +47,30 @@ LOOK_S = 1.0
 MAX_OPERATIONS = 2048
 MAX_OPERATION_BYTES = 128 * MAX_RUN_BYTES
 
+# What may come over a connection that is not sealed where they have to be: greetings, and what has no effect anyway.
+_UNSEALED = (Hello, Seal, RefusedCommand)
+# By counter of a decoder.
+_COMPLAINTS = {
+    "bad_mac": "sends frames with a wrong HMAC: it has other keys, or the network changes bytes",
+    "bad_record": "is cut off: what came over the sealed connection was not what was sent, or not in that order",
+    "bad_seal": "is cut off: what it sent to seal the connection was not made for it",
+    "unsealed": "does not seal its connection, which require_sealed demands: what it asks for is refused",
+}
+
 
 class Server:
-    """`greeting`: what to answer a HELLO with. `report`: makes the body of a STATUS answer."""
+    """`greeting`: what to answer a HELLO with. `report`: makes the body of a STATUS answer.
+
+    Where `seals.required` is set, only greetings have an effect on a connection that is not sealed.
+    """
 
     def __init__(
         self,
         interpreter: Interpreter,
         greeting: Hello,
-        new_decoder: Callable[[bool], Decoder],
+        new_decoder: Callable[[bool], UnsealingDecoder],
         report: Callable[[], bytes],
+        seals: Seals,
     ) -> None:
         self.connections: dict[Connection, None] = {}
         self.stopping = False
@@ -63,6 +80,7 @@ class Server:
         self._greeting = greeting
         self._new_decoder = new_decoder
         self._report = report
+        self._seals = seals
 
     async def serve(self, port: Port) -> None:
         """One connection, until it is over."""
@@ -81,7 +99,7 @@ class Server:
                             if port.closed:
                                 break  # nobody is left to answer: the rest goes the way of what was not read
                     self._interpreter.end_turn()
-                    self._complain(port, decoder)
+                    self._judge(port, decoder)
                     # The set is kept in the order of last use: see `make_room`.
                     self.connections[connection] = self.connections.pop(connection)
                     await port.drained(MAX_OUTGOING_BYTES)
@@ -94,11 +112,14 @@ class Server:
             port.close()
             self._interpreter.disconnected(connection)
 
-    def _complain(self, port: Port, decoder: Decoder) -> None:
-        """Other keys at a node or a client are a fault that somebody must mend; say so, but not a thousand times."""
-        if decoder.counters["bad_mac"] and trio.current_time() >= self._complain_again:
-            self._complain_again = trio.current_time() + COMPLAIN_S
-            log.warning("%s sends frames with a wrong HMAC: it has other keys, or the network changes bytes", port.peer)
+    def _judge(self, port: Port, decoder: UnsealingDecoder) -> None:
+        """Close a connection that is of no use any more. What somebody must mend is said, but not a thousand times."""
+        if decoder.broken:
+            port.close()
+        found = next((what for counter, what in _COMPLAINTS.items() if decoder.counters[counter]), None)
+        if found is not None and self._interpreter.clock() >= self._complain_again:
+            self._complain_again = self._interpreter.clock() + COMPLAIN_S
+            log.warning("%s %s", port.peer, found)
 
     def make_room(self) -> None:
         """Close a connection for a new one: a stranger's, else an idle client's, else a client's, and of these the one
@@ -141,8 +162,14 @@ class Server:
                 connection.port.close()
         connection.room = None
 
-    def _take(self, connection: Connection, decoder: Decoder, message: Message) -> None:
+    def _take(self, connection: Connection, decoder: UnsealingDecoder, message: Message) -> None:
         interpreter = self._interpreter
+        if self._seals.required and not connection.port.is_sealed and not isinstance(message, _UNSEALED):
+            decoder.counters["unsealed"] += 1
+            if isinstance(message, Command):
+                refusal = Response(Status.AUTH_FAILURE, message.kind, message.request, extended=message.extended)
+                interpreter.tell(connection.port, refusal)
+            return
         connection.is_known |= not isinstance(message, RefusedCommand)
         if isinstance(message, ReadProc | WriteProc | Value | Ack | Fenced | Receipt):
             connection.is_node = True
@@ -154,17 +181,37 @@ class Server:
                 interpreter.command(connection, message)
         elif isinstance(message, RefusedCommand):
             response = Response(message.status, message.kind, message.request, extended=message.extended)
-            interpreter.put(connection.port, interpreter.encoder.encode(response))
+            interpreter.tell(connection.port, response)
         elif isinstance(message, Hello) and not message.answer:
-            decoder.extended = True
-            connection.is_node = message.rank != 0
-            answer = self._greeting._replace(answer=True, rank=self._greeting.rank if message.rank else 0)
-            interpreter.put(connection.port, interpreter.encoder.encode(answer))
+            self._greet(connection, decoder, message)
+        elif isinstance(message, Seal) and not message.answer:
+            self._seal(connection, decoder, message)
         elif isinstance(message, StatusRequest):
-            interpreter.report(connection, StatusReport(message.request, self._report()))
+            interpreter.tell(connection.port, StatusReport(message.request, self._report()))
+
+    def _greet(self, connection: Connection, decoder: UnsealingDecoder, hello: Hello) -> None:
+        decoder.extended = True
+        connection.is_node = hello.rank != 0
+        answer = self._greeting._replace(answer=True, rank=self._greeting.rank if hello.rank else 0)
+        if hello.features & answer.features & FEATURE_SEALED:
+            connection.greeting = (hello, answer)
+        self._interpreter.tell(connection.port, answer)
+
+    def _seal(self, connection: Connection, decoder: UnsealingDecoder, seal: Seal) -> None:
+        greeting, connection.greeting = connection.greeting, None
+        sealed = self._seals.accept(*greeting, seal) if greeting is not None else None
+        if greeting is None or sealed is None:
+            decoder.counters["bad_seal"] += 1
+            decoder.broken = True
+            return
+        hello, _ = greeting
+        self._interpreter.tell(connection.port, sealed.reply)
+        connection.port.seal(sealed.sealer)
+        for message in decoder.unseal(sealed.opener, between_nodes=hello.rank != 0):
+            self._take(connection, decoder, message)
 
     def _refuse(self, connection: Connection, command: Command) -> None:
         """The node is stopping. The contract has no word for it: its clients see the connection end."""
         if command.extended:
             response = Response(Status.STOPPING, command.kind, command.request, extended=True)
-            self._interpreter.put(connection.port, self._interpreter.encoder.encode(response))
+            self._interpreter.tell(connection.port, response)

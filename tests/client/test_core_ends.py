@@ -11,6 +11,7 @@ from dsreg.client.events import (
     Dropped,
     Failed,
     KeyRefused,
+    NotSealed,
     OtherDisk,
     Send,
     Start,
@@ -20,7 +21,7 @@ from dsreg.client.limits import (
     MAX_REFUSALS,
 )
 from dsreg.core.messages import Status
-from dsreg.errors import AuthenticationFailed, ClientClosed, Outcome, OutOfRange, WrongDisk
+from dsreg.errors import AuthenticationFailed, ClientClosed, Outcome, OutOfRange, UnsealedNode, WrongDisk
 from tests.client.play import DATA, Play, answered, commands, failure, ok
 
 
@@ -118,6 +119,15 @@ def test_a_disk_of_another_size_on_every_node_that_answers() -> None:
     assert isinstance(failure(play.do(Start(6, 0, 1))).error, WrongDisk)
     play.do(Connected(1))
     assert len(play.do(Start(7, 0, 1))) == 1, "a node that is good after all ends it"
+
+
+def test_nodes_that_do_not_seal_where_it_is_required() -> None:
+    play = Play(up=())
+    assert play.do(Start(5, 0, 1, DATA)) == []
+    assert play.do(NotSealed(1)) == play.do(Disconnected(2)) == []
+    failed = failure(play.do(Disconnected(3)))
+    assert isinstance(failed.error, UnsealedNode) and failed.error.outcome is Outcome.DID_NOT_HAPPEN
+    assert "node 1 does not seal" in failed.error.reason
 
 
 def test_one_node_with_another_disk_does_no_harm() -> None:

@@ -7,7 +7,10 @@ import socket
 import trio
 import trio.testing
 
+from dsreg.core.sealed import MAX_RECORD_BYTES, Opener, Sealer
 from dsreg.node.port import Port
+
+KEY = bytes(range(32))
 
 
 def connected_port() -> tuple[Port, socket.socket]:
@@ -65,4 +68,66 @@ async def test_what_the_kernel_does_not_take_at_once_arrives_in_order() -> None:
         nursery.cancel_scope.cancel()
     assert received == sent
     port.close()
+    far.close()
+
+
+# --- sealed ---------------------------------------------------------------------------------------------
+def received(far: socket.socket, opener: Opener, size: int) -> list[bytes]:
+    """What is in the next records, `size` bytes together."""
+    far.settimeout(10)
+    found: list[bytes] = []
+    while sum(map(len, found)) < size:
+        found += map(bytes, opener.feed(far.recv(1 << 20)))
+    return found
+
+
+async def test_what_is_put_between_two_flushes_is_one_record() -> None:
+    port, far = connected_port()
+    port.put([b"in clear text"])
+    port.seal(Sealer(KEY))
+    port.put([b"a", b"bc"])
+    port.put([b"def"])
+    assert port.is_sealed and port.outgoing_bytes == 13 + 6
+    port.flush()
+    assert port.outgoing_bytes == 0
+    assert far.recv(13) == b"in clear text"
+    opener = Opener(KEY)
+    assert received(far, opener, 6) == [b"abcdef"]
+    port.flush()
+    port.put([b"ghi"])
+    port.flush()
+    assert received(far, opener, 3) == [b"ghi"] and not opener.buffered
+    port.close()
+    far.close()
+
+
+async def test_a_record_is_full_and_the_next_one_begins() -> None:
+    """Whole frames, in order, however much is put at once, and also what is put because there is room again."""
+    port, far = connected_port()
+    port.seal(Sealer(KEY))
+    frames = [bytes([number]) * (MAX_RECORD_BYTES // 3) for number in range(8)]
+    more = [[b"last"]]
+    port.on_room = lambda: port.put(more.pop()) if more else None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(port.run_writer)
+        for frame in frames:
+            port.put([frame[:10], frame[10:]])
+        port.flush()
+        found = await trio.to_thread.run_sync(received, far, Opener(KEY), 8 * len(frames[0]) + 4)
+        nursery.cancel_scope.cancel()
+    assert [len(part) / len(frames[0]) for part in found[:2]] == [3, 3]
+    assert b"".join(found) == b"".join(frames) + b"last"
+    assert port.outgoing_bytes == 0
+    port.close()
+    far.close()
+
+
+async def test_what_is_not_sent_is_dropped_with_the_connection() -> None:
+    port, far = connected_port()
+    port.seal(Sealer(KEY))
+    port.put([b"never sent"])
+    port.close()
+    assert port.outgoing_bytes == 0
+    port.flush()
+    assert far.recv(100) == b""
     far.close()

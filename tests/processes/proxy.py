@@ -31,13 +31,21 @@ class Faults:
 
 
 class Link:
-    """The way to `target`. `address` is where the proxy listens. `counts`: chunks by what became of them."""
+    """The way to `target`. `address` is where the proxy listens. `counts`: chunks by what became of them.
+
+    With `records` set, what passes is kept: `recorded` in both directions, `recorded_to_target` in one.
+    """
 
     def __init__(self, network: Network, target: Address, faults: Faults, rng: random.Random) -> None:
         self.target = target
         self.faults = faults
         self.counts = {"passed": 0, "lost": 0, "corrupted": 0, "repeated": 0}
         self.connections = 0  # ever made
+        self.records = False
+        self.recorded: list[bytes] = []
+        self.recorded_to_target: list[bytes] = []
+        self._to_change: set[bool] = set()
+        self._to_insert = b""
         self._network = network
         self._rng = rng
         self._cut = False
@@ -48,6 +56,19 @@ class Link:
     def cut(self) -> None:
         """Break all connections, and every new one at once, until `mend`."""
         self._network.call(self._cut_now)
+
+    def change_next(self, to_target: bool) -> None:
+        """Change one byte of the next chunk in this direction."""
+        self._to_change.add(to_target)
+
+    def insert(self, data: bytes) -> None:
+        """Send this to the target, before the next chunk that goes there."""
+        self._to_insert = data
+
+    def break_all(self) -> None:
+        """Break all connections; new ones are made."""
+        self.cut()
+        self.mend()
 
     def mend(self) -> None:
         self._cut = False
@@ -70,25 +91,37 @@ class Link:
             self._scopes.add(scope)
             try:
                 async with await trio.open_tcp_stream(*self.target) as far, trio.open_nursery() as nursery:
-                    nursery.start_soon(self._pump, near, far, nursery)
-                    nursery.start_soon(self._pump, far, near, nursery)
+                    nursery.start_soon(self._pump, near, far, nursery, True)
+                    nursery.start_soon(self._pump, far, near, nursery, False)
             except (OSError, trio.BrokenResourceError):
                 pass  # the target is down: so is the connection
             finally:
                 self._scopes.discard(scope)
 
-    async def _pump(self, source: trio.SocketStream, sink: trio.SocketStream, nursery: trio.Nursery) -> None:
+    async def _pump(
+        self, source: trio.SocketStream, sink: trio.SocketStream, nursery: trio.Nursery, to_target: bool
+    ) -> None:
         try:
             async for chunk in _chunks(source):
-                for piece in await self._through(chunk):
+                for piece in await self._through(chunk, to_target):
                     await sink.send_all(piece)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # either side is gone, which ends both directions
         nursery.cancel_scope.cancel()
 
-    async def _through(self, chunk: bytes) -> list[bytes]:
+    async def _through(self, chunk: bytes, to_target: bool) -> list[bytes]:
         """What comes out for what went in."""
         faults, rng = self.faults, self._rng
+        if self.records:
+            self.recorded.append(chunk)
+            if to_target:
+                self.recorded_to_target.append(chunk)
+        if to_target and self._to_insert:
+            inserted, self._to_insert = self._to_insert, b""
+            return [inserted, chunk]
+        if to_target in self._to_change:
+            self._to_change.discard(to_target)
+            return [self._damaged(chunk)]
         if faults.delay_s:
             await trio.sleep(rng.uniform(0, faults.delay_s))
         if faults.bytes_per_s:
@@ -97,15 +130,18 @@ class Link:
             self.counts["lost"] += 1
             return []
         if rng.random() < faults.corrupt:
-            self.counts["corrupted"] += 1
-            damaged = bytearray(chunk)
-            damaged[rng.randrange(len(chunk))] ^= rng.randrange(1, 256)
-            return [bytes(damaged)]
+            return [self._damaged(chunk)]
         if rng.random() < faults.repeat:
             self.counts["repeated"] += 1
             return [chunk, chunk]
         self.counts["passed"] += 1
         return [chunk]
+
+    def _damaged(self, chunk: bytes) -> bytes:
+        self.counts["corrupted"] += 1
+        damaged = bytearray(chunk)
+        damaged[self._rng.randrange(len(chunk))] ^= self._rng.randrange(1, 256)
+        return bytes(damaged)
 
 
 async def _chunks(source: trio.SocketStream) -> Any:

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from dsreg.client.limits import HELLO_S, RECONNECT_FIRST_S, RECONNECT_MAX_S
-from dsreg.core.codec import Decoder, Encoder, Keys, Side
-from dsreg.core.messages import Command, CommandKind, Hello, Message, StatusRequest
+from dsreg.core.codec import Encoder, Keys, Side, UnsealingDecoder
+from dsreg.core.greeting import Greeter, Seals, Verdict
+from dsreg.core.messages import FEATURE_SEALED, Command, CommandKind, Hello, Message, StatusRequest
 from tests.simulation.loop import Loop, Timer
 from tests.simulation.network import Network, SimPort
 from tests.simulation.options import Options
 
 CLIENT_KEYS = Keys(bytes(range(32)), b"")
 ENCODER = Encoder(CLIENT_KEYS)
+SEALED_ENCODER = Encoder(None)
 _KEY_QUESTION = Command(CommandKind.READ, 0, (1 << 64) - 1, 1)
 
 
@@ -25,22 +27,33 @@ class Owner(Protocol):
     def disconnected(self, rank: int, key_refused: bool) -> None: ...
 
 
+class World(Protocol):
+    loop: Loop
+    network: Network
+    options: Options
+
+    def seals(self, host: int) -> bool: ...
+
+    def fresh_key(self) -> bytes: ...
+
+
 class ClientConnection:
     """Connects at once, and for ever, until `kill`."""
 
-    def __init__(
-        self, loop: Loop, network: Network, options: Options, host: int, rank: int, owner: Owner
-    ) -> None:
-        self._loop = loop
-        self._network = network
-        self._options = options
+    def __init__(self, world: World, host: int, rank: int, owner: Owner) -> None:
+        self._loop = world.loop
+        self._network = world.network
+        self._options = world.options
+        self._features = FEATURE_SEALED if world.seals(host) else 0
+        self._seals = Seals(CLIENT_KEYS, world.fresh_key, required=world.options.require_sealed)
         self._host = host
         self._rank = rank
         self._owner = owner
         self._alive = True
         self._port: SimPort | None = None
         self._up = False
-        self._decoder: Decoder
+        self._decoder: UnsealingDecoder
+        self._greeter: Greeter
         self._hello_timer: Timer
         self._backoff_s = RECONNECT_FIRST_S
         self._queue: dict[int, Command | StatusRequest] = {}
@@ -72,7 +85,7 @@ class ClientConnection:
         self._writing = False
         if self._port is not None and self._up:
             for message in self._queue.values():
-                self._port.put(ENCODER.encode(message))
+                self._port.put((SEALED_ENCODER if self._port.is_sealed else ENCODER).encode(message))
             self._port.flush()
         self._queue.clear()
 
@@ -90,13 +103,15 @@ class ClientConnection:
             self._again(key_refused=False)
             return
         self._port = port
-        self._decoder = Decoder(
+        self._decoder = UnsealingDecoder(
             CLIENT_KEYS, sectors=self._options.sectors, ranks=frozenset(), side=Side.CLIENT, extended=True
         )
         port.on_data = lambda data: self._take(port, data)
         port.on_end = lambda: self._lost(port, False)
-        port.put(ENCODER.encode(Hello(0, False, bytes(16), 0, self._options.sectors)))
-        port.put(ENCODER.encode(_KEY_QUESTION))
+        self._greeter = Greeter(Hello(0, False, bytes(16), 0, self._options.sectors, self._features), 0, self._seals)
+        hello, *handshake = self._greeter.messages
+        for message in (hello, _KEY_QUESTION, *handshake):
+            port.put(ENCODER.encode(message))
         port.flush()
         self._hello_timer = self._loop.after(HELLO_S, self._lost, port, False)
 
@@ -108,16 +123,30 @@ class ClientConnection:
             if messages:
                 self._backoff_s = RECONNECT_FIRST_S
             self._owner.received(self._rank, messages)
+            if self._decoder.broken:
+                self._loop.fault("seal_broken", port.peer)
+                self._lost(port, False)
             return
         for index, message in enumerate(messages):
-            if isinstance(message, Hello):
-                self._hello_timer.cancel()
-                self._up = True
-                self._owner.connected(self._rank)
-                self._owner.received(self._rank, messages[index + 1 :])
+            verdict = self._greeter.take(message)
+            if verdict is not None:
+                self._greeted(port, verdict, messages[index + 1 :])
                 return
         if self._decoder.counters["bad_mac"]:
             self._lost(port, True)
+
+    def _greeted(self, port: SimPort, verdict: Verdict, messages: Sequence[Message]) -> None:
+        if verdict is Verdict.BROKEN or verdict is Verdict.PLAIN and self._seals.required:
+            self._lost(port, False)
+            return
+        if verdict is Verdict.SEALED:
+            port.seal(self._greeter.sealer)
+            messages = self._decoder.unseal(self._greeter.opener, between_nodes=False)
+            self._loop.fault("sealed", port.peer)
+        self._hello_timer.cancel()
+        self._up = True
+        self._owner.connected(self._rank)
+        self._owner.received(self._rank, messages)
 
     def _lost(self, port: SimPort | None, key_refused: bool) -> None:
         if port is None or self._port is not port:

@@ -49,6 +49,12 @@ class World(Protocol):
     options: Options
     history: History
 
+    def seals(self, host: int) -> bool:
+        """Whether the client can seal its connections."""
+
+    def fresh_key(self) -> bytes:
+        """32 bytes, from the seed."""
+
 
 class Worker:
     """Chooses what to do next. `plan`: exact runs (first, count, is_write) to do before anything is chosen."""
@@ -158,7 +164,7 @@ class ExtensionClient(Worker):
         self.world.loop.rng.shuffle(ranks)
         self._core = self._new_core(ranks)
         self._connections = {
-            rank: ClientConnection(self.world.loop, self.world.network, self.world.options, self._host, rank, self)
+            rank: ClientConnection(self.world, self._host, rank, self)
             for rank in ranks
         }
         self._ticking = False

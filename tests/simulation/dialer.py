@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dsreg.core.codec import Decoder
+from dsreg.core.codec import UnsealingDecoder
+from dsreg.core.greeting import Greeter, Seals, Verdict
 from dsreg.core.messages import Ack, Fenced, Hello, Receipt, Value
 from dsreg.node.dialer import GREET_AGAIN_S, GREETING_S, RECONNECT_FIRST_S, RECONNECT_MAX_S
 from dsreg.node.interpreter import Interpreter
@@ -13,7 +14,7 @@ from tests.simulation.loop import Loop, Timer
 from tests.simulation.network import Network, SimPort
 
 # Gets the port, and its decoder if the greeting was answered.
-Greeted = Callable[[SimPort, Decoder | None], None]
+Greeted = Callable[[SimPort, UnsealingDecoder | None], None]
 
 
 class SimDialer:
@@ -27,9 +28,10 @@ class SimDialer:
         rank: int,
         interpreter: Interpreter,
         greeting: Hello,
-        new_decoder: Callable[[bool], Decoder],
+        new_decoder: Callable[[bool], UnsealingDecoder],
         guard: Guard,
         greets: bool,
+        seals: Seals,
     ) -> None:
         self._loop = loop
         self._network = network
@@ -40,6 +42,7 @@ class SimDialer:
         self._new_decoder = new_decoder
         self._guard = guard
         self._may_greet = greets
+        self._seals = seals
         self._greets = False  # the peer has answered a greeting before
         self._pause_s = RECONNECT_FIRST_S
         self._serving: SimPort | None = None
@@ -66,7 +69,7 @@ class SimDialer:
             self._pause_s = min(2 * self._pause_s, RECONNECT_MAX_S)
             return
         self._pause_s = RECONNECT_FIRST_S
-        if self._greets:
+        if self._greets or self._seals.required:
             self._greet(port, self._greeted_at_once)
         else:
             self._serve(port, self._new_decoder(False), extended=False)
@@ -76,9 +79,10 @@ class SimDialer:
     def _greet(self, port: SimPort, done: Greeted) -> None:
         """Say HELLO; `done` gets the decoder if it is answered, None if it is not."""
         decoder = self._new_decoder(True)
+        greeter = Greeter(self._greeting, self._rank, self._seals)
         timer: Timer | None
 
-        def finish(found: Decoder | None) -> None:
+        def finish(found: UnsealingDecoder | None) -> None:
             nonlocal timer
             if timer is None:
                 return  # a node that was stopped gets the answer and the timeout at once
@@ -90,21 +94,30 @@ class SimDialer:
 
         def take(data: bytes) -> None:
             for message in decoder.feed(data):
-                if isinstance(message, Hello) and message.answer and message.rank == self._rank:
-                    finish(decoder)
-                    return
+                verdict = greeter.take(message)
+                if verdict is None:
+                    continue
+                if verdict is Verdict.SEALED:
+                    port.seal(greeter.sealer)
+                    decoder.unseal(greeter.opener, between_nodes=True)
+                    self._loop.fault("sealed", port.peer)
+                good = verdict is Verdict.SEALED or verdict is Verdict.PLAIN and not self._seals.required
+                finish(decoder if good else None)
+                return
 
         timer = self._loop.after(GREETING_S, self._guard, finish, None)
         port.on_data = lambda data: self._guard(take, data)
         port.on_end = lambda: self._guard(finish, None)
-        port.put(self._interpreter.encoder.encode(self._greeting))
+        for message in greeter.messages:
+            port.put(self._interpreter.encoder.encode(message))
         port.flush()
 
-    def _greeted_at_once(self, port: SimPort, decoder: Decoder | None) -> None:
+    def _greeted_at_once(self, port: SimPort, decoder: UnsealingDecoder | None) -> None:
         if decoder is None:
             self._greets = False
             self._drop(port)
-            self._connect(self._connected)
+            pause_s = RECONNECT_MAX_S if self._seals.required else 0.0
+            self._loop.after(pause_s, self._guard, self._connect, self._connected)
         else:
             self._serve(port, decoder, extended=True)
 
@@ -121,7 +134,7 @@ class SimDialer:
         else:
             self._loop.after(GREET_AGAIN_S, self._guard, self._try_greeting, contract)
 
-    def _second_greeted(self, contract: SimPort, port: SimPort, decoder: Decoder | None) -> None:
+    def _second_greeted(self, contract: SimPort, port: SimPort, decoder: UnsealingDecoder | None) -> None:
         if decoder is None or self._serving is not contract:
             self._drop(port)
             self._loop.after(GREET_AGAIN_S, self._guard, self._try_greeting, contract)
@@ -133,7 +146,7 @@ class SimDialer:
         self._serve(port, decoder, extended=True)
 
     # --- the link in use ------------------------------------------------------------------------
-    def _serve(self, port: SimPort, decoder: Decoder, *, extended: bool) -> None:
+    def _serve(self, port: SimPort, decoder: UnsealingDecoder, *, extended: bool) -> None:
         self._serving = port
         port.on_data = lambda data: self._guard(self._take, port, decoder, data)
         port.on_end = lambda: self._guard(self._ended, port)
@@ -141,13 +154,16 @@ class SimDialer:
             self._loop.after(0, self._guard, self._ended, port)
         self._interpreter.link_up(self._rank, port, extended)
 
-    def _take(self, port: SimPort, decoder: Decoder, data: bytes) -> None:
+    def _take(self, port: SimPort, decoder: UnsealingDecoder, data: bytes) -> None:
         if self._serving is not port:
             return
         for message in decoder.feed(data):
             if isinstance(message, Value | Ack | Fenced | Receipt):
                 self._interpreter.message(None, message)
         self._interpreter.end_turn()
+        if decoder.broken:
+            self._loop.fault("seal_broken", port.peer)
+            self._ended(port)
 
     def _ended(self, port: SimPort) -> None:
         if self._serving is port:

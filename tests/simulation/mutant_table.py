@@ -183,7 +183,7 @@ DURABILITY = (
 
 OUTSIDE = (
     Mutant("frame_hmac_not_checked", "dsreg.core.decoder",
-           "if not rule.mac.verify(frame[-HMAC_SIZE:], frame[:-HMAC_SIZE]):", "if False:"),
+           "if not rule.mac.verify(frame[-HMAC_SIZE:], body):", "if False:"),
     Mutant(
         "client_retries_write_with_new_tag",
         _STEPS,

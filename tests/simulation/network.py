@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from dsreg.core.messages import Buffer
+from dsreg.core.sealed import Sealer
 from tests.simulation.loop import Loop
 from tests.simulation.options import Options
 
@@ -42,6 +43,8 @@ class SimPort:
         self.on_data: Callable[[bytes], None] = lambda data: None
         self.on_end: Callable[[], None] = lambda: None
         self.frames: list[bytes] = []
+        self._sealer: Sealer | None = None
+        self._to_seal: list[Buffer] = []  # at the next flush
         self.last_arrival_s = 0.0
         self.held: deque[bytes | None] = deque()  # sent into a partition; None: the end
 
@@ -52,12 +55,27 @@ class SimPort:
     def __eq__(self, other: object) -> bool:
         return self is other
 
+    def seal(self, sealer: Sealer) -> None:
+        self._sealer = sealer
+
+    @property
+    def is_sealed(self) -> bool:
+        return self._sealer is not None
+
     def put(self, buffers: Sequence[Buffer]) -> None:
         """Queue one frame."""
-        if not self.closed:
+        if self.closed:
+            return
+        if self._sealer is None:
             self.frames.append(b"".join(buffers))
+        else:
+            self._to_seal.extend(buffers)
 
     def flush(self) -> None:
+        """What is sealed is one record, and for the network one frame."""
+        if self._to_seal and self._sealer is not None:
+            self.frames.append(b"".join(self._sealer.seal(self._to_seal)))
+            self._to_seal.clear()
         if self.frames and not self.closed:
             frames, self.frames = self.frames, []
             self.network.send(self, frames)

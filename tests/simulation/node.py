@@ -12,13 +12,15 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from dsreg.constants import DRAIN_S
-from dsreg.core.codec import Decoder, Encoder, Keys, Side
+from dsreg.core.codec import Encoder, Keys, Mac, Side, UnsealingDecoder
 from dsreg.core.contract import Uuids
 from dsreg.core.effects import Send
+from dsreg.core.greeting import Seals
 from dsreg.core.links import RegisterClient
-from dsreg.core.messages import Hello, ReadProc, Receipt, WriteProc
+from dsreg.core.messages import FEATURE_SEALED, Hello, ReadProc, Receipt, WriteProc
 from dsreg.core.naming import TagNamer
 from dsreg.core.replica import Replica
+from dsreg.core.wire import SEAL_CONTENT
 from dsreg.errors import DamagedStorage, NoSpace, StorageError
 from dsreg.node.interpreter import Connection, Interpreter
 from dsreg.node.server import Server
@@ -52,8 +54,22 @@ class World(Protocol):
     def greets(self, one: int, other: int) -> bool:
         """Whether the node `one` speaks the extension to the node `other`."""
 
+    def seals(self, host: int) -> bool:
+        """Whether the node or client can seal its connections."""
+
+    def fresh_key(self) -> bytes:
+        """32 bytes, from the seed."""
+
     def broken(self, rank: int, error: Exception) -> None:
         """The node cannot start, and nothing that was done to it excuses that; or it has a bug."""
+
+
+class SealBlindDecoder(UnsealingDecoder):
+    """Of a node that cannot seal: what it is sent for that is of an unknown type."""
+
+    def _node_rules(self, client: Mac, system: Mac) -> dict[int, Any]:
+        known = super()._node_rules(client, system)
+        return {type_: rule for type_, rule in known.items() if type_ not in SEAL_CONTENT}
 
 
 class Process:
@@ -66,7 +82,9 @@ class Process:
         self.connections: dict[SimPort, None] = {}
         self._world = world
         self._node = node
-        self._greeting = Hello(rank, False, CLUSTER, storage.incarnation, options.sectors)
+        features = FEATURE_SEALED if world.seals(rank) else 0
+        self._greeting = Hello(rank, False, CLUSTER, storage.incarnation, options.sectors, features)
+        seals = Seals(KEYS, world.fresh_key, required=options.require_sealed)
         self._ranks = frozenset(options.ranks)
         self.replica = Replica(
             rank,
@@ -82,19 +100,20 @@ class Process:
         self.disk = SimDisk(
             loop, self.interpreter, node.files, self.guard, self._stored, node.disk_s, options.interleave
         )
-        self.server = Server(self.interpreter, self._greeting, self._new_decoder, lambda: b"{}")
+        self.server = Server(self.interpreter, self._greeting, self._new_decoder, lambda: b"{}", seals)
         self._due_s = float("inf")
         self.dialers = [
             SimDialer(
                 loop, world.network, rank, other, self.interpreter, self._greeting, self._new_decoder, self.guard,
-                world.greets(rank, other),
+                world.greets(rank, other), seals,
             )
             for other in options.ranks
             if other != rank
         ]
 
-    def _new_decoder(self, extended: bool) -> Decoder:
-        return Decoder(KEYS, sectors=self._world.options.sectors, ranks=self._ranks, side=Side.NODE, extended=extended)
+    def _new_decoder(self, extended: bool) -> UnsealingDecoder:
+        kind = UnsealingDecoder if self._greeting.features & FEATURE_SEALED else SealBlindDecoder
+        return kind(KEYS, sectors=self._world.options.sectors, ranks=self._ranks, side=Side.NODE, extended=extended)
 
     def _stored(self, commit: Commit) -> None:
         self._world.stored(self._node.rank, commit)
@@ -123,13 +142,17 @@ class Process:
         port.on_data = lambda data: self.guard(self._take, connection, decoder, data)
         port.on_end = lambda: self.guard(self._gone, port, connection)
 
-    def _take(self, connection: Connection, decoder: Decoder, data: bytes) -> None:
+    def _take(self, connection: Connection, decoder: UnsealingDecoder, data: bytes) -> None:
         for message in decoder.feed(data):
             if self._world.options.receipts and isinstance(message, ReadProc | WriteProc) and message.uuid:
                 kind = 3 if isinstance(message, ReadProc) else 5
                 self.interpreter.carry_out([Send(message.rank, Receipt(self._node.rank, kind, message.uuid))])
             self.server._take(connection, decoder, message)
         self.interpreter.end_turn()
+        if decoder.broken and not connection.port.closed:
+            connection.port.close()
+            self._world.loop.fault("seal_broken", connection.port.peer)
+            self._gone(connection.port, connection)  # type: ignore[arg-type]
 
     def _gone(self, port: SimPort, connection: Connection) -> None:
         self.connections.pop(port, None)

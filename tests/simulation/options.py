@@ -55,8 +55,8 @@ BETWEEN_NODES = frozenset(
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """All times in seconds, all shares 0..1. `operations`: per client, in the safety phase. `skew`: how much slower
-    than the others some directions between two hosts are."""
+    """All times in seconds, all shares 0..1. `operations`: per client, in the safety phase. `sealed`: the share of
+    nodes and clients that can seal. `skew`: how much slower than the others some directions between two hosts are."""
 
     seed: int
     nodes: int
@@ -80,6 +80,7 @@ class Options:
     interleave: float
     cold: float
     contract_links: float
+    sealed: float
     receipts: bool
     absent_at_end: int
     fault_interval_s: float
@@ -96,6 +97,11 @@ class Options:
     def strict(self) -> bool:
         """Whether all clients attach: nothing that a dead one has left may come up once its successor has looked."""
         return self.frontends > 0 and self.extension_clients == self.contract_clients == 0
+
+    @property
+    def require_sealed(self) -> bool:
+        """Whether nodes and clients talk over sealed connections only: where all can, in half of the runs."""
+        return self.sealed == 1.0 and not self.contract_clients and not self.contract_links and self.seed % 2 == 0
 
     @property
     def minority(self) -> int:
@@ -170,6 +176,7 @@ def derive(seed: int) -> Options:
         cold=rng.choice((0.0, 0.0, 0.2, 1.0)),
         # A node that speaks only the contract keeps no epochs.
         contract_links=rng.choice((0.0, 0.0, 0.0, 0.3, 1.0)) * (not frontends),
+        sealed=random.Random(f"seals {seed}").choice((0.0, 0.0, 0.5, 1.0)),
         receipts=rng.random() < 0.2,
         absent_at_end=rng.randint(0, (nodes - 1) // 2),
         fault_interval_s=interval_s,

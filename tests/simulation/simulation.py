@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 import traceback
 from collections import Counter
 from collections.abc import Callable
@@ -70,6 +71,9 @@ class Simulation:
         self._contract = {
             (one, other) for one in options.ranks for other in options.ranks if self.loop.chance(options.contract_links)
         }
+        # With numbers of its own, so that runs without seals stay what they were.
+        self._ephemeral = random.Random(f"ephemeral keys {options.seed}")
+        self._seals: dict[int, bool] = {}
         self._values: dict[tuple[int, bytes], int] = {}  # what each tag of each sector stands for
         self.workers: list[Worker] = []
         self._nemesis: Nemesis | None = None
@@ -77,6 +81,15 @@ class Simulation:
     # --- what the nodes ask and tell --------------------------------------------------------------
     def greets(self, one: int, other: int) -> bool:
         return (one, other) not in self._contract
+
+    def seals(self, host: int) -> bool:
+        """Asked again, as when a client is another one after a crash: the same."""
+        if host not in self._seals:
+            self._seals[host] = self._ephemeral.random() < self.options.sealed
+        return self._seals[host]
+
+    def fresh_key(self) -> bytes:
+        return self._ephemeral.randbytes(32)
 
     def broken(self, rank: int, error: Exception) -> None:
         raise Failure(f"node {rank}: {error!r}")

@@ -43,7 +43,7 @@ def test_seeds() -> None:
     if SEEDS == "1..300":
         # The faults that the run is to stand up to have all occurred.
         occurred = set(re.findall(r"(\w+) \d+", done.stdout))
-        assert occurred >= {*NEMESIS, *(f"frame_{name}" for name in FRAMES)}
+        assert occurred >= {*NEMESIS, *(f"frame_{name}" for name in FRAMES), "sealed", "seal_broken"}
 
 
 def test_regressions() -> None:
@@ -84,6 +84,8 @@ def test_options_cover_what_they_promise() -> None:
     assert {options.nodes for options in drawn} == {1, 3, 5, 7}
     assert {fault for options in drawn for fault in options.faults} == set(NEMESIS)
     assert {name for options in drawn for name, _ in options.frames} == set(FRAMES)
+    assert {options.sealed for options in drawn} == {0.0, 0.5, 1.0}
+    assert any(options.require_sealed and options.nodes > 1 for options in drawn)
     assert any(options.contract_links and options.contract_clients and options.nodes > 1 for options in drawn)
     assert not any(DAMAGING & set(options.faults) for options in drawn if not options.minority)
 
