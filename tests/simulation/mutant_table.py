@@ -209,9 +209,8 @@ ATTACHMENTS = (
            "return [self._reply(origin, question._replace(values=False), self._storage.tags(question.first,"
            " question.count), None, question.epoch)]"),
     Mutant("fenced_attachment_is_served", _EPOCHS, "if command.epoch and command.epoch < self.promised:", "if False:"),
-    Mutant("promise_before_it_is_durable", "dsreg.node.interpreter",
-           "return self._await_ticket(self.storage.fence(effect.epoch, effect.owner), effect)",
-           "self.storage.fence(effect.epoch, effect.owner); return effect.then"),
+    Mutant("promise_counts_before_it_is_durable", _EPOCHS, "        return self._storage.epoch\n",
+           "        return self.promised\n"),
     Mutant("fence_overtakes_stores", "dsreg.storage.promises", "fence.owned <= owned and fence.after <= self.decided",
            "fence.owned <= owned"),
     Mutant("epoch_forgotten_after_restart", "dsreg.storage.recovery", "incarnation=state.incarnation + 1,",
