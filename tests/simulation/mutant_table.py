@@ -241,7 +241,7 @@ ATTACHMENTS = (
            "if any(answer.tags != answers[0].tags for answer in answers[1:]):", "if False:"),
     Mutant("put_counted_short_of_a_majority", _COUNTED, "            if len(self.answers) >= self._majority:",
            "            if len(self.answers) >= self._majority - 1:"),
-    Mutant("claim_without_a_majority", _CLAIM, "if len(self._accepted) >= self._majority:", "if self._accepted:"),
+    Mutant("claim_without_a_majority", _CLAIM, "if len(self._accepted) >= majority(self.nodes):", "if self._accepted:"),
     Mutant("epoch_taken_twice", _CLAIM, "self.epoch = max(told.epoch for told in self._answers.values()) + 1",
            "self.epoch = max(1, *(told.epoch for told in self._answers.values()))"),
     Mutant("two_writes_with_one_tag", _CLAIM, "max(self._last_counter + 1, int(", "max(1, int(1e3 * "),
