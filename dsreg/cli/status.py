@@ -158,13 +158,13 @@ def _print_table(config: ClusterConfig, survey: Survey) -> None:
             str(report.get("incarnation")), _duration(float(report.get("uptime_s", 0))),
             str(report.get("sectors_written")), _peers(report.get("peers", {})))
     console.print(table)
+    if survey.answering:
+        console.print(_attachment_line(survey.attachment), markup=False)
     counts = f"{survey.answering} of {len(survey.answers)} nodes answer, {majority(len(survey.answers))} are needed"
     if survey.quorum:
         console.print(f"[green]quorum[/green]: {counts}")
     else:
         console.print(f"[red]no quorum[/red]: {counts}; {survey.fault}")
-    if survey.answering:
-        console.print(_attachment_line(survey.attachment), markup=False)
 
 
 def _attachment_line(attachment: Attachment) -> str:
