@@ -120,7 +120,9 @@ class ClientCore:
 
     def _abandon(self, event: Abandon, now_s: float) -> None:
         op = self._steps.operations.get(event.operation)
-        if op is not None and op.outcome is Outcome.DID_NOT_HAPPEN:
+        # A STORE or PUT that is under way is seen through. That of a read as well: it might bring up, after the next
+        # read of these sectors, what that one has not seen (rule 10 of docs/attachments.md).
+        if op is not None and not op.exposures:
             self._steps.end(op)
             self._steps.effects.append(Dropped(op.operation))
 

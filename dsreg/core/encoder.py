@@ -137,7 +137,8 @@ class Encoder:
         elif kind is CommandKind.ATTACH:
             count, flags = 0, FLAG_ALIVE if alive else 0
         assert len(tags) in (0, count * TAG_SIZE) and not ((tags or data) and kind in _STORING)
-        assert kind is CommandKind.ATTACH or len(data) in (0, count * SECTOR_SIZE)
+        missing = not data and kind is not CommandKind.READ  # the tags of a READ are those of what it has read
+        assert kind is CommandKind.ATTACH or missing or len(data) == count * SECTOR_SIZE
         assert not (data and kind is CommandKind.TAG)
         assert count <= MAX_RUN_SECTORS and (ok or not tags and not data)
         header = extension_header(

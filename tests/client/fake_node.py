@@ -26,7 +26,7 @@ from dsreg.core.messages import (
     StatusReport,
     StatusRequest,
 )
-from dsreg.core.tags import highest_ts, pack_tag, raised, ts_of
+from dsreg.core.tags import highest_ts, is_raised, pack_tag, raised, ts_of
 
 KEYS = Keys(bytes(range(32)), bytes(range(64)))
 
@@ -210,8 +210,9 @@ class FakeNode:
             return answer._replace(status=Status.FENCED)
         if kind in (CommandKind.READ, CommandKind.GET) and (kind is CommandKind.READ or values):
             answer = answer._replace(data=disk.read(first, count))
-        if kind is CommandKind.GET:
-            answer = answer._replace(tags=disk.tags(first, count))
+        found = disk.tags(first, count)
+        if kind is CommandKind.GET or kind is CommandKind.READ and epoch and not is_raised(found, epoch):
+            answer = answer._replace(tags=found)
         elif kind is CommandKind.TAG:
             answer = answer._replace(tags=disk.name(self.rank, count))
         elif kind is not CommandKind.READ:

@@ -61,7 +61,7 @@ def test_errors_come_through(nodes: FakeCluster) -> None:
 
 def test_closing_ends_calls_in_other_threads(nodes: FakeCluster) -> None:
     for node in nodes.nodes:
-        node.behaviour.deaf_to = frozenset({CommandKind.READ})
+        node.behaviour.deaf_to = frozenset({CommandKind.GET, CommandKind.READ})
     with ThreadPoolExecutor(4) as pool:
         with BlockingClient(nodes.config) as client:
             calls = [pool.submit(client.read, sector) for sector in range(4)]

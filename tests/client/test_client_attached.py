@@ -11,6 +11,7 @@ import trio.testing
 from dsreg.client import Attach, Client
 from dsreg.core.codec import Keys
 from dsreg.core.messages import CommandKind
+from dsreg.core.tags import is_raised
 from dsreg.errors import (
     AlreadyAttached,
     AuthenticationFailed,
@@ -158,3 +159,40 @@ async def test_a_cluster_of_more_nodes_than_the_configuration_has(nodes: FakeClu
         await all_connected(client)
         await client.read(0)
         assert client.counters.coordinated == 1
+
+
+async def test_what_others_left_is_raised_before_it_is_read(nodes: FakeCluster) -> None:
+    async with Client(nodes.config) as client:
+        await client.write(5, sectors(2))
+    nodes.nodes[2].behaviour.deaf_to = frozenset({CommandKind.GET})  # so that not all can agree
+    async with Client(nodes.config, attach=FIRST) as client:
+        for _ in range(2):
+            with trio.fail_after(5):
+                assert await client.read(5, 2) == sectors(2)
+    assert is_raised(nodes.disk.tags(5, 2), 1)
+    assert [command.kind for node in nodes.nodes for command in node.log if command.epoch].count(STORE) == 1
+
+
+async def test_a_read_that_is_cancelled_while_it_raises_is_over_before_the_next_one(nodes: FakeCluster) -> None:
+    first, second, third = nodes.nodes
+    third.behaviour.deaf_to = frozenset({CommandKind.GET})
+    async with Client(nodes.config, attach=FIRST) as client, trio.open_nursery() as nursery:
+        await all_connected(client)
+        for node in nodes.nodes:
+            node.behaviour.deaf_to |= {STORE}
+        scope = trio.CancelScope()
+
+        async def old() -> None:
+            with scope:
+                await client.read(5)
+
+        nursery.start_soon(old)
+        await first.until(1, STORE)
+        scope.cancel()
+        asked = len(second.log)
+        nursery.start_soon(client.read, 5)
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        assert len(second.log) == asked, "it waits"
+        first.behaviour.deaf_to = second.behaviour.deaf_to = frozenset()
+        first.stop()
+    assert is_raised(nodes.disk.tags(5, 1), 1)

@@ -255,6 +255,7 @@ def test_an_idle_connection_may_be_silent() -> None:
         {"kind": CommandKind.STORE, "data": b""},
         {"data": DATA * 2},
         {"data": b""},
+        {"tags": TAGS},  # for an attachment only
         {"extended": False},
     ],
 )

@@ -55,7 +55,7 @@ class Work:
 
 class Attachment:
     """`clock` orders everything that clients see. `raises`: whether its reads insist on its own epoch. `decides`:
-    whether a read that must raise something decides itself what; else it asks coordinators."""
+    whether a read that must raise something decides itself, once, what; else it takes what any coordinator says."""
 
     def __init__(
         self, cluster: Cluster, number: int, clock: Iterator[int], raises: bool = True, decides: bool = True
@@ -127,7 +127,7 @@ class Attachment:
         """A coordinator sees to it: a write, or what a read has decided to raise; the same however often it is sent."""
         if work.write or work.raising:
             self._send(self._cluster.rng.choice(list(self._cluster.nodes)), self._command(work, CommandKind.STORE))
-        elif not self._decides:
+        elif not self._decides or self._cluster.rng.random() < 0.5:
             self._send(self._cluster.rng.choice(list(self._cluster.nodes)), self._command(work, CommandKind.READ))
 
     def _command(self, work: Work, kind: CommandKind) -> Command:
@@ -164,7 +164,11 @@ class Attachment:
             if work.write or not self._decides:
                 self._through_one(work)
         elif answer.kind is CommandKind.READ:
-            self._return(work, bytes(answer.data))
+            if not answer.tags or not self._decides:
+                self._return(work, bytes(answer.data))
+            elif not work.raising:  # else it has decided, and another coordinator may have seen something else
+                work.raising, work.data = raised(answer.tags, self.epoch), bytes(answer.data)
+                self._through_one(work)
         elif answer.kind is CommandKind.STORE:
             self._return(work, work.data)
         elif answer.kind is CommandKind.PUT or answer.epoch == self.epoch:

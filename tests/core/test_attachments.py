@@ -229,8 +229,8 @@ def test_reads_that_are_not_strict_are_found(monkeypatch: pytest.MonkeyPatch) ->
     assert is_found(600, plain=False, raises=False, decides=False)
 
 
-def test_reads_that_two_coordinators_raise_are_found() -> None:
-    """Rule 10: each may see another minority's copy; the second raises its own after the first has returned."""
+def test_reads_that_return_what_is_not_raised_are_found() -> None:
+    """Rule 10: each coordinator may see another minority's copy, so that it must be stored before it is returned."""
     assert is_found(6000, plain=False, decides=False)
 
 

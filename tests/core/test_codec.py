@@ -251,6 +251,7 @@ def size_at(side: Side, stream: bytes, at: int) -> int | None:
         return None
     count, flags, length, _, check = struct.unpack(">HHIII", header[24:])
     per_sector = PER_SECTOR.get(type_, 0) + (4096 if type_ in (0xC5, 0xD1) and flags & 1 else 0)
+    per_sector += 16 if type_ == 0xC1 and flags & 1 else 0
     expected = FIXED.get(type_, 0) + per_sector * count
     if header[5] != 0 and type_ >= 0xC0:
         expected = 0

@@ -69,6 +69,10 @@ def test_pads_are_ignored(frame: bytes, message: Message) -> None:
 
 def test_a_client_ignores_pads() -> None:
     assert client().feed(response(0, 0x42, 5, pad=b"xy")) == [Response(Status.OK, WRITE, 5)]
+    fenced = extension(0xC1, 4, status=5, flags=0xFFFF, epoch=7)  # a failure has no content, whatever the flags
+    assert client().feed(fenced) == [Response(Status.FENCED, READ, 4, b"", b"", True, 7)]
+    unknown = extension(0xC1, 4, 0, 1, DATA, flags=0xFFFE)
+    assert client().feed(unknown) == [Response(Status.OK, READ, 4, b"", DATA, True)]
 
 
 # --- one fault --------------------------------------------------------------------------------
@@ -186,6 +190,8 @@ def test_a_bad_node_message_is_dropped_whole_and_counted(frame: bytes, counter: 
         (response(4, 0x41, 1), "bad_field"),
         (extension(0xC1, 4, status=9), "bad_field"),
         (extension(0xC1, 4), "bad_field"),  # ok, and nothing read
+        (extension(0xC1, 4, flags=1), "bad_field"),
+        (spoiled(extension(0xC1, 4, 0, 1, A1 + DATA, flags=1), 45), "bad_mac"),
         (extension(0xC2, 4), "bad_field"),
         (extension(0xC5, 4), "bad_field"),
         (extension(0xC6, 4, status=8), "bad_field"),
@@ -222,6 +228,24 @@ def test_a_bad_extension_header_costs_eight_bytes(frame: bytes) -> None:
     decoder = node()
     # The rest of the frame is garbage to slide over, and a frame inside it is found.
     assert decoder.feed(frame[:40] + NEXT) == [NEXT_MESSAGE]
+    assert decoder.counters == {"bad_header": 1, "skipped_bytes": 40}
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        extension(0xC1, 4, 0, 1, A1 + DATA),  # tags, and no flag that says so
+        extension(0xC1, 4, 0, 1, DATA, flags=1),  # the flag, and no tags
+        extension(0xC1, 4, 0, 1, A1, flags=1),  # tags, and no data
+        extension(0xC1, 4, 0, 2, A1 + DATA * 2, flags=1),
+        extension(0xC1, 4, 0, 1, A1 + DATA, flags=1, status=5),
+        extension(0xC1, 4, 0, 1, A1 + DATA, flags=1, length=4111),
+        extension(0xC1, 4, 0, 257, flags=1, length=257 * 4112),
+    ],
+)
+def test_an_answer_to_a_read_of_a_wrong_length_costs_eight_bytes(frame: bytes) -> None:
+    decoder = client()
+    assert decoder.feed(frame[:40] + response(0, 0x42, 5)) == [Response(Status.OK, WRITE, 5)]
     assert decoder.counters == {"bad_header": 1, "skipped_bytes": 40}
 
 

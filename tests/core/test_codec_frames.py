@@ -110,6 +110,9 @@ TO_CLIENT: list[tuple[Message, bytes, int]] = [
     (Response(Status.OK, STORE, 4, extended=True), extension(0xC3, 4), 72),
     (Response(Status.AUTH_FAILURE, STORE, 4, extended=True), extension(0xC3, 4, status=1), 72),
     (Response(Status.OK, READ, 4, b"", DATA, True, EPOCH), extension(0xC1, 4, 0, 1, DATA, epoch=EPOCH), 4168),
+    (Response(Status.OK, READ, 4, T2, DATA * 2, True), extension(0xC1, 4, 0, 2, T2 + DATA * 2, flags=1), 8296),
+    (Response(Status.OK, READ, 4, A1, DATA, True, 7), extension(0xC1, 4, 0, 1, A1 + DATA, flags=1, epoch=7), 4184),
+    (Response(Status.FENCED, READ, 4, b"", b"", True, 7), extension(0xC1, 4, status=5, epoch=7), 72),
     (Response(Status.FENCED, PUT, 4, b"", b"", True, EPOCH), extension(0xC6, 4, status=5, epoch=EPOCH), 72),
     (Response(Status.REFUSED, GET, 4, b"", b"", True, 2), extension(0xC5, 4, status=6, epoch=2), 72),
     (Response(Status.UNSUPPORTED, ATTACH, 4, extended=True), extension(0xC7, 4, status=7), 72),
@@ -199,7 +202,12 @@ def test_without_a_system_key_nothing_is_signed_with_an_empty_one() -> None:
         Command(ATTACH, 1, 0, 0, b"", OWNER[1:], True, 1),
         Command(ATTACH, 1, 1, 1, b"", OWNER, True, 1),
         Response(Status.FENCED, GET, 1, T2, b"", True),
-        Response(Status.OK, READ, 1, T2, DATA * 2, True),
+        Response(Status.OK, READ, 1, T2, b"", True),  # the tags of a READ are those of what it has read
+        Response(Status.OK, READ, 1, T2, DATA, True),
+        Response(Status.OK, READ, 1, A1, DATA * 2, True),
+        Response(Status.OK, READ, 1, A1[1:], DATA, True),
+        Response(Status.OK, READ, 1, A1, DATA),  # the contract knows no such answer
+        Response(Status.FENCED, READ, 1, A1, DATA, True),
         WriteProc(1, 1, 1, 1, A1, DATA, UUID),  # the contract knows no epochs
         Value(1, 1, 1, 1, full(5, 1, 7), DATA, UUID),
         Response(Status.OK, READ, 1),

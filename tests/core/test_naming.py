@@ -67,7 +67,7 @@ def test_a_tag_named_below_what_writes_have_promised_is_not_named_again_after_a_
     namer = TagNamer(1, 0)
     assert namer.choose(5 * PROMISE_STEP) == 6 * PROMISE_STEP - 1
     named = namer.name(0, 1)
-    assert unpack_tag(named.tags) == (1, 1)
+    assert unpack_tag(named.tags) == Tag(1, 1)
     assert TagNamer(1, named.promise).last >= 1
     assert named.promise > 6 * PROMISE_STEP - 1, "else the storage takes it for promised"
     assert TagNamer(1, namer.choose(7 * PROMISE_STEP)).last >= 1

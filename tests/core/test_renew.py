@@ -19,6 +19,7 @@ NEW = data(9)
 LOW, HIGH = tags((3, 2)), tags((4, 1))
 NEVER = tags((0, 0))
 E = 2  # the newer epoch
+LIFE = 6  # of this node
 
 
 def register(count: int = 1, epoch: int = 0, nodes: int = 3) -> AtomicRegister:
@@ -29,8 +30,8 @@ def at(epoch: int, tag: bytes) -> bytes:
     return raised(tag, epoch)
 
 
-def written_in(epoch: int, counter: int, wr: int = ATTACHED) -> bytes:
-    return pack_tag(ts_of(epoch, counter), wr, 0, epoch)
+def written_in(epoch: int, counter: int, wr: int = ATTACHED, life: int = 0) -> bytes:
+    return pack_tag(ts_of(epoch, counter), wr, life, epoch)
 
 
 def ask(rid: int, *, values: bool, own: bool) -> list[AskAll]:
@@ -40,58 +41,109 @@ def ask(rid: int, *, values: bool, own: bool) -> list[AskAll]:
 # --- an epoch from the beginning ----------------------------------------------------------------------
 def test_rule_4_a_write_under_an_epoch_is_above_all_of_older_ones() -> None:
     writer = register(epoch=E)
-    writer.write(NEW)
+    writer.write(NEW, life=LIFE)
     writer.value(2, 100, LOW, None)
     (own,) = writer.value(RANK, 100, HIGH, None)
-    assert own == StoreOwn(100, written_in(E, 1, RANK), NEW)  # L4
-    assert writer.ack(RANK, 100) == [StoreAll(100, written_in(E, 1, RANK), NEW)]
+    assert own == StoreOwn(100, written_in(E, 1, RANK, LIFE), NEW)  # L4
+    assert writer.ack(RANK, 100) == [StoreAll(100, written_in(E, 1, RANK, LIFE), NEW)]
 
 
 def test_rule_4_a_write_after_one_of_the_attachment() -> None:
     writer = register(epoch=E)
-    writer.write(NEW)
+    writer.write(NEW, life=LIFE)
     writer.value(2, 100, written_in(E, 70), None)
     (own,) = writer.value(RANK, 100, HIGH, None)
-    assert own == StoreOwn(100, written_in(E, 71, RANK), NEW)
+    assert own == StoreOwn(100, written_in(E, 71, RANK, LIFE), NEW)
 
 
-@pytest.mark.parametrize("strict", [False, True])
-def test_rule_5_only_a_strict_read_raises_what_a_majority_agrees_on(strict: bool) -> None:
+def test_rule_4_a_write_is_above_what_this_node_has_named_in_the_epoch() -> None:
+    """Nobody may have stored it yet."""
+    writer = register(epoch=E)
+    writer.write(NEW, ts_of(E, 80), LIFE)
+    writer.value(2, 100, written_in(E, 70), None)
+    (own,) = writer.value(RANK, 100, HIGH, None)
+    assert own == StoreOwn(100, written_in(E, 81, RANK, LIFE), NEW)
+
+
+def test_without_an_epoch_there_is_no_life_in_the_tag_of_a_write() -> None:
+    writer = register()
+    writer.write(NEW, life=LIFE)
+    writer.value(2, 100, LOW, None)
+    assert writer.value(RANK, 100, HIGH, None) == [StoreOwn(100, tags((5, RANK)), NEW)]
+
+
+def test_rule_5_a_plain_read_returns_what_a_majority_agrees_on() -> None:
     reader = register(epoch=E)
-    assert reader.read(strict) == ask(100, values=False, own=True)
+    assert reader.read() == ask(100, values=False, own=True)
     reader.value(2, 100, HIGH, None)
-    effects = reader.value(RANK, 100, HIGH, NEW)
-    if strict:
-        assert effects == [StoreAll(100, at(E, HIGH), NEW), StoreOwn(100, at(E, HIGH), NEW)]
-        reader.ack(2, 100)
-        assert reader.ack(3, 100) == [Return(at(E, HIGH), NEW)]
-    else:
-        assert effects == [Return(HIGH, NEW)]
+    assert reader.value(RANK, 100, HIGH, NEW) == [Return(HIGH, NEW)]
+
+
+# --- READ for an attachment ---------------------------------------------------------------------------
+def test_rule_5_a_strict_read_tells_the_tags_of_what_is_not_raised_and_stores_nothing() -> None:
+    reader = register(epoch=E)
+    assert reader.read(strict=True) == ask(100, values=False, own=True)
+    reader.value(2, 100, HIGH, None)
+    assert reader.value(RANK, 100, HIGH, NEW) == [Return(HIGH, NEW)], "as they are: the attachment raises them"
+    assert reader.phase is None
+    assert reader.value(3, 100, HIGH, NEW) == []
+
+
+@pytest.mark.parametrize("newer", [HIGH, at(E, LOW)])
+def test_rule_10_a_strict_read_that_finds_different_copies_takes_the_highest_and_stores_nothing(newer: bytes) -> None:
+    """Also where the higher one is raised already: at a minority, by a STORE of the attachment that got no further."""
+    reader = register(epoch=E)
+    reader.read(strict=True)
+    reader.value(RANK, 100, LOW, data(1))
+    assert reader.value(2, 100, newer, None) == ask(101, values=True, own=True)
+    reader.value(RANK, 101, LOW, data(1))
+    assert reader.value(2, 101, newer, NEW) == [Return(newer, NEW)]
+
+
+def test_rule_10_a_strict_read_composes_sector_by_sector() -> None:
+    reader = register(count=2, epoch=E)
+    reader.read(strict=True)
+    reader.value(RANK, 100, LOW + HIGH, data(1, 2))
+    reader.value(2, 100, HIGH + LOW, None)
+    reader.value(RANK, 101, LOW + HIGH, data(1, 2))
+    assert reader.value(2, 101, HIGH + LOW, data(3, 4)) == [Return(HIGH + HIGH, data(3, 2))]
+
+
+def test_rule_5_a_strict_read_without_an_own_copy_stores_nothing_either() -> None:
+    reader = register(epoch=E)
+    reader.read(strict=True)
+    reader.value(2, 100, HIGH, None)
+    reader.value(3, 100, HIGH, None)
+    assert reader.own_absent(100) == ask(101, values=True, own=True)
+    reader.value(2, 101, HIGH, NEW)
+    reader.value(3, 101, HIGH, NEW)
+    assert reader.own_absent(101) == [Return(HIGH, NEW)]
 
 
 def test_rule_5_a_strict_read_of_what_is_raised_takes_one_round() -> None:
     reader = register(epoch=E)
     reader.read(strict=True)
     reader.value(2, 100, at(E, HIGH), None)
-    assert reader.value(RANK, 100, at(E, HIGH), NEW) == [Return(at(E, HIGH), NEW)]
+    assert reader.value(RANK, 100, at(E, HIGH), NEW) == [Return(b"", NEW)], "no tags: nothing is left to store"
 
 
-def test_rule_5_one_sector_that_is_not_raised_is_enough_for_a_second_round() -> None:
+def test_rule_5_one_sector_that_is_not_raised_is_enough_for_all_tags() -> None:
     reader = register(count=2, epoch=E)
     reader.read(strict=True)
     vector = at(E, HIGH) + LOW
     reader.value(2, 100, vector, None)
-    assert reader.value(RANK, 100, vector, NEW * 2)[0] == StoreAll(100, at(E, HIGH + LOW), NEW * 2)
+    assert reader.value(RANK, 100, vector, NEW * 2) == [Return(vector, NEW * 2)]
 
 
-def test_rule_5_what_was_never_written_is_raised_as_well() -> None:
+def test_rule_5_what_was_never_written_is_to_be_raised_as_well() -> None:
     """A copy of a minority that nobody has seen must not come up later."""
     reader = register(epoch=E)
     reader.read(strict=True)
     reader.value(2, 100, NEVER, None)
-    assert reader.value(RANK, 100, NEVER, bytes(4096))[0] == StoreAll(100, at(E, NEVER), bytes(4096))
+    assert reader.value(RANK, 100, NEVER, bytes(4096)) == [Return(NEVER, bytes(4096))]
 
 
+# --- what is written back -----------------------------------------------------------------------------
 def test_rule_3_all_that_is_written_back_is_raised() -> None:
     """A copy that only one node has of an older epoch may be the highest; it is a write like any other."""
     reader = register(epoch=E)
@@ -106,7 +158,7 @@ def test_rule_3_all_that_is_written_back_is_raised() -> None:
 @pytest.mark.parametrize("operation", ["read", "write", "tag"])
 def test_rule_3_a_query_asks_again_and_old_answers_do_not_count(operation: str) -> None:
     one = register()
-    {"read": one.read, "tag": one.tag, "write": lambda: one.write(NEW)}[operation]()
+    {"read": one.read, "tag": one.tag, "write": lambda: one.write(NEW, life=LIFE)}[operation]()
     one.value(2, 100, HIGH, None)
     assert one.renew(E) == ask(101, values=False, own=operation == "read")
     assert one.epoch == E
@@ -116,7 +168,7 @@ def test_rule_3_a_query_asks_again_and_old_answers_do_not_count(operation: str) 
     if operation == "read":
         assert effect == Return(HIGH, NEW)
     elif operation == "write":
-        assert effect == StoreOwn(101, written_in(E, 1, RANK), NEW)
+        assert effect == StoreOwn(101, written_in(E, 1, RANK, LIFE), NEW)
     else:
         assert effect == Return(HIGH, b"")
 

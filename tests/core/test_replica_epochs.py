@@ -20,6 +20,7 @@ READ = Command(CommandKind.READ, 1, 0, 1)
 WRITE = Command(CommandKind.WRITE, 1, 0, 1, data=NEW)
 TAG = Command(CommandKind.TAG, 1, 0, 1, extended=True)
 STORE = Command(CommandKind.STORE, 1, 0, 1, CHOSEN, NEW, True)
+LIFE = 2  # of the node, as it stands in tags
 
 
 def attached(counter: int, wr: int = ATTACHED, life: int = 0) -> bytes:
@@ -62,9 +63,9 @@ def test_a_write_that_meets_a_newer_epoch_before_its_tag_is_chosen() -> None:
     one.write()
     assert one.value(2, RID, attached(7), epoch=E) == renewal()
     assert one.commit(renewal()[0]) == ask(RID + 1, epoch=E)
-    record = own(attached(8, RANK), rid=RID + 1)
+    record = own(attached(8, RANK, LIFE), rid=RID + 1)
     assert one.value(2, RID + 1, attached(7), epoch=E) == [record]  # L4, rule 4
-    assert one.commit(record) == tell(attached(8, RANK), rid=RID + 1)
+    assert one.commit(record) == tell(attached(8, RANK, LIFE), rid=RID + 1)
     assert one.ack(3, RID + 1) == [ok(WRITE)]  # L6
     assert_settled(one.replica, 100.0)
 
@@ -153,9 +154,9 @@ def test_a_write_without_room_under_an_epoch_takes_another_tag_and_needs_no_prom
     promise(one)
     one.write()
     (record,) = one.value(2, RID, attached(7), epoch=E)
-    assert record == own(attached(8, RANK))
+    assert record == own(attached(8, RANK, LIFE))
     one.storage.full = True
-    renamed = attached(9, RANK, life=2)
+    renamed = attached(9, RANK, LIFE)
     then = one.commit(record)
     assert then == [Durable(NamedFor(RID, renamed))]
     assert one.replica.durable(then[0].what, one.now) == [*tell(renamed), own(renamed)]  # type: ignore[union-attr]
@@ -170,7 +171,17 @@ def test_a_tag_without_an_attachment_is_promised_and_under_one_is_not() -> None:
     one.commit(reserve)
     promise(one)
     one.tag()
-    assert one.value(2, RID + 1, LOW, epoch=E) == [ok(TAG, tags=attached(1, RANK, life=2))]
+    assert one.value(2, RID + 1, LOW, epoch=E) == [ok(TAG, tags=attached(1, RANK, LIFE))]
+
+
+def test_a_write_after_a_tag_under_an_epoch_is_above_it() -> None:
+    """The STORE with that tag may be at no node yet: one tag would name two writes."""
+    one = Play()
+    promise(one)
+    one.tag()
+    assert one.value(2, RID, LOW, epoch=E) == [ok(TAG, tags=attached(1, RANK, LIFE))]
+    one.write()
+    assert one.value(2, RID + 1, LOW, epoch=E) == [own(attached(2, RANK, LIFE), rid=RID + 1)]
 
 
 def test_a_tag_that_another_of_a_newer_epoch_has_overtaken_is_believed() -> None:
@@ -182,11 +193,11 @@ def test_a_tag_that_another_of_a_newer_epoch_has_overtaken_is_believed() -> None
     one.tag(first=5)
     one.value(2, RID + 1, tags((0, 0)), first=5, epoch=E)
     assert one.value(3, RID + 1, tags((0, 0)), first=5, epoch=E) == [
-        ok(TAG._replace(first=5), tags=attached(1, RANK, life=2))
+        ok(TAG._replace(first=5), tags=attached(1, RANK, LIFE))
     ]
     (answer,) = one.value(3, RID, LOW)
-    assert isinstance(answer, Answer) and answer == ok(TAG, tags=attached(2, RANK, life=2))
-    tag = attached(2, RANK, life=2)
+    assert isinstance(answer, Answer) and answer == ok(TAG, tags=attached(2, RANK, LIFE))
+    tag = attached(2, RANK, LIFE)
     assert one.store(tag, request=2)[0] == Send(2, WriteProc(RANK, RID + 2, 0, 1, tag, NEW))
 
 
@@ -259,20 +270,20 @@ def test_rule_6_plain_commands_are_never_refused_for_an_epoch() -> None:
         assert not any(isinstance(effect, Answer) for effect in effects)
 
 
-def test_rule_5_a_read_of_an_attachment_raises_what_it_returns() -> None:
+def test_rules_5_and_10_a_read_of_an_attachment_stores_nothing_and_tells_the_tags_of_what_is_not_raised() -> None:
     one = Play()
     promise(one)
     one.have(HIGH, NEW)
     command = Command(CommandKind.READ, 1, 0, 1, extended=True, epoch=E)
     assert one.command(command) == [*ask(epoch=E), load(epoch=E)]
     one.load(load(epoch=E))
-    write_back = own(raised(HIGH, E))
-    assert one.value(2, RID, HIGH, epoch=E) == [*tell(raised(HIGH, E)), write_back]
-    one.commit(write_back)
-    assert one.ack(3, RID) == [ok(command, value=NEW)]
+    assert one.value(2, RID, HIGH, epoch=E) == [ok(command, tags=HIGH, value=NEW)]
+    assert one.storage.load(0, 1) == (HIGH, NEW, False)
+    assert_settled(one.replica, 100.0)
+    one.have(raised(HIGH, E), NEW)  # the attachment has stored it
     assert one.command(command) == [*ask(RID + 1, epoch=E), load(RID + 1, epoch=E)]
     one.load(load(RID + 1, epoch=E))
-    assert one.value(2, RID + 1, raised(HIGH, E), epoch=E) == [ok(command, value=NEW)], "the second time in one round"
+    assert one.value(2, RID + 1, raised(HIGH, E), epoch=E) == [ok(command, value=NEW)], "no tags: done"
 
 
 def test_a_command_of_an_attachment_that_the_node_has_not_heard_of_waits_for_the_promise() -> None:
@@ -311,7 +322,7 @@ def test_rule_9_nothing_is_said_to_a_contract_peer_under_an_epoch_and_two_of_thr
     one.commit(fence)
     assert one.write() == ask(to=(2,), epoch=E)
     (record,) = one.value(2, RID, HIGH, epoch=E)
-    assert one.commit(record) == tell(attached(1, RANK), to=(2,))
+    assert one.commit(record) == tell(attached(1, RANK, LIFE), to=(2,))
     assert one.ack(2, RID) == [ok(WRITE)]
     assert one.message(Value(3, RID, 0, 1, HIGH, NEW, bytes(16)))[1:] == [], "its answer has no epoch"
 
