@@ -192,7 +192,7 @@ OUTSIDE = (
         " op.command = op.command._replace(kind=CommandKind.TAG, tags=b'', data=b'')\n",
     ),
     Mutant("client_abandons_writes_under_way", _CLIENT,
-           "if op is not None and op.outcome is Outcome.DID_NOT_HAPPEN:", "if op is not None:"),
+           "if op is not None and not op.exposures:", "if op is not None:"),
     Mutant(
         "client_does_not_fail_over",
         _CLIENT,
