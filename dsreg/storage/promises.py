@@ -17,13 +17,17 @@ class _Fence(NamedTuple):
 
 
 class Promises:
-    """`state`: what is durable. A commit that writes a new one takes `wanted`; then `kept` tells who waited for it."""
+    """`state`: what is durable. A commit that writes a new one takes `wanted`; then `kept` tells who waited for it.
+
+    `in_force`: the epoch, and its owner, of the newest fence that is done: durable alone is not enough, as what was
+    accepted before the fence may still be on its way to the disk.
+    """
 
     def __init__(self, state: State) -> None:
         self.state = state
         self.decided = 0  # records decided on since the start
         self._ts = state.ts_reserved
-        self._owned = (state.epoch, state.owner)
+        self._owned = self.in_force = (state.epoch, state.owner)
         self._reservations: list[tuple[Ticket, int]] = []
         self._fences: list[_Fence] = []
 
@@ -58,7 +62,9 @@ class Promises:
             return []
         state, owned = self.state, (self.state.epoch, self.state.owner)
         done = [ticket for ticket, ts in self._reservations if ts <= state.ts_reserved]
-        done += [fence.ticket for fence in self._fences if fence.owned <= owned and fence.after <= self.decided]
+        fenced = [fence for fence in self._fences if fence.owned <= owned and fence.after <= self.decided]
+        self.in_force = max([self.in_force, *(fence.owned for fence in fenced)])
+        done += [fence.ticket for fence in fenced]
         self._reservations = [each for each in self._reservations if each[1] > state.ts_reserved]
         self._fences = [each for each in self._fences if each.owned > owned or each.after > self.decided]
         return [ticket.finish() for ticket in done]

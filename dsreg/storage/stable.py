@@ -218,13 +218,13 @@ class StableStorage:
 
     @property
     def epoch(self) -> int:
-        """The durable one: see `fence`."""
-        return self._promises.state.epoch
+        """That of the newest `fence` that is done."""
+        return self._promises.in_force[0]
 
     @property
     def owner(self) -> bytes:
         """Who has attached the disk in `epoch`, as far as this node has been told; 64 bytes."""
-        return self._promises.state.owner
+        return self._promises.in_force[1]
 
     def fence(self, epoch: int, owner: bytes) -> Ticket:
         """Promise durably to store nothing of an epoch below `epoch` any more, and to know `owner` as its owner.

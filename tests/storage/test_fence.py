@@ -160,10 +160,11 @@ def test_an_earlier_persist_in_a_full_journal_holds_it_up_though_it_is_durable()
     assert checkpoint is not None and not earlier.done
     ticket, again = storage.fence(4, ALICE), storage.fence(4, ALICE)
     assert commit_all(storage) == [], "the promise is written, the store has no room"
-    assert storage.epoch == 4 and not ticket.done and not again.done
+    assert not ticket.done and not again.done
+    assert storage.epoch == 0, "a question under 4 must wait: what is queued may still change the answer"
     checkpoint.run()
     storage.finish_checkpoint(checkpoint)
-    assert set(commit_all(storage)) == {earlier, ticket, again}
+    assert set(commit_all(storage)) == {earlier, ticket, again} and storage.epoch == 4
     again_open = open_storage(files.crash(drop_all))
     assert again_open.epoch == 4 and contents(again_open, 0, 128) == [ts] * 128
 
@@ -203,6 +204,38 @@ def test_promises_keep_count() -> None:
     assert promises.kept() == []
     promises.decided = 2
     assert promises.kept() == [after] and after.done
+
+
+def test_an_epoch_is_in_force_when_its_fence_is_done() -> None:
+    promises = Promises(State(epoch=2, owner=ALICE))
+    assert promises.in_force == (2, ALICE)
+    promises.fence(3, BOB, 1)
+    promises.fence(4, NO_OWNER, 2)
+    promises.state = promises.wanted()
+    assert promises.kept() == [] and promises.in_force == (2, ALICE)
+    promises.decided = 1
+    promises.kept()
+    assert promises.in_force == (3, BOB)
+    promises.decided = 2
+    promises.kept()
+    assert promises.in_force == (4, NO_OWNER)
+    promises.fence(3, BOB, 2)
+    assert promises.in_force == (4, NO_OWNER)
+
+
+def test_a_second_question_under_a_new_epoch_waits_for_what_was_accepted_before_the_first() -> None:
+    """More is queued than one commit takes, so the promise is durable before all of it is: the node would answer with
+    what it holds, and then store, and acknowledge, a plain write of the older epoch."""
+    storage = open_storage(MemoryFiles())
+    earlier = [store(storage, 0, 128, ts) for ts in range(1, 10)]
+    ticket = storage.fence(1, ALICE)
+    commit = storage.next_commit()
+    assert commit is not None
+    commit.run()
+    assert storage.finish_commit(commit) == earlier[: len(commit.records)] and not earlier[-1].done
+    assert not ticket.done and storage.epoch == 0
+    commit_all(storage)
+    assert ticket.done and earlier[-1].done and storage.epoch == 1
 
 
 def test_promises_never_go_back() -> None:
