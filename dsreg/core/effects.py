@@ -9,7 +9,7 @@ The crash-recovery contract stands in `then`:
                is persisted later is durable later, too.
     Fence      durably promise to store nothing of an epoch below `epoch`, nor for another owner in it, once all that
                is being stored has been decided on; then carry out `then`.
-    Again      (in a `then`) call `Replica.again`: what had to wait for the Fence.
+    Again      (in a `then`) call `Replica.again`: what had to wait for the Fence or the Reserve.
     Durable    (in a `then`) tell `Replica.durable` that what it belongs to is on stable storage.
     Load       read this node's own copy, then call `Replica.loaded`.
     Send       hand a message to the link to a node. A question is dropped if the link is down, or if its
@@ -71,8 +71,14 @@ class Start(NamedTuple):
     operation: object
 
 
+class StoreOwn(NamedTuple):
+    """The operation `rid` of this node has to store its own copy, unless a newer epoch was promised meanwhile."""
+
+    rid: int
+
+
 class Again(NamedTuple):
-    what: ReadProc | WriteProc | Command | Renew | Start
+    what: ReadProc | WriteProc | Command | Renew | Start | StoreOwn
     connection: Connection | None = None
 
 
@@ -110,7 +116,7 @@ class Persist(NamedTuple):
 
 class Reserve(NamedTuple):
     ts: int
-    then: tuple[Answer | Durable | Persist, ...]
+    then: tuple[Answer | Durable | Again, ...]
 
 
 class Fence(NamedTuple):

@@ -250,8 +250,8 @@ class AtomicRegister:
         assert tags > phase.own.tags
         return self._store(phase.own._replace(tags=tags), Return(b"", b""))
 
-    def refused(self, rid: int) -> list[Effect]:
-        """This node refused StoreOwn(rid), having no room. Call this some time later: it asks again."""
+    def store_own(self, rid: int) -> list[Effect]:
+        """StoreOwn(rid) once more: this node refused it some time ago, or had to promise something before it."""
         phase = self.phase
         if not isinstance(phase, Recording | Storing) or phase.rid != rid:
             return []

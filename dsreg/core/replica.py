@@ -26,6 +26,7 @@ from dsreg.core.effects import (
     Reserve,
     Send,
     Start,
+    StoreOwn,
 )
 from dsreg.core.epochs import Epochs
 from dsreg.core.holder import Holder
@@ -169,6 +170,8 @@ class Replica:
             return self.message(connection, what, now)
         if isinstance(what, Renew):
             return self._renew(what.rid, now)
+        if isinstance(what, StoreOwn):
+            return self._store_own(what.rid, now)
         if isinstance(what.operation, Operation) and what.operation in self._queue:  # else its client has left
             self._ready.append(what.operation)
         return self._run_ready([], now)
@@ -214,8 +217,7 @@ class Replica:
         """What is due by `now`."""
         effects = self._outgoing(self._links.resend(now), now)
         for rid in self._refused.due(now):
-            if (operation := self._operations.get(rid)) is not None:
-                effects += self._advance(operation, operation.register.refused(rid), now)
+            effects += self._store_own(rid, now)
         return self._run_ready(effects, now)
 
     def next_due(self) -> float | None:
@@ -299,7 +301,12 @@ class Replica:
         own = Durable(Ack(self.rank, step.rid, command.first, command.count))
         persist = Persist(command.first, command.count, step.tags, step.data, (own,), step.repair, step.rid)
         promise = 0 if epoch else self._namer.choose(highest_ts(step.tags) if command.kind is CommandKind.WRITE else 0)
-        return [Reserve(promise, (persist,)) if promise else persist]
+        # Not the store itself: a newer epoch may be promised before this promise is durable.
+        return [Reserve(promise, (Again(StoreOwn(step.rid)),)) if promise else persist]
+
+    def _store_own(self, rid: int, now: float) -> list[Effect]:
+        operation = self._operations.get(rid)
+        return self._advance(operation, operation.register.store_own(rid), now) if operation is not None else []
 
     def _promise_instead(self, rid: int) -> list[Effect]:
         """A WRITE that has no room here goes on under a tag that needs none: see AtomicRegister.renamed."""

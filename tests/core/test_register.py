@@ -284,7 +284,7 @@ def test_answers_to_another_rid_do_not_count(rid: int) -> None:
     assert writer.own_absent(rid) == []
     writer.value(RANK, 100, LOW, None)
     assert writer.ack(RANK, rid) == []
-    assert writer.refused(rid) == []
+    assert writer.store_own(rid) == []
     assert writer.ack(RANK, 100) != []
 
 
@@ -317,7 +317,7 @@ def test_nothing_counts_when_no_operation_is_under_way() -> None:
     assert idle.value(RANK, 100, HIGH, NEW) == []
     assert idle.own_absent(100) == []
     assert idle.ack(RANK, 100) == []
-    assert idle.refused(100) == []
+    assert idle.store_own(100) == []
 
 
 # --- no room --------------------------------------------------------------------------------------
@@ -326,18 +326,18 @@ def test_a_refused_own_copy_is_asked_for_again_and_the_others_are_not_told() -> 
     writer.write(NEW)
     writer.value(RANK, 100, LOW, None)
     (own,) = writer.value(2, 100, LOW, None)
-    assert writer.refused(100) == [own]
-    assert writer.refused(100) == [own]
+    assert writer.store_own(100) == [own]
+    assert writer.store_own(100) == [own]
     assert writer.ack(RANK, 100) == [StoreAll(100, tags((4, RANK)), NEW)]
 
 
 def test_a_refused_own_copy_in_the_write_phase_is_asked_for_again_while_the_others_decide() -> None:
     storer = register()
     storer.store(HIGH, NEW)
-    assert storer.refused(100) == [StoreOwn(100, HIGH, NEW)]
+    assert storer.store_own(100) == [StoreOwn(100, HIGH, NEW)]
     storer.ack(2, 100)
     assert storer.ack(3, 100) == [Return(b"", b"")]
-    assert storer.refused(100) == []
+    assert storer.store_own(100) == []
 
 
 # --- the own copy is damaged ----------------------------------------------------------------------
@@ -345,7 +345,7 @@ def test_read_without_its_own_copy_takes_a_majority_of_the_others_and_repairs() 
     reader = register()
     reader.read()
     assert reader.own_absent(100) == []
-    assert reader.refused(100) == [], "nothing is stored in the read phase"
+    assert reader.store_own(100) == [], "nothing is stored in the read phase"
     reader.value(2, 100, HIGH, None)
     assert reader.value(3, 100, HIGH, None) == [AskAll(101, values=True, own_values=True)], "no value at hand"
     assert reader.own_absent(101) == []

@@ -349,7 +349,7 @@ def test_rule_10_a_repair_stores_here_alone_and_raises_nothing() -> None:
     one.value(2, 101, HIGH, NEW)
     assert one.value(3, 101, LOW, data(3)) == [StoreOwn(101, HIGH, NEW, repair=True)]
     assert one.recording is None, "where there is no room it waits: no other tag would do"
-    assert one.refused(101) == [StoreOwn(101, HIGH, NEW, repair=True)]
+    assert one.store_own(101) == [StoreOwn(101, HIGH, NEW, repair=True)]
     assert one.ack(2, 101) == []
     assert one.ack(RANK, 101) == [Return(b"", b"")]
 

@@ -7,7 +7,7 @@ from collections import deque
 import pytest
 
 from dsreg.core.belief import ALWAYS_BELIEVED_COUNTER, MAX_COUNTS_PER_S
-from dsreg.core.effects import Answer, Effect, Load, Persist, Reserve, Send
+from dsreg.core.effects import Again, Answer, Effect, Load, Persist, Reserve, Send, StoreOwn
 from dsreg.core.messages import Ack, Command, CommandKind, Response, Status, Value, WriteProc
 from dsreg.core.naming import PROMISE_STEP, TagNamer
 from dsreg.core.repairs import REFUSED_RETRY_S
@@ -233,7 +233,7 @@ def test_what_a_write_chooses_is_promised_before_its_own_copy_is_durable() -> No
     play = Play(promised=0)
     play.write()
     promise, = play.value(2, RID, LOW)
-    assert promise == Reserve(PROMISE_STEP - 1, (own(tags((4, RANK))),))
+    assert promise == Reserve(PROMISE_STEP - 1, (Again(StoreOwn(RID)),))
     assert play.commit(promise) == [own(tags((4, RANK)))]
     play.write(first=1, request=2)
     assert play.value(2, RID + 1, LOW, first=1) == [own(tags((4, RANK)), rid=RID + 1, first=1)], "it is promised"
@@ -250,7 +250,7 @@ def test_a_tag_that_was_chosen_and_is_lost_is_not_chosen_again(kind: CommandKind
     play.value(2, RID, tags((0, 0)))
     promise, = play.value(3, RID, tags((0, 0)))
     assert isinstance(promise, Reserve), "not on the same promise again"
-    (then,) = promise.then
+    (then,) = play.commit(promise)
     again = then.tags if isinstance(then, Persist) else then.message.tags  # type: ignore[union-attr]
     assert again == tags((PROMISE_STEP, RANK)) > chosen
     assert promise.ts >= PROMISE_STEP

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dsreg.constants import NO_OWNER
-from dsreg.core.effects import Again, Answer, Durable, Effect, Fence, NamedFor, Renew, Send
+from dsreg.core.effects import Again, Answer, Durable, Effect, Fence, NamedFor, Renew, Reserve, Send
 from dsreg.core.messages import Command, CommandKind, Fenced, ReadProc, Response, Status, Value, WriteProc
 from dsreg.core.naming import PROMISE_STEP
 from dsreg.core.repairs import REFUSED_RETRY_S
@@ -134,6 +134,28 @@ def test_a_node_stores_nothing_of_its_own_below_its_promise() -> None:
     assert one.value(2, RID, HIGH) == renewal(), "the tag is chosen, and goes on under the new epoch"
     assert one.commit(renewal()[0]) == [*ask(RID + 1, values=True, epoch=E), load(RID + 1, values=True, epoch=E)]
     assert one.storage.tags(0, 1) == LOW
+
+
+@pytest.mark.parametrize("fence_first", [False, True])
+def test_a_node_stores_nothing_below_its_promise_though_it_promised_its_tag_before_that(fence_first: bool) -> None:
+    """Else: asked under E, this node and node 2 know of nothing, and what they have is raised. Then the own copy is
+    durable here, node 3, which has not heard of E, acknowledges it: the write has returned, and is not to be seen."""
+    one = Play(promised=0)
+    one.write()
+    (reserve,) = one.value(2, RID, LOW)
+    assert isinstance(reserve, Reserve)
+    question = ReadProc(3, 900, 0, 1, False, b"", E)
+    (fence,) = one.message(question)
+    if fence_first:
+        (value,) = one.commit(fence)
+        assert isinstance(value, Answer) and isinstance(value.message, Value) and value.message.epoch == E
+        renew = one.commit(reserve)
+    else:
+        renew = one.commit(reserve)
+        one.commit(fence)
+    assert renew == renewal()
+    assert one.storage.tags(0, 1) == tags((0, 0))
+    assert one.commit(renew[0])[: len(ask())] == ask(RID + 1, values=True, epoch=E)
 
 
 def test_a_write_without_room_that_has_met_a_newer_epoch_goes_on_under_that() -> None:
