@@ -1,9 +1,10 @@
 """Attachment: the client's exclusive hold on the disk, as a state machine: ask who has it, claim an epoch, hold it.
 
 An epoch is held once a majority has accepted the claim; a node accepts one owner an epoch, so there is one at
-most. While it is held the client chooses the tags of its writes itself: (epoch, microseconds since then). Its
-clock runs from the claim on, faster than any chain of (ts + 1) by others, each of which takes a message.
-docs/attachments.md.
+most. While it is held the client chooses the tags of its writes itself: (epoch, microseconds). Its clock runs faster
+than any chain of (ts + 1) by others, each of which takes a message, and from the first question on: others may write
+in the epoch, which a rival may have brought up before, as soon as one of the nodes that did not know of it has
+answered. docs/attachments.md.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Attachment:
         self._ask_again_s = 0.0
         self._backs_off = False
         self._unsupported_since_s: float | None = None
-        self._claimed_s = 0.0
+        self._asked_s: float | None = None  # for the first time
         self._last_counter = 0
 
     def refuse(self, error: ClientError) -> None:
@@ -68,6 +69,7 @@ class Attachment:
         if self.state is State.LOST or self._backs_off:
             return None
         self._ask_again_s = max(self._ask_again_s, now_s + ASK_AGAIN_S)
+        self._asked_s = now_s if self._asked_s is None else self._asked_s
         return self.epoch
 
     def answer(self, rank: int, response: Response, now_s: float) -> int | None:
@@ -97,8 +99,8 @@ class Attachment:
     def next_tag(self, now_s: float) -> bytes:
         """The tag of a write that begins now: above that of every write that this client has begun, and of every
         one of others that was completed before."""
-        assert self.state is State.HELD
-        self._last_counter = max(self._last_counter + 1, int((now_s - self._claimed_s) * 1e6))
+        assert self.state is State.HELD and self._asked_s is not None
+        self._last_counter = max(self._last_counter + 1, int((now_s - self._asked_s) * 1e6))
         return pack_tag(ts_of(self.epoch, self._last_counter), ATTACHED, 0, self.epoch)
 
     # --- asking and claiming ----------------------------------------------------------------------
@@ -122,8 +124,6 @@ class Attachment:
             self._lose(AttachRefused("this disk has been attached too often: no epoch is left", Outcome.DID_NOT_HAPPEN))
             return None
         self.state = State.CLAIMING
-        # Not from when it is held: others may write in this epoch as soon as one node knows of it.
-        self._claimed_s = now_s
         self._ask_again_s = now_s + ASK_AGAIN_S
         self._accepted = set()
         return self.epoch

@@ -237,7 +237,7 @@ def test_tags_are_of_the_epoch_and_rise_with_the_clock_and_without_it(rng: rando
         assert counter_of(ts) >= int((now_s - 50.0) * 1e6)
 
 
-def test_the_clock_runs_from_the_claim_on() -> None:
+def test_the_clock_runs_from_the_first_question_on() -> None:
     """Others can write in the epoch as soon as one node knows of it: long before the majority that holds it."""
     attachment = claiming(now_s=100.0)
     for rank in (1, 2):
@@ -245,7 +245,7 @@ def test_the_clock_runs_from_the_claim_on() -> None:
     assert counter_of(unpack_tag(attachment.next_tag(160.0)).ts) == 60_000_000
 
 
-def test_a_repeated_claim_keeps_the_clock_and_a_new_one_starts_it() -> None:
+def test_a_new_claim_keeps_the_clock() -> None:
     attachment = claiming(now_s=100.0)
     assert attachment.tick(103.0) == 1
     attachment.answer(1, refused(Status.FENCED, 1), 104.0)
@@ -255,4 +255,16 @@ def test_a_repeated_claim_keeps_the_clock_and_a_new_one_starts_it() -> None:
     assert attachment.tick(112.0) == 2
     for rank in (1, 2):
         attachment.answer(rank, told(2, ME, alive=True), 113.0)
-    assert counter_of(unpack_tag(attachment.next_tag(113.0)).ts) == 3_000_000
+    assert counter_of(unpack_tag(attachment.next_tag(113.0)).ts) == 13_000_000
+
+
+def test_the_clock_runs_while_a_majority_is_still_being_asked() -> None:
+    """Epoch 5 was a rival's claim at node 1, which we cannot reach. Node 2 says that it knows of 4, and hears of 5 in
+    a plain write at once: 1 and 2 complete such writes, each with one count more, until node 3 tells us of 4, too."""
+    attachment = Attachment(Claim(ME), 3)
+    assert attachment.question(100.0) == 0
+    assert attachment.answer(2, told(4), 100.0) is None
+    assert attachment.answer(3, told(4), 100.9) == 5
+    for rank in (2, 3):
+        attachment.answer(rank, told(5, ME, alive=True), 100.902)
+    assert counter_of(unpack_tag(attachment.next_tag(100.902)).ts) >= 900_000, "above 0.9 s of theirs"

@@ -114,7 +114,7 @@ DURABILITY = (
     Mutant(
         "own_copy_counts_before_persist",
         _REPLICA,
-        "return [Reserve(promise, (persist,)) if promise else persist]",
+        "return [Reserve(promise, (Again(StoreOwn(step.rid)),)) if promise else persist]",
         "return [persist._replace(then=()), own]",
     ),
     Mutant("effects_do_not_wait_for_the_disk", "dsreg.node.interpreter", "if not ticket.done:", "if False:"),
@@ -246,7 +246,7 @@ ATTACHMENTS = (
            "self.epoch = max(1, *(told.epoch for told in self._answers.values()))"),
     Mutant("two_writes_with_one_tag", _CLAIM, "max(self._last_counter + 1, int(", "max(1, int(1e3 * "),
     Mutant("clock_starts_when_held", _CLAIM, "                self.state = State.HELD\n",
-           "                self.state = State.HELD; self._claimed_s = now_s\n"),
+           "                self.state = State.HELD; self._asked_s = now_s\n"),
     Mutant("fenced_client_goes_on", _CLAIM,
            "response.status is Status.FENCED and response.epoch > self.epoch:", "False:"),
     Mutant("choice_of_an_earlier_life", _REGISTER, "life = life if self.epoch else 0", "life = 1 if self.epoch else 0"),
