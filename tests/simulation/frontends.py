@@ -44,6 +44,7 @@ class Frontend(ExtensionClient):
     def _told(self, effect: Attached | NotAttached) -> None:
         if isinstance(effect, Attached):
             self.epoch = effect.epoch
+            self.world.history.attached(effect.epoch)
             self.world.loop.fault("attached", f"{self.name} in epoch {effect.epoch}")
             return
         self.world.loop.fault("fenced" if isinstance(effect.error, DiskFenced) else "not_attached", self.name)

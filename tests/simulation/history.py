@@ -58,6 +58,11 @@ class History:
         self._loop = loop
         self._last_value = INITIAL
         self._open: dict[Call, None] = {}
+        self._attached: dict[int, float] = {}  # epoch -> when
+
+    def attached(self, epoch: int) -> None:
+        """Somebody holds the disk in `epoch`; what he asked for earlier has waited for that."""
+        self._attached[epoch] = self._loop.stamp()
 
     def call(self, client: str, first: int, count: int, is_write: bool) -> Call:
         values: tuple[int, ...] = ()
@@ -116,7 +121,7 @@ class History:
         for operation, epoch in zip(self.operations, self._epochs, strict=True):
             by_sector.setdefault(operation.sector, []).append((operation, epoch))
         return [
-            operation._replace(crashed=_deadline(operation, epoch, by_sector[operation.sector]))
+            operation._replace(crashed=self._deadline(operation, epoch, by_sector[operation.sector]))
             if operation.end == OPEN and epoch and (operation.sector, operation.value) in read else operation
             for operation, epoch in zip(self.operations, self._epochs, strict=True)
         ]
@@ -128,12 +133,12 @@ class History:
                 Operation(call.first + index, call.is_write, value, call.start, end, OPEN, call.client)
             )
 
-
-def _deadline(write: Operation, epoch: int, others: list[tuple[Operation, int]]) -> float:
-    deadline = OPEN
-    for other, newer in others:
-        if newer > epoch and other.end != OPEN:
-            has_read_it = not other.is_write and other.value == write.value
-            # Stamps are whole numbers: just before it began.
-            deadline = min(deadline, other.end if has_read_it else other.start - 0.5)
-    return deadline
+    def _deadline(self, write: Operation, epoch: int, others: list[tuple[Operation, int]]) -> float:
+        deadline = OPEN
+        for other, newer in others:
+            if newer > epoch and other.end != OPEN:
+                has_read_it = not other.is_write and other.value == write.value
+                begun = max(other.start, self._attached[newer])
+                # Stamps are whole numbers: just before it began.
+                deadline = min(deadline, other.end if has_read_it else begun - 0.5)
+        return deadline
