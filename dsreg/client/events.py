@@ -28,7 +28,8 @@ class Start(NamedTuple):
 
 class Abandon(NamedTuple):
     """Nobody waits for the operation any more. It is dropped, unless a STORE of it may be under way: then it
-    runs to its end, so that no later write to the same sectors can be overtaken by it."""
+    runs to its end, so that no later write to the same sectors can be overtaken by it, and no later read decides
+    otherwise than this one about what older attachments left."""
 
     operation: int
 

@@ -18,13 +18,14 @@ from dsreg.client.events import (
     Failed,
     KeyRefused,
     NotAttached,
+    Received,
     Start,
     Tick,
     Withdraw,
 )
 from dsreg.client.limits import GET_ATTEMPT_S, MAX_LAGGING, MAX_REFUSALS, PROBE_S, PUT_ATTEMPT_S, SILENCE_S
-from dsreg.core.messages import Command, CommandKind, Status
-from dsreg.core.tags import ATTACHED, pack_tag, ts_of, unpack_tag
+from dsreg.core.messages import Command, CommandKind, Response, Status
+from dsreg.core.tags import ATTACHED, pack_tag, raised, ts_of, unpack_tag
 from dsreg.errors import AlreadyAttached, AuthenticationFailed, DiskFenced, Outcome, OutOfRange
 from tests.client.attached_play import OWNER, RIVAL, AttachedPlay, attach_answer
 from tests.client.play import DATA, answered, commands, failure, ok
@@ -246,6 +247,22 @@ def test_an_abandoned_put_runs_to_its_end() -> None:
     assert play.do(Abandon(5)) == []
     play.do(ok(sent[1], 1))
     assert play.do(ok(sent[3], 3)) == [Completed(5)]
+
+
+def test_an_abandoned_read_that_has_decided_what_to_raise_runs_to_its_end() -> None:
+    """Its STORE may be slow. A later read that met other nodes, decided on something older, and returned that, would be
+    followed by one that finds what this one has raised."""
+    play = AttachedPlay()
+    sent = gets(play)
+    play.do(ok(sent[1], 1, MINE))
+    _, read = one(play.do(ok(sent[2], 2, LEFT)))
+    assert read.kind is READ
+    message = Response(Status.OK, READ, read.request, LEFT, DATA, True, 1)
+    rank, store = one(play.do(Received(1, (message,))))
+    assert (store.kind, store.tags) == (STORE, raised(LEFT, 1))
+    assert play.core.outcome(5) is Outcome.DID_NOT_HAPPEN
+    assert play.do(Abandon(5)) == []
+    assert play.do(ok(store, rank)) == [Completed(5, DATA)]
 
 
 def test_a_put_that_all_refused_did_not_happen() -> None:
