@@ -84,8 +84,10 @@ def by_name(name: str) -> Mutant:
 
 
 def hunt(mutant: Mutant, seeds: int, processes: int) -> tuple[int, str]:
-    """The first seed that catches it and how, or 0 if none of 1..`seeds` does."""
+    """The first seed that catches it and how, or 0 if none of 1..`seeds` does; -1 if its test does."""
     mutated(mutant, source_of(mutant).read_text())
+    if mutant.test:
+        return _by_test(mutant)
     command = [
         sys.executable, "-m", "tests.simulation", "--mutant", mutant.name, "--seeds", f"1..{seeds}", "--stop",
         "--processes", str(processes),
@@ -95,6 +97,17 @@ def hunt(mutant: Mutant, seeds: int, processes: int) -> tuple[int, str]:
     if caught is None and done.returncode != 0:
         raise MutantError(f"{mutant.name}: {done.stderr[-2000:]}")
     return (int(caught[1]), _last_line(done.stdout, caught)) if caught else (0, "")
+
+
+def _by_test(mutant: Mutant) -> tuple[int, str]:
+    program = (
+        f"import sys, pytest; from tests.simulation.mutants import install; install({mutant.name!r}); "
+        f"sys.exit(pytest.main(['-q', '-x', '-p', 'no:cacheprovider', {mutant.test!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 1):  # passed, or a test failed
+        raise MutantError(f"{mutant.name}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return (-1, mutant.test) if done.returncode else (0, "")
 
 
 def _last_line(output: str, caught: re.Match[str]) -> str:
@@ -118,7 +131,7 @@ def main() -> None:
         started_s = time.monotonic()
         seed, how = hunt(mutant, arguments.seeds, arguments.processes)
         elapsed_s = time.monotonic() - started_s
-        verdict = f"caught by seed {seed}: {how[:110]}" if seed else "SURVIVED"
+        verdict = f"caught by seed {seed}: {how[:110]}" if seed > 0 else f"caught by {how}" if seed else "SURVIVED"
         print(f"{mutant.name:34} {verdict} ({elapsed_s:.0f} s)", flush=True)
         if not seed:
             survivors.append(mutant.name)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.mutant_table import MUTANTS, Mutant
+from tests.simulation.mutant_table import BY_TESTS, MUTANTS, Mutant
 from tests.simulation.mutants import MutantError, by_name, hunt, mutated, source_of
 
 # One of each kind that shows within some seeds, and how many those are at most.
@@ -28,7 +28,7 @@ def test_applies(mutant: Mutant) -> None:
 
 def test_there_are_enough_and_none_twice() -> None:
     assert len(MUTANTS) >= 25
-    assert len({mutant.name for mutant in MUTANTS}) == len({mutant[1:] for mutant in MUTANTS}) == len(MUTANTS)
+    assert len({mutant.name for mutant in MUTANTS}) == len({mutant[1:4] for mutant in MUTANTS}) == len(MUTANTS)
 
 
 def test_one_that_does_not_apply_is_an_error() -> None:
@@ -45,3 +45,8 @@ def test_is_caught(name: str) -> None:
     seed, how = hunt(by_name(name), QUICK[name], 2)
     assert seed, f"{name} survived {QUICK[name]} seeds"
     print(f"{name}: seed {seed}: {how}")
+
+
+@pytest.mark.parametrize("mutant", BY_TESTS, ids=lambda mutant: mutant.name)
+def test_is_caught_by_its_test(mutant: Mutant) -> None:
+    assert hunt(mutant, 1, 1)[0] == -1, f"{mutant.test} does not catch {mutant.name}"
