@@ -22,7 +22,7 @@ from dsreg.core.naming import TagNamer
 from dsreg.core.replica import Replica
 from dsreg.core.wire import SEAL_CONTENT
 from dsreg.errors import DamagedStorage, NoSpace, StorageError
-from dsreg.node.interpreter import Connection, Interpreter
+from dsreg.node.interpreter import Connection
 from dsreg.node.server import Server
 from dsreg.storage import Commit, Identity, StableStorage
 from dsreg.testing.memory_files import Chooser, drop_all, keep_all, random_chooser
@@ -32,6 +32,7 @@ from tests.simulation.files import Crash, SimFiles
 from tests.simulation.loop import Loop
 from tests.simulation.network import Network, SimPort
 from tests.simulation.options import Options
+from tests.simulation.witness import WatchedInterpreter, check_start
 
 CLUSTER = bytes(range(16))
 KEYS = Keys(bytes(range(32)), bytes(range(64)))
@@ -95,7 +96,7 @@ class Process:
             namer=TagNamer(rank, storage.ts_reserved, storage.incarnation),
             links=RegisterClient(options.ranks, jitter=lambda: loop.between(0.8, 1.2)),
         )
-        self.interpreter = Interpreter(self.replica, storage, Encoder(KEYS), node.clock)
+        self.interpreter = WatchedInterpreter(self.replica, storage, Encoder(KEYS), node.clock)
         self.interpreter.on_due = self._on_due
         self.disk = SimDisk(
             loop, self.interpreter, node.files, self.guard, self._stored, node.disk_s, options.interleave
@@ -147,6 +148,8 @@ class Process:
             if self._world.options.receipts and isinstance(message, ReadProc | WriteProc) and message.uuid:
                 kind = 3 if isinstance(message, ReadProc) else 5
                 self.interpreter.carry_out([Send(message.rank, Receipt(self._node.rank, kind, message.uuid))])
+            if isinstance(message, WriteProc):
+                self.interpreter.was_asked(message)
             self.server._take(connection, decoder, message)
         self.interpreter.end_turn()
         if decoder.broken and not connection.port.closed:
@@ -183,6 +186,7 @@ class SimNode:
         self.process: Process | None = None
         self.paused = False
         self.excused = False
+        self._last_incarnation = 0
         self.wanted = True  # whether it is to run
         self.deferred: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self.disk_s = world.options.disk_s
@@ -220,10 +224,20 @@ class SimNode:
         except StorageError as error:
             self.exit(error)
             return
+        self._check_start(storage)
         self._world.loop.note(_STARTED, self.rank, storage.incarnation, 0)
         if self._world.loop.verbose:
             self._world.loop.say(f"node {self.rank} starts, incarnation {storage.incarnation}")
         self.process = Process(self._world, self, storage)
+
+    def _check_start(self, storage: StableStorage) -> None:
+        """Behind the back of the product: what is to go wrong, goes wrong later."""
+        files = self.files
+        crash_in, fail_next = files.crash_in, files.fail_next
+        files.crash_in, files.fail_next = 0, None
+        check_start(storage, self._last_incarnation, self.excused)
+        files.crash_in, files.fail_next = crash_in, fail_next
+        self._last_incarnation = storage.incarnation
 
     def _not_started(self, error: StorageError) -> None:
         if isinstance(error, DamagedStorage) and not self.excused:

@@ -15,7 +15,7 @@ NEMESIS = {
     "power": 50,  # everything not synced is gone, or torn
     "power_at_step": 45,  # the same, between two operations of a commit, a checkpoint or a recovery
     "blackout": 25,  # power, for all nodes at once
-    "coordinator": 35,  # a node dies once one copy of what it has given a tag is durable, and that copy is hidden
+    "coordinator": 50,  # a node dies once one copy of what it has given a tag is durable, and that copy is hidden
     "stop": 15,  # SIGTERM, and a new start
     "sync_error": 15,  # fsync fails, once, and forgets some of what it should have written
     "write_error": 10,
@@ -38,13 +38,13 @@ NEMESIS = {
     "client_pause": 30,
     "replay": 20,  # frames between nodes, recorded earlier
 }
-# What happens to frames, with how many runs in a hundred know it, if the run lets anything happen to them at all.
-FRAMES = {"drop": 40, "duplicate": 50, "corrupt": 35, "swap": 40}
-# How many runs in a hundred leave all frames alone: what only shows while connections live is looked for there.
-FRAMES_ALONE = 25
+# What may happen to frames, with how many runs in a hundred know it: of those on a usual network, and on a bad one.
+FRAMES = {"drop": (25, 60), "duplicate": (30, 60), "corrupt": (25, 50), "swap": (25, 60)}
+# How many runs in a hundred have a bad network. Much else goes on as it should there only seldom.
+BAD_NETWORK = 35
 # The share of frames to which it happens. Each corrupted one costs its connection, which then shows little else.
-SHARES = (0.01, 0.04, 0.15)
-SHARES_CORRUPT = (0.002, 0.01, 0.04)
+SHARES = (0.002, 0.01, 0.04)
+BAD_SHARES = {"drop": (0.04, 0.15), "duplicate": (0.04, 0.2), "corrupt": (0.01, 0.04), "swap": (0.04, 0.2)}
 # Those that take away what was durable: never on more than a minority of the nodes.
 DAMAGING = frozenset({"damage_sector", "damage_tags", "damage_copy", "read_error"})
 # Those that need more than one node to mean much.
@@ -139,18 +139,18 @@ def derive(seed: int) -> Options:
         extension = contract = 0
     quiet = rng.random() < 0.05
     faults = [] if quiet else [name for name, share in NEMESIS.items() if rng.random() * 100 < share]
-    alone = quiet or rng.random() * 100 < FRAMES_ALONE
+    bad = rng.random() * 100 < BAD_NETWORK
     frames = [
-        (name, rng.choice(SHARES_CORRUPT if name == "corrupt" else SHARES))
-        for name, share in FRAMES.items()
-        if not alone and rng.random() * 100 < share
+        (name, rng.choice(BAD_SHARES[name] if bad else SHARES))
+        for name, shares in FRAMES.items()
+        if not quiet and rng.random() * 100 < shares[bad]
     ]
     if nodes == 1 and not quiet:
         # No other node makes up for what this one loses: the place to look closely at its disk.
         unfit = DAMAGING | BETWEEN_NODES | {"power_at_step"}
         faults = [*(name for name in faults if name not in unfit), "power_at_step"]
     operations = rng.choice((12, 25, 40)) if nodes < 5 else 15
-    interval_s, max_faults = rng.choice((0.02, 0.1, 0.5, 2.0)), rng.choice((8, 20, 50))
+    interval_s, max_faults = rng.choice((0.02, 0.1, 0.5, 2.0)), rng.choice((5, 12, 30))
     return Options(
         seed=seed,
         nodes=nodes,
