@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from dsreg.core.effects import Connection
 from dsreg.core.messages import Buffer, Command, CommandKind, Response, Status
-from dsreg.core.register import AtomicRegister, Return
+from dsreg.core.naming import TagNamer
+from dsreg.core.register import AtomicRegister, Effect, Return
 
 
 class Operation:
@@ -19,6 +20,20 @@ class Operation:
         self.connection = connection
         self.register = register
         self.rid = 0  # no rid is 0
+
+    def start(self, namer: TagNamer) -> list[Effect]:
+        """What the register does first. `namer`: whose tags a WRITE must not choose."""
+        command, register = self.command, self.register
+        if self.connection is None:
+            return register.repair()
+        if command.kind is CommandKind.READ:
+            return register.read(strict=command.epoch > 0)
+        if command.kind is CommandKind.WRITE:
+            return register.write(command.data, namer.last, namer.life)
+        if command.kind is CommandKind.TAG:
+            return register.tag()
+        assert command.kind is CommandKind.STORE
+        return register.store(command.tags, command.data)
 
 
 def begin(command: Command, connection: Connection | None, rank: int, nodes: int, rids: Iterator[int]) -> Operation:

@@ -233,25 +233,14 @@ class Replica:
         return effects
 
     def _start(self, operation: Operation, now: float) -> list[Effect]:
-        command, register = operation.command, operation.register
+        command = operation.command
         epoch = highest_epoch(command.tags) if command.tags else command.epoch
         first = self.epochs.before(command, epoch, Again(Start(operation), operation.connection))
         if first is not None:
             self._ready.extend(self._queue.remove(operation) if isinstance(first[0], Answer) else ())
             return first
-        register.epoch = self.epochs.durable
-        if operation.connection is None:
-            return self._advance(operation, register.repair(), now)
-        match command.kind:
-            case CommandKind.READ:
-                effects = register.read(strict=command.epoch > 0)
-            case CommandKind.WRITE:
-                effects = register.write(command.data, self._namer.last, self._namer.life)
-            case CommandKind.TAG:
-                effects = register.tag()
-            case CommandKind.STORE:
-                effects = register.store(command.tags, command.data)
-        return self._advance(operation, effects, now)
+        operation.register.epoch = self.epochs.durable
+        return self._advance(operation, operation.start(self._namer), now)
 
     def _outdated(self, rid: int, epoch: int) -> list[Effect]:
         """The operation has met a newer epoch: one of an attachment is fenced, any other goes on under it."""
