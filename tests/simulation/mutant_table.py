@@ -238,18 +238,21 @@ ATTACHMENTS = (
     Mutant("claim_without_a_majority", _CLAIM, "if len(self._accepted) >= majority(self.nodes):", "if self._accepted:"),
     Mutant("epoch_taken_twice", _CLAIM, "self.epoch = max(told.epoch for told in self._answers.values()) + 1",
            "self.epoch = max(1, *(told.epoch for told in self._answers.values()))"),
-    Mutant("two_writes_with_one_tag", _CLAIM, "max(self._last_counter + 1, int(", "max(1, int(1e3 * "),
     Mutant("clock_starts_when_held", _CLAIM, "                self.state = State.HELD\n",
            "                self.state = State.HELD; self._asked_s = now_s\n"),
     Mutant("fenced_client_goes_on", _CLAIM,
            "response.status is Status.FENCED and response.epoch > self.epoch:", "False:"),
-    Mutant("choice_of_an_earlier_life", _REGISTER, "life = life if self.epoch else 0", "life = 1 if self.epoch else 0"),
-    Mutant("name_of_an_earlier_life", "dsreg.core.naming", "self._rank, self.life, epoch)", "self._rank, 1, epoch)"),
 )
 
 # They break rules of attachments as well, but only where several rare things meet in a moment: 1000 seeds do not show
 # them, and the tests of the parts do.
 BY_TESTS = (
+    Mutant("name_of_an_earlier_life", "dsreg.core.naming", "self._rank, self.life, epoch)", "self._rank, 1, epoch)",
+           test="tests/core/test_naming.py"),
+    Mutant("two_writes_with_one_tag", _CLAIM, "max(self._last_counter + 1, int(", "max(1, int(1e3 * ",
+           test="tests/client/test_attachment.py"),
+    Mutant("choice_of_an_earlier_life", _REGISTER, "life = life if self.epoch else 0", "life = 1 if self.epoch else 0",
+           test="tests/core/test_replica_epochs.py"),
     Mutant("promise_counts_before_it_is_durable", _EPOCHS, "        return self._storage.epoch\n",
            "        return self.promised\n", test="tests/core/test_epochs.py"),
     Mutant("fence_overtakes_stores", "dsreg.storage.promises", "fence.owned <= owned and fence.after <= self.decided",
