@@ -238,8 +238,6 @@ ATTACHMENTS = (
     Mutant("claim_without_a_majority", _CLAIM, "if len(self._accepted) >= majority(self.nodes):", "if self._accepted:"),
     Mutant("epoch_taken_twice", _CLAIM, "self.epoch = max(told.epoch for told in self._answers.values()) + 1",
            "self.epoch = max(1, *(told.epoch for told in self._answers.values()))"),
-    Mutant("clock_starts_when_held", _CLAIM, "                self.state = State.HELD\n",
-           "                self.state = State.HELD; self._asked_s = now_s\n"),
     Mutant("fenced_client_goes_on", _CLAIM,
            "response.status is Status.FENCED and response.epoch > self.epoch:", "False:"),
 )
@@ -247,6 +245,9 @@ ATTACHMENTS = (
 # They break rules of attachments as well, but only where several rare things meet in a moment: 1000 seeds do not show
 # them, and the tests of the parts do.
 BY_TESTS = (
+    Mutant("clock_starts_when_held", _CLAIM, "                self.state = State.HELD\n",
+           "                self.state = State.HELD; self._asked_s = now_s\n",
+           test="tests/client/test_attachment.py"),
     Mutant("name_of_an_earlier_life", "dsreg.core.naming", "self._rank, self.life, epoch)", "self._rank, 1, epoch)",
            test="tests/core/test_naming.py"),
     Mutant("two_writes_with_one_tag", _CLAIM, "max(self._last_counter + 1, int(", "max(1, int(1e3 * ",
