@@ -31,6 +31,7 @@ class Epochs:
 
     @property
     def durable(self) -> int:
+        """The epoch in force: its promise is durable, and all that was accepted before it is decided."""
         return self._storage.epoch
 
     def believes(self, epoch: int) -> bool:
