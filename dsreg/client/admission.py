@@ -18,11 +18,17 @@ class Admission:
         self._bytes = self._all_bytes = size
         self._queue: collections.deque[tuple[int, trio.Event]] = collections.deque()
 
+    def acquire_now(self, size: int) -> bool:
+        """Take room for one operation of `size` bytes if there is some and nobody waits for it."""
+        if self._queue or not self._operations or self._bytes < size:
+            return False
+        self._take(size)
+        return True
+
     async def acquire(self, size: int) -> None:
         """Wait for room for one operation of `size` bytes, and take it. Cancelled: nothing is taken."""
         assert 0 <= size <= self._all_bytes
-        if not self._queue and self._operations and self._bytes >= size:
-            self._take(size)
+        if self.acquire_now(size):
             return
         entry = size, trio.Event()
         self._queue.append(entry)

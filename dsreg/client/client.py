@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import trio
 
@@ -41,22 +41,37 @@ from dsreg.client.limits import MAX_OPERATION_BYTES, MAX_OPERATIONS, MAX_RUNS_PE
 from dsreg.client.range_lock import Held, RangeLock
 from dsreg.client.state import Counters
 from dsreg.constants import MAX_RUN_SECTORS, OWNER_ID_SIZE, SECTOR_SIZE
-from dsreg.core.codec import Keys
+from dsreg.core.codec import EncodeOnce, Encoder, Keys
 from dsreg.core.greeting import Seals
 from dsreg.core.messages import Buffer, Message, StatusReport, StatusRequest, owner_of
 from dsreg.errors import ClientClosed, ClientError, OperationTimeout, Outcome, OutOfRange
 
 
-@dataclasses.dataclass(slots=True, eq=False)
-class _Run:
-    """An operation that the core has, and what it holds meanwhile."""
+# Told, once, what a run has come to: what was read (b"" of a write), or the error.
+Done = Callable[[Buffer, ClientError | None], None]
 
-    operation: int
+
+class _Run(NamedTuple):
+    """A run that the core has, and what it holds meanwhile."""
+
     held: Held
     size: int
-    settled: trio.Event
-    data: Buffer = b""
-    error: ClientError | None = None
+    done: Done
+
+
+class _Outcome:
+    """Of a run, for a task that waits for it."""
+
+    __slots__ = ("data", "error", "event")
+
+    def __init__(self) -> None:
+        self.event = trio.Event()
+        self.data: Buffer = b""
+        self.error: ClientError | None = None
+
+    def settle(self, data: Buffer, error: ClientError | None) -> None:
+        self.data, self.error = data, error
+        self.event.set()
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -111,14 +126,18 @@ class Client:
         self._status_calls: dict[int, _StatusCall] = {}
         keys, rng = Keys(config.client_key, b""), random.Random()
         seals = Seals(keys, lambda: secrets.token_bytes(32), required=getattr(config, "require_sealed", False))
+        encode = EncodeOnce(Encoder(keys)), EncodeOnce(Encoder(None))
         self._connections = {
             node.rank: Connection(
-                node.rank, node.host, node.port, keys=keys, sectors=config.sectors, owner=self, rng=rng, seals=seals
+                node.rank, node.host, node.port, keys=keys, sectors=config.sectors, owner=self, rng=rng, seals=seals,
+                encode=encode,
             )
             for node in self.nodes
         }
+        self._dirty: set[Connection] = set()  # have something to flush
+        self._turn = trio.Event()  # somebody has given them something, and will not flush it
         self._effects: dict[type, Callable[[Any], None]] = {
-            Send: lambda effect: self._connections[effect.rank].send(effect.message),
+            Send: self._send,
             Withdraw: lambda effect: self._connections[effect.rank].withdraw(effect.request),
             Drop: lambda effect: self._connections[effect.rank].drop(),
             Completed: lambda effect: self._settle(effect.operation, effect.data, None),
@@ -147,6 +166,29 @@ class Client:
         self._check(sector, size // SECTOR_SIZE)
         # A caller who gives up may reuse its buffer while the write is being completed.
         await self._call(sector, size // SECTOR_SIZE, data if isinstance(data, bytes) else bytes(data))
+
+    def begin(self, sector: int, count: int, data: bytes | None, done: Done) -> bool:
+        """Begin to read a run of sectors, or to write `data` to it, without waiting: `done` is called once, from within
+        some later call or this one. Nothing is sent before `flush`, so that one writing serves many runs.
+
+        False, and nothing begun, if that is not possible: for more than one run (see `read`), while an operation on
+        one of its sectors is under way, while as much is under way as may be, and with a `timeout_s`."""
+        if self._timeout_s is not None or not self._open or sector % MAX_RUN_SECTORS + count > MAX_RUN_SECTORS:
+            return False
+        self._check(sector, count)
+        if (held := self._lock.acquire_now(sector, sector + count)) is None:
+            return False
+        size = count * SECTOR_SIZE
+        if not self._admission.acquire_now(size):
+            self._lock.release(held)
+            return False
+        self._start(sector, count, data, held, done)
+        return True
+
+    def flush(self) -> None:
+        """Send what has been begun."""
+        while self._dirty:
+            self._dirty.pop().flush()
 
     async def status(self, rank: int, timeout_s: float) -> dict[str, Any]:
         """The node's own report, and `round_trip_s`. Raises OperationTimeout if none comes in time, ClientError
@@ -207,6 +249,7 @@ class Client:
         nursery = await self._manager.__aenter__()
         self._open = True
         nursery.start_soon(self._tick)
+        nursery.start_soon(self._flush_turns)
         for connection in self._connections.values():
             nursery.start_soon(connection.run)
         self._nursery = nursery
@@ -274,45 +317,50 @@ class Client:
 
     async def _run(self, progress: _Progress, first: int, count: int, data: bytes | None) -> Buffer:
         """One run, as one operation of the core, alone on its sectors."""
-        run = await self._begin(first, count, data)
+        run = _Outcome()
+        operation = await self._begin(first, count, data, run.settle)
+        self._turn.set()
         try:
-            await run.settled.wait()
+            await run.event.wait()
         finally:
-            if not run.settled.is_set():
-                if self._core.outcome(run.operation) is Outcome.MAY_HAVE_HAPPENED:
+            if not run.event.is_set():
+                if self._core.outcome(operation) is Outcome.MAY_HAVE_HAPPENED:
                     progress.outcome = Outcome.MAY_HAVE_HAPPENED
-                self._step(Abandon(run.operation))
+                self._step(Abandon(operation))
             elif data is not None and (run.error is None or run.error.outcome is Outcome.MAY_HAVE_HAPPENED):
                 progress.outcome = Outcome.MAY_HAVE_HAPPENED
         if run.error is not None:
             raise run.error
         return run.data
 
-    async def _begin(self, first: int, count: int, data: bytes | None) -> _Run:
-        """Wait for the sectors, then for room; start the operation. What it holds is released when it settles."""
-        size = count * SECTOR_SIZE
+    async def _begin(self, first: int, count: int, data: bytes | None, done: Done) -> int:
+        """Wait for the sectors, then for room; start the operation."""
         held = await self._lock.acquire(first, first + count)
         admitted = False
         try:
-            await self._admission.acquire(size)
+            await self._admission.acquire(count * SECTOR_SIZE)
             admitted = True
         finally:
             if not admitted:
                 self._lock.release(held)
-        self._last_operation += 1
-        run = _Run(self._last_operation, held, size, trio.Event())
-        self._runs[run.operation] = run
+        return self._start(first, count, data, held, done)
+
+    def _start(self, first: int, count: int, data: bytes | None, held: Held, done: Done) -> int:
+        """Start the operation. What it holds is released when it settles."""
+        self._last_operation = operation = self._last_operation + 1
+        self._runs[operation] = _Run(held, count * SECTOR_SIZE, done)
         if self._open:
-            self._step(Start(run.operation, first, count, data))
+            self._step(Start(operation, first, count, data))
         else:
-            self._settle(run.operation, b"", _closed())
-        return run
+            self._settle(operation, b"", _closed())
+        return operation
 
     async def _ask_status(self, rank: int) -> StatusReport | None:
         """None: the connection broke first."""
         request = self._core.new_request()
         call = self._status_calls[request] = _StatusCall(rank, trio.Event())
-        self._connections[rank].send(StatusRequest(request))
+        self._send(Send(rank, StatusRequest(request)))
+        self._turn.set()
         try:
             await call.over.wait()
         finally:
@@ -327,12 +375,23 @@ class Client:
         if self._core.busy:
             self._busy.set()
 
+    def _send(self, effect: Send) -> None:
+        connection = self._connections[effect.rank]
+        connection.send(effect.message)
+        self._dirty.add(connection)
+
+    async def _flush_turns(self) -> None:
+        """For tasks that have begun something: all that do so in one pass of the scheduler are served together."""
+        while True:
+            await self._turn.wait()
+            self._turn = trio.Event()
+            self.flush()
+
     def _settle(self, operation: int, data: Buffer, error: ClientError | None) -> None:
-        run = self._runs.pop(operation)
-        run.data, run.error = data, error
-        run.settled.set()
-        self._admission.release(run.size)
-        self._lock.release(run.held)
+        held, size, done = self._runs.pop(operation)
+        self._admission.release(size)
+        self._lock.release(held)
+        done(data, error)
 
     def _not_attached(self) -> None:
         self._attachment.set()
@@ -344,6 +403,7 @@ class Client:
             while self._core.busy:
                 await trio.sleep(TICK_S)
                 self._step(Tick())
+                self.flush()
             self._busy = trio.Event()
 
     # --- the connections' side (connection.Owner) -------------------------------------------------
@@ -351,23 +411,31 @@ class Client:
         self._core.counters.reconnects += rank in self._known
         self._known.add(rank)
         self._step(Connected(rank, nodes))
+        self.flush()
         self._ups[rank].set()
 
     def received(self, rank: int, messages: Sequence[Message]) -> None:
         self._step(Received(rank, messages))
-        for message in messages:
-            if isinstance(message, StatusReport) and message.request in self._status_calls:
-                call = self._status_calls[message.request]
-                call.report = message
-                call.over.set()
+        self.flush()
+        if self._status_calls:
+            self._report(messages)
 
     def disconnected(self, event: Disconnected | Refusal) -> None:
         self._step(event)
+        self.flush()
         rank = event.rank
         if self._ups[rank].is_set():
             self._ups[rank] = trio.Event()
         for call in self._status_calls.values():
             if call.rank == rank:
+                call.over.set()
+
+
+    def _report(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            if isinstance(message, StatusReport) and message.request in self._status_calls:
+                call = self._status_calls[message.request]
+                call.report = message
                 call.over.set()
 
 

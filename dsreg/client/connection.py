@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import collections
 import enum
-import itertools
 import logging
 import random
 from collections.abc import Sequence
@@ -13,13 +11,12 @@ from typing import Final, Protocol
 import trio
 
 from dsreg.client.events import Disconnected, KeyRefused, NotSealed, OtherDisk, Refusal
-from dsreg.client.limits import CONNECT_S, HELLO_S, RECONNECT_FIRST_S, RECONNECT_MAX_S, SEND_BATCH_BYTES
-from dsreg.constants import RECV_BYTES
-from dsreg.core.codec import Encoder, Keys, Side, UnsealingDecoder
+from dsreg.client.limits import CONNECT_S, HELLO_S, HIGH_WATER_BYTES, RECONNECT_FIRST_S, RECONNECT_MAX_S
+from dsreg.core.codec import EncodeOnce, Keys, Side, UnsealingDecoder
 from dsreg.core.greeting import Greeter, Seals, Verdict
-from dsreg.core.messages import FEATURE_SEALED, Buffer, Command, CommandKind, Hello, Message, Response, StatusRequest
-from dsreg.core.sealed import MAX_RECORD_BYTES, Sealer
+from dsreg.core.messages import FEATURE_SEALED, Command, CommandKind, Hello, Message, Response, StatusRequest
 from dsreg.core.wire import CLUSTER_SIZE
+from dsreg.port import Port, dial
 
 _log = logging.getLogger("dsreg.client")
 
@@ -29,9 +26,6 @@ _ANY_CLUSTER: Final = bytes(CLUSTER_SIZE)
 # AUTH_FAILURE under its own key, which we see as a bad HMAC; with our key it must answer that there is no such
 # sector. Neither has any effect, and a node that speaks the contract only is told from one that is stuck.
 _KEY_QUESTION: Final = Command(CommandKind.READ, 0, (1 << 64) - 1, 1)
-# Below this size one copy is cheaper than the kernel's walk through many pieces.
-_JOIN_BYTES: Final = 64 * 1024
-_MAX_PIECES: Final = 512  # in one sendmsg; IOV_MAX is 1024
 
 
 class Owner(Protocol):
@@ -59,24 +53,24 @@ class _Greeting(enum.Enum):
 
 class Connection:
     """`run` it in a nursery; it never ends by itself. Between `connected` and `disconnected`, what is given to
-    `send` goes out in order, all that is ready in one go."""
+    `send` goes out in order, with the next `flush`. `encode`: for frames with an HMAC, and for those without."""
 
     def __init__(
         self, rank: int, host: str, port: int, *, keys: Keys, sectors: int, owner: Owner, rng: random.Random,
-        seals: Seals,
+        seals: Seals, encode: tuple[EncodeOnce, EncodeOnce],
     ) -> None:
-        self._rank, self._host, self._port = rank, host, port
+        self._rank, self._host, self._address = rank, host, port
         self._keys, self._sectors = keys, sectors
         self._owner = owner
         self._rng = rng
         self._seals = seals
-        self._plain, self._bare = Encoder(keys), Encoder(None)
-        self._sealer: Sealer | None = None  # of the connection in use, if it is sealed
-        # Bounded by the operations in flight (limits.MAX_OPERATIONS): what is settled is withdrawn.
-        self._queue: collections.OrderedDict[int, Command | StatusRequest] = collections.OrderedDict()
-        self._ready = trio.Event()
+        self._encode_plain, self._encode_bare = encode
+        self._encode = self._encode_plain
+        # Those that the port had no room for. Bounded by the operations in flight (limits.MAX_OPERATIONS): what is
+        # settled is withdrawn.
+        self._waiting: dict[int, Command | StatusRequest] = {}
+        self._port: Port | None = None
         self._up = False
-        self._scope = trio.CancelScope()
         self._backoff_s = RECONNECT_FIRST_S
         self._told: tuple[_Greeting, int] | None = None
         self._node_sectors = sectors  # as the node has said last
@@ -90,25 +84,38 @@ class Connection:
         return self._describe(self._told[0])
 
     def send(self, message: Command | StatusRequest) -> None:
-        assert self._up
-        self._queue[message.request] = message
-        self._ready.set()
+        """It goes with the next `flush`, or when the port has room for it."""
+        port = self._port
+        assert port is not None and self._up
+        if self._waiting or port.outgoing_bytes >= HIGH_WATER_BYTES:
+            self._waiting[message.request] = message
+        else:
+            port.put(self._encode(message))
 
     def withdraw(self, request: int) -> None:
-        """Do not send the message, if that has not begun."""
-        self._queue.pop(request, None)
+        """Do not send the message, if it still waits for room."""
+        self._waiting.pop(request, None)
+
+    def flush(self) -> None:
+        if self._port is not None:
+            self._port.flush()
 
     def drop(self) -> None:
         """Close the connection, as if it had broken."""
-        self._scope.cancel()
+        if self._port is not None:
+            self._port.close()
+
+    def _pump(self) -> None:
+        """The port has room again."""
+        port = self._port
+        while port is not None and self._waiting and port.outgoing_bytes < HIGH_WATER_BYTES:
+            port.put(self._encode(self._waiting.pop(next(iter(self._waiting)))))
 
     async def run(self) -> None:
         while True:
-            greeting = _Greeting.LOST
-            with trio.CancelScope() as self._scope:
-                greeting = await self._connect()
-            self._queue.clear()
+            greeting = await self._connect()
             self._up = False
+            self._waiting.clear()
             self._owner.disconnected(self._ending(greeting))
             # Jitter: the clients of a node that restarts must not all come back at the same moment.
             await trio.sleep(self._backoff_s * self._rng.uniform(0.5, 1.0))
@@ -118,59 +125,60 @@ class Connection:
         """One connection from its beginning to its end."""
         try:
             with trio.fail_after(CONNECT_S):
-                stream = await trio.open_tcp_stream(self._host, self._port)
+                port = await dial(self._host, self._address)
         except (OSError, trio.TooSlowError) as error:
-            _log.debug("node %d (%s:%d): cannot connect: %s", self._rank, self._host, self._port, error)
+            _log.debug("node %d (%s:%d): cannot connect: %s", self._rank, self._host, self._address, error)
             return _Greeting.LOST
-        async with stream:
-            try:
-                return await self._serve(stream.socket)
-            except OSError as error:
-                _log.info("node %d: cannot send: %s", self._rank, error)
-                return _Greeting.LOST
+        port.on_room = self._pump
+        self._port = port
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(port.run_writer)
+                greeting = await self._serve(port)
+                nursery.cancel_scope.cancel()
+            return greeting
+        finally:
+            self._port = None
+            port.close()
 
-    async def _serve(self, sock: trio.socket.SocketType) -> _Greeting:
+    async def _serve(self, port: Port) -> _Greeting:
         decoder = UnsealingDecoder(
             self._keys, sectors=self._sectors, ranks=frozenset(), side=Side.CLIENT, extended=True
         )
-        self._sealer = None
-        greeting, messages = await self._greet(sock, decoder)
+        self._encode = self._encode_plain
+        greeting, messages = await self._greet(port, decoder)
         self._tell(greeting)
         if greeting is not _Greeting.GOOD:
             return greeting
         self._up = True
         self._owner.connected(self._rank, self._cluster_size)
         self._owner.received(self._rank, messages)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._write, sock)
-            while data := await _receive(sock):
-                messages = decoder.feed(data)
-                if messages:
-                    self._backoff_s = RECONNECT_FIRST_S
-                self._owner.received(self._rank, messages)
-                if decoder.broken:
-                    _log.info("node %d: what came was not what was sent", self._rank)
-                    break
-            nursery.cancel_scope.cancel()
+        while data := await port.receive():
+            messages = decoder.feed(data)
+            if messages:
+                self._backoff_s = RECONNECT_FIRST_S
+            self._owner.received(self._rank, messages)
+            if decoder.broken:
+                _log.info("node %d: what came was not what was sent", self._rank)
+                break
         _log.info("node %d: the connection is over", self._rank)
         return _Greeting.LOST
 
-    async def _greet(
-        self, sock: trio.socket.SocketType, decoder: UnsealingDecoder
-    ) -> tuple[_Greeting, list[Message]]:
+    async def _greet(self, port: Port, decoder: UnsealingDecoder) -> tuple[_Greeting, list[Message]]:
         """Say HELLO, wait for the answer, and seal the connection if the node can; gives also what came behind."""
         greeter = Greeter(Hello(0, False, _ANY_CLUSTER, 0, self._sectors, FEATURE_SEALED), 0, self._seals)
         foreign = False
         with trio.move_on_after(HELLO_S):
             hello, *handshake = greeter.messages
-            await send_all(sock, [piece for message in (hello, _KEY_QUESTION, *handshake)
-                                  for piece in self._plain.encode(message)])
-            while data := await _receive(sock):
+            for question in (hello, _KEY_QUESTION, *handshake):
+                port.put(self._encode(question))
+            port.flush()
+            while data := await port.receive():
                 messages = decoder.feed(data)
                 for index, message in enumerate(messages):
                     verdict = greeter.take(message)
                     if verdict is not None:
-                        return self._judge(greeter, verdict, decoder, messages[index + 1 :])
+                        return self._judge(port, greeter, verdict, decoder, messages[index + 1 :])
                     foreign |= isinstance(message, Response) and not message.extended
                 if decoder.counters["bad_mac"]:
                     return _Greeting.KEY_REFUSED, []
@@ -180,7 +188,7 @@ class Connection:
         return _Greeting.FOREIGN if foreign else _Greeting.SILENT, []
 
     def _judge(
-        self, greeter: Greeter, verdict: Verdict, decoder: UnsealingDecoder, messages: list[Message]
+        self, port: Port, greeter: Greeter, verdict: Verdict, decoder: UnsealingDecoder, messages: list[Message]
     ) -> tuple[_Greeting, list[Message]]:
         assert greeter.answer is not None
         self._node_sectors, self._cluster_size = greeter.answer.sectors, greeter.answer.features & 0xFF
@@ -189,48 +197,20 @@ class Connection:
         if self._node_sectors != self._sectors:
             return _Greeting.OTHER_DISK, []
         if verdict is Verdict.SEALED:
-            self._sealer = greeter.sealer
+            assert greeter.sealer is not None and greeter.opener is not None
+            port.seal(greeter.sealer)
+            self._encode = self._encode_bare
             messages = decoder.unseal(greeter.opener, between_nodes=False)
         elif self._seals.required:
             return _Greeting.UNSEALED, []
         return _Greeting.GOOD, messages
-
-    async def _write(self, sock: trio.socket.SocketType) -> None:
-        """Send what is queued, for as long as the connection lives. A failed send ends the connection."""
-        try:
-            while True:
-                await self._ready.wait()
-                while self._queue:
-                    await send_all(sock, self._next_batch())
-                self._ready = trio.Event()
-        except OSError as error:
-            _log.info("node %d: cannot send: %s", self._rank, error)
-            self.drop()
-
-    def _next_batch(self) -> list[Buffer]:
-        """What is ready, up to SEND_BATCH_BYTES; sealed in as few records as it takes."""
-        pieces: list[Buffer] = []
-        sealed: list[Buffer] = []
-        size = total = 0
-        encoder = self._plain if self._sealer is None else self._bare
-        while self._queue and total < SEND_BATCH_BYTES:
-            _, message = self._queue.popitem(last=False)
-            frame = encoder.encode(message)
-            length = sum(map(len, frame))
-            if self._sealer is not None and size + length > MAX_RECORD_BYTES:
-                sealed += self._sealer.seal(pieces)
-                pieces, size = [], 0
-            size += length
-            total += length
-            pieces += frame
-        return pieces if self._sealer is None else sealed + self._sealer.seal(pieces)
 
     def _tell(self, greeting: _Greeting) -> None:
         """Log how it went, once until it changes."""
         if (greeting, self._node_sectors) != self._told:
             self._told = greeting, self._node_sectors
             level = logging.INFO if greeting in (_Greeting.GOOD, _Greeting.LOST) else logging.WARNING
-            _log.log(level, "node %d (%s:%d): %s", self._rank, self._host, self._port, self._describe(greeting))
+            _log.log(level, "node %d (%s:%d): %s", self._rank, self._host, self._address, self._describe(greeting))
 
     def _describe(self, greeting: _Greeting) -> str:
         sizes = f" ({self._node_sectors} sectors, not {self._sectors})" if greeting is _Greeting.OTHER_DISK else ""
@@ -245,24 +225,3 @@ class Connection:
             return OtherDisk(self._rank, self._node_sectors, self._sectors)
         return Disconnected(self._rank)
 
-
-async def send_all(sock: trio.socket.SocketType, pieces: Sequence[Buffer]) -> None:
-    """Send the pieces in order. Raises OSError."""
-    if sum(map(len, pieces)) <= _JOIN_BYTES:
-        pieces = [b"".join(pieces)]
-    left = collections.deque(memoryview(piece) for piece in pieces)
-    while left:
-        sent = await sock.sendmsg(list(itertools.islice(left, _MAX_PIECES)))
-        while left and sent >= len(left[0]):
-            sent -= len(left.popleft())
-        if sent:
-            left[0] = left[0][sent:]
-
-
-async def _receive(sock: trio.socket.SocketType) -> bytes:
-    """The bytes that have come, b"" when the connection has ended, in whichever way."""
-    try:
-        return await sock.recv(RECV_BYTES)
-    except OSError as error:
-        _log.debug("the connection broke: %s", error)
-        return b""

@@ -48,6 +48,6 @@ CONNECT_S: Final = 2.0
 HELLO_S: Final = 2.0
 RECONNECT_FIRST_S: Final = 0.05
 RECONNECT_MAX_S: Final = 1.0
-# One writing goes through the queue up to this many bytes: large enough to make a send worth its system call,
-# small enough that commands whose answer came from elsewhere can still be withdrawn from what remains.
-SEND_BATCH_BYTES: Final = 2 * MAX_RUN_BYTES
+# Encoded bytes that wait in the process for one node: enough to keep a fast link busy over a wake-up, and little enough
+# that commands whose answer came from elsewhere can be withdrawn from what remains.
+HIGH_WATER_BYTES: Final = 2 * MAX_RUN_BYTES

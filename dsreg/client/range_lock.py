@@ -75,6 +75,19 @@ class RangeLock:
                 self.release(held)
         return held
 
+    def is_free(self, first: int, stop: int) -> bool:
+        """Whether no range that is held or waited for overlaps [first, stop), which stands in one chunk."""
+        users = self._chunks.get(first // _CHUNK)
+        return users is None or not any(first < user.stop and user.first < stop for user in users)
+
+    def acquire_now(self, first: int, stop: int) -> Held | None:
+        """Hold [first, stop), which stands in one chunk, if nothing overlaps it."""
+        if not self.is_free(first, stop):
+            return None
+        held = Held(first, stop)
+        self._chunks.setdefault(first // _CHUNK, {})[held] = None
+        return held
+
     def release(self, held: Held) -> None:
         for chunk in _chunks(held):
             users = self._chunks[chunk]

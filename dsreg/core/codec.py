@@ -10,8 +10,8 @@ becomes sealed: greeting.py, over sealed.py (keys, records) and noise.py (the ha
 from __future__ import annotations
 
 from dsreg.core.decoder import Decoder, Side
-from dsreg.core.encoder import Encoder
+from dsreg.core.encoder import EncodeOnce, Encoder
 from dsreg.core.unsealing import UnsealingDecoder
 from dsreg.core.wire import MAX_FRAME_SIZE, Keys, Mac
 
-__all__ = ["MAX_FRAME_SIZE", "Decoder", "Encoder", "Keys", "Mac", "Side", "UnsealingDecoder"]
+__all__ = ["MAX_FRAME_SIZE", "Decoder", "EncodeOnce", "Encoder", "Keys", "Mac", "Side", "UnsealingDecoder"]

@@ -234,6 +234,19 @@ class Encoder:
         return _signed(self._system, header, *contents)
 
 
+class EncodeOnce:
+    """Encodes. The same object goes to several nodes one after the other: it is encoded, and signed, once."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._last: tuple[object, list[Buffer]] = (None, [])
+
+    def __call__(self, message: Message) -> list[Buffer]:
+        if self._last[0] is not message:
+            self._last = (message, self._encoder.encode(message))
+        return self._last[1]
+
+
 def _contract_tag(tag: bytes) -> bytes:
     """As the contract has it: it knows no epochs."""
     ts, wr, life, epoch = unpack_tag(tag)

@@ -18,7 +18,7 @@ from dsreg.core.codec import UnsealingDecoder
 from dsreg.core.greeting import Greeter, Seals, Verdict
 from dsreg.core.messages import Ack, Fenced, Hello, Message, Receipt, Value
 from dsreg.node.interpreter import Interpreter
-from dsreg.node.port import Port, dial
+from dsreg.port import UNACKED_MS, Port, dial
 
 # A greeting that takes longer is from a peer that does not know it, or is too slow to be worth it.
 GREETING_S = 2.0
@@ -72,7 +72,7 @@ class Dialer:
         while True:
             try:
                 with trio.fail_after(CONNECT_S):
-                    port = await dial(*self._address)
+                    port = await dial(*self._address, UNACKED_MS)
             except (OSError, trio.TooSlowError):
                 self.state = "down"
                 await trio.sleep(pause_s * random.uniform(0.8, 1.2))  # back-off, not a wait for something
@@ -132,7 +132,7 @@ class Dialer:
     async def _try_greeting(self) -> tuple[Port, UnsealingDecoder] | None:
         try:
             with trio.fail_after(CONNECT_S):
-                port = await dial(*self._address)
+                port = await dial(*self._address, UNACKED_MS)
         except (OSError, trio.TooSlowError):
             return None
         decoder = None

@@ -14,12 +14,12 @@ from typing import Any
 import trio
 
 from dsreg.constants import MAX_QUEUED_ANSWERS, SECTOR_SIZE
-from dsreg.core.codec import Encoder
+from dsreg.core.codec import EncodeOnce, Encoder
 from dsreg.core.effects import Again, Answer, Durable, Effect, Fence, Load, Persist, Reserve, Send
-from dsreg.core.messages import Ack, Buffer, Command, CommandKind, Hello, Message, PeerMessage, Receipt, Value
+from dsreg.core.messages import Ack, Command, CommandKind, Hello, Message, PeerMessage, Receipt, Value
 from dsreg.core.replica import Replica
 from dsreg.node.outbox import Outbox
-from dsreg.node.port import Port
+from dsreg.port import Port
 from dsreg.storage import Loaded, StableStorage, Ticket
 
 
@@ -62,8 +62,8 @@ class Interpreter:
         self._answers: dict[int, deque[PeerMessage | Receipt]] = {}  # for contract peers that are down
         self._dirty: set[Port] = set()
         self._sealed_encoder = Encoder(None)
-        self._encode = _Once(self.encoder)
-        self._encode_sealed = _Once(self._sealed_encoder)
+        self._encode = EncodeOnce(self.encoder)
+        self._encode_sealed = EncodeOnce(self._sealed_encoder)
         self._carry: dict[type, Callable[[Any], Iterable[Effect] | None]] = {
             Persist: self._persist,
             Reserve: self._reserve,
@@ -216,19 +216,6 @@ class Interpreter:
         self.unfinished_bytes -= size
         if connection.room is not None:
             connection.room.set()
-
-
-class _Once:
-    """Encodes. The same object goes to every peer of a broadcast: it is encoded, and signed, once."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
-        self._last: tuple[object, list[Buffer]] = (None, [])
-
-    def __call__(self, message: Message) -> list[Buffer]:
-        if self._last[0] is not message:
-            self._last = (message, self._encoder.encode(message))
-        return self._last[1]
 
 
 def size_of(command: Command) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from dsreg.constants import MAX_RUN_BYTES
 from dsreg.core.messages import Buffer, PeerMessage, ReadProc, Receipt, WriteProc
-from dsreg.node.port import Port
+from dsreg.port import Port
 
 # Encoded bytes that wait in the process for one peer: enough to keep a fast link busy over a wake-up.
 HIGH_WATER_BYTES = 2 * MAX_RUN_BYTES

@@ -29,7 +29,7 @@ from dsreg.listening import bind, close_all
 from dsreg.node.dialer import Dialer
 from dsreg.node.disk import Disk
 from dsreg.node.interpreter import Interpreter
-from dsreg.node.port import Port
+from dsreg.port import Port
 from dsreg.node.server import Server
 from dsreg.storage import Identity, OsFiles, StableStorage
 from dsreg.version import VERSION

@@ -30,7 +30,7 @@ from dsreg.core.messages import (
     WriteProc,
 )
 from dsreg.node.interpreter import Connection, Interpreter
-from dsreg.node.port import Port
+from dsreg.port import Port
 
 log = logging.getLogger("dsreg.node")
 

@@ -28,7 +28,7 @@ _DELIVERED, _ENDED = 1, 2
 
 
 class SimPort:
-    """One end of a connection; stands in for dsreg.node.port.Port. `doubles`: frames may be sent twice."""
+    """One end of a connection; stands in for dsreg.port.Port. `doubles`: frames may be sent twice."""
 
     def __init__(self, network: Network, host: Host, peer_host: Host, doubles: bool) -> None:
         self.network = network

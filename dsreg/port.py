@@ -177,9 +177,10 @@ class Port:
         return self._closed
 
 
-async def dial(host: str, port: int) -> Port:
-    """Connect; OSError if that fails. A peer that leaves our bytes unread for UNACKED_MS is given up as well."""
+async def dial(host: str, port: int, unacked_ms: int = 0) -> Port:
+    """Connect; OSError if that fails. A peer that leaves our bytes unread for `unacked_ms` is given up as well (0: it is
+    not, but by keepalive)."""
     stream = await trio.open_tcp_stream(host, port)
     plain = socket.socket(fileno=stream.socket.detach())
-    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKED_MS)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, unacked_ms)
     return Port(plain, f"{host}:{port}")

@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 from dsreg.core.sealed import MAX_RECORD_BYTES, Opener, Sealer
-from dsreg.node.port import Port
+from dsreg.port import Port
 
 KEY = bytes(range(32))
 
