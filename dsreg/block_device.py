@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import trio
@@ -9,7 +10,10 @@ import trio
 from dsreg.client.range_lock import RangeLock
 from dsreg.constants import SECTOR_SIZE
 from dsreg.core.messages import Buffer
-from dsreg.errors import Outcome, OutOfRange
+from dsreg.errors import ClientError, Outcome, OutOfRange
+
+# Told, once, what has come of a read or a write: the data (b"" of a write), or why it failed.
+Done = Callable[[Buffer, ClientError | None], None]
 
 
 class SectorStore(Protocol):
@@ -21,6 +25,15 @@ class SectorStore(Protocol):
     async def read(self, sector: int, count: int = 1) -> bytes: ...
 
     async def write(self, sector: int, data: Buffer) -> None: ...
+
+
+@runtime_checkable
+class Immediate(Protocol):
+    """A store that can begin without waiting, and calls back; dsreg.client.Client is one, and describes it."""
+
+    def begin(self, sector: int, count: int, data: bytes | None, done: Done) -> bool: ...
+
+    def flush_turn(self) -> None: ...
 
 
 @runtime_checkable
@@ -43,8 +56,9 @@ class BlockDevice:
     def __init__(self, store: SectorStore) -> None:
         self._store = store
         self._cache = store if isinstance(store, Flushable) else None
+        self._immediate = store if isinstance(store, Immediate) else None
         self._lock = RangeLock()
-        self._writes: dict[trio.Event, None] = {}  # as many as the callers have under way
+        self._writes = _Writes()
 
     @property
     def size(self) -> int:
@@ -76,8 +90,7 @@ class BlockDevice:
         if not view:
             return
         first, stop = _covering(offset, len(view))
-        done = trio.Event()
-        self._writes[done] = None
+        number = self._writes.begin()
         try:
             held = await self._lock.acquire(first, stop)
             try:
@@ -88,14 +101,44 @@ class BlockDevice:
             finally:
                 self._lock.release(held)
         finally:
-            del self._writes[done]
-            done.set()
+            self._writes.end(number)
+
+    def begin_read(self, offset: int, length: int, done: Done) -> bool:
+        """Read without waiting, as Client.begin does: whole sectors of one run, from a store that can do it. False, and
+        nothing begun: `read` has to be called."""
+        first, count = offset // SECTOR_SIZE, length // SECTOR_SIZE
+        if self._immediate is None or (offset | length) % SECTOR_SIZE or not count:
+            return False
+        return self._immediate.begin(first, count, None, done)
+
+    def begin_write(self, offset: int, data: bytes, done: Done) -> bool:
+        """Write without waiting: see `begin_read`. Not to sectors of which a part is being written."""
+        first, count = offset // SECTOR_SIZE, len(data) // SECTOR_SIZE
+        if self._immediate is None or (offset | len(data)) % SECTOR_SIZE or not count:
+            return False
+        # Without taking the lock: whoever takes it later and reads is behind this write in the order of the store.
+        if not self._lock.is_free(first, first + count):
+            return False
+        number = self._writes.begin()
+
+        def ended(nothing: Buffer, error: ClientError | None) -> None:
+            self._writes.end(number)
+            done(nothing, error)
+
+        if self._immediate.begin(first, count, data, ended):
+            return True
+        self._writes.end(number)
+        return False
+
+    def flush_turn(self) -> None:
+        """Send what has been begun."""
+        if self._immediate is not None:
+            self._immediate.flush_turn()
 
     async def flush(self) -> None:
         """Return when every write that had been called has ended, and is durable. Without a cache the one that
         has returned is, and the one that has failed has told its caller."""
-        for done in list(self._writes):
-            await done.wait()
+        await self._writes.ended()
         if self._cache is not None:
             await self._cache.flush()
 
@@ -123,6 +166,32 @@ class BlockDevice:
             raise OutOfRange(
                 f"bytes {offset}..{offset + length - 1} of a disk of {self.size} bytes", Outcome.DID_NOT_HAPPEN
             )
+
+
+class _Writes:
+    """Those under way; as many as the callers have."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._numbers: dict[int, None] = {}  # the oldest first
+        self._waiting: list[tuple[int, trio.Event]] = []  # by number: for the end of all up to it
+
+    def begin(self) -> int:
+        self._last += 1
+        self._numbers[self._last] = None
+        return self._last
+
+    def end(self, number: int) -> None:
+        del self._numbers[number]
+        while self._waiting and self._waiting[0][0] < next(iter(self._numbers), self._last + 1):
+            self._waiting.pop(0)[1].set()
+
+    async def ended(self) -> None:
+        """Wait for the end of all that have begun."""
+        if self._numbers:
+            event = trio.Event()
+            self._waiting.append((self._last, event))
+            await event.wait()
 
 
 def _covering(offset: int, length: int) -> tuple[int, int]:

@@ -178,8 +178,8 @@ class Port:
 
 
 async def dial(host: str, port: int, unacked_ms: int = 0) -> Port:
-    """Connect; OSError if that fails. A peer that leaves our bytes unread for `unacked_ms` is given up as well (0: it is
-    not, but by keepalive)."""
+    """Connect; OSError if that fails. A peer that leaves our bytes unread for `unacked_ms` is given up, too, if that is
+    not 0."""
     stream = await trio.open_tcp_stream(host, port)
     plain = socket.socket(fileno=stream.socket.detach())
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, unacked_ms)

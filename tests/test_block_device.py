@@ -13,12 +13,13 @@ import pytest
 import trio
 import trio.testing
 
-from dsreg.block_device import BlockDevice, SectorStore
+from dsreg.block_device import BlockDevice, Done, SectorStore
 from dsreg.cache import Limits, WritebackCache
 from dsreg.client import Client
 from dsreg.config import NodeConfig, create_cluster, load_config
 from dsreg.constants import SECTOR_SIZE
-from dsreg.errors import Outcome, OutOfRange
+from dsreg.core.messages import Buffer
+from dsreg.errors import ClientError, Outcome, OutOfRange
 from dsreg.listening import bind
 from dsreg.node import run_register_process
 from dsreg.testing.memory_client import MemoryClient
@@ -221,3 +222,98 @@ async def test_flush_does_not_wait_for_a_write_that_was_cancelled() -> None:
         await device.write(0, b"x")
     with trio.fail_after(1):
         await device.flush()
+
+
+# --- without waiting ------------------------------------------------------------------------------
+class Reluctant(MemoryClient):
+    """What is begun is over when `settle` says so; what tasks ask for waits until then, as in the real client."""
+
+    def __init__(self) -> None:
+        super().__init__(SECTORS)
+        self.begun: list[tuple[int, bytes | None, Done]] = []
+        self._settled = trio.Event()
+
+    def begin(self, sector: int, count: int, data: bytes | None, done: Done) -> bool:
+        self.begun.append((sector, data, done))
+        return True
+
+    def flush_turn(self) -> None:
+        pass
+
+    async def settle(self) -> None:
+        for sector, data, done in self.begun:
+            if data is not None:
+                await super().write(sector, data)
+            done(b"" if data is not None else await super().read(sector), None)
+        self.begun = []
+        self._settled.set()
+
+    async def read(self, sector: int, count: int = 1) -> bytes:
+        await self._settled.wait()
+        return await super().read(sector, count)
+
+    async def write(self, sector: int, data: Buffer) -> None:
+        await self._settled.wait()
+        await super().write(sector, data)
+
+
+def nothing_told(data: Buffer, error: ClientError | None) -> None:
+    assert error is None
+
+
+async def test_only_whole_sectors_of_a_store_that_can_are_begun() -> None:
+    for store in (MemoryClient(SECTORS), WritebackCache(MemoryClient(SECTORS))):
+        device = BlockDevice(store)
+        assert not device.begin_read(0, SECTOR_SIZE, nothing_told)
+        assert not device.begin_write(0, bytes(SECTOR_SIZE), nothing_told)
+        device.flush_turn()
+    store = Reluctant()
+    device = BlockDevice(store)
+    for offset, length in ((1, SECTOR_SIZE), (0, SECTOR_SIZE - 1), (0, 0), (512, 512)):
+        assert not device.begin_read(offset, length, nothing_told)
+        assert not device.begin_write(offset, bytes(length), nothing_told)
+    assert not store.begun
+    assert device.begin_read(SECTOR_SIZE, 2 * SECTOR_SIZE, nothing_told)
+    assert device.begin_write(4 * SECTOR_SIZE, bytes(SECTOR_SIZE), nothing_told)
+    assert [(sector, data is None) for sector, data, _ in store.begun] == [(1, True), (4, False)]
+
+
+async def test_a_write_is_not_begun_where_a_part_of_a_sector_is_being_written() -> None:
+    """It would be lost: the sector is read before it and written back, as it was then, behind it."""
+    store = Reluctant()
+    device = BlockDevice(store)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(device.write, 7 * SECTOR_SIZE + 100, b"part")
+        await trio.testing.wait_all_tasks_blocked()
+        assert not device.begin_write(7 * SECTOR_SIZE, bytes(SECTOR_SIZE), nothing_told)
+        assert not device.begin_write(6 * SECTOR_SIZE, bytes(3 * SECTOR_SIZE), nothing_told)
+        assert device.begin_write(8 * SECTOR_SIZE, bytes(SECTOR_SIZE), nothing_told)
+        await store.settle()
+    assert device.begin_write(7 * SECTOR_SIZE, bytes(SECTOR_SIZE), nothing_told)
+
+
+async def test_a_flush_waits_for_what_was_begun_before_it_and_for_nothing_else() -> None:
+    store = Reluctant()
+    device = BlockDevice(store)
+    await device.flush()
+    assert device.begin_write(0, bytes(SECTOR_SIZE), nothing_told)
+    assert device.begin_write(SECTOR_SIZE, bytes(SECTOR_SIZE), nothing_told)
+    flushed = trio.Event()
+
+    async def flush() -> None:
+        await device.flush()
+        flushed.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(flush)
+        await trio.testing.wait_all_tasks_blocked()
+        assert device.begin_write(2 * SECTOR_SIZE, bytes(SECTOR_SIZE), nothing_told)
+        later = store.begun.pop()
+        first = store.begun.pop(0)
+        first[2](b"", None)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not flushed.is_set(), "one of the two is under way"
+        await store.settle()
+        await flushed.wait()
+    later[2](b"", None)
+    await device.flush()

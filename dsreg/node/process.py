@@ -29,8 +29,8 @@ from dsreg.listening import bind, close_all
 from dsreg.node.dialer import Dialer
 from dsreg.node.disk import Disk
 from dsreg.node.interpreter import Interpreter
-from dsreg.port import Port
 from dsreg.node.server import Server
+from dsreg.port import Port
 from dsreg.storage import Identity, OsFiles, StableStorage
 from dsreg.version import VERSION
 

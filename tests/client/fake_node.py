@@ -111,6 +111,7 @@ class FakeNode:
         self.holds = False  # keeps commands in `held` until release()
         self.port = 0
         self._encoder = Encoder(keys)
+        self._sending = trio.Lock()
         self._scope: trio.CancelScope | None = None
         self._changed = trio.Event()
 
@@ -224,7 +225,8 @@ class FakeNode:
         changed.set()
 
     async def _send(self, stream: trio.SocketStream, message: Message) -> None:
-        await stream.send_all(b"".join(self._encoder.encode(message)))
+        async with self._sending:  # release() sends beside the task of the connection
+            await stream.send_all(b"".join(self._encoder.encode(message)))
 
 
 class FakeCluster:

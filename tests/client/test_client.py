@@ -285,6 +285,7 @@ async def test_operations_that_overlap_go_one_by_one_in_order() -> None:
         assert nodes.disk.read(0, 4) == sectors(3, 1) + sectors(1, 2)
 
 
+
 # --- nodes that cannot be used --------------------------------------------------------------------
 @pytest.mark.allow_logs("another client key")
 async def test_a_wrong_key_is_an_error_and_not_a_wait() -> None:
