@@ -13,26 +13,26 @@ from dsreg.storage.journal import SegmentHeader
 class Checkpoint:
     """Call `run` once, in any thread, then hand it to finish_checkpoint. Commits go on meanwhile.
 
-    `images` is every group changed since the last checkpoint, at a moment when all commits to the segment had
+    `spans` are all slots of tags changed since the last checkpoint, at a moment when all commits to the segment had
     finished. So home has all its data, and after the two syncs the segment says nothing that is not said
     elsewhere. Tags of commits to the other segment may be among them: those are durable as well.
     """
 
-    __slots__ = ("_directory", "_failure", "_header", "_images")
+    __slots__ = ("_directory", "_failure", "_header", "_spans")
 
     def __init__(
-        self, directory: Directory, failure: Failure, header: SegmentHeader, images: Sequence[tags.Image]
+        self, directory: Directory, failure: Failure, header: SegmentHeader, spans: Sequence[tags.Span]
     ) -> None:
         self._directory = directory
         self._failure = failure
         self._header = header
-        self._images = images
+        self._spans = spans
 
     def run(self) -> None:
         """Raises SyncFailed, after which the storage is of no use any more."""
         self._failure.check()
         try:
-            settle(self._directory, self._images)
+            settle(self._directory, self._spans)
             self._free()
         except OSError as error:
             raise self._failure.fail("checkpoint", error) from error
@@ -42,8 +42,8 @@ class Checkpoint:
         journal.write_header(file, self._directory.salt, self._header)
 
 
-def settle(directory: Directory, images: Sequence[tags.Image]) -> None:
+def settle(directory: Directory, spans: Sequence[tags.Span]) -> None:
     """Make home and these slots durable."""
     directory.home.fdatasync()
-    tags.write_images(directory.tags, images, directory.salt)
+    tags.write(directory.tags, spans)
     directory.tags.fdatasync()

@@ -17,7 +17,7 @@ from dsreg.storage.checkpoint import settle
 from dsreg.storage.directory import Directory
 from dsreg.storage.failure import NO_SPACE, Failure
 from dsreg.storage.journal import CRC_SIZE, Entry, SegmentHeader
-from dsreg.storage.layout import GROUP_SECTORS, SLOT_SIZE, TAGS_STEP_BYTES
+from dsreg.storage.layout import SLOT_SIZE, TAGS_STEP_BYTES
 from dsreg.storage.state import State
 from dsreg.storage.tags import TagTable
 
@@ -112,6 +112,6 @@ def _settle(directory: Directory, table: TagTable) -> int:
     if wanted > allocated:
         directory.tags.allocate(allocated, wanted - allocated)
         allocated = wanted
-    table.dirty.update(sector // GROUP_SECTORS for sector in table.unknown if sector // GROUP_SECTORS in table.groups)
-    settle(directory, table.take_dirty() + tags.lost_images(table))
+    table.mark_unknown()
+    settle(directory, table.take_dirty())
     return allocated

@@ -1,4 +1,4 @@
-"""Tags and checksums of all sectors ever written: in memory by group of 8, at rest in the file `tags`.
+"""Tags and checksums of all sectors ever written, by group of 8: in memory and in the file `tags`, in the same form.
 
     slot = magic[4] | group u64 | crc32 of these and the slot's number u32 | unknown u16 | 0[6] |
            8 tags of 16 bytes | 8 x crc32 of the data u32 | 0[68] | crc32 of the slot and its number u32
@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import struct
 import zlib
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from dsreg.constants import TAG_SIZE, ZERO_TAG
 from dsreg.storage.files import Buffer, File, pread_or_zeros
@@ -30,77 +32,79 @@ _HEAD = struct.Struct(">4sQ")
 _HEAD_CRC_AT = _HEAD.size
 _BODY_AT = 24
 _CRCS_AT = _BODY_AT + GROUP_SECTORS * TAG_SIZE
+_CRCS_END = _CRCS_AT + GROUP_SECTORS * CRC_SIZE
 _CRC = struct.Struct(">I")
 _CRC_AT = SLOT_SIZE - CRC_SIZE
 _MASK = struct.Struct(">H")
 _MASK_AT = _HEAD_CRC_AT + CRC_SIZE
-_PADDING = bytes(_CRC_AT - _CRCS_AT - GROUP_SECTORS * CRC_SIZE)
+# In memory the slots stand in pieces of so many, so that a table grows without being moved.
+PAGE_SLOTS = 256
+# Dirty slots with no more clean ones between them are written together: these are a page of the page cache, which would
+# be written in any case, and a system call costs more than to copy them.
+_GAP_SLOTS = 16
 
 
-class Group:
-    """Durable tags (8 x 16 bytes) and checksums (8 x 4 bytes) of 8 consecutive sectors."""
+class Slot(NamedTuple):
+    """What is in a valid slot."""
 
-    __slots__ = ("crcs", "slot", "tags")
-
-    def __init__(self, slot: int, tags: bytes = NO_TAGS, crcs: bytes = NO_CRCS) -> None:
-        self.slot = slot
-        self.tags = bytearray(tags)
-        self.crcs = bytearray(crcs)
+    group: int
+    tags: bytes
+    crcs: bytes
+    mask: int
 
 
-class Image:
-    """What goes into one slot: a copy, so that the group may change while it is written."""
+class Span(NamedTuple):
+    """Neighbouring slots as they are to be written: a copy, so that the table may change meanwhile."""
 
-    __slots__ = ("crcs", "group", "mask", "slot", "tags")
+    slot: int
+    raw: bytes
 
-    def __init__(self, slot: int, group: int | None, tags: bytes, crcs: bytes, mask: int) -> None:
-        self.slot = slot
-        self.group = group  # None: LOST
-        self.tags = tags
-        self.crcs = crcs
-        self.mask = mask
 
-    def encode(self, salt: int = 0) -> bytes:
-        seed = _seed(self.slot, salt)
-        head = _HEAD.pack(_LOST_MAGIC if self.group is None else _MAGIC, self.group or 0)
-        check = _CRC.pack(zlib.crc32(head, seed))
-        slot = b"".join((head, check, _MASK.pack(self.mask), bytes(6), self.tags, self.crcs, _PADDING))
-        return slot + _CRC.pack(zlib.crc32(slot, seed))
+def encode(slot: int, contents: Slot | None, salt: int = 0) -> bytes:
+    """The slot of this number; None: LOST."""
+    group, tags, crcs, mask = contents or (0, NO_TAGS, NO_CRCS, 0)
+    seed = _seed(slot, salt)
+    head = _HEAD.pack(_LOST_MAGIC if contents is None else _MAGIC, group)
+    check = _CRC.pack(zlib.crc32(head, seed))
+    raw = b"".join((head, check, _MASK.pack(mask), bytes(6), tags, crcs)).ljust(_CRC_AT, b"\0")
+    return raw + _CRC.pack(zlib.crc32(raw, seed))
 
 
 def _seed(slot: int, salt: int) -> int:
     return zlib.crc32(salt.to_bytes(8), slot & 0xFFFFFFFF)
 
 
-def decode(raw: Buffer, slot: int, salt: int = 0) -> Image | int | None:
+def decode(raw: Buffer, slot: int, salt: int = 0) -> Slot | int | None:
     """The contents of a valid slot; or, of one that is not, the group that it belongs to; or None."""
     seed = _seed(slot, salt)
     magic, group = _HEAD.unpack_from(raw)
     if magic == _MAGIC and _CRC.unpack_from(raw, _HEAD_CRC_AT)[0] == zlib.crc32(raw[:_HEAD_CRC_AT], seed):
         if _CRC.unpack_from(raw, _CRC_AT)[0] != zlib.crc32(raw[:_CRC_AT], seed):
             return int(group)
-        tags = bytes(raw[_BODY_AT:_CRCS_AT])
-        crcs = bytes(raw[_CRCS_AT:_CRCS_AT + len(NO_CRCS)])
-        return Image(slot, group, tags, crcs, _MASK.unpack_from(raw, _MASK_AT)[0])
+        mask = _MASK.unpack_from(raw, _MASK_AT)[0]
+        return Slot(group, bytes(raw[_BODY_AT:_CRCS_AT]), bytes(raw[_CRCS_AT:_CRCS_END]), mask)
     return None
 
 
 class TagTable:
     """The durable tags. Knows no files but when it is loaded; not thread-safe.
 
-    `missing`: sectors whose value is lost, tag known. `unknown`: sectors whose tag is lost too.
-    `lost`: numbers of slots that are LOST; while there are any, groups without a slot are unknown.
+    `groups`: the slot of each group. `missing`: sectors whose value is lost, tag known. `unknown`: sectors whose tag is
+    lost too. `lost`: numbers of slots that are LOST; while there are any, groups without a slot are unknown.
     """
 
-    def __init__(self, sectors: int) -> None:
+    def __init__(self, sectors: int, salt: int = 0) -> None:
         self.sectors = sectors  # size of the disk
-        self.groups: dict[int, Group] = {}
+        self.groups: dict[int, int] = {}
         self.slots = 0
         self.sectors_written = 0
         self.missing: set[int] = set()
         self.unknown: set[int] = set()
         self.lost: list[int] = []
-        self.dirty: set[int] = set()
+        self.salt = salt
+        # The slots as they are written, but that the mask and the last checksum of a dirty one are not up to date.
+        self._pages: list[bytearray] = []
+        self._dirty: set[int] = set()  # slots
 
     @property
     def damaged(self) -> bool:
@@ -108,28 +112,29 @@ class TagTable:
 
     # --- reading ----------------------------------------------------------------------------------
     def tag(self, sector: int) -> bytes:
-        group = self.groups.get(sector // GROUP_SECTORS)
-        if group is None:
+        slot = self.groups.get(sector // GROUP_SECTORS)
+        if slot is None:
             return ZERO_TAG
-        at = sector % GROUP_SECTORS * TAG_SIZE
-        return bytes(group.tags[at:at + TAG_SIZE])
+        at = slot % PAGE_SLOTS * SLOT_SIZE + _BODY_AT + sector % GROUP_SECTORS * TAG_SIZE
+        return bytes(self._pages[slot // PAGE_SLOTS][at:at + TAG_SIZE])
 
     def tags(self, first: int, count: int) -> bytes:
         """16 bytes per sector, zeros for those never written or unknown."""
-        parts: list[Buffer] = []
-        for number, start, stop in _chunks(first, count):
-            group = self.groups.get(number)
-            tags: Buffer = NO_TAGS if group is None else group.tags
-            parts.append(tags[start * TAG_SIZE:stop * TAG_SIZE])
-        return b"".join(parts)
+        return self._gathered(first, count, _BODY_AT, TAG_SIZE)
 
     def crcs(self, first: int, count: int) -> bytes:
         """4 bytes per sector."""
+        return self._gathered(first, count, _CRCS_AT, CRC_SIZE)
+
+    def _gathered(self, first: int, count: int, field_at: int, size: int) -> bytes:
         parts: list[Buffer] = []
         for number, start, stop in _chunks(first, count):
-            group = self.groups.get(number)
-            crcs: Buffer = NO_CRCS if group is None else group.crcs
-            parts.append(crcs[start * CRC_SIZE:stop * CRC_SIZE])
+            slot = self.groups.get(number)
+            if slot is None:
+                parts.append(bytes((stop - start) * size))
+                continue
+            at = slot % PAGE_SLOTS * SLOT_SIZE + field_at
+            parts.append(self._pages[slot // PAGE_SLOTS][at + start * size:at + stop * size])
         return b"".join(parts)
 
     def is_unknown(self, sector: int) -> bool:
@@ -139,16 +144,30 @@ class TagTable:
         return sector in self.missing or self.is_unknown(sector)
 
     # --- changing ---------------------------------------------------------------------------------
-    def ensure(self, number: int) -> Group:
-        """The group; a new one gets the next slot."""
-        group = self.groups.get(number)
-        if group is None:
+    def _ensure(self, number: int) -> int:
+        """The slot of the group; a new one gets the next."""
+        slot = self.groups.get(number)
+        if slot is None:
             if self.lost:
                 start = number * GROUP_SECTORS
                 self.unknown.update(range(start, min(start + GROUP_SECTORS, self.sectors)))
-            group = self.groups[number] = Group(self.slots)
-            self.slots += 1
-        return group
+            slot = self.append(encode(self.slots, Slot(number, NO_TAGS, NO_CRCS, 0), self.salt))
+            self.groups[number] = slot
+        return slot
+
+    def add_lost(self) -> None:
+        """One slot more, which is LOST. It will be written as such, lest what it held comes back some day."""
+        self.lost.append(self.slots)
+        self._dirty.add(self.append(encode(self.slots, None, self.salt)))
+
+    def append(self, raw: Buffer) -> int:
+        """One slot more, as it is at rest; its number."""
+        if self.slots % PAGE_SLOTS == 0:
+            self._pages.append(bytearray(PAGE_SLOTS * SLOT_SIZE))
+        at = self.slots % PAGE_SLOTS * SLOT_SIZE
+        self._pages[-1][at:at + SLOT_SIZE] = raw
+        self.slots += 1
+        return self.slots - 1
 
     def put(self, first: int, count: int, tags: bytes, crcs: bytes) -> None:
         """These sectors are durable with these tags, whatever they were before."""
@@ -156,14 +175,16 @@ class TagTable:
             self._put_one(first, tags, crcs)
             return
         for number, start, stop in _chunks(first, count):
-            group = self.ensure(number)
-            self.dirty.add(number)
+            slot = self._ensure(number)
+            self._dirty.add(slot)
+            page, base = self._pages[slot // PAGE_SLOTS], slot % PAGE_SLOTS * SLOT_SIZE
             at = number * GROUP_SECTORS + start - first
-            old = group.tags[start * TAG_SIZE:stop * TAG_SIZE]
+            where = slice(base + _BODY_AT + start * TAG_SIZE, base + _BODY_AT + stop * TAG_SIZE)
             new = tags[at * TAG_SIZE:(at + stop - start) * TAG_SIZE]
-            group.tags[start * TAG_SIZE:stop * TAG_SIZE] = new
-            group.crcs[start * CRC_SIZE:stop * CRC_SIZE] = crcs[at * CRC_SIZE:(at + stop - start) * CRC_SIZE]
-            self.sectors_written += written(new) - written(old)
+            self.sectors_written += written(new) - written(page[where])
+            page[where] = new
+            where = slice(base + _CRCS_AT + start * CRC_SIZE, base + _CRCS_AT + stop * CRC_SIZE)
+            page[where] = crcs[at * CRC_SIZE:(at + stop - start) * CRC_SIZE]
         if self.missing or self.unknown:
             run = range(first, first + count)
             self.missing.difference_update(run)
@@ -171,30 +192,68 @@ class TagTable:
 
     def _put_one(self, sector: int, tag: bytes, crc: bytes) -> None:
         number = sector // GROUP_SECTORS
-        group = self.groups.get(number) or self.ensure(number)
-        self.dirty.add(number)
-        at = sector % GROUP_SECTORS
-        where = slice(at * TAG_SIZE, (at + 1) * TAG_SIZE)
-        self.sectors_written += (tag != ZERO_TAG) - (group.tags[where] != ZERO_TAG)
-        group.tags[where] = tag
-        group.crcs[at * CRC_SIZE:(at + 1) * CRC_SIZE] = crc
+        slot = self.groups.get(number)
+        if slot is None:
+            slot = self._ensure(number)
+        self._dirty.add(slot)
+        page, base, index = self._pages[slot // PAGE_SLOTS], slot % PAGE_SLOTS * SLOT_SIZE, sector % GROUP_SECTORS
+        at = base + _BODY_AT + index * TAG_SIZE
+        self.sectors_written += (tag != ZERO_TAG) - (page[at:at + TAG_SIZE] != ZERO_TAG)
+        page[at:at + TAG_SIZE] = tag
+        at = base + _CRCS_AT + index * CRC_SIZE
+        page[at:at + CRC_SIZE] = crc
         if self.missing or self.unknown:
             self.missing.discard(sector)
             self.unknown.discard(sector)
 
-    def take_dirty(self) -> list[Image]:
-        """Copies of the groups changed since the last call."""
-        images = [self.image(number) for number in self.dirty]
-        self.dirty = set()
-        return images
+    # --- writing ----------------------------------------------------------------------------------
+    def mark_unknown(self) -> None:
+        """Have the groups of what is unknown written, with their marks."""
+        groups = {sector // GROUP_SECTORS for sector in self.unknown}
+        self._dirty.update(self.groups[number] for number in groups if number in self.groups)
 
-    def image(self, number: int) -> Image:
-        group = self.groups[number]
-        mask = 0
-        if self.unknown:
-            start = number * GROUP_SECTORS
-            mask = sum(1 << i for i in range(GROUP_SECTORS) if start + i in self.unknown)
-        return Image(group.slot, number, bytes(group.tags), bytes(group.crcs), mask)
+    def take_dirty(self) -> list[Span]:
+        """What has changed since the last call, in the order of the slots."""
+        dirty, self._dirty = sorted(self._dirty), set()
+        self._finish(dirty)
+        spans: list[Span] = []
+        start = last = dirty[0] if dirty else 0
+        for slot in dirty:
+            if slot - last > _GAP_SLOTS or slot // PAGE_SLOTS != start // PAGE_SLOTS:
+                spans.append(self._span(start, last))
+                start = slot
+            last = slot
+        if dirty:
+            spans.append(self._span(start, last))
+        return spans
+
+    def _finish(self, dirty: Sequence[int]) -> None:
+        """Bring masks and checksums of these slots up to date. A loop without calls: they may be thousands."""
+        masks = self._masks() if self.unknown else {}
+        crc32, pack_crc, salt = zlib.crc32, _CRC.pack_into, self.salt.to_bytes(8)
+        stop = 0
+        while stop < len(dirty):
+            number = dirty[stop] // PAGE_SLOTS
+            start, stop = stop, bisect_left(dirty, (number + 1) * PAGE_SLOTS, stop)
+            page = self._pages[number]
+            with memoryview(page) as view:
+                for slot in dirty[start:stop]:
+                    base = slot % PAGE_SLOTS * SLOT_SIZE
+                    _MASK.pack_into(page, base + _MASK_AT, masks.get(slot, 0))
+                    pack_crc(page, base + _CRC_AT, crc32(view[base:base + _CRC_AT], crc32(salt, slot & 0xFFFFFFFF)))
+
+    def _masks(self) -> dict[int, int]:
+        """By slot."""
+        masks: dict[int, int] = {}
+        for sector in self.unknown:
+            slot = self.groups.get(sector // GROUP_SECTORS)
+            if slot is not None:
+                masks[slot] = masks.get(slot, 0) | 1 << sector % GROUP_SECTORS
+        return masks
+
+    def _span(self, start: int, last: int) -> Span:
+        base = start % PAGE_SLOTS * SLOT_SIZE
+        return Span(start, bytes(self._pages[start // PAGE_SLOTS][base:base + (last + 1 - start) * SLOT_SIZE]))
 
 
 def _chunks(first: int, count: int) -> Iterable[tuple[int, int, int]]:
@@ -217,8 +276,7 @@ def written(tags: Buffer) -> int:
 # --- the file -------------------------------------------------------------------------------------
 def load(file: File, slots: int, sectors: int, salt: int = 0) -> TagTable:
     """Read the first `slots` slots; what is beyond them is in the journal. `sectors`: size of the disk."""
-    table = TagTable(sectors)
-    table.slots = slots
+    table = TagTable(sectors, salt)
     marked: list[tuple[int, int]] = []
     step = 4096
     for start in range(0, slots, step):
@@ -226,19 +284,7 @@ def load(file: File, slots: int, sectors: int, salt: int = 0) -> TagTable:
         raw = memoryview(pread_or_zeros(file, number * SLOT_SIZE, start * SLOT_SIZE))
         for slot in range(start, start + number):
             at = (slot - start) * SLOT_SIZE
-            found = decode(raw[at:at + SLOT_SIZE], slot, salt)
-            group = found.group if isinstance(found, Image) else found
-            if group is None or group in table.groups or group * GROUP_SECTORS >= sectors:
-                table.lost.append(slot)
-            elif isinstance(found, Image):
-                table.groups[group] = Group(slot, found.tags, found.crcs)
-                table.sectors_written += written(found.tags)
-                if found.mask:
-                    marked.append((group, found.mask))
-            else:
-                table.groups[group] = Group(slot)
-                table.dirty.add(group)
-                marked.append((group, (1 << GROUP_SECTORS) - 1))
+            _load_slot(table, raw[at:at + SLOT_SIZE], slot, marked)
     for group, mask in marked:
         start = group * GROUP_SECTORS
         stop = min(start + GROUP_SECTORS, sectors)
@@ -246,17 +292,25 @@ def load(file: File, slots: int, sectors: int, salt: int = 0) -> TagTable:
     return table
 
 
-def lost_images(table: TagTable) -> list[Image]:
-    """What marks the LOST slots as such."""
-    return [Image(slot, None, NO_TAGS, NO_CRCS, 0) for slot in table.lost]
+def _load_slot(table: TagTable, raw: memoryview, slot: int, marked: list[tuple[int, int]]) -> None:
+    """`marked`: groups of which something is unknown, and what of them."""
+    found = decode(raw, slot, table.salt)
+    group = found.group if isinstance(found, Slot) else found
+    if group is None or group in table.groups or group * GROUP_SECTORS >= table.sectors:
+        table.add_lost()
+        return
+    table.groups[group] = slot
+    if isinstance(found, Slot):
+        table.append(raw)
+        table.sectors_written += written(found.tags)
+        if found.mask:
+            marked.append((group, found.mask))
+    else:
+        table.append(encode(slot, Slot(group, NO_TAGS, NO_CRCS, 0), table.salt))
+        marked.append((group, (1 << GROUP_SECTORS) - 1))
 
 
-def write_images(file: File, images: Sequence[Image], salt: int = 0) -> None:
-    """Write the slots, neighbours together. Not synced."""
-    ordered = sorted(images, key=lambda image: image.slot)
-    start = 0
-    for end in range(1, len(ordered) + 1):
-        if end == len(ordered) or ordered[end].slot != ordered[end - 1].slot + 1:
-            raw = b"".join(image.encode(salt) for image in ordered[start:end])
-            file.pwritev([raw], ordered[start].slot * SLOT_SIZE)
-            start = end
+def write(file: File, spans: Sequence[Span]) -> None:
+    """Not synced."""
+    for slot, raw in spans:
+        file.pwritev([raw], slot * SLOT_SIZE)
