@@ -230,7 +230,7 @@ class ClientCore:
         if op.quorum is not None:
             del op.sent[node.rank]
             node.owed.pop(command.request, None)
-            op.quorum.answers[node.rank] = response
+            op.quorum.add(response)
             self._steps.count(op, now_s)
             return
         self._steps.retire(op, node.rank)
@@ -296,9 +296,10 @@ def _with_outcome(error: ClientError, outcome: Outcome) -> ClientError:
 
 def _fits(command: Command, response: Response) -> bool:
     """Whether the answer has the length that was asked for."""
-    kind, count = command.kind, command.count
-    tagged = kind in (CommandKind.TAG, CommandKind.GET) or kind is CommandKind.READ and command.epoch and response.tags
-    valued = kind is CommandKind.READ or kind is CommandKind.GET and response.data
-    return (len(response.tags), len(response.data)) == (
-        count * TAG_SIZE if tagged else 0, count * SECTOR_SIZE if valued else 0
-    )
+    kind, tags, data = command.kind, len(response.tags), len(response.data)
+    if kind in _CHANGING:
+        return not tags and not data
+    whole_tags, whole_data = command.count * TAG_SIZE, command.count * SECTOR_SIZE
+    if kind is CommandKind.READ:
+        return data == whole_data and (not tags or command.epoch > 0 and tags == whole_tags)
+    return tags == whole_tags and (not data or kind is CommandKind.GET and data == whole_data)

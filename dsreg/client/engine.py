@@ -79,6 +79,7 @@ class Engine:
         self._admission = Admission(MAX_OPERATIONS, MAX_OPERATION_BYTES)
         self._runs: dict[int, _Run] = {}
         self._last_operation = 0
+        self._ticks = False  # from the first operation until none is left
         self._busy = trio.Event()
         self._known: set[int] = set()  # ranks that have been connected
         self._status_calls: dict[int, _StatusCall] = {}
@@ -187,17 +188,19 @@ class Engine:
     async def _tick(self) -> None:
         while True:
             await self._busy.wait()
+            self._busy = trio.Event()
             while self.core.busy:
                 await trio.sleep(TICK_S)
                 self.step(Tick())
                 self.flush_turn()
-            self._busy = trio.Event()
+            self._ticks = False
 
     # --- the core's side ------------------------------------------------------------------------
     def step(self, event: Event) -> None:
         for effect in self.core.step(event, _now_s()):
             self._effects[type(effect)](effect)
-        if self.core.busy:
+        if not self._ticks and self.core.busy:
+            self._ticks = True
             self._busy.set()
 
     def _send(self, effect: Send) -> None:

@@ -24,35 +24,42 @@ class Quorum:
     all nodes must have it: otherwise a node that was not heard may hold a newer value of an older attachment.
     """
 
-    __slots__ = ("_epoch", "_kind", "_majority", "_nodes", "answers", "asked")
+    __slots__ = ("_epoch", "_kind", "_majority", "_nodes", "_tags", "agree", "answered", "asked", "values")
 
     def __init__(self, kind: CommandKind, nodes: int, epoch: int) -> None:
         self._kind = kind
         self._nodes = nodes
         self._majority = majority(nodes)
         self._epoch = epoch
+        self._tags = b""  # of the first answer
         self.asked: set[int] = set()
-        self.answers: dict[int, Response] = {}
+        self.answered = 0  # nodes
+        self.agree = True  # all have answered with the same tags
+        self.values: Response | None = None  # the answer that has values
+
+    def add(self, answer: Response) -> None:
+        """The answer of one more node."""
+        if not self.answered:
+            self._tags = answer.tags
+        elif answer.tags != self._tags:
+            self.agree = False
+        self.answered += 1
+        if answer.data:
+            self.values = answer
 
     def verdict(self, outstanding: int) -> Verdict:
         """`outstanding`: nodes that were asked and may still answer."""
         if self._kind is CommandKind.PUT:
-            if len(self.answers) >= self._majority:
+            if self.answered >= self._majority:
                 return Verdict.DONE
-            return Verdict.WAIT if len(self.answers) + outstanding >= self._majority else Verdict.GIVE_UP
-        answers = list(self.answers.values())
-        if any(answer.tags != answers[0].tags for answer in answers[1:]):
+            return Verdict.WAIT if self.answered + outstanding >= self._majority else Verdict.GIVE_UP
+        if not self.agree:
             return Verdict.GIVE_UP
-        if len(answers) < self._majority or self.values is None:
-            enough = outstanding and len(answers) + outstanding >= self._majority
+        if self.answered < self._majority or self.values is None:
+            enough = outstanding and self.answered + outstanding >= self._majority
             return Verdict.WAIT if enough else Verdict.GIVE_UP
-        if not self._epoch or is_raised(answers[0].tags, self._epoch) or len(answers) == self._nodes:
+        if not self._epoch or is_raised(self._tags, self._epoch) or self.answered == self._nodes:
             return Verdict.DONE
         if outstanding:
             return Verdict.WAIT
         return Verdict.GIVE_UP if len(self.asked) == self._nodes else Verdict.ASK_ALL
-
-    @property
-    def values(self) -> Response | None:
-        """The answer that has values."""
-        return next((answer for answer in self.answers.values() if answer.data), None)

@@ -22,6 +22,7 @@ class Ring:
         assert ranks and len(set(ranks)) == len(ranks)
         self.nodes = [Node(rank, index) for index, rank in enumerate(ranks)]
         self.by_rank = {node.rank: node for node in self.nodes}
+        self._rounds = [self.nodes[home:] + self.nodes[:home] for home in range(len(ranks))]  # by the first one
         self.cluster_size = len(self.nodes)
         self._ever_connected = False
 
@@ -72,10 +73,10 @@ class Ring:
 
     def nearest(self, op: Operation, now_s: float) -> list[Node]:
         """The nodes that can be asked: those that answer first, then round the ring from the operation's home."""
-        size = len(self.nodes)
-        usable = [node for node in (self.nodes[(op.home + d) % size] for d in range(size)) if node.usable]
-        if any(node.avoided_until_s > now_s for node in usable):
-            usable.sort(key=lambda node: node.avoided_until_s > now_s)
+        usable = [node for node in self._rounds[op.home] if node.up and not node.stopping]
+        for node in usable:
+            if node.avoided_until_s > now_s:
+                return sorted(usable, key=lambda node: node.avoided_until_s > now_s)
         return usable
 
     def silent(self, now_s: float) -> tuple[list[Node], list[Node]]:

@@ -77,14 +77,14 @@ class Steps:
         """GET from a majority, or PUT to all; if so many cannot be reached, it is left to a node at once."""
         get = kind is CommandKind.GET
         usable = self._ring.nearest(op, now_s)
-        request = self.new_request()
+        request, epoch = self.new_request(), self._epoch
         op.begin(
-            Command(kind, request, op.first, op.count, tags, op.data or b"", True, self._epoch),
+            Command(kind, request, op.first, op.count, tags, op.data or b"", True, epoch),
             now_s, GET_ATTEMPT_S if get else PUT_ATTEMPT_S,
         )
         self.requests[request] = op
         enough = self._ring.majority
-        op.quorum = Quorum(kind, self._ring.cluster_size, self._epoch)
+        op.quorum = Quorum(kind, self._ring.cluster_size, epoch)
         if len(usable) < enough:
             self._leave_to_a_node(op, now_s)
             return
@@ -106,7 +106,7 @@ class Steps:
                 self.retire(op, 0)
                 values = op.quorum.values
                 if values is not None:
-                    self._asks_all = len(op.quorum.answers) == self._ring.cluster_size > 1
+                    self._asks_all = op.quorum.answered == self._ring.cluster_size > 1
                 self.complete(op, b"" if values is None else values.data)
             case Verdict.GIVE_UP:
                 self._leave_to_a_node(op, now_s)

@@ -10,7 +10,8 @@ raises by one.
 
 from __future__ import annotations
 
-from dsreg.core.tags import MAX_EPOCH, counter_of, epoch_of, is_uniform, iter_tags, unpack_tag
+from dsreg.constants import TAG_SIZE
+from dsreg.core.tags import MAX_EPOCH, is_uniform, iter_tags, rank_of
 
 # More writes of one sector than any disk does, and 16 times the microseconds of an attachment; 2^56 is the year 2106.
 MAX_COUNTS_PER_S = 1 << 24
@@ -25,9 +26,8 @@ ALWAYS_BELIEVED_EPOCH = 1 << 16
 def is_believed(tags: bytes, unix_time_s: float) -> bool:
     """`unix_time_s`: seconds since 1970, as far as known. A tag is of the epoch of its write, or was raised since."""
     counter = max(ALWAYS_BELIEVED_COUNTER, min(unix_time_s, (1 << 32) - 1) * MAX_COUNTS_PER_S)
-    some = (tags[:16],) if is_uniform(tags) else iter_tags(tags)
-    for tag in map(unpack_tag, some):
-        if counter_of(tag.ts) > counter or epoch_of(tag.ts) > tag.epoch:
+    for epoch, written, count in map(rank_of, (tags[:TAG_SIZE],) if is_uniform(tags) else iter_tags(tags)):
+        if count > counter or written > epoch:
             return False
     return True
 

@@ -60,7 +60,7 @@ class Epochs:
 
     def refusal(self, command: Command, status: Status, epoch: int = 0) -> Response:
         """`epoch`: a newer one than is promised here, if it is known."""
-        return response_to(command, status)._replace(epoch=max(epoch, self.promised))
+        return response_to(command, status, epoch=max(epoch, self.promised))
 
     # --- attaching --------------------------------------------------------------------------------
     def attach(self, connection: Connection, command: Command, supported: bool) -> list[Effect]:

@@ -124,7 +124,7 @@ class Holder:
         if self._storage.unknown(command.first, command.count):
             return [self._refuse(connection, command)]
         tags = self._storage.tags(command.first, command.count)
-        return [Answer(connection, response_to(command, Status.OK, tags)._replace(epoch=epoch), command)]
+        return [Answer(connection, response_to(command, Status.OK, tags, epoch=epoch), command)]
 
     def _refuse(self, connection: Connection | None, command: Command) -> Answer:
         self._repair(command.first, command.count)
@@ -137,8 +137,7 @@ class Holder:
         if isinstance(question, Command):
             if damaged:
                 return [self._refuse(origin, question)]
-            response = response_to(question, Status.OK, tags, data)._replace(epoch=load.epoch)
-            return [Answer(origin, response, question)]
+            return [Answer(origin, response_to(question, Status.OK, tags, data, load.epoch), question)]
         if damaged:
             self._repair(question.first, question.count)
             return []

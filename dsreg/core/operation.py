@@ -41,8 +41,10 @@ def begin(command: Command, connection: Connection | None, rank: int, nodes: int
     return Operation(command, connection, AtomicRegister(rank, nodes, command.first, command.count, rids))
 
 
-def response_to(command: Command, status: Status, tags: bytes = b"", data: Buffer = b"") -> Response:
-    return Response(status, command.kind, command.request, tags, data, command.extended)
+def response_to(
+    command: Command, status: Status, tags: bytes = b"", data: Buffer = b"", epoch: int = 0
+) -> Response:
+    return Response(status, command.kind, command.request, tags, data, command.extended, epoch)
 
 
 def result_of(command: Command, result: Return) -> Response:

@@ -166,7 +166,7 @@ class Replica:
             if what.kind is CommandKind.ATTACH:
                 return self.epochs.attached(connection, what)
             return self._run_ready(self._holder.command(connection, what), now)
-        if isinstance(what, ReadProc | WriteProc):
+        if isinstance(what, (ReadProc, WriteProc)):
             return self.message(connection, what, now)
         if isinstance(what, Renew):
             return self._renew(what.rid, now)
@@ -181,7 +181,8 @@ class Replica:
         """The outcome of a Load: this node's durable copy of the run. `damaged`: some of it is not there."""
         question = load.question
         # It may have been read when a newer epoch than at the beginning was in force already, and then wholly so.
-        load = load._replace(epoch=max(load.epoch, highest_epoch(tags)))
+        if load.epoch < (epoch := highest_epoch(tags)):
+            load = load._replace(epoch=epoch)
         if isinstance(question, Command) or question.rank != self.rank:
             effects = self._holder.loaded(load, tags, data, damaged)
         elif damaged:
@@ -264,7 +265,7 @@ class Replica:
         """Translate what the register wants into effects of this node."""
         effects: list[Effect] = []
         for step in steps:
-            if isinstance(step, reg.AskAll | reg.StoreAll):
+            if isinstance(step, (reg.AskAll, reg.StoreAll)):
                 effects += self._tell_all(operation, step, now)
             elif isinstance(step, reg.StoreOwn):
                 effects += self._persist_own(operation, step)

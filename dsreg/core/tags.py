@@ -28,6 +28,7 @@ _COUNTER_MASK: Final = (1 << COUNTER_BITS) - 1
 _LIFE_MASK: Final = (1 << 16) - 1
 _LIFE_SHIFT, _TS_SHIFT, _EPOCH_SHIFT = 8, 24, 104
 _TS_MASK: Final = (1 << 80) - 1
+_WRITE_EPOCH_SHIFT: Final = _TS_SHIFT + COUNTER_BITS
 
 
 class Tag(NamedTuple):
@@ -46,6 +47,12 @@ def unpack_tag(tag: bytes) -> Tag:
     return Tag(
         number >> _TS_SHIFT & _TS_MASK, number & 0xFF, number >> _LIFE_SHIFT & _LIFE_MASK, number >> _EPOCH_SHIFT
     )
+
+
+def rank_of(tag: bytes) -> tuple[int, int, int]:
+    """(epoch of the copy, epoch of the write, counter of the write)."""
+    number = int.from_bytes(tag)
+    return number >> _EPOCH_SHIFT, number >> _WRITE_EPOCH_SHIFT & MAX_EPOCH, number >> _TS_SHIFT & _COUNTER_MASK
 
 
 def ts_of(epoch: int, counter: int) -> int:
@@ -72,7 +79,7 @@ def iter_tags(tags: bytes) -> list[bytes]:
 
 def is_uniform(tags: bytes) -> bool:
     """Whether all these tags are the same, as those of a run mostly are."""
-    return tags == tags[:TAG_SIZE] * (len(tags) // TAG_SIZE)
+    return len(tags) == TAG_SIZE or tags == tags[:TAG_SIZE] * (len(tags) // TAG_SIZE)
 
 
 def highest(vectors: Sequence[bytes]) -> bytes:
@@ -87,7 +94,7 @@ def highest(vectors: Sequence[bytes]) -> bytes:
 
 def highest_ts(tags: bytes) -> int:
     """The largest ts in a vector."""
-    if len(tags) == TAG_SIZE or is_uniform(tags):
+    if is_uniform(tags):
         return unpack_tag(tags[:TAG_SIZE]).ts
     return max(unpack_tag(tag).ts for tag in iter_tags(tags))
 
@@ -116,6 +123,6 @@ def raised(tags: bytes, epoch: int) -> bytes:
 
 def highest_epoch(tags: bytes) -> int:
     """The newest epoch under which one of these copies was stored."""
-    if len(tags) == TAG_SIZE or is_uniform(tags):
+    if is_uniform(tags):
         return int.from_bytes(tags[:EPOCH_SIZE])
     return max(int.from_bytes(tags[at : at + EPOCH_SIZE]) for at in range(0, len(tags), TAG_SIZE))

@@ -202,5 +202,5 @@ class Dialer:
 
     def _take(self, message: Message) -> None:
         """Only answers are for us here; a contract peer may also send them over its own connection."""
-        if isinstance(message, Value | Ack | Fenced | Receipt):
+        if isinstance(message, (Value, Ack, Fenced, Receipt)):
             self._interpreter.message(None, message)

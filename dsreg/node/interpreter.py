@@ -227,4 +227,4 @@ def size_of(command: Command) -> int:
 
 def _is_contract_answer(message: PeerMessage | Receipt) -> bool:
     """Answers to contract peers wait for their link; questions are remembered by RegisterClient."""
-    return isinstance(message, Value | Ack) and message.uuid != b""
+    return isinstance(message, (Value, Ack)) and message.uuid != b""

@@ -52,7 +52,7 @@ class Outbox:
                 self.port.put(self._encode(message))
 
     def _is_wanted(self, message: PeerMessage | Receipt) -> bool:
-        return not isinstance(message, ReadProc | WriteProc) or self._is_under_way(message.rid)
+        return not isinstance(message, (ReadProc, WriteProc)) or self._is_under_way(message.rid)
 
 
 def _key(message: PeerMessage | Receipt) -> tuple[type, int, int] | bytes:

@@ -171,14 +171,14 @@ class Server:
                 interpreter.tell(connection.port, refusal)
             return
         connection.is_known |= not isinstance(message, RefusedCommand)
-        if isinstance(message, ReadProc | WriteProc | Value | Ack | Fenced | Receipt):
-            connection.is_node = True
-            interpreter.message(connection, message)
-        elif isinstance(message, Command):
+        if isinstance(message, Command):
             if self.stopping:
                 self._refuse(connection, message)
             else:
                 interpreter.command(connection, message)
+        elif isinstance(message, (ReadProc, WriteProc, Value, Ack, Fenced, Receipt)):
+            connection.is_node = True
+            interpreter.message(connection, message)
         elif isinstance(message, RefusedCommand):
             response = Response(message.status, message.kind, message.request, extended=message.extended)
             interpreter.tell(connection.port, response)

@@ -22,7 +22,7 @@ def quorum(kind: CommandKind, answers: list[tuple[bytes, bool]], nodes: int = 3,
     made = Quorum(kind, nodes, epoch)
     made.asked = set(range(1, (len(answers) if asked is None else asked) + 1))
     for rank, (tags, values) in enumerate(answers, 1):
-        made.answers[rank] = Response(Status.OK, kind, 1, tags, b"v" * 4096 if values else b"", True)
+        made.add(Response(Status.OK, kind, rank, tags, b"v" * 4096 if values else b"", True))
     return made
 
 
@@ -83,5 +83,5 @@ def test_a_get_of_an_attachment_is_done_when_nobody_can_have_anything_newer(
 
 def test_the_values_are_those_of_the_answer_that_has_them() -> None:
     made = quorum(GET, [(OLD, False), (OLD, True)])
-    assert made.values is made.answers[2]
+    assert made.values is not None and made.values.request == 2
     assert quorum(GET, [(OLD, False)]).values is None

@@ -150,8 +150,8 @@ DURABILITY = (
     Mutant(
         "checkpoint_frees_before_sync",
         "dsreg.storage.checkpoint",
-        "            settle(self._directory, self._images)\n",
-        "            self._free(); settle(self._directory, self._images)\n",
+        "            settle(self._directory, self._spans)\n",
+        "            self._free(); settle(self._directory, self._spans)\n",
     ),
     Mutant(
         "checkpoint_does_not_sync_home", "dsreg.storage.checkpoint", "    directory.home.fdatasync()\n", ""
@@ -230,11 +230,11 @@ ATTACHMENTS = (
            "        return self._store(own, phase.result)\n\n    @property"),
     Mutant("strict_read_takes_older_copies", _REGISTER, "(not strict or is_raised(own.tags, self.epoch))", "True"),
     Mutant("counted_read_takes_older_copies", _COUNTED,
-           "if not self._epoch or is_raised(answers[0].tags, self._epoch) or len(answers) == self._nodes:", "if True:"),
+           "if not self._epoch or is_raised(self._tags, self._epoch) or self.answered == self._nodes:", "if True:"),
     Mutant("counted_read_does_not_compare", _COUNTED,
-           "if any(answer.tags != answers[0].tags for answer in answers[1:]):", "if False:"),
-    Mutant("put_counted_short_of_a_majority", _COUNTED, "            if len(self.answers) >= self._majority:",
-           "            if len(self.answers) >= self._majority - 1:"),
+           "        if not self.agree:\n", "        if False:\n"),
+    Mutant("put_counted_short_of_a_majority", _COUNTED, "            if self.answered >= self._majority:",
+           "            if self.answered >= self._majority - 1:"),
     Mutant("claim_without_a_majority", _CLAIM, "if len(self._accepted) >= majority(self.nodes):", "if self._accepted:"),
     Mutant("epoch_taken_twice", _CLAIM, "self.epoch = max(told.epoch for told in self._answers.values()) + 1",
            "self.epoch = max(1, *(told.epoch for told in self._answers.values()))"),
