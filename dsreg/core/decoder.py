@@ -266,8 +266,9 @@ class Decoder:
 
     def _tags_are_good(self, tags: bytes, *, unwritten: bool) -> bool:
         """Whether each tag is of a ts >= 1 and a node's rank or ATTACHED, or, if `unwritten`, of no write at all."""
-        some = (tags[:TAG_SIZE],) if is_uniform(tags) else iter_tags(tags)
-        return all(self._tag_is_good(unpack_tag(tag), unwritten) for tag in some)
+        if is_uniform(tags):
+            return self._tag_is_good(unpack_tag(tags[:TAG_SIZE]), unwritten)
+        return all(self._tag_is_good(unpack_tag(tag), unwritten) for tag in iter_tags(tags))
 
     # --- frames whose fields depend on the cluster ----------------------------------------------
     def _command(self, frame: memoryview) -> Command | RefusedCommand:
