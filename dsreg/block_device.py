@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import trio
@@ -9,7 +10,7 @@ import trio
 from dsreg.client.range_lock import RangeLock
 from dsreg.constants import SECTOR_SIZE
 from dsreg.core.messages import Buffer
-from dsreg.errors import Outcome, OutOfRange
+from dsreg.errors import DsregError, Outcome, OutOfRange
 
 
 class SectorStore(Protocol):
@@ -90,6 +91,17 @@ class BlockDevice:
         finally:
             del self._writes[done]
             done.set()
+
+    def begin_read(self, offset: int, length: int, done: Callable[[Buffer, DsregError | None], None]) -> bool:
+        """Read without a task, if nothing has to be waited for: True, and `done` is called once. Else False."""
+        return False
+
+    def begin_write(self, offset: int, data: bytes, done: Callable[[Buffer, DsregError | None], None]) -> bool:
+        """Write without a task, as `begin_read` does."""
+        return False
+
+    def flush_turn(self) -> None:
+        """Send what was begun since the last call."""
 
     async def flush(self) -> None:
         """Return when every write that had been called has ended, and is durable. Without a cache the one that

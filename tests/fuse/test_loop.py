@@ -12,15 +12,13 @@ from pathlib import Path
 import pytest
 import trio
 
-pytest.importorskip("pyfuse3", reason="pyfuse3 is not installed")
-
 from fuse_frontend import loop
 from fuse_frontend.detach import detach
-from fuse_frontend.mount import FUSE_CONNECTIONS, check_mountpoint
+from fuse_frontend.mount import check_mountpoint
 from fuse_frontend.mounts import MountError, mount_at
 from fuse_frontend.state import recall
 from tests.fuse.fsx import Fsx
-from tests.fuse.tools import Server, run
+from tests.fuse.tools import Server, connection_of, run
 
 pytestmark = [pytest.mark.fuse, pytest.mark.usefixtures("loop_devices")]
 
@@ -222,10 +220,7 @@ def test_a_later_device_of_the_same_name_is_another_one(attached: tuple[Server, 
 
 def abort(server: Server) -> None:
     """End the session behind the back of the server."""
-    directory = FUSE_CONNECTIONS / str(os.minor(server.image.stat().st_dev))
-    if not directory.is_dir():
-        pytest.skip(f"the fusectl file system is not mounted at {FUSE_CONNECTIONS}")
-    (directory / "abort").write_text("1")
+    (connection_of(server) / "abort").write_text("1")
 
 
 def test_a_server_that_cannot_go_on_detaches_first(attached: tuple[Server, str]) -> None:
