@@ -57,6 +57,8 @@ _ATTR_OUT = struct.Struct("=QI4x")
 _ATTR = struct.Struct("=QQQqqqIIIIIIIIII")
 _STATFS_OUT = struct.Struct("=QQQQQIII28x")
 _DIRENT = struct.Struct("=QQII")
+# The fixed parts before the names.
+CREATE_IN_BYTES, RENAME_IN_BYTES, RENAME2_IN_BYTES = 16, 8, 16
 
 NS_PER_S = 1_000_000_000
 
