@@ -95,7 +95,10 @@ async def serve(disk: Disk, options: MountOptions, on_up: Callable[[Loop | None]
                 nursery.start_soon(_bring_up, options, on_up)
                 nursery.start_soon(_answer_signals, signals, disk, options)
                 await operations.session.run()
-                log.info("%s has been unmounted", options.mountpoint)
+                if mounts.mount_at(options.mountpoint) == mounted:
+                    log.warning("the kernel has ended the connection of %s", options.mountpoint)
+                else:
+                    log.info("%s has been unmounted", options.mountpoint)
                 nursery.cancel_scope.cancel()
     finally:
         # A loop device without its mount is hard to find; with it `--detach` can clean up. Requests fail from here on,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,6 +110,12 @@ def test_fio_verifies_what_it_wrote(attached: tuple[Server, str]) -> None:
     run("fio", "--name=verify", f"--filename={device}", "--direct=1", "--rw=randrw", "--bsrange=4k-256k",
         "--verify_state_save=0", "--size=24m", "--ioengine=libaio", "--iodepth=32", "--verify=crc32c",
         "--verify_fatal=1", "--do_verify=1")
+
+
+def test_what_a_request_costs_can_be_measured() -> None:
+    need("fio")
+    measured = run(sys.executable, "-m", "scripts.fuse_hops", "--seconds", "0.2").stdout
+    assert len(re.findall(r"[\d,]+ +\S+ +[\d.]+ +\S+ +[\d.]+ +\S+ +[\d.]+ ", measured)) == 5, measured
 
 
 def test_a_signal_does_not_tear_a_disk_away(attached: tuple[Server, str], files: Path, rng: random.Random) -> None:
