@@ -28,9 +28,8 @@ BIG_WRITES = 1 << 5
 ASYNC_DIO = 1 << 15
 PARALLEL_DIROPS = 1 << 18
 MAX_PAGES = 1 << 22
-# The largest read and write: 256 pages of 4096 bytes.
+# The largest read and write.
 MAX_IO_BYTES = 1 << 20
-MAX_IO_PAGES = 256
 
 # Answers to OPEN.
 FOPEN_DIRECT_IO = 1 << 0
@@ -246,9 +245,9 @@ def _attr(of: Attributes) -> bytes:
                       0, of.block_size, 0)
 
 
-def init_out(offered: Init, wanted: int, max_background: int) -> bytes:
+def init_out(offered: Init, wanted: int, max_background: int, page_bytes: int) -> bytes:
     """What is taken of what the kernel offers. `wanted`: flags; `max_background`: asynchronous requests that the kernel
-    may have under way, beyond which, too, it slows down whoever makes more.
+    may have under way, beyond which, too, it slows down whoever makes more; `page_bytes`: of this machine, up to 1 MiB.
 
     Times have a granularity of 1 ns. Raises RequestError (EPROTO) for a kernel that is too old.
     """
@@ -258,7 +257,7 @@ def init_out(offered: Init, wanted: int, max_background: int) -> bytes:
         return _INIT_OUT.pack(MAJOR, MINOR, *[0] * 9)  # it asks again, in that version
     return _INIT_OUT.pack(
         MAJOR, min(MINOR, offered.minor), offered.max_readahead, offered.flags & wanted, max_background, max_background,
-        MAX_IO_BYTES, 1, MAX_IO_PAGES, 0, 0,
+        MAX_IO_BYTES, 1, MAX_IO_BYTES // page_bytes, 0, 0,
     )
 
 

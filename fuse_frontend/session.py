@@ -152,7 +152,7 @@ class Session:
     def _begin(self, request: Request) -> None:
         offered = kernel.init_in(request.body)
         try:
-            self.answer(request.unique, kernel.init_out(offered, FLAGS, MAX_BACKGROUND))
+            self.answer(request.unique, kernel.init_out(offered, FLAGS, MAX_BACKGROUND, mmap.PAGESIZE))
         except RequestError as error:
             self._write(kernel.error_answer(request.unique, error.code), request.unique)
             self._refusal = MountError(
@@ -227,6 +227,8 @@ async def mount(mountpoint: Path, options: Iterable[str]) -> int:
             said = (done.stderr + done.stdout).decode(errors="replace").strip()
             raise MountError(said or f"fusermount3 ended with exit code {done.returncode}")
         _, descriptors, _, _ = socket.recv_fds(ours, 1, 1, socket.MSG_CMSG_CLOEXEC)
+    for line in done.stderr.decode(errors="replace").splitlines():
+        log.info("fusermount3: %s", line)
     if not descriptors:
         raise MountError("fusermount3 mounted something, but did not say what")
     os.set_inheritable(descriptors[0], False)

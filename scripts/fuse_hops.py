@@ -99,10 +99,10 @@ def measure(pid: int, device: str, job: tuple[str, str, int], seconds: float) ->
         capture_output=True, text=True, check=True, timeout=COMMAND_S + seconds,
     )
     after = cpu_s(pid)
-    [job] = json.loads(done.stdout[done.stdout.index("{") :])["jobs"]
-    direction = job["read"] if "read" in kind else job["write"]
-    count = direction["total_ios"]
-    return direction["iops"], *((then - now) / count * 1e6 for now, then in zip(before, after, strict=True))
+    [found] = json.loads(done.stdout[done.stdout.index("{") :])["jobs"]
+    direction = found["read"] if "read" in kind else found["write"]
+    user, system = ((end - start) / direction["total_ios"] * 1e6 for start, end in zip(before, after, strict=True))
+    return direction["iops"], user, system
 
 
 def show(pid: int, device: str, seconds: float) -> None:

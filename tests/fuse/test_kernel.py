@@ -142,17 +142,18 @@ OFFER = Init(7, 45, 131_072, (1 << 30) | kernel.MAX_PAGES | kernel.ASYNC_DIO)
 def test_init() -> None:
     body = b"".join(bytes(U32(value)) for value in (*OFFER, *range(12)))
     assert kernel.init_in(body) == kernel.init_in(body[:16]) == OFFER
-    found = parsed(InitOut, kernel.init_out(OFFER, kernel.MAX_PAGES | kernel.BIG_WRITES, 256))
+    found = parsed(InitOut, kernel.init_out(OFFER, kernel.MAX_PAGES | kernel.BIG_WRITES, 256, 4096))
     assert {name: value for name, value in found.items() if value} == {
         "major": 7, "minor": 38, "max_readahead": 131_072, "flags": kernel.MAX_PAGES, "max_background": 256,
         "congestion_threshold": 256, "max_write": 1 << 20, "time_gran": 1, "max_pages": 256}
-    older = parsed(InitOut, kernel.init_out(OFFER._replace(minor=31), 0, 256))
+    older = parsed(InitOut, kernel.init_out(OFFER._replace(minor=31), 0, 256, 65536))
     assert (older["major"], older["minor"]) == (7, 31)
-    newer = parsed(InitOut, kernel.init_out(OFFER._replace(major=8, minor=1), 0, 256))
+    assert older["max_pages"] == 16
+    newer = parsed(InitOut, kernel.init_out(OFFER._replace(major=8, minor=1), 0, 256, 65536))
     assert {name: value for name, value in newer.items() if value} == {"major": 7, "minor": 38}
     for major, minor in ((7, 30), (6, 99)):
         with pytest.raises(RequestError) as caught:
-            kernel.init_out(OFFER._replace(major=major, minor=minor), 0, 256)
+            kernel.init_out(OFFER._replace(major=major, minor=minor), 0, 256, 65536)
         assert caught.value.code == errno.EPROTO
 
 
