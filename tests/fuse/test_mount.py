@@ -85,9 +85,14 @@ def test_dd_with_odd_block_sizes(mounted: Server, tmp_path: Path, block_size: in
     run("cmp", source, back)
 
 
+@pytest.mark.parametrize("options", [(), ("--begin",)], ids=["in tasks", "begun"])
 @pytest.mark.parametrize("direct", [False, True], ids=["buffered", "O_DIRECT"])
-def test_random_io_against_a_plain_file(mounted: Server, tmp_path: Path, rng: random.Random, direct: bool) -> None:
+def test_random_io_against_a_plain_file(
+    memory: Callable[..., Server], tmp_path: Path, rng: random.Random, direct: bool, options: tuple[str, ...]
+) -> None:
     """Four threads, each on a quarter of its own; and then one on everything."""
+    mounted = memory(*options)
+    assert mounted.line() == "up", mounted.log
     quarter = SIZE // 4
     seeds = [rng.getrandbits(64) for _ in range(5)]
     with ThreadPoolExecutor(4) as pool:
