@@ -2,7 +2,9 @@
 
     cli          `dsreg-fuse`: options, messages, exit codes; to the background and back
     mount        one mount from start to finish: serve, attach, answer signals, unmount
-    operations   FUSE requests -> BlockDevice calls -> answers; every error ends here
+    operations   requests of the kernel -> BlockDevice calls -> answers; every error ends here
+    session      /dev/fuse: mounting, reading requests, writing answers; no task for each
+    kernel       the bytes that go through it: layouts and numbers; pure
     stall        says once when requests wait for a quorum, and once when they go on
     loop         loop devices: attach, verify, detach (losetup), find those of an image
     mounts       what the kernel knows: mount table, who holds a file or a device
@@ -11,5 +13,5 @@
     process      life in the background: daemons
     embedded     the three-node cluster that is used when there is no configuration
 
-A request flows cli -> mount -> operations -> dsreg.block_device -> dsreg.client.
+A request flows session -> operations -> dsreg.block_device -> dsreg.client, and its answer the same way back.
 """

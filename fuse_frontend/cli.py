@@ -115,7 +115,6 @@ def main(
     if take_over and shared:
         raise click.UsageError("--take-over is for a disk of one's own; it excludes --shared")
     logging.basicConfig(format=LOG_FORMAT, level=logging.DEBUG if verbose else logging.INFO, stream=sys.stderr)
-    logging.getLogger("pyfuse3").setLevel(logging.INFO)  # it writes several debug lines for each request
     try:
         path = mounts.resolve(mountpoint)
         if do_detach:

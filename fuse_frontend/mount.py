@@ -1,7 +1,4 @@
-"""One mount from start to finish: checks, serving, the loop device, signals, the end.
-
-pyfuse3 keeps its session in module variables: a process serves one mount at a time.
-"""
+"""One mount from start to finish: checks, serving, the loop device, signals, the end."""
 
 from __future__ import annotations
 
@@ -13,26 +10,16 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyfuse3
 import trio
 
 from dsreg.errors import DsregError, WritebackFailed
-from fuse_frontend import loop, mounts, state
+from fuse_frontend import loop, mounts, session, state
 from fuse_frontend.loop import Loop
 from fuse_frontend.mounts import FS_TYPE, IMAGE_NAME, Mount, MountError
 from fuse_frontend.operations import Disk, DiskOperations
-from fuse_frontend.wakeup import regular_wakeup
 
 log = logging.getLogger(__name__)
 
-FUSE_CONNECTIONS = Path("/sys/fs/fuse/connections")
-# Requests that the kernel keeps in flight for loop devices and asynchronous I/O; its default is 12. A loop
-# device has 128 tags, so two of them at full depth fit.
-MAX_BACKGROUND = 256
-# Tasks that answer requests: the background ones, and some more for programs that use the file directly.
-MAX_TASKS = MAX_BACKGROUND + 32
-# Tasks that stay when idle, each with a 1 MiB receive buffer: the usual depth costs no new tasks.
-MIN_TASKS = 64
 # From the mount system call to the first answered request.
 MOUNT_TIMEOUT_S = 30.0
 
@@ -91,14 +78,15 @@ async def serve(disk: Disk, options: MountOptions, on_up: Callable[[Loop | None]
     set up; then nothing is left behind. Whatever else ends it, the mount stays as long as a loop device is on it.
     """
     check_mountpoint(options.mountpoint)
-    operations = DiskOperations(disk, os.getuid(), os.getgid())
     fuse_options = {"fsname=dsreg", "subtype=dsreg", "default_permissions"}
     if options.allow_other:
         fuse_options.add("allow_other")
     try:
-        pyfuse3.init(operations, str(options.mountpoint), fuse_options)
-    except RuntimeError as error:
-        raise MountError(f"{options.mountpoint} cannot be mounted: {error}; {_mount_hint(options)}") from None
+        descriptor = await session.mount(options.mountpoint, fuse_options)
+    except MountError as error:
+        raise MountError(f"{options.mountpoint} cannot be mounted: {error}{_mount_hint(options)}") from None
+    operations = DiskOperations(disk, descriptor, os.getuid(), os.getgid())
+    mounted = mounts.mount_at(options.mountpoint)
     try:
         state.remember(options.mountpoint, options.log_file)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
@@ -106,32 +94,36 @@ async def serve(disk: Disk, options: MountOptions, on_up: Callable[[Loop | None]
                 nursery.start_soon(operations.stall_watch.watch)
                 nursery.start_soon(_bring_up, options, on_up)
                 nursery.start_soon(_answer_signals, signals, disk, options)
-                with regular_wakeup():
-                    await pyfuse3.main(min_tasks=MIN_TASKS, max_tasks=MAX_TASKS)
-                log.info("%s has been unmounted", options.mountpoint)
+                await operations.session.run()
+                if mounts.mount_at(options.mountpoint) == mounted:
+                    log.warning("the kernel has ended the connection of %s", options.mountpoint)
+                else:
+                    log.info("%s has been unmounted", options.mountpoint)
                 nursery.cancel_scope.cancel()
     finally:
-        await _take_down(options)
+        # A loop device without its mount is hard to find; with it `--detach` can clean up. Requests fail from here on,
+        # mounted or not, so that nothing below waits for an answer.
+        operations.session.close()
+        with trio.CancelScope(shield=True):
+            await _take_down(options, mounted)
 
 
-async def _take_down(options: MountOptions) -> None:
-    """End the session. There is something to unmount only if the main loop has died."""
+async def _take_down(options: MountOptions, mounted: Mount | None) -> None:
+    """After the end of the session. There is something to unmount, `mounted`, only if it has died."""
     try:
         left = devices_of(options.mountpoint)
     except (MountError, OSError) as error:
         log.warning("%s", error)
         left = loop.loops_of(options.image)
-    # A loop device without its mount is hard to find; with it `--detach` can clean up. Requests fail from here on,
-    # mounted or not, so that nothing below waits for an answer.
-    pyfuse3.close(unmount=not left)
     if left:
-        with trio.CancelScope(shield=True):
-            try:
-                await _release(left, options.mountpoint)
-            except (MountError, OSError) as error:
-                log.error("%s is no longer served, but in use: %s\nTo clean up: dsreg-fuse --detach %s",
-                          options.image, error, options.mountpoint)
-                return
+        try:
+            await _release(left, options.mountpoint)
+        except (MountError, OSError) as error:
+            log.error("%s is no longer served, but in use: %s\nTo clean up: dsreg-fuse --detach %s",
+                      options.image, error, options.mountpoint)
+            return
+    elif mounted is not None and mounts.mount_at(options.mountpoint) == mounted:
+        await session.unmount_lazily(options.mountpoint)
     state.forget(options.mountpoint)
 
 
@@ -158,21 +150,21 @@ def devices_of(mountpoint: Path) -> list[Loop]:
 
 
 def _mount_hint(options: MountOptions) -> str:
+    """What to do about it, if that can be guessed."""
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        return "/dev/fuse is missing or closed to this user (load the module fuse; in a container, pass the device)"
+        return "; /dev/fuse is missing or closed to this user (load the module fuse; in a container, pass the device)"
     if options.allow_other and os.geteuid() != 0:
-        return "--allow-other needs user_allow_other in /etc/fuse.conf"
-    return "see what fusermount3 said above"
+        return "; --allow-other needs user_allow_other in /etc/fuse.conf"
+    return ""
 
 
 async def _bring_up(options: MountOptions, on_up: Callable[[Loop | None], None]) -> None:
     """The part of the start that needs the mount to answer. On failure everything is taken down again."""
     try:
         with trio.fail_after(MOUNT_TIMEOUT_S):
-            status = await trio.to_thread.run_sync(os.stat, options.mountpoint, abandon_on_cancel=True)
+            await trio.to_thread.run_sync(os.stat, options.mountpoint, abandon_on_cancel=True)
     except (OSError, trio.TooSlowError) as error:
         raise MountError(f"{options.mountpoint} does not answer after mounting: {error!r}") from None
-    await _raise_queue_depth(os.minor(status.st_dev))
     attached = None
     if options.attach:
         try:
@@ -193,27 +185,6 @@ async def _bring_up(options: MountOptions, on_up: Callable[[Loop | None], None])
         on_up(attached)
     except OSError as error:
         log.warning("%s, but that could not be reported: %s", what, error)
-
-
-async def _raise_queue_depth(connection: int) -> None:
-    """Let the kernel keep MAX_BACKGROUND requests in flight. Needs root and the fusectl file system."""
-    directory = FUSE_CONNECTIONS / str(connection)
-    try:
-        if not directory.is_dir():
-            await _mount_fusectl()
-        (directory / "max_background").write_text(str(MAX_BACKGROUND))
-        # The kernel calls the mount congested from here on; below max_background it only slows writers down.
-        (directory / "congestion_threshold").write_text(str(MAX_BACKGROUND))
-    except OSError as error:
-        hint = "" if directory.is_dir() else f"; as root: mount -t fusectl none {FUSE_CONNECTIONS}"
-        log.info("%s stays at the kernel's 12 requests in flight: %s%s", directory, error.strerror, hint)
-
-
-async def _mount_fusectl() -> None:
-    """Where systemd has not done so at the start of the system: in containers and small virtual machines."""
-    if os.geteuid() == 0:
-        command = ["mount", "-t", "fusectl", "fusectl", str(FUSE_CONNECTIONS)]
-        await trio.run_process(command, check=False, capture_stderr=True, stdin=subprocess.DEVNULL)
 
 
 async def _answer_signals(signals: AsyncIterator[int], disk: Disk, options: MountOptions) -> None:

@@ -1,46 +1,55 @@
-"""The FUSE requests of a directory with one file, `disk.img`, answered by a block device.
-
-Nothing but FUSEError leaves a handler: pyfuse3 ends its main loop on anything else, and what is left then
-is a mount on which every process hangs.
-"""
+"""The FUSE requests of a directory with one file, `disk.img`, answered by a block device."""
 
 from __future__ import annotations
 
 import errno
-import functools
 import logging
 import os
 import stat
 import time
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
-
-import pyfuse3
-from pyfuse3 import EntryAttributes, FileInfo, FUSEError, InodeT
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
 
 from dsreg.constants import MAX_RUN_BYTES, SECTOR_SIZE
+from dsreg.core.messages import Buffer
 from dsreg.errors import DsregError, NoSpace, OutOfRange
+from fuse_frontend import kernel
+from fuse_frontend.kernel import ROOT_INODE, Attributes, Opcode, Request, RequestError, opcode_name
 from fuse_frontend.mounts import IMAGE_NAME
+from fuse_frontend.session import Session
 from fuse_frontend.stall import StallWatch
 
 log = logging.getLogger(__name__)
 
 IMAGE_NAME_BYTES = IMAGE_NAME.encode()
-IMAGE_INODE = InodeT(pyfuse3.ROOT_INODE + 1)
+IMAGE_INODE = ROOT_INODE + 1
 # The handle of a file that was opened with O_SYNC or O_DSYNC, which the kernel leaves to the server.
 SYNC_HANDLE = 1 << 32
 # Names never change; times of the image do, and the kernel itself forgets attributes after a write.
 ENTRY_TIMEOUT_S = 3600
 ATTR_TIMEOUT_S = 1
+# No page cache, which in front of a shared register would break its atomicity. Several writes at once: the lock of the
+# block device keeps them apart where they overlap. And no request for a close, which has nothing to wait for: what was
+# written was durable when it was answered; with a cache it is not, but whoever wants that asks for it by fsync, as on
+# any disk. (It would come from every process that got the descriptor by fork, too, when that executes a program.)
+OPEN_FLAGS = kernel.FOPEN_DIRECT_IO | kernel.FOPEN_PARALLEL_DIRECT_WRITES | kernel.FOPEN_NOFLUSH
+# Nothing comes or goes here.
+REFUSED = (Opcode.CREATE, Opcode.MKNOD, Opcode.MKDIR, Opcode.SYMLINK, Opcode.LINK, Opcode.UNLINK, Opcode.RMDIR,
+           Opcode.RENAME, Opcode.RENAME2)
 # At most one log line a second per kind of error: a file system on a dead disk asks thousands of times.
 ERROR_LOG_INTERVAL_S = 1.0
 
-P = ParamSpec("P")
-R = TypeVar("R")
+Done = Callable[[Buffer, DsregError | None], None]
 
 
 class Disk(Protocol):
-    """What the handlers need of a block device. Offsets and lengths in bytes, of any alignment."""
+    """What the handlers need of a block device. Offsets and lengths in bytes, of any alignment.
+
+    `begin_read` and `begin_write` return True when they have begun: then `done(data, None)` or `done(b"", error)` is
+    called once, at once or later, in trio's thread. False: this one has to wait for something first, and needs a task.
+    What was begun in a turn is sent by `flush_turn`, if not earlier.
+    """
 
     @property
     def size(self) -> int: ...
@@ -48,7 +57,13 @@ class Disk(Protocol):
     @property
     def is_cached(self) -> bool: ...
 
-    async def read(self, offset: int, length: int) -> bytes: ...
+    def begin_read(self, offset: int, length: int, done: Done) -> bool: ...
+
+    def begin_write(self, offset: int, data: bytes, done: Done) -> bool: ...
+
+    def flush_turn(self) -> None: ...
+
+    async def read(self, offset: int, length: int) -> Buffer: ...
 
     async def write(self, offset: int, data: bytes) -> None: ...
 
@@ -83,204 +98,182 @@ class ErrorLog:
         self._last[kind] = (now, 0)
 
 
-def handler(
-    method: Callable[Concatenate[DiskOperations, P], Awaitable[R]],
-) -> Callable[Concatenate[DiskOperations, P], Coroutine[Any, Any, R]]:
-    """Turn every error of a handler into a FUSEError and a log line; a bug becomes EIO and a traceback."""
+class DiskOperations:
+    """The file system on one connection to the kernel (`fd`, see Session). `uid` and `gid` own the files."""
 
-    @functools.wraps(method)
-    async def answer(self: DiskOperations, *args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return await method(self, *args, **kwargs)
-        except FUSEError:
-            raise
-        except DsregError as error:
-            code = errno_of(error)
-            self.error_log.error(method.__name__, error, code)
-            raise FUSEError(code) from None
-        except Exception:
-            # One process gets EIO for one request; everybody else's requests go on.
-            log.exception("%s: a bug in the file system; the request is answered with EIO", method.__name__)
-            raise FUSEError(errno.EIO) from None
-
-    return cast("Callable[Concatenate[DiskOperations, P], Coroutine[Any, Any, R]]", answer)
-
-
-def refuse(name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """A handler that says that the operation `name` is not permitted: nothing comes or goes here."""
-
-    async def refused(self: DiskOperations, *args: object) -> None:
-        raise FUSEError(errno.EPERM)
-
-    refused.__name__ = name
-    return handler(refused)
-
-
-class DiskOperations(pyfuse3.Operations):
-    """The handlers. `uid` and `gid` own the files."""
-
-    supports_dot_lookup = True
-    enable_writeback_cache = False  # a cache in front of a shared register would break its atomicity
-
-    def __init__(self, disk: Disk, uid: int, gid: int) -> None:
-        super().__init__()
+    def __init__(self, disk: Disk, fd: int, uid: int, gid: int) -> None:
         self.disk = disk
+        self.session = Session(fd, self)
         self.stall_watch = StallWatch()
         self.error_log = ErrorLog()
+        self._size = disk.size  # for ever
         self._uid = uid
         self._gid = gid
         self._mounted_ns = time.time_ns()
         self._atime_ns = self._mtime_ns = self._ctime_ns = self._mounted_ns
+        self._handlers: dict[int, Callable[[Request], Buffer | None]] = {
+            Opcode.LOOKUP: self._lookup,
+            Opcode.GETATTR: self._getattr,
+            Opcode.SETATTR: self._setattr,
+            Opcode.STATFS: self._statfs,
+            Opcode.OPENDIR: self._opendir,
+            Opcode.READDIR: self._readdir,
+            Opcode.OPEN: self._open,
+            Opcode.FSYNC: self._fsync,
+            **dict.fromkeys((Opcode.FLUSH, Opcode.RELEASE, Opcode.RELEASEDIR, Opcode.FSYNCDIR), _nothing_to_do),
+            **dict.fromkeys(REFUSED, _refuse),
+        }
 
-    # --- names and attributes -----------------------------------------------------------------
-    @handler
-    async def lookup(self, parent_inode: InodeT, name: bytes, ctx: object = None) -> EntryAttributes:
-        if name in (b".", b".."):
-            return self._attributes(parent_inode)  # the root is its own parent as far as FUSE sees
-        if parent_inode == pyfuse3.ROOT_INODE and name == IMAGE_NAME_BYTES:
-            return self._attributes(IMAGE_INODE)
-        raise FUSEError(errno.ENOENT)
+    def other(self, request: Request) -> Buffer | None:
+        handler = self._handlers.get(request.opcode)
+        if handler is None:
+            raise RequestError(errno.ENOSYS)
+        return handler(request)
 
-    @handler
-    async def getattr(self, inode: InodeT, ctx: object = None) -> EntryAttributes:
-        return self._attributes(inode)
+    def failed(self, unique: int, opcode: int, error: Exception) -> int:
+        """Errors of the disk are a log line; a bug is EIO and a traceback."""
+        self.stall_watch.started.pop(unique, None)
+        if isinstance(error, RequestError):
+            return error.code
+        name = opcode_name(opcode)
+        if isinstance(error, DsregError):
+            code = errno_of(error)
+            self.error_log.error(name, error, code)
+            return code
+        log.error("%s: a bug in the file system; the request is answered with EIO", name, exc_info=error)
+        return errno.EIO
 
-    @handler
-    async def setattr(
-        self, inode: InodeT, attr: EntryAttributes, fields: pyfuse3.SetattrFields, fh: int | None, ctx: object = None
-    ) -> EntryAttributes:
-        """The size is what it is; times may be set (touch, cp -p); nothing else may."""
-        if fields.update_mode or fields.update_uid or fields.update_gid:
-            raise FUSEError(errno.EPERM)
-        if fields.update_size and (inode != IMAGE_INODE or attr.st_size != self.disk.size):
-            raise FUSEError(errno.EPERM)
-        if inode == IMAGE_INODE:
-            if fields.update_atime:
-                self._atime_ns = attr.st_atime_ns
-            if fields.update_mtime:
-                self._mtime_ns = attr.st_mtime_ns
-            self._ctime_ns = time.time_ns()
-        return self._attributes(inode)
-
-    def _attributes(self, inode: InodeT) -> EntryAttributes:
-        entry = EntryAttributes()
-        entry.st_ino = inode
-        entry.generation = 0
-        entry.entry_timeout = ENTRY_TIMEOUT_S
-        entry.attr_timeout = ATTR_TIMEOUT_S
-        entry.st_uid = self._uid
-        entry.st_gid = self._gid
-        entry.st_rdev = 0
-        if inode == pyfuse3.ROOT_INODE:
-            entry.st_mode = stat.S_IFDIR | 0o555
-            entry.st_nlink = 2
-            entry.st_size = 0
-            entry.st_blocks = 0
-            entry.st_blksize = SECTOR_SIZE
-            entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = self._mounted_ns
-        elif inode == IMAGE_INODE:
-            entry.st_mode = stat.S_IFREG | 0o600
-            entry.st_nlink = 1
-            entry.st_size = self.disk.size
-            entry.st_blocks = self.disk.size // 512
-            entry.st_blksize = MAX_RUN_BYTES
-            entry.st_atime_ns = self._atime_ns
-            entry.st_mtime_ns = self._mtime_ns
-            entry.st_ctime_ns = self._ctime_ns
-        else:
-            raise FUSEError(errno.ENOENT)
-        return entry
-
-    @handler
-    async def statfs(self, ctx: object = None) -> pyfuse3.StatvfsData:
-        data = pyfuse3.StatvfsData()
-        data.f_bsize = data.f_frsize = SECTOR_SIZE
-        data.f_blocks = self.disk.size // SECTOR_SIZE
-        data.f_bfree = data.f_bavail = 0
-        data.f_files = 1
-        data.f_ffree = data.f_favail = 0
-        data.f_namemax = 255
-        return data
-
-    # --- the directory ------------------------------------------------------------------------
-    @handler
-    async def opendir(self, inode: InodeT, ctx: object = None) -> int:
-        if inode != pyfuse3.ROOT_INODE:
-            raise FUSEError(errno.ENOTDIR)
-        return int(inode)
-
-    @handler
-    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        if start_id == 0:
-            pyfuse3.readdir_reply(token, IMAGE_NAME_BYTES, self._attributes(IMAGE_INODE), 1)
-
-    @handler
-    async def releasedir(self, fh: int) -> None:
-        pass
-
-    @handler
-    async def fsyncdir(self, fh: int, datasync: bool) -> None:
-        pass
+    def end_of_turn(self) -> None:
+        self.disk.flush_turn()
 
     # --- the disk -----------------------------------------------------------------------------
-    @handler
-    async def open(self, inode: InodeT, flags: int, ctx: object = None) -> FileInfo:
-        """O_TRUNC is refused: the kernel would take the size for 0, and a loop device would read nothing."""
-        if inode != IMAGE_INODE:
-            raise FUSEError(errno.EISDIR if inode == pyfuse3.ROOT_INODE else errno.ENOENT)
-        if flags & os.O_TRUNC:
-            raise FUSEError(errno.EPERM)
-        is_sync = self.disk.is_cached and flags & os.O_DSYNC
-        return FileInfo(fh=SYNC_HANDLE if is_sync else inode, direct_io=True, keep_cache=False)
-
-    @handler
-    async def read(self, fh: int, off: int, size: int) -> bytes:
+    def read(self, unique: int, fh: int, offset: int, size: int) -> None:
         """Up to `size` bytes (at most 1 MiB); fewer only where the disk ends."""
-        length = min(size, self.disk.size - off)
+        length = min(size, self._size - offset)
         if length <= 0:
-            return b""
-        with self.stall_watch.request(f"a read of {length} bytes at {off}"):
-            return await self.disk.read(off, length)
+            self.session.answer(unique)
+            return
+        self.stall_watch.started[unique] = (self.stall_watch.clock(), "a read", offset, length)
+        if not self.disk.begin_read(offset, length, partial(self._read_done, unique)):
+            self.session.later(unique, Opcode.READ, partial(self._read_in_a_task, unique, offset, length))
 
-    @handler
-    async def write(self, fh: int, off: int, buf: bytes) -> int:
-        """The number of bytes written: fewer than given only where the disk ends, and ENOSPC behind its end."""
-        room = self.disk.size - off
-        if room <= 0:
-            raise FUSEError(errno.ENOSPC)
-        data = buf if len(buf) <= room else buf[:room]
-        with self.stall_watch.request(f"a write of {len(data)} bytes at {off}"):
-            await self.disk.write(off, data)
-            if fh == SYNC_HANDLE:
-                await self.disk.flush()
-        self._mtime_ns = self._ctime_ns = time.time_ns()
-        return len(data)
+    def _read_done(self, unique: int, data: Buffer, error: DsregError | None) -> None:
+        if error is None:
+            del self.stall_watch.started[unique]
+            self.session.answer(unique, data)
+        else:
+            self.session.fail(unique, Opcode.READ, error)
 
-    @handler
-    async def fsync(self, fh: int, datasync: bool) -> None:
-        """Every write that was under way has ended, whoever began it, and is durable."""
-        with self.stall_watch.request("an fsync"):
+    async def _read_in_a_task(self, unique: int, offset: int, length: int) -> None:
+        self._read_done(unique, await self.disk.read(offset, length), None)
+
+    def write(self, unique: int, fh: int, offset: int, data: bytes) -> None:
+        """Answered with the number of bytes written: fewer than given only where the disk ends, ENOSPC behind it."""
+        room = self._size - offset
+        if room < len(data):
+            if room <= 0:
+                raise RequestError(errno.ENOSPC)
+            data = data[:room]
+        length = len(data)
+        self.stall_watch.started[unique] = (self.stall_watch.clock(), "a write", offset, length)
+        if fh == SYNC_HANDLE or not self.disk.begin_write(offset, data, partial(self._write_done, unique, length)):
+            self.session.later(unique, Opcode.WRITE, partial(self._write_in_a_task, unique, fh, offset, data))
+
+    def _write_done(self, unique: int, length: int, data: Buffer, error: DsregError | None) -> None:
+        if error is None:
+            del self.stall_watch.started[unique]
+            self._mtime_ns = self._ctime_ns = time.time_ns()
+            self.session.answer_write(unique, length)
+        else:
+            self.session.fail(unique, Opcode.WRITE, error)
+
+    async def _write_in_a_task(self, unique: int, fh: int, offset: int, data: bytes) -> None:
+        await self.disk.write(offset, data)
+        if fh == SYNC_HANDLE:
             await self.disk.flush()
+        self._write_done(unique, len(data), b"", None)
 
-    @handler
-    async def flush(self, fh: int) -> None:
-        """A descriptor was closed. What its owner wrote was durable when it was answered: nothing is left to do. With
-        a cache it is not, but whoever wants that asks for it by fsync, as on any disk.
+    def _fsync(self, request: Request) -> None:
+        """Answered when every write that was under way has ended, whoever began it, and is durable."""
+        self.stall_watch.started[request.unique] = (self.stall_watch.clock(), "an fsync", 0, 0)
+        self.session.later(request.unique, request.opcode, partial(self._fsync_in_a_task, request.unique))
 
-        It comes from every process that got the descriptor by fork, too, when that executes a program. If it
-        waited for writes of others, no such process could start a program while the quorum is lost.
-        """
+    async def _fsync_in_a_task(self, unique: int) -> None:
+        await self.disk.flush()
+        del self.stall_watch.started[unique]
+        self.session.answer(unique)
 
-    @handler
-    async def release(self, fh: int) -> None:
-        pass
+    def _open(self, request: Request) -> bytes:
+        """O_TRUNC is refused: the kernel would take the size for 0, and a loop device would read nothing."""
+        flags = kernel.open_in(request.body)
+        if request.inode != IMAGE_INODE:
+            raise RequestError(errno.EISDIR if request.inode == ROOT_INODE else errno.ENOENT)
+        if flags & os.O_TRUNC:
+            raise RequestError(errno.EPERM)
+        is_sync = self.disk.is_cached and flags & os.O_DSYNC
+        return kernel.open_out(SYNC_HANDLE if is_sync else IMAGE_INODE, OPEN_FLAGS)
 
-    # --- what a disk has no use for -----------------------------------------------------------
-    create = refuse("create")
-    mknod = refuse("mknod")
-    mkdir = refuse("mkdir")
-    symlink = refuse("symlink")
-    link = refuse("link")
-    unlink = refuse("unlink")
-    rmdir = refuse("rmdir")
-    rename = refuse("rename")
+    # --- names and attributes -----------------------------------------------------------------
+    def _lookup(self, request: Request) -> bytes:
+        [name] = kernel.names_in(request.body, 0, 1)
+        if name in (b".", b".."):
+            return kernel.entry_out(self._attributes(request.inode))  # the root is its own parent as far as FUSE sees
+        if request.inode == ROOT_INODE and name == IMAGE_NAME_BYTES:
+            return kernel.entry_out(self._attributes(IMAGE_INODE))
+        raise RequestError(errno.ENOENT)
+
+    def _getattr(self, request: Request) -> bytes:
+        return kernel.attr_out(self._attributes(request.inode))
+
+    def _setattr(self, request: Request) -> bytes:
+        """The size is what it is; times may be set (touch, cp -p); nothing else may."""
+        now_ns = time.time_ns()
+        asked = kernel.setattr_in(request.body, now_ns)
+        if any(change is not None for change in (asked.mode, asked.uid, asked.gid)):
+            raise RequestError(errno.EPERM)
+        if asked.size is not None and (request.inode != IMAGE_INODE or asked.size != self._size):
+            raise RequestError(errno.EPERM)
+        if request.inode == IMAGE_INODE:
+            if asked.atime_ns is not None:
+                self._atime_ns = asked.atime_ns
+            if asked.mtime_ns is not None:
+                self._mtime_ns = asked.mtime_ns
+            self._ctime_ns = now_ns
+        return kernel.attr_out(self._attributes(request.inode))
+
+    def _attributes(self, inode: int) -> Attributes:
+        if inode == ROOT_INODE:
+            mode, links, size, block_size = stat.S_IFDIR | 0o555, 2, 0, SECTOR_SIZE
+            times = (self._mounted_ns,) * 3
+        elif inode == IMAGE_INODE:
+            mode, links, size, block_size = stat.S_IFREG | 0o600, 1, self._size, MAX_RUN_BYTES
+            times = (self._atime_ns, self._mtime_ns, self._ctime_ns)
+        else:
+            raise RequestError(errno.ENOENT)
+        return Attributes(
+            inode, mode, links, size, block_size, self._uid, self._gid, *times, ENTRY_TIMEOUT_S, ATTR_TIMEOUT_S
+        )
+
+    def _statfs(self, request: Request) -> bytes:
+        return kernel.statfs_out(
+            blocks=self._size // SECTOR_SIZE, free=0, files=1, free_files=0, block_size=SECTOR_SIZE
+        )
+
+    # --- the directory ------------------------------------------------------------------------
+    def _opendir(self, request: Request) -> bytes:
+        if request.inode != ROOT_INODE:
+            raise RequestError(errno.ENOTDIR)
+        return kernel.open_out(ROOT_INODE, 0)
+
+    def _readdir(self, request: Request) -> bytes:
+        asked = kernel.readdir_in(request.body)
+        entry = kernel.dirent(self._attributes(IMAGE_INODE), IMAGE_NAME_BYTES, 1)
+        return entry if asked.offset == 0 and len(entry) <= asked.size else b""
+
+
+def _nothing_to_do(request: Request) -> bytes:
+    return b""
+
+
+def _refuse(request: Request) -> bytes:
+    raise RequestError(errno.EPERM)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import trio
 
@@ -19,34 +18,29 @@ CHECK_INTERVAL_S = 0.5
 
 
 class StallWatch:
-    """Knows the requests under way. `watch()` is a task; `request()` goes around each request."""
+    """Knows the requests under way. `watch()` is a task.
+
+    Whoever begins a request puts (`clock()`, what it is, offset, length) under a number of its own into `started`, and
+    takes it out at its end: two steps in a dictionary are all that a request pays. They stand in order of start, so
+    that the first is the oldest.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._next = 0
-        self._started: dict[int, tuple[float, str]] = {}  # in order of start: the first is the oldest
+        self.clock = clock
+        self.started: dict[int, tuple[float, str, int, int]] = {}
         self.stalled = False
-
-    @contextmanager
-    def request(self, what: str) -> Iterator[None]:
-        """`what`: the request in a few words, for the log line."""
-        key = self._next
-        self._next += 1
-        self._started[key] = (self._clock(), what)
-        try:
-            yield
-        finally:
-            del self._started[key]
 
     def check(self) -> None:
         """Compare the oldest request with the limit, and log where the answer has changed."""
-        started, what = next(iter(self._started.values()), (None, ""))
-        age_s = 0.0 if started is None else self._clock() - started
-        if age_s >= STALL_S and not self.stalled:
+        oldest = next(iter(self.started.values()), None)
+        age_s = 0.0 if oldest is None else self.clock() - oldest[0]
+        if oldest is not None and age_s >= STALL_S and not self.stalled:
             self.stalled = True
+            _, what, offset, length = oldest
             log.warning(
                 "%s has been waiting for %.0f s (%d requests wait): is a majority of the nodes up? "
-                "Requests go on by themselves once it is.", what, age_s, len(self._started),
+                "Requests go on by themselves once it is.",
+                f"{what} of {length} bytes at {offset}" if length else what, age_s, len(self.started),
             )
         elif age_s < STALL_S and self.stalled:
             self.stalled = False

@@ -1,8 +1,6 @@
 #!/usr/bin/env bash
 # Makes .venv ready to run the project and its tests. Says what it does; says nothing when there is
 # nothing to do. Missing system packages are installed with apt-get, as root or through sudo.
-# Without libfuse3 the project is installed without its FUSE frontend, and the reason is kept in
-# .venv/no-fuse for whoever skips because of it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # The tools of file systems and loop devices live where an ordinary user's PATH does not reach.
@@ -45,12 +43,6 @@ has() { command -v "$1" >/dev/null; }
 
 missing_packages() {
     has fusermount3 || echo fuse3
-    has pkg-config || echo pkg-config
-    { has pkg-config && pkg-config --exists fuse3; } || echo libfuse3-dev
-    has gcc || echo gcc
-    # gcc alone comes without the C library's headers when recommended packages are left out.
-    [ -e /usr/include/stdio.h ] || echo libc6-dev
-    [ -e "$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] || echo python3-dev
     "$python" -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
     has mkfs.xfs || echo xfsprogs
     has mkfs.btrfs || echo btrfs-progs
@@ -62,7 +54,7 @@ missing_packages() {
 }
 
 if ! python=$(find_python); then
-    apt python3 python3-venv python3-dev
+    apt python3 python3-venv
     python=$(find_python) || { say "Python 3.11 or newer is needed and not here"; exit 1; }
 fi
 mapfile -t missing < <(missing_packages)
@@ -75,27 +67,11 @@ if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     "$python" -m venv .venv
 fi
 
-no_fuse=
-if ! has pkg-config || ! pkg-config --exists fuse3; then no_fuse="libfuse3-dev or pkg-config is not installed"
-elif ! has gcc; then no_fuse="gcc is not installed, which pyfuse3 is built with"
-fi
 # Installed again when the requirements, this script or the place of the working tree changes.
 stamp=$({ cat pyproject.toml scripts/setup.sh; pwd; } | sha256sum)
 if [ "$(cat .venv/stamp 2>/dev/null)" = "$stamp" ]; then exit 0; fi
-rm -f .venv/stamp .venv/no-fuse
-
-install() { .venv/bin/python -m pip install -qq --disable-pip-version-check --editable "$1"; }
+rm -f .venv/stamp
 
 say "installing the project and what it needs into .venv"
-if [ -z "$no_fuse" ] && ! install '.[fuse,test]'; then
-    no_fuse="pyfuse3 could not be installed"
-    say "$no_fuse; trying without"
-fi
-if [ -n "$no_fuse" ]; then
-    install '.[test]'
-    say "without the FUSE frontend: $no_fuse"
-    echo "$no_fuse" >.venv/no-fuse
-    # Not stamped: what kept pyfuse3 out may be gone the next time.
-    exit 0
-fi
+.venv/bin/python -m pip install -qq --disable-pip-version-check --editable '.[test]'
 echo "$stamp" >.venv/stamp

@@ -13,12 +13,10 @@ import random
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import hypothesis
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
 SEED_VARIABLE = "DSREG_TEST_SEED"
 
 # A deadline per example says more about the load of the machine than about the code.
@@ -34,11 +32,6 @@ def pytest_configure(config: pytest.Config) -> None:
 # --- FUSE ---------------------------------------------------------------------------------------
 def why_no_fuse() -> str | None:
     """The reason why this host cannot mount FUSE for this user, None where it can."""
-    try:
-        import pyfuse3  # noqa: F401
-    except ImportError as error:
-        note = ROOT / ".venv" / "no-fuse"
-        return note.read_text().strip() if note.exists() else f"pyfuse3 cannot be imported: {error}"
     if shutil.which("fusermount3") is None:
         return "fusermount3 is not installed"
     try:

@@ -94,7 +94,6 @@ def test_commands_parse(page: str, line: str) -> None:
 
 @pytest.mark.parametrize(("page", "line"), commands("dsreg-fuse"))
 def test_fuse_commands_parse(page: str, line: str) -> None:
-    pytest.importorskip("pyfuse3", reason="pyfuse3 is not installed")
     from fuse_frontend.cli import main
 
     main.make_context("dsreg-fuse", shlex.split(line)[1:])

@@ -88,13 +88,6 @@ class Ours(System):
         self._cluster: Cluster | None = None
         self._frontend: Daemon | None = None
 
-    def missing(self) -> str | None:
-        try:
-            import pyfuse3  # noqa: F401
-        except ImportError as error:
-            return f"pyfuse3 cannot be imported ({error})"
-        return super().missing()
-
     @property
     def cluster(self) -> Cluster:
         assert self._cluster is not None, "not started"

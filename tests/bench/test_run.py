@@ -113,7 +113,6 @@ def test_the_register_over_tcp(directory: Path, tmp_path: Path) -> None:
 
 
 def test_dsreg_fuse_knows_the_options_of_every_setup() -> None:
-    pytest.importorskip("pyfuse3", reason="pyfuse3 is not installed")
     from fuse_frontend.cli import main
 
     setups = make_ours()

@@ -15,148 +15,151 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any
+import traceback
+from collections.abc import Callable
+from pathlib import Path
 
-import pyfuse3
 import trio
-from pyfuse3 import EntryAttributes, FileInfo, FUSEError
 
-from fuse_frontend.wakeup import regular_wakeup
+from dsreg.core.messages import Buffer
+from fuse_frontend import kernel, session
+from fuse_frontend.kernel import ROOT_INODE, Attributes, Opcode, Request, RequestError
+from fuse_frontend.mounts import mount_at
+from fuse_frontend.session import Session
 from tests.chaos.memory_disk import Content, MemoryDisk
 
 DISK_BYTES = 1 << 30
 
 
-class FaultyDisk(pyfuse3.Operations):
-    """The requests of the kernel, answered by a MemoryDisk. A file handle is the inode of its file."""
+class FaultyDisk:
+    """The requests of the kernel, which come through `fd`, answered by a MemoryDisk. A file handle is the inode of its
+    file."""
 
-    enable_writeback_cache = False
-
-    def __init__(self, disk: MemoryDisk) -> None:
-        super().__init__()
+    def __init__(self, disk: MemoryDisk, fd: int) -> None:
         self.disk = disk
+        self.session = Session(fd, self)
         self._inodes: dict[int, Content] = {}
         self._started_ns = time.time_ns()
+        self._handlers: dict[int, Callable[[Request], bytes]] = {
+            Opcode.LOOKUP: self._lookup, Opcode.GETATTR: self._getattr, Opcode.SETATTR: self._setattr,
+            Opcode.CREATE: self._create, Opcode.UNLINK: self._unlink, Opcode.RENAME: self._rename,
+            Opcode.RENAME2: self._rename, Opcode.OPENDIR: self._opendir, Opcode.READDIR: self._readdir,
+            Opcode.FSYNCDIR: self._fsyncdir, Opcode.OPEN: self._open, Opcode.FSYNC: self._fsync,
+            Opcode.STATFS: self._statfs,
+            **dict.fromkeys((Opcode.FLUSH, Opcode.RELEASE, Opcode.RELEASEDIR), lambda request: b""),
+        }
+
+    def other(self, request: Request) -> Buffer:
+        if request.opcode not in self._handlers:
+            raise RequestError(errno.ENOSYS)
+        return self._handlers[request.opcode](request)
+
+    def failed(self, unique: int, opcode: int, error: Exception) -> int:
+        if isinstance(error, RequestError):
+            return error.code
+        if isinstance(error, OSError):
+            return error.errno or errno.EIO
+        traceback.print_exception(error)
+        return errno.EIO
+
+    def end_of_turn(self) -> None:
+        """Everything has been answered."""
 
     def _content(self, inode: int) -> Content:
         if inode not in self._inodes:
-            raise FUSEError(errno.ENOENT)
+            raise RequestError(errno.ENOENT)
         return self._inodes[inode]
 
     def _named(self, name: bytes) -> Content:
         if name not in self.disk.names:
-            raise FUSEError(errno.ENOENT)
+            raise RequestError(errno.ENOENT)
         content = self.disk.names[name]
         self._inodes[content.inode] = content
         return content
 
-    def _attributes(self, inode: int) -> EntryAttributes:
-        entry = EntryAttributes()
-        entry.st_ino = inode
+    def _attributes(self, inode: int) -> Attributes:
         # Nothing is remembered by the kernel: a power cut changes names and sizes behind its back.
-        entry.entry_timeout = entry.attr_timeout = 0
-        entry.st_uid, entry.st_gid = os.geteuid(), os.getegid()
-        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = self._started_ns
-        entry.st_blksize = 4096
-        if inode == pyfuse3.ROOT_INODE:
-            entry.st_mode, entry.st_nlink = stat.S_IFDIR | 0o700, 2
+        if inode == ROOT_INODE:
+            mode, links, size = stat.S_IFDIR | 0o700, 2, 0
         else:
-            entry.st_mode, entry.st_nlink = stat.S_IFREG | 0o600, 1
-            entry.st_size = len(self._content(inode).data)
-            entry.st_blocks = -(-entry.st_size // 512)
-        return entry
+            mode, links, size = stat.S_IFREG | 0o600, 1, len(self._content(inode).data)
+        times = (self._started_ns,) * 3
+        return Attributes(inode, mode, links, size, 4096, os.geteuid(), os.getegid(), *times, 0, 0)
 
     # --- names ------------------------------------------------------------------------------------
-    async def lookup(self, parent_inode: int, name: bytes, ctx: object) -> EntryAttributes:
-        if name in (b".", b".."):
-            return self._attributes(pyfuse3.ROOT_INODE)
-        return self._attributes(self._named(name).inode)
+    def _lookup(self, request: Request) -> bytes:
+        [name] = kernel.names_in(request.body, 0, 1)
+        return kernel.entry_out(self._attributes(ROOT_INODE if name in (b".", b"..") else self._named(name).inode))
 
-    async def getattr(self, inode: int, ctx: object) -> EntryAttributes:
-        return self._attributes(inode)
+    def _getattr(self, request: Request) -> bytes:
+        return kernel.attr_out(self._attributes(request.inode))
 
-    async def setattr(
-        self, inode: int, attr: EntryAttributes, fields: pyfuse3.SetattrFields, fh: int | None, ctx: object
-    ) -> EntryAttributes:
-        if fields.update_size:
-            self._content(inode).truncate(attr.st_size)
-        return self._attributes(inode)
+    def _setattr(self, request: Request) -> bytes:
+        size = kernel.setattr_in(request.body, time.time_ns()).size
+        if size is not None:
+            self._content(request.inode).truncate(size)
+        return kernel.attr_out(self._attributes(request.inode))
 
-    async def create(
-        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: object
-    ) -> tuple[FileInfo, EntryAttributes]:
+    def _create(self, request: Request) -> bytes:
+        [name] = kernel.names_in(request.body, kernel.CREATE_IN_BYTES, 1)
         content = self.disk.create(name)
         self._inodes[content.inode] = content
-        return FileInfo(fh=content.inode, direct_io=True, keep_cache=False), self._attributes(content.inode)
+        opened = kernel.open_out(content.inode, kernel.FOPEN_DIRECT_IO)
+        return kernel.entry_out(self._attributes(content.inode)) + opened
 
-    async def unlink(self, parent_inode: int, name: bytes, ctx: object) -> None:
+    def _unlink(self, request: Request) -> bytes:
+        [name] = kernel.names_in(request.body, 0, 1)
         self._named(name)
         self.disk.unlink(name)
+        return b""
 
-    async def rename(
-        self, parent_inode_old: int, name_old: bytes, parent_inode_new: int, name_new: bytes, flags: int, ctx: object
-    ) -> None:
-        self._named(name_old)
-        self.disk.rename(name_old, name_new)
+    def _rename(self, request: Request) -> bytes:
+        fixed = kernel.RENAME_IN_BYTES if request.opcode == Opcode.RENAME else kernel.RENAME2_IN_BYTES
+        old, new = kernel.names_in(request.body, fixed, 2)
+        self._named(old)
+        self.disk.rename(old, new)
+        return b""
 
-    async def opendir(self, inode: int, ctx: object) -> int:
-        return inode
+    def _opendir(self, request: Request) -> bytes:
+        return kernel.open_out(request.inode, 0)
 
-    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+    def _readdir(self, request: Request) -> bytes:
+        asked = kernel.readdir_in(request.body)
+        entries = b""
         for number, name in enumerate(sorted(self.disk.names), 1):
-            if number > start_id:
-                attributes = self._attributes(self._named(name).inode)
-                if not pyfuse3.readdir_reply(token, name, attributes, number):
+            if number > asked.offset:
+                entry = kernel.dirent(self._attributes(self._named(name).inode), name, number)
+                if len(entries) + len(entry) > asked.size:
                     break
+                entries += entry
+        return entries
 
-    async def fsyncdir(self, fh: int, datasync: bool) -> None:
-        _answer(self.disk.sync_names)
+    def _fsyncdir(self, request: Request) -> bytes:
+        self.disk.sync_names()
+        return b""
 
-    async def releasedir(self, fh: int) -> None:
-        pass
+    def _statfs(self, request: Request) -> bytes:
+        blocks = DISK_BYTES // 4096
+        return kernel.statfs_out(blocks=blocks, free=blocks, files=1000, free_files=1000, block_size=4096)
 
     # --- files ------------------------------------------------------------------------------------
-    async def open(self, inode: int, flags: int, ctx: object) -> FileInfo:
-        content = self._content(inode)
-        if flags & os.O_TRUNC:
+    def _open(self, request: Request) -> bytes:
+        content = self._content(request.inode)
+        if kernel.open_in(request.body) & os.O_TRUNC:
             content.truncate(0)
-        return FileInfo(fh=inode, direct_io=True, keep_cache=False)
+        return kernel.open_out(request.inode, kernel.FOPEN_DIRECT_IO)
 
-    async def read(self, fh: int, off: int, size: int) -> bytes:
-        return _answer(self.disk.read, self._content(fh), off, size)  # type: ignore[no-any-return]
+    def read(self, unique: int, fh: int, offset: int, size: int) -> None:
+        self.session.answer(unique, self.disk.read(self._content(fh), offset, size))
 
-    async def write(self, fh: int, off: int, buf: bytes) -> int:
-        if buf:
-            _answer(self.disk.write, self._content(fh), off, buf)
-        return len(buf)
+    def write(self, unique: int, fh: int, offset: int, data: bytes) -> None:
+        if data:
+            self.disk.write(self._content(fh), offset, data)
+        self.session.answer_write(unique, len(data))
 
-    async def fsync(self, fh: int, datasync: bool) -> None:
-        _answer(self.disk.sync, self._content(fh))
-
-    async def flush(self, fh: int) -> None:
-        pass
-
-    async def release(self, fh: int) -> None:
-        pass
-
-    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
-        pass  # a node has a handful of files
-
-    async def statfs(self, ctx: object) -> pyfuse3.StatvfsData:
-        data = pyfuse3.StatvfsData()
-        data.f_bsize = data.f_frsize = 4096
-        data.f_blocks = data.f_bfree = data.f_bavail = DISK_BYTES // 4096
-        data.f_files = data.f_ffree = data.f_favail = 1000
-        data.f_namemax = 255
-        return data
-
-
-def _answer(call: Any, *arguments: object) -> Any:
-    try:
-        return call(*arguments)
-    except OSError as error:
-        raise FUSEError(error.errno or errno.EIO) from None
+    def _fsync(self, request: Request) -> bytes:
+        self.disk.sync(self._content(kernel.fh_in(request.body)))
+        return b""
 
 
 def obey(disk: MemoryDisk, command: str) -> str:
@@ -185,22 +188,23 @@ async def _commands(disk: MemoryDisk, scope: trio.CancelScope) -> None:
     scope.cancel()
 
 
-async def _serve(disk: MemoryDisk) -> None:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_commands, disk, nursery.cancel_scope)
-        nursery.start_soon(pyfuse3.main)
-        print("up", flush=True)
+async def _serve(mountpoint: Path, disk: MemoryDisk) -> None:
+    faulty = FaultyDisk(disk, await session.mount(mountpoint, {"fsname=faulty", "nosuid", "nodev"}))
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_commands, disk, nursery.cancel_scope)
+            nursery.start_soon(faulty.session.run)
+            print("up", flush=True)
+    finally:
+        faulty.session.close()
+        if mount_at(mountpoint) is not None:
+            with trio.CancelScope(shield=True):
+                await session.unmount_lazily(mountpoint)
 
 
 def main() -> None:
     mountpoint, seed = sys.argv[1:]
-    disk = MemoryDisk(int(seed))
-    pyfuse3.init(FaultyDisk(disk), mountpoint, {"fsname=faulty", "nosuid", "nodev"})
-    try:
-        with regular_wakeup():
-            trio.run(_serve, disk)
-    finally:
-        pyfuse3.close(unmount=True)
+    trio.run(_serve, Path(mountpoint).resolve(), MemoryDisk(int(seed)))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ from collections.abc import Callable
 
 import pytest
 
-pytest.importorskip("pyfuse3", reason="pyfuse3 is not installed")
-
 from dsreg.constants import CLIENT_KEY_SIZE
 from fuse_frontend.mounts import mount_at
 from tests.fuse.test_cluster import FUSE, NO_HANG, Nodes, fuse, mount, nodes

@@ -11,11 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
-
-pytest.importorskip("pyfuse3", reason="pyfuse3 is not installed")
-
 import click
+import pytest
 
 from fuse_frontend.cli import _check_cache
 from fuse_frontend.mounts import mount_at

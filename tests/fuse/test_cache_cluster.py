@@ -14,8 +14,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("pyfuse3", reason="pyfuse3 is not installed")
-
 from fuse_frontend.mounts import mount_at
 from tests.fuse.fsx import Fsx
 from tests.fuse.test_cluster import NO_HANG, Nodes, fuse, mount, nodes  # noqa: F401

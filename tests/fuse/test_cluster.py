@@ -20,8 +20,6 @@ from typing import IO
 
 import pytest
 
-pytest.importorskip("pyfuse3", reason="pyfuse3 is not installed")
-
 from dsreg.config import ClusterConfig, create_cluster, load_config
 from fuse_frontend.loop import loops_of
 from fuse_frontend.mounts import IMAGE_NAME, mount_at

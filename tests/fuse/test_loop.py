@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import trio
 
-pytest.importorskip("pyfuse3", reason="pyfuse3 is not installed")
-
 from fuse_frontend import loop
 from fuse_frontend.detach import detach
-from fuse_frontend.mount import FUSE_CONNECTIONS, check_mountpoint
+from fuse_frontend.mount import check_mountpoint
 from fuse_frontend.mounts import MountError, mount_at
 from fuse_frontend.state import recall
 from tests.fuse.fsx import Fsx
-from tests.fuse.tools import Server, run
+from tests.fuse.tools import Server, connection_of, run
 
 pytestmark = [pytest.mark.fuse, pytest.mark.usefixtures("loop_devices")]
 
@@ -110,6 +110,12 @@ def test_fio_verifies_what_it_wrote(attached: tuple[Server, str]) -> None:
     run("fio", "--name=verify", f"--filename={device}", "--direct=1", "--rw=randrw", "--bsrange=4k-256k",
         "--verify_state_save=0", "--size=24m", "--ioengine=libaio", "--iodepth=32", "--verify=crc32c",
         "--verify_fatal=1", "--do_verify=1")
+
+
+def test_what_a_request_costs_can_be_measured() -> None:
+    need("fio")
+    measured = run(sys.executable, "-m", "scripts.fuse_hops", "--seconds", "0.2").stdout
+    assert len(re.findall(r"[\d,]+ +\S+ +[\d.]+ +\S+ +[\d.]+ +\S+ +[\d.]+ ", measured)) == 5, measured
 
 
 def test_a_signal_does_not_tear_a_disk_away(attached: tuple[Server, str], files: Path, rng: random.Random) -> None:
@@ -222,10 +228,7 @@ def test_a_later_device_of_the_same_name_is_another_one(attached: tuple[Server, 
 
 def abort(server: Server) -> None:
     """End the session behind the back of the server."""
-    directory = FUSE_CONNECTIONS / str(os.minor(server.image.stat().st_dev))
-    if not directory.is_dir():
-        pytest.skip(f"the fusectl file system is not mounted at {FUSE_CONNECTIONS}")
-    (directory / "abort").write_text("1")
+    (connection_of(server) / "abort").write_text("1")
 
 
 def test_a_server_that_cannot_go_on_detaches_first(attached: tuple[Server, str]) -> None:

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("pyfuse3", reason="pyfuse3 is not installed")
-
 from tests.fuse.tools import ROOT
 
 pytestmark = pytest.mark.fuse

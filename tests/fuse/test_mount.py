@@ -13,14 +13,13 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("pyfuse3", reason="pyfuse3 is not installed")
-
-from fuse_frontend.mount import FUSE_CONNECTIONS, MAX_BACKGROUND, check_mountpoint
+from fuse_frontend.mount import check_mountpoint
 from fuse_frontend.mounts import MountError, mount_at
+from fuse_frontend.session import MAX_BACKGROUND
 from fuse_frontend.state import recall
 from tests.fuse.conftest import SIZE
 from tests.fuse.fsx import Fsx
-from tests.fuse.tools import Server, run, wait_until
+from tests.fuse.tools import Server, connection_of, run, wait_until
 
 pytestmark = pytest.mark.fuse
 
@@ -49,12 +48,10 @@ def test_nothing_can_be_created_removed_or_resized(mounted: Server) -> None:
     assert image.stat().st_size == SIZE
 
 
-def test_queue_depth_is_raised(mounted: Server) -> None:
-    directory = FUSE_CONNECTIONS / str(os.minor(mounted.image.stat().st_dev))
-    if not directory.is_dir():
-        pytest.skip(f"the fusectl file system is not mounted at {FUSE_CONNECTIONS}")
+def test_the_kernel_keeps_many_requests_in_flight(mounted: Server) -> None:
+    directory = connection_of(mounted)
     if os.geteuid() != 0:
-        pytest.skip("raising max_background needs root")
+        pytest.skip("the kernel takes less than MAX_BACKGROUND from others than root")
     assert int((directory / "max_background").read_text()) == MAX_BACKGROUND
     assert int((directory / "congestion_threshold").read_text()) == MAX_BACKGROUND
 
@@ -88,9 +85,14 @@ def test_dd_with_odd_block_sizes(mounted: Server, tmp_path: Path, block_size: in
     run("cmp", source, back)
 
 
+@pytest.mark.parametrize("options", [(), ("--begin",)], ids=["in tasks", "begun"])
 @pytest.mark.parametrize("direct", [False, True], ids=["buffered", "O_DIRECT"])
-def test_random_io_against_a_plain_file(mounted: Server, tmp_path: Path, rng: random.Random, direct: bool) -> None:
+def test_random_io_against_a_plain_file(
+    memory: Callable[..., Server], tmp_path: Path, rng: random.Random, direct: bool, options: tuple[str, ...]
+) -> None:
     """Four threads, each on a quarter of its own; and then one on everything."""
+    mounted = memory(*options)
+    assert mounted.line() == "up", mounted.log
     quarter = SIZE // 4
     seeds = [rng.getrandbits(64) for _ in range(5)]
     with ThreadPoolExecutor(4) as pool:

@@ -1,18 +1,17 @@
-"""The handlers, called as pyfuse3 calls them: what leaves them is an answer or a FUSEError."""
+"""The file system, asked in the bytes of the kernel: what comes back is an answer or an errno."""
 
 from __future__ import annotations
 
 import errno
-import inspect
 import os
 import stat
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterator
 
 import pytest
+import trio
 
-pyfuse3 = pytest.importorskip("pyfuse3", reason="pyfuse3 is not installed")
-
-from dsreg.errors import (  # noqa: E402
+from dsreg.errors import (
     AuthenticationFailed,
     ClientClosed,
     DsregError,
@@ -21,140 +20,273 @@ from dsreg.errors import (  # noqa: E402
     Outcome,
     OutOfRange,
 )
-from fuse_frontend.operations import IMAGE_INODE, DiskOperations, ErrorLog, errno_of  # noqa: E402
-from fuse_frontend.stall import STALL_S, StallWatch  # noqa: E402
+from fuse_frontend.kernel import (
+    FOPEN_DIRECT_IO,
+    FOPEN_NOFLUSH,
+    FOPEN_PARALLEL_DIRECT_WRITES,
+    ROOT_INODE,
+    Opcode,
+)
+from fuse_frontend.operations import (
+    IMAGE_INODE,
+    OPEN_FLAGS,
+    REFUSED,
+    SYNC_HANDLE,
+    DiskOperations,
+    Done,
+    ErrorLog,
+    errno_of,
+)
+from fuse_frontend.stall import STALL_S, StallWatch
+from tests.fuse.kernel_end import KernelEnd, io_in
+from tests.fuse.test_kernel import AttrOut, EntryOut, SetattrIn, Statfs, parsed
 
 SIZE = 16 * 4096
 MAYBE = Outcome.MAY_HAVE_HAPPENED
 
 
 class Disk:
-    """A disk in memory; `error`, if set, is what every request raises."""
+    """A disk in memory; `error`, if set, is what every request ends with. How reads and writes end is `way`: "at once",
+    "at the end of the turn", or "in a task"."""
 
-    def __init__(self) -> None:
+    def __init__(self, way: str) -> None:
+        self.way = way
         self.size = SIZE
         self.is_cached = False
         self.content = bytearray(os.urandom(SIZE))
         self.flushes = 0
         self.error: Exception | None = None
+        self._begun: list[Callable[[], None]] = []
 
     def _fail(self) -> None:
         if self.error is not None:
             raise self.error
 
-    async def read(self, offset: int, length: int) -> bytes:
+    def _begin(self, act: Callable[[], bytes], done: Done) -> bool:
+        def end() -> None:
+            try:
+                data = act()
+            except DsregError as error:
+                done(b"", error)
+            else:
+                done(data, None)
+
+        if self.way == "at once":
+            end()
+        elif self.way == "at the end of the turn":
+            if self.error is not None and not isinstance(self.error, DsregError):
+                raise self.error
+            self._begun.append(end)
+        return self.way != "in a task"
+
+    def begin_read(self, offset: int, length: int, done: Done) -> bool:
+        return self._begin(lambda: self._read(offset, length), done)
+
+    def begin_write(self, offset: int, data: bytes, done: Done) -> bool:
+        return self._begin(lambda: self._write(offset, data), done)
+
+    def flush_turn(self) -> None:
+        begun, self._begun = self._begun, []
+        for end in begun:
+            end()
+
+    def _read(self, offset: int, length: int) -> bytes:
         self._fail()
         return bytes(self.content[offset:offset + length])
 
-    async def write(self, offset: int, data: bytes) -> None:
+    def _write(self, offset: int, data: bytes) -> bytes:
         self._fail()
         self.content[offset:offset + len(data)] = data
+        return b""
+
+    async def read(self, offset: int, length: int) -> bytes:
+        await trio.lowlevel.checkpoint()
+        return self._read(offset, length)
+
+    async def write(self, offset: int, data: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        self._write(offset, data)
 
     async def flush(self) -> None:
+        await trio.lowlevel.checkpoint()
         self._fail()
         self.flushes += 1
 
 
-@pytest.fixture
-def disk() -> Disk:
-    return Disk()
+@pytest.fixture(params=["at once", "at the end of the turn", "in a task"])
+def disk(request: pytest.FixtureRequest) -> Disk:
+    return Disk(request.param)
 
 
 @pytest.fixture
-def operations(disk: Disk) -> DiskOperations:
-    return DiskOperations(disk, 1000, 1001)
+def end() -> Iterator[KernelEnd]:
+    end = KernelEnd()
+    yield end
+    end.close()
+
+
+@pytest.fixture
+async def operations(disk: Disk, end: KernelEnd, nursery: trio.Nursery) -> DiskOperations:
+    operations = DiskOperations(disk, end.fd, 1000, 1001)
+    nursery.start_soon(operations.session.run)
+    return operations
+
+
+@pytest.fixture
+def kernel(operations: DiskOperations, end: KernelEnd) -> Iterator[Kernel]:
+    yield Kernel(end)
+    assert not operations.stall_watch.started
+    operations.session.close()
+
+
+class Kernel:
+    """Asks as the kernel does. An errno is raised as OSError."""
+
+    def __init__(self, end: KernelEnd) -> None:
+        self.end = end
+
+    async def ask(self, opcode: int, inode: int, body: bytes = b"") -> bytes:
+        error, answer = await self.end.ask(opcode, inode, body)
+        if error:
+            raise OSError(error, os.strerror(error))
+        return answer
+
+    async def open(self, flags: int) -> tuple[int, int]:
+        """The handle, and what the kernel is told about it."""
+        answer = await self.ask(Opcode.OPEN, IMAGE_INODE, struct.pack("=II", flags, 0))
+        handle, open_flags = struct.unpack("=QI4x", answer)
+        return handle, open_flags
+
+    async def read(self, offset: int, size: int, handle: int = IMAGE_INODE) -> bytes:
+        return await self.ask(Opcode.READ, IMAGE_INODE, io_in(handle, offset, size))
+
+    async def write(self, offset: int, data: bytes, handle: int = IMAGE_INODE) -> int:
+        answer = await self.ask(Opcode.WRITE, IMAGE_INODE, io_in(handle, offset, len(data)) + data)
+        [count] = struct.unpack("=I4x", answer)
+        return int(count)
+
+    async def fsync(self, flags: int = 0) -> None:
+        assert await self.ask(Opcode.FSYNC, IMAGE_INODE, struct.pack("=QII", IMAGE_INODE, flags, 0)) == b""
+
+    async def getattr(self, inode: int) -> dict[str, int]:
+        return parsed(AttrOut, await self.ask(Opcode.GETATTR, inode, bytes(16)))
+
+    async def setattr(self, bits: int, inode: int = IMAGE_INODE, **fields: int) -> dict[str, int]:
+        return parsed(AttrOut, await self.ask(Opcode.SETATTR, inode, bytes(SetattrIn(valid=bits, **fields))))
 
 
 async def expect(code: int, operation: object) -> None:
-    with pytest.raises(pyfuse3.FUSEError) as caught:
+    with pytest.raises(OSError) as caught:
         await operation  # type: ignore[misc]
     assert caught.value.errno == code
 
 
-def test_every_handler_is_wrapped() -> None:
-    """A handler of ours without the wrapper, or one that pyfuse3 has and that would raise something else."""
-    for name, method in inspect.getmembers(pyfuse3.Operations, inspect.iscoroutinefunction):
-        ours = getattr(DiskOperations, name)
-        if ours is not method:
-            assert hasattr(ours, "__wrapped__"), f"{name} lets errors through"
+@pytest.mark.parametrize("opcode", REFUSED)
+async def test_nothing_comes_and_nothing_goes(kernel: Kernel, opcode: Opcode) -> None:
+    await expect(errno.EPERM, kernel.ask(opcode, ROOT_INODE, bytes(16) + b"disk.img\0new\0"))
 
 
-@pytest.mark.parametrize("name", ["create", "mknod", "mkdir", "symlink", "link", "unlink", "rmdir", "rename"])
-async def test_nothing_comes_and_nothing_goes(operations: DiskOperations, name: str) -> None:
-    await expect(errno.EPERM, getattr(operations, name)(pyfuse3.ROOT_INODE, b"disk.img", 0o600, 0, None))
+@pytest.mark.parametrize("opcode", [22, 34, 43, 52, 1000])
+async def test_what_is_not_there_is_not_asked_for_again(kernel: Kernel, opcode: int) -> None:
+    """Extended attributes, fallocate and the like: the kernel takes ENOSYS for an answer for ever."""
+    await expect(errno.ENOSYS, kernel.ask(opcode, IMAGE_INODE, bytes(16)))
 
 
-async def test_names(operations: DiskOperations) -> None:
-    assert (await operations.lookup(pyfuse3.ROOT_INODE, b"disk.img")).st_ino == IMAGE_INODE
-    assert (await operations.lookup(pyfuse3.ROOT_INODE, b"..")).st_ino == pyfuse3.ROOT_INODE
-    await expect(errno.ENOENT, operations.lookup(pyfuse3.ROOT_INODE, b"disk.IMG"))
-    await expect(errno.ENOENT, operations.lookup(IMAGE_INODE, b"disk.img"))
-    await expect(errno.ENOENT, operations.getattr(99))
-    await expect(errno.ENOTDIR, operations.opendir(IMAGE_INODE))
+async def test_names(kernel: Kernel) -> None:
+    found = parsed(EntryOut, await kernel.ask(Opcode.LOOKUP, ROOT_INODE, b"disk.img\0"))
+    assert (found["nodeid"], found["ino"], found["generation"]) == (IMAGE_INODE, IMAGE_INODE, 0)
+    assert (found["entry_valid"], found["attr_valid"]) == (3600, 1)
+    for name in (b".\0", b"..\0"):
+        assert parsed(EntryOut, await kernel.ask(Opcode.LOOKUP, ROOT_INODE, name))["nodeid"] == ROOT_INODE
+    await expect(errno.ENOENT, kernel.ask(Opcode.LOOKUP, ROOT_INODE, b"disk.IMG\0"))
+    await expect(errno.ENOENT, kernel.ask(Opcode.LOOKUP, IMAGE_INODE, b"disk.img\0"))
+    await expect(errno.ENOENT, kernel.getattr(99))
+    await expect(errno.ENOTDIR, kernel.ask(Opcode.OPENDIR, IMAGE_INODE, bytes(8)))
 
 
-async def test_attributes(operations: DiskOperations) -> None:
-    entry = await operations.getattr(IMAGE_INODE)
-    assert stat.S_ISREG(entry.st_mode) and stat.S_IMODE(entry.st_mode) == 0o600
-    assert (entry.st_size, entry.st_blocks, entry.st_blksize) == (SIZE, SIZE // 512, 1 << 20)
-    assert (entry.st_uid, entry.st_gid) == (1000, 1001)
-    root = await operations.getattr(pyfuse3.ROOT_INODE)
-    assert stat.S_ISDIR(root.st_mode) and stat.S_IMODE(root.st_mode) == 0o555
-    assert (await operations.statfs()).f_blocks == SIZE // 4096
+async def test_the_directory(kernel: Kernel) -> None:
+    await kernel.ask(Opcode.OPENDIR, ROOT_INODE, bytes(8))
+    entry = struct.pack("=QQII8s", IMAGE_INODE, 1, 8, stat.S_IFREG >> 12, b"disk.img")
+    for offset, size, expected in ((0, 4096, entry), (0, len(entry), entry), (0, len(entry) - 1, b""), (1, 4096, b"")):
+        assert await kernel.ask(Opcode.READDIR, ROOT_INODE, io_in(ROOT_INODE, offset, size)) == expected
+    for opcode in (Opcode.RELEASEDIR, Opcode.FSYNCDIR):
+        assert await kernel.ask(opcode, ROOT_INODE, bytes(24)) == b""
 
 
-async def test_open_goes_around_the_page_cache(operations: DiskOperations) -> None:
-    info = await operations.open(IMAGE_INODE, os.O_RDWR)
-    assert info.direct_io and not info.keep_cache
-    await operations.release(info.fh)
-    await expect(errno.EPERM, operations.open(IMAGE_INODE, os.O_RDWR | os.O_TRUNC))
-    await expect(errno.EISDIR, operations.open(pyfuse3.ROOT_INODE, os.O_RDONLY))
+async def test_attributes(kernel: Kernel) -> None:
+    image = await kernel.getattr(IMAGE_INODE)
+    assert stat.S_ISREG(image["mode"]) and stat.S_IMODE(image["mode"]) == 0o600
+    assert (image["size"], image["blocks"], image["blksize"]) == (SIZE, SIZE // 512, 1 << 20)
+    assert (image["uid"], image["gid"]) == (1000, 1001)
+    root = await kernel.getattr(ROOT_INODE)
+    assert stat.S_ISDIR(root["mode"]) and stat.S_IMODE(root["mode"]) == 0o555
+    assert parsed(Statfs, await kernel.ask(Opcode.STATFS, ROOT_INODE))["blocks"] == SIZE // 4096
 
 
-async def test_read_and_write_end_where_the_disk_ends(operations: DiskOperations, disk: Disk) -> None:
+async def test_open_goes_around_the_page_cache(kernel: Kernel) -> None:
+    handle, flags = await kernel.open(os.O_RDWR)
+    assert flags == OPEN_FLAGS == FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES | FOPEN_NOFLUSH
+    assert await kernel.ask(Opcode.RELEASE, IMAGE_INODE, struct.pack("=QIIQ", handle, 0, 0, 0)) == b""
+    await expect(errno.EPERM, kernel.open(os.O_RDWR | os.O_TRUNC))
+    await expect(errno.EISDIR, kernel.ask(Opcode.OPEN, ROOT_INODE, bytes(8)))
+    await expect(errno.ENOENT, kernel.ask(Opcode.OPEN, 99, bytes(8)))
+
+
+async def test_read_and_write_end_where_the_disk_ends(kernel: Kernel, disk: Disk) -> None:
     before = bytes(disk.content)
-    assert await operations.read(IMAGE_INODE, SIZE - 10, 100) == before[-10:]
-    assert await operations.read(IMAGE_INODE, SIZE, 1) == b""
-    assert await operations.read(IMAGE_INODE, SIZE + 5000, 1) == b""
-    assert await operations.write(IMAGE_INODE, SIZE - 3, b"12345") == 3
+    assert await kernel.read(SIZE - 10, 100) == before[-10:]
+    assert await kernel.read(SIZE, 1) == b""
+    assert await kernel.read(SIZE + 5000, 1) == b""
+    assert await kernel.write(SIZE - 3, b"12345") == 3
     assert bytes(disk.content) == before[:-3] + b"123"
-    await expect(errno.ENOSPC, operations.write(IMAGE_INODE, SIZE, b"1"))
+    await expect(errno.ENOSPC, kernel.write(SIZE, b"1"))
+    await expect(errno.ENOSPC, kernel.write(SIZE + 5000, b"1"))
 
 
-async def test_fsync_waits_for_the_disk_and_close_does_not(operations: DiskOperations, disk: Disk) -> None:
-    await operations.fsync(IMAGE_INODE, False)
-    await operations.fsync(IMAGE_INODE, True)
+async def test_reads_and_writes(kernel: Kernel, disk: Disk) -> None:
+    for offset, length in ((0, 4096), (4096, 8192), (1, 1), (4095, 4098), (0, SIZE)):
+        data = os.urandom(length)
+        assert await kernel.write(offset, data) == length
+        assert bytes(disk.content[offset:offset + length]) == await kernel.read(offset, length) == data
+
+
+async def test_a_write_changes_the_times(kernel: Kernel, operations: DiskOperations) -> None:
+    await kernel.setattr(1 << 4 | 1 << 5, atime=5, mtime=5)
+    await kernel.write(0, b"x")
+    after = await kernel.getattr(IMAGE_INODE)
+    assert after["atime"] == 5 and after["mtime"] == after["ctime"] > 5
+
+
+async def test_fsync_waits_for_the_disk_and_close_does_not(kernel: Kernel, disk: Disk) -> None:
+    await kernel.fsync()
+    await kernel.fsync(1)
     assert disk.flushes == 2
-    await operations.flush(IMAGE_INODE)
+    assert await kernel.ask(Opcode.FLUSH, IMAGE_INODE, bytes(24)) == b""
     assert disk.flushes == 2
 
 
 @pytest.mark.parametrize("flag", [os.O_SYNC, os.O_DSYNC])
-async def test_a_synchronous_write_goes_through_a_cache(operations: DiskOperations, disk: Disk, flag: int) -> None:
+async def test_a_synchronous_write_goes_through_a_cache(kernel: Kernel, disk: Disk, flag: int) -> None:
     for is_cached, expected in ((False, 0), (True, 1)):
         disk.is_cached = is_cached
         for flags in (os.O_RDWR | flag, os.O_RDWR):
-            info = await operations.open(IMAGE_INODE, flags)
-            assert await operations.write(info.fh, 0, b"x") == 1
-            assert await operations.read(info.fh, 0, 1) == b"x"
-            await operations.release(info.fh)
+            handle, _ = await kernel.open(flags)
+            assert handle == (SYNC_HANDLE if is_cached and flags != os.O_RDWR else IMAGE_INODE)
+            assert await kernel.write(0, b"x", handle) == 1
+            assert await kernel.read(0, 1, handle) == b"x"
         assert disk.flushes == expected
 
 
-async def test_the_size_is_fixed(operations: DiskOperations) -> None:
-    class Fields:
-        update_mode = update_uid = update_gid = update_atime = update_mtime = update_size = False
-
-    attr, fields = pyfuse3.EntryAttributes(), Fields()
-    fields.update_size, attr.st_size = True, SIZE
-    assert (await operations.setattr(IMAGE_INODE, attr, fields, None)).st_size == SIZE
+async def test_the_size_is_fixed(kernel: Kernel) -> None:
+    assert (await kernel.setattr(1 << 3, size=SIZE))["size"] == SIZE
     for size in (0, SIZE - 1, SIZE + 4096):
-        attr.st_size = size
-        await expect(errno.EPERM, operations.setattr(IMAGE_INODE, attr, fields, None))
-    fields.update_size, fields.update_mode = False, True
-    await expect(errno.EPERM, operations.setattr(IMAGE_INODE, attr, fields, None))
-    fields.update_mode, fields.update_mtime, attr.st_mtime_ns = False, True, 5_000_000_000
-    assert (await operations.setattr(IMAGE_INODE, attr, fields, None)).st_mtime_ns == 5_000_000_000
+        await expect(errno.EPERM, kernel.setattr(1 << 3, size=size))
+    await expect(errno.EPERM, kernel.setattr(1 << 3, ROOT_INODE, size=SIZE))
+    for bit in (0, 1, 2):
+        await expect(errno.EPERM, kernel.setattr(1 << bit))
+    assert (await kernel.setattr(1 << 5, mtime=5, mtimensec=7))["mtime"] == 5
+    now = await kernel.setattr(1 << 4 | 1 << 5 | 1 << 7)
+    assert now["mtime"] == 0 and (now["atime"], now["atimensec"]) == (now["ctime"], now["ctimensec"])
 
 
 @pytest.mark.parametrize(
@@ -169,27 +301,36 @@ async def test_the_size_is_fixed(operations: DiskOperations) -> None:
     ],
 )
 async def test_operating_errors(
-    operations: DiskOperations, disk: Disk, error: DsregError, code: int, allow_logs: Callable[[str], None]
+    kernel: Kernel, disk: Disk, error: DsregError, code: int, allow_logs: Callable[[str], None]
 ) -> None:
     allow_logs("(read|write|fsync): ")
     assert errno_of(error) == code
     disk.error = error
-    await expect(code, operations.read(IMAGE_INODE, 0, 10))
-    await expect(code, operations.write(IMAGE_INODE, 0, b"x"))
-    await expect(code, operations.fsync(IMAGE_INODE, False))
+    await expect(code, kernel.read(0, 10))
+    await expect(code, kernel.write(0, b"x"))
+    await expect(code, kernel.fsync())
 
 
 @pytest.mark.parametrize("bug", [ZeroDivisionError("b"), AssertionError("b"), ExceptionGroup("g", [ValueError()])])
 async def test_a_bug_is_one_failed_request_and_a_traceback(
-    operations: DiskOperations, disk: Disk, bug: Exception, allow_logs: Callable[[str], None],
-    caplog: pytest.LogCaptureFixture,
+    kernel: Kernel, disk: Disk, bug: Exception, allow_logs: Callable[[str], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     allow_logs("a bug in the file system")
     disk.error = bug
-    await expect(errno.EIO, operations.read(IMAGE_INODE, 0, 10))
-    assert type(bug).__name__ in caplog.text and "Traceback" in caplog.text
+    await expect(errno.EIO, kernel.read(0, 10))
+    await expect(errno.EIO, kernel.write(0, b"x"))
+    assert caplog.text.count("Traceback") >= 2 and type(bug).__name__ in caplog.text
     disk.error = None
-    assert len(await operations.read(IMAGE_INODE, 0, 10)) == 10
+    assert len(await kernel.read(0, 10)) == 10
+
+
+async def test_what_the_kernel_never_sends_is_a_failed_request(
+    kernel: Kernel, allow_logs: Callable[[str], None]
+) -> None:
+    allow_logs("a bug in the file system")
+    for opcode in (Opcode.LOOKUP, Opcode.SETATTR, Opcode.OPEN, Opcode.READ, Opcode.WRITE):
+        await expect(errno.EIO, kernel.ask(opcode, IMAGE_INODE, b"?"))
+    assert len(await kernel.read(0, 10)) == 10
 
 
 @pytest.mark.allow_logs("read: ")
@@ -209,15 +350,20 @@ def test_equal_errors_are_one_line_a_second(caplog: pytest.LogCaptureFixture) ->
 def test_a_stall_is_said_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
     now = [100.0]
     watch = StallWatch(clock=lambda: now[0])
-    with watch.request("a read"):
-        now[0] += STALL_S - 0.1
+    watch.started[2] = (watch.clock(), "a read", 8192, 4096)
+    now[0] += STALL_S - 0.1
+    watch.check()
+    assert not watch.stalled
+    watch.started[4] = (watch.clock(), "an fsync", 0, 0)
+    now[0] += 0.2
+    for _ in range(3):
         watch.check()
-        assert not watch.stalled
-        with watch.request("a write"):
-            now[0] += 0.2
-            for _ in range(3):
-                watch.check()
-        assert watch.stalled and len(caplog.records) == 1 and "2 requests wait" in caplog.messages[0]
+    assert watch.stalled and len(caplog.records) == 1
+    assert "a read of 4096 bytes at 8192 has been waiting for 5 s (2 requests wait)" in caplog.messages[0]
+    del watch.started[2]
     watch.check()
     watch.check()
     assert not watch.stalled and len(caplog.records) == 2
+    now[0] += STALL_S
+    watch.check()
+    assert "an fsync has been waiting for 5 s (1 requests wait)" in caplog.messages[2]

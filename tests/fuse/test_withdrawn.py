@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.fuse.tools import Server, wait_until
+from tests.fuse.tools import Server, connection_of, wait_until
 
 pytestmark = pytest.mark.fuse
 
 
 def test_a_request_taken_back_stops_nothing(tmp_path: Path, servers: list[Server], fault: Path) -> None:
-    """Found by nodes that were killed on a FUSE disk. The answers to everybody else were held up with it, until one of
-    them would have asked for something else."""
+    """Found by nodes that were killed on a FUSE disk, when the device was read by calls that wait: the answers to
+    everybody else were held up with it, until one of them would have asked for something else."""
     mountpoint, hasty = tmp_path / "disk", Path(f"{fault}.hasty")
     mountpoint.mkdir()
     fault.touch()
@@ -24,7 +23,7 @@ def test_a_request_taken_back_stops_nothing(tmp_path: Path, servers: list[Server
     server = Server(mountpoint, command)
     servers.append(server)
     assert server.line() == "up", server.log
-    waiting = Path(f"/sys/fs/fuse/connections/{os.minor(server.image.stat().st_dev)}/waiting")
+    waiting = connection_of(server) / "waiting"
     with server.image.open("rb", buffering=0) as image:
         for _ in range(3):
             image.seek(0)

@@ -13,11 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+import pytest
+
 from fuse_frontend.loop import loops_of
 from fuse_frontend.mounts import IMAGE_NAME, mount_at, mount_table, mounts_of_device
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_S = 30.0
+FUSE_CONNECTIONS = Path("/sys/fs/fuse/connections")
 
 
 def why_no_loop() -> str | None:
@@ -77,6 +80,17 @@ class Server:
 
     def wait(self) -> int:
         return self.process.wait(WAIT_S)
+
+
+def connection_of(server: Server) -> Path:
+    """What the kernel shows of the mount: `waiting`, `max_background`, `abort`. Skips the test where it does not."""
+    directory = FUSE_CONNECTIONS / str(os.minor(server.mountpoint.stat().st_dev))
+    if not directory.is_dir() and os.geteuid() == 0:
+        # systemd mounts it at the start; containers and small virtual machines go without.
+        run("mount", "-t", "fusectl", "fusectl", FUSE_CONNECTIONS, check=False)
+    if not directory.is_dir():
+        pytest.skip(f"the fusectl file system is not mounted at {FUSE_CONNECTIONS}")
+    return directory
 
 
 def memory_server(mountpoint: Path, size: int, fault_file: Path, *options: str) -> Server:
