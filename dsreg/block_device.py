@@ -70,6 +70,11 @@ class BlockDevice:
         """Whether a write that has returned is durable only after the next flush."""
         return self._cache is not None
 
+    @property
+    def is_flushed(self) -> bool:
+        """Whether a flush would have nothing to wait for."""
+        return self._cache is None and not self._writes
+
     async def read(self, offset: int, length: int) -> bytes:
         """`length` >= 0 bytes from `offset` on."""
         self._check(offset, length)
@@ -175,6 +180,9 @@ class _Writes:
         self._last = 0
         self._numbers: dict[int, None] = {}  # the oldest first
         self._waiting: list[tuple[int, trio.Event]] = []  # by number: for the end of all up to it
+
+    def __len__(self) -> int:
+        return len(self._numbers)
 
     def begin(self) -> int:
         self._last += 1

@@ -296,7 +296,9 @@ async def test_a_flush_waits_for_what_was_begun_before_it_and_for_nothing_else()
     store = Reluctant()
     device = BlockDevice(store)
     await device.flush()
+    assert device.is_flushed and not BlockDevice(WritebackCache(MemoryClient(SECTORS))).is_flushed
     assert device.begin_write(0, bytes(SECTOR_SIZE), nothing_told)
+    assert not device.is_flushed
     assert device.begin_write(SECTOR_SIZE, bytes(SECTOR_SIZE), nothing_told)
     flushed = trio.Event()
 

@@ -20,6 +20,9 @@ Buffer = bytes | bytearray | memoryview
 
 # pwritev takes at most this many buffers at once (IOV_MAX of Linux).
 MAX_BUFFERS = 1024
+# The kernel keeps in one piece what is written in one piece, up to megabytes, and looks at all of its blocks at each
+# later write into it: 13 us for 4 KiB into a piece of 1 MiB, 4 us into one of this size.
+PIECE_BYTES = 64 * 1024
 
 
 class File(Protocol):
@@ -129,10 +132,7 @@ class OsFile:
 
     def pwritev(self, buffers: Sequence[Buffer], offset: int) -> None:
         if len(buffers) == 1:
-            data = buffers[0]
-            done = os.pwrite(self._fd, data, offset)
-            if done < len(data):
-                self._write_rest((data,), offset, done)
+            self._pwrite(buffers[0], offset)
             return
         for start in range(0, len(buffers), MAX_BUFFERS):
             some = buffers[start:start + MAX_BUFFERS]
@@ -141,6 +141,19 @@ class OsFile:
             if done < length:
                 self._write_rest(some, offset, done)
             offset += length
+
+    def _pwrite(self, data: Buffer, offset: int) -> None:
+        if len(data) <= PIECE_BYTES:
+            done = os.pwrite(self._fd, data, offset)
+            if done < len(data):
+                self._write_rest((data,), offset, done)
+            return
+        with memoryview(data) as view:
+            start = 0
+            while start < len(view):
+                # Up to a multiple of the size, so that the same pieces come of whatever is written where.
+                stop = start + PIECE_BYTES - (offset + start) % PIECE_BYTES
+                start += os.pwrite(self._fd, view[start:stop], offset + start)
 
     def _write_rest(self, buffers: Sequence[Buffer], offset: int, done: int) -> None:
         rest = memoryview(b"".join(buffers))

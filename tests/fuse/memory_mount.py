@@ -64,6 +64,10 @@ class FaultyDisk(BlockDevice):
         super().__init__(client)
         self._client = client
 
+    @property
+    def is_flushed(self) -> bool:
+        return False
+
     async def flush(self) -> None:
         await self._client._pass()
         await super().flush()
@@ -74,6 +78,7 @@ class BegunDisk:
     all others need a task."""
 
     is_cached = False
+    is_flushed = False
 
     def __init__(self, size: int) -> None:
         self.size = size

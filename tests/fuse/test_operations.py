@@ -53,6 +53,7 @@ class Disk:
         self.way = way
         self.size = SIZE
         self.is_cached = False
+        self.is_flushed = False
         self.content = bytearray(os.urandom(SIZE))
         self.flushes = 0
         self.error: Exception | None = None
@@ -259,6 +260,10 @@ async def test_a_write_changes_the_times(kernel: Kernel, operations: DiskOperati
 
 async def test_fsync_waits_for_the_disk_and_close_does_not(kernel: Kernel, disk: Disk) -> None:
     await kernel.fsync()
+    disk.is_flushed = True
+    await kernel.fsync()
+    assert disk.flushes == 1, "there was nothing to wait for"
+    disk.is_flushed = False
     await kernel.fsync(1)
     assert disk.flushes == 2
     assert await kernel.ask(Opcode.FLUSH, IMAGE_INODE, bytes(24)) == b""
