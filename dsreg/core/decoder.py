@@ -54,9 +54,11 @@ from dsreg.core.wire import (
     Keys,
     Mac,
     Type,
+    content_from,
     extension_size,
     macs,
     read_response_size,
+    tags_and_data,
 )
 
 
@@ -290,7 +292,7 @@ class Decoder:
         if length == 0:
             values = kind is CommandKind.GET and bool(flags & FLAG_VALUES)
             return Command(kind, request, first, count, b"", b"", True, epoch, values)
-        tags, data = _tags_and_data(frame, 1 if kind is CommandKind.PUT else count)
+        tags, data = tags_and_data(frame, 1 if kind is CommandKind.PUT else count)
         # No node names such tags. (0, 0) is the tag of what was never written: nothing is stored under it, but by an
         # attachment that raises what it has read.
         raises = epoch > 0 and is_raised(tags, epoch)
@@ -344,7 +346,7 @@ class Decoder:
             return None
         if type_ == Type.ACK_RUN:
             return Ack(rank, rid, first, count)
-        tags, data = _tags_and_data(frame, count)
+        tags, data = tags_and_data(frame, count)
         if not self._tags_are_good(tags, unwritten=True):
             return None
         if type_ == Type.WRITE_PROC_RUN:
@@ -377,10 +379,10 @@ def _run_response(frame: memoryview) -> Response | None:
     if status is None or (status is Status.OK and kind not in _NOTHING_TO_SAY and length == 0):
         return None
     if kind in (CommandKind.TAG, CommandKind.GET) or kind is CommandKind.READ and flags & FLAG_TAGS and length:
-        tags, data = _tags_and_data(frame, count)
+        tags, data = tags_and_data(frame, count)
         return Response(status, kind, request, tags, data, True, epoch)
     alive = kind is CommandKind.ATTACH and bool(flags & FLAG_ALIVE)
-    return Response(status, kind, request, b"", bytes(frame[EXTENSION.size :]), True, epoch, alive)
+    return Response(status, kind, request, b"", content_from(frame, EXTENSION.size), True, epoch, alive)
 
 
 def _status_request(frame: memoryview) -> StatusRequest:
@@ -391,8 +393,3 @@ def _status_request(frame: memoryview) -> StatusRequest:
 def _status_report(frame: memoryview) -> StatusReport | None:
     _, status, _, _, request, *_ = EXTENSION.unpack_from(frame)
     return StatusReport(request, bytes(frame[EXTENSION.size :])) if status == Status.OK else None
-
-
-def _tags_and_data(frame: memoryview, count: int) -> tuple[bytes, bytes]:
-    middle = EXTENSION.size + count * TAG_SIZE
-    return bytes(frame[EXTENSION.size : middle]), bytes(frame[middle:])

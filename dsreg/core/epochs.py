@@ -65,7 +65,7 @@ class Epochs:
     # --- attaching --------------------------------------------------------------------------------
     def attach(self, connection: Connection, command: Command, supported: bool) -> list[Effect]:
         """`supported`: all nodes that this one knows of keep epochs."""
-        epoch, owner = command.epoch, command.data
+        epoch, owner = command.epoch, bytes(command.data)
         if not epoch:
             return [Answer(connection, self._report(command), command)]
         status = Status.OK

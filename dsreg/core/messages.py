@@ -52,7 +52,7 @@ class Command(NamedTuple):
     first: int
     count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
     tags: bytes = b""  # STORE; PUT, where all are the same
-    data: bytes = b""  # WRITE, STORE and PUT
+    data: Buffer = b""  # WRITE, STORE and PUT
     extended: bool = False
     epoch: int = 0
     values: bool = False

@@ -263,4 +263,4 @@ class _LongRecord:
             self._stream.finalize_with_tag(self._tag)
         except InvalidTag:
             return None
-        return memoryview(self._frames)[: self._length]
+        return memoryview(self._frames).toreadonly()[: self._length]

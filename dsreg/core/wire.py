@@ -101,6 +101,9 @@ CHECKED_SIZE: Final = EXTENSION.size - CHECK.size
 CLUSTER_SIZE: Final = 16
 GREETING: Final = struct.Struct(f">H2xI{CLUSTER_SIZE}sQ8x")  # version, features, cluster, incarnation
 BARE_EXTENSION_SIZE: Final = EXTENSION.size + HMAC_SIZE
+# From this size on data is not copied out of the memory that it was decrypted into, all of which it then keeps: that of
+# a record, little more than a megabyte.
+SHARED_BYTES: Final = 64 * 1024
 # A status report is some numbers per peer; 64 KiB is ample for 254 peers.
 MAX_STATUS_BYTES: Final = 65_536
 # The longest frame there is, and so the bound of a decoder's buffer: a STORE_RUN of 256 sectors.
@@ -201,6 +204,19 @@ def extension_header(
     """The 40-byte header of an extension frame with `length` bytes of content."""
     header = EXTENSION.pack(MAGIC, status, rank, type_, id_, first, count, flags, length, epoch, 0)[:CHECKED_SIZE]
     return header + CHECK.pack(zlib.crc32(header))
+
+
+def tags_and_data(frame: memoryview, count: int) -> tuple[bytes, Buffer]:
+    """The content of an extension frame, without its HMAC, that begins with `count` tags."""
+    middle = EXTENSION.size + count * TAG_SIZE
+    return bytes(frame[EXTENSION.size : middle]), content_from(frame, middle)
+
+
+def content_from(frame: memoryview, start: int) -> Buffer:
+    """What stands in the frame from `start` on; a copy, unless it is large and the frame in memory that stays."""
+    if frame.readonly and len(frame) - start >= SHARED_BYTES:
+        return frame[start:]
+    return bytes(frame[start:])
 
 
 def read_response_size(view: memoryview, start: int) -> int:

@@ -18,13 +18,13 @@ A record's crc covers its header, tags and the sectors' crcs; these cover the da
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE, TAG_SIZE
 from dsreg.errors import DamagedStorage
+from dsreg.storage.checksum import crc32
 from dsreg.storage.files import Buffer, File, pread_or_zeros
 from dsreg.storage.layout import COPY_DISTANCE
 
@@ -70,9 +70,8 @@ class Entry:
 def checksums(data: Buffer, count: int) -> bytes:
     """CRC-32 of each of the `count` sectors, 4 bytes each."""
     if count == 1:
-        return zlib.crc32(data).to_bytes(CRC_SIZE)
+        return crc32(data).to_bytes(CRC_SIZE)
     view = memoryview(data)
-    crc32 = zlib.crc32
     return struct.pack(f">{count}I", *[crc32(view[at:at + SECTOR_SIZE]) for at in range(0, len(view), SECTOR_SIZE)])
 
 
@@ -91,7 +90,7 @@ def record_head(
     """Everything of a record but its data. `place`: batch, index and records."""
     fields = _RECORD.pack(_RECORD_MAGIC, salt, generation, place[0], first, count, place[1], place[2])
     body = tags + crcs
-    check = zlib.crc32(body, zlib.crc32(fields)).to_bytes(CRC_SIZE)
+    check = crc32(body, crc32(fields)).to_bytes(CRC_SIZE)
     return b"".join((fields, check, _RECORD_PADDING, body, bytes(-(_RECORD_SIZE + len(body)) % _ALIGNMENT)))
 
 
@@ -100,7 +99,7 @@ def write_header(file: File, salt: int, header: SegmentHeader) -> None:
     """Durably. Either copy alone tells the truth, so it does not matter which of them a crash leaves."""
     generation, freed, first_batch, slots = header
     fields = _HEADER.pack(_HEADER_MAGIC, salt, generation, first_batch, slots, freed)
-    raw = fields + _CRC.pack(zlib.crc32(fields))
+    raw = fields + _CRC.pack(crc32(fields))
     file.pwritev([raw], 0)
     file.pwritev([raw], COPY_DISTANCE)
     file.fdatasync()
@@ -112,7 +111,7 @@ def read_header(file: File, salt: int) -> SegmentHeader | None:
     for at in (0, COPY_DISTANCE):
         raw = pread_or_zeros(file, _HEADER.size + CRC_SIZE, at)
         magic, its_salt, generation, first_batch, slots, freed = _HEADER.unpack_from(raw)
-        if (magic, its_salt) == (_HEADER_MAGIC, salt) and raw[_HEADER.size:] == _CRC.pack(zlib.crc32(raw[:-CRC_SIZE])):
+        if (magic, its_salt) == (_HEADER_MAGIC, salt) and raw[_HEADER.size:] == _CRC.pack(crc32(raw[:-CRC_SIZE])):
             copies.append(SegmentHeader(generation, bool(freed), first_batch, slots))
     return max(copies, default=None)
 
@@ -131,8 +130,8 @@ def _entry_at(segment: memoryview, at: int, salt: int, generation: int) -> Entry
     tags_at = at + _RECORD_SIZE
     crcs_at = tags_at + count * TAG_SIZE
     end = crcs_at + count * CRC_SIZE
-    fields = zlib.crc32(segment[at:at + _RECORD.size])
-    if _CRC.unpack_from(segment, at + _RECORD.size)[0] != zlib.crc32(segment[tags_at:end], fields):
+    fields = crc32(segment[at:at + _RECORD.size])
+    if _CRC.unpack_from(segment, at + _RECORD.size)[0] != crc32(segment[tags_at:end], fields):
         return None
     tags, crcs = bytes(segment[tags_at:crcs_at]), bytes(segment[crcs_at:end])
     data = segment[at + _head_size(count):at + size]

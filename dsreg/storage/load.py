@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import zlib
 from typing import NamedTuple
 
 from dsreg.constants import SECTOR_SIZE, TAG_SIZE, ZERO_SECTOR, ZERO_TAG
+from dsreg.storage.checksum import crc32
 from dsreg.storage.files import Buffer, File, pread_or_zeros
 from dsreg.storage.journal import CRC_SIZE, checksums
 
@@ -72,7 +72,6 @@ class LoadJob:
             return
         view = memoryview(data)
         never_written: list[int] = []
-        crc32 = zlib.crc32
         for index in range(self.count):
             if tags[index * TAG_SIZE:(index + 1) * TAG_SIZE] == ZERO_TAG:
                 never_written.append(index)

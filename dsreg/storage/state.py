@@ -13,11 +13,11 @@ one takes nothing back. The newest valid slot counts.
 from __future__ import annotations
 
 import struct
-import zlib
 from typing import NamedTuple
 
 from dsreg.constants import NO_OWNER, OWNER_SIZE
 from dsreg.errors import DamagedStorage
+from dsreg.storage.checksum import crc32
 from dsreg.storage.files import File, pread_or_zeros
 from dsreg.storage.layout import ATOMIC_BYTES, COPY_DISTANCE
 
@@ -48,7 +48,7 @@ class State(NamedTuple):
 
 
 def _crc(body: bytes, salt: int) -> bytes:
-    return _CRC.pack(zlib.crc32(body, zlib.crc32(salt.to_bytes(8))))
+    return _CRC.pack(crc32(body, crc32(salt.to_bytes(8))))
 
 
 def decode(raw: bytes, salt: int = 0) -> State | None:

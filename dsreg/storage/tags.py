@@ -13,12 +13,12 @@ every group without a slot is suspect, as it cannot be told from one never writt
 from __future__ import annotations
 
 import struct
-import zlib
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from dsreg.constants import TAG_SIZE, ZERO_TAG
+from dsreg.storage.checksum import crc32
 from dsreg.storage.files import Buffer, File, pread_or_zeros
 from dsreg.storage.journal import CRC_SIZE
 from dsreg.storage.layout import GROUP_SECTORS, SLOT_SIZE
@@ -65,21 +65,21 @@ def encode(slot: int, contents: Slot | None, salt: int = 0) -> bytes:
     group, tags, crcs, mask = contents or (0, NO_TAGS, NO_CRCS, 0)
     seed = _seed(slot, salt)
     head = _HEAD.pack(_LOST_MAGIC if contents is None else _MAGIC, group)
-    check = _CRC.pack(zlib.crc32(head, seed))
+    check = _CRC.pack(crc32(head, seed))
     raw = b"".join((head, check, _MASK.pack(mask), bytes(6), tags, crcs)).ljust(_CRC_AT, b"\0")
-    return raw + _CRC.pack(zlib.crc32(raw, seed))
+    return raw + _CRC.pack(crc32(raw, seed))
 
 
 def _seed(slot: int, salt: int) -> int:
-    return zlib.crc32(salt.to_bytes(8), slot & 0xFFFFFFFF)
+    return crc32(salt.to_bytes(8), slot & 0xFFFFFFFF)
 
 
 def decode(raw: Buffer, slot: int, salt: int = 0) -> Slot | int | None:
     """The contents of a valid slot; or, of one that is not, the group that it belongs to; or None."""
     seed = _seed(slot, salt)
     magic, group = _HEAD.unpack_from(raw)
-    if magic == _MAGIC and _CRC.unpack_from(raw, _HEAD_CRC_AT)[0] == zlib.crc32(raw[:_HEAD_CRC_AT], seed):
-        if _CRC.unpack_from(raw, _CRC_AT)[0] != zlib.crc32(raw[:_CRC_AT], seed):
+    if magic == _MAGIC and _CRC.unpack_from(raw, _HEAD_CRC_AT)[0] == crc32(raw[:_HEAD_CRC_AT], seed):
+        if _CRC.unpack_from(raw, _CRC_AT)[0] != crc32(raw[:_CRC_AT], seed):
             return int(group)
         mask = _MASK.unpack_from(raw, _MASK_AT)[0]
         return Slot(group, bytes(raw[_BODY_AT:_CRCS_AT]), bytes(raw[_CRCS_AT:_CRCS_END]), mask)
@@ -230,7 +230,7 @@ class TagTable:
     def _finish(self, dirty: Sequence[int]) -> None:
         """Bring masks and checksums of these slots up to date. A loop without calls: they may be thousands."""
         masks = self._masks() if self.unknown else {}
-        crc32, pack_crc, salt = zlib.crc32, _CRC.pack_into, self.salt.to_bytes(8)
+        pack_crc, salt = _CRC.pack_into, self.salt.to_bytes(8)
         stop = 0
         while stop < len(dirty):
             number = dirty[stop] // PAGE_SLOTS
@@ -268,8 +268,8 @@ def _chunks(first: int, count: int) -> Iterable[tuple[int, int, int]]:
 
 def written(tags: Buffer) -> int:
     """How many of these tags are not (0, 0)."""
-    if len(tags) == TAG_SIZE:
-        return int(tags != ZERO_TAG)
+    if ZERO_TAG not in tags:
+        return len(tags) // TAG_SIZE
     return sum(tags[at:at + TAG_SIZE] != ZERO_TAG for at in range(0, len(tags), TAG_SIZE))
 
 

@@ -253,3 +253,23 @@ def test_the_largest_frames_in_any_pieces(rng: random.Random) -> None:
         position += size
         assert ends.decoder.buffered <= MAX_RECORD_BYTES + 20
     assert found == [store, READ, READ]
+
+
+@pytest.mark.parametrize("chunk", [1 << 21, 1000])
+def test_large_data_is_not_copied_out_of_a_record_and_outlives_it(chunk: int) -> None:
+    """In a stream that is not sealed the decoder uses its memory again: there it must be a copy, of any size."""
+    rng = random.Random(chunk)
+    large, small = rng.randbytes(256 * 4096), rng.randbytes(4096)
+    commands = [Command(CommandKind.STORE, 9, 0, count, tags(*[(1, 1)] * count), value, True)
+                for count, value in ((256, large), (1, small))]
+    ends = Ends()
+    sealer = ends.seal()
+    sealed = b"".join(piece for command in commands for piece in sealer.seal(BARE.encode(command)))
+    plain = decoder_for()
+    for decoder, stream, shared in ((ends.decoder, sealed, memoryview), (plain, signed(*commands), bytes)):
+        found: list[Message] = []
+        for at in range(0, len(stream), chunk):
+            found += decoder.feed(stream[at : at + chunk])
+        decoder.feed(rng.randbytes(100))
+        assert found == commands
+        assert [type(command.data) for command in found if isinstance(command, Command)] == [shared, bytes]
