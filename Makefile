@@ -9,10 +9,10 @@ ARGS ?=
 MINUTES ?= 60
 SEED ?=
 
-.PHONY: help setup test demo soak bench lint clean
+.PHONY: help setup test demo soak bench compiled lint clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup:  ## system packages that are missing, .venv, the project in it
 	@scripts/setup.sh
@@ -29,6 +29,9 @@ soak: setup  ## simulator, crash states, fuzzing, chaos with fresh seeds: MINUTE
 bench: setup  ## this disk and its peers under one load, as root: ARGS="--quick --peers plain,nbdkit,gluster --install"
 	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[bench]'
 	@$(BIN)/python -m bench $(ARGS)
+
+compiled: setup  ## an optional build with mypyc, in build/compiled (ARGS="tests/core" runs these tests on it)
+	@scripts/compiled.sh $(ARGS)
 
 lint: setup  ## ruff and mypy
 	@test -x $(BIN)/ruff -a -x $(BIN)/mypy || $(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[lint]'

@@ -22,7 +22,7 @@ from dsreg.config import ClusterConfig, find_config, load_config, parse_size
 from dsreg.constants import SECTOR_SIZE
 from dsreg.errors import AlreadyAttached, ClientError, ConfigError, DsregError
 from dsreg.memory import prepare_to_serve_block_io
-from dsreg.version import VERSION
+from dsreg.version import described_version
 from fuse_frontend import embedded, mounts, state
 from fuse_frontend.detach import detach
 from fuse_frontend.loop import Loop
@@ -94,7 +94,7 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
                    "the second case it is durable after an fsync, as with the cache of any disk.")
 @click.option("--allow-other", is_flag=True, help="Let other users see the mount (the file stays mode 0600).")
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
-@click.version_option(VERSION, prog_name="dsreg-fuse")
+@click.version_option(described_version(), prog_name="dsreg-fuse")
 def main(
     mountpoint: Path, config_file: Path | None, size: int | None, foreground: bool, log_file: Path | None, attach: bool,
     do_detach: bool, on_quorum_loss: str, io_timeout: float, take_over: bool, shared: bool, cache: str,

@@ -1,8 +1,9 @@
 """What holds for every test: no unexpected log records, seeds that are printed, skips with the reason.
 
-A test marked `fuse` is skipped, with the reason, where FUSE cannot be mounted. A test marked
-`allow_logs(regex, ...)`, or one that calls the fixture of that name, expects warnings or errors to be
-logged. Random tests take their randomness from the fixtures `seed` and `rng`.
+A test marked `fuse` is skipped, with the reason, where FUSE cannot be mounted, and one marked `pure` on
+the compiled build (`make compiled`). A test marked `allow_logs(regex, ...)`, or one that calls the
+fixture of that name, expects warnings or errors to be logged. Random tests take their randomness from
+the fixtures `seed` and `rng`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from collections.abc import Callable, Iterator
 
 import hypothesis
 import pytest
+
+from dsreg.version import is_compiled
 
 SEED_VARIABLE = "DSREG_TEST_SEED"
 
@@ -41,12 +44,16 @@ def why_no_fuse() -> str | None:
     return None
 
 
+def why_not_pure() -> str | None:
+    return "changes code while it runs, which compiled code does not follow" if is_compiled() else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    marked = [item for item in items if item.get_closest_marker("fuse")]
-    if not marked or (reason := why_no_fuse()) is None:
-        return
-    for item in marked:
-        item.add_marker(pytest.mark.skip(reason=reason))
+    for name, why_not in (("fuse", why_no_fuse), ("pure", why_not_pure)):
+        marked = [item for item in items if item.get_closest_marker(name)]
+        if marked and (reason := why_not()) is not None:
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 # --- logs ---------------------------------------------------------------------------------------

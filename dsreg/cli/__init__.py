@@ -18,7 +18,7 @@ import click
 
 from dsreg.cli.faults import Commands
 from dsreg.cli.standard_files import open_standard_files
-from dsreg.version import VERSION
+from dsreg.version import described_version
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, commands_at={
@@ -31,7 +31,7 @@ from dsreg.version import VERSION
     "bench": "dsreg.cli.bench:bench",
     "completion": "dsreg.cli.completion:completion",
 })
-@click.version_option(VERSION, prog_name="dsreg")
+@click.version_option(described_version(), prog_name="dsreg")
 def cli() -> None:
     """A replicated block device: every 4096-byte sector is kept by a majority of nodes.
 

@@ -25,7 +25,7 @@ ALWAYS_BELIEVED_EPOCH = 1 << 16
 
 def is_believed(tags: bytes, unix_time_s: float) -> bool:
     """`unix_time_s`: seconds since 1970, as far as known. A tag is of the epoch of its write, or was raised since."""
-    counter = max(ALWAYS_BELIEVED_COUNTER, min(unix_time_s, (1 << 32) - 1) * MAX_COUNTS_PER_S)
+    counter = max(ALWAYS_BELIEVED_COUNTER, int(min(unix_time_s, (1 << 32) - 1) * MAX_COUNTS_PER_S))
     for epoch, written, count in map(rank_of, (tags[:TAG_SIZE],) if is_uniform(tags) else iter_tags(tags)):
         if count > counter or written > epoch:
             return False

@@ -32,7 +32,7 @@ from dsreg.node.interpreter import Interpreter
 from dsreg.node.server import Server
 from dsreg.port import Port
 from dsreg.storage import Identity, OsFiles, StableStorage
-from dsreg.version import VERSION
+from dsreg.version import described_version
 
 log = logging.getLogger("dsreg.node")
 
@@ -92,7 +92,7 @@ class Node:
         counters.update(self.server.decoder_counters)
         return json.dumps(
             {
-                "version": VERSION,
+                "version": described_version(),
                 "rank": self.config.rank,
                 "incarnation": self.storage.incarnation,
                 "uptime_s": round(time.monotonic() - self._started, 3),

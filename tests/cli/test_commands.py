@@ -14,7 +14,7 @@ from dsreg.cli import cli
 from dsreg.cli.faults import EXIT_CONFIG, EXIT_FAILED, EXIT_NO_QUORUM, describe, exit_code, operating_errors
 from dsreg.config import load_config
 from dsreg.errors import ConfigError, OperationTimeout, Outcome, OutOfRange, StorageError
-from dsreg.version import VERSION
+from dsreg.version import described_version
 
 COMMANDS = ["init", "node", "up", "read", "write", "status", "bench", "completion"]
 
@@ -58,7 +58,7 @@ def test_every_command_and_option_has_help(name: str) -> None:
 
 
 def test_version() -> None:
-    assert run("--version").output == f"dsreg, version {VERSION}\n"
+    assert run("--version").output == f"dsreg, version {described_version()}\n"
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["read"], ["read", "x"], ["node", "--rank", "0"], ["init"]])

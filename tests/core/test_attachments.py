@@ -222,6 +222,7 @@ def is_found(runs: int, plain: bool, **options: bool) -> bool:
     return False
 
 
+@pytest.mark.pure
 def test_reads_that_are_not_strict_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rules 5 and 8, by the strict variant alone: linearizability does not miss them."""
     ask = AtomicRegister.read
@@ -234,6 +235,7 @@ def test_reads_that_return_what_is_not_raised_are_found() -> None:
     assert is_found(6000, plain=False, decides=False)
 
 
+@pytest.mark.pure
 def test_a_node_that_keeps_no_promise_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rules 1 and 6: PUTs and STOREs of an older attachment are taken as well."""
     before = Epochs.before
@@ -255,6 +257,7 @@ def test_a_fence_that_overtakes_what_was_accepted_before_is_found(monkeypatch: p
     assert is_found(4000, plain=False)
 
 
+@pytest.mark.pure
 def test_a_write_that_loses_to_an_older_one_that_was_raised_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rule 3: by copies, the write that a read has raised meanwhile is the higher one."""
     again = AtomicRegister._decide_again

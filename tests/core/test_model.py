@@ -181,11 +181,13 @@ def test_runs_that_wait_for_each_others_repairs_finish(rng: random.Random, kind:
 
 
 # --- the test must be able to fail ----------------------------------------------------------------
+@pytest.mark.pure
 def test_a_majority_that_is_too_small_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(register, "is_majority", lambda bits, nodes: bits != 0)
     assert any(run(number) for number in range(200))
 
 
+@pytest.mark.pure
 def test_a_read_that_looks_at_one_answer_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(register, "highest", lambda vectors: vectors[0])
     assert any(run(number) for number in range(500))

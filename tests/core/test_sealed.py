@@ -248,6 +248,7 @@ def test_memory_is_bounded_by_one_record() -> None:
     assert list(map(bytes, opener.feed(record[-1:]))) == [bytes(MAX_RECORD_BYTES)]
 
 
+@pytest.mark.pure
 def test_keys_change_on_both_sides_and_the_numbers_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sealed, "RECORDS_PER_KEY", 3)
     sealer, opener = Sealer(KEY), Opener(KEY)

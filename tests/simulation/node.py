@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from dsreg.constants import DRAIN_S
-from dsreg.core.codec import Encoder, Keys, Mac, Side, UnsealingDecoder
+from dsreg.core.codec import Encoder, Keys, Side, UnsealingDecoder
 from dsreg.core.contract import Uuids
 from dsreg.core.effects import Send
 from dsreg.core.greeting import Seals
@@ -65,12 +65,13 @@ class World(Protocol):
         """The node cannot start, and nothing that was done to it excuses that; or it has a bug."""
 
 
-class SealBlindDecoder(UnsealingDecoder):
-    """Of a node that cannot seal: what it is sent for that is of an unknown type."""
-
-    def _node_rules(self, client: Mac, system: Mac) -> dict[int, Any]:
-        known = super()._node_rules(client, system)
-        return {type_: rule for type_, rule in known.items() if type_ not in SEAL_CONTENT}
+def made_seal_blind(decoder: UnsealingDecoder) -> UnsealingDecoder:
+    """As of a node that cannot seal: what it is sent for that is of an unknown type. (Not a class of its own, which
+    could not derive from that of the compiled build.)"""
+    for type_ in SEAL_CONTENT:
+        decoder._all_rules.pop(type_, None)
+    decoder.extended = decoder.extended  # which rules are in use follows from these
+    return decoder
 
 
 class Process:
@@ -113,8 +114,10 @@ class Process:
         ]
 
     def _new_decoder(self, extended: bool) -> UnsealingDecoder:
-        kind = UnsealingDecoder if self._greeting.features & FEATURE_SEALED else SealBlindDecoder
-        return kind(KEYS, sectors=self._world.options.sectors, ranks=self._ranks, side=Side.NODE, extended=extended)
+        decoder = UnsealingDecoder(
+            KEYS, sectors=self._world.options.sectors, ranks=self._ranks, side=Side.NODE, extended=extended
+        )
+        return decoder if self._greeting.features & FEATURE_SEALED else made_seal_blind(decoder)
 
     def _stored(self, commit: Commit) -> None:
         self._world.stored(self._node.rank, commit)

@@ -10,6 +10,8 @@ import pytest
 from tests.simulation.mutant_table import BY_TESTS, MUTANTS, Mutant
 from tests.simulation.mutants import MutantError, by_name, hunt, mutated, source_of
 
+pytestmark = pytest.mark.pure
+
 # One of each kind that shows within some seeds, and how many those are at most.
 QUICK = {
     "majority_off_by_one": 50,

@@ -1,0 +1,45 @@
+"""The compiled build. All else is in pyproject.toml: without DSREG_MYPYC=1 in the environment this adds nothing to it.
+
+`DSREG_MYPYC=1 pip install .` compiles the modules below with mypyc: it needs gcc and Python.h, and brings mypy
+itself. An editable install is never compiled. docs/performance.md, decision 12.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from setuptools import Extension, setup
+
+# The synchronous code that every operation runs through. Not in it, because it does not pay or is not possible:
+# what only a start, a greeting or a repair after a crash needs; coroutines, which gain nothing; modules that are
+# little more than NamedTuples, which stay Python classes (messages, effects, events); dsreg.node.interpreter, which
+# the simulator derives from, and interpreted classes cannot derive from compiled ones.
+COMPILED = {
+    "dsreg/core": (
+        "belief", "contract", "decoder", "encoder", "epochs", "holder", "links", "naming", "operation", "peers",
+        "quorum", "register", "repairs", "repeats", "replica", "runqueue", "sealed", "tags", "unsealing", "view",
+        "wire",
+    ),
+    "dsreg/storage": ("checkpoint", "commit", "failure", "load", "promises", "stable", "state", "tags"),
+    "dsreg/client": ("attachment", "core", "quorum", "ring", "state", "steps"),
+}
+# The steps of a build that make or install files; others only ask what the package is and needs.
+BUILDING = {"build", "build_ext", "bdist_wheel", "install"}
+
+
+def extensions() -> list[Extension]:
+    if not BUILDING & set(sys.argv):
+        return []
+    from mypyc.build import mypycify
+
+    files = [f"{package}/{module}.py" for package, modules in COMPILED.items() for module in modules]
+    # Types are checked by `make lint`; here what is imported need not be installed.
+    options = ["--config-file=", "--ignore-missing-imports"]
+    return mypycify([*options, *files], opt_level="2", debug_level="0", group_name="dsreg")
+
+
+if os.environ.get("DSREG_MYPYC") == "1":
+    setup(setup_requires=["mypy>=1.10"], ext_modules=extensions())
+else:
+    setup()
