@@ -30,7 +30,7 @@ bench: setup  ## this disk and its peers under one load, as root: ARGS="--quick 
 	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[bench]'
 	@$(BIN)/python -m bench $(ARGS)
 
-compiled: setup  ## an optional build with mypyc, in build/compiled (ARGS="tests/core" runs these tests on it)
+compiled: setup  ## an optional build with mypyc, in build/compiled, and tests of it (other ones: ARGS="tests/core")
 	@scripts/compiled.sh $(ARGS)
 
 lint: setup  ## ruff and mypy

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the compiled build (setup.py, DSREG_MYPYC=1) into build/compiled, if it is not there as the source now is,
-# and says how to use it. With arguments: runs pytest with them on it, from a copy of it and of them in
-# build/compiled-tests.
+# says how to use it, and runs pytest on it with the arguments, or with a few tests if there are none, from a copy of it
+# and of the tests in build/compiled-tests.
 # Nothing of it comes into the source tree, so that the pure Python cannot be mistaken for it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -31,10 +31,9 @@ if [ "$(cat "$built/stamp" 2>/dev/null)" != "$stamp" ]; then
 fi
 say "PYTHONPATH=$built puts it before the source: then $PWD/.venv/bin/dsreg --version says so"
 
-if [ "$#" -gt 0 ]; then
-    tests=$PWD/build/compiled-tests
-    rm -rf "$tests"
-    cp -r "$built" "$tests"
-    cp -r tests scripts bench docs pyproject.toml "$tests"
-    cd "$tests" && PYTHONPATH=$tests exec "$python" -m pytest -q --color=no "$@"
-fi
+tests=$PWD/build/compiled-tests
+rm -rf "$tests"
+cp -r "$built" "$tests"
+cp -r tests scripts bench docs pyproject.toml setup.py "$tests"
+if [ "$#" = 0 ]; then set -- tests/test_compiled.py tests/simulation/test_simulation.py; fi
+cd "$tests" && PYTHONPATH=$tests exec "$python" -m pytest -q --color=no "$@"

@@ -1,0 +1,76 @@
+"""The compiled build: what is in it, and whether its nodes and client keep what is written. `make compiled` runs it."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import random
+from pathlib import Path
+
+import pytest
+import trio
+
+from dsreg.client import Attach, Client
+from dsreg.version import described_version, is_compiled
+from tests.processes.cluster import TIMEOUT_S, Cluster
+
+ROOT = Path(__file__).resolve().parent.parent
+on_the_compiled_build = pytest.mark.skipif(
+    not is_compiled(), reason="this is the pure Python; `make compiled` builds the other one and runs this on it"
+)
+SECTORS, WRITERS, WRITES = 500, 32, 20
+
+
+def compiled_modules() -> list[str]:
+    """Dotted names, from the table in setup.py."""
+    for node in ast.parse((ROOT / "setup.py").read_text()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "COMPILED":
+            table = ast.literal_eval(node.value)
+            return [f"{package}/{name}".replace("/", ".") for package, names in table.items() for name in names]
+    raise AssertionError("setup.py has no table COMPILED")
+
+
+@pytest.mark.parametrize("module", compiled_modules())
+def test_what_is_compiled_is_there_and_has_no_coroutines(module: str) -> None:
+    tree = ast.parse((ROOT / module.replace(".", "/")).with_suffix(".py").read_text())
+    assert not any(isinstance(node, ast.AsyncFunctionDef) for node in ast.walk(tree))
+
+
+@on_the_compiled_build
+def test_all_of_it_is_compiled() -> None:
+    files = [importlib.import_module(module).__file__ for module in compiled_modules()]
+    assert [file for file in files if not str(file).endswith(".so")] == []
+
+
+@on_the_compiled_build
+async def test_nodes_and_client_keep_what_is_written(tmp_path: Path, rng: random.Random) -> None:
+    cluster = Cluster(tmp_path / "cluster", sectors=SECTORS)
+    written: dict[int, bytes] = {}
+
+    async def write(client: Client, writer: int) -> None:
+        for _ in range(WRITES):
+            sector = rng.randrange(SECTORS // WRITERS) * WRITERS + writer  # no other writer's
+            written[sector] = rng.randbytes(4096)
+            await client.write(sector, written[sector])
+
+    async def load(attach: Attach | None) -> None:
+        async with Client(cluster.config, attach=attach) as client, trio.open_nursery() as nursery:
+            for writer in range(WRITERS):
+                nursery.start_soon(write, client, writer)
+
+    try:
+        await trio.to_thread.run_sync(cluster.start)
+        with trio.fail_after(2 * TIMEOUT_S):
+            async with Client(cluster.config) as client:
+                for rank in cluster.ranks:
+                    report = await client.status(rank, TIMEOUT_S)
+                    assert report["version"] == described_version() and "compiled" in report["version"]
+            for attach in (None, Attach()):
+                await load(attach)
+            await trio.to_thread.run_sync(cluster.kill)
+            await trio.to_thread.run_sync(cluster.start, 1, 2)
+            async with Client(cluster.config) as client:
+                for sector, data in written.items():
+                    assert await client.read(sector) == data
+    finally:
+        cluster.close()
