@@ -11,18 +11,20 @@ import sys
 
 from setuptools import Extension, setup
 
-# The synchronous code that every operation runs through. Not in it, because it does not pay or is not possible:
-# what only a start, a greeting or a repair after a crash needs; coroutines, which gain nothing; modules that are
-# little more than NamedTuples, which stay Python classes (messages, effects, events); dsreg.node.interpreter, which
-# the simulator derives from, and interpreted classes cannot derive from compiled ones.
+# What every operation runs through. Not in it, because it does not pay or is not possible: what only a start, a
+# greeting or a recovery needs; modules that wait for sockets and threads more than they compute; modules that are
+# little more than NamedTuples, which stay Python classes (messages, effects, events).
 COMPILED = {
     "dsreg/core": (
         "belief", "contract", "decoder", "encoder", "epochs", "holder", "links", "naming", "operation", "peers",
         "quorum", "register", "repairs", "repeats", "replica", "runqueue", "sealed", "tags", "unsealing", "view",
         "wire",
     ),
-    "dsreg/storage": ("checkpoint", "commit", "failure", "load", "promises", "stable", "state", "tags"),
-    "dsreg/client": ("attachment", "core", "quorum", "ring", "state", "steps"),
+    "dsreg/storage": ("checkpoint", "checksum", "commit", "failure", "load", "promises", "stable", "state", "tags"),
+    "dsreg/client": (
+        "admission", "attachment", "core", "engine", "quorum", "range_lock", "ring", "state", "steps",
+    ),
+    "dsreg/node": ("interpreter", "outbox"),
 }
 # The steps of a build that make or install files; others only ask what the package is and needs.
 BUILDING = {"build", "build_ext", "bdist_wheel", "install"}

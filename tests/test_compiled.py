@@ -27,10 +27,9 @@ def compiled_modules() -> list[str]:
     raise AssertionError("setup.py has no table COMPILED")
 
 
-@pytest.mark.parametrize("module", compiled_modules())
-def test_what_is_compiled_is_there_and_has_no_coroutines(module: str) -> None:
-    tree = ast.parse((ROOT / module.replace(".", "/")).with_suffix(".py").read_text())
-    assert not any(isinstance(node, ast.AsyncFunctionDef) for node in ast.walk(tree))
+def test_what_is_compiled_is_there() -> None:
+    files = [(ROOT / module.replace(".", "/")).with_suffix(".py") for module in compiled_modules()]
+    assert files and [file for file in files if not file.is_file()] == []
 
 
 if is_compiled():  # `make compiled` runs these

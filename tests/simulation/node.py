@@ -22,7 +22,7 @@ from dsreg.core.naming import TagNamer
 from dsreg.core.replica import Replica
 from dsreg.core.wire import SEAL_CONTENT
 from dsreg.errors import DamagedStorage, NoSpace, StorageError
-from dsreg.node.interpreter import Connection
+from dsreg.node.interpreter import Connection, Interpreter
 from dsreg.node.server import Server
 from dsreg.storage import Commit, Identity, StableStorage
 from dsreg.testing.memory_files import Chooser, drop_all, keep_all, random_chooser
@@ -32,7 +32,7 @@ from tests.simulation.files import Crash, SimFiles
 from tests.simulation.loop import Loop
 from tests.simulation.network import Network, SimPort
 from tests.simulation.options import Options
-from tests.simulation.witness import WatchedInterpreter, check_start
+from tests.simulation.witness import Witness, check_start
 
 CLUSTER = bytes(range(16))
 KEYS = Keys(bytes(range(32)), bytes(range(64)))
@@ -97,7 +97,8 @@ class Process:
             namer=TagNamer(rank, storage.ts_reserved, storage.incarnation),
             links=RegisterClient(options.ranks, jitter=lambda: loop.between(0.8, 1.2)),
         )
-        self.interpreter = WatchedInterpreter(self.replica, storage, Encoder(KEYS), node.clock)
+        self.interpreter = Interpreter(self.replica, storage, Encoder(KEYS), node.clock)
+        self._witness = Witness(self.interpreter)
         self.interpreter.on_due = self._on_due
         self.disk = SimDisk(
             loop, self.interpreter, node.files, self.guard, self._stored, node.disk_s, options.interleave
@@ -152,7 +153,7 @@ class Process:
                 kind = 3 if isinstance(message, ReadProc) else 5
                 self.interpreter.carry_out([Send(message.rank, Receipt(self._node.rank, kind, message.uuid))])
             if isinstance(message, WriteProc):
-                self.interpreter.was_asked(message)
+                self._witness.was_asked(message)
             self.server._take(connection, decoder, message)
         self.interpreter.end_turn()
         if decoder.broken and not connection.port.closed:
