@@ -7,7 +7,6 @@ import importlib
 import random
 from pathlib import Path
 
-import pytest
 import trio
 
 from dsreg.client import Attach, Client
