@@ -54,6 +54,7 @@ class WritebackCache:
         self._idle = trio.lowlevel.ParkingLot()  # tasks that have nothing to write out
         self._waiting: collections.deque[tuple[int, trio.Event]] = collections.deque()  # writers without room
         self._flushes: dict[Flush, trio.Event] = {}
+        self._under_way: set[trio.Event] = set()  # one for each run that is being written out, set at its end
         self._busy = trio.Event()  # something is dirty
         self._failing = False  # the run that ended last has failed
         self._turn = 0
@@ -160,12 +161,15 @@ class WritebackCache:
             await self._manager.__aexit__(None, None, None)
 
     async def _last_flush(self) -> None:
-        """Two, if need be: what fails the first one may have begun before it, when all was not yet well."""
+        """Two, if need be: what fails the first one may have begun before it, when all was not yet well. So may other
+        runs that are under way still, up to `runs` of them, and the second one has to wait for these."""
         if self.buffered_bytes:
             log.info("writing back the last %d bytes", self.buffered_bytes)
         try:
             await self.flush()
         except WritebackFailed:
+            for over in list(self._under_way):
+                await over.wait()
             await self.flush()
 
     # --- calls ----------------------------------------------------------------------------------
@@ -233,12 +237,17 @@ class WritebackCache:
                 continue
             self._start_runs()
             run, data = ready
+            over = trio.Event()
+            self._under_way.add(over)
             try:
                 await self._store.write(run.first, data)
             except DsregError as error:
                 self._failed(run, error)
             else:
                 self._landed(run)
+            finally:
+                self._under_way.discard(over)
+                over.set()
 
     def _landed(self, run: Run) -> None:
         if self._failing:

@@ -51,6 +51,10 @@ class _Greeting(enum.Enum):
     CHANGED = "cannot be greeted: what it says is changed on its way"
 
 
+# What a byte that was changed on its way can look like, too: believed when it is seen twice in a row.
+_DOUBTFUL: Final = (_Greeting.FOREIGN, _Greeting.KEY_REFUSED, _Greeting.CHANGED)
+
+
 class Connection:
     """`run` it in a nursery; it never ends by itself. Between `connected` and `disconnected`, what is given to
     `send` goes out in order, with the next `flush`. `encode`: for frames with an HMAC, and for those without."""
@@ -72,6 +76,7 @@ class Connection:
         self._port: Port | None = None
         self._up = False
         self._backoff_s = RECONNECT_FIRST_S
+        self._suspected: _Greeting | None = None  # how the last attempt to be greeted ended
         self._told: tuple[_Greeting, int] | None = None
         self._node_sectors = sectors  # as the node has said last
         self._cluster_size = 0  # as well
@@ -147,6 +152,11 @@ class Connection:
         )
         self._encode = self._encode_plain
         greeting, messages = await self._greet(port, decoder)
+        if greeting in _DOUBTFUL and greeting is not self._suspected:
+            self._suspected = greeting
+            _log.info("node %d: %s, or so it seems: asking again", self._rank, greeting.value)
+            return _Greeting.LOST
+        self._suspected = greeting
         self._tell(greeting)
         if greeting is not _Greeting.GOOD:
             return greeting
@@ -167,7 +177,7 @@ class Connection:
     async def _greet(self, port: Port, decoder: UnsealingDecoder) -> tuple[_Greeting, list[Message]]:
         """Say HELLO, wait for the answer, and seal the connection if the node can; gives also what came behind."""
         greeter = Greeter(Hello(0, False, _ANY_CLUSTER, 0, self._sectors, FEATURE_SEALED), 0, self._seals)
-        foreign = False
+        good = foreign = False
         with trio.move_on_after(HELLO_S):
             hello, *handshake = greeter.messages
             for question in (hello, _KEY_QUESTION, *handshake):
@@ -175,13 +185,14 @@ class Connection:
             port.flush()
             while data := await port.receive():
                 messages = decoder.feed(data)
+                good |= bool(messages)
                 for index, message in enumerate(messages):
                     verdict = greeter.take(message)
                     if verdict is not None:
                         return self._judge(port, greeter, verdict, decoder, messages[index + 1 :])
                     foreign |= isinstance(message, Response) and not message.extended
                 if decoder.counters["bad_mac"]:
-                    return _Greeting.KEY_REFUSED, []
+                    return _Greeting.CHANGED if good else _Greeting.KEY_REFUSED, []
             return _Greeting.LOST, []
         if greeter.answer is not None:
             return _Greeting.CHANGED, []  # it was to be sealed, and somebody has kept that from us

@@ -13,10 +13,22 @@ class Peers:
     def __init__(self, uuids: Uuids) -> None:
         self._uuids = uuids
         self._contract: dict[int, ContractPeer] = {}
+        self._heard: set[int] = set()  # of these: ranks that have said something in the language of the contract
+
+    def heard(self, rank: int) -> None:
+        """A message of the contract has come from that node."""
+        if rank in self._contract:
+            self._heard.add(rank)
+
+    def link_down(self, rank: int) -> None:
+        """A node that was killed while it was being greeted said nothing either. Nothing is known of it then."""
+        if rank not in self._heard:
+            self._contract.pop(rank, None)
 
     def link_up(self, rank: int, extended: bool) -> None:
         if extended:
             self._contract.pop(rank, None)
+            self._heard.discard(rank)
         else:
             self._contract.setdefault(rank, ContractPeer(self._uuids))
 

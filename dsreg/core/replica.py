@@ -87,6 +87,7 @@ class Replica:
         self._operations: dict[int, Operation] = {}  # by rid
         self._ready: deque[Operation] = deque()  # may start: what they waited for is complete
         self._peers = Peers(uuids)
+        self.link_down = self._peers.link_down
         self._repairs = Repairs(storage)
         self._refused = Refused()
 
@@ -133,6 +134,8 @@ class Replica:
         if message.rank == self.rank:
             self.counters["own_rank_from_outside"] += 1
             return []
+        if message.uuid:
+            self._peers.heard(message.rank)
         if isinstance(message, Receipt):
             question = self._uuids.question_of(message.uuid)
             if question is not None:

@@ -110,6 +110,7 @@ class Interpreter:
         outbox = self._links.get(rank)
         if outbox is not None and outbox.port is port:
             del self._links[rank]
+            self.replica.link_down(rank)
 
     def committed(self, tickets: Iterable[Ticket]) -> None:
         """The storage has decided on these persists and reservations."""

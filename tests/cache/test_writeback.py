@@ -12,6 +12,7 @@ import trio.testing
 from dsreg.block_device import BlockDevice
 from dsreg.cache import Limits, WritebackCache
 from dsreg.constants import SECTOR_SIZE
+from dsreg.core.messages import Buffer
 from dsreg.errors import ClientClosed, ClientError, DiskFenced, OperationTimeout, Outcome, OutOfRange, WritebackFailed
 from tests.cache.store import Store, timeout
 
@@ -333,3 +334,36 @@ async def test_a_block_device_flushes_the_cache(cache: WritebackCache, store: St
     assert await device.read(3999, 202) == b"\0" + b"x" * 200 + b"\0"
     await device.flush()
     assert store.content[0][4000:] == b"x" * 96 and store.content[1][:105] == b"x" * 104 + b"\0"
+
+
+@pytest.mark.allow_logs(FAILED, AGAIN)
+async def test_the_last_flush_outlives_every_run_that_was_lost_before_it(autojump_clock: Clock) -> None:
+    """Each of the runs that are under way fails, one after the other, and then all is well."""
+
+    class Failing(Store):
+        lost = [trio.Event() for _ in range(3)]
+        number = 0
+
+        async def write(self, sector: int, data: Buffer) -> None:
+            self.number += 1
+            if self.number <= len(self.lost):
+                await self.lost[self.number - 1].wait()
+                raise timeout()
+            await super().write(sector, data)
+
+    store = Failing()
+
+    async def fail_one_after_the_other() -> None:
+        for over in store.lost:
+            await trio.testing.wait_all_tasks_blocked()
+            over.set()
+
+    async with trio.open_nursery() as nursery:
+        async with WritebackCache(store, bounds=Limits(buffered=64 * SECTOR_SIZE, age_s=0.0, runs=4)) as cache:
+            for first in (0, 300, 600):
+                await cache.write(first, letters("ab"))
+            await trio.testing.wait_all_tasks_blocked()
+            assert store.number == len(store.lost)
+            nursery.start_soon(fail_one_after_the_other)
+    assert cache.buffered_bytes == 0
+    assert [durable(store, first, 2) for first in (0, 300, 600)] == ["ab"] * 3

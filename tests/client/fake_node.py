@@ -55,6 +55,7 @@ class Behaviour:
     refuses: dict[CommandKind, Status] = dataclasses.field(default_factory=dict)
     cuts_at: frozenset[CommandKind] = frozenset()  # does these, and closes the connection instead of answering
     answers_status: bool = True
+    spoils: int = 0  # so many first connections bring nothing but damaged frames
 
 
 class Disk:
@@ -225,8 +226,11 @@ class FakeNode:
         changed.set()
 
     async def _send(self, stream: trio.SocketStream, message: Message) -> None:
+        frame = b"".join(self._encoder.encode(message))
+        if self.connections <= self.behaviour.spoils:
+            frame = frame[:-1] + bytes([frame[-1] ^ 1])
         async with self._sending:  # release() sends beside the task of the connection
-            await stream.send_all(b"".join(self._encoder.encode(message)))
+            await stream.send_all(frame)
 
 
 class FakeCluster:

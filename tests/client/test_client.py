@@ -287,6 +287,17 @@ async def test_operations_that_overlap_go_one_by_one_in_order() -> None:
 
 
 # --- nodes that cannot be used --------------------------------------------------------------------
+async def test_a_damaged_greeting_is_not_taken_for_another_key(nodes: FakeCluster) -> None:
+    """Each node's first answers are damaged on their way, which looks as if none of them had our key."""
+    for node in nodes.nodes:
+        node.behaviour.spoils = 1
+    async with Client(nodes.config) as client:
+        await client.write(3, sectors(1, 7))
+        assert await client.read(3) == sectors(1, 7)
+        await all_connected(client)
+        assert [client.complaint(node.rank) for node in client.nodes] == ["", "", ""]
+
+
 @pytest.mark.allow_logs("another client key")
 async def test_a_wrong_key_is_an_error_and_not_a_wait() -> None:
     async with cluster(keys=Keys(bytes(32), bytes(64))) as nodes, Client(nodes.config) as client:

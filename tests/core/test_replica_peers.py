@@ -6,8 +6,8 @@ import pytest
 
 from dsreg.constants import MAX_REMEMBERED_UUIDS
 from dsreg.core.contract import Uuids
-from dsreg.core.effects import Answer, Durable, Effect, Load, Persist, Send
-from dsreg.core.messages import Ack, Command, CommandKind, ReadProc, Receipt, Value, WriteProc
+from dsreg.core.effects import Answer, Durable, Effect, Fence, Load, Persist, Send
+from dsreg.core.messages import Ack, Command, CommandKind, ReadProc, Receipt, Response, Status, Value, WriteProc
 from dsreg.core.naming import PROMISE_STEP
 from dsreg.core.repairs import MAX_REPAIRS, REFUSED_RETRY_S
 from tests.core.play import NEW, PEER, RANK, RID, Play, ask, load, ok, own, tell
@@ -326,3 +326,30 @@ def test_all_own_questions_that_come_due_together_are_asked_again() -> None:
         play.load(again)
     assert play.value(2, RID, HIGH) == [ok(READ, value=NEW)]
     assert play.value(2, RID + 1, HIGH, first=1) == [ok(READ._replace(first=1), value=NEW)]
+
+
+# --- who speaks only the contract -------------------------------------------------------------------
+def test_a_peer_that_was_killed_in_its_greeting_is_not_taken_for_one_of_the_contract() -> None:
+    """It neither answers the greeting nor says anything else. No disk could be attached until it was back."""
+    play = Play()
+    attach = Command(CommandKind.ATTACH, 1, 0, 0, data=bytes(64), extended=True, epoch=1)
+    play.replica.link_up(3, False, 0.0)
+    [refused] = play.command(attach)
+    assert isinstance(refused, Answer) and isinstance(refused.message, Response)
+    assert refused.message.status is Status.UNSUPPORTED, "as long as it stays there and is silent"
+    play.replica.link_down(3)
+    assert isinstance(play.command(attach)[0], Fence)
+
+
+def test_a_peer_that_has_spoken_the_contract_is_one_of_it_until_it_greets() -> None:
+    play = Play()
+    attach = Command(CommandKind.ATTACH, 1, 0, 0, data=bytes(64), extended=True, epoch=1)
+    play.replica.link_up(3, False, 0.0)
+    play.message(ReadProc(3, 50, 0, 1, uuid=UUID))
+    for _ in range(2):
+        play.replica.link_down(3)
+        assert isinstance(play.command(attach)[0], Answer)
+        play.replica.link_up(3, False, 1.0)
+    play.replica.link_up(3, True, 2.0)
+    play.replica.link_down(3)
+    assert isinstance(play.command(attach)[0], Fence)
