@@ -10,11 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import trio
-import trio.testing
 
-from dsreg.block_device import BlockDevice
-from dsreg.constants import SECTOR_SIZE
-from dsreg.core.messages import Buffer
 from dsreg.errors import (
     AuthenticationFailed,
     ClientClosed,
@@ -24,7 +20,6 @@ from dsreg.errors import (
     Outcome,
     OutOfRange,
 )
-from dsreg.testing.memory_client import MemoryClient
 from fuse_frontend.kernel import (
     FOPEN_DIRECT_IO,
     FOPEN_NOFLUSH,
@@ -273,34 +268,6 @@ async def test_fsync_waits_for_the_disk_and_close_does_not(kernel: Kernel, disk:
     assert disk.flushes == 2
     assert await kernel.ask(Opcode.FLUSH, IMAGE_INODE, bytes(24)) == b""
     assert disk.flushes == 2
-
-
-class Slow(MemoryClient):
-    """A store whose writes wait until they `may` end."""
-
-    def __init__(self) -> None:
-        super().__init__(SIZE // SECTOR_SIZE)
-        self.may = trio.Event()
-
-    async def write(self, sector: int, data: Buffer) -> None:
-        await self.may.wait()
-        await super().write(sector, data)
-
-
-async def test_an_fsync_waits_for_a_write_whose_task_has_not_run_yet(end: KernelEnd, nursery: trio.Nursery) -> None:
-    """Both arrive in one turn. Which of two tasks runs first is chance, so there are some rounds of it."""
-    store = Slow()
-    operations = DiskOperations(BlockDevice(store), end.fd, 1000, 1001)
-    nursery.start_soon(operations.session.run)
-    for _ in range(20):
-        store.may = trio.Event()
-        write = end.send(Opcode.WRITE, IMAGE_INODE, io_in(IMAGE_INODE, 100, 1) + b"x")
-        fsync = end.send(Opcode.FSYNC, IMAGE_INODE, struct.pack("=QII", IMAGE_INODE, 0, 0))
-        await trio.testing.wait_all_tasks_blocked(0.002)
-        assert end.is_silent()
-        store.may.set()
-        assert [(await end.receive())[:2] for _ in range(2)] == [(write, 0), (fsync, 0)]
-    operations.session.close()
 
 
 @pytest.mark.parametrize("flag", [os.O_SYNC, os.O_DSYNC])
