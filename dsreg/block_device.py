@@ -121,6 +121,7 @@ class BlockDevice:
         first, count = offset // SECTOR_SIZE, len(data) // SECTOR_SIZE
         if self._immediate is None or (offset | len(data)) % SECTOR_SIZE or not count:
             return False
+        self._check(offset, len(data))  # before it counts as begun: it would never end
         # Without taking the lock: whoever takes it later and reads is behind this write in the order of the store.
         if not self._lock.is_free(first, first + count):
             return False

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
+import trio
+
 from dsreg.constants import MAX_RUN_BYTES, SECTOR_SIZE
 from dsreg.core.messages import Buffer
 from dsreg.errors import DsregError, NoSpace, OutOfRange
@@ -110,6 +112,7 @@ class DiskOperations:
         self.stall_watch = StallWatch()
         self.error_log = ErrorLog()
         self._size = disk.size  # for ever
+        self._unbegun = 0  # writes handed to tasks that have not run yet: the disk knows nothing of them
         self._uid = uid
         self._gid = gid
         self._mounted_ns = time.time_ns()
@@ -180,6 +183,7 @@ class DiskOperations:
         length = len(data)
         self.stall_watch.started[unique] = (self.stall_watch.clock(), "a write", offset, length)
         if fh == SYNC_HANDLE or not self.disk.begin_write(offset, data, partial(self._write_done, unique, length)):
+            self._unbegun += 1
             self.session.later(unique, Opcode.WRITE, partial(self._write_in_a_task, unique, fh, offset, data))
 
     def _write_done(self, unique: int, length: int, data: Buffer, error: DsregError | None) -> None:
@@ -191,6 +195,7 @@ class DiskOperations:
             self.session.fail(unique, Opcode.WRITE, error)
 
     async def _write_in_a_task(self, unique: int, fh: int, offset: int, data: bytes) -> None:
+        self._unbegun -= 1
         await self.disk.write(offset, data)
         if fh == SYNC_HANDLE:
             await self.disk.flush()
@@ -198,13 +203,14 @@ class DiskOperations:
 
     def _fsync(self, request: Request) -> Buffer | None:
         """Answered when every write that was under way has ended, whoever began it, and is durable."""
-        if self.disk.is_flushed:
+        if self.disk.is_flushed and not self._unbegun:
             return b""
         self.stall_watch.started[request.unique] = (self.stall_watch.clock(), "an fsync", 0, 0)
         self.session.later(request.unique, request.opcode, partial(self._fsync_in_a_task, request.unique))
         return None
 
     async def _fsync_in_a_task(self, unique: int) -> None:
+        await trio.lowlevel.checkpoint()  # every task started before this one has begun its write then
         await self.disk.flush()
         del self.stall_watch.started[unique]
         self.session.answer(unique)

@@ -278,6 +278,16 @@ async def test_only_whole_sectors_of_a_store_that_can_are_begun() -> None:
     assert [(sector, data is None) for sector, data, _ in store.begun] == [(1, True), (4, False)]
 
 
+async def test_what_cannot_be_begun_past_the_end_keeps_no_flush_waiting() -> None:
+    device = BlockDevice(Reluctant())
+    for offset in (device.size, device.size - SECTOR_SIZE, -SECTOR_SIZE):
+        with pytest.raises(OutOfRange):
+            device.begin_write(offset, bytes(2 * SECTOR_SIZE), nothing_told)
+    assert device.is_flushed
+    with trio.fail_after(5):
+        await device.flush()
+
+
 async def test_a_write_is_not_begun_where_a_part_of_a_sector_is_being_written() -> None:
     """It would be lost: the sector is read before it and written back, as it was then, behind it."""
     store = Reluctant()

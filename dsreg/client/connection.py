@@ -172,6 +172,7 @@ class Connection:
                 _log.info("node %d: what came was not what was sent", self._rank)
                 break
         _log.info("node %d: the connection is over", self._rank)
+        self._told = None  # whoever reads that wants to read as well that it is usable again
         return _Greeting.LOST
 
     async def _greet(self, port: Port, decoder: UnsealingDecoder) -> tuple[_Greeting, list[Message]]:

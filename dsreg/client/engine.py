@@ -45,6 +45,7 @@ from dsreg.core.messages import Buffer, Message, StatusReport, StatusRequest
 from dsreg.errors import ClientClosed, ClientError, Outcome
 
 # Told, once, what a run has come to: what was read (b"" of a write), or the error.
+# It must not raise: that ends the client, and what was to be told next is not.
 Done = Callable[[Buffer, ClientError | None], None]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import random
 from collections.abc import AsyncIterator
 
@@ -125,7 +126,8 @@ async def test_a_stopping_node_is_left_at_once(nodes: FakeCluster) -> None:
         assert client.counters.failovers == 1
 
 
-async def test_operations_wait_for_a_node_and_the_client_comes_back() -> None:
+async def test_operations_wait_for_a_node_and_the_client_comes_back(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "dsreg.client")
     async with cluster(1) as nodes:
         node = nodes.nodes[0]
         async with Client(nodes.config) as client:
@@ -139,6 +141,8 @@ async def test_operations_wait_for_a_node_and_the_client_comes_back() -> None:
                 await nodes.restart(node)
             assert nodes.disk.read(0, 2) == sectors(1, 2) + sectors(1, 3)
             assert client.counters.reconnects == 1
+    news = [message.rpartition(": ")[2] for message in caplog.messages]
+    assert news == ["usable", "the connection is over", "usable"]
 
 
 async def test_connections_that_keep_breaking_lose_nothing(nodes: FakeCluster, rng: random.Random) -> None:
