@@ -102,7 +102,7 @@ CLUSTER_SIZE: Final = 16
 GREETING: Final = struct.Struct(f">H2xI{CLUSTER_SIZE}sQ8x")  # version, features, cluster, incarnation
 BARE_EXTENSION_SIZE: Final = EXTENSION.size + HMAC_SIZE
 # From this size on data is not copied out of the memory that it was decrypted into, all of which it then keeps: that of
-# a record, little more than a megabyte.
+# a record, of which it has to be half or more.
 SHARED_BYTES: Final = 64 * 1024
 # A status report is some numbers per peer; 64 KiB is ample for 254 peers.
 MAX_STATUS_BYTES: Final = 65_536
@@ -214,7 +214,8 @@ def tags_and_data(frame: memoryview, count: int) -> tuple[bytes, Buffer]:
 
 def content_from(frame: memoryview, start: int) -> Buffer:
     """What stands in the frame from `start` on; a copy, unless it is large and the frame in memory that stays."""
-    if frame.readonly and len(frame) - start >= SHARED_BYTES:
+    size = len(frame) - start
+    if frame.readonly and size >= SHARED_BYTES and 2 * size >= memoryview(frame.obj).nbytes:
         return frame[start:]
     return bytes(frame[start:])
 

@@ -273,3 +273,16 @@ def test_large_data_is_not_copied_out_of_a_record_and_outlives_it(chunk: int) ->
         decoder.feed(rng.randbytes(100))
         assert found == commands
         assert [type(command.data) for command in found if isinstance(command, Command)] == [shared, bytes]
+
+
+def test_data_does_not_keep_the_memory_of_much_else() -> None:
+    """Of a record that holds twice as much it is a copy: what is counted against a bound is what is held."""
+    rng = random.Random(5)
+    value = rng.randbytes(16 * 4096)
+    store = Command(CommandKind.STORE, 9, 0, 16, tags(*[(1, 1)] * 16), value, True)
+    for others, kind in ((0, memoryview), (1, bytes), (2, bytes)):
+        ends = Ends()
+        [record] = [b"".join(ends.seal().seal([bare(store, *[store] * others)]))]
+        found = ends.decoder.feed(record)
+        assert found == [store] * (1 + others)
+        assert {type(command.data) for command in found if isinstance(command, Command)} == {kind}
