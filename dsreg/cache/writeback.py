@@ -9,12 +9,12 @@ from typing import Self
 
 import trio
 
-from dsreg.block_device import SectorStore
+from dsreg.block_device import Done, Immediate, SectorStore
 from dsreg.cache.core import Flush, Limits, Run, WriteBuffer
 from dsreg.cache.extents import Extent, cover, gaps, join, within
 from dsreg.cache.limits import END_IN_ERROR_S, TICK_S, WRITES_PER_TURN
 from dsreg.client.client import split
-from dsreg.constants import SECTOR_SIZE
+from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
 from dsreg.core.messages import Buffer
 from dsreg.errors import (
     AttachRefused,
@@ -48,6 +48,7 @@ class WritebackCache:
 
     def __init__(self, store: SectorStore, timeout_s: float | None = None, bounds: Limits | None = None) -> None:
         self._store = store
+        self._immediate = store if isinstance(store, Immediate) else None
         self._timeout_s = timeout_s
         self._bounds = bounds or Limits()
         self._buffer = WriteBuffer(self._bounds)
@@ -113,6 +114,29 @@ class WritebackCache:
             self._busy.set()
             self._start_runs()
         await self._let_others_run()
+
+    def begin(self, sector: int, count: int, data: bytes | None, done: Done) -> bool:
+        """As Client.begin. A write of one run, for which there is room, is over at once; a read of what is not buffered
+        is begun in the store. False for anything else: `read` and `write` have to be called."""
+        self._check(sector, count)
+        if self._buffer.error is not None or sector % MAX_RUN_SECTORS + count > MAX_RUN_SECTORS:
+            return False
+        if data is None:
+            if self._immediate is None or self._buffer.buffered(sector, sector + count):
+                return False
+            return self._immediate.begin(sector, count, None, done)
+        if self._waiting or not self._buffer.reserve(len(data)):
+            return False
+        self._buffer.put(Extent.of(sector, data, len(data)), trio.current_time())
+        self._busy.set()
+        self._start_runs()
+        done(b"", None)
+        return True
+
+    def flush_turn(self) -> None:
+        """Send what has been begun."""
+        if self._immediate is not None:
+            self._immediate.flush_turn()
 
     async def flush(self) -> None:
         """Return when everything whose write had returned is durable. Raises WritebackFailed as soon as some of it

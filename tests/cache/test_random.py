@@ -90,7 +90,10 @@ class Trial:
             write = Write(self._number, self.step())
             for sector in range(first, first + count):
                 self.writes[sector].append(write)
-            await cache.write(first, write.number.to_bytes(8, "big") * (count * SECTOR_SIZE // 8))
+            data = write.number.to_bytes(8, "big") * (count * SECTOR_SIZE // 8)
+            begins = self.rng.random() < 0.5
+            if not (begins and cache.begin(first, count, data, lambda nothing, error: None)):
+                await cache.write(first, data)
             write.end = self.step()
             await self._pause()
 
