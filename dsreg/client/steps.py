@@ -96,7 +96,10 @@ class Steps:
         assert op.command is not None and op.quorum is not None
         op.quorum.asked.add(node.rank)
         op.exposures += op.command.kind is CommandKind.PUT
-        self._send(op, node, op.command._replace(values=True) if values else op.command, now_s)
+        command = op.command
+        if values:  # not by _replace, which costs four times as much
+            command = Command(command.kind, command.request, op.first, op.count, b"", b"", True, command.epoch, True)
+        self._send(op, node, command, now_s)
 
     def count(self, op: Operation, now_s: float) -> None:
         """Something has changed about what was asked of several nodes."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from dsreg.constants import NO_OWNER
 from dsreg.core.belief import is_believed_epoch
-from dsreg.core.effects import Again, Answer, Connection, Effect, Fence
+from dsreg.core.effects import Again, Answer, Connection, Effect, Fence, Start
 from dsreg.core.messages import Command, Response, Status
 from dsreg.core.operation import response_to
 from dsreg.core.view import TagView
@@ -44,19 +44,22 @@ class Epochs:
             self.promised, self._owner = epoch, owner
         return Fence(epoch, owner, (then,))
 
-    def before(self, command: Command, epoch: int, then: Again) -> list[Effect] | None:
-        """What comes before a command that belongs to `epoch`: None for nothing, or the answer, or the promise.
+    def before(
+        self, command: Command, epoch: int, connection: Connection | None, what: Command | Start
+    ) -> list[Effect] | None:
+        """What comes before a command that belongs to `epoch`: None for nothing, or the answer, or the promise, after
+        which `what` is to be done.
 
         A command of no attachment is never fenced: `epoch` is then the newest that it knows of.
         """
-        assert then.connection is not None or not command.epoch
+        assert connection is not None or not command.epoch
         if command.epoch and command.epoch < self.promised:
-            return [Answer(then.connection, self.refusal(command, Status.FENCED), command)]
+            return [Answer(connection, self.refusal(command, Status.FENCED), command)]
         if epoch <= self.durable:
             return None
         if not self.believes(epoch):
-            return [Answer(then.connection, self.refusal(command, Status.INVALID_SECTOR_INDEX), command)]
-        return [self.fence(max(epoch, self.promised), then)]
+            return [Answer(connection, self.refusal(command, Status.INVALID_SECTOR_INDEX), command)]
+        return [self.fence(max(epoch, self.promised), Again(what, connection))]
 
     def refusal(self, command: Command, status: Status, epoch: int = 0) -> Response:
         """`epoch`: a newer one than is promised here, if it is known."""

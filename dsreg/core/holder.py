@@ -112,7 +112,7 @@ class Holder:
     # --- and of clients -----------------------------------------------------------------------------
     def command(self, connection: Connection, command: Command) -> list[Effect]:
         """A GET, or a PUT whose tags are honest."""
-        first = self._epochs.before(command, command.epoch, Again(command, connection))
+        first = self._epochs.before(command, command.epoch, connection, command)
         if first is not None:
             return first
         if command.kind is CommandKind.PUT:

@@ -239,7 +239,7 @@ class Replica:
     def _start(self, operation: Operation, now: float) -> list[Effect]:
         command = operation.command
         epoch = highest_epoch(command.tags) if command.tags else command.epoch
-        first = self.epochs.before(command, epoch, Again(Start(operation), operation.connection))
+        first = self.epochs.before(command, epoch, operation.connection, Start(operation))
         if first is not None:
             self._ready.extend(self._queue.remove(operation) if isinstance(first[0], Answer) else ())
             return first

@@ -112,11 +112,7 @@ class TagTable:
 
     # --- reading ----------------------------------------------------------------------------------
     def tag(self, sector: int) -> bytes:
-        slot = self.groups.get(sector // GROUP_SECTORS)
-        if slot is None:
-            return ZERO_TAG
-        at = slot % PAGE_SLOTS * SLOT_SIZE + _BODY_AT + sector % GROUP_SECTORS * TAG_SIZE
-        return bytes(self._pages[slot // PAGE_SLOTS][at:at + TAG_SIZE])
+        return self._gathered(sector, 1, _BODY_AT, TAG_SIZE)
 
     def tags(self, first: int, count: int) -> bytes:
         """16 bytes per sector, zeros for those never written or unknown."""
@@ -127,6 +123,12 @@ class TagTable:
         return self._gathered(first, count, _CRCS_AT, CRC_SIZE)
 
     def _gathered(self, first: int, count: int, field_at: int, size: int) -> bytes:
+        if count == 1:  # the usual case by far
+            slot = self.groups.get(first // GROUP_SECTORS)
+            if slot is None:
+                return bytes(size)
+            at = slot % PAGE_SLOTS * SLOT_SIZE + field_at + first % GROUP_SECTORS * size
+            return bytes(self._pages[slot // PAGE_SLOTS][at:at + size])
         parts: list[Buffer] = []
         for number, start, stop in _chunks(first, count):
             slot = self.groups.get(number)

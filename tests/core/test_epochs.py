@@ -231,7 +231,7 @@ def test_what_comes_before_a_command(of: int, epoch: int, expected: str) -> None
     node.attached(5)
     command = Command(CommandKind.GET, 1, 8, 1, extended=True, epoch=of)
     then = Again(command, HERE)
-    effects = node.epochs.before(command, epoch, then)
+    effects = node.epochs.before(command, epoch, HERE, command)
     if expected == "go":
         assert effects is None
     elif expected == "promise":
@@ -250,9 +250,9 @@ def test_a_command_waits_for_a_promise_that_is_being_made() -> None:
     node.attach(6, BOB)
     command = Command(CommandKind.GET, 1, 8, 1, extended=True, epoch=6)
     then = Again(command, THERE)
-    assert node.epochs.before(command, 6, then) == [Fence(6, NO_OWNER, (then,))]
+    assert node.epochs.before(command, 6, THERE, command) == [Fence(6, NO_OWNER, (then,))]
     older = command._replace(epoch=5)
-    effects = node.epochs.before(older, 5, Again(older, HERE))
+    effects = node.epochs.before(older, 5, HERE, older)
     assert effects is not None and response(effects[0]).status is Status.FENCED
     assert node.ask().data == ALICE, "the promise of 6 is not durable yet"
     assert node.epochs._owner == BOB, "and a fence without an owner does not take him back"
