@@ -69,8 +69,10 @@ class Port:
                 return data
             except BlockingIOError:
                 self._eager = 0
-                with contextlib.suppress(trio.ClosedResourceError):
+                try:
                     await trio.lowlevel.wait_readable(self._sock)
+                except trio.ClosedResourceError:
+                    break
             except OSError:
                 self.close()
         return b""

@@ -114,6 +114,8 @@ class Server:
 
     def _judge(self, port: Port, decoder: UnsealingDecoder) -> None:
         """Close a connection that is of no use any more. What somebody must mend is said, but not a thousand times."""
+        if not decoder.counters:
+            return  # it counts only what is wrong
         if decoder.broken:
             port.close()
         found = next((what for counter, what in _COMPLAINTS.items() if decoder.counters[counter]), None)
