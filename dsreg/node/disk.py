@@ -22,7 +22,7 @@ from dsreg.storage import Commit, Refusal, Ticket
 IDLE_CHECKPOINT_S = 2.0
 # Reads that wait for a cold disk at one time; a disk answers several sooner than one after the other.
 LOADERS = 8
-# A commit that takes no longer is not handed to the thread. That costs 80 us of CPU at every node of a write, and makes
+# A commit that takes no longer is not handed to the thread. That costs 75 us of CPU at every node of a write, and makes
 # the turns that come meanwhile compete with it; what it buys is that reads need not wait for the sync.
 AT_ONCE_S = 0.002
 # How much one commit changes what is expected of the next.
