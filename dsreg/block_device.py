@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import trio
 
+from dsreg.client.engine import Done
 from dsreg.client.range_lock import RangeLock
 from dsreg.constants import SECTOR_SIZE
 from dsreg.core.messages import Buffer
 from dsreg.errors import ClientError, Outcome, OutOfRange
-
-# Told, once, what has come of a read or a write: the data (b"" of a write), or why it failed.
-Done = Callable[[Buffer, ClientError | None], None]
 
 
 class SectorStore(Protocol):

@@ -13,9 +13,10 @@ import pytest
 import trio
 import trio.testing
 
-from dsreg.block_device import BlockDevice, Done, SectorStore
+from dsreg.block_device import BlockDevice, SectorStore
 from dsreg.cache import Limits, WritebackCache
 from dsreg.client import Client
+from dsreg.client.engine import Done
 from dsreg.config import NodeConfig, create_cluster, load_config
 from dsreg.constants import SECTOR_SIZE
 from dsreg.core.messages import Buffer

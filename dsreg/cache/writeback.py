@@ -9,11 +9,12 @@ from typing import Self
 
 import trio
 
-from dsreg.block_device import Done, Immediate, SectorStore
+from dsreg.block_device import Immediate, SectorStore
 from dsreg.cache.core import Flush, Limits, Run, WriteBuffer
 from dsreg.cache.extents import Extent, cover, gaps, join, within
 from dsreg.cache.limits import END_IN_ERROR_S, TICK_S, WRITES_PER_TURN
 from dsreg.client.client import split
+from dsreg.client.engine import Done
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
 from dsreg.core.messages import Buffer
 from dsreg.errors import (

@@ -8,8 +8,9 @@ import pytest
 import trio
 import trio.testing
 
-from dsreg.block_device import BlockDevice, Done
+from dsreg.block_device import BlockDevice
 from dsreg.cache import Limits, WritebackCache
+from dsreg.client.engine import Done
 from dsreg.constants import SECTOR_SIZE
 from dsreg.core.messages import Buffer
 from dsreg.errors import ClientError, DiskFenced, Outcome, OutOfRange, WritebackFailed

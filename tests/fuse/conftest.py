@@ -1,4 +1,4 @@
-"""Mounts that are gone after the test, however it ends."""
+"""Mounts, and what stands for the kernel, that are gone after the test, however it ends."""
 
 from __future__ import annotations
 
@@ -8,9 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.fuse.kernel_end import KernelEnd
 from tests.fuse.tools import Server, clean_up, leftovers, memory_server, run, why_no_loop
 
 SIZE = 64 << 20
+
+
+@pytest.fixture
+def end() -> Iterator[KernelEnd]:
+    """The kernel's end of a connection without a mount."""
+    end = KernelEnd()
+    yield end
+    end.close()
 
 
 @pytest.fixture

@@ -120,13 +120,6 @@ def disk(request: pytest.FixtureRequest) -> Disk:
 
 
 @pytest.fixture
-def end() -> Iterator[KernelEnd]:
-    end = KernelEnd()
-    yield end
-    end.close()
-
-
-@pytest.fixture
 async def operations(disk: Disk, end: KernelEnd, nursery: trio.Nursery) -> DiskOperations:
     operations = DiskOperations(disk, end.fd, 1000, 1001)
     nursery.start_soon(operations.session.run)

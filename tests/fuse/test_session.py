@@ -58,13 +58,6 @@ class Echo:
 
 
 @pytest.fixture
-def end() -> Iterator[KernelEnd]:
-    end = KernelEnd()
-    yield end
-    end.close()
-
-
-@pytest.fixture
 def echo(end: KernelEnd) -> Iterator[Echo]:
     echo = Echo(end.fd)
     yield echo
