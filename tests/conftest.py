@@ -1,4 +1,5 @@
-"""What holds for every test: no unexpected log records, seeds that are printed, skips with the reason.
+"""What holds for every test: no unexpected log records, seeds that are printed, skips with the reason, and failures
+that are printed at once.
 
 A test marked `fuse` is skipped, with the reason, where FUSE cannot be mounted, and one marked `pure` on
 the compiled build (`make compiled`). A test marked `allow_logs(regex, ...)`, or one that calls the
@@ -13,6 +14,7 @@ import os
 import random
 import re
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 
 import hypothesis
@@ -30,6 +32,33 @@ hypothesis.settings.load_profile("dsreg")
 def pytest_configure(config: pytest.Config) -> None:
     marker = "allow_logs(*regexes): warnings and errors that the test expects to see logged; none given: any"
     config.addinivalue_line("markers", marker)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell without job control starts what is in the background with SIGINT ignored. Processes inherit that, and
+        # those that tests interrupt would not hear it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    config.pluginmanager.register(_Failures(config), "failures-at-once")
+
+
+# --- failures -------------------------------------------------------------------------------------
+class _Failures:
+    """Prints a failure when it happens. At the end of a long run all are printed once more, in one place."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    @pytest.hookimpl(trylast=True)  # behind the letter that stands for the outcome
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if not report.failed:
+            return
+        where = "" if report.when == "call" else f", in the {report.when}"
+        terminal = self._config.get_terminal_writer()  # is there only when all plugins are configured
+        terminal.line()
+        terminal.sep("_", f"FAILED {report.nodeid}{where}", red=True)
+        report.toterminal(terminal)
+        for title, text in report.sections:
+            terminal.sep("-", title)
+            terminal.line(text.rstrip("\n"))
+        terminal.flush()
 
 
 # --- FUSE ---------------------------------------------------------------------------------------
