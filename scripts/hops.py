@@ -21,13 +21,10 @@ from rich.console import Console
 from rich.table import Table
 
 from dsreg.constants import RECV_BYTES, SECTOR_SIZE
+from dsreg.core.assembly import new_replica
 from dsreg.core.codec import Decoder, Encoder, Keys, Mac, Side
-from dsreg.core.contract import Uuids
 from dsreg.core.effects import Again, Answer, Durable, Effect, Fence, Load, Persist, Reserve, Send
-from dsreg.core.links import RegisterClient
 from dsreg.core.messages import Buffer, Command, CommandKind, Message, ReadProc, Response, WriteProc, owner_of
-from dsreg.core.naming import TagNamer
-from dsreg.core.replica import Replica
 from dsreg.core.sealed import Opener, Sealer
 from dsreg.core.tags import ATTACHED, pack_tag, ts_of
 from dsreg.memory import keep_freed_memory
@@ -59,8 +56,7 @@ class Trio:
     def __init__(self) -> None:
         self.storages = [MemoryStorage() for _ in RANKS]
         self.replicas = [
-            Replica(rank, RANKS, storage, rids=itertools.count(1), uuids=Uuids(rank, 1), namer=TagNamer(rank, 0),
-                    links=RegisterClient(RANKS))
+            new_replica(rank, RANKS, storage, uuid_prefix=1, jitter=lambda: 1.0, unix_time=time.time)
             for rank, storage in zip(RANKS, self.storages, strict=True)
         ]
         self.encoder = Encoder(KEYS)

@@ -12,16 +12,14 @@ import trio
 
 from dsreg.client.events import Disconnected, KeyRefused, NotSealed, OtherDisk, Refusal
 from dsreg.client.limits import CONNECT_S, HELLO_S, HIGH_WATER_BYTES, RECONNECT_FIRST_S, RECONNECT_MAX_S
+from dsreg.core.assembly import client_hello
 from dsreg.core.codec import EncodeOnce, Keys, Side, UnsealingDecoder
 from dsreg.core.greeting import Greeter, Seals, Verdict
-from dsreg.core.messages import FEATURE_SEALED, Command, CommandKind, Hello, Message, Response, StatusRequest
-from dsreg.core.wire import CLUSTER_SIZE
+from dsreg.core.messages import Command, CommandKind, Message, Response, StatusRequest
 from dsreg.port import Port, dial
 
 _log = logging.getLogger("dsreg.client")
 
-# A client does not know the cluster's identity: a node takes zeros from a client for "any".
-_ANY_CLUSTER: Final = bytes(CLUSTER_SIZE)
 # A node with another client key drops our HELLO in silence. A command of the contract it must answer, with
 # AUTH_FAILURE under its own key, which we see as a bad HMAC; with our key it must answer that there is no such
 # sector. Neither has any effect, and a node that speaks the contract only is told from one that is stuck.
@@ -177,7 +175,7 @@ class Connection:
 
     async def _greet(self, port: Port, decoder: UnsealingDecoder) -> tuple[_Greeting, list[Message]]:
         """Say HELLO, wait for the answer, and seal the connection if the node can; gives also what came behind."""
-        greeter = Greeter(Hello(0, False, _ANY_CLUSTER, 0, self._sectors, FEATURE_SEALED), 0, self._seals)
+        greeter = Greeter(client_hello(self._sectors), 0, self._seals)
         good = foreign = False
         with trio.move_on_after(HELLO_S):
             hello, *handshake = greeter.messages

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import json
 import logging
 import os
@@ -17,13 +16,10 @@ import trio
 
 from dsreg.config import NodeConfig
 from dsreg.constants import DRAIN_S, MAX_FILE_DESCRIPTORS
+from dsreg.core.assembly import new_replica, node_hello
 from dsreg.core.codec import Encoder, Keys, Side, UnsealingDecoder
-from dsreg.core.contract import Uuids
 from dsreg.core.greeting import Seals
-from dsreg.core.links import RegisterClient
-from dsreg.core.messages import FEATURE_SEALED, Hello, name_of_owner
-from dsreg.core.naming import TagNamer
-from dsreg.core.replica import Replica
+from dsreg.core.messages import name_of_owner
 from dsreg.errors import StorageError
 from dsreg.listening import bind, close_all
 from dsreg.node.dialer import Dialer
@@ -51,9 +47,7 @@ class Node:
         cluster = config.cluster
         ranks = tuple(node.rank for node in cluster.nodes)
         keys = Keys(cluster.client_key, cluster.system_key)
-        greeting = Hello(
-            config.rank, False, cluster.cluster_id, storage.incarnation, cluster.sectors, FEATURE_SEALED | len(ranks)
-        )
+        greeting = node_hello(config.rank, len(ranks), cluster.cluster_id, storage.incarnation, cluster.sectors)
         seals = Seals(keys, lambda: secrets.token_bytes(32), required=cluster.require_sealed)
 
         def new_decoder(extended: bool) -> UnsealingDecoder:
@@ -63,15 +57,12 @@ class Node:
 
         self.config = config
         self.storage = storage
-        self.replica = Replica(
+        self.replica = new_replica(
             config.rank,
             ranks,
             storage,
-            # 2^40 operations for each of 2^24 incarnations: never the same identifier twice.
-            rids=itertools.count((storage.incarnation << 40) + 1),
-            uuids=Uuids(config.rank, secrets.randbits(32)),
-            namer=TagNamer(config.rank, storage.ts_reserved, storage.incarnation),
-            links=RegisterClient(ranks, jitter=lambda: random.uniform(0.8, 1.2)),
+            uuid_prefix=secrets.randbits(32),
+            jitter=lambda: random.uniform(0.8, 1.2),
             unix_time=time.time,
         )
         self.interpreter = Interpreter(self.replica, storage, Encoder(keys), trio.current_time)

@@ -7,17 +7,14 @@ the next one.
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from dsreg.core.contract import Uuids
+from dsreg.core.assembly import new_replica
 from dsreg.core.effects import Again, Answer, Durable, Effect, Fence, Load, Persist, Reserve, Send
-from dsreg.core.links import RegisterClient
 from dsreg.core.messages import Command, PeerMessage, Receipt, Response
-from dsreg.core.naming import TagNamer
 from dsreg.core.replica import Replica
 from dsreg.testing.memory_storage import MemoryStorage
 from tests.core.settled import assert_settled
@@ -48,15 +45,12 @@ class Node:
         self.replica = self._start()
 
     def _start(self) -> Replica:
-        storage = self.storage
-        return Replica(
+        return new_replica(
             self.rank,
             self.ranks,
-            storage,
-            rids=itertools.count((storage.incarnation << 40) + 1),
-            uuids=Uuids(self.rank, storage.incarnation),
-            namer=TagNamer(self.rank, storage.ts_reserved, storage.incarnation),
-            links=RegisterClient(self.ranks),
+            self.storage,
+            uuid_prefix=self.storage.incarnation,
+            jitter=lambda: 1.0,
             unix_time=self.unix_time,
         )
 

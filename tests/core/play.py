@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
-
-from dsreg.core.contract import Uuids
+from dsreg.core.assembly import first_rid, new_replica
 from dsreg.core.effects import Again, Answer, Durable, Effect, Fence, Load, Persist, Reserve, Send
-from dsreg.core.links import RegisterClient
 from dsreg.core.messages import Ack, Command, CommandKind, PeerMessage, ReadProc, Response, Status, Value, WriteProc
-from dsreg.core.naming import PROMISE_STEP, TagNamer
-from dsreg.core.replica import Replica
+from dsreg.core.naming import PROMISE_STEP
 from dsreg.testing.memory_storage import MemoryStorage
 from tests.core.values import data
 
 RANK = 1
-RID = 100  # of the first operation; then 101, ...
+RID = first_rid(1)  # of the first operation; then RID + 1, ...
 CLIENT = "client"  # a connection
 PEER = "peer"  # another
 NEW = data(9)
@@ -33,18 +29,12 @@ class Play:
         ranks = tuple(range(1, nodes + 1))
         self.now = 0.0
         self.storage = MemoryStorage()
-        self.uuids = Uuids(RANK, 77)
-        self.links = RegisterClient(ranks, first_s=0.5, max_s=8.0)
-        self.replica = Replica(
-            RANK,
-            ranks,
-            self.storage,
-            rids=itertools.count(RID),
-            uuids=self.uuids,
-            namer=TagNamer(RANK, promised),
-            links=self.links,
-            unix_time=lambda: unix_time_s,
+        self.storage.ts_reserved = promised
+        self.replica = new_replica(
+            RANK, ranks, self.storage, uuid_prefix=77, jitter=lambda: 1.0, unix_time=lambda: unix_time_s
         )
+        self.uuids = self.replica._uuids
+        self.links = self.replica._links
         for rank in ranks[1:]:
             assert self.replica.link_up(rank, rank not in contract, 0.0) == []
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from dsreg.client.limits import HELLO_S, RECONNECT_FIRST_S, RECONNECT_MAX_S
+from dsreg.core.assembly import client_hello
 from dsreg.core.codec import Encoder, Keys, Side, UnsealingDecoder
 from dsreg.core.greeting import Greeter, Seals, Verdict
-from dsreg.core.messages import FEATURE_SEALED, Command, CommandKind, Hello, Message, StatusRequest
+from dsreg.core.messages import Command, CommandKind, Message, StatusRequest
 from tests.simulation.loop import Loop, Timer
 from tests.simulation.network import Network, SimPort
 from tests.simulation.options import Options
@@ -44,7 +45,7 @@ class ClientConnection:
         self._loop = world.loop
         self._network = world.network
         self._options = world.options
-        self._features = FEATURE_SEALED if world.seals(host) else 0
+        self._hello = client_hello(world.options.sectors, seals=world.seals(host))
         self._seals = Seals(CLIENT_KEYS, world.fresh_key, required=world.options.require_sealed)
         self._host = host
         self._rank = rank
@@ -108,7 +109,7 @@ class ClientConnection:
         )
         port.on_data = lambda data: self._take(port, data)
         port.on_end = lambda: self._lost(port, False)
-        self._greeter = Greeter(Hello(0, False, bytes(16), 0, self._options.sectors, self._features), 0, self._seals)
+        self._greeter = Greeter(self._hello, 0, self._seals)
         hello, *handshake = self._greeter.messages
         for message in (hello, _KEY_QUESTION, *handshake):
             port.put(ENCODER.encode(message))

@@ -6,20 +6,16 @@ and its clock.
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from dsreg.constants import DRAIN_S
+from dsreg.core.assembly import new_replica, node_hello
 from dsreg.core.codec import Encoder, Keys, Side, UnsealingDecoder
-from dsreg.core.contract import Uuids
 from dsreg.core.effects import Send
 from dsreg.core.greeting import Seals
-from dsreg.core.links import RegisterClient
-from dsreg.core.messages import FEATURE_SEALED, Hello, ReadProc, Receipt, WriteProc
-from dsreg.core.naming import TagNamer
-from dsreg.core.replica import Replica
+from dsreg.core.messages import FEATURE_SEALED, ReadProc, Receipt, WriteProc
 from dsreg.core.wire import SEAL_CONTENT
 from dsreg.errors import DamagedStorage, NoSpace, StorageError
 from dsreg.node.interpreter import Connection, Interpreter
@@ -36,6 +32,8 @@ from tests.simulation.witness import Witness, check_start
 
 CLUSTER = bytes(range(16))
 KEYS = Keys(bytes(range(32)), bytes(range(64)))
+# What the clocks of the hosts say when a run begins, in seconds since 1970.
+UNIX_TIME_S = 1_800_000_000.0
 # A node that could not start, or has died of an error, is started again after this long, as a supervisor does.
 RESTART_S = 0.5
 
@@ -84,18 +82,18 @@ class Process:
         self.connections: dict[SimPort, None] = {}
         self._world = world
         self._node = node
-        features = FEATURE_SEALED if world.seals(rank) else 0
-        self._greeting = Hello(rank, False, CLUSTER, storage.incarnation, options.sectors, features)
+        self._greeting = node_hello(
+            rank, options.nodes, CLUSTER, storage.incarnation, options.sectors, seals=world.seals(rank)
+        )
         seals = Seals(KEYS, world.fresh_key, required=options.require_sealed)
         self._ranks = frozenset(options.ranks)
-        self.replica = Replica(
+        self.replica = new_replica(
             rank,
             options.ranks,
             storage,
-            rids=itertools.count((storage.incarnation << 40) + 1),
-            uuids=Uuids(rank, loop.rng.getrandbits(32)),
-            namer=TagNamer(rank, storage.ts_reserved, storage.incarnation),
-            links=RegisterClient(options.ranks, jitter=lambda: loop.between(0.8, 1.2)),
+            uuid_prefix=loop.rng.getrandbits(32),
+            jitter=lambda: loop.between(0.8, 1.2),
+            unix_time=lambda: UNIX_TIME_S + loop.now_s,
         )
         self.interpreter = Interpreter(self.replica, storage, Encoder(KEYS), node.clock)
         self._witness = Witness(self.interpreter)

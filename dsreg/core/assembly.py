@@ -1,0 +1,75 @@
+"""How the parts of a node's core are put together, in one place, so that what the simulator and the tests run is put
+together as in a real node: of which incarnation its read identifiers, message ids and tags are, and how it greets.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from dsreg.core.contract import Uuids
+from dsreg.core.links import RegisterClient
+from dsreg.core.messages import FEATURE_SEALED, Hello
+from dsreg.core.naming import TagNamer
+from dsreg.core.replica import Replica
+from dsreg.core.view import TagView
+from dsreg.core.wire import CLUSTER_SIZE
+
+# Read identifiers of one incarnation: 2^40 operations for each of 2^24 incarnations, never the same one twice.
+RIDS_OF_AN_INCARNATION: Final = 1 << 40
+# A client does not know the cluster's identity: a node takes zeros from a client for "any".
+_ANY_CLUSTER: Final = bytes(CLUSTER_SIZE)
+
+
+class OpenedStorage(TagView, Protocol):
+    """What a node's core needs of its storage once that has been opened: see StableStorage."""
+
+    @property
+    def incarnation(self) -> int: ...
+
+    @property
+    def ts_reserved(self) -> int: ...
+
+
+def new_replica(
+    rank: int,
+    ranks: tuple[int, ...],
+    storage: OpenedStorage,
+    *,
+    uuid_prefix: int,
+    jitter: Callable[[], float],
+    unix_time: Callable[[], float],
+) -> Replica:
+    """The replica of the node `rank` in the incarnation that `storage` has begun.
+
+    `uuid_prefix`: 32 random bits (see Uuids). `jitter`: see RegisterClient. `unix_time`: see Replica.
+    """
+    return Replica(
+        rank,
+        ranks,
+        storage,
+        rids=itertools.count(first_rid(storage.incarnation)),
+        uuids=Uuids(rank, uuid_prefix),
+        namer=TagNamer(rank, storage.ts_reserved, storage.incarnation),
+        links=RegisterClient(ranks, jitter=jitter),
+        unix_time=unix_time,
+    )
+
+
+def first_rid(incarnation: int) -> int:
+    """The read identifier of the first operation that a node coordinates in this incarnation."""
+    return incarnation * RIDS_OF_AN_INCARNATION + 1
+
+
+def node_hello(
+    rank: int, nodes: int, cluster: bytes, incarnation: int, sectors: int, *, seals: bool = True
+) -> Hello:
+    """What a node says first on a link, and answers with. `nodes`: how many the cluster has. `seals`: whether it can
+    seal its connections."""
+    return Hello(rank, False, cluster, incarnation, sectors, (FEATURE_SEALED if seals else 0) | nodes)
+
+
+def client_hello(sectors: int, *, seals: bool = True) -> Hello:
+    """What a client says first to a node."""
+    return Hello(0, False, _ANY_CLUSTER, 0, sectors, FEATURE_SEALED if seals else 0)
