@@ -14,7 +14,6 @@ from dsreg.client.events import (
     Disconnected,
     Drop,
     Dropped,
-    Effect,
     Failed,
     KeyRefused,
     NotAttached,
@@ -24,37 +23,14 @@ from dsreg.client.events import (
     Withdraw,
 )
 from dsreg.client.limits import GET_ATTEMPT_S, MAX_LAGGING, MAX_REFUSALS, PROBE_S, PUT_ATTEMPT_S, SILENCE_S
-from dsreg.core.messages import Command, CommandKind, Response, Status
+from dsreg.core.messages import CommandKind, Response, Status
 from dsreg.core.tags import ATTACHED, pack_tag, raised, ts_of, unpack_tag
-from dsreg.errors import AlreadyAttached, AuthenticationFailed, DiskFenced, Outcome, OutOfRange
-from tests.client.attached_play import OWNER, RIVAL, AttachedPlay, attach_answer
+from dsreg.errors import AlreadyAttached, AuthenticationFailed, Outcome, OutOfRange
+from tests.client.attached_play import OWNER, RIVAL, AttachedPlay, attach_answer, errors, gets, one, puts
 from tests.client.play import DATA, answered, commands, failure, ok
 
 GET, PUT, READ, STORE = CommandKind.GET, CommandKind.PUT, CommandKind.READ, CommandKind.STORE
 MINE, LEFT = pack_tag(ts_of(1, 5), ATTACHED, 0, 1), pack_tag(5, 2)
-
-
-def puts(play: AttachedPlay, operation: int = 5, first: int = 0, count: int = 1) -> dict[int, Command]:
-    """Begin a write: its PUT by rank, the same to each."""
-    sent = dict(commands(play.do(Start(operation, first, count, DATA * count))))
-    assert {command.kind for command in sent.values()} == {PUT} and len(set(sent.values())) == 1
-    return sent
-
-
-def gets(play: AttachedPlay, operation: int = 5) -> dict[int, Command]:
-    sent = dict(commands(play.do(Start(operation, 0, 1))))
-    assert {command.kind for command in sent.values()} == {GET}
-    return sent
-
-
-def one(effects: list[Effect]) -> tuple[int, Command]:
-    [sent] = commands(effects)
-    return sent
-
-
-def errors(effects: list[Effect]) -> dict[int, tuple[type, Outcome]]:
-    failed = [effect for effect in effects if isinstance(effect, Failed)]
-    return {effect.operation: (type(effect.error), effect.error.outcome) for effect in failed}
 
 
 # --- attaching ------------------------------------------------------------------------------------
@@ -331,44 +307,3 @@ def test_what_is_older_than_the_attachment_is_left_to_a_node_if_not_all_answer(l
         effects = play.do(Tick(), after_s=GET_ATTEMPT_S + 0.1)
     rank, read = one(effects)
     assert (read.kind, read.epoch) == (READ, 1)
-
-
-# --- fencing --------------------------------------------------------------------------------------
-def test_fencing_ends_everything_and_says_what_is_known() -> None:
-    play = AttachedPlay()
-    put = puts(play)[1]
-    gets(play, 6)
-    effects = play.do(answered(put, 2, Status.FENCED, epoch=2))
-    assert [type(effect) for effect in effects if isinstance(effect, NotAttached)] == [NotAttached]
-    assert errors(effects) == {5: (DiskFenced, Outcome.MAY_HAVE_HAPPENED), 6: (DiskFenced, Outcome.DID_NOT_HAPPEN)}
-    assert errors(play.do(Start(7, 0, 1))) == {7: (DiskFenced, Outcome.DID_NOT_HAPPEN)}
-    assert errors(play.do(Start(8, 0, 1, DATA))) == {8: (DiskFenced, Outcome.DID_NOT_HAPPEN)}
-
-
-def test_a_put_that_the_only_one_to_get_it_fenced_did_not_happen() -> None:
-    play = AttachedPlay(up=(1, 2))
-    play.do(Disconnected(2))
-    _, store = play.sends(Start(5, 0, 1, DATA))
-    effects = play.do(answered(store, 1, Status.FENCED, epoch=2))
-    assert errors(effects) == {5: (DiskFenced, Outcome.MAY_HAVE_HAPPENED)}, "the node may have sent it on before"
-    play = AttachedPlay()
-    [put] = set(puts(play).values())
-    for rank in (2, 3):
-        play.do(answered(put, rank, Status.STOPPING))
-    assert play.core.outcome(5) is Outcome.MAY_HAVE_HAPPENED
-
-
-def test_a_late_answer_ends_it_as_well() -> None:
-    play = AttachedPlay()
-    put = puts(play)[1]
-    play.do(ok(put, 1))
-    play.do(ok(put, 2))
-    [told] = play.do(answered(put, 3, Status.FENCED, epoch=2))
-    assert isinstance(told, NotAttached) and isinstance(told.error, DiskFenced)
-
-
-def test_a_node_that_comes_back_with_a_newer_epoch_ends_it() -> None:
-    play = AttachedPlay(up=(1, 2))
-    _, claim = play.sends(Connected(3))
-    [told] = play.do(attach_answer(claim, 3, 2, status=Status.FENCED))
-    assert isinstance(told, NotAttached) and isinstance(told.error, DiskFenced)

@@ -11,9 +11,10 @@ import pytest
 import trio
 
 from dsreg.client import Attach, Client
-from dsreg.errors import AlreadyAttached, DiskFenced
-from tests.processes.cluster import ROOT, TIMEOUT_S, Cluster
+from dsreg.errors import AlreadyAttached, DiskFenced, Outcome
+from tests.processes.cluster import POLL_S, ROOT, TIMEOUT_S, Cluster, until
 from tests.processes.history import History, now, stamp, value_of
+from tests.processes.proxy import Network
 from tests.processes.raw import RawClient
 
 FIRST, SECOND, THIEF = Attach(name="host a"), Attach(name="host b"), Attach(take_over=True, name="host c")
@@ -126,6 +127,43 @@ async def test_a_node_that_was_down_is_no_way_around_the_take_over(cluster: Clus
                 await first.write(1, stamp(3))
             async with Client(cluster.config) as plain:
                 assert value_of(await plain.read(1)) == 2
+
+
+async def test_a_write_that_one_node_stored_before_its_connection_broke_may_have_happened(cluster: Cluster) -> None:
+    """The two others answer Fenced. Node 1 has the write, and a read that goes through it brings it up."""
+    with trio.fail_after(TIMEOUT_S), Network(7) as network:
+        links = {rank: network.link(cluster.address(rank)) for rank in cluster.ranks}
+        seen = cluster.seen_at({rank: link.address for rank, link in links.items()})
+        async with Client(seen, attach=FIRST) as first, Client(cluster.only(1)) as plain:
+            await first.attached()
+            await trio.to_thread.run_sync(until, lambda: len(first.connected_ranks) == 3, "all connected")
+            async with Client(cluster.only(2, 3), attach=THIEF) as thief:
+                await thief.attached()
+            cluster.pause(2)
+            cluster.pause(3)
+            links[1].change_next(to_target=False)  # the answer: it ends the connection
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_write_and_be_fenced, first)
+                await _written(plain, 1)
+                links[1].cut()
+                cluster.resume(2)
+                cluster.resume(3)
+    with RawClient(cluster.address(1), cluster.config.client_key) as client:
+        assert value_of(await trio.to_thread.run_sync(client.read, 1)) == 5
+
+
+async def _written(client: Client, rank: int) -> None:
+    """Until the node has stored something."""
+    while True:
+        if (await client.status(rank, TIMEOUT_S))["sectors_written"]:
+            return
+        await trio.sleep(POLL_S)
+
+
+async def _write_and_be_fenced(client: Client) -> None:
+    with pytest.raises(DiskFenced) as caught:
+        await client.write(1, stamp(5))
+    assert caught.value.outcome is Outcome.MAY_HAVE_HAPPENED
 
 
 async def test_contract_clients_beside_an_attached_one(cluster: Cluster, rng: random.Random) -> None:
