@@ -22,7 +22,7 @@ COMPILED = {
     ),
     "dsreg/storage": ("checkpoint", "checksum", "commit", "failure", "load", "promises", "stable", "state", "tags"),
     "dsreg/client": (
-        "admission", "attachment", "core", "engine", "quorum", "range_lock", "ring", "state", "steps",
+        "admission", "attachment", "core", "engine", "guard", "quorum", "range_lock", "ring", "state", "steps",
     ),
     "dsreg/node": ("interpreter", "outbox"),
 }

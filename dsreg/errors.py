@@ -85,7 +85,7 @@ class AttachRefused(ClientError):
 
 
 class AlreadyAttached(AttachRefused):
-    """Another client has attached the disk, and is alive."""
+    """Another client has attached the disk, and is alive: it can be neither attached nor written beside that one."""
 
 
 class DiskFenced(ClientError):

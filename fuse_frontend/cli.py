@@ -197,7 +197,8 @@ async def _serve(source: Source, options: MountOptions, on_up: Callable[[Loop | 
                     await nursery.start(embedded.run_cluster, source.config)
             except trio.TooSlowError:
                 raise MountError(f"the nodes of {source.config.path} do not start; see what they log") from None
-        async with Client(source.config, timeout_s=source.timeout_s, attach=source.attach) as client:
+        is_shared = source.attach is None  # it writes beside whoever else has the disk: that was asked for
+        async with Client(source.config, source.timeout_s, source.attach, force=is_shared) as client:
             if source.attach is not None:
                 if not await _wait_until_attached(client):
                     nursery.cancel_scope.cancel()

@@ -13,6 +13,8 @@ import click
 import pytest
 
 from dsreg.cli import cli
+from dsreg.client import Attach, BlockingClient
+from dsreg.config import load_config
 from scripts.demo.cluster import Cluster
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,8 +32,8 @@ def block(marker: str) -> str:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Three real nodes."""
-    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
+    """Three real nodes, of a disk that has the place of the one that the examples use."""
+    cluster = Cluster(tmp_path_factory.mktemp("cluster") / "try")
     cluster.init()
     try:
         cluster.start_missing()
@@ -41,13 +43,18 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def run_script(cluster: Cluster, code: str, *arguments: str) -> str:
-    """Runs `code` in the directory of cluster.toml; what it printed."""
-    script = cluster.directory / "script.py"
-    script.write_text(code)
-    done = subprocess.run([sys.executable, str(script), *arguments], cwd=cluster.directory, capture_output=True,
-                          text=True, timeout=60, check=False, env={"PYTHONPATH": str(ROOT)})
+    """Runs `code` beside the cluster's directory; what it printed."""
+    done = try_script(cluster, code, *arguments)
     assert done.returncode == 0, done.stderr + cluster.log_tails()
     return done.stdout
+
+
+def try_script(cluster: Cluster, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    place = cluster.directory.parent
+    script = place / "script.py"
+    script.write_text(code)
+    return subprocess.run([sys.executable, str(script), *arguments], cwd=place, capture_output=True, text=True,
+                          timeout=60, check=False, env={"PYTHONPATH": str(ROOT)})
 
 
 def test_blocking_client(cluster: Cluster) -> None:
@@ -61,14 +68,33 @@ def test_trio_client(cluster: Cluster) -> None:
 def test_raw_bytes(cluster: Cluster) -> None:
     code = block("import socket")
     for rank in (1, 2, 3):
-        arguments = ("127.0.0.1", str(cluster.ports[rank - 1]), "client.key", "99", f"through {rank}")
+        arguments = ("127.0.0.1", str(cluster.ports[rank - 1]), "try/client.key", "99", f"through {rank}")
         assert run_script(cluster, code, *arguments) == f"through {rank}\n"
 
 
 def test_raw_bytes_and_the_client_see_one_disk(cluster: Cluster) -> None:
-    run_script(cluster, block("import socket"), "127.0.0.1", str(cluster.ports[0]), "client.key", "7", "other")
+    run_script(cluster, block("import socket"), "127.0.0.1", str(cluster.ports[0]), "try/client.key", "7", "other")
     reading = "\n".join(line for line in block("BlockingClient").splitlines() if "disk.write" not in line)
     assert run_script(cluster, reading) == "b'other'\n"
+
+
+def test_the_examples_do_not_touch_a_disk_that_is_in_use(cluster: Cluster) -> None:
+    """They are for a disk of their own; and where one is attached all the same, what is on it stays."""
+    attach = Attach(name="the mount")
+    with BlockingClient(load_config(cluster.config, need_system_key=False), attach=attach) as mount:
+        before = bytes([7]) * 64 * 4096
+        mount.write(0, before)
+        for marker in ("BlockingClient", "import trio"):
+            done = try_script(cluster, block(marker))
+            assert done.returncode and "attached by the mount, which is alive" in done.stderr
+        assert mount.read(0, 64) == before
+
+
+def test_the_examples_use_the_disk_that_is_made_for_them() -> None:
+    making = README.index("    dsreg init try ")
+    uses = [match.start() for match in re.finditer("cluster.toml\", need|try/client.key", README)]
+    assert len(uses) == 3 and min(uses) > making
+    assert README.count("try/cluster.toml") == 3
 
 
 # --- commands -------------------------------------------------------------------------------------

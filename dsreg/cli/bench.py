@@ -14,7 +14,6 @@ from typing import Any
 import click
 import trio
 
-from dsreg.cli.attached import refuse_if_attached
 from dsreg.cli.options import chosen_config, config_argument, config_option, timeout_option, to_size
 from dsreg.cli.progress import progress_bar
 from dsreg.cli.workload import Latencies, Load, Measured, run_load
@@ -83,12 +82,10 @@ async def _run(
 ) -> dict[str, Any]:
     async with (
         progress_bar("measuring", load.seconds, show_bytes=False) as advance,
-        Client(config, timeout_s=timeout_s, attach=hold) as client,
+        Client(config, timeout_s, hold, force) as client,
     ):
         if hold is not None:
             await client.attached()
-        elif load.read_percent < 100 and not force:
-            await refuse_if_attached(client)
         await client.read(0, 1)  # connecting is no part of what is measured
         before = await _nodes_cpu_s(config, client)
         client_before_s = time.process_time()

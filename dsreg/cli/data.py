@@ -11,7 +11,6 @@ from typing import NoReturn
 import click
 import trio
 
-from dsreg.cli.attached import refuse_if_attached
 from dsreg.cli.faults import EXIT_FAILED
 from dsreg.cli.options import Sector, chosen_config, config_option, timeout_option
 from dsreg.cli.progress import progress_bar
@@ -76,9 +75,7 @@ async def _read(config: ClusterConfig, sector: int, count: int, timeout_s: float
 
 
 async def _write(config: ClusterConfig, sector: int, size: int | None, timeout_s: float, force: bool) -> int:
-    async with progress_bar("writing", size) as advance, Client(config, timeout_s=timeout_s) as client:
-        if not force:
-            await refuse_if_attached(client)
+    async with progress_bar("writing", size) as advance, Client(config, timeout_s, force=force) as client:
         return await copy_in(client, sector, descriptor_source(_STDIN, "stdin"), advance)
 
 

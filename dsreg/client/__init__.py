@@ -5,7 +5,7 @@
         | events.py: events in, effects out
     ClientCore (core.py, pure): which node gets what, when it goes elsewhere, what is known at the end
         | steps.py: what is sent where; ring.py: the nodes; quorum.py: majorities that the client counts;
-        | attachment.py: the hold on the disk
+        | attachment.py: the hold on the disk; guard.py: respect for that of another
         |
     Connection (connection.py): one per node; queue, codec, socket, reconnecting
 

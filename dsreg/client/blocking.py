@@ -30,8 +30,10 @@ class BlockingClient:
     An interrupt (KeyboardInterrupt) ends the waiting, not the operation.
     """
 
-    def __init__(self, config: Cluster, timeout_s: float | None = None, attach: Attach | None = None) -> None:
-        self._client = Client(config, timeout_s, attach)
+    def __init__(
+        self, config: Cluster, timeout_s: float | None = None, attach: Attach | None = None, force: bool = False
+    ) -> None:
+        self._client = Client(config, timeout_s, attach, force)
         self._started: queue.SimpleQueue[trio.lowlevel.TrioToken] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="dsreg-client", daemon=True)
         self._token: trio.lowlevel.TrioToken | None = None
@@ -43,8 +45,8 @@ class BlockingClient:
     def read(self, sector: int, count: int = 1) -> bytes:
         return self._run(self._client.read, sector, count)
 
-    def write(self, sector: int, data: Buffer) -> None:
-        self._run(self._client.write, sector, data)
+    def write(self, sector: int, data: Buffer, force: bool = False) -> None:
+        self._run(self._client.write, sector, data, force)
 
     def attached(self) -> int:
         return self._run(self._client.attached)

@@ -41,8 +41,9 @@ class _Outcome:
 
 @dataclasses.dataclass(slots=True, eq=False)
 class _Progress:
-    """What is known of a whole call if it ends here."""
+    """A whole call. `outcome`: what is known of it if it ends here."""
 
+    force: bool
     outcome: Outcome = Outcome.DID_NOT_HAPPEN
 
 
@@ -61,12 +62,18 @@ class Client:
     With `attach` the disk is this client's alone (but for clients that do not attach): writes take one round, and
     whoever attaches it later fences this one, whose operations then fail with DiskFenced. Operations wait until it is
     attached; `attached` tells.
+
+    Without it, writes fail with AlreadyAttached, and do not happen, while another client that is alive has the disk
+    attached, be it since later than this one's start; with `force`, here or at a write, they are done all the same.
     """
 
-    def __init__(self, config: Cluster, timeout_s: float | None = None, attach: Attach | None = None) -> None:
+    def __init__(
+        self, config: Cluster, timeout_s: float | None = None, attach: Attach | None = None, force: bool = False
+    ) -> None:
         self.sectors = config.sectors
         self.nodes: tuple[Node, ...] = tuple(sorted(config.nodes, key=lambda node: node.rank))
         self._timeout_s = timeout_s
+        self._force = force
         claim = None
         if attach is not None:
             claim = Claim(owner_of(secrets.token_bytes(OWNER_ID_SIZE), attach.name), attach.take_over)
@@ -80,18 +87,18 @@ class Client:
         if count < 1:
             raise ValueError("count must be at least 1")
         self._check(sector, count)
-        parts = await self._call(sector, count, None)
+        parts = await self._call(sector, count, None, False)
         return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
 
-    async def write(self, sector: int, data: Buffer) -> None:
+    async def write(self, sector: int, data: Buffer, force: bool = False) -> None:
         """Write `data`, a positive multiple of 4096 bytes, to the sectors from `sector` on. Returned: it is
-        durable at a majority. Each sector changes atomically; the whole does not."""
+        durable at a majority. Each sector changes atomically; the whole does not. `force`: see Client."""
         size = memoryview(data).nbytes
         if size == 0 or size % SECTOR_SIZE:
             raise ValueError(f"the data must be a positive multiple of {SECTOR_SIZE} bytes")
         self._check(sector, size // SECTOR_SIZE)
         # A caller who gives up may reuse its buffer while the write is being completed.
-        await self._call(sector, size // SECTOR_SIZE, data if isinstance(data, bytes) else bytes(data))
+        await self._call(sector, size // SECTOR_SIZE, data if isinstance(data, bytes) else bytes(data), force)
 
     def begin(self, sector: int, count: int, data: bytes | None, done: Done) -> bool:
         """Begin to read a run of sectors, or to write `data` to it, without waiting: `done` is called once, from within
@@ -102,7 +109,7 @@ class Client:
         if self._timeout_s is not None:
             return False
         self._check(sector, count)
-        return self._engine.begin(sector, count, data, done)
+        return self._engine.begin(sector, count, data, done, self._force)
 
     def flush_turn(self) -> None:
         """Send what has been begun."""
@@ -182,8 +189,8 @@ class Client:
             last = self.sectors - 1
             raise OutOfRange(f"sectors {sector}..{sector + count - 1} of 0..{last}", Outcome.DID_NOT_HAPPEN)
 
-    async def _call(self, first: int, count: int, data: bytes | None) -> list[Buffer]:
-        progress = _Progress()
+    async def _call(self, first: int, count: int, data: bytes | None, force: bool) -> list[Buffer]:
+        progress = _Progress(force or self._force)
         if self._timeout_s is None:
             return await self._pieces(progress, first, count, data)
         with trio.move_on_after(self._timeout_s):
@@ -221,13 +228,13 @@ class Client:
             error = failures[0]
             if error.outcome is progress.outcome:
                 raise error
-            raise type(error)("a part of the write failed", progress.outcome) from error
+            raise type(error)(f"a part of the write failed: {error.reason}", progress.outcome) from error
         return parts
 
     async def _run(self, progress: _Progress, first: int, count: int, data: bytes | None) -> Buffer:
         """One run, as one operation of the core, alone on its sectors."""
         run = _Outcome()
-        operation = await self._engine.run(first, count, data, run.settle)
+        operation = await self._engine.run(first, count, data, run.settle, progress.force)
         self._engine.flush_soon()
         try:
             await run.event.wait()

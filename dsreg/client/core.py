@@ -40,6 +40,7 @@ from dsreg.client.events import (
     Start,
     Tick,
 )
+from dsreg.client.guard import Guard
 from dsreg.client.limits import (
     ATTEMPT_FIRST_S,
     MAX_REFUSALS,
@@ -47,9 +48,9 @@ from dsreg.client.limits import (
 from dsreg.client.ring import Ring, refused_by_all
 from dsreg.client.state import Node, Operation
 from dsreg.client.steps import Steps
-from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE, TAG_SIZE
+from dsreg.constants import MAX_RUN_SECTORS, NO_OWNER, SECTOR_SIZE, TAG_SIZE
 from dsreg.core.messages import Command, CommandKind, Response, Status, StatusRequest
-from dsreg.core.tags import raised
+from dsreg.core.tags import highest_epoch, raised
 from dsreg.errors import AuthenticationFailed, ClientClosed, ClientError, Outcome, OutOfRange
 
 _CHANGING = (CommandKind.STORE, CommandKind.PUT)
@@ -65,6 +66,7 @@ class ClientCore:
         self.attachment = Attachment(claim, len(ranks)) if claim is not None else None
         self._ring = Ring(ranks)
         self._nodes = self._ring.by_rank
+        self._guard = Guard()
         self._steps = Steps(self._ring, self.attachment)
         self.counters = self._steps.counters
         self.new_request = self._steps.new_request
@@ -102,12 +104,12 @@ class ClientCore:
 
     # --- the caller's side --------------------------------------------------------------------
     def _start(self, event: Start, now_s: float) -> None:
-        operation, first, count, data = event
+        operation, first, count, data, force = event
         assert operation not in self._steps.operations
         assert 1 <= count <= MAX_RUN_SECTORS and (data is None or len(data) == count * SECTOR_SIZE)
         # By the chunk, so that work on the same sectors meets, and queues, on one node.
         home = first // MAX_RUN_SECTORS % len(self._ring)
-        op = Operation(operation, first, count, data, home, now_s, now_s + ATTEMPT_FIRST_S, data is None)
+        op = Operation(operation, first, count, data, home, now_s, now_s + ATTEMPT_FIRST_S, data is None, force)
         self._steps.operations[operation] = op
         if (refusal := self._ring.refusal) is not None:
             self._steps.fail(op, refused_by_all(refusal, op.outcome))
@@ -123,6 +125,7 @@ class ClientCore:
         # A STORE or PUT that is under way is seen through. That of a read as well: it might bring up, after the next
         # read of these sectors, what that one has not seen (rule 10 of docs/attachments.md).
         if op is not None and not op.exposures:
+            self._guard.parked.pop(op.operation, None)
             self._steps.end(op)
             self._steps.effects.append(Dropped(op.operation))
 
@@ -190,6 +193,26 @@ class ClientCore:
             for op in list(self._steps.operations.values()):
                 self._steps.fail(op, _with_outcome(attachment.error, op.outcome))
 
+    # --- not attaching ------------------------------------------------------------------------
+    def _ask_who_has_it(self, now_s: float) -> None:
+        if not self._guard.wants_to_ask(now_s):
+            return
+        request = self._steps.new_request()
+        self._guard.ask(request, now_s)
+        question = Command(CommandKind.ATTACH, request, 0, 0, b"", NO_OWNER, True)
+        self._steps.effects += [Send(node.rank, question) for node in self._ring.nodes if node.up]
+
+    def _guarded(self, error: ClientError | None, now_s: float) -> None:
+        """The nodes have told who has the disk, or not all that are needed have yet."""
+        for op, tags, epoch in list(self._guard.parked.values()):
+            if error is not None:
+                del self._guard.parked[op.operation]
+                self._steps.fail(op, _with_outcome(error, op.outcome))
+            elif self._guard.clears(epoch, now_s):
+                del self._guard.parked[op.operation]
+                self._steps.next_step(op, CommandKind.STORE, now_s, tags)
+        self._ask_who_has_it(now_s)
+
     # --- answers ------------------------------------------------------------------------------
     def _received(self, event: Received, now_s: float) -> None:
         node = self._nodes[event.rank]
@@ -208,6 +231,8 @@ class ClientCore:
             if self.attachment is not None:
                 was = self.attachment.state
                 self._attach(self.attachment.answer(node.rank, response, now_s), was, now_s)
+            else:
+                self._guarded(self._guard.answer(node.rank, response, self._ring.cluster_size, now_s), now_s)
             return
         op = self._steps.requests.get(response.request)
         if node.catch_up(response.request):
@@ -243,6 +268,11 @@ class ClientCore:
         if op.is_read:
             op.data, tags = bytes(response.data), raised(tags, command.epoch)
         op.home = node.index
+        if self.attachment is None and not op.force and not self._guard.clears(epoch := highest_epoch(tags), now_s):
+            op.command = None
+            self._guard.parked[op.operation] = op, tags, epoch
+            self._ask_who_has_it(now_s)
+            return
         self._steps.next_step(op, CommandKind.STORE, now_s, tags)
 
     def _refused(self, op: Operation, command: Command, node: Node, response: Response, now_s: float) -> None:
@@ -279,6 +309,8 @@ class ClientCore:
         if self.attachment is not None:
             was = self.attachment.state
             self._attach(self.attachment.tick(now_s), was, now_s)
+        elif self._guard.parked:
+            self._ask_who_has_it(now_s)
         for op in list(self._steps.operations.values()):
             if op.sent and now_s >= op.deadline_s:
                 self._steps.hedge(op, now_s)

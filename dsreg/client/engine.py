@@ -123,8 +123,8 @@ class Engine:
             call.over.set()
 
     # --- operations -----------------------------------------------------------------------------
-    def begin(self, first: int, count: int, data: bytes | None, done: Done) -> bool:
-        """See Client.begin."""
+    def begin(self, first: int, count: int, data: bytes | None, done: Done, force: bool) -> bool:
+        """See Client.begin; `force`: see Start."""
         if not self.is_open or first % MAX_RUN_SECTORS + count > MAX_RUN_SECTORS:
             return False
         if (held := self._lock.acquire_now(first, first + count)) is None:
@@ -132,10 +132,10 @@ class Engine:
         if not self._admission.acquire_now(count * SECTOR_SIZE):
             self._lock.release(held)
             return False
-        self._start(first, count, data, held, done)
+        self._start(first, count, data, held, done, force)
         return True
 
-    async def run(self, first: int, count: int, data: bytes | None, done: Done) -> int:
+    async def run(self, first: int, count: int, data: bytes | None, done: Done, force: bool) -> int:
         """Wait for the sectors of a run, then for room; begin the operation, and give its number."""
         held = await self._lock.acquire(first, first + count)
         admitted = False
@@ -145,14 +145,14 @@ class Engine:
         finally:
             if not admitted:
                 self._lock.release(held)
-        return self._start(first, count, data, held, done)
+        return self._start(first, count, data, held, done, force)
 
-    def _start(self, first: int, count: int, data: bytes | None, held: Held, done: Done) -> int:
+    def _start(self, first: int, count: int, data: bytes | None, held: Held, done: Done, force: bool) -> int:
         """Start the operation. What it holds is released when it settles."""
         self._last_operation = operation = self._last_operation + 1
         self._runs[operation] = _Run(held, count * SECTOR_SIZE, done)
         if self.is_open:
-            self.step(Start(operation, first, count, data))
+            self.step(Start(operation, first, count, data, force))
         else:
             self._settle(operation, b"", ClientClosed("the client is not open", Outcome.DID_NOT_HAPPEN))
         return operation

@@ -15,6 +15,7 @@ from dsreg.errors import ClientError
 # --- events -----------------------------------------------------------------------------------
 class Start(NamedTuple):
     """Begin an operation on the run of `sectors` (1..256) from `first`. `data`: what to write, None for a read.
+    `force`: write even if the disk is attached by another client that is alive.
 
     `operation` is the caller's number for it, not in use by another. The caller sees to it that running
     operations do not overlap.
@@ -24,6 +25,7 @@ class Start(NamedTuple):
     first: int
     sectors: int
     data: bytes | None = None
+    force: bool = False
 
 
 class Abandon(NamedTuple):

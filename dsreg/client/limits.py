@@ -38,6 +38,10 @@ AVOID_MAX_S: Final = 60.0
 # the connection up. A host that vanished is not noticed by TCP for many minutes.
 PROBE_S: Final = 5.0
 SILENCE_S: Final = 15.0
+# A client that has not attached the disk asks no more often than this whether somebody has: one small question to each
+# node. Nodes tell of a new attachment by themselves, with the next write; this is for an owner that was cut off and is
+# back.
+CLEARED_S: Final = 1.0
 # An AUTH_FAILURE after a good HELLO means a frame damaged on the way. More than this for one step is no accident.
 MAX_REFUSALS: Final = 3
 # How exact the times above are. A tick goes through the operations in flight, and happens only while there are any.

@@ -97,6 +97,7 @@ class Operation:
     started_s: float  # of the step
     deadline_s: float
     is_read: bool = False
+    force: bool = False  # a write that does not ask whether the disk is attached
     command: Command | None = None  # of the current step; None: it has none yet
     quorum: Quorum | None = None  # the client counts the majority for this step
     attempt_s: float = ATTEMPT_FIRST_S

@@ -194,7 +194,7 @@ async def test_contract_clients_beside_an_attached_one(cluster: Cluster, rng: ra
                 history.read(sector, value, start, now(), name)
 
     with trio.fail_after(2 * TIMEOUT_S):
-        async with Client(cluster.config, attach=FIRST) as client, Client(cluster.config) as plain:
+        async with Client(cluster.config, attach=FIRST) as client, Client(cluster.config, force=True) as plain:
             await client.attached()
             async with trio.open_nursery() as nursery:
                 for rank in cluster.ranks:

@@ -6,6 +6,7 @@ comes back as another one.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -30,7 +31,7 @@ from dsreg.client.events import (
 )
 from dsreg.client.limits import TICK_S
 from dsreg.core.messages import Message
-from dsreg.errors import AuthenticationFailed, ClientError, Outcome
+from dsreg.errors import AlreadyAttached, AuthenticationFailed, ClientError, Outcome
 from tests.simulation.client_connection import ClientConnection
 from tests.simulation.history import Call, History
 from tests.simulation.loop import Loop
@@ -157,6 +158,8 @@ class ExtensionClient(Worker):
         super().__init__(world, name, world.options.max_run)
         self._host = host
         self._life = 0
+        # Most writes do not mind an attachment. With numbers of their own: the other choices stay what they were.
+        self._forcing = random.Random(f"force {world.options.seed} {name}")
         self._revive()
 
     def _revive(self) -> None:
@@ -188,7 +191,8 @@ class ExtensionClient(Worker):
 
     # --- operations -----------------------------------------------------------------------------
     def begin(self, number: int, call: Call) -> None:
-        self.step(Start(number, call.first, call.count, call.data if call.is_write else None))
+        force = self._forcing.random() < 0.75
+        self.step(Start(number, call.first, call.count, call.data if call.is_write else None, force))
         options, loop = self.world.options, self.world.loop
         if self.world.network.meddles and loop.chance(options.abandon):
             patience_s = loop.rng.choice((options.latency_s * 8, 0.1, 2.0)) * loop.rng.random()
@@ -237,6 +241,10 @@ class ExtensionClient(Worker):
             self.world.history.lost(call, self.epoch)
 
     def _expect(self, error: ClientError) -> None:
+        if isinstance(error, AlreadyAttached):
+            assert self.world.options.frontends and error.outcome is Outcome.DID_NOT_HAPPEN
+            self.world.loop.fault("refused_beside_an_attachment", self.name)
+            return
         # Corruption can make a node look as if it had another key; every other failure is a bug.
         assert isinstance(error, AuthenticationFailed), error
         assert self.world.options.frame_share("corrupt"), error

@@ -1,0 +1,70 @@
+"""Guard: keeps the writes of a client that has not attached the disk off one that somebody alive has attached.
+
+A write of such a client begins with a TAG, and the tags that a majority names tell the epoch in force: 0 where nobody
+ever attached the disk, and then there is nothing to ask. In any other epoch the client asks the nodes who has it, once
+CLEARED_S at most, before it stores anything. So an attachment that comes later is noticed by the next write, and an
+attached client, which needs no TAG, pays nothing. This keeps out accidents, not races: an attachment may come between
+the answer and the STORE, and fences no client that has none.
+"""
+
+from __future__ import annotations
+
+from dsreg.client.limits import CLEARED_S
+from dsreg.client.state import Operation
+from dsreg.constants import NO_OWNER
+from dsreg.core.messages import Buffer, Response, Status, name_of_owner
+from dsreg.core.quorum import majority
+from dsreg.errors import AlreadyAttached, Outcome
+
+# What was not answered is asked again: a frame may be lost, and a node that has just started does not know yet.
+ASK_AGAIN_S = 1.0
+
+
+class Guard:
+    """`parked`: the writes that wait for the answers, by operation, each with the tags that it will be stored under
+    and their epoch."""
+
+    def __init__(self) -> None:
+        self.parked: dict[int, tuple[Operation, bytes, int]] = {}
+        self._request = 0  # the question under way; 0: none
+        self._asked_s = 0.0
+        self._answers: dict[int, Response] = {}
+        self._epoch = 0  # in which nobody alive had the disk,
+        self._cleared_s = 0.0  # at this time
+
+    def clears(self, epoch: int, now_s: float) -> bool:
+        """Whether a write whose tags are of `epoch` may go on at once."""
+        return epoch == 0 or epoch <= self._epoch and now_s - self._cleared_s < CLEARED_S
+
+    def wants_to_ask(self, now_s: float) -> bool:
+        return bool(self.parked) and (self._request == 0 or now_s - self._asked_s >= ASK_AGAIN_S)
+
+    def ask(self, request: int, now_s: float) -> None:
+        """`request`: of the question that goes to every node now."""
+        self._request, self._asked_s, self._answers = request, now_s, {}
+
+    def answer(self, rank: int, response: Response, nodes: int, now_s: float) -> AlreadyAttached | None:
+        """The error for every parked write, if somebody who is alive has the disk. Else some of them may be cleared
+        now. `nodes`: of the cluster."""
+        if response.request != self._request or response.status is not Status.OK:
+            return None
+        self._answers[rank] = response
+        if len(self._answers) < majority(nodes):
+            return None
+        self._request = 0
+        # A node that has missed a take-over may still have the connection of the one that was fenced.
+        epoch = max(told.epoch for told in self._answers.values())
+        for told in self._answers.values():
+            if told.epoch == epoch and told.alive:
+                return _refusal(told.data)
+        self._epoch, self._cleared_s = epoch, now_s
+        return None
+
+
+def _refusal(owner: Buffer) -> AlreadyAttached:
+    who = name_of_owner(bytes(owner)) if owner != NO_OWNER else "another client"
+    return AlreadyAttached(
+        f"the disk is attached by {who}, which is alive: writing beside it would damage what it keeps there; detach it "
+        "there first, or write all the same with force=True (dsreg: --force)",
+        Outcome.DID_NOT_HAPPEN,
+    )
