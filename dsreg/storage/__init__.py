@@ -9,11 +9,14 @@
     commit      Record, Ticket, Commit: the batch and the order of its writes (the rules stand there)
     checkpoint  Checkpoint
     load        LoadJob, Loaded
+    opening     lock, create or upgrade, recover
     recovery    what open does with what a crash left
     journal     segments and records, replay
     tags        the table in memory and its slots at rest
     state       incarnation and tag reservation
     identity    identity.toml
+    lives       by which directory each rank is known
+    upgrade     from older formats
     directory   creation, lock, open files
     failure     the first fatal error
     layout      names, sizes, limits

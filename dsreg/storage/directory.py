@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dsreg.constants import SECTOR_SIZE
 from dsreg.errors import DamagedStorage, NoSpace, WrongDirectory
 from dsreg.storage import identity as identity_file
+from dsreg.storage import lives as lives_file
 from dsreg.storage import state as state_file
 from dsreg.storage.failure import NO_SPACE
 from dsreg.storage.files import File, Files, Lock
 from dsreg.storage.identity import Identity, Recorded
 from dsreg.storage.journal import RECORDS_AT
-from dsreg.storage.layout import IDENTITY, JOURNALS, LOCK, OUR_NAMES, SECTORS, STATE, TAGS
+from dsreg.storage.layout import IDENTITY, JOURNALS, LIVES, LOCK, OUR_NAMES, SECTORS, STATE, TAGS
 from dsreg.storage.state import State
+from dsreg.storage.upgrade import upgrade
 
 # The root of a file system has it; such a directory counts as empty.
 _HARMLESS = frozenset({"lost+found"})
@@ -44,8 +48,11 @@ class Directory:
         self.lock.close()
 
 
-def open_directory(files: Files, identity: Identity, journal_bytes: int) -> Directory:
-    """Lock the directory, create what is not there yet, check whose it is, open its files.
+def open_directory(
+    files: Files, identity: Identity, journal_bytes: int, new_store: Callable[[], bytes]
+) -> Directory:
+    """Lock the directory, create what is not there yet, check whose it is, open its files. `new_store` gives the id of
+    a new directory, 16 random bytes.
 
     Raises StorageLocked, WrongDirectory, DamagedStorage, NoSpace.
     """
@@ -54,9 +61,10 @@ def open_directory(files: Files, identity: Identity, journal_bytes: int) -> Dire
     opened: list[File] = []
     try:
         if not files.exists(IDENTITY):
-            _create(files, Recorded(identity, journal_bytes))
+            _create(files, Recorded(identity, journal_bytes, new_store()))
         recorded = identity_file.read(files)
         identity_file.check(recorded.identity, identity)
+        recorded = upgrade(files, recorded, new_store)
         for name in (*JOURNALS, TAGS, SECTORS, STATE):
             opened.append(_open(files, name))
         journals = (opened[0], opened[1])
@@ -74,7 +82,7 @@ def open_directory(files: Files, identity: Identity, journal_bytes: int) -> Dire
 def record_growth(directory: Directory, identity: Identity) -> None:
     """Record the new size of the disk if it has grown."""
     if directory.recorded.identity != identity:
-        directory.recorded = Recorded(identity, directory.recorded.journal_bytes)
+        directory.recorded = dataclasses.replace(directory.recorded, identity=identity)
         identity_file.write(directory.files, directory.recorded)
 
 
@@ -101,7 +109,7 @@ def _create(files: Files, recorded: Recorded) -> None:
     Nothing is ever stored before identity.toml is there. So if it is not but something is stored, it was
     taken away, and creating would destroy the data.
     """
-    _refuse_to_destroy(files)
+    _refuse_to_destroy(files, recorded.identity.salt)
     try:
         for name in JOURNALS:
             file = files.open(name, create=True)
@@ -116,7 +124,7 @@ def _create(files: Files, recorded: Recorded) -> None:
             state_file.write(file, State(seq=1), recorded.identity.salt)
         finally:
             file.close()
-        files.sync_dir()
+        lives_file.write(files, {}, recorded.identity.salt)  # syncs the names of all the others as well
         identity_file.write(files, recorded)
     except OSError as error:
         if error.errno in NO_SPACE:
@@ -133,7 +141,9 @@ def _fill_with_zeros(file: File, size: int) -> None:
     file.fdatasync()
 
 
-def _refuse_to_destroy(files: Files) -> None:
+def _refuse_to_destroy(files: Files, salt: int) -> None:
+    if files.exists(LIVES) and lives_file.read(files, salt):
+        raise DamagedStorage(f"{IDENTITY} is gone from a directory that this node has served with: restore it")
     for name in (*JOURNALS, TAGS, SECTORS):
         if not files.exists(name):
             continue

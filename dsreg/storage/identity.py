@@ -7,11 +7,15 @@ import zlib
 from dataclasses import dataclass
 
 from dsreg.constants import MAX_JOURNAL_BYTES, MAX_RANK, MAX_SECTORS, MIN_JOURNAL_BYTES
+from dsreg.core.lives import STORE_SIZE
 from dsreg.errors import DamagedStorage, WrongDirectory
 from dsreg.storage.files import Files
 from dsreg.storage.layout import ATOMIC_BYTES, IDENTITY, IDENTITY_TMP
+from dsreg.version import VERSION
 
-FORMAT = 2
+FORMAT = 3
+# What upgrade.py can begin with: format 1 knew no epochs.
+OLDEST_FORMAT = 2
 # Far above what a file of 254 ranks has; a file beyond it is not ours.
 MAX_IDENTITY_BYTES = 65536
 
@@ -45,12 +49,17 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """The contents of identity.toml."""
+    """The contents of identity.toml. `store`: the random id of this directory, 16 bytes, which the other nodes know it
+    by; b"" in format 2, which had none."""
 
     identity: Identity
     journal_bytes: int
+    store: bytes
+    format: int = FORMAT
 
     def __post_init__(self) -> None:
+        if len(self.store) != (STORE_SIZE if self.format > 2 else 0):
+            raise ValueError(f"store id of {len(self.store)} bytes")
         if not MIN_JOURNAL_BYTES <= self.journal_bytes <= MAX_JOURNAL_BYTES or self.journal_bytes % ATOMIC_BYTES:
             raise ValueError(f"journal_bytes = {self.journal_bytes}")
 
@@ -59,7 +68,9 @@ def encode(recorded: Recorded) -> bytes:
     identity = recorded.identity
     text = (
         "# What this directory belongs to. Written by dsreg; do not edit.\n"
-        f"format = {FORMAT}\n"
+        f"format = {recorded.format}\n"
+        f'written_by = "dsreg {VERSION}"\n'
+        f'store = "{recorded.store.hex()}"\n'
         f'cluster = "{identity.cluster.hex()}"\n'
         f"rank = {identity.rank}\n"
         f"ranks = [{', '.join(map(str, identity.ranks))}]\n"
@@ -78,8 +89,8 @@ def decode(raw: bytes) -> Recorded:
                              ) from error
     if "format" not in values:
         raise DamagedStorage(f"{IDENTITY} names no format: restore it from a copy; the data is in the other files")
-    if values["format"] != FORMAT:
-        raise WrongDirectory(f"{IDENTITY} has format {values['format']!r}; this version knows only {FORMAT}")
+    if values["format"] not in range(OLDEST_FORMAT, FORMAT + 1):
+        raise WrongDirectory(_other_format(values))
     text, _, check = raw.rpartition(b"check = ")
     if check.strip() != f'"{zlib.crc32(text):08x}"'.encode():
         raise DamagedStorage(f"{IDENTITY} is damaged (its check does not hold): restore it from a copy")
@@ -87,9 +98,18 @@ def decode(raw: bytes) -> Recorded:
         identity = Identity(
             bytes.fromhex(values["cluster"]), values["rank"], tuple(values["ranks"]), values["sectors"]
         )
-        return Recorded(identity, values["journal_bytes"])
+        store = bytes.fromhex(values["store"]) if values["format"] > 2 else b""
+        return Recorded(identity, values["journal_bytes"], store, values["format"])
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedStorage(f"{IDENTITY} has values that no version writes: {error!r}") from error
+
+
+def _other_format(values: dict[str, object]) -> str:
+    wrote = values.get("written_by", "another version of dsreg")
+    return (
+        f"{IDENTITY} has format {values['format']!r}, written by {wrote}; dsreg {VERSION} knows the formats "
+        f"{OLDEST_FORMAT} to {FORMAT}: start this node with the version that wrote it, or a later one"
+    )
 
 
 def read(files: Files) -> Recorded:

@@ -1,5 +1,6 @@
 """Names, sizes and limits of the files in a storage directory. The byte layouts stand beside the code
-that reads and writes them: identity.py, state.py, journal.py, tags.py.
+that reads and writes them: identity.py, lives.py, state.py, journal.py,
+tags.py.
 """
 
 from __future__ import annotations
@@ -7,11 +8,13 @@ from __future__ import annotations
 IDENTITY = "identity.toml"
 IDENTITY_TMP = "identity.toml.tmp"
 STATE = "state"
+LIVES = "lives"
+LIVES_TMP = "lives.tmp"
 LOCK = "lock"
 JOURNALS = ("journal.0", "journal.1")
 TAGS = "tags"
 SECTORS = "sectors"
-OUR_NAMES = frozenset({IDENTITY, IDENTITY_TMP, STATE, LOCK, *JOURNALS, TAGS, SECTORS})
+OUR_NAMES = frozenset({IDENTITY, IDENTITY_TMP, STATE, LIVES, LIVES_TMP, LOCK, *JOURNALS, TAGS, SECTORS})
 
 # One commit takes at most this much: it bounds how long one sync, and so one acknowledgement, takes.
 MAX_COMMIT_BYTES = 8 * 1024 * 1024

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from dsreg.constants import DEFAULT_JOURNAL_BYTES, MAX_RUN_SECTORS, SECTOR_SIZE, TAG_SIZE
 from dsreg.core.tags import is_uniform
-from dsreg.errors import NoSpace, StorageError
 from dsreg.storage.checkpoint import Checkpoint
 from dsreg.storage.commit import Commit, Record, Refusal, Span, Ticket, place
-from dsreg.storage.directory import Directory, open_directory, record_growth
-from dsreg.storage.failure import NO_SPACE, Failure
 from dsreg.storage.files import Buffer, Files
 from dsreg.storage.identity import Identity
 from dsreg.storage.journal import RECORD_BYTES, RECORDS_AT, SegmentHeader
 from dsreg.storage.layout import MAX_COMMIT_BYTES, MAX_QUEUED_BYTES
 from dsreg.storage.load import Loaded, LoadJob
+from dsreg.storage.opening import Opened, open_and_recover, random_store
 from dsreg.storage.promises import Promises
-from dsreg.storage.recovery import FIRST_BATCH, Recovered, recover
+from dsreg.storage.recovery import FIRST_BATCH
 
 _WHOLE_SECTOR: Sequence[Span] = ((0, 1),)
 
@@ -30,9 +28,8 @@ class StableStorage:
     After SyncFailed every call but `close` raises it again.
     """
 
-    def __init__(self, directory: Directory, recovered: Recovered) -> None:
-        self._directory = directory
-        self._failure = Failure()
+    def __init__(self, opened: Opened) -> None:
+        self._directory, recovered, self.lives, self._failure = opened
         self._table = recovered.table
         self._promises = Promises(recovered.state)
         self.incarnation = recovered.state.incarnation
@@ -59,30 +56,18 @@ class StableStorage:
         self.checkpoints = 0
 
     @classmethod
-    def open(cls, files: Files, identity: Identity, journal_bytes: int = DEFAULT_JOURNAL_BYTES) -> StableStorage:
-        """Open the directory, or make it if it is empty, and recover. Blocks.
+    def open(
+        cls, files: Files, identity: Identity, journal_bytes: int = DEFAULT_JOURNAL_BYTES,
+        new_store: Callable[[], bytes] = random_store,
+    ) -> StableStorage:
+        """Open the directory, or make it if it is empty, upgrade it if it is of an older format, recover. Blocks.
 
         `journal_bytes`: size of each of the two segments of a new directory; an existing one keeps its own.
+        `new_store` gives the id of a new directory: 16 bytes that no other has.
         Raises StorageLocked, WrongDirectory, DamagedStorage, NoSpace, SyncFailed; StorageError for whatever else the
         system refuses.
         """
-        try:
-            return cls._open(files, identity, journal_bytes)
-        except OSError as error:
-            if error.errno in NO_SPACE:
-                raise NoSpace(f"no room to open the storage directory; make some, start again: {error}") from error
-            raise StorageError(f"the storage directory cannot be used: {error}") from error
-
-    @classmethod
-    def _open(cls, files: Files, identity: Identity, journal_bytes: int) -> StableStorage:
-        directory = open_directory(files, identity, journal_bytes)
-        try:
-            recovered = recover(directory, identity.sectors)
-            record_growth(directory, identity)
-        except BaseException:
-            directory.close()
-            raise
-        return cls(directory, recovered)
+        return cls(open_and_recover(files, identity, journal_bytes, new_store))
 
     def close(self) -> None:
         """Store what is queued, checkpoint, close the files, release the lock. Blocks.

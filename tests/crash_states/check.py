@@ -12,7 +12,7 @@ from dsreg.storage import StableStorage
 from dsreg.testing.memory_files import MemoryFiles, Operation
 from tests.crash_states.demands import Demands, Given, Kept, Started, value
 from tests.crash_states.image import Image, State
-from tests.crash_states.workload import Profile, areas, identity
+from tests.crash_states.workload import Profile, areas, identity, new_store
 
 # Above any ts and number of a workload.
 LATER_TS = 1 << 32
@@ -51,7 +51,7 @@ class Checker:
 
     def _open(self, files: MemoryFiles) -> StableStorage:
         self._counts["recoveries"] += 1
-        return StableStorage.open(files, identity(self._sectors), self._profile.journal_bytes)
+        return StableStorage.open(files, identity(self._sectors), self._profile.journal_bytes, new_store)
 
     def _open_full(self, files: MemoryFiles, demands: Demands) -> None:
         """A full disk may keep it from starting, and takes nothing away."""

@@ -47,6 +47,10 @@ def identity(sectors: int) -> Identity:
     return Identity(CLUSTER, 1, RANKS, sectors)
 
 
+def new_store() -> bytes:
+    return CLUSTER[::-1]
+
+
 class WorkFiles(MemoryFiles):
     """Calls `interrupt` once, before the operation that is `countdown` operations ahead."""
 
@@ -135,10 +139,10 @@ class Workload:
     def _open(self) -> None:
         files = self._files
         try:
-            self._storage = StableStorage.open(files, identity(self._sectors), self.profile.journal_bytes)
+            self._storage = StableStorage.open(files, identity(self._sectors), self.profile.journal_bytes, new_store)
         except NoSpace:
             files.capacity = None
-            self._storage = StableStorage.open(files, identity(self._sectors), self.profile.journal_bytes)
+            self._storage = StableStorage.open(files, identity(self._sectors), self.profile.journal_bytes, new_store)
         found = {
             sector: tag
             for first, length in areas(self.profile)

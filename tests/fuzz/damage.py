@@ -14,12 +14,12 @@ from dsreg.core.tags import pack_tag, tag_at
 from dsreg.errors import StorageError
 from dsreg.storage import Identity, OsFiles, StableStorage
 from dsreg.storage.journal import RECORDS_AT
-from dsreg.storage.layout import IDENTITY, JOURNALS, LOCK, SECTORS, STATE, TAGS
+from dsreg.storage.layout import IDENTITY, JOURNALS, LIVES, LOCK, SECTORS, STATE, TAGS
 from tests.crash_states.demands import value
 
 CLUSTER = bytes(range(16))
 DISK = 400
-FILES = (*JOURNALS, TAGS, SECTORS, STATE, IDENTITY, LOCK)
+FILES = (*JOURNALS, TAGS, SECTORS, STATE, IDENTITY, LIVES, LOCK)
 
 
 def identity(rank: int) -> Identity:

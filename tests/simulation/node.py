@@ -15,6 +15,7 @@ from dsreg.core.assembly import new_replica, node_hello
 from dsreg.core.codec import Encoder, Keys, Side, UnsealingDecoder
 from dsreg.core.effects import Send
 from dsreg.core.greeting import Seals
+from dsreg.core.lives import STORE_SIZE
 from dsreg.core.messages import FEATURE_SEALED, ReadProc, Receipt, WriteProc
 from dsreg.core.wire import SEAL_CONTENT
 from dsreg.errors import DamagedStorage, NoSpace, StorageError
@@ -216,7 +217,9 @@ class SimNode:
             return
         self._restart.cancel()
         try:
-            storage = StableStorage.open(self.files, self._identity, self._world.options.journal_bytes)
+            storage = StableStorage.open(
+                self.files, self._identity, self._world.options.journal_bytes, self._new_store
+            )
         except Crash:
             self.lose_power()
             return
@@ -231,6 +234,9 @@ class SimNode:
         if self._world.loop.verbose:
             self._world.loop.say(f"node {self.rank} starts, incarnation {storage.incarnation}")
         self.process = Process(self._world, self, storage)
+
+    def _new_store(self) -> bytes:
+        return self.rank.to_bytes(STORE_SIZE)
 
     def _check_start(self, storage: StableStorage) -> None:
         """Behind the back of the product: what is to go wrong, goes wrong later."""

@@ -11,7 +11,17 @@ from dsreg.constants import SECTOR_SIZE
 from dsreg.errors import DamagedStorage, WrongDirectory
 from dsreg.storage import Refusal, StableStorage
 from dsreg.storage.journal import RECORD_BYTES, RECORDS_AT
-from dsreg.storage.layout import COPY_DISTANCE, GROUP_SECTORS, IDENTITY, JOURNALS, SECTORS, SLOT_SIZE, STATE, TAGS
+from dsreg.storage.layout import (
+    COPY_DISTANCE,
+    GROUP_SECTORS,
+    IDENTITY,
+    JOURNALS,
+    LIVES,
+    SECTORS,
+    SLOT_SIZE,
+    STATE,
+    TAGS,
+)
 from dsreg.testing.memory_files import MemoryFiles, drop_all, keep_all
 from tests.storage.support import checkpoint_now, commit_all, contents, open_storage, store, stored, tag, ts_of
 
@@ -309,7 +319,7 @@ def test_damage_to_the_identity(rng: random.Random) -> None:
             open_storage(files)
 
 
-@pytest.mark.parametrize("name", [IDENTITY, STATE, TAGS, SECTORS, *JOURNALS])
+@pytest.mark.parametrize("name", [IDENTITY, STATE, LIVES, TAGS, SECTORS, *JOURNALS])
 def test_a_file_that_is_gone(name: str) -> None:
     files = closed()
     files.remove(name)
@@ -321,8 +331,8 @@ def test_a_file_that_is_gone(name: str) -> None:
 def test_another_format_is_refused() -> None:
     files = closed()
     text = files.open(IDENTITY).pread(10**4, 0)
-    files.open(IDENTITY).pwritev([text.replace(b"format = 2", b"format = 3")], 0)
-    with pytest.raises(WrongDirectory, match="format 3"):
+    files.open(IDENTITY).pwritev([text.replace(b"format = 3", b"format = 4")], 0)
+    with pytest.raises(WrongDirectory, match="format 4"):
         open_storage(files)
 
 

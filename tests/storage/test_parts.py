@@ -28,9 +28,10 @@ def file() -> File:
 
 # --- identity ---------------------------------------------------------------------------------------
 def test_identity_round_trip_and_text() -> None:
-    recorded = identity.Recorded(IDENTITY, MIN_JOURNAL_BYTES)
+    recorded = identity.Recorded(IDENTITY, MIN_JOURNAL_BYTES, b"an id of 16 byte")
     raw = identity.encode(recorded)
     assert identity.decode(raw) == recorded
+    assert b'format = 3\nwritten_by = "dsreg ' in raw and b'store = "616e206964206f662031362062797465"\n' in raw
     assert b'cluster = "000102030405060708090a0b0c0d0e0f"\nrank = 1\nranks = [1, 2, 3]\nsectors = 1048576\n' in raw
 
 

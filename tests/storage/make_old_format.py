@@ -1,0 +1,67 @@
+"""Makes what test_upgrade.py opens: `python -m tests.storage.make_old_format`, run by the version whose format it is.
+
+Two directories of rank 1 in old_formats/, each a .tar.xz: one that was closed, and one of a process that was
+killed with a journal to replay. `CONTENTS` is what is in either; `KILLED` what only the journal of the second one has.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+from dsreg.core.tags import pack_tag
+from dsreg.storage import Identity, OsFiles
+from tests.storage.support import checkpoint_now, commit_all, open_storage, store, values
+
+OLD_FORMATS = Path(__file__).parent / "old_formats"
+DISK = Identity(bytes(range(16)), 1, (1, 2, 3), 1 << 14)
+# First sector, sectors, ts: later ones over earlier ones. The last one is at the end of the disk.
+CONTENTS = ((0, 40, 1), (3, 1, 2), (8, 9, 3), (5000, 1, 1), (5003, 1, 2), (8000, 64, 7), (DISK.sectors - 1, 1, 4))
+KILLED = ((3, 1, 9), (30, 20, 9), (7777, 1, 1), (8000, 2, 9))
+EPOCH, OWNER = 5, b"owner".ljust(64, b"!")
+RAISED = (100, 3, 2)  # stored under EPOCH
+RESERVED = 77
+
+
+def make(path: Path, killed: bool) -> None:
+    storage = open_storage(OsFiles(path), DISK)
+    for first, count, ts in CONTENTS:
+        store(storage, first, count, ts)
+        commit_all(storage)
+    checkpoint_now(storage)
+    storage.close()
+    storage = open_storage(OsFiles(path), DISK)
+    storage.reserve(RESERVED)
+    storage.fence(EPOCH, OWNER)
+    first, count, ts = RAISED
+    storage.persist(first, count, pack_tag(ts, 1, 0, EPOCH) * count, values(first, count, ts))
+    commit_all(storage)
+    if killed:
+        for first, count, ts in KILLED:
+            store(storage, first, count, ts)
+            commit_all(storage)
+        os.kill(os.getpid(), signal.SIGKILL)
+    storage.close()
+
+
+def main() -> None:
+    if len(sys.argv) > 1:
+        make(Path(sys.argv[2]), sys.argv[1] == "killed")
+        return
+    OLD_FORMATS.mkdir(exist_ok=True)
+    for how in ("closed", "killed"):
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "node-1"
+            subprocess.run([sys.executable, "-m", "tests.storage.make_old_format", how, str(path)], check=False)
+            with tarfile.open(OLD_FORMATS / f"format-2-{how}.tar.xz", "w:xz") as archive:
+                for file in sorted(path.iterdir()):
+                    archive.add(file, file.name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""The file `lives`, and the id of a directory."""
+
+from __future__ import annotations
+
+import random
+import struct
+import zlib
+
+import pytest
+
+from dsreg.core.lives import Life
+from dsreg.errors import DamagedStorage, StorageError, SyncFailed
+from dsreg.storage import StableStorage, lives
+from dsreg.storage.layout import IDENTITY, LIVES, LIVES_TMP
+from dsreg.testing.memory_files import Kind, MemoryFiles, drop_all, keep_all, random_chooser
+from tests.storage.support import IDENTITY as WHOSE
+from tests.storage.support import open_storage, stored
+
+ONE, TWO, OTHER = (Life(1, bytes([number]) * 16) for number in (1, 2, 3))
+
+
+def opened(files: MemoryFiles, store: bytes = ONE.store) -> StableStorage:
+    return StableStorage.open(files, WHOSE, 2 << 20, lambda: store)
+
+
+def test_layout() -> None:
+    raw = lives.encode({3: Life(5, b"c" * 16), 1: ONE}, salt=7)
+    body = b"dsregLIV" + struct.pack(">HHI", 1, 2, 0)
+    body += struct.pack(">B7xQ16s", 1, 1, ONE.store) + struct.pack(">B7xQ16s", 3, 5, b"c" * 16)
+    assert raw == body + struct.pack(">I", zlib.crc32(body, zlib.crc32((7).to_bytes(8))))
+    assert lives.decode(raw, 7) == {1: ONE, 3: Life(5, b"c" * 16)}
+    assert lives.decode(lives.encode({}, 7), 7) == {}
+
+
+def test_any_damage_is_noticed(rng: random.Random) -> None:
+    raw = lives.encode({1: ONE, 2: TWO}, 7)
+    for at in range(len(raw)):
+        with pytest.raises(DamagedStorage):
+            lives.decode(raw[:at] + bytes([raw[at] ^ 1 << rng.randrange(8)]) + raw[at + 1:], 7)
+        with pytest.raises(DamagedStorage):
+            lives.decode(raw[:at], 7)
+    with pytest.raises(DamagedStorage):
+        lives.decode(raw, 8)
+
+
+def test_ids_differ_and_stay() -> None:
+    files, other = MemoryFiles(), MemoryFiles()
+    first, second = open_storage(files), open_storage(other)
+    assert first.lives.own != second.lives.own and len(first.lives.own.store) == 16
+    own = first.lives.own
+    first.close()
+    assert open_storage(files).lives.own == own
+
+
+def test_a_new_directory_has_not_begun_and_knows_nobody() -> None:
+    files = MemoryFiles()
+    storage = opened(files)
+    assert not storage.lives.begun and storage.lives.known == {} and storage.lives.own == ONE
+    storage.lives.begin()
+    assert storage.lives.begun
+    files = files.crash(drop_all)
+    storage = opened(files, store=OTHER.store)
+    assert storage.lives.begun and storage.lives.known == {1: ONE}
+
+
+def test_what_is_remembered_is_durable_at_once_and_whole(rng: random.Random) -> None:
+    files = MemoryFiles()
+    storage = opened(files)
+    storage.lives.begin()
+    start = len(files.log)
+    storage.lives.remember({2: TWO})
+    storage.lives.remember({2: TWO})  # known: nothing to write
+    storage.lives.remember({3: OTHER})
+    log = files.log
+    assert opened(files.crash(drop_all)).lives.known == {1: ONE, 2: TWO, 3: OTHER}
+    states = [{1: ONE}, {1: ONE, 2: TWO}, {1: ONE, 2: TWO, 3: OTHER}]
+    seen = []
+    for upto in range(start, len(log) + 1):
+        for chooser in (drop_all, keep_all, random_chooser(rng)):
+            known = opened(MemoryFiles.from_log(log[:upto]).crash(chooser)).lives.known
+            assert known in states
+            seen.append(states.index(dict(known)))
+    assert set(seen) == {0, 1, 2}
+    assert sum(operation.kind is Kind.RENAME for operation in log[start:]) == 2
+
+
+def test_a_write_that_fails_is_final() -> None:
+    files = MemoryFiles()
+    storage = opened(files)
+    files.fail(Kind.SYNC, name=LIVES_TMP)
+    with pytest.raises(SyncFailed, match="lives"):
+        storage.lives.remember({2: TWO})
+    with pytest.raises(SyncFailed):
+        storage.lives.remember({2: TWO})
+    with pytest.raises(SyncFailed):
+        storage.tags(0, 1)
+    assert storage.lives.known == {}
+
+
+def test_without_the_file_or_with_one_of_another_directory_it_does_not_start() -> None:
+    files = MemoryFiles()
+    opened(files).close()
+    files.damage(LIVES, 3, 1)
+    with pytest.raises(DamagedStorage, match="lives is damaged.*runbook"):
+        opened(files)
+    files.damage(LIVES, 3, 1)
+    opened(files).close()
+    lives.write(files, {1: OTHER}, WHOSE.salt)
+    with pytest.raises(DamagedStorage, match="of another directory"):
+        opened(files)
+    files.remove(LIVES)
+    with pytest.raises(DamagedStorage, match="lives is gone"):
+        opened(files)
+
+
+def test_an_identity_that_was_taken_away_from_a_used_directory_is_not_made_anew() -> None:
+    files = MemoryFiles()
+    storage = opened(files)
+    storage.lives.begin()
+    storage.close()
+    files.remove(IDENTITY)
+    with pytest.raises(DamagedStorage, match="has served with"):
+        opened(files)
+    files = MemoryFiles()
+    storage = opened(files)
+    stored(storage, 0, 1, ts=1)
+    storage.close()
+    files.remove(IDENTITY)
+    with pytest.raises(StorageError):
+        opened(files)
+
+
+def test_forgetting() -> None:
+    files = MemoryFiles()
+    storage = opened(files)
+    storage.lives.remember({1: ONE, 2: TWO})
+    storage.close()
+    assert lives.forget(files, WHOSE, 2) == TWO
+    assert lives.forget(files, WHOSE, 2) is None
+    assert opened(files.crash(drop_all)).lives.known == {1: ONE}
