@@ -5,7 +5,8 @@ again. A broadcast is remembered under its `rid`; a later broadcast with the sam
 replaces it; `cancel` forgets it. Sending is somebody else's effect.
 
 A message goes out again
-  - at growing intervals, to those who have neither answered nor given a receipt,
+  - at growing intervals, to those who have neither answered nor given a receipt (a run to a peer of the contract,
+    which gets it in pieces, is dsreg.core.contract's to send again),
   - at once when a link comes up, to that node, receipt or not: it may have been restarted since.
 """
 
@@ -16,6 +17,7 @@ from collections.abc import Callable
 
 from dsreg.constants import RESEND_FIRST_S, RESEND_MAX_S
 from dsreg.core.effects import Send
+from dsreg.core.intervals import Intervals
 from dsreg.core.messages import Ack, ReadProc, Value, WriteProc
 from dsreg.core.quorum import bit, mask, ranks_in
 
@@ -46,9 +48,7 @@ class RegisterClient:
         jitter: Callable[[], float] = lambda: 1.0,
     ) -> None:
         self._all = mask(ranks)
-        self._first_s = first_s
-        self._max_s = max_s
-        self._jitter = jitter
+        self.intervals = Intervals(first_s, max_s, jitter)
         self._outstanding: dict[int, _Outstanding] = {}
         self._alarms: list[tuple[float, int]] = []  # heap of (due, rid); stale entries are skipped
         self.resent = 0
@@ -56,7 +56,7 @@ class RegisterClient:
     def broadcast(self, message: ReadProc | WriteProc, now: float, *, but: int = 0) -> list[Send]:
         """Send to every node but `but` (a rank; 0: no exception), again and again until answered."""
         waiting = self._all & ~bit(but) if but else self._all
-        interval_s = self._first_s * self._jitter()
+        interval_s = self.intervals.first()
         self._outstanding[message.rid] = _Outstanding(message, waiting, now + interval_s, interval_s)
         heapq.heappush(self._alarms, (now + interval_s, message.rid))
         return [Send(rank, message) for rank in ranks_in(waiting)]
@@ -70,8 +70,8 @@ class RegisterClient:
     def receipt(self, kind: type, rid: int, rank: int) -> None:
         """`rank` has the message of type `kind` that was broadcast under `rid`.
 
-        Both phases may share a rid, so a late receipt for the first must not stop the second. Of a run, which
-        a contract peer gets in pieces, a receipt tells of one piece only: it is sent again until answered.
+        Both phases may share a rid, so a late receipt for the first must not stop the second. Of a run it tells of
+        one piece only, which is not what is remembered here.
         """
         entry = self._outstanding.get(rid)
         if entry is not None and type(entry.message) is kind and entry.message.count == 1:
@@ -113,7 +113,7 @@ class RegisterClient:
         while (due := self.next_due()) is not None and due <= now:
             _, rid = heapq.heappop(self._alarms)
             entry = self._outstanding[rid]
-            entry.interval_s = min(entry.interval_s * 2, self._max_s) * self._jitter()
+            entry.interval_s = self.intervals.after(entry.interval_s)
             entry.due = now + entry.interval_s
             heapq.heappush(self._alarms, (entry.due, rid))
             sends += [Send(rank, entry.message) for rank in ranks_in(entry.waiting & ~entry.receipts)]

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dsreg.core.contract import ContractPeer, Uuids
 from dsreg.core.effects import Send
-from dsreg.core.messages import Ack, Value
+from dsreg.core.intervals import Intervals
+from dsreg.core.messages import Ack, ReadProc, Value, WriteProc
 
 
 class Peers:
-    """A node that speaks only the contract gets a message a sector, and keeps no epochs."""
+    """The other nodes, as the node `rank` sees them. One that speaks only the contract gets a message a sector, and
+    keeps no epochs."""
 
-    def __init__(self, uuids: Uuids) -> None:
+    def __init__(self, rank: int, uuids: Uuids, intervals: Intervals) -> None:
+        self._rank = rank
         self._uuids = uuids
+        self._intervals = intervals
         self._contract: dict[int, ContractPeer] = {}
         self._heard: set[int] = set()  # of these: ranks that have said something in the language of the contract
 
@@ -30,26 +34,49 @@ class Peers:
             self._contract.pop(rank, None)
             self._heard.discard(rank)
         else:
-            self._contract.setdefault(rank, ContractPeer(self._uuids))
+            self._contract.setdefault(rank, ContractPeer(self._uuids, self._intervals))
 
     @property
     def all_keep_epochs(self) -> bool:
         """As far as is known."""
         return not self._contract
 
-    def translated(self, send: Send, epoch: int) -> list[Send]:
-        """`send`, of a READ_PROC or WRITE_PROC, for its peer; nothing if that cannot be told of `epoch`."""
-        peer = self._contract.get(send.rank)
-        if peer is None:
-            return [send]
-        if epoch:
-            return []
-        return [Send(send.rank, single) for single in peer.split(send.message)]  # type: ignore[arg-type]
+    def translated(self, sends: list[Send], epoch: int, now: float, *, again: bool) -> list[Send]:
+        """READ_PROCs and WRITE_PROCs to other nodes, each for its peer; without those that cannot be told of `epoch`.
 
-    def join(self, answer: Value | Ack) -> Value | Ack | None:
+        `again`: since they were not answered. What a contract peer has not answered of a run is for `resend`.
+        """
+        translated = []
+        for send in sends:
+            peer, message = self._contract.get(send.rank), send.message
+            if peer is not None:
+                assert isinstance(message, (ReadProc, WriteProc))
+                if not epoch and not (again and message.count > 1):
+                    translated += [Send(send.rank, single) for single in peer.split(message, now)]
+            elif send.rank != self._rank:
+                translated.append(send)
+        return translated
+
+    def receipt(self, rank: int, kind: type, rid: int, offset: int) -> None:
+        """The node has this message of a run."""
+        if (peer := self._contract.get(rank)) is not None:
+            peer.receipt(kind, rid, offset)
+
+    def next_due(self) -> float | None:
+        """When `resend` has something to look at; None: no run of a contract peer is under way."""
+        if not self._contract:
+            return None
+        return min((due for peer in self._contract.values() if (due := peer.next_due()) is not None), default=None)
+
+    def resend(self, epoch: int, now: float) -> list[Send]:
+        """What contract peers are to be sent again of runs."""
+        sends = [Send(rank, message) for rank, peer in self._contract.items() for message in peer.resend(now)]
+        return [] if epoch else sends
+
+    def join(self, answer: Value | Ack, now: float) -> Value | Ack | None:
         """The answer for the whole run that `answer` completes; None if more must come."""
         peer = self._contract.get(answer.rank)
-        return answer if peer is None or not answer.uuid else peer.join(answer)
+        return answer if peer is None or not answer.uuid else peer.join(answer, now)
 
     def forget(self, rid: int) -> None:
         for peer in self._contract.values():

@@ -86,7 +86,7 @@ class Replica:
         self._queue: RunQueue[Operation] = RunQueue()
         self._operations: dict[int, Operation] = {}  # by rid
         self._ready: deque[Operation] = deque()  # may start: what they waited for is complete
-        self._peers = Peers(uuids)
+        self._peers = Peers(rank, uuids, links.intervals)
         self.link_down = self._peers.link_down
         self._repairs = Repairs(storage)
         self._refused = Refused()
@@ -137,9 +137,10 @@ class Replica:
         if message.uuid:
             self._peers.heard(message.rank)
         if isinstance(message, Receipt):
-            question = self._uuids.question_of(message.uuid)
-            if question is not None:
-                self._links.receipt(*question, message.rank)
+            if (question := self._uuids.question_of(message.uuid)) is not None:
+                asked, rid, offset = question
+                self._links.receipt(asked, rid, message.rank)
+                self._peers.receipt(message.rank, asked, rid, offset)
             return []
         effects: list[Effect] = []
         if isinstance(message, ReadProc):
@@ -152,7 +153,7 @@ class Replica:
             if message.uuid:
                 kind = 4 if isinstance(message, Value) else 6
                 effects.append(Send(message.rank, Receipt(self.rank, kind, message.uuid)))
-            if (whole := self._peers.join(message)) is not None:
+            if (whole := self._peers.join(message, now)) is not None:
                 effects += self._answer_from(whole, now)
         return self._run_ready(effects, now)
 
@@ -219,15 +220,16 @@ class Replica:
 
     def tick(self, now: float) -> list[Effect]:
         """What is due by `now`."""
-        effects = self._outgoing(self._links.resend(now), now)
+        effects = self._outgoing(self._links.resend(now), now, again=True)
+        effects += self._peers.resend(self.epochs.promised, now)
         for rid in self._refused.due(now):
             effects += self._store_own(rid, now)
         return self._run_ready(effects, now)
 
     def next_due(self) -> float | None:
         """When `tick` has something to do; None: not before something else happens."""
-        due = [at for at in (self._links.next_due(), self._refused.next_due()) if at is not None]
-        return min(due, default=None)
+        due = (self._links.next_due(), self._peers.next_due(), self._refused.next_due())
+        return min((at for at in due if at is not None), default=None)
 
     # --- operations -------------------------------------------------------------------------------
     def _run_ready(self, effects: list[Effect], now: float) -> list[Effect]:
@@ -388,12 +390,10 @@ class Replica:
             self._ready.append(begin(read, None, self.rank, len(self.ranks), self._rids))
 
     # --- links ------------------------------------------------------------------------------------
-    def _outgoing(self, sends: list[Send], now: float) -> list[Effect]:
+    def _outgoing(self, sends: list[Send], now: float, *, again: bool = False) -> list[Effect]:
         """What the links want sent; to this node itself by direct call."""
         effects: list[Effect] = []
-        for send in sends:
-            if send.rank != self.rank:
-                effects += self._peers.translated(send, self.epochs.promised)
+        effects += self._peers.translated(sends, self.epochs.promised, now, again=again)
         for send in sends:
             if send.rank == self.rank and isinstance(send.message, ReadProc):  # its WRITE_PROC to itself is a Persist
                 effects += self._own_read_proc(send.message, now)

@@ -17,4 +17,4 @@ def assert_settled(replica: Replica, later: float) -> None:
     assert not replica._queue._entries and not replica._queue._chunks
     assert len(replica._links) == 0 and not replica._links._alarms
     for rank, peer in replica._peers._contract.items():
-        assert not peer._partial, f"of node {rank}"
+        assert not peer._runs, f"of node {rank}"

@@ -6,6 +6,7 @@ import random
 
 from dsreg.constants import SECTOR_SIZE, UUID_SIZE
 from dsreg.core.contract import ContractPeer, Uuids
+from dsreg.core.intervals import Intervals
 from dsreg.core.messages import Ack, ReadProc, Value, WriteProc
 from dsreg.core.tags import pack_tag
 
@@ -17,7 +18,7 @@ WRITE_RUN = WriteProc(1, RID, 10, 3, TAGS, DATA)
 
 
 def peer() -> ContractPeer:
-    return ContractPeer(Uuids(1, 0xABCD))
+    return ContractPeer(Uuids(1, 0xABCD), Intervals(1.0, 8.0, lambda: 1.0))
 
 
 def value(sector: int, *, rid: int = RID, again: bool = False) -> Value:
@@ -51,8 +52,8 @@ def test_every_answer_has_a_uuid_of_its_own() -> None:
 
 def test_a_receipt_leads_back_to_the_question() -> None:
     uuids = Uuids(1, 5)
-    assert uuids.question_of(uuids.question(ReadProc, RID, 0)) == (ReadProc, RID)
-    assert uuids.question_of(uuids.question(WriteProc, RID, 3)) == (WriteProc, RID)
+    assert uuids.question_of(uuids.question(ReadProc, RID, 0)) == (ReadProc, RID, 0)
+    assert uuids.question_of(uuids.question(WriteProc, RID, 3)) == (WriteProc, RID, 3)
 
 
 def test_a_receipt_for_anything_else_leads_nowhere() -> None:
@@ -67,15 +68,15 @@ def test_a_receipt_for_anything_else_leads_nowhere() -> None:
 # --- split ----------------------------------------------------------------------------------------
 def test_a_single_sector_stays_one_message() -> None:
     contract = peer()
-    (single,) = contract.split(ReadProc(1, RID, 10, 1, values=False))
+    (single,) = contract.split(ReadProc(1, RID, 10, 1, values=False), 0.0)
     assert single == ReadProc(1, RID, 10, 1, True, single.uuid)
     assert len(single.uuid) == UUID_SIZE
-    assert contract.join(value(10)) == value(10)
-    assert not contract._partial
+    assert contract.join(value(10), 0.0) == value(10)
+    assert not contract._runs
 
 
 def test_read_proc_of_a_run_becomes_one_for_each_sector_and_wants_values() -> None:
-    singles = peer().split(READ_RUN)
+    singles = peer().split(READ_RUN, 0.0)
     assert [single._replace(uuid=b"") for single in singles] == [
         ReadProc(1, RID, 10, 1, True), ReadProc(1, RID, 11, 1, True), ReadProc(1, RID, 12, 1, True),
     ]
@@ -83,7 +84,7 @@ def test_read_proc_of_a_run_becomes_one_for_each_sector_and_wants_values() -> No
 
 
 def test_write_proc_of_a_run_becomes_one_for_each_sector() -> None:
-    singles = peer().split(WRITE_RUN)
+    singles = peer().split(WRITE_RUN, 0.0)
     assert [single._replace(uuid=b"") for single in singles] == [
         WriteProc(1, RID, 10 + i, 1, pack_tag(5 + i, 1), bytes([1 + i]) * SECTOR_SIZE) for i in range(3)
     ]
@@ -91,31 +92,31 @@ def test_write_proc_of_a_run_becomes_one_for_each_sector() -> None:
 
 def test_sending_again_repeats_the_uuids() -> None:
     contract = peer()
-    assert contract.split(READ_RUN) == contract.split(READ_RUN)
-    assert contract.split(WRITE_RUN) == contract.split(WRITE_RUN)
+    assert contract.split(READ_RUN, 0.0) == contract.split(READ_RUN, 0.0)
+    assert contract.split(WRITE_RUN, 0.0) == contract.split(WRITE_RUN, 0.0)
 
 
 # --- join -----------------------------------------------------------------------------------------
 def test_values_in_any_order_make_the_run(rng: random.Random) -> None:
     contract = peer()
-    contract.split(READ_RUN)
+    contract.split(READ_RUN, 0.0)
     order = rng.sample([10, 11, 12], 3)
-    assert contract.join(value(order[0])) is None
-    assert contract.join(value(order[1])) is None
-    whole = contract.join(value(order[2]))
+    assert contract.join(value(order[0]), 0.0) is None
+    assert contract.join(value(order[1]), 0.0) is None
+    whole = contract.join(value(order[2]), 0.0)
     assert whole == Value(
         2, RID, 10, 3, b"".join(value(s).tags for s in (10, 11, 12)), b"".join(value(s).data for s in (10, 11, 12))
     )
-    assert not contract._partial
+    assert not contract._runs
 
 
 def test_a_value_that_comes_twice_counts_once_and_tag_and_data_stay_together() -> None:
     contract = peer()
-    contract.split(READ_RUN)
-    assert contract.join(value(10)) is None
-    assert contract.join(value(10, again=True)) is None
-    assert contract.join(value(11)) is None
-    whole = contract.join(value(12))
+    contract.split(READ_RUN, 0.0)
+    assert contract.join(value(10), 0.0) is None
+    assert contract.join(value(10, again=True), 0.0) is None
+    assert contract.join(value(11), 0.0) is None
+    whole = contract.join(value(12), 0.0)
     assert isinstance(whole, Value) and whole.data is not None
     assert whole.tags[:16] == value(10, again=True).tags
     assert whole.data[:SECTOR_SIZE] == value(10, again=True).data
@@ -123,45 +124,45 @@ def test_a_value_that_comes_twice_counts_once_and_tag_and_data_stay_together() -
 
 def test_acks_make_the_run() -> None:
     contract = peer()
-    contract.split(WRITE_RUN)
-    assert contract.join(ack(12)) is None
-    assert contract.join(ack(12)) is None
-    assert contract.join(ack(10)) is None
-    assert contract.join(ack(11)) == Ack(2, RID, 10, 3)
-    assert not contract._partial
+    contract.split(WRITE_RUN, 0.0)
+    assert contract.join(ack(12), 0.0) is None
+    assert contract.join(ack(12), 0.0) is None
+    assert contract.join(ack(10), 0.0) is None
+    assert contract.join(ack(11), 0.0) == Ack(2, RID, 10, 3)
+    assert not contract._runs
 
 
 def test_sending_again_keeps_what_has_come() -> None:
     contract = peer()
-    contract.split(READ_RUN)
-    contract.join(value(10))
-    contract.join(value(11))
-    contract.split(READ_RUN)
-    assert contract.join(value(12)) is not None
+    contract.split(READ_RUN, 0.0)
+    contract.join(value(10), 0.0)
+    contract.join(value(11), 0.0)
+    contract.split(READ_RUN, 0.0)
+    assert contract.join(value(12), 0.0) is not None
 
 
 def test_what_belongs_to_the_other_phase_or_to_no_part_of_the_run_changes_nothing() -> None:
     contract = peer()
-    contract.split(READ_RUN)
+    contract.split(READ_RUN, 0.0)
     for foreign in (ack(10), value(9), value(13), ack(13)):
-        assert contract.join(foreign) is None
-    contract.split(WRITE_RUN)  # the second phase under the same rid
-    assert contract.join(ack(10)) is None
-    assert contract.join(ack(11)) is None
-    assert contract.join(value(12)) is None
-    assert contract.join(ack(12)) == Ack(2, RID, 10, 3)
+        assert contract.join(foreign, 0.0) is None
+    contract.split(WRITE_RUN, 0.0)  # the second phase under the same rid
+    assert contract.join(ack(10), 0.0) is None
+    assert contract.join(ack(11), 0.0) is None
+    assert contract.join(value(12), 0.0) is None
+    assert contract.join(ack(12), 0.0) == Ack(2, RID, 10, 3)
 
 
 def test_an_answer_to_another_operation_is_handed_on_as_it_came() -> None:
     contract = peer()
-    contract.split(READ_RUN)
-    assert contract.join(value(10, rid=RID + 1)) == value(10, rid=RID + 1)
+    contract.split(READ_RUN, 0.0)
+    assert contract.join(value(10, rid=RID + 1), 0.0) == value(10, rid=RID + 1)
 
 
 def test_forget() -> None:
     contract = peer()
-    contract.split(READ_RUN)
-    contract.join(value(10))
+    contract.split(READ_RUN, 0.0)
+    contract.join(value(10), 0.0)
     contract.forget(RID)
     contract.forget(RID)
-    assert not contract._partial
+    assert not contract._runs

@@ -6,7 +6,7 @@ import pytest
 
 from dsreg.constants import MAX_REMEMBERED_UUIDS
 from dsreg.core.contract import Uuids
-from dsreg.core.effects import Answer, Durable, Effect, Fence, Load, Persist, Send
+from dsreg.core.effects import Again, Answer, Durable, Effect, Fence, Load, Persist, Renew, Send
 from dsreg.core.messages import Ack, Command, CommandKind, ReadProc, Receipt, Response, Status, Value, WriteProc
 from dsreg.core.naming import PROMISE_STEP
 from dsreg.core.repairs import MAX_REPAIRS, REFUSED_RETRY_S
@@ -186,7 +186,30 @@ def test_a_receipt_for_one_sector_of_a_run_does_not_stop_the_others() -> None:
     play = Play(contract=(2,))
     questions = sent(play.read(count=3), 2)
     play.replica.message(None, Receipt(2, 3, questions[0].uuid), 0.0)
-    assert sent(play.tick(0.5), 2) == questions
+    assert sent(play.tick(0.5), 2) == questions[1:]
+    assert sent(play.replica.link_up(2, False, 0.6), 2) == questions, "a new link undoes receipts"
+
+
+def test_only_what_is_not_answered_of_a_run_is_sent_again() -> None:
+    play = Play(contract=(2,))
+    questions = sent(play.store(HIGH * 3, data(1, 2, 3)), 2)
+    play.message(Ack(2, RID, 0, 1, UUID))
+    play.message(Ack(2, RID, 2, 1, UUID))
+    assert sent(play.tick(0.5), 2) == [questions[1]]
+    assert play.replica.next_due() == 1.5
+    assert sent(play.replica.link_up(2, False, 0.6), 2) == [questions[1]]
+    play.commit(own(HIGH * 3, data(1, 2, 3)))
+    play.message(Ack(2, RID, 1, 1, UUID))
+    assert_settled(play.replica, 100.0)
+
+
+def test_nothing_of_a_run_is_sent_again_once_an_epoch_is_in_force() -> None:
+    play = Play(contract=(2,))
+    play.read(count=3)
+    attach = Command(CommandKind.ATTACH, 1, 0, 0, data=bytes(64), extended=True, epoch=1)
+    play.replica.epochs.fence(1, Again(Renew(RID)))
+    assert isinstance(play.command(attach)[0], Answer)
+    assert sent(play.tick(0.5), 2) == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,81 @@
+"""One node of ours in a cluster whose other nodes speak only the contract, and are slow, lossy or touchy."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+import trio
+
+from dsreg.client import Client
+from tests.processes.cluster import TIMEOUT_S, Cluster
+from tests.processes.contract_node import ContractNode
+from tests.processes.raw import READ_PROC, WRITE_PROC, PeerMessage
+
+RUN = 256
+
+
+class Mixed:
+    """Node 1 is ours. `start` makes the others, with the options of a ContractNode."""
+
+    def __init__(self, cluster: Cluster, stack: ExitStack) -> None:
+        self.cluster = cluster
+        self.peers: list[ContractNode] = []
+        self._stack = stack
+
+    def start(self, **options: object) -> list[ContractNode]:
+        cluster = self.cluster
+        for rank in cluster.ranks[1:]:
+            peer = ContractNode(
+                rank, cluster.address(rank), cluster.address(1), cluster.config.system_key,
+                **options,  # type: ignore[arg-type]
+            )
+            self._stack.callback(self._end, peer)
+            self.peers.append(peer)
+        cluster.start(1)
+        return self.peers
+
+    def _end(self, peer: ContractNode) -> None:
+        peer.close()
+        if 1 in self.cluster.processes:
+            self.cluster.kill(1)
+        peer.join()
+
+
+@pytest.fixture
+def mixed(make_cluster: Callable[..., Cluster]) -> Iterator[Mixed]:
+    with ExitStack() as stack:
+        yield Mixed(make_cluster(), stack)
+
+
+async def write_and_read(mixed: Mixed, data: bytes) -> None:
+    with trio.fail_after(4 * TIMEOUT_S):
+        async with Client(mixed.cluster.only(1)) as client:
+            await client.write(0, data)
+            assert await client.read(0, len(data) // 4096) == data
+
+
+async def test_of_a_run_only_what_is_not_answered_is_sent_again(mixed: Mixed, rng: random.Random) -> None:
+    """Both peers leave one of 256 sectors unanswered twice."""
+
+    def is_ignored(message: PeerMessage, times: int) -> bool:
+        return message.sector == 17 and times <= 2
+
+    peers = mixed.start(is_ignored=is_ignored)
+    await write_and_read(mixed, rng.randbytes(RUN * 4096))
+    assert max(times for peer in peers for times in peer.times.values()) >= 3, "sector 17"
+    for peer in peers:
+        assert peer.faults == []
+        # A pause of this machine may bring 32 more, or twice that.
+        assert peer.count(READ_PROC) <= 2 * (RUN + 2 * 32)
+        assert peer.count(WRITE_PROC) <= RUN + 3 * 32
+
+
+async def test_a_slow_contract_node_gets_a_run_once(mixed: Mixed, rng: random.Random) -> None:
+    peers = mixed.start(answer_s=0.005)
+    await write_and_read(mixed, rng.randbytes(RUN * 4096))
+    for peer in peers:
+        print(f"node {peer.rank}: {peer.count(READ_PROC)} READ_PROC, {peer.count(WRITE_PROC)} WRITE_PROC")
+        assert peer.count(WRITE_PROC) <= RUN + 3 * 32
