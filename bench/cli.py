@@ -23,6 +23,7 @@ from bench.run import Runner, setup_of
 from bench.settings import FULL, QUICK, Settings
 from bench.shell import ROOT, BenchFailed, call, missing_tools
 from bench.systems import PEERS, System, make_ours, make_peer
+from dsreg.cli.options import Seconds
 
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 DOCS = ROOT / "docs"
@@ -40,7 +41,7 @@ TOOLS = ("fio", "losetup", "mkfs.ext4", "mount", "umount", "findmnt", "cp", "syn
 @click.option("--quick", is_flag=True, help="A minute or two: one round, short jobs, a small disk.")
 @click.option("--only", type=click.Choice(["devices", "tcp"]), help="Leave the other part out.")
 @click.option("--rounds", type=click.IntRange(1, 99), help="How often everything is measured.")
-@click.option("--seconds", type=click.FloatRange(min=0.1), help="Length of a job, through a device or over TCP.")
+@click.option("--seconds", type=Seconds(min=0.1), help="Length of a job, through a device or over TCP.")
 @click.option("--size", "size_mib", type=click.IntRange(64), metavar="MIB", help="Size of the disks.")
 @click.option("--directory", type=click.Path(file_okay=False, exists=True, path_type=Path), default="/var/tmp",
               show_default=True, help="All systems keep their data below this; on a real disk, please.")

@@ -17,9 +17,12 @@ import trio
 
 from dsreg.block_device import BlockDevice, SectorStore
 from dsreg.cache import WritebackCache
+from dsreg.cli.options import Seconds
 from dsreg.client import Attach, Client
-from dsreg.config import ClusterConfig, find_config, load_config, parse_size
+from dsreg.config import ClusterConfig, find_config, format_address, load_config, parse_size
 from dsreg.constants import SECTOR_SIZE
+from dsreg.core.absences import CHECK_INTERVAL_S, Absences, describe_absence
+from dsreg.core.quorum import majority
 from dsreg.errors import AlreadyAttached, ClientError, ConfigError, DsregError
 from dsreg.memory import prepare_to_serve_block_io
 from dsreg.version import described_version
@@ -82,7 +85,7 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
               help="Take down the loop device, the mount and what serves it. Refused while it is in use.")
 @click.option("--on-quorum-loss", type=click.Choice(["block", "eio"]), default="block", show_default=True,
               help="While no majority of the nodes can be reached: wait, or fail after --io-timeout.")
-@click.option("--io-timeout", type=click.FloatRange(min=0.1), default=30.0, show_default=True, metavar="SECONDS",
+@click.option("--io-timeout", type=Seconds(min=0.1), default=30.0, show_default=True, metavar="SECONDS",
               help="How long a request may take with --on-quorum-loss=eio.")
 @click.option("--take-over", is_flag=True,
               help="Attach the disk even if another dsreg-fuse that is alive has it: that one is fenced, and fails.")
@@ -204,6 +207,7 @@ async def _serve(source: Source, options: MountOptions, on_up: Callable[[Loop | 
                     nursery.cancel_scope.cancel()
                     return
                 nursery.start_soon(_report_loss, client)
+            nursery.start_soon(_watch_nodes, client)
             async with _maybe_cached(client, source) as store:
                 await serve(BlockDevice(store), options, on_up)
         nursery.cancel_scope.cancel()
@@ -253,6 +257,19 @@ async def _report_loss(client: Client) -> None:
     error = await client.lost()
     log.error("%s. Every request is answered with an I/O error from now on: unmount what stands on it, and detach",
               error.reason)
+
+
+async def _watch_nodes(client: Client) -> None:
+    """Say which nodes have been out of reach for long, and when they are back."""
+    addresses = {node.rank: format_address(node.host, node.port) for node in client.nodes}
+    absences = Absences(addresses, trio.current_time())
+    while True:
+        await trio.sleep(CHECK_INTERVAL_S)
+        reached = client.connected_ranks
+        for rank, is_back, absent_s in absences.check(reached, trio.current_time()):
+            log.warning("%s", describe_absence(
+                rank, addresses[rank], is_back, absent_s,
+                reached=len(reached), nodes=len(addresses), needed=majority(len(addresses))))
 
 
 @asynccontextmanager

@@ -7,17 +7,20 @@
     data        read and write                   transfer    the streaming under them
     bench       measure                          workload    the load under it
     completion  shell completion
-    logs, notify, progress, standard_files       what the commands say and to whom
+    health      well, degraded or critical       status_table  the nodes, for people
+    console, logs, notify, progress, standard_files  what the commands say and to whom
 
 A command is imported when it is called, so that a node does not wait for what only a table needs.
 """
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import click
 
 from dsreg.cli.faults import Commands
-from dsreg.cli.standard_files import open_standard_files
+from dsreg.cli.standard_files import run_command
 from dsreg.version import described_version
 
 
@@ -40,15 +43,15 @@ def cli() -> None:
     ~/.config/dsreg/cluster.toml, /etc/dsreg/cluster.toml.
 
     \b
-    Exit codes:
-      0  done
-      1  the operation failed
-      2  wrong usage or configuration
-      3  no quorum: no majority of the nodes answered in time
+    Exit codes (status --check has its own):
+      0    done
+      1    the operation failed
+      2    wrong usage, configuration or key
+      3    no quorum: no majority of the nodes answered in time
+      130  ended by Ctrl-C
     """
 
 
-def main() -> None:
+def main() -> NoReturn:
     """The entry point of `dsreg` and `python -m dsreg`."""
-    open_standard_files()
-    cli(prog_name="dsreg")
+    run_command(cli, "dsreg")

@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import socket
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from typing import Any
 import click
 import trio
 
-from dsreg.cli.options import chosen_config, config_argument, config_option, timeout_option, to_size
+from dsreg.cli.console import new_console
+from dsreg.cli.options import Seconds, chosen_config, config_argument, config_option, timeout_option, to_size
 from dsreg.cli.progress import progress_bar
 from dsreg.cli.workload import Latencies, Load, Measured, run_load
 from dsreg.client import Attach, Client
@@ -37,7 +37,7 @@ _STATUS_TIMEOUT_S = 2.0
 @click.option("--mix", "read_percent", type=click.IntRange(0, 100), default=0, show_default=True, metavar="PERCENT",
               help="Share of reads; the others are writes.")
 @click.option("--pattern", type=click.Choice(["random", "sequential"]), default="random", show_default=True)
-@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True)
+@click.option("--seconds", type=Seconds(), default=10.0, show_default=True)
 @click.option("--span", callback=to_size, metavar="SIZE", help="Use this much from the start of the disk. "
               "[default: all of it]")
 @click.option("--seed", type=int, help="Seed of positions and data.  [default: a new one, printed]")
@@ -142,11 +142,12 @@ def _report(
 
 
 def _print_report(report: dict[str, Any]) -> None:
-    from rich.console import Console
+    from rich import box
     from rich.table import Table
 
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    table = Table("", "ops/s", "MB/s", "p50 ms", "p99 ms", "max ms")
+    console = new_console()
+    table = Table("", "ops/s", "MB/s", "p50 ms", "p99 ms", "max ms", box=box.SIMPLE_HEAD, pad_edge=False,
+                  padding=(0, 1, 0, 0), show_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
     for name in ("reads", "writes"):

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import click
 
-from dsreg.errors import ConfigError, DsregError, OperationTimeout
+from dsreg.errors import AuthenticationFailed, ConfigError, DsregError, OperationTimeout, UnsealedNode, WrongDisk
 
 EXIT_FAILED = 1
 EXIT_CONFIG = 2
 EXIT_NO_QUORUM = 3
+
+# What nobody can mend by trying again: all nodes turn away whoever comes with this configuration or key.
+_CONFIG_FAULTS = (ConfigError, AuthenticationFailed, WrongDisk, UnsealedNode)
 
 
 class Commands(click.Group):
@@ -31,15 +37,39 @@ class Commands(click.Group):
         return cast(click.Command, getattr(importlib.import_module(module), name))
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except (DsregError, OSError, BaseExceptionGroup) as error:
-            errors = operating_errors(error)
-            if errors is None:
-                raise
-            for line in describe(errors):
-                click.echo(f"dsreg: {line}", err=True)
-            ctx.exit(exit_code(errors))
+        with held_warnings() as held:
+            ctx.obj = held
+            try:
+                return super().invoke(ctx)
+            except (DsregError, OSError, BaseExceptionGroup) as error:
+                errors = operating_errors(error)
+                if errors is None:
+                    raise
+                if exit_code(errors) == EXIT_CONFIG:
+                    held.clear()  # no node can be used, which each warning says of one of them
+                for line in describe(errors):
+                    click.echo(f"dsreg: {line}", err=True)
+                ctx.exit(exit_code(errors))
+
+
+@contextmanager
+def held_warnings() -> Iterator[list[str]]:
+    """What the client warns of meanwhile, printed at the end, each line once; taken from the list, it is not."""
+    held: list[str] = []
+
+    class Hold(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            held.append(record.getMessage())
+
+    handler = Hold(logging.WARNING)
+    logger = logging.getLogger("dsreg.client")
+    logger.addHandler(handler)
+    try:
+        yield held
+    finally:
+        logger.removeHandler(handler)
+        for line in dict.fromkeys(held):
+            click.echo(f"dsreg: warning: {line}", err=True)
 
 
 def operating_errors(error: BaseException) -> list[Exception] | None:
@@ -61,6 +91,8 @@ def describe(errors: list[Exception]) -> list[str]:
     for error in errors:
         if isinstance(error, ConfigError):
             lines += error.faults
+        elif isinstance(error, AuthenticationFailed):
+            lines.append(f"{error.reason}: the client_key_file is another cluster's; copy it from a host of this one")
         elif isinstance(error, OSError) and not isinstance(error, DsregError) and error.strerror:
             lines.append(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
         else:
@@ -68,8 +100,12 @@ def describe(errors: list[Exception]) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
+def is_config_fault(error: BaseException | None) -> bool:
+    return isinstance(error, _CONFIG_FAULTS)
+
+
 def exit_code(errors: list[Exception]) -> int:
-    if any(isinstance(error, ConfigError) for error in errors):
+    if any(map(is_config_fault, errors)):
         return EXIT_CONFIG
     if any(isinstance(error, OperationTimeout) for error in errors):
         return EXIT_NO_QUORUM

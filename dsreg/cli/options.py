@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,24 @@ class Sector(click.IntRange):
         return super().convert(value, param, ctx)
 
 
+class Seconds(click.FloatRange):
+    """A time, above `min`. Neither `nan`, which compares with nothing, nor `inf`."""
+
+    def __init__(self, min: float = 0.0) -> None:
+        super().__init__(min=min, min_open=min == 0.0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        seconds = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is no number of seconds, such as 2.5", param, ctx)
+        return seconds
+
+
 config_option = click.option(
     "-c", "--config", "config_path", type=_FILE, metavar="FILE", help="The cluster.toml to use.")
 config_argument = click.argument("file", type=_FILE, required=False, metavar="[FILE]")
 timeout_option = click.option(
-    "--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True,
+    "--timeout", "timeout_s", type=Seconds(), default=30.0, show_default=True,
     metavar="SECONDS", help="How long one request may wait for a majority.",
 )
 

@@ -9,6 +9,8 @@ from typing import Protocol
 
 import trio
 
+from dsreg.cli.console import new_console
+
 APPEARS_AFTER_S = 1.0
 
 
@@ -25,11 +27,11 @@ async def progress_bar(title: str, total: float | None, *, show_bytes: bool = Tr
         yield lambda amount: None
         return
     # Imported here: it takes longer than most commands, and only a terminal needs it.
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = [DownloadColumn(binary_units=True), TransferSpeedColumn()] if show_bytes else []
-    bar = Progress(TextColumn(title), BarColumn(), *columns, TimeRemainingColumn(), console=Console(stderr=True))
+    bar = Progress(TextColumn(title), BarColumn(), *columns, TimeRemainingColumn(), console=new_console(stderr=True),
+                   transient=total is None)
     task = bar.add_task(title, total=total)
 
     async def appear() -> None:

@@ -8,41 +8,37 @@ import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import trio
 
 from dsreg.cli.attached import Attachment, attachment_of
-from dsreg.cli.faults import EXIT_NO_QUORUM
-from dsreg.cli.options import chosen_config, config_argument, config_option
+from dsreg.cli.faults import EXIT_CONFIG, EXIT_NO_QUORUM, is_config_fault
+from dsreg.cli.health import NodeAnswer, assess, assess_one
+from dsreg.cli.options import Seconds, chosen_config, config_argument, config_option
 from dsreg.cli.progress import progress_bar
 from dsreg.client import Client
-from dsreg.config import ClusterConfig, NodeAddress, format_size
-from dsreg.constants import SECTOR_SIZE
+from dsreg.config import ClusterConfig, NodeAddress
+from dsreg.constants import MAX_RANK
 from dsreg.core.quorum import majority
-from dsreg.errors import ClientError
-
-# Without a terminal there is no width to ask for; this holds the table without wrapping.
-_PIPE_WIDTH = 160
-
-
-@dataclass(frozen=True, slots=True)
-class NodeAnswer:
-    """A node's STATUS, or why there is none."""
-
-    node: NodeAddress
-    report: dict[str, Any] | None
-    fault: str = ""
+from dsreg.errors import ClientError, ConfigError, OperationTimeout, Outcome
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What all nodes answered, by rank. `quorum`: a read of sector 0 went through; if not, `fault` says why."""
+    """What the nodes answered, by rank. `error`: why a read of sector 0 did not go through; None if it did."""
 
     answers: tuple[NodeAnswer, ...]
-    quorum: bool
-    fault: str = ""
+    error: ClientError | None = None
+
+    @property
+    def quorum(self) -> bool:
+        return self.error is None
+
+    @property
+    def fault(self) -> str:
+        return "" if self.error is None else self.error.reason
 
     @property
     def answering(self) -> int:
@@ -56,51 +52,105 @@ class Survey:
 @click.command()
 @config_argument
 @config_option
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True,
+@click.option("--timeout", "timeout_s", type=Seconds(), default=2.0, show_default=True,
               metavar="SECONDS", help="How long to wait for the nodes.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def status(file: Path | None, config_path: Path | None, timeout_s: float, as_json: bool) -> None:
+@click.option("--check", is_flag=True,
+              help="For monitoring: one line, and exit with 0 (well), 1 (degraded) or 2 (critical).")
+@click.option("--rank", type=click.IntRange(1, MAX_RANK), help="With --check: look at this node alone.")
+@click.pass_obj
+def status(warnings: list[str], file: Path | None, config_path: Path | None, timeout_s: float, as_json: bool,
+           check: bool, rank: int | None) -> None:
     """Show the nodes of a cluster, whether they have a quorum, and who has attached the disk.
 
     A quorum is there when a read through a majority succeeds: that is tried, not guessed. Exits with 3 when it
-    is not there.
+    is not there, and with 2 when the configuration or the key is wrong.
+
+    \b
+    With --check the exit code is another one:
+      0  well: all nodes answer, are linked to each other and undamaged
+      1  degraded: the disk works, and somebody should look
+      2  critical: no quorum, or a wrong configuration or key; with --rank: the node does not answer
     """
+    if rank is not None and not check:
+        raise click.UsageError("--rank is for --check")
     config = chosen_config(config_path, file)
+    if check:
+        _check(config, timeout_s, as_json, rank, warnings)
     survey = trio.run(_survey, config, timeout_s)
+    warnings.clear()  # of the client; they are in what is printed
     if as_json:
         click.echo(json.dumps(_as_dict(config, survey), indent=2))
+    elif survey.error is not None and is_config_fault(survey.error):
+        raise survey.error  # no node is to be asked like that: there is one thing to say, and no table
     else:
-        _print_table(config, survey)
-    if not survey.quorum:
-        sys.exit(EXIT_NO_QUORUM)
+        from dsreg.cli.status_table import print_table
+
+        print_table(config, survey.answers, survey.attachment, survey.fault)
+    if survey.error is not None:
+        sys.exit(EXIT_CONFIG if is_config_fault(survey.error) else EXIT_NO_QUORUM)
+
+
+def _check(config: ClusterConfig, timeout_s: float, as_json: bool, rank: int | None, warnings: list[str]) -> NoReturn:
+    """`--check`: the line and the exit code of the worst that is found."""
+    if rank is None:
+        survey = trio.run(_survey, config, timeout_s)
+        # What is wrong here all nodes say alike.
+        found = assess(() if is_config_fault(survey.error) else survey.answers, survey.fault)
+        what = f"{survey.answering} of {len(survey.answers)} nodes answer"
+    else:
+        found = assess_one(trio.run(_ask_one, config, _node_of(config, rank), timeout_s))
+        what = f"node {rank}"
+    warnings.clear()
+    if as_json:
+        report = {"health": found.health.name.lower(), "reasons": found.reasons}
+        click.echo(json.dumps(report if rank is not None else {**_as_dict(config, survey), **report}, indent=2))
+    else:
+        click.echo(f"{found.health.name.lower()}: {'; '.join((what, *found.reasons))}")
+    sys.exit(found.health)
+
+
+def _node_of(config: ClusterConfig, rank: int) -> NodeAddress:
+    if rank > len(config.nodes):
+        raise ConfigError([f"rank {rank}: not in {config.path}; give one of 1..{len(config.nodes)}"])
+    return config.nodes[rank - 1]
+
+
+async def _ask_one(config: ClusterConfig, node: NodeAddress, timeout_s: float) -> NodeAnswer:
+    async with Client(config) as client:
+        return await _ask(client, node, timeout_s)
+
+
+async def _ask(client: Client, node: NodeAddress, timeout_s: float) -> NodeAnswer:
+    try:
+        return NodeAnswer(node, await client.status(node.rank, timeout_s=timeout_s))
+    except ClientError as error:
+        return NodeAnswer(node, None, client.complaint(node.rank) or await _why_silent(node, error, timeout_s))
 
 
 async def _survey(config: ClusterConfig, timeout_s: float) -> Survey:
     answers: dict[int, NodeAnswer] = {}
-    quorum, fault = False, f"no majority answered a read within {timeout_s:g} s"
+    late = f"no majority answered a read within {timeout_s:g} s"
+    error: ClientError | None = OperationTimeout(late, Outcome.DID_NOT_HAPPEN)
 
     async def ask(node: NodeAddress) -> None:
-        try:
-            answers[node.rank] = NodeAnswer(node, await client.status(node.rank, timeout_s=timeout_s))
-        except ClientError as error:
-            fault = client.complaint(node.rank) or await _why_silent(node, error, timeout_s)
-            answers[node.rank] = NodeAnswer(node, None, fault)
+        answers[node.rank] = await _ask(client, node, timeout_s)
 
     async def try_read() -> None:
-        nonlocal quorum, fault
+        nonlocal error
         with trio.move_on_after(timeout_s):
             try:
                 await client.read(0, 1)
-                quorum = True
-            except ClientError as error:
-                fault = error.reason
+                error = None
+            except ClientError as raised:
+                error = raised
 
     async with progress_bar("asking the nodes", None, show_bytes=False), Client(config) as client:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(try_read)
             for node in config.nodes:
                 nursery.start_soon(ask, node)
-    return Survey(tuple(answers[rank] for rank in sorted(answers)), quorum, "" if quorum else fault)
+    return Survey(tuple(answers[rank] for rank in sorted(answers)), error)
 
 
 async def _why_silent(node: NodeAddress, error: ClientError, timeout_s: float) -> str:
@@ -138,51 +188,3 @@ def _as_dict(config: ClusterConfig, survey: Survey) -> dict[str, Any]:
             "needed": majority(len(nodes)), "quorum": survey.quorum, "fault": survey.fault,
             "epoch": survey.attachment.epoch, "attached_by": survey.attachment.by}
 
-
-def _print_table(config: ClusterConfig, survey: Survey) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False)
-    table = Table("rank", "address", "state", "ms", "version", "starts", "up", "written", "peers",
-                  title=f"{config.path}: {format_size(config.sectors * SECTOR_SIZE)}, {config.sectors} sectors")
-    for answer in survey.answers:
-        node, report = answer.node, answer.report
-        if report is None:
-            table.add_row(str(node.rank), node.address, f"[red]{answer.fault}[/red]")
-            continue
-        damaged = report.get("damaged")
-        state = f"[yellow]answers, {damaged} damaged[/yellow]" if damaged else "[green]answers[/green]"
-        table.add_row(
-            str(node.rank), node.address, state, f"{1000 * report['round_trip_s']:.1f}", str(report.get("version")),
-            str(report.get("incarnation")), _duration(float(report.get("uptime_s", 0))),
-            str(report.get("sectors_written")), _peers(report.get("peers", {})))
-    console.print(table)
-    if survey.answering:
-        console.print(_attachment_line(survey.attachment), markup=False)
-    counts = f"{survey.answering} of {len(survey.answers)} nodes answer, {majority(len(survey.answers))} are needed"
-    if survey.quorum:
-        console.print(f"[green]quorum[/green]: {counts}")
-    else:
-        console.print(f"[red]no quorum[/red]: {counts}; {survey.fault}")
-
-
-def _attachment_line(attachment: Attachment) -> str:
-    if attachment.by:
-        return f"attached by {attachment.by} (epoch {attachment.epoch})"
-    return f"not attached (epoch {attachment.epoch})" if attachment.epoch else "not attached, and never was"
-
-
-def _peers(peers: dict[str, str]) -> str:
-    """Connected peers by rank; what is not a sealed link is said."""
-    up = [rank if link == "sealed" else f"{rank} ({link})" for rank, link in sorted(peers.items()) if link != "down"]
-    return f"{len(up)} of {len(peers)}: {', '.join(up)}" if up else f"0 of {len(peers)}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
-    if days >= 1:
-        return f"{days:.0f} d {hours % 24:.0f} h"
-    if hours >= 1:
-        return f"{hours:.0f} h {minutes % 60:.0f} min"
-    return f"{minutes:.0f} min {seconds % 60:.0f} s" if minutes >= 1 else f"{seconds:.0f} s"

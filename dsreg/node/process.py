@@ -16,10 +16,12 @@ import trio
 
 from dsreg.config import NodeConfig
 from dsreg.constants import DRAIN_S, MAX_FILE_DESCRIPTORS
+from dsreg.core.absences import CHECK_INTERVAL_S, Absences, describe_absence
 from dsreg.core.assembly import new_replica, node_hello
 from dsreg.core.codec import Encoder, Keys, Side, UnsealingDecoder
 from dsreg.core.greeting import Seals
 from dsreg.core.messages import name_of_owner
+from dsreg.core.quorum import majority
 from dsreg.errors import StorageError
 from dsreg.listening import bind, close_all
 from dsreg.node.dialer import Dialer
@@ -113,6 +115,7 @@ class Node:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.disk.run)
             nursery.start_soon(self._tick)
+            nursery.start_soon(self._watch_peers)
             for dialer in self.dialers:
                 nursery.start_soon(dialer.run)
             async with trio.open_nursery() as accepting:
@@ -124,6 +127,18 @@ class Node:
             self.server.stopping = True
             await self._drain()
             nursery.cancel_scope.cancel()
+
+    async def _watch_peers(self) -> None:
+        """Say which of the others have been out of reach for long, and when they are back."""
+        nodes = self.config.cluster.nodes
+        absences = Absences((dialer.rank for dialer in self.dialers), trio.current_time())
+        while True:
+            await trio.sleep(CHECK_INTERVAL_S)
+            reached = {dialer.rank for dialer in self.dialers if dialer.state != "down"}
+            for rank, is_back, absent_s in absences.check(reached, trio.current_time()):
+                log.warning("%s", describe_absence(
+                    rank, nodes[rank - 1].address, is_back, absent_s,
+                    reached=len(reached) + 1, nodes=len(nodes), needed=majority(len(nodes))))
 
     async def _accept(self, listener: socket.socket, nursery: trio.Nursery) -> None:
         async def serve(port: Port) -> None:

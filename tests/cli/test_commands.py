@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from dsreg.cli.faults import EXIT_CONFIG, EXIT_FAILED, EXIT_NO_QUORUM, describe,
 from dsreg.config import load_config
 from dsreg.errors import ConfigError, OperationTimeout, Outcome, OutOfRange, StorageError
 from dsreg.version import described_version
+from tests.cli.terminal import run_on_terminal
 
 COMMANDS = ["init", "node", "up", "read", "write", "status", "bench", "completion"]
 
@@ -42,8 +44,8 @@ def test_help_names_every_command_and_exit_code() -> None:
     assert result.exit_code == 0
     for name in COMMANDS:
         assert re.search(rf"^  {name} ", result.output, re.MULTILINE)
-    for code in ("0  done", "1  the operation failed", "2  wrong usage or configuration", "3  no quorum"):
-        assert code in result.output
+    for code in ("0 +done", "1 +the operation failed", "2 +wrong usage, configuration or key", "3 +no quorum", "130 +"):
+        assert re.search(f"^  +{code}", result.output, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -185,17 +187,64 @@ def test_a_configuration_in_the_place_of_a_sector(command: str) -> None:
     assert result.exit_code == EXIT_CONFIG and "a configuration is named with -c cluster.toml" in result.output
 
 
-@pytest.mark.parametrize(("command", "redirections", "code"), [
-    ("read 0 --timeout 0.1", ">&-", EXIT_NO_QUORUM), ("write 0", "<&-", EXIT_FAILED),
-    ("status --timeout 0.1", "<&- >&-", EXIT_NO_QUORUM), ("read 99", "2>&-", EXIT_CONFIG), ("--help", ">&- 2>&-", 0),
+@pytest.mark.parametrize(("command", "redirections", "code", "said"), [
+    ("read 0 --timeout 0.1", ">&-", EXIT_NO_QUORUM, "not done within"),
+    ("write 0", "<&-", EXIT_FAILED, "dsreg: stdin: Bad file descriptor\n"),
+    ("status --timeout 0.1", "<&- >&-", EXIT_FAILED, "dsreg: stdout: Bad file descriptor\n"),
+    ("completion bash", ">&-", EXIT_FAILED, "dsreg: stdout: Bad file descriptor\n"),
+    ("init other", ">&-", EXIT_FAILED, "dsreg: stdout: Bad file descriptor\n"),
+    ("--help", ">&-", EXIT_FAILED, "dsreg: stdout: Bad file descriptor\n"),
+    ("--version", "> /dev/full", EXIT_FAILED, "dsreg: stdout: No space left on device\n"),
+    ("status --timeout 0.1", "> /dev/full", EXIT_FAILED, "dsreg: stdout: No space left on device\n"),
+    ("read 99", "2>&-", EXIT_CONFIG, ""),
+    ("--help", "2>&-", 0, ""),
 ])
-def test_closed_standard_files(
-    tmp_path: Path, command: str, redirections: str, code: int, dsreg: list[str], monkeypatch: pytest.MonkeyPatch
+def test_closed_and_full_standard_files(
+    tmp_path: Path, command: str, redirections: str, code: int, said: str, dsreg: list[str],
+    monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What is printed and does not arrive is an error, and no descriptor of a closed file is taken by another one."""
     monkeypatch.setenv("DSREG_CONFIG", str(init(tmp_path, "--base-port", "1")))  # nobody listens there
     shell = ["sh", "-c", f'"$@" {command} {redirections}', "sh", *dsreg]
-    done = subprocess.run(shell, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(shell, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=False,
+                          cwd=tmp_path)
     assert done.returncode == code and "Traceback" not in done.stderr
+    assert said in done.stderr and done.stderr.count("\n") <= 1
+
+
+def test_a_reader_that_has_had_enough(tmp_path: Path, dsreg: list[str]) -> None:
+    shell = ["bash", "-c", '"$@" --help | true; exit ${PIPESTATUS[0]}', "sh", *dsreg]
+    done = subprocess.run(shell, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode in (0, EXIT_FAILED) and done.stderr == ""
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "0", "-1", "x"])
+@pytest.mark.parametrize("command", [
+    ["read", "0", "--timeout"], ["write", "0", "--timeout"], ["status", "--timeout"], ["bench", "--timeout"],
+    ["bench", "--seconds"]])
+def test_a_time_is_a_number_above_zero(command: list[str], value: str) -> None:
+    result = run(*command, value)
+    assert result.exit_code == EXIT_CONFIG and f"Invalid value for '{command[-1]}'" in result.output
+
+
+def test_binary_data_is_not_for_terminals(tmp_path: Path, dsreg: list[str]) -> None:
+    code, output = run_on_terminal([*dsreg, "read", "0", "-c", str(init(tmp_path))], 80)
+    assert code == EXIT_CONFIG and "stdout is a terminal" in output
+    code, output = run_on_terminal([*dsreg, "write", "0", "-c", str(tmp_path / "cluster.toml")], 80)
+    assert code == EXIT_CONFIG and "stdin is a terminal" in output
+
+
+def test_ctrl_c_ends_with_130(tmp_path: Path, dsreg: list[str]) -> None:
+    assert run("init", tmp_path, "--base-port", "1").exit_code == 0  # nobody listens there
+    # The command is at work once it reads from the pipe.
+    command = [*dsreg, "write", "0", "--config", str(tmp_path / "cluster.toml"), "--force"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stderr is not None
+        process.stdin.write(bytes(2 << 20))  # more than the pipe holds: it has read some
+        process.stdin.flush()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 130
+        assert process.stderr.read() == b"\n", "the prompt begins on a line of its own"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

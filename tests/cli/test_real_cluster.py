@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 from dsreg.cli.faults import EXIT_CONFIG, EXIT_FAILED, EXIT_NO_QUORUM
+from tests.cli.terminal import run_on_terminal
 
 SECTORS = 1024
 TIMEOUT_S = 60
@@ -138,17 +140,26 @@ def test_what_a_person_gets_wrong(cluster: Cluster) -> None:
     other.write_text(re.sub(r"(?m)^size = .*$", f"sectors = {2 * SECTORS}", cluster.path.read_text()))
     for sector in (0, SECTORS):
         done = cluster.run("read", sector, "-c", other)
-        assert done.returncode == EXIT_FAILED
+        assert done.returncode == EXIT_CONFIG
         assert re.search(rb"node \d has a disk of 1024 sectors, not of 2048 as configured here", done.stderr)
     done = cluster.run("status", other, "--json", "--timeout", 0.5)
     report = json.loads(done.stdout)
-    assert done.returncode == EXIT_NO_QUORUM and "has a disk of 1024 sectors" in report["fault"]
+    assert done.returncode == EXIT_CONFIG and "has a disk of 1024 sectors" in report["fault"]
     assert {node["fault"] for node in report["nodes"]} == {"has a disk of another size (1024 sectors, not 2048)"}
 
     cluster.path.with_name("client.key").write_text("5a" * 32 + "\n")
     code, report = cluster.status("--timeout", "0.5")
-    assert code == EXIT_NO_QUORUM and report["fault"] == "no node accepts the client key"
+    assert code == EXIT_CONFIG and report["fault"] == "no node accepts the client key"
     assert {node["fault"] for node in report["nodes"]} == {"has another client key"}
+    once = (b"dsreg: no node accepts the client key: the client_key_file is another cluster's; "
+            b"copy it from a host of this one\n")
+    for command in (("status", cluster.path), ("read", 0, "-c", cluster.path),
+                    ("bench", cluster.path, "--mix", 100, "--seconds", 1)):
+        done = cluster.run(*command)
+        assert (done.returncode, done.stdout, done.stderr) == (EXIT_CONFIG, b"", once)
+    done = cluster.run("status", cluster.path, "--check")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        2, b"critical: 0 of 3 nodes answer; no quorum: no node accepts the client key\n", b"")
 
 
 def test_a_node_that_is_killed_comes_back(cluster: Cluster) -> None:
@@ -178,6 +189,61 @@ def test_stopped_nodes_and_no_quorum(cluster: Cluster) -> None:
     finally:
         for rank in (2, 3):
             os.kill(pids[rank], signal.SIGCONT)
+
+
+def test_a_check_for_monitoring(cluster: Cluster) -> None:
+    def check(*options: object) -> tuple[int, str]:
+        done = cluster.run("status", cluster.path, "--check", "--timeout", "5", *options)
+        assert done.stderr == b"" and ("--json" in options or done.stdout.count(b"\n") == 1)
+        return done.returncode, done.stdout.decode()
+
+    assert check() == (0, "well: 3 of 3 nodes answer\n")
+    assert check("--rank", 2) == (0, "well: node 2\n")
+    pids = cluster.node_pids()
+    os.kill(pids[3], signal.SIGSTOP)
+    try:
+        code, said = check("--timeout", "1")
+        assert code == 1 and re.match(r"degraded: 2 of 3 nodes answer; node 3 \(127.0.0.1:\d+\): ", said), said
+        assert check("--rank", 1)[0] == 0
+        code, said = check("--rank", 3, "--timeout", "0.5")
+        assert code == 2 and said.startswith("critical: node 3; ")
+        os.kill(pids[2], signal.SIGSTOP)
+        code, said = check("--timeout", "1", "--json")
+        report = json.loads(said)
+        assert code == 2 and report["health"] == "critical" and report["answering"] == 1
+        assert report["reasons"][0] == "no quorum: no majority answered a read within 1 s"
+    finally:
+        for rank in (2, 3):
+            os.kill(pids[rank], signal.SIGCONT)
+    assert cluster.run("status", cluster.path, "--check", "--rank", 4).returncode == EXIT_CONFIG
+    assert cluster.run("status", cluster.path, "--rank", 1).returncode == EXIT_CONFIG
+    assert cluster.run("status", cluster.path.with_name("none.toml"), "--check").returncode == 2
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_the_table_fits_the_terminal(cluster: Cluster, columns: int) -> None:
+    command = [*cluster.dsreg, "status", str(cluster.path)]
+    code, output = run_on_terminal(command, columns, {"NO_COLOR": "1"})
+    assert code == 0 and "\x1b" not in output, "no colours, no bold"
+    title, header, _, *rows = output.replace("\r\n", "\n").splitlines()
+    assert title.startswith(str(cluster.path)) and header.split()[:4] == ["rank", "address", "state", "peers"]
+    assert all(len(line) <= columns for line in (header, *rows))
+    for rank, row in enumerate(rows[:3], 1):
+        assert row.split()[0] == str(rank) and re.search(r"127\.0\.0\.1:\d{5} +answers +2 of 2", row)
+    assert rows[3:] == ["not attached, and never was", "quorum: 3 of 3 nodes answer, 2 are needed"]
+    assert "\x1b[" in run_on_terminal(command, columns)[1]
+
+
+@pytest.mark.slow
+def test_nodes_say_which_others_are_lost_and_back(cluster: Cluster) -> None:
+    with (cluster.path.parent / "node-3" / "lock").open() as lock:
+        os.kill(cluster.node_pids()[3], signal.SIGKILL)
+        fcntl.flock(lock, fcntl.LOCK_EX)  # got once it is dead; nobody can start it again before this is released
+        for rank in (1, 2):
+            cluster.wait_for(b"WARNING node-%d dsreg.node: node 3 (127.0.0.1:" % rank)
+        assert cluster.log.count(b"2 of 3 nodes are in reach, 2 are needed: the disk goes on") >= 2
+    cluster.wait_for(b"is in reach again, after ", times=2)
+    assert cluster.status()[0] == 0
 
 
 def test_nodes_end_when_the_supervisor_is_killed(cluster: Cluster) -> None:
