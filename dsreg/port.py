@@ -53,7 +53,7 @@ class Port:
         self._frames: list[Buffer] = []  # to be sealed at the next flush
         self._frames_bytes = 0
         self._blocked = trio.Event()  # the kernel's buffer is full: the writer task has work
-        self._drained = trio.Event()
+        self._sent: trio.Event | None = None  # set, and forgotten, when bytes have gone; all who wait share it
         self._closed = False
         self._eager = 0  # receives in a row that had not to wait
 
@@ -122,8 +122,8 @@ class Port:
                 self.close()
                 return
             self._drop_sent(sent)
+            self._wake_drained()
             self.on_room()
-        self._drained.set()
 
     def _drop_sent(self, sent: int) -> None:
         out = self._out
@@ -151,8 +151,14 @@ class Port:
     async def drained(self, limit_bytes: int) -> None:
         """Wait until at most `limit_bytes` wait to be sent, or the connection is over."""
         while self.outgoing_bytes > limit_bytes and not self._closed:
-            self._drained = trio.Event()
-            await self._drained.wait()
+            if self._sent is None:
+                self._sent = trio.Event()
+            await self._sent.wait()
+
+    def _wake_drained(self) -> None:
+        sent, self._sent = self._sent, None
+        if sent is not None:
+            sent.set()
 
     def close(self) -> None:
         """At once; what was not sent is dropped. Wakes everybody who waits here."""
@@ -165,7 +171,7 @@ class Port:
         trio.lowlevel.notify_closing(self._sock)
         self._sock.close()
         self._blocked.set()
-        self._drained.set()
+        self._wake_drained()
 
     def is_dead(self) -> bool:
         """Whether the connection is over, other than by the other side's having said all it had to say."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 
 import trio
@@ -13,11 +14,14 @@ from dsreg.port import Port
 KEY = bytes(range(32))
 
 
-def connected_port() -> tuple[Port, socket.socket]:
-    """A port, and the other end of its connection."""
+def connected_port(buffer_bytes: int = 0) -> tuple[Port, socket.socket]:
+    """A port, and the other end of its connection. `buffer_bytes`: what the kernel keeps at each end; 0: as ever."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         far = socket.create_connection(listener.getsockname())
         near, _ = listener.accept()
+    if buffer_bytes:
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
     return Port(near, "test"), far
 
 
@@ -48,6 +52,39 @@ async def test_a_port_closes_while_the_kernel_takes_no_more() -> None:
         port.close()
     assert port.closed and port.outgoing_bytes == 0
     assert await port.receive() == b""
+    far.close()
+
+
+async def test_all_who_wait_for_a_port_to_drain_are_woken() -> None:
+    """By the bytes that go, each at its own limit: who waits for a part of them need not wait for the rest."""
+    port, far = connected_port(65536)
+    far.setblocking(False)
+    woken: list[int] = []
+    half = 4 << 20
+
+    async def wait(limit_bytes: int) -> None:
+        await port.drained(limit_bytes)
+        assert port.outgoing_bytes <= limit_bytes
+        woken.append(limit_bytes)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(port.run_writer)
+        port.put([bytes(2 * half)])
+        port.flush()
+        for limit_bytes in (0, half, half, 0):
+            nursery.start_soon(wait, limit_bytes)
+            await trio.testing.wait_all_tasks_blocked()
+        while len(woken) < 4:
+            await trio.testing.wait_all_tasks_blocked()
+            with contextlib.suppress(BlockingIOError):
+                far.recv(1 << 16)
+                continue
+            assert port.outgoing_bytes, f"all has gone, and only {woken} were woken"
+            await trio.lowlevel.wait_readable(far)
+            assert woken == [half, half] or port.outgoing_bytes > half // 2
+        nursery.cancel_scope.cancel()
+    assert woken == [half, half, 0, 0]
+    port.close()
     far.close()
 
 

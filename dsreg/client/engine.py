@@ -158,7 +158,9 @@ class Engine:
         return operation
 
     async def ask_status(self, rank: int) -> StatusReport | None:
-        """None: the connection broke first."""
+        """None: the connection broke first, perhaps in the very turn in which the caller was told that it is up."""
+        if not self.ups[rank].is_set():
+            return None
         request = self.core.new_request()
         call = self._status_calls[request] = _StatusCall(rank)
         self._send(Send(rank, StatusRequest(request)))

@@ -13,6 +13,7 @@ import trio.testing
 
 from dsreg.client import Client
 from dsreg.client.client import split
+from dsreg.client.events import Disconnected
 from dsreg.client.limits import MAX_OPERATIONS
 from dsreg.constants import SECTOR_SIZE
 from dsreg.core.codec import Keys
@@ -353,3 +354,11 @@ async def test_status(nodes: FakeCluster) -> None:
             await client.status(1, timeout_s=0.1)
         with pytest.raises(ValueError, match="rank 9"):
             await client.status(9, timeout_s=1)
+
+
+async def test_a_status_asked_for_in_the_turn_in_which_the_connection_breaks(nodes: FakeCluster) -> None:
+    """Whoever waited for the connection runs one turn after it has come: it may be gone by then."""
+    async with Client(nodes.config) as client:
+        await all_connected(client)
+        client._engine.disconnected(Disconnected(1))
+        assert await client._engine.ask_status(1) is None

@@ -165,7 +165,7 @@ class ExtensionClient(Worker):
     def _revive(self) -> None:
         ranks = list(self.world.options.ranks)
         self.world.loop.rng.shuffle(ranks)
-        self._core = self._new_core(ranks)
+        self.core = self._new_core(ranks)
         self._connections = {
             rank: ClientConnection(self.world, self._host, rank, self)
             for rank in ranks
@@ -212,7 +212,7 @@ class ExtensionClient(Worker):
         if self.paused:
             self._deferred.append(event)
             return
-        for effect in self._core.step(event, self.world.loop.now_s):
+        for effect in self.core.step(event, self.world.loop.now_s):
             if isinstance(effect, Send):
                 self._connections[effect.rank].send(effect.message)
             elif isinstance(effect, Withdraw):
@@ -227,7 +227,7 @@ class ExtensionClient(Worker):
                 self._failed(effect)
             elif isinstance(effect, Attached | NotAttached):
                 self._told(effect)
-        if self._core.busy and not self._ticking and not self.out:
+        if self.core.busy and not self._ticking and not self.out:
             self._ticking = True
             self.world.loop.after(TICK_S, self._tick, self._life)
         self._next()
@@ -256,7 +256,7 @@ class ExtensionClient(Worker):
         if life != self._life:
             return
         self._ticking = False
-        if self._core.busy:
+        if self.core.busy:
             self.step(Tick())
 
     # --- what the connections tell ----------------------------------------------------------------

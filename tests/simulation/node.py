@@ -80,7 +80,7 @@ class Process:
         loop, options, rank = world.loop, world.options, node.rank
         self.alive = True
         self.storage = storage
-        self.connections: dict[SimPort, None] = {}
+        self.connections: dict[SimPort, Connection] = {}
         self._world = world
         self._node = node
         self._greeting = node_hello(
@@ -142,7 +142,7 @@ class Process:
     def accept(self, port: SimPort) -> None:
         connection = Connection(port)  # type: ignore[arg-type]  # it is what a Port is to those behind it
         decoder = self._new_decoder(False)
-        self.connections[port] = None
+        self.connections[port] = connection
         port.on_data = lambda data: self.guard(self._take, connection, decoder, data)
         port.on_end = lambda: self.guard(self._gone, port, connection)
 

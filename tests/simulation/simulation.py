@@ -22,6 +22,7 @@ from tests.simulation.clients import ExtensionClient, Worker
 from tests.simulation.contract_client import ContractClient
 from tests.simulation.frontends import Frontend
 from tests.simulation.history import History, value_of
+from tests.simulation.leftovers import left_in_client, left_in_node
 from tests.simulation.limits import use_small_journals
 from tests.simulation.loop import Loop
 from tests.simulation.nemesis import Nemesis
@@ -206,21 +207,23 @@ class Simulation:
             raise Failure(f"not done {LIVENESS_S:.0f} s after the faults stopped:\n{calls}")
 
     def _settle(self) -> None:
-        """Nothing of what was done stays behind in the nodes."""
-        self.loop.run(self.loop.now_s + SETTLE_S, self._nothing_left)
-        if not self._nothing_left():
-            left = {rank: self._left(node) for rank, node in self.nodes.items() if self._left(node)}
-            raise Failure(f"left over in the nodes {SETTLE_S:.0f} s after the end: {left}")
+        """Nothing of what was done stays behind, in the nodes or in the clients."""
+        self.loop.run(self.loop.now_s + SETTLE_S, lambda: not self._left())
+        if left := self._left():
+            raise Failure(f"left over {SETTLE_S:.0f} s after the end: {left}")
         for node in self.nodes.values():
             if node.process is not None:
                 self.counters.update(node.process.replica.counters)
 
-    def _nothing_left(self) -> bool:
-        return not any(self._left(node) for node in self.nodes.values())
-
-    @staticmethod
-    def _left(node: SimNode) -> int:
-        return 0 if node.process is None else node.process.replica.unfinished()
+    def _left(self) -> dict[str, dict[str, int]]:
+        left: dict[str, dict[str, int]] = {}
+        for node in self.nodes.values():
+            if node.process is not None:
+                left[f"node {node.rank}"] = left_in_node(node.process.interpreter, node.process.connections.values())
+        for worker in self.workers:
+            if isinstance(worker, ExtensionClient) and not worker.out:
+                left[f"client {worker.name}"] = left_in_client(worker.core)
+        return {where: what for where, what in left.items() if what}
 
 
 def simulate(seed: int, listener: Callable[[str], None] | None = None) -> Result:
