@@ -17,8 +17,8 @@ from setuptools import Extension, setup
 COMPILED = {
     "dsreg/core": (
         "belief", "contract", "decoder", "encoder", "epochs", "holder", "intervals", "links", "naming", "operation",
-        "peers", "quorum", "register", "repairs", "repeats", "replica", "runqueue", "sealed", "tags", "unsealing",
-        "view", "wire",
+        "peers", "quorum", "receipts", "register", "repairs", "repeats", "replica", "runqueue", "sealed", "tags",
+        "unsealing", "view", "wire",
     ),
     "dsreg/storage": ("checkpoint", "checksum", "commit", "failure", "load", "promises", "stable", "state", "tags"),
     "dsreg/client": (

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dsreg.core.contract import ContractPeer, Uuids
 from dsreg.core.effects import Send
 from dsreg.core.intervals import Intervals
-from dsreg.core.messages import Ack, ReadProc, Value, WriteProc
+from dsreg.core.messages import Ack, ReadProc, Receipt, Value, WriteProc
+from dsreg.core.receipts import Receipts
 
 
 class Peers:
@@ -18,23 +19,28 @@ class Peers:
         self._intervals = intervals
         self._contract: dict[int, ContractPeer] = {}
         self._heard: set[int] = set()  # of these: ranks that have said something in the language of the contract
+        self._receipts: dict[int, Receipts] = {}
 
     def heard(self, rank: int) -> None:
         """A message of the contract has come from that node."""
         if rank in self._contract:
             self._heard.add(rank)
 
-    def link_down(self, rank: int) -> None:
+    def link_down(self, rank: int, now: float) -> None:
         """A node that was killed while it was being greeted said nothing either. Nothing is known of it then."""
+        if rank in self._receipts:
+            self._receipts[rank].link_down(now)
         if rank not in self._heard:
             self._contract.pop(rank, None)
 
     def link_up(self, rank: int, extended: bool) -> None:
         if extended:
             self._contract.pop(rank, None)
+            self._receipts.pop(rank, None)
             self._heard.discard(rank)
         else:
             self._contract.setdefault(rank, ContractPeer(self._uuids, self._intervals))
+            self._receipts.setdefault(rank, Receipts()).link_up()
 
     @property
     def all_keep_epochs(self) -> bool:
@@ -56,6 +62,14 @@ class Peers:
             elif send.rank != self._rank:
                 translated.append(send)
         return translated
+
+    def receipts_for(self, answer: Value | Ack, now: float) -> list[Send]:
+        """What acknowledges a VALUE or ACK of the contract, if its sender bears that."""
+        receipts = self._receipts.get(answer.rank)
+        if not answer.uuid or receipts is None or not receipts.wanted(now):
+            return []
+        kind = 4 if isinstance(answer, Value) else 6
+        return [Send(answer.rank, Receipt(self._rank, kind, answer.uuid))]
 
     def receipt(self, rank: int, kind: type, rid: int, offset: int) -> None:
         """The node has this message of a run."""

@@ -150,9 +150,7 @@ class Replica:
         elif isinstance(message, Fenced):
             effects = self._outdated(message.rid, message.epoch)
         else:
-            if message.uuid:
-                kind = 4 if isinstance(message, Value) else 6
-                effects.append(Send(message.rank, Receipt(self.rank, kind, message.uuid)))
+            effects += self._peers.receipts_for(message, now)
             if (whole := self._peers.join(message, now)) is not None:
                 effects += self._answer_from(whole, now)
         return self._run_ready(effects, now)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import trio
 
 from dsreg.core.codec import UnsealingDecoder
+from dsreg.core.dialing import RECONNECT_FIRST_S, RECONNECT_MAX_S, GreetingTimes, Pauses
 from dsreg.core.greeting import Greeter, Seals, Verdict
 from dsreg.core.messages import Ack, Fenced, Hello, Message, Receipt, Value
 from dsreg.node.interpreter import Interpreter
@@ -22,14 +23,10 @@ from dsreg.port import UNACKED_MS, Port, dial
 
 # A greeting that takes longer is from a peer that does not know it, or is too slow to be worth it.
 GREETING_S = 2.0
-# How often a peer that speaks only the contract is greeted again: it may have been upgraded. And for how long one that
-# has sealed and is silent now is greeted again: it is starting, rather than another one that cannot.
-GREET_AGAIN_S = 30.0
-# Seconds between attempts to connect: short, as a restarted node should be in use at once, with an upper
-# end that costs nothing while a machine is away.
-RECONNECT_FIRST_S = 0.05
-RECONNECT_MAX_S = 1.0
 CONNECT_S = 5.0
+# For how long a peer that has sealed and is silent now is only greeted, again and again: it is starting, rather than
+# another one that cannot.
+AWAIT_SEAL_S = 30.0
 # How long a peer that may greet has time to do so before it gets contract messages, in clear text. A greeting takes
 # some milliseconds; a peer that speaks only the contract is made to wait this long once.
 CONTRACT_AFTER_S = 0.05
@@ -63,23 +60,29 @@ class Dialer:
         self._greeting = greeting
         self._new_decoder = new_decoder
         self._seals = seals
+        self._pauses = Pauses()
+        self._greetings = GreetingTimes()
         self._greets = False  # the peer has answered a greeting before
         self._hopeful = True  # it may, as far as is known
         self._awaited_until_s = -math.inf  # it has sealed, and is not spoken to in clear text before this
 
     async def run(self) -> None:
-        pause_s = RECONNECT_FIRST_S
+        while True:
+            await self._use(await self._connect())
+
+    async def _connect(self) -> Port:
+        """However long it takes."""
         while True:
             try:
                 with trio.fail_after(CONNECT_S):
-                    port = await dial(*self._address, UNACKED_MS)
+                    return await dial(*self._address, UNACKED_MS)
             except (OSError, trio.TooSlowError):
                 self.state = "down"
-                await trio.sleep(pause_s * random.uniform(0.8, 1.2))  # back-off, not a wait for something
-                pause_s = min(pause_s * 2, RECONNECT_MAX_S)
-                continue
-            pause_s = RECONNECT_FIRST_S
-            await self._use(port)
+                await self._pause(self._pauses.failed())
+
+    async def _pause(self, seconds: float) -> None:
+        """A back-off, not a wait for something. With jitter: the peers of a node that restarts come back one by one."""
+        await trio.sleep(seconds * random.uniform(0.8, 1.2))
 
     async def _use(self, port: Port) -> None:
         if self._seals.required or self._greets:
@@ -95,26 +98,29 @@ class Dialer:
             else:
                 self._greets = False
             return
-        greeted = await self._serve_contract(port)
-        if greeted is not None:
-            self._greets = True
-            await self._serve(*greeted, extended=True)
+        greeted = await self._speak_contract(port)
+        self._greets = True
+        await self._serve(*greeted, extended=True)
 
-    async def _serve_contract(self, port: Port) -> tuple[Port, UnsealingDecoder] | None:
-        """Use `port` until it breaks, or until the peer has answered a greeting on another connection."""
+    async def _speak_contract(self, port: Port) -> tuple[Port, UnsealingDecoder]:
+        """Use `port`, and after that others, until the peer has answered a greeting on one of its own: gives that."""
         greeted: tuple[Port, UnsealingDecoder] | None = None
         tried = trio.Event()
+        relinked = trio.Event()
 
         async def greet_until_answered() -> None:
-            nonlocal greeted
-            while True:
+            nonlocal greeted, relinked
+            while greeted is None:
+                relinked = trio.Event()
                 greeted = await self._try_greeting()
                 self._hopeful = greeted is not None
                 tried.set()
-                if greeted is not None:
-                    nursery.cancel_scope.cancel()
-                    return
-                await trio.sleep(GREET_AGAIN_S)  # nothing tells when a peer is upgraded
+                if greeted is None:
+                    # Nothing tells when a peer is upgraded, or has been restarted and still has the old connection.
+                    with trio.move_on_at(self._greetings.next_s(relinked=False)):
+                        await relinked.wait()
+                        await trio.sleep_until(self._greetings.next_s(relinked=True))
+            nursery.cancel_scope.cancel()
 
         try:
             async with trio.open_nursery() as nursery:
@@ -123,25 +129,36 @@ class Dialer:
                     # What goes over the contract's connection can be read by anybody.
                     with trio.move_on_after(CONTRACT_AFTER_S):
                         await tried.wait()
-                await self._serve(port, self._new_decoder(False), extended=False)
-                nursery.cancel_scope.cancel()
+                while True:
+                    await self._serve(port, self._new_decoder(False), extended=False)
+                    port = await self._connect()
+                    relinked.set()
         finally:
             port.close()
+        assert greeted is not None
         return greeted
 
     async def _try_greeting(self) -> tuple[Port, UnsealingDecoder] | None:
+        """On a connection of its own, which it gives if the peer has answered."""
         try:
             with trio.fail_after(CONNECT_S):
                 port = await dial(*self._address, UNACKED_MS)
         except (OSError, trio.TooSlowError):
+            self._greetings.unanswered(trio.current_time(), speaks_contract=False)
             return None
         decoder = None
+        greeted_s = trio.current_time()
         try:
             decoder = await self._greet(port)
         finally:
             if decoder is None:
                 port.close()
-        return None if decoder is None else (port, decoder)
+        if decoder is None:
+            heard_s = self._interpreter.heard.get(self.rank, -math.inf)
+            self._greetings.unanswered(trio.current_time(), speaks_contract=heard_s > greeted_s)
+            return None
+        self._greetings = GreetingTimes()
+        return port, decoder
 
     async def _greet(self, port: Port) -> UnsealingDecoder | None:
         """Say HELLO, wait for the answer, and seal the connection if the peer can; None if it is not to be used.
@@ -178,15 +195,18 @@ class Dialer:
             log.warning("node %d is not used: require_sealed is set, and it %s", self.rank, _FAULTS[state])
 
     async def _serve(self, port: Port, decoder: UnsealingDecoder, *, extended: bool) -> None:
-        """The link is up: take answers from it until it breaks."""
+        """The link is up: take answers from it until it breaks; then wait, if it broke at once."""
         interpreter = self._interpreter
+        began_s, was_of_use = trio.current_time(), False
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(port.run_writer)
                 self.state = "sealed" if port.is_sealed else "extension" if extended else "contract"
                 interpreter.link_up(self.rank, port, extended)
                 while data := await port.receive():
-                    for message in decoder.feed(data):
+                    messages = decoder.feed(data)
+                    was_of_use |= bool(messages)
+                    for message in messages:
                         self._take(message)
                     interpreter.end_turn()
                     if decoder.broken:
@@ -195,10 +215,13 @@ class Dialer:
                 nursery.cancel_scope.cancel()
         finally:
             if port.is_sealed:
-                self._awaited_until_s = trio.current_time() + GREET_AGAIN_S
+                self._awaited_until_s = trio.current_time() + AWAIT_SEAL_S
             self.state = "down"
             interpreter.link_down(self.rank, port)
             port.close()
+        pause_s = self._pauses.ended(trio.current_time() - began_s, was_of_use=was_of_use)
+        if pause_s:
+            await self._pause(pause_s)
 
     def _take(self, message: Message) -> None:
         """Only answers are for us here; a contract peer may also send them over its own connection."""

@@ -57,7 +57,7 @@ class Interpreter:
         self._parked: dict[Ticket, list[Persist | Reserve | Fence]] = {}
         self.unfinished = 0  # commands, of all connections
         self.unfinished_bytes = 0
-        self.heard: set[int] = set()  # ranks that have sent a message of the contract
+        self.heard: dict[int, float] = {}  # ranks that have sent a message of the contract, and when they did last
         self._links: dict[int, Outbox] = {}
         self._answers: dict[int, deque[PeerMessage | Receipt]] = {}  # for contract peers that are down
         self._dirty: set[Port] = set()
@@ -94,7 +94,7 @@ class Interpreter:
     def message(self, connection: Connection | None, message: PeerMessage | Receipt) -> None:
         origin = None if isinstance(message, Receipt) or message.uuid else connection
         if origin is None:
-            self.heard.add(message.rank)
+            self.heard[message.rank] = self.clock()
         self.carry_out(self.replica.message(origin, message, self.clock()))
 
     def link_up(self, rank: int, port: Port, extended: bool) -> None:
@@ -110,7 +110,7 @@ class Interpreter:
         outbox = self._links.get(rank)
         if outbox is not None and outbox.port is port:
             del self._links[rank]
-            self.replica.link_down(rank)
+            self.replica.link_down(rank, self.clock())
 
     def committed(self, tickets: Iterable[Ticket]) -> None:
         """The storage has decided on these persists and reservations."""

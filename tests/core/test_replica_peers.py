@@ -360,7 +360,7 @@ def test_a_peer_that_was_killed_in_its_greeting_is_not_taken_for_one_of_the_cont
     [refused] = play.command(attach)
     assert isinstance(refused, Answer) and isinstance(refused.message, Response)
     assert refused.message.status is Status.UNSUPPORTED, "as long as it stays there and is silent"
-    play.replica.link_down(3)
+    play.replica.link_down(3, 0.5)
     assert isinstance(play.command(attach)[0], Fence)
 
 
@@ -370,9 +370,9 @@ def test_a_peer_that_has_spoken_the_contract_is_one_of_it_until_it_greets() -> N
     play.replica.link_up(3, False, 0.0)
     play.message(ReadProc(3, 50, 0, 1, uuid=UUID))
     for _ in range(2):
-        play.replica.link_down(3)
+        play.replica.link_down(3, 0.5)
         assert isinstance(play.command(attach)[0], Answer)
         play.replica.link_up(3, False, 1.0)
     play.replica.link_up(3, True, 2.0)
-    play.replica.link_down(3)
+    play.replica.link_down(3, 0.5)
     assert isinstance(play.command(attach)[0], Fence)

@@ -38,6 +38,8 @@ class FakePeer:
         self.faults: list[str] = []  # what came that the contract does not have
         self.greetings = 0  # connections that began with a HELLO of the extension
         self.greetings_ended = 0
+        self.connections = 0  # that the node has made for the contract
+        self.hangs_up_on_receipts = False
         self._node = node
         self._key = key
         self._arrived: queue.Queue[Arrived] = queue.Queue()
@@ -143,6 +145,7 @@ class FakePeer:
             self.greetings_ended += 1
             return
         self._accepted.append(connection)
+        self.connections += 1
         while head is not None:
             size = raw.peer_frame_bytes(head[7])
             assert head[:4] == raw.MAGIC and size is not None, f"no bytes of the contract: {head.hex()}"
@@ -152,6 +155,8 @@ class FakePeer:
             message = raw.parse_peer(head + rest, self._key)
             if isinstance(message, Receipt):
                 self.receipts.append(message)
+                if self.hangs_up_on_receipts:
+                    return
             else:
                 self._arrived.put(Arrived(time.monotonic(), number, message))
             head = read(8)

@@ -12,7 +12,7 @@ import trio
 from dsreg.client import Client
 from tests.processes.cluster import TIMEOUT_S, Cluster
 from tests.processes.contract_node import ContractNode
-from tests.processes.raw import READ_PROC, WRITE_PROC, PeerMessage
+from tests.processes.raw import READ_PROC, WRITE_PROC, PeerMessage, RawClient
 
 RUN = 256
 
@@ -79,3 +79,22 @@ async def test_a_slow_contract_node_gets_a_run_once(mixed: Mixed, rng: random.Ra
     for peer in peers:
         print(f"node {peer.rank}: {peer.count(READ_PROC)} READ_PROC, {peer.count(WRITE_PROC)} WRITE_PROC")
         assert peer.count(WRITE_PROC) <= RUN + 3 * 32
+
+
+def test_a_peer_that_hangs_up_on_receipts_gets_no_more_of_them(mixed: Mixed, rng: random.Random) -> None:
+    """Nor is it greeted each time that it hangs up."""
+    cluster = mixed.cluster
+    peers = mixed.start()
+    for peer in peers:
+        peer.hangs_up_on_receipts = True
+    with RawClient(cluster.address(1), cluster.config.client_key) as client:
+        for sector in range(100):
+            data = rng.randbytes(4096)
+            client.write(sector, data)
+            assert client.read(sector) == data
+    for peer in peers:
+        assert peer.faults == []
+        # Twice, and once more should this machine have paused so that the end of a connection was seen late.
+        assert 1 <= len(peer.receipts) <= 4
+        assert peer.connections <= 6
+        assert peer.greetings <= 2
