@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import ipaddress
 import socket
 from collections.abc import Sequence
 
@@ -10,8 +12,33 @@ from collections.abc import Sequence
 BACKLOG = 512
 
 
-def bind(host: str, port: int) -> list[socket.socket]:
-    """Listening, non-blocking sockets on every address of `host`. OSError if one of them cannot be bound."""
+class OnlyThisHost(OSError):
+    """What is to be bound for others as well cannot be reached by them."""
+
+
+def loopback_meant(host: str, port: int) -> str:
+    """The address that `host` stands for, if it is a name that this machine takes for itself alone; else "".
+
+    Debian writes the machine's own name into /etc/hosts, as 127.0.1.1: a node that binds that is reached by nobody
+    else. Raises OSError if there is no such name.
+    """
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        pass
+    else:
+        return ""  # who writes an address means it
+    found = [str(address[0]) for _, address in _distinct(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))]
+    return found[0] if all(ipaddress.ip_address(address).is_loopback for address in found) else ""
+
+
+def bind(host: str, port: int, *, for_others: bool = False) -> list[socket.socket]:
+    """Listening, non-blocking sockets on every address of `host`; the address :: takes IPv4 as well. OSError if one of
+    them cannot be bound, OnlyThisHost if they are `for_others` and none of them would hear of it."""
+    if for_others and (meant := loopback_meant(host, port)):
+        raise OnlyThisHost(
+            errno.EADDRNOTAVAIL, f"{host} stands for {meant} on this host (see /etc/hosts), where no other host can "
+            f'reach it: write its address in place of its name, or listen = "0.0.0.0:{port}" beside it')
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     with contextlib.ExitStack() as opened:
         listeners = [opened.enter_context(_listen(family, address)) for family, address in _distinct(found)]
@@ -33,7 +60,7 @@ def _listen(family: socket.AddressFamily, address: tuple[object, ...]) -> socket
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
         sock.bind(address)
         sock.listen(BACKLOG)
         sock.setblocking(False)

@@ -12,6 +12,7 @@ from dsreg.config import (
     UNKNOWN_CLUSTER,
     ClusterConfig,
     NodeConfig,
+    advice,
     create_cluster,
     find_config,
     format_size,
@@ -107,6 +108,19 @@ def test_faults_of_the_size(tmp_path: Path, size: str, expected: str) -> None:
     (node(1, "a:0"), ["port 0 is outside"]),
     ("[[node]]\nrank = 1\n", ["address must be text"]),
     (node(1, "a:1", "storage = 3"), ["storage must be"]),
+    (node(1, "a:1", "listen = 7001"), ["listen must be text"]),
+    (node(1, "a:1", 'listen = "0.0.0.0"'), ["listen '0.0.0.0' is no address: write host:port"]),
+    (node(1, "0.0.0.0:7001"), ['0.0.0.0 stands for all addresses of a host, and nobody can connect to it; give one '
+                               'that all nodes and clients reach, and beside it listen = "0.0.0.0:PORT"']),
+    (node(1, "[::]:7001"), ['beside it listen = "[::]:PORT"']),
+    (node(1, "[::ffff:0.0.0.0]:7001"), ["stands for all addresses"]),
+    (node(1, "255.255.255.255:1"), ["is the address of many hosts"]),
+    (node(1, "[ff02::1%eth0]:1"), ["is the address of many hosts"]),
+    (node(1, "0:7001"), ["0 is no IPv4 address"]),
+    (node(1, "10.0.1:7001"), ["10.0.1 is no IPv4 address: write it like 10.0.0.1:7001"]),
+    (node(1, "0x7f000001:7001"), ["is no IPv4 address"]),
+    (node(1, "[fe80::g]:7001"), ["fe80::g is no IPv6 address: write it like [2001:db8::1]:7001"]),
+    (node(1, "[::1]:1") + node(2, "[0:0::1]:1"), ["is given for the nodes 1 and 2"]),
     (node(1, "a:1", 'storage = "s"') + node(2, "b:1", 'storage = "./s"'), ["is given for the nodes 1 and 2"]),
     (node(1, "a:1", 'adress = "a:1"'), ["unknown key 'adress' in [[node]] number 1; did you mean address?"]),
     ("".join(node(rank, f"a:{rank}") for rank in range(1, 256)), ["255 nodes; at most 254"]),
@@ -116,6 +130,47 @@ def test_faults_of_the_nodes(tmp_path: Path, nodes: str, expected: list[str]) ->
     assert len(faults) == len(expected)
     for fault, part in zip(faults, expected, strict=True):
         assert part in fault
+
+
+def test_where_a_node_listens(tmp_path: Path) -> None:
+    nodes = node(1, "a:1", 'listen = "0.0.0.0:9"') + node(2, "b:2") + node(3, "c:3", 'listen = "[::]:3"')
+    config = load_config(write(tmp_path, nodes=nodes))
+    assert [NodeConfig(config, rank, tmp_path).listen_at for rank in (1, 2, 3)] == [("0.0.0.0", 9), ("b", 2), ("::", 3)]
+    assert NodeConfig(config, 1, tmp_path, listen=("10.0.0.1", 5)).listen_at == ("10.0.0.1", 5)
+    assert config.nodes[0].address == "a:1"
+
+
+@pytest.mark.parametrize(("addresses", "for_others"), [
+    (["a:1", "b:1"], True), (["a:1", "A:2"], False), (["127.0.0.1:1", "127.0.0.1:2"], False),
+    (["127.0.0.1:1", "localhost:2", "[::1]:3"], False), (["10.0.0.1:1", "10.0.0.2:1"], True), (["a:1"], False)])
+def test_whether_other_hosts_have_to_reach_a_node(tmp_path: Path, addresses: list[str], for_others: bool) -> None:
+    config = load_config(write(tmp_path, nodes="".join(node(rank, a) for rank, a in enumerate(addresses, 1))))
+    assert NodeConfig(config, 1, tmp_path).is_for_others is for_others
+
+
+def test_files_that_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """As some editors write them, with line ends of their own."""
+    path = write(tmp_path)
+    plain = load_config(path)
+    for name in ("cluster.toml", "client.key", "system.key"):
+        file = tmp_path / name
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
+    assert load_config(path) == plain
+
+
+def test_advice(tmp_path: Path) -> None:
+    def about(*addresses: str) -> list[str]:
+        path = write(tmp_path, nodes="".join(node(rank, address) for rank, address in enumerate(addresses, 1)))
+        return advice(load_config(path).nodes)
+
+    assert about("a:1", "b:1", "c:1") == about("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3") == about("a:1") == []
+    assert about("a:1", "b:1", "c:1", "d:1") == [
+        "4 nodes survive the loss of 1, as 3 do, and every write waits for 3 of them: take 3 or 5"]
+    [line] = about("a:1", "b:1", "A:2")
+    assert line.startswith("the nodes 1, 3 are all on a, and fail together with it")
+    [line] = about("[fe80::1]:1")
+    assert "fe80::1 is link-local" in line and "[fe80::1%eth0]" in line
+    assert about("[fe80::1%br-lan]:1") == []
 
 
 def test_require_sealed(tmp_path: Path) -> None:
@@ -234,10 +289,15 @@ def test_sizes_round_trip(text: str) -> None:
 
 
 def test_sizes_and_addresses() -> None:
+    for huge in ("9" * 5000 + "GiB", "9" * 30):
+        with pytest.raises(ValueError, match="is no size"):
+            parse_size(huge)
     assert parse_size("4096") == 4096 and parse_size(" 1 GiB ") == 1 << 30
     assert format_size(4096) == "4KiB" and format_size(4097) == "4097" and format_size(0) == "0"
-    assert parse_address("[fe80::1%eth0]:7001") == ("fe80::1%eth0", 7001)
-    for bad in ("a b:1", ":1", "a:", "a:1 ", "[::1]", "a:b:1", "a:-1", "http://a:1"):
+    for scope in ("eth0", "br-lan", "enP2p1s0", "eth0.100", "wg_0"):
+        assert parse_address(f"[fe80::1%{scope}]:7001") == (f"fe80::1%{scope}", 7001)
+    assert parse_address("1und1.example:7001") == ("1und1.example", 7001)
+    for bad in ("a b:1", ":1", "a:", "a:1 ", "[::1]", "[a]:1", "[10.0.0.1]:1", "[fe80::1%]:1", "a:b:1", "a:-1", "http://a:1"):
         with pytest.raises(ValueError, match="address"):
             parse_address(bad)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from dsreg.cli.options import to_size
-from dsreg.config import create_cluster, load_config, plan_addresses
+from dsreg.config import advice, create_cluster, load_config, plan_addresses
 from dsreg.constants import MAX_RANK
 
 _LOCAL_HOST = "127.0.0.1"
@@ -35,6 +35,8 @@ def init(directory: Path, nodes: int | None, size: int, base_port: int, hosts: t
         raise click.UsageError(f"{len(hosts)} times --host but --nodes {nodes}; leave --nodes out or give as many")
     path = create_cluster(directory, size, plan_addresses(hosts or (_LOCAL_HOST,), nodes, base_port))
     config = load_config(path)
+    for line in advice(config.nodes):
+        click.echo(f"dsreg: warning: {line}", err=True)
     file = shlex.quote(str(path))
     click.echo(f"Created {path}: {nodes} nodes, {config.sectors} sectors of 4096 bytes. The keys are next to it.")
     click.echo("\nNext:")

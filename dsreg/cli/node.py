@@ -6,18 +6,19 @@ import ctypes
 import logging
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
 import click
 
-from dsreg.cli.faults import EXIT_FAILED, describe, operating_errors
+from dsreg.cli.faults import EXIT_CONFIG, EXIT_FAILED, describe, operating_errors
 from dsreg.cli.logs import log_to_stderr
-from dsreg.cli.options import chosen_config, config_option, to_size
-from dsreg.config import NodeConfig, format_size
+from dsreg.cli.options import chosen_config, config_option, to_address, to_size
+from dsreg.config import NodeConfig, format_address, format_size
 from dsreg.constants import DEFAULT_JOURNAL_BYTES, MAX_RANK
 from dsreg.errors import DsregError, StorageError
-from dsreg.listening import bind
+from dsreg.listening import OnlyThisHost, bind, loopback_meant
 from dsreg.memory import prepare_to_serve_block_io
 
 _PR_SET_PDEATHSIG = 1
@@ -30,13 +31,16 @@ _log = logging.getLogger("dsreg.node")
 @click.option("--rank", type=click.IntRange(1, MAX_RANK), required=True, help="Which node of the configuration to be.")
 @click.option("--storage", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
               help="The node's own directory.  [default: as configured, node-RANK beside the file]")
+@click.option("--listen", callback=to_address, metavar="HOST:PORT",
+              help="Where to listen, if not at the node's address: 0.0.0.0:7001 in a container, or behind NAT.  "
+              "[default: as configured]")
 @click.option("--journal-size", "journal_bytes", callback=to_size, metavar="SIZE",
               default=format_size(DEFAULT_JOURNAL_BYTES), show_default=True,
               help="Size of each of the two journal segments, 2MiB to 256MiB.")
 @click.option("-v", "--verbose", "verbosity", count=True, help="Say more: -v what happens, -vv everything.")
 @click.option("--supervisor-pid", type=int, hidden=True)
-def node(config_path: Path | None, rank: int, storage: Path | None, journal_bytes: int, verbosity: int,
-         supervisor_pid: int | None) -> None:
+def node(config_path: Path | None, rank: int, storage: Path | None, listen: tuple[str, int] | None,
+         journal_bytes: int, verbosity: int, supervisor_pid: int | None) -> None:
     """Run one node until SIGTERM or SIGINT; then finish what is under way and exit within 5 seconds.
 
     Says nothing while all is well. Tells systemd when it listens (Type=notify). Exits with 1 on a fault of the
@@ -47,13 +51,13 @@ def node(config_path: Path | None, rank: int, storage: Path | None, journal_byte
     cluster = chosen_config(config_path, need_system_key=True)
     if storage is None:
         storage = next((node.storage for node in cluster.nodes if node.rank == rank), Path())
-    config = NodeConfig(cluster, rank, storage, journal_bytes)
+    config = NodeConfig(cluster, rank, storage, journal_bytes, listen)
     log_to_stderr(f"node-{rank}", verbosity)
     try:
         signal.signal(signal.SIGTERM, _leave)  # until the node drains at SIGTERM there is nothing to drain
         # First of all, and before trio and the node are imported, which takes as long as all the rest:
         # whoever connects is kept waiting, not turned away.
-        listeners = bind(config.node.host, config.node.port)
+        listeners = _bind(config)
         prepare_to_serve_block_io()
         from dsreg.cli.serve import run
 
@@ -64,14 +68,22 @@ def node(config_path: Path | None, rank: int, storage: Path | None, journal_byte
             raise
         for error in errors:
             _log.critical("%s%s", _where(error, config), " ".join(describe([error])))
-        sys.exit(EXIT_FAILED)
+        sys.exit(EXIT_CONFIG if any(isinstance(error, OnlyThisHost) for error in errors) else EXIT_FAILED)
+
+
+def _bind(config: NodeConfig) -> list[socket.socket]:
+    host, port = config.listen_at
+    listeners = bind(host, port, for_others=config.is_for_others)
+    if meant := loopback_meant(host, port):
+        _log.warning("%s stands for %s on this host (see /etc/hosts): no other host can reach the node", host, meant)
+    return listeners
 
 
 def _where(error: Exception, config: NodeConfig) -> str:
     """What the fault is about, to be put before it; nothing where it names a path itself."""
     if isinstance(error, OSError) and error.filename:
         return ""
-    return f"{config.storage if isinstance(error, StorageError) else config.node.address}: "
+    return f"{config.storage if isinstance(error, StorageError) else format_address(*config.listen_at)}: "
 
 
 def _leave(signum: int, frame: object) -> None:

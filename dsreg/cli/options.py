@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dsreg.config import ClusterConfig, find_config, load_config, parse_size
+from dsreg.config import ClusterConfig, find_config, load_config, parse_address, parse_size
 from dsreg.errors import ConfigError
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -20,6 +20,16 @@ def to_size(ctx: click.Context, param: click.Parameter, value: str | None) -> in
         return None
     try:
         return parse_size(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
+def to_address(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, int] | None:
+    """Option callback: (host, port) of HOST:PORT."""
+    if value is None:
+        return None
+    try:
+        return parse_address(value)
     except ValueError as error:
         raise click.BadParameter(str(error), ctx, param) from None
 

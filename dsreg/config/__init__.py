@@ -1,6 +1,7 @@
 """The configuration of a cluster: values, checked whole before anything starts.
 
     load     cluster.toml and key files -> ClusterConfig, NodeConfig, or ConfigError with every fault
+    address  host:port                       advice  what is possible and hardly meant
     keys     key files: private, hexadecimal, of the right length
     create   the files of a new cluster
 
@@ -9,6 +10,8 @@
 
 from __future__ import annotations
 
+from dsreg.config.address import format_address, is_local_only, parse_address
+from dsreg.config.advice import advice
 from dsreg.config.create import create_cluster, plan_addresses
 from dsreg.config.load import (
     UNKNOWN_CLUSTER,
@@ -16,10 +19,8 @@ from dsreg.config.load import (
     NodeAddress,
     NodeConfig,
     find_config,
-    format_address,
     format_size,
     load_config,
-    parse_address,
     parse_size,
 )
 
@@ -28,10 +29,12 @@ __all__ = [
     "ClusterConfig",
     "NodeAddress",
     "NodeConfig",
+    "advice",
     "create_cluster",
     "find_config",
     "format_address",
     "format_size",
+    "is_local_only",
     "load_config",
     "parse_address",
     "parse_size",

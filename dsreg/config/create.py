@@ -7,8 +7,9 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
+from dsreg.config.address import format_address, parse_address, why_not_reachable
 from dsreg.config.keys import write_key, write_new
-from dsreg.config.load import format_address, format_size, parse_address
+from dsreg.config.load import format_size
 from dsreg.constants import CLIENT_KEY_SIZE, MAX_RANK, MAX_SECTORS, SECTOR_SIZE, SYSTEM_KEY_SIZE
 from dsreg.errors import ConfigError
 
@@ -60,6 +61,8 @@ def plan_addresses(hosts: Sequence[str], nodes: int, base_port: int) -> list[str
             parse_address(address)
         except ValueError as error:
             faults.append(f"node {number + 1}: {error}")
+        if fault := why_not_reachable(name):
+            faults.append(f"node {number + 1}: {fault}")
         if address in addresses:
             faults.append(f"node {number + 1}: {address} is given twice; leave the port out or name another host")
         addresses.append(address)

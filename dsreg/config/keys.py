@@ -49,7 +49,7 @@ def read_key(path: Path, size: int) -> bytes:
     if status.st_mode & 0o077 and not _is_credential(path):
         mode = stat.S_IMODE(status.st_mode)
         raise ValueError(f"{path} may be used by group or others (mode {mode:04o}); run: chmod 600 {path}")
-    text = content.strip()
+    text = content.removeprefix(b"\xef\xbb\xbf").strip()  # some editors begin a file with a BOM
     if not re.fullmatch(rb"[0-9A-Fa-f]*", text):
         raise ValueError(f"{path} is not hexadecimal; it must hold {2 * size} hex digits")
     if len(text) != 2 * size:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dsreg.config.address import canonical_host, format_address, is_local_only, parse_address, why_not_reachable
 from dsreg.config.keys import KeyUnavailable, derive_cluster_id, read_key
 from dsreg.constants import (
     CLIENT_KEY_SIZE,
@@ -35,17 +36,19 @@ SYSTEM_CONFIG = Path("/etc/dsreg/cluster.toml")
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _SECTIONS = ("cluster", "node")
 _CLUSTER_KEYS = ("sectors", "size", "client_key_file", "system_key_file", "id", "require_sealed")
-_NODE_KEYS = ("rank", "address", "storage")
+_NODE_KEYS = ("rank", "address", "listen", "storage")
 
 
 @dataclass(frozen=True, slots=True)
 class NodeAddress:
-    """One node: its rank (1..254), where it listens, and its directory when `dsreg up` runs it."""
+    """One node: its rank (1..254), the address that nodes and clients connect to, its directory when `dsreg up` runs
+    it, and where it listens if that is not its address."""
 
     rank: int
     host: str
     port: int
     storage: Path
+    listen: tuple[str, int] | None = None
 
     @property
     def address(self) -> str:
@@ -74,7 +77,8 @@ class ClusterConfig:
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
-    """What one node process runs with. `journal_bytes` is the size of one of the two journal segments.
+    """What one node process runs with. `journal_bytes` is the size of one of the two journal segments, `listen` where
+    it listens if not where the configuration says.
 
     Raises ConfigError for a rank that the cluster does not have, a missing system key or a journal
     outside MIN_JOURNAL_BYTES..MAX_JOURNAL_BYTES or not a multiple of 4096.
@@ -84,6 +88,7 @@ class NodeConfig:
     rank: int
     storage: Path
     journal_bytes: int = DEFAULT_JOURNAL_BYTES
+    listen: tuple[str, int] | None = None
 
     def __post_init__(self) -> None:
         faults = []
@@ -103,6 +108,17 @@ class NodeConfig:
     @property
     def node(self) -> NodeAddress:
         return self.cluster.nodes[self.rank - 1]
+
+    @property
+    def listen_at(self) -> tuple[str, int]:
+        """(host, port) to bind."""
+        return self.listen or self.node.listen or (self.node.host, self.node.port)
+
+    @property
+    def is_for_others(self) -> bool:
+        """Whether other hosts have to reach this node: some node of the cluster is on another one."""
+        own = canonical_host(self.node.host)
+        return any(canonical_host(node.host) != own and not is_local_only(node.host) for node in self.cluster.nodes)
 
 
 def find_config(explicit: Path | None) -> Path | None:
@@ -134,7 +150,7 @@ def load_config(path: Path, need_system_key: bool = True) -> ClusterConfig:
 
 def parse_size(text: str) -> int:
     """Bytes in "4096", "64KiB", "1GiB", ...; raises ValueError with a hint. Any number of bytes >= 0 passes."""
-    match = re.fullmatch(r"\s*(\d+)\s*([A-Za-z]*)\s*", text, re.ASCII)
+    match = re.fullmatch(r"\s*(\d{1,20})\s*([A-Za-z]*)\s*", text, re.ASCII)
     unit = match.group(2) if match else ""
     if match is None or (unit and unit not in _UNITS):
         close = difflib.get_close_matches(unit, _UNITS, n=1, cutoff=0.6)
@@ -151,26 +167,9 @@ def format_size(size: int) -> str:
     return str(size)
 
 
-def parse_address(text: str) -> tuple[str, int]:
-    """(host, port) of "name:7001", "10.0.0.1:7001" or "[::1]:7001"; raises ValueError with a hint."""
-    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%a-z]+)\]|([^\s:\[\]/]+)):(\d{1,5})", text, re.ASCII)
-    if match is None:
-        hint = ", an IPv6 address in brackets: [::1]:7001" if text.count(":") > 1 else ""
-        raise ValueError(f"{text!r} is no address: write host:port{hint}")
-    port = int(match.group(3))
-    if not 1 <= port <= 65535:
-        raise ValueError(f"{text!r}: port {port} is outside 1..65535")
-    return match.group(1) or match.group(2), port
-
-
-def format_address(host: str, port: int) -> str:
-    """The reverse of parse_address."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a BOM
     except FileNotFoundError:
         fault = f"{path}: no such file; create a cluster with `dsreg init`, or name another with --config"
     except OSError as error:
@@ -285,7 +284,9 @@ class _Loader:
             return ()
         nodes = [self._node(position, table) for position, table in enumerate(tables, 1)]
         self._check_ranks([node.rank for node in nodes])
-        self._check_unique("address", [(node.rank, node.address.lower()) for node in nodes if node.port])
+        self._check_unique("address", [
+            (node.rank, format_address(canonical_host(node.host), node.port)) for node in nodes if node.port
+        ])
         self._check_unique("storage", [(node.rank, os.path.normpath(node.storage)) for node in nodes])
         return tuple(sorted(nodes, key=lambda node: node.rank))
 
@@ -301,15 +302,27 @@ class _Loader:
         if not isinstance(address, str):
             self._fault(f'{where}: address must be text like "10.0.0.1:7001"')
         else:
-            try:
-                host, port = parse_address(address)
-            except ValueError as error:
-                self._fault(f"{where}: {error}")
+            host, port = self._address(where, "address", address) or (host, port)
+            if fault := why_not_reachable(host):
+                self._fault(f"{where}: address: {fault}")
+        listen = table.get("listen")
+        if isinstance(listen, str):
+            listen = self._address(where, "listen", listen)
+        elif listen is not None:
+            self._fault(f'{where}: listen must be text like "0.0.0.0:7001"')
+            listen = None
         storage = table.get("storage", f"node-{rank}")
         if not isinstance(storage, str) or not storage:
             self._fault(f"{where}: storage must be the name of a directory, in quotes")
             storage = f"node-{rank}"
-        return NodeAddress(rank, host, port, self.path.parent / storage)
+        return NodeAddress(rank, host, port, self.path.parent / storage, listen)
+
+    def _address(self, where: str, name: str, text: str) -> tuple[str, int] | None:
+        try:
+            return parse_address(text)
+        except ValueError as error:
+            self._fault(f"{where}: {name} {error}")
+            return None
 
     def _check_ranks(self, ranks: list[int]) -> None:
         """Ranks that were no numbers stand as negative placeholders and have had their fault already."""

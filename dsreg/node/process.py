@@ -11,10 +11,11 @@ import resource
 import secrets
 import socket
 import time
+from functools import partial
 
 import trio
 
-from dsreg.config import NodeConfig
+from dsreg.config import NodeConfig, format_address
 from dsreg.constants import DRAIN_S, MAX_FILE_DESCRIPTORS
 from dsreg.core.absences import CHECK_INTERVAL_S, Absences, describe_absence
 from dsreg.core.assembly import new_replica, node_hello
@@ -208,7 +209,7 @@ async def run_register_process(
     """
     _raise_descriptor_limit()
     if listeners is None:
-        listeners = await trio.to_thread.run_sync(bind, config.node.host, config.node.port)
+        listeners = await trio.to_thread.run_sync(partial(bind, *config.listen_at, for_others=config.is_for_others))
     try:
         await _run(config, listeners, task_status, trio.Event() if stop is None else stop)
     finally:
@@ -227,7 +228,7 @@ async def _run(
     storage = await trio.to_thread.run_sync(open_storage)
     node = Node(config, storage)
     try:
-        log.info("rank %d serves on %s:%d", config.rank, config.node.host, config.node.port)
+        log.info("rank %d serves on %s", config.rank, format_address(*config.listen_at))
         task_status.started()
         await node.run(listeners, stop)
     except* StorageError as group:

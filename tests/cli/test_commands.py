@@ -89,7 +89,25 @@ def test_init_for_real_hosts(tmp_path: Path) -> None:
     assert "b: dsreg node --config" in result.output and "--rank 2" in result.output
 
 
+@pytest.mark.parametrize(("options", "warnings"), [
+    (["--nodes", "4"], ["4 nodes survive the loss of 1, as 3 do"]),
+    (["--nodes", "2", "--host", "a", "--host", "b"], ["2 nodes survive the loss of 0"]),
+    (["--host", "a", "--host", "b", "--host", "a"], ["the nodes 1, 3 are all on a"]),
+    (["--host", "a", "--host", "b", "--nodes", "4"], ["4 nodes", "1, 3 are all on a", "2, 4 are all on b"]),
+    (["--nodes", "3"], []),
+])
+def test_init_warns(tmp_path: Path, options: list[str], warnings: list[str]) -> None:
+    result = run("init", tmp_path / "c", *options)
+    lines = [line for line in result.stderr.splitlines() if line]
+    assert result.exit_code == 0 and len(lines) == len(warnings)
+    for line, warning in zip(lines, warnings, strict=True):
+        assert line.startswith("dsreg: warning: ") and warning in line
+
+
 @pytest.mark.parametrize(("options", "expected"), [
+    (["--host", "0.0.0.0"], "nobody can connect to it"),
+    (["--host", "[::]"], "nobody can connect to it"),
+    (["--host", "10.1"], "no IPv4 address"),
     (["--size", "5000"], "multiple of 4096"),
     (["--size", "1GB"], "did you mean GiB?"),
     (["--nodes", "0"], "--nodes"),
@@ -135,6 +153,9 @@ def test_two_different_configurations_are_too_many(tmp_path: Path) -> None:
 
 def test_node_refuses_a_rank_or_journal_that_cannot_be(tmp_path: Path) -> None:
     path = init(tmp_path)
+    for listen in ("7001", "0.0.0.0", "a:b"):
+        result = run("node", "--config", path, "--rank", "1", "--storage", tmp_path / "s", "--listen", listen)
+        assert result.exit_code == EXIT_CONFIG and "Invalid value for '--listen'" in result.output
     result = run("node", "--config", path, "--rank", "4", "--storage", tmp_path / "s", "--journal-size", "1MiB")
     assert result.exit_code == EXIT_CONFIG
     assert "rank 4: not in" in result.output and "journal of 1048576 bytes" in result.output

@@ -1,0 +1,30 @@
+"""What is possible in a configuration, and yet hardly meant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dsreg.config.address import canonical_host, is_local_only, needs_interface
+from dsreg.config.load import NodeAddress
+
+
+def advice(nodes: Sequence[NodeAddress]) -> list[str]:
+    """One line for each thing about the nodes that whoever plans the cluster should know."""
+    lines = []
+    count = len(nodes)
+    if count % 2 == 0:
+        lines.append(f"{count} nodes survive the loss of {(count - 1) // 2}, as {count - 1} do, and every write waits "
+                     f"for {count // 2 + 1} of them: take {count - 1} or {count + 1}")
+    by_host: dict[str, list[int]] = {}
+    for node in nodes:
+        if not is_local_only(node.host):
+            by_host.setdefault(canonical_host(node.host), []).append(node.rank)
+    for host, ranks in by_host.items():
+        if len(ranks) > 1:
+            lines.append(f"the nodes {', '.join(map(str, ranks))} are all on {host}, and fail together with it: "
+                         "a host survives nothing that it carries twice")
+    for node in nodes:
+        if needs_interface(node.host):
+            lines.append(f"node {node.rank}: {node.host} is link-local, and needs the name of an interface, which has "
+                         f"to be the same on all hosts: [{node.host}%eth0]")
+    return lines
