@@ -62,6 +62,7 @@ class Dialer:
         self._seals = seals
         self._pauses = Pauses()
         self._greetings = GreetingTimes()
+        self._relinked = trio.Event()  # the contract's connection has been made anew since the last greeting began
         self._greets = False  # the peer has answered a greeting before
         self._hopeful = True  # it may, as far as is known
         self._awaited_until_s = -math.inf  # it has sealed, and is not spoken to in clear text before this
@@ -106,37 +107,40 @@ class Dialer:
         """Use `port`, and after that others, until the peer has answered a greeting on one of its own: gives that."""
         greeted: tuple[Port, UnsealingDecoder] | None = None
         tried = trio.Event()
-        relinked = trio.Event()
 
         async def greet_until_answered() -> None:
-            nonlocal greeted, relinked
+            nonlocal greeted
             while greeted is None:
-                relinked = trio.Event()
+                self._relinked = trio.Event()
                 greeted = await self._try_greeting()
                 self._hopeful = greeted is not None
                 tried.set()
                 if greeted is None:
                     # Nothing tells when a peer is upgraded, or has been restarted and still has the old connection.
                     with trio.move_on_at(self._greetings.next_s(relinked=False)):
-                        await relinked.wait()
+                        await self._relinked.wait()
                         await trio.sleep_until(self._greetings.next_s(relinked=True))
             nursery.cancel_scope.cancel()
 
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(greet_until_answered)
-                if self._hopeful:
-                    # What goes over the contract's connection can be read by anybody.
-                    with trio.move_on_after(CONTRACT_AFTER_S):
-                        await tried.wait()
-                while True:
-                    await self._serve(port, self._new_decoder(False), extended=False)
-                    port = await self._connect()
-                    relinked.set()
-        finally:
-            port.close()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(greet_until_answered)
+            await self._stay_linked(port, tried)
         assert greeted is not None
         return greeted
+
+    async def _stay_linked(self, port: Port, tried: trio.Event) -> None:
+        """By the contract, until cancelled. `tried`: set when a greeting has been answered, or not been answered."""
+        try:
+            if self._hopeful:
+                # What goes over the contract's connection can be read by anybody.
+                with trio.move_on_after(CONTRACT_AFTER_S):
+                    await tried.wait()
+            while True:
+                await self._serve(port, self._new_decoder(False), extended=False)
+                port = await self._connect()
+                self._relinked.set()
+        finally:
+            port.close()
 
     async def _try_greeting(self) -> tuple[Port, UnsealingDecoder] | None:
         """On a connection of its own, which it gives if the peer has answered."""
