@@ -16,9 +16,9 @@ from setuptools import Extension, setup
 # little more than NamedTuples, which stay Python classes (messages, effects, events).
 COMPILED = {
     "dsreg/core": (
-        "belief", "contract", "decoder", "encoder", "epochs", "holder", "intervals", "links", "naming", "operation",
-        "peers", "quorum", "receipts", "register", "repairs", "repeats", "replica", "runqueue", "sealed", "tags",
-        "unsealing", "view", "wire",
+        "belief", "contract", "decoder", "encoder", "epochs", "frames", "holder", "intervals", "links", "naming",
+        "operation", "peers", "quorum", "receipts", "register", "repairs", "repeats", "replica", "runqueue", "sealed",
+        "tags", "unsealing", "view", "wire",
     ),
     "dsreg/storage": ("checkpoint", "checksum", "commit", "failure", "load", "promises", "stable", "state", "tags"),
     "dsreg/client": (

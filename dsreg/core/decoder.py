@@ -8,22 +8,22 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from dsreg.constants import HMAC_SIZE, MAGIC, MAX_RANK, MAX_RUN_SECTORS, TAG_SIZE
+from dsreg.core import frames
+from dsreg.core.frames import CONTRACT_KINDS, RUN_KINDS
 from dsreg.core.messages import (
     Ack,
     Command,
     CommandKind,
     Fenced,
     Hello,
+    LivesReport,
     Message,
     PeerMessage,
     ReadProc,
     Receipt,
     RefusedCommand,
-    Response,
     Seal,
     Status,
-    StatusReport,
-    StatusRequest,
     Value,
     WriteProc,
 )
@@ -36,8 +36,6 @@ from dsreg.core.wire import (
     COMMAND,
     EXTENSION,
     FIRST_EXTENSION,
-    FLAG_ALIVE,
-    FLAG_TAGS,
     FLAG_VALUES,
     GREETING,
     PEER,
@@ -46,7 +44,6 @@ from dsreg.core.wire import (
     RECEIPT,
     RECEIPT_SIZE,
     RECEIPTED,
-    RESPONSE,
     TAG,
     TYPE_OFFSET,
     VALUE_SIZE,
@@ -54,7 +51,6 @@ from dsreg.core.wire import (
     Keys,
     Mac,
     Type,
-    content_from,
     extension_size,
     macs,
     read_response_size,
@@ -87,18 +83,6 @@ class _Rule(NamedTuple):
     refuse: _Refuse | None = None  # None: dropped
 
 
-_CONTRACT_KINDS: Final = {Type.READ: CommandKind.READ, Type.WRITE: CommandKind.WRITE}
-_RUN_KINDS: Final = {
-    Type.READ_RUN: CommandKind.READ,
-    Type.TAG_RUN: CommandKind.TAG,
-    Type.STORE_RUN: CommandKind.STORE,
-    Type.GET_RUN: CommandKind.GET,
-    Type.PUT_RUN: CommandKind.PUT,
-    Type.ATTACH: CommandKind.ATTACH,
-}
-# Their good answers have no content.
-_NOTHING_TO_SAY: Final = (CommandKind.STORE, CommandKind.PUT)
-_STATUSES: Final = {int(status): status for status in Status}
 # A magic number cut off by the end of what has arrived may be up to this long.
 _MAGIC_TAIL: Final = len(MAGIC) - 1
 
@@ -225,11 +209,12 @@ class Decoder:
             return _Rule(EXTENSION.size, client, decode, extension_size)
 
         return {
-            Type.READ_ANSWER: _Rule(PREFIX_SIZE, client, _response, read_response_size),
-            Type.WRITE_ANSWER: _Rule(BARE_RESPONSE_SIZE, client, _response),
-            **{type_ + ANSWER: extension(_run_response) for type_ in _RUN_KINDS},
-            Type.STATUS_ANSWER: extension(_status_report),
+            Type.READ_ANSWER: _Rule(PREFIX_SIZE, client, frames.response, read_response_size),
+            Type.WRITE_ANSWER: _Rule(BARE_RESPONSE_SIZE, client, frames.response),
+            **{type_ + ANSWER: extension(frames.run_response) for type_ in RUN_KINDS},
+            Type.STATUS_ANSWER: extension(frames.status_report),
             Type.HELLO_CLIENT_ANSWER: extension(self._hello),
+            Type.LIVES_CLIENT: extension(frames.lives),
         }
 
     def _node_rules(self, client: Mac, system: Mac) -> dict[int, _Rule]:
@@ -237,8 +222,8 @@ class Decoder:
             return _Rule(EXTENSION.size, mac, decode, extension_size, refuse)
 
         rules: dict[int, _Rule] = {
-            Type.READ: _Rule(READ_SIZE, client, self._command, refuse=_unauthentic_command),
-            Type.WRITE: _Rule(WRITE_SIZE, client, self._command, refuse=_unauthentic_command),
+            Type.READ: _Rule(READ_SIZE, client, self._command, refuse=frames.unauthentic_command),
+            Type.WRITE: _Rule(WRITE_SIZE, client, self._command, refuse=frames.unauthentic_command),
             Type.READ_PROC: _Rule(BARE_PEER_SIZE, system, self._peer),
             Type.VALUE: _Rule(VALUE_SIZE, system, self._peer),
             Type.WRITE_PROC: _Rule(VALUE_SIZE, system, self._peer),
@@ -246,12 +231,14 @@ class Decoder:
             Type.HELLO_CLIENT: extension(client, self._hello),
             Type.HELLO_NODE: extension(system, self._hello),
             Type.HELLO_NODE_ANSWER: extension(system, self._hello),
-            Type.STATUS: extension(client, _status_request),
+            Type.STATUS: extension(client, frames.status_request),
         }
         for type_ in RECEIPTED:
             rules[type_ + ANSWER] = _Rule(RECEIPT_SIZE, system, self._receipt)
-        for type_ in _RUN_KINDS:
-            rules[type_] = extension(client, self._run_command, _unauthentic_run_command)
+        for type_ in RUN_KINDS:
+            rules[type_] = extension(client, self._run_command, frames.unauthentic_run_command)
+        for type_ in (Type.LIVES_NODE, Type.LIVES_NODE_ANSWER):
+            rules[type_] = extension(system, self._lives)
         for type_ in (Type.READ_PROC_RUN, Type.WRITE_PROC_RUN, Type.VALUE_RUN, Type.ACK_RUN):
             rules[type_] = extension(system, self._peer_run)
         return rules
@@ -275,14 +262,14 @@ class Decoder:
     # --- frames whose fields depend on the cluster ----------------------------------------------
     def _command(self, frame: memoryview) -> Command | RefusedCommand:
         _, type_, request, sector = COMMAND.unpack_from(frame)
-        kind = _CONTRACT_KINDS[type_]
+        kind = CONTRACT_KINDS[type_]
         if sector >= self._sectors:
             return RefusedCommand(Status.INVALID_SECTOR_INDEX, kind, request)
         return Command(kind, request, sector, 1, b"", bytes(frame[COMMAND.size :]))
 
     def _run_command(self, frame: memoryview) -> Command | RefusedCommand:
         _, _, _, type_, request, first, count, flags, length, epoch, _ = EXTENSION.unpack_from(frame)
-        kind = _RUN_KINDS[type_]
+        kind = RUN_KINDS[type_]
         if epoch > MAX_EPOCH:
             return RefusedCommand(Status.INVALID_SECTOR_INDEX, kind, request, True)
         if kind is CommandKind.ATTACH:
@@ -312,6 +299,11 @@ class Decoder:
             return None
         version, features, cluster, incarnation = GREETING.unpack_from(frame, EXTENSION.size)
         return Hello(rank if from_node else 0, answer, cluster, incarnation, sectors, features, version)
+
+    def _lives(self, frame: memoryview) -> LivesReport | None:
+        report = frames.lives(frame)
+        good = report is not None and report.rank in self._ranks and self._ranks.issuperset(report.known)
+        return report if good else None
 
     def _peer(self, frame: memoryview) -> ReadProc | Value | WriteProc | Ack | None:
         _, rank, type_, uuid, rid, sector = PEER.unpack_from(frame)
@@ -352,44 +344,3 @@ class Decoder:
         if type_ == Type.WRITE_PROC_RUN:
             return WriteProc(rank, rid, first, count, tags, data) if is_raised(tags, epoch) else None
         return Value(rank, rid, first, count, tags, data if flags & FLAG_VALUES else None, epoch=epoch)
-
-
-# --- frames that stand for themselves -------------------------------------------------------------
-def _unauthentic_command(frame: memoryview) -> RefusedCommand:
-    _, type_, request, _ = COMMAND.unpack_from(frame)
-    return RefusedCommand(Status.AUTH_FAILURE, _CONTRACT_KINDS[type_], request)
-
-
-def _unauthentic_run_command(frame: memoryview) -> RefusedCommand:
-    _, _, _, type_, request, *_ = EXTENSION.unpack_from(frame)
-    return RefusedCommand(Status.AUTH_FAILURE, _RUN_KINDS[type_], request, True)
-
-
-def _response(frame: memoryview) -> Response | None:
-    _, code, type_, request = RESPONSE.unpack_from(frame)
-    status = _STATUSES.get(code)
-    if status is None or status >= Status.STOPPING:
-        return None
-    return Response(status, _CONTRACT_KINDS[type_ - ANSWER], request, b"", bytes(frame[RESPONSE.size :]))
-
-
-def _run_response(frame: memoryview) -> Response | None:
-    _, code, _, type_, request, _, count, flags, length, epoch, _ = EXTENSION.unpack_from(frame)
-    status, kind = _STATUSES.get(code), _RUN_KINDS[type_ - ANSWER]
-    if status is None or (status is Status.OK and kind not in _NOTHING_TO_SAY and length == 0):
-        return None
-    if kind in (CommandKind.TAG, CommandKind.GET) or kind is CommandKind.READ and flags & FLAG_TAGS and length:
-        tags, data = tags_and_data(frame, count)
-        return Response(status, kind, request, tags, data, True, epoch)
-    alive = kind is CommandKind.ATTACH and bool(flags & FLAG_ALIVE)
-    return Response(status, kind, request, b"", content_from(frame, EXTENSION.size), True, epoch, alive)
-
-
-def _status_request(frame: memoryview) -> StatusRequest:
-    _, _, _, _, request, *_ = EXTENSION.unpack_from(frame)
-    return StatusRequest(request)
-
-
-def _status_report(frame: memoryview) -> StatusReport | None:
-    _, status, _, _, request, *_ = EXTENSION.unpack_from(frame)
-    return StatusReport(request, bytes(frame[EXTENSION.size :])) if status == Status.OK else None

@@ -13,6 +13,7 @@ from dsreg.core.messages import (
     CommandKind,
     Fenced,
     Hello,
+    LivesReport,
     Message,
     PeerMessage,
     ReadProc,
@@ -35,6 +36,7 @@ from dsreg.core.wire import (
     FLAG_TAGS,
     FLAG_VALUES,
     GREETING,
+    LIFE,
     MAX_STATUS_BYTES,
     PEER,
     RECEIPT,
@@ -85,6 +87,7 @@ class Encoder:
             Receipt: self._receipt,
             Hello: self._hello,
             Seal: self._seal,
+            LivesReport: self._lives,
             StatusRequest: self._status_request,
             StatusReport: self._status_report,
         }
@@ -164,6 +167,14 @@ class Encoder:
         assert len(message.content) == SEAL_CONTENT[Type(type_)]
         header = extension_header(type_, 0, rank=message.rank, length=len(message.content))
         return _signed(self._system if message.rank else self._client, header, message.content)
+
+    def _lives(self, message: LivesReport) -> list[Buffer]:
+        rank, answer, stage, own, known = message
+        assert answer or rank, "no client tells of lives"
+        type_ = (Type.LIVES_NODE_ANSWER if answer else Type.LIVES_NODE) if rank else Type.LIVES_CLIENT
+        content = LIFE.pack(stage, *own) + b"".join(LIFE.pack(other, *life) for other, life in sorted(known.items()))
+        header = extension_header(type_, 0, rank=rank, count=len(known), length=len(content))
+        return _signed(self._system if rank else self._client, header, content)
 
     # --- node frames --------------------------------------------------------------------------
     def _read_proc(self, message: ReadProc) -> list[Buffer]:

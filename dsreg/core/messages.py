@@ -12,12 +12,16 @@ import enum
 from typing import NamedTuple
 
 from dsreg.constants import OWNER_ID_SIZE, OWNER_NAME_SIZE
+from dsreg.core.lives import Life, Stage
 
 Buffer = bytes | bytearray | memoryview
 
 
 # In a greeting: the sender can seal the connection. It is sealed where both can.
 FEATURE_SEALED = 1 << 8
+# Likewise: the sender keeps lives, and its first message after the greeting is a LivesReport. A client that sets it
+# wants to be told.
+FEATURE_LIVES = 1 << 9
 
 
 class Status(enum.IntEnum):
@@ -176,6 +180,19 @@ class Hello(NamedTuple):
     version: int = 1
 
 
+class LivesReport(NamedTuple):
+    """What a node says of the directories behind the ranks, its own and those that it knows (`known`: all but its own).
+
+    `rank` is the sender's between nodes, 0 from node to client. `answer`: from the accepting side of the connection.
+    """
+
+    rank: int
+    answer: bool
+    stage: Stage
+    own: Life
+    known: dict[int, Life]
+
+
 class Seal(NamedTuple):
     """A message of the handshake that seals the connection, made and read by dsreg.core.sealed.
 
@@ -201,5 +218,5 @@ class StatusReport(NamedTuple):
 PeerMessage = ReadProc | Value | WriteProc | Ack | Fenced
 Message = (
     Command | RefusedCommand | Response | ReadProc | Value | WriteProc | Ack | Fenced
-    | Receipt | Hello | Seal | StatusRequest | StatusReport
+    | Receipt | Hello | Seal | LivesReport | StatusRequest | StatusReport
 )

@@ -24,6 +24,7 @@ from dsreg.constants import (
     TAG_SIZE,
     UUID_SIZE,
 )
+from dsreg.core.lives import STORE_SIZE
 from dsreg.core.messages import Buffer, Status
 
 
@@ -50,6 +51,7 @@ class Type(enum.IntEnum):
     HELLO_NODE = 0x90
     READ_PROC_RUN = 0x91
     WRITE_PROC_RUN = 0x92
+    LIVES_NODE = 0x93
     SEAL_NODE = 0x9F
     HELLO_CLIENT_ANSWER = 0xC0
     READ_RUN_ANSWER = 0xC1
@@ -59,10 +61,12 @@ class Type(enum.IntEnum):
     GET_RUN_ANSWER = 0xC5
     PUT_RUN_ANSWER = 0xC6
     ATTACH_ANSWER = 0xC7
+    LIVES_CLIENT = 0xC8
     SEAL_CLIENT_ANSWER = 0xCF
     HELLO_NODE_ANSWER = 0xD0
     VALUE_RUN = 0xD1
     ACK_RUN = 0xD2
+    LIVES_NODE_ANSWER = 0xD3
     SEAL_NODE_ANSWER = 0xDF
 
 
@@ -100,6 +104,7 @@ CHECK: Final = struct.Struct(">I")
 CHECKED_SIZE: Final = EXTENSION.size - CHECK.size
 CLUSTER_SIZE: Final = 16
 GREETING: Final = struct.Struct(f">H2xI{CLUSTER_SIZE}sQ8x")  # version, features, cluster, incarnation
+LIFE: Final = struct.Struct(f">B7xQ{STORE_SIZE}s")  # rank (of the first one: the stage), life, store id
 BARE_EXTENSION_SIZE: Final = EXTENSION.size + HMAC_SIZE
 # From this size on data is not copied out of the memory that it was decrypted into, all of which it then keeps: that of
 # a record, of which it has to be half or more.
@@ -125,8 +130,11 @@ _FIXED_CONTENT: Final = {
     Type.PUT_RUN: TAG_SIZE,
     Type.ATTACH: OWNER_SIZE,
     Type.ATTACH_ANSWER: OWNER_SIZE,
+    Type.LIVES_NODE: LIFE.size,
+    Type.LIVES_NODE_ANSWER: LIFE.size,
+    Type.LIVES_CLIENT: LIFE.size,
 }
-# Content bytes per sector.
+# Content bytes per sector, or whatever else `count` counts.
 _SECTOR_CONTENT: Final = {
     Type.PUT_RUN: SECTOR_SIZE,
     Type.STORE_RUN: TAG_SIZE + SECTOR_SIZE,
@@ -135,6 +143,9 @@ _SECTOR_CONTENT: Final = {
     Type.TAG_RUN_ANSWER: TAG_SIZE,
     Type.VALUE_RUN: TAG_SIZE,  # and SECTOR_SIZE if FLAG_VALUES is set; likewise:
     Type.GET_RUN_ANSWER: TAG_SIZE,
+    Type.LIVES_NODE: LIFE.size,
+    Type.LIVES_NODE_ANSWER: LIFE.size,
+    Type.LIVES_CLIENT: LIFE.size,
 }
 _WITH_VALUES: Final = frozenset((Type.VALUE_RUN, Type.GET_RUN_ANSWER))
 # Extension types that are known before a greeting: they are what makes one.
