@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+import errno
+from typing import Final, Protocol, runtime_checkable
 
 import trio
 
@@ -10,7 +11,25 @@ from dsreg.client.engine import Done
 from dsreg.client.range_lock import RangeLock
 from dsreg.constants import SECTOR_SIZE
 from dsreg.core.messages import Buffer
-from dsreg.errors import ClientError, Outcome, OutOfRange
+from dsreg.errors import ClientError, DsregError, NodesFull, NoSpace, Outcome, OutOfRange
+
+# What stands for an error at a system call, for every edge; EIO for all others. docs/fuse.md has it in words.
+ERRNOS: Final[tuple[tuple[type[DsregError], int], ...]] = (
+    (NodesFull, errno.ENOSPC),
+    (NoSpace, errno.ENOSPC),
+    (OutOfRange, errno.EINVAL),
+)
+
+
+def errno_of(error: DsregError) -> int:
+    """The errno for `error`, or for what it came from: a cache fails with the error of the store beneath it."""
+    cause: BaseException | None = error
+    while isinstance(cause, DsregError):
+        for kind, code in ERRNOS:
+            if isinstance(cause, kind):
+                return code
+        cause = cause.__cause__
+    return errno.EIO
 
 
 class SectorStore(Protocol):
@@ -38,6 +57,14 @@ class Flushable(Protocol):
     """A store whose writes are durable only after a flush; dsreg.cache.WritebackCache is one."""
 
     async def flush(self) -> None: ...
+
+
+@runtime_checkable
+class Explaining(Protocol):
+    """A store that knows what its operations wait for; dsreg.client.Client is one, and describes it."""
+
+    @property
+    def obstacle(self) -> str: ...
 
 
 class BlockDevice:
@@ -71,6 +98,11 @@ class BlockDevice:
     def is_flushed(self) -> bool:
         """Whether a flush would have nothing to wait for."""
         return self._cache is None and not self._writes
+
+    @property
+    def obstacle(self) -> str:
+        """What operations wait for, if they do; "" if that is not known."""
+        return self._store.obstacle if isinstance(self._store, Explaining) else ""
 
     async def read(self, offset: int, length: int) -> bytes:
         """`length` >= 0 bytes from `offset` on."""

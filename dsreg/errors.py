@@ -72,6 +72,10 @@ class OperationTimeout(ClientError):
     """No majority answered within the time the caller gave."""
 
 
+class NodesFull(OperationTimeout):
+    """Likewise, and so many nodes have no room for new data that no majority is left."""
+
+
 class AuthenticationFailed(ClientError):
     """A node does not accept the client key."""
 

@@ -13,9 +13,10 @@ from typing import Protocol
 
 import trio
 
+from dsreg.block_device import errno_of
 from dsreg.constants import MAX_RUN_BYTES, SECTOR_SIZE
 from dsreg.core.messages import Buffer
-from dsreg.errors import DsregError, NoSpace, OutOfRange
+from dsreg.errors import DsregError
 from fuse_frontend import kernel
 from fuse_frontend.kernel import ROOT_INODE, Attributes, Opcode, Request, RequestError, opcode_name
 from fuse_frontend.mounts import IMAGE_NAME
@@ -62,6 +63,9 @@ class Disk(Protocol):
     @property
     def is_flushed(self) -> bool: ...
 
+    @property
+    def obstacle(self) -> str: ...
+
     def begin_read(self, offset: int, length: int, done: Done) -> bool: ...
 
     def begin_write(self, offset: int, data: bytes, done: Done) -> bool: ...
@@ -73,15 +77,6 @@ class Disk(Protocol):
     async def write(self, offset: int, data: bytes) -> None: ...
 
     async def flush(self) -> None: ...
-
-
-def errno_of(error: DsregError) -> int:
-    """The errno that stands for `error` at a system call."""
-    if isinstance(error, NoSpace):
-        return errno.ENOSPC
-    if isinstance(error, OutOfRange):
-        return errno.EINVAL
-    return errno.EIO
 
 
 class ErrorLog:
@@ -109,7 +104,7 @@ class DiskOperations:
     def __init__(self, disk: Disk, fd: int, uid: int, gid: int) -> None:
         self.disk = disk
         self.session = Session(fd, self)
-        self.stall_watch = StallWatch()
+        self.stall_watch = StallWatch(why=lambda: disk.obstacle)
         self.error_log = ErrorLog()
         self._size = disk.size  # for ever
         self._unbegun = 0  # writes handed to tasks that have not run yet: the disk knows nothing of them

@@ -1,4 +1,4 @@
-"""Notices when requests do not come back: no quorum, usually. Says so once, and once when it is over."""
+"""Notices when requests do not come back: no quorum, or no space. Says so once, and once when it is over."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ CHECK_INTERVAL_S = 0.5
 
 
 class StallWatch:
-    """Knows the requests under way. `watch()` is a task.
+    """Knows the requests under way. `watch()` is a task. `why()`: what they wait for, as far as is known, else "".
 
     Whoever begins a request puts (`clock()`, what it is, offset, length) under a number of its own into `started`, and
     takes it out at its end: two steps in a dictionary are all that a request pays. They stand in order of start, so
     that the first is the oldest.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, why: Callable[[], str] = lambda: "") -> None:
         self.clock = clock
+        self._why = why
         self.started: dict[int, tuple[float, str, int, int]] = {}
         self.stalled = False
 
@@ -38,9 +39,9 @@ class StallWatch:
             self.stalled = True
             _, what, offset, length = oldest
             log.warning(
-                "%s has been waiting for %.0f s (%d requests wait): is a majority of the nodes up? "
-                "Requests go on by themselves once it is.",
+                "%s has been waiting for %.0f s (%d requests wait): %s. They go on by themselves once that is over.",
                 f"{what} of {length} bytes at {offset}" if length else what, age_s, len(self.started),
+                self._why() or "the nodes do not answer in time; dsreg status may tell more",
             )
         elif age_s < STALL_S and self.stalled:
             self.stalled = False

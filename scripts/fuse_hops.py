@@ -45,6 +45,7 @@ class MemoryDisk:
 
     size = SIZE
     is_cached = False
+    obstacle = ""
     is_flushed = True
 
     def __init__(self) -> None:

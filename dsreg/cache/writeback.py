@@ -9,7 +9,7 @@ from typing import Self
 
 import trio
 
-from dsreg.block_device import Immediate, SectorStore
+from dsreg.block_device import Explaining, Immediate, SectorStore
 from dsreg.cache.core import Flush, Limits, Run, WriteBuffer
 from dsreg.cache.extents import Extent, cover, gaps, join, within
 from dsreg.cache.limits import END_IN_ERROR_S, TICK_S, WRITES_PER_TURN
@@ -58,7 +58,7 @@ class WritebackCache:
         self._flushes: dict[Flush, trio.Event] = {}
         self._under_way: set[trio.Event] = set()  # one for each run that is being written out, set at its end
         self._busy = trio.Event()  # something is dirty
-        self._failing = False  # the run that ended last has failed
+        self._failing: DsregError | None = None  # the run that ended last has failed
         self._turn = 0
 
     @property
@@ -69,6 +69,11 @@ class WritebackCache:
     def buffered_bytes(self) -> int:
         """How much is in the buffer and not known to be durable."""
         return self._buffer.used
+
+    @property
+    def obstacle(self) -> str:
+        """See Client."""
+        return self._store.obstacle if isinstance(self._store, Explaining) else ""
 
     # --- the caller's side --------------------------------------------------------------------
     async def read(self, sector: int, count: int = 1) -> bytes:
@@ -234,7 +239,8 @@ class WritebackCache:
                 raise
             self._raise_final(outcome)
             return
-        raise OperationTimeout(f"no room in the write-back cache within {self._timeout_s} s", outcome)
+        late = f"no room in the write-back cache within {self._timeout_s} s"
+        raise OperationTimeout(late, outcome) from self._failing
 
     def _stand_back(self, entry: tuple[int, trio.Event]) -> None:
         if not entry[1].is_set():
@@ -275,8 +281,8 @@ class WritebackCache:
                 over.set()
 
     def _landed(self, run: Run) -> None:
-        if self._failing:
-            self._failing = False
+        if self._failing is not None:
+            self._failing = None
             log.warning("buffered data is written back again")
         self._end(self._buffer.landed(run, trio.current_time()))
 
@@ -286,10 +292,11 @@ class WritebackCache:
             if self._buffer.error is None:
                 log.error("%s; it cannot be tried again", self._failure(error, Outcome.MAY_HAVE_HAPPENED))
             over = self._buffer.give_up(error)
-        elif not self._failing:
-            self._failing = True
-            where = f"sectors {run.first}..{run.stop - 1}"
-            log.warning("writing back %s has failed, they stay buffered and are tried again: %s", where, error)
+        else:
+            if self._failing is None:
+                where = f"sectors {run.first}..{run.stop - 1}"
+                log.warning("writing back %s has failed, they stay buffered and are tried again: %s", where, error)
+            self._failing = error
         self._end(over + self._buffer.failed(run, error, trio.current_time()))
 
     def _end(self, flushes: list[Flush]) -> None:

@@ -10,7 +10,15 @@ from typing import Any, cast
 
 import click
 
-from dsreg.errors import AuthenticationFailed, ConfigError, DsregError, OperationTimeout, UnsealedNode, WrongDisk
+from dsreg.errors import (
+    AuthenticationFailed,
+    ConfigError,
+    DsregError,
+    NodesFull,
+    OperationTimeout,
+    UnsealedNode,
+    WrongDisk,
+)
 
 EXIT_FAILED = 1
 EXIT_CONFIG = 2
@@ -107,7 +115,7 @@ def is_config_fault(error: BaseException | None) -> bool:
 def exit_code(errors: list[Exception]) -> int:
     if any(map(is_config_fault, errors)):
         return EXIT_CONFIG
-    if any(isinstance(error, OperationTimeout) for error in errors):
+    if any(isinstance(error, OperationTimeout) and not isinstance(error, NodesFull) for error in errors):
         return EXIT_NO_QUORUM
     return EXIT_FAILED
 

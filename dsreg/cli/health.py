@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dsreg.config import NodeAddress
+from dsreg.core.quorum import majority
 
 # What a link must not be: see `peers` in docs/protocol.md.
 _LINK_FAULTS = {
@@ -48,7 +49,24 @@ def assess(answers: Sequence[NodeAnswer], no_quorum: str) -> Assessment:
               for answer in answers for fault in faults_of(answer)]
     if no_quorum:
         return Assessment(Health.CRITICAL, (f"no quorum: {no_quorum}", *faults))
+    if no_space := why_no_space(answers):
+        return Assessment(Health.CRITICAL, (f"no space: {no_space}", *faults))
     return Assessment(Health.DEGRADED if faults else Health.WELL, tuple(faults))
+
+
+def why_no_space(answers: Sequence[NodeAnswer]) -> str:
+    """Why writes of new data wait though a majority answers: too many nodes have no room for it; "" if they do not."""
+    answering = [answer for answer in answers if answer.report is not None]
+    full = [answer.node.rank for answer in answering if _is_full(answer)]
+    needed = majority(len(answers))
+    if not full or len(answering) < needed or len(answering) - len(full) >= needed:
+        return ""
+    which = "nodes " + ", ".join(map(str, full)) if len(full) > 1 else f"node {full[0]}"
+    return f"writes of new data wait for room on {which} ({len(answering) - len(full)} have some, {needed} are needed)"
+
+
+def _is_full(answer: NodeAnswer) -> bool:
+    return answer.report is not None and answer.report.get("no_space") is True
 
 
 def assess_one(answer: NodeAnswer) -> Assessment:
@@ -66,6 +84,8 @@ def faults_of(answer: NodeAnswer) -> list[str]:
     faults = []
     if damaged := answer.report.get("damaged"):
         faults.append(f"{damaged} damaged sectors, repaired from the others when next used")
+    if _is_full(answer):
+        faults.append("no space for new data")
     for peer, link in sorted(answer.report.get("peers", {}).items(), key=lambda entry: int(entry[0])):
         if link in _LINK_FAULTS:
             faults.append(_LINK_FAULTS[link].format(peer=peer))

@@ -15,7 +15,7 @@ import trio
 
 from dsreg.cli.attached import Attachment, attachment_of
 from dsreg.cli.faults import EXIT_CONFIG, EXIT_NO_QUORUM, is_config_fault
-from dsreg.cli.health import NodeAnswer, assess, assess_one
+from dsreg.cli.health import NodeAnswer, assess, assess_one, why_no_space
 from dsreg.cli.options import Seconds, chosen_config, config_argument, config_option
 from dsreg.cli.progress import progress_bar
 from dsreg.client import Client
@@ -70,7 +70,7 @@ def status(warnings: list[str], file: Path | None, config_path: Path | None, tim
     With --check the exit code is another one:
       0  well: all nodes answer, are linked to each other and undamaged
       1  degraded: the disk works, and somebody should look
-      2  critical: no quorum, or a wrong configuration or key; with --rank: the node does not answer
+      2  critical: no quorum, no space for new data, a wrong configuration or key; with --rank: it does not answer
     """
     if rank is not None and not check:
         raise click.UsageError("--rank is for --check")
@@ -186,5 +186,6 @@ def _as_dict(config: ClusterConfig, survey: Survey) -> dict[str, Any]:
     ]
     return {"sectors": config.sectors, "nodes": nodes, "answering": survey.answering,
             "needed": majority(len(nodes)), "quorum": survey.quorum, "fault": survey.fault,
+            "no_space": survey.quorum and bool(why_no_space(survey.answers)),
             "epoch": survey.attachment.epoch, "attached_by": survey.attachment.by}
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from dsreg.cli.attached import Attachment
 from dsreg.cli.console import new_console
-from dsreg.cli.health import NodeAnswer
+from dsreg.cli.health import NodeAnswer, why_no_space
 from dsreg.config import ClusterConfig, format_size
 from dsreg.constants import SECTOR_SIZE
 from dsreg.core.quorum import majority
@@ -44,6 +44,8 @@ def print_table(
     counts = f"{answering} of {len(answers)} nodes answer, {majority(len(answers))} are needed"
     if no_quorum:
         console.print(Text.assemble(("no quorum", "red"), f": {counts}; {no_quorum}"), soft_wrap=True)
+    elif no_space := why_no_space(answers):
+        console.print(Text.assemble(("quorum, but no space", "red"), f": {counts}; {no_space}"), soft_wrap=True)
     else:
         console.print(Text.assemble(("quorum", "green"), f": {counts}"), soft_wrap=True)
 
@@ -64,8 +66,9 @@ def _row(answer: NodeAnswer) -> list[Text]:
     if report is None:
         cells = [str(node.rank), node.address, (answer.fault, "red"), *[""] * 6]
     else:
-        damaged = report.get("damaged")
-        state = (f"answers, {damaged} damaged", "yellow") if damaged else ("answers", "green")
+        faults = [f"{damaged} damaged"] if (damaged := report.get("damaged")) else []
+        faults += ["no space"] if report.get("no_space") is True else []
+        state = (f"answers, {', '.join(faults)}", "yellow") if faults else ("answers", "green")
         cells = [
             str(node.rank), node.address, state, _peers(report.get("peers", {})),
             f"{1000 * report['round_trip_s']:.1f}", _duration(float(report.get("uptime_s", 0))),

@@ -21,7 +21,7 @@ from dsreg.client.limits import MAX_RUNS_PER_CALL
 from dsreg.client.state import Counters
 from dsreg.constants import MAX_RUN_SECTORS, OWNER_ID_SIZE, SECTOR_SIZE
 from dsreg.core.messages import Buffer, StatusReport, owner_of
-from dsreg.errors import ClientClosed, ClientError, OperationTimeout, Outcome, OutOfRange
+from dsreg.errors import ClientClosed, ClientError, NodesFull, OperationTimeout, Outcome, OutOfRange
 
 
 class _Outcome:
@@ -164,6 +164,12 @@ class Client:
         """The nodes that can be asked at this moment."""
         return tuple(node.rank for node in self.nodes if self._core.up(node.rank))
 
+    @property
+    def obstacle(self) -> str:
+        """What keeps operations from being done at this moment, as far as is known: too few nodes are connected, or
+        too few have room for new data. "" if nothing is known."""
+        return self._engine.obstacle()[0]
+
     def complaint(self, rank: int) -> str:
         """Why the node cannot be used, as it turned out when it was greeted last; "" if nothing is known against it."""
         return self._engine.connections[rank].complaint
@@ -196,9 +202,11 @@ class Client:
         with trio.move_on_after(self._timeout_s):
             return await self._pieces(progress, first, count, data)
         what = "read" if data is None else "write"
-        up = f"{len(self.connected_ranks)} of {len(self.nodes)} nodes connected"
-        raise OperationTimeout(
-            f"{what} of sectors {first}..{first + count - 1}: not done within {self._timeout_s} s, {up}",
+        obstacle, is_full = self._engine.obstacle()
+        why = obstacle or f"{len(self.connected_ranks)} of {len(self.nodes)} nodes connected"
+        kind = NodesFull if is_full and data is not None else OperationTimeout
+        raise kind(
+            f"{what} of sectors {first}..{first + count - 1}: not done within {self._timeout_s} s, {why}",
             progress.outcome,
         )
 

@@ -16,6 +16,7 @@ chosen once. docs/client.md.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -46,10 +47,10 @@ from dsreg.client.limits import (
     MAX_REFUSALS,
 )
 from dsreg.client.ring import Ring, refused_by_all
-from dsreg.client.state import Node, Operation
+from dsreg.client.state import NEVER, Node, Operation
 from dsreg.client.steps import Steps
 from dsreg.constants import MAX_RUN_SECTORS, NO_OWNER, SECTOR_SIZE, TAG_SIZE
-from dsreg.core.messages import Command, CommandKind, Response, Status, StatusRequest
+from dsreg.core.messages import Command, CommandKind, Response, Status, StatusReport, StatusRequest
 from dsreg.core.tags import highest_epoch, raised
 from dsreg.errors import AuthenticationFailed, ClientClosed, ClientError, Outcome, OutOfRange
 
@@ -98,6 +99,10 @@ class ClientCore:
         """Whether ticks are needed: something is in flight."""
         attaching = self.attachment is not None and self.attachment.state in (State.ASKING, State.CLAIMING)
         return attaching or bool(self._steps.operations) or self._ring.owes_answers
+
+    def obstacle(self, now_s: float) -> tuple[str, bool]:
+        """See Ring."""
+        return self._ring.obstacle(now_s)
 
     def up(self, rank: int) -> bool:
         return self._nodes[rank].up
@@ -219,6 +224,8 @@ class ClientCore:
         for message in event.messages:
             if isinstance(message, Response):
                 self._answer(node, message, now_s)
+            elif isinstance(message, StatusReport) and (no_space := _no_space_in(message)) is not None:
+                node.full_s = now_s if no_space else NEVER
         if not node.up:
             return
         node.silent_since_s = now_s if node.owed else None
@@ -236,7 +243,7 @@ class ClientCore:
             return
         op = self._steps.requests.get(response.request)
         if node.catch_up(response.request):
-            self._check_epoch(response, now_s)
+            self._note_refusal(node, response, now_s)
         elif op is None or op.command is None or node.rank not in op.sent or response.kind is not op.command.kind:
             self._steps.counters.late_answers += 1
         elif response.status is not Status.OK:
@@ -245,7 +252,9 @@ class ClientCore:
             node.answered(now_s)
             self._advance(op, op.command, node, response, now_s)
 
-    def _check_epoch(self, response: Response, now_s: float) -> None:
+    def _note_refusal(self, node: Node, response: Response, now_s: float) -> None:
+        if response.status is Status.NO_SPACE:
+            node.full_s = now_s
         if self.attachment is not None and response.status is Status.FENCED:
             was = self.attachment.state
             self.attachment.check(response)
@@ -285,7 +294,7 @@ class ClientCore:
         if status is Status.FENCED:
             # A STORE that was sent on before it met the newer epoch may have reached a node.
             op.exposures += command.kind is CommandKind.STORE
-            self._check_epoch(response, now_s)
+            self._note_refusal(node, response, now_s)
             if op.operation not in self._steps.operations:
                 return
         elif status is Status.INVALID_SECTOR_INDEX:
@@ -294,6 +303,8 @@ class ClientCore:
             return
         elif status is Status.STOPPING:
             node.stopping = True
+        elif status is Status.NO_SPACE:
+            node.full_s = now_s
         elif status is Status.AUTH_FAILURE:
             op.refusals += 1
             if op.refusals > MAX_REFUSALS:
@@ -320,6 +331,16 @@ class ClientCore:
         for node in given_up:
             self._steps.effects.append(Drop(node.rank))
             self._lose(node, now_s)
+
+
+def _no_space_in(report: StatusReport) -> bool | None:
+    """Whether the node has no room for new data; None if it does not say."""
+    try:
+        status = json.loads(report.body)
+    except ValueError:
+        return None
+    no_space = status.get("no_space") if isinstance(status, dict) else None
+    return no_space if isinstance(no_space, bool) else None
 
 
 def _with_outcome(error: ClientError, outcome: Outcome) -> ClientError:

@@ -122,6 +122,10 @@ class Engine:
         for call in self._status_calls.values():
             call.over.set()
 
+    def obstacle(self) -> tuple[str, bool]:
+        """See Ring."""
+        return self.core.obstacle(_now_s())
+
     # --- operations -----------------------------------------------------------------------------
     def begin(self, first: int, count: int, data: bytes | None, done: Done, force: bool) -> bool:
         """See Client.begin; `force`: see Start."""

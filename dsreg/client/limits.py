@@ -42,6 +42,9 @@ SILENCE_S: Final = 15.0
 # node. Nodes tell of a new attachment by themselves, with the next write; this is for an owner that was cut off and is
 # back.
 CLEARED_S: Final = 1.0
+# A node that has said so has no room for this long. While an operation waits its nodes are asked again at each of its
+# deadlines, which are ATTEMPT_MAX_S apart at most.
+FULL_S: Final = ATTEMPT_MAX_S + 2.0
 # An AUTH_FAILURE after a good HELLO means a frame damaged on the way. More than this for one step is no accident.
 MAX_REFUSALS: Final = 3
 # How exact the times above are. A tick goes through the operations in flight, and happens only while there are any.

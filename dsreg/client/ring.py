@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dsreg.client.events import KeyRefused, NotSealed, Refusal
-from dsreg.client.limits import ATTEMPT_MAX_S, PROBE_S, RESEND_S, SILENCE_S
+from dsreg.client.limits import ATTEMPT_MAX_S, FULL_S, PROBE_S, RESEND_S, SILENCE_S
 from dsreg.client.state import Node, Operation
 from dsreg.core.quorum import majority
 from dsreg.errors import AuthenticationFailed, ClientError, Outcome, UnsealedNode, WrongDisk
@@ -78,6 +78,19 @@ class Ring:
             if node.avoided_until_s > now_s:
                 return sorted(usable, key=lambda node: node.avoided_until_s > now_s)
         return usable
+
+    def obstacle(self, now_s: float) -> tuple[str, bool]:
+        """Why no majority can store anything, as far as is known, and whether it is for want of room; "" if nothing is
+        in the way."""
+        up = [node for node in self.nodes if node.up]
+        if len(up) < self.majority:
+            counts = f"{len(up)} of {self.cluster_size} nodes are connected, {self.majority} are needed"
+            return f"no majority: {counts}", False
+        full = [str(node.rank) for node in up if now_s - node.full_s < FULL_S]
+        if len(up) - len(full) >= self.majority:
+            return "", False
+        which = f"node {full[0]} has" if len(full) == 1 else f"the nodes {', '.join(full)} have"
+        return f"no space: {which} no room for new data, make some there", True
 
     def silent(self, now_s: float) -> tuple[list[Node], list[Node]]:
         """Nodes that owe answers and say nothing: those to ask for a sign of life, and those to give up."""

@@ -10,7 +10,7 @@ from dsreg.client.quorum import Quorum
 from dsreg.core.messages import Command
 from dsreg.errors import Outcome
 
-_NEVER = float("-inf")
+NEVER = float("-inf")
 
 
 @dataclasses.dataclass(slots=True)
@@ -42,8 +42,9 @@ class Node:
     lagging_bytes: int = 0
     silent_since_s: float | None = None  # None: owes nothing, or has been heard since
     probed: bool = False
-    answered_s: float = _NEVER  # when it last answered a command that was still open
-    avoided_until_s: float = _NEVER
+    full_s: float = NEVER  # when it last said that it has no room for new data
+    answered_s: float = NEVER  # when it last answered a command that was still open
+    avoided_until_s: float = NEVER
     avoid_s: float = AVOID_FIRST_S
 
     @property
@@ -57,7 +58,7 @@ class Node:
 
     def answered(self, now_s: float) -> None:
         self.answered_s = now_s
-        self.avoided_until_s = _NEVER
+        self.avoided_until_s = NEVER
         self.avoid_s = AVOID_FIRST_S
 
     def lag(self, request: int, size: int) -> list[int]:

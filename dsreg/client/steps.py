@@ -9,12 +9,12 @@ from typing import Any
 
 from dsreg.client.attachment import Attachment
 from dsreg.client.events import Completed, Effect, Failed, Send, Withdraw
-from dsreg.client.limits import ATTEMPT_MAX_S, GET_ATTEMPT_S, PUT_ATTEMPT_S
+from dsreg.client.limits import ATTEMPT_FIRST_S, ATTEMPT_MAX_S, GET_ATTEMPT_S, PUT_ATTEMPT_S
 from dsreg.client.quorum import Quorum, Verdict
 from dsreg.client.ring import Ring
 from dsreg.client.state import Counters, Node, Operation
 from dsreg.constants import SECTOR_SIZE
-from dsreg.core.messages import Command, CommandKind
+from dsreg.core.messages import Command, CommandKind, StatusRequest
 from dsreg.errors import ClientError
 
 
@@ -31,6 +31,7 @@ class Steps:
         self._ring = ring
         self._nodes = ring.by_rank
         self._last_request = 0
+        self._asked_whether_full_s = float("-inf")
         self._asks_all = False  # the last GET needed the answers of all nodes
 
     def new_request(self) -> int:
@@ -68,9 +69,18 @@ class Steps:
         if op.quorum is not None:
             self._leave_to_a_node(op, now_s)
             return
+        if op.exposures and not op.is_read:
+            self._ask_whether_full(now_s)
         op.attempt_s = min(2 * op.attempt_s, ATTEMPT_MAX_S)
         op.deadline_s = now_s + op.attempt_s
         self.dispatch(op, now_s)
+
+    def _ask_whether_full(self, now_s: float) -> None:
+        """A node that waits with a STORE does not say why. Whether nodes have room is in their STATUS."""
+        if now_s - self._asked_whether_full_s >= ATTEMPT_FIRST_S:
+            self._asked_whether_full_s = now_s
+            asked = [node.rank for node in self._ring.nodes if node.up]
+            self.effects += [Send(rank, StatusRequest(self.new_request())) for rank in asked]
 
     # --- majorities that the client counts ------------------------------------------------------
     def _ask(self, op: Operation, kind: CommandKind, now_s: float, tags: bytes = b"") -> None:

@@ -126,9 +126,9 @@ class Holder:
         tags = self._storage.tags(command.first, command.count)
         return [Answer(connection, response_to(command, Status.OK, tags, epoch=epoch), command)]
 
-    def _refuse(self, connection: Connection | None, command: Command) -> Answer:
+    def _refuse(self, connection: Connection | None, command: Command, status: Status = Status.REFUSED) -> Answer:
         self._repair(command.first, command.count)
-        return Answer(connection, self._epochs.refusal(command, Status.REFUSED), command)
+        return Answer(connection, self._epochs.refusal(command, status), command)
 
     # --- what became of them ------------------------------------------------------------------------
     def loaded(self, load: Load, tags: bytes, data: Buffer, damaged: bool) -> list[Effect]:
@@ -146,11 +146,11 @@ class Holder:
     def durable(self, key: RepeatKey) -> None:
         self._repeats.done(key)
 
-    def refused(self, persist: Persist) -> list[Effect]:
-        """An order found no room, or this node's copy is damaged. A client is told; a node asks again."""
+    def refused(self, persist: Persist, no_space: bool) -> list[Effect]:
+        """An order found no room, or this node's copy is damaged. A client is told which; a node asks again."""
         if isinstance(persist.owner, RepeatKey):
             self._repeats.forget(persist.owner)
         answer = persist.then[-1]
         if isinstance(answer, Answer) and answer.completes is not None:
-            return [self._refuse(answer.connection, answer.completes)]
+            return [self._refuse(answer.connection, answer.completes, Status.NO_SPACE if no_space else Status.REFUSED)]
         return []

@@ -30,8 +30,9 @@ class Status(enum.IntEnum):
     INVALID_SECTOR_INDEX = 2
     STOPPING = 4  # extension only, as all below: the node is shutting down; ask another
     FENCED = 5  # a newer epoch is in force than that of the command
-    REFUSED = 6  # not done, nothing changed: no room, or this node's own copy is damaged; ask another
+    REFUSED = 6  # not done, nothing changed: this node's own copy is damaged, or too much waits here; ask another
     UNSUPPORTED = 7  # no attachments while a node of the cluster speaks only the contract
+    NO_SPACE = 10  # not done, nothing changed: the file system of this node has no room for it
 
 
 class CommandKind(enum.IntEnum):

@@ -204,14 +204,14 @@ class Replica:
         self._holder.durable(what)
         return []
 
-    def refused(self, persist: Persist, now: float) -> list[Effect]:
-        """`persist` was not done, for want of room, or because this node's copy must be repaired first."""
+    def refused(self, persist: Persist, now: float, no_space: bool = False) -> list[Effect]:
+        """`persist` was not done, for want of room (`no_space`), or because this node's copy must be repaired first."""
         self.counters["refused"] += 1
         if isinstance(persist.owner, int):
             self._refused.add(persist.owner, now)
             effects = self._promise_instead(persist.owner)
         else:
-            effects = self._holder.refused(persist)
+            effects = self._holder.refused(persist, no_space)
         if self._storage.unknown(persist.first, persist.count):
             self._repair(persist.first, persist.count)
         return self._run_ready(effects, now)

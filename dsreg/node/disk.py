@@ -9,7 +9,9 @@ import contextlib
 import functools
 import logging
 import math
+import os
 import time
+from pathlib import Path
 
 import trio
 
@@ -29,6 +31,10 @@ AT_ONCE_S = 0.002
 _WEIGHT = 1 / 8
 # Between two warnings about a full disk.
 COMPLAIN_S = 60.0
+# A node says that it has no space for so long after it has refused a store for it; and on, while its file system has
+# less than the second figure left, until a store that needs room has found some.
+FULL_S = 10.0
+FULL_BYTES = 16 << 20
 
 log = logging.getLogger("dsreg.node")
 
@@ -61,6 +67,7 @@ class Disk:
         self._committing = False
         self._commit_s = AT_ONCE_S  # what a commit takes, as the last ones did; the first goes to the thread
         self._complain_again = -math.inf
+        self._refused_s: float | None = None  # when a store found no room last; None: one has found some since
         interpreter.on_work = self._on_work
         interpreter.on_slow_load = self._loads.send_nowait
 
@@ -73,7 +80,7 @@ class Disk:
         self._committing = True
         while self._commit_s < AT_ONCE_S and (commit := self._storage.next_commit()) is not None:
             self._time(commit)
-            self._committed(self._storage.finish_commit(commit))
+            self._committed(commit, self._storage.finish_commit(commit))
         self._committing = False
         if self._commit_s >= AT_ONCE_S:
             self._commit.set()  # the disk has become slow
@@ -82,6 +89,15 @@ class Disk:
         started = time.perf_counter()
         commit.run()
         self._commit_s += (time.perf_counter() - started - self._commit_s) * _WEIGHT
+
+    def is_full(self, directory: Path) -> bool:
+        """Whether there is no room for new data. `directory`: that of the storage."""
+        if self._refused_s is None:
+            return False
+        if trio.current_time() - self._refused_s < FULL_S:
+            return True
+        room = os.statvfs(directory)
+        return room.f_bavail * room.f_frsize < FULL_BYTES
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -97,20 +113,27 @@ class Disk:
                 self._committing = True
                 while (commit := self._storage.next_commit()) is not None:
                     await worker.run(functools.partial(self._time, commit))
-                    self._committed(self._storage.finish_commit(commit))
+                    self._committed(commit, self._storage.finish_commit(commit))
                 self._committing = False
 
-    def _committed(self, tickets: list[Ticket]) -> None:
-        full = any(ticket.refusal is Refusal.NO_SPACE for ticket in tickets)
-        if full and trio.current_time() >= self._complain_again:
-            self._complain_again = trio.current_time() + COMPLAIN_S
-            log.warning("no space for what is to be stored here; nothing is lost, and it goes on once there is some")
+    def _committed(self, commit: Commit, tickets: list[Ticket]) -> None:
+        if any(ticket.refusal is Refusal.NO_SPACE for ticket in tickets):
+            self._no_space(trio.current_time())
+        elif self._refused_s is not None and any(record.home_first for record in commit.records if not record.refused):
+            self._refused_s = None
+            log.warning("there is space again")
         waiting, self._after_commit = self._after_commit, []
         for load in waiting:
             self._loads.send_nowait(load)
         self._interpreter.committed(tickets)
         if self._storage.checkpoint_due(idle=False):
             self._checkpoint.set()
+
+    def _no_space(self, now_s: float) -> None:
+        self._refused_s = now_s
+        if now_s >= self._complain_again:
+            self._complain_again = now_s + COMPLAIN_S
+            log.warning("no space for what is to be stored here; nothing is lost, and it goes on once there is some")
 
     async def _run_loads(self) -> None:
         async for load in self._loads_here:

@@ -20,7 +20,7 @@ from dsreg.core.messages import Ack, Command, CommandKind, Hello, Message, PeerM
 from dsreg.core.replica import Replica
 from dsreg.node.outbox import Outbox
 from dsreg.port import Port
-from dsreg.storage import Loaded, StableStorage, Ticket
+from dsreg.storage import Loaded, Refusal, StableStorage, Ticket
 
 
 class Connection:
@@ -116,7 +116,7 @@ class Interpreter:
         """The storage has decided on these persists and reservations."""
         for ticket in tickets:
             for parked in self._parked.pop(ticket, ()):
-                self.carry_out(self._outcome(parked, ticket.ok))
+                self.carry_out(self._outcome(parked, ticket))
         self.end_turn()
 
     def loaded(self, load: Load, loaded: Loaded) -> None:
@@ -170,13 +170,13 @@ class Interpreter:
         if not ticket.done:
             self._parked.setdefault(ticket, []).append(effect)
             return None
-        return self._outcome(effect, ticket.ok)
+        return self._outcome(effect, ticket)
 
-    def _outcome(self, effect: Persist | Reserve | Fence, ok: bool) -> Iterable[Effect]:
-        if ok:
+    def _outcome(self, effect: Persist | Reserve | Fence, ticket: Ticket) -> Iterable[Effect]:
+        if ticket.ok:
             return effect.then
         assert isinstance(effect, Persist), "a promise has no room to lack"
-        return self.replica.refused(effect, self.clock())
+        return self.replica.refused(effect, self.clock(), ticket.refusal is Refusal.NO_SPACE)
 
     def _durable(self, effect: Durable) -> Iterable[Effect]:
         return self.replica.durable(effect.what, self.clock())

@@ -93,6 +93,7 @@ class Node:
                 "sectors": self.config.cluster.sectors,
                 "sectors_written": self.storage.sectors_written,
                 "damaged": self.storage.damaged,
+                "no_space": self.disk.is_full(self.config.storage),
                 "peers": {str(dialer.rank): self._state_of(dialer) for dialer in self.dialers},
                 "unfinished": self.replica.unfinished(),
                 "epoch": self.storage.epoch,

@@ -82,7 +82,7 @@ class Play:
         _, ok = self.storage.commit(-1)
         if not ok:
             assert isinstance(effect, Persist)
-            return self.replica.refused(effect, self.now)
+            return self.replica.refused(effect, self.now, no_space=self.storage.full)
         effects: list[Effect] = []
         for then in effect.then:
             if isinstance(then, Durable):

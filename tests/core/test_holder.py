@@ -156,9 +156,19 @@ def test_a_put_without_room_is_refused_and_says_so() -> None:
     command = Command(CommandKind.PUT, 9, 0, 1, put_tag(DURABLE), NEW, True, DURABLE)
     (persist,) = one.command(command)
     effects = one.commit(persist)
-    refusal = Response(Status.REFUSED, CommandKind.PUT, 9, extended=True, epoch=DURABLE)
+    refusal = Response(Status.NO_SPACE, CommandKind.PUT, 9, extended=True, epoch=DURABLE)
     assert effects == [Answer(CLIENT, refusal, command)]
     assert one.storage.tags(0, 1) == HIGH
+
+
+def test_a_put_on_a_damaged_copy_is_not_for_want_of_room() -> None:
+    one = play(LATE)
+    one.storage.damage(0, tag_too=True)
+    command = Command(CommandKind.PUT, 9, 0, 1, put_tag(DURABLE), NEW, True, DURABLE)
+    (persist,) = one.command(command)
+    answer = one.commit(persist)[0]
+    assert isinstance(answer, Answer) and isinstance(answer.message, Response)
+    assert answer.message.status is Status.REFUSED
 
 
 def test_a_put_repeated_or_behind_is_done_and_changes_nothing() -> None:

@@ -78,6 +78,7 @@ class BegunDisk:
     all others need a task."""
 
     is_cached = False
+    obstacle = ""
     is_flushed = False
 
     def __init__(self, size: int) -> None:

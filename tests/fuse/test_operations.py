@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator
 import pytest
 import trio
 
+from dsreg.block_device import errno_of
 from dsreg.errors import (
     AuthenticationFailed,
     ClientClosed,
     DsregError,
+    NodesFull,
     NoSpace,
     OperationTimeout,
     Outcome,
@@ -35,7 +37,6 @@ from fuse_frontend.operations import (
     DiskOperations,
     Done,
     ErrorLog,
-    errno_of,
 )
 from fuse_frontend.stall import STALL_S, StallWatch
 from tests.fuse.kernel_end import KernelEnd, io_in
@@ -53,6 +54,7 @@ class Disk:
         self.way = way
         self.size = SIZE
         self.is_cached = False
+        self.obstacle = ""
         self.is_flushed = False
         self.content = bytearray(os.urandom(SIZE))
         self.flushes = 0
@@ -295,6 +297,7 @@ async def test_the_size_is_fixed(kernel: Kernel) -> None:
         (ClientClosed("c", MAYBE), errno.EIO),
         (OutOfRange("o", Outcome.DID_NOT_HAPPEN), errno.EINVAL),
         (NoSpace("n"), errno.ENOSPC),
+        (NodesFull("f", MAYBE), errno.ENOSPC),
         (DsregError("d"), errno.EIO),
     ],
 )
@@ -347,7 +350,7 @@ def test_equal_errors_are_one_line_a_second(caplog: pytest.LogCaptureFixture) ->
 @pytest.mark.allow_logs("has been waiting", "answered again")
 def test_a_stall_is_said_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
     now = [100.0]
-    watch = StallWatch(clock=lambda: now[0])
+    watch = StallWatch(clock=lambda: now[0], why=lambda: "no space: the nodes 1, 2 have none")
     watch.started[2] = (watch.clock(), "a read", 8192, 4096)
     now[0] += STALL_S - 0.1
     watch.check()
@@ -357,6 +360,7 @@ def test_a_stall_is_said_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture
     for _ in range(3):
         watch.check()
     assert watch.stalled and len(caplog.records) == 1
+    assert caplog.messages[0].endswith("the nodes 1, 2 have none. They go on by themselves once that is over.")
     assert "a read of 4096 bytes at 8192 has been waiting for 5 s (2 requests wait)" in caplog.messages[0]
     del watch.started[2]
     watch.check()
