@@ -230,8 +230,7 @@ async def _wait_until_attached(client: Client) -> bool:
             await client.attached()
             attached = True
         if not attached:
-            log.warning("no majority of the nodes answers (%d of %d are connected); the disk is mounted once one does",
-                        len(client.connected_ranks), len(client.nodes))
+            log.warning("waiting to attach the disk: %s", client.why_not_attached())
             await client.attached()
             attached = True
         waiting.cancel_scope.cancel()

@@ -41,11 +41,16 @@ def print_table(
     answering = sum(answer.report is not None for answer in answers)
     if answering:
         console.print(_attachment_line(attachment), markup=False, soft_wrap=True)
-    counts = f"{answering} of {len(answers)} nodes answer, {majority(len(answers))} are needed"
+    needed = majority(len(answers))
+    counts = f"{answering} of {len(answers)} nodes answer, {needed} are needed"
     if no_quorum:
         console.print(Text.assemble(("no quorum", "red"), f": {counts}; {no_quorum}"), soft_wrap=True)
     elif no_space := why_no_space(answers):
         console.print(Text.assemble(("quorum, but no space", "red"), f": {counts}; {no_space}"), soft_wrap=True)
+    elif answering < needed:
+        text = (f": only {answering} of {len(answers)} nodes can be used from here, and a majority through them."
+                " Should they fail, this host cannot use the disk; it cannot attach it anyway")
+        console.print(Text.assemble(("quorum", "yellow"), text), soft_wrap=True)
     else:
         console.print(Text.assemble(("quorum", "green"), f": {counts}"), soft_wrap=True)
 

@@ -23,7 +23,7 @@ ASK_AGAIN_S = 1.0
 # A claim that was crossed by another is tried again after up to this long, the longer the more often.
 RETRY_S = 0.2
 # A node links to a restarted peer by the contract first, and greets it then: that takes moments.
-UNSUPPORTED_S = 10.0
+UNSUPPORTED_S = 6.0
 
 
 class Claim(NamedTuple):

@@ -13,6 +13,7 @@ import trio
 
 from dsreg.client.attachment import Claim, State
 from dsreg.client.cluster import Attach, Cluster, Node
+from dsreg.client.contract_nodes import describe_contract_nodes
 from dsreg.client.engine import Done, Engine
 from dsreg.client.events import (
     Abandon,
@@ -21,6 +22,7 @@ from dsreg.client.limits import MAX_RUNS_PER_CALL
 from dsreg.client.state import Counters
 from dsreg.constants import MAX_RUN_SECTORS, OWNER_ID_SIZE, SECTOR_SIZE
 from dsreg.core.messages import Buffer, StatusReport, owner_of
+from dsreg.core.quorum import majority
 from dsreg.errors import ClientClosed, ClientError, NodesFull, OperationTimeout, Outcome, OutOfRange
 
 
@@ -169,6 +171,16 @@ class Client:
         """What keeps operations from being done at this moment, as far as is known: too few nodes are connected, or
         too few have room for new data. "" if nothing is known."""
         return self._engine.obstacle()[0]
+
+    def why_not_attached(self) -> str:
+        """What stands in the way of attaching at this moment, for people."""
+        up, nodes, contract = len(self.connected_ranks), len(self.nodes), self._core.contract_nodes.ranks
+        needed = majority(nodes)
+        if contract:
+            return f"{describe_contract_nodes(contract)}, with which a disk cannot be attached"
+        if up < needed:
+            return f"no majority of the nodes can be reached: {up} of {nodes} are connected, {needed} are needed"
+        return f"{up} of {nodes} nodes are connected, but no majority has agreed yet"
 
     def complaint(self, rank: int) -> str:
         """Why the node cannot be used, as it turned out when it was greeted last; "" if nothing is known against it."""

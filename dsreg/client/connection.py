@@ -11,7 +11,7 @@ from typing import Final, Protocol
 import trio
 
 from dsreg.client.events import Disconnected, KeyRefused, NotSealed, OtherDisk, Refusal
-from dsreg.client.limits import CONNECT_S, HELLO_S, HIGH_WATER_BYTES, RECONNECT_FIRST_S, RECONNECT_MAX_S
+from dsreg.client.limits import CONNECT_S, FOREIGN_S, HELLO_S, HIGH_WATER_BYTES, RECONNECT_FIRST_S, RECONNECT_MAX_S
 from dsreg.core.assembly import client_hello
 from dsreg.core.codec import EncodeOnce, Keys, Side, UnsealingDecoder
 from dsreg.core.greeting import Greeter, Seals, Verdict
@@ -177,7 +177,7 @@ class Connection:
         """Say HELLO, wait for the answer, and seal the connection if the node can; gives also what came behind."""
         greeter = Greeter(client_hello(self._sectors), 0, self._seals)
         good = foreign = False
-        with trio.move_on_after(HELLO_S):
+        with trio.move_on_after(HELLO_S) as limit:
             hello, *handshake = greeter.messages
             for question in (hello, _KEY_QUESTION, *handshake):
                 port.put(self._encode(question))
@@ -189,7 +189,10 @@ class Connection:
                     verdict = greeter.take(message)
                     if verdict is not None:
                         return self._judge(port, greeter, verdict, decoder, messages[index + 1 :])
-                    foreign |= isinstance(message, Response) and not message.extended
+                    if isinstance(message, Response) and not message.extended and greeter.answer is None:
+                        # A node answers what it knows in the order of its coming, and the HELLO came first.
+                        foreign = True
+                        limit.deadline = min(limit.deadline, trio.current_time() + FOREIGN_S)
                 if decoder.counters["bad_mac"]:
                     return _Greeting.CHANGED if good else _Greeting.KEY_REFUSED, []
             return _Greeting.LOST, []
@@ -233,5 +236,5 @@ class Connection:
             return NotSealed(self._rank)
         if greeting is _Greeting.OTHER_DISK:
             return OtherDisk(self._rank, self._node_sectors, self._sectors)
-        return Disconnected(self._rank)
+        return Disconnected(self._rank, greeting is _Greeting.FOREIGN)
 

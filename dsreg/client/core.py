@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dsreg.client.attachment import Attachment, Claim, State
+from dsreg.client.contract_nodes import ContractNodes
 from dsreg.client.events import (
     Abandon,
     Attached,
@@ -67,6 +68,7 @@ class ClientCore:
         self.attachment = Attachment(claim, len(ranks)) if claim is not None else None
         self._ring = Ring(ranks)
         self._nodes = self._ring.by_rank
+        self.contract_nodes = ContractNodes()
         self._guard = Guard()
         self._steps = Steps(self._ring, self.attachment)
         self.counters = self._steps.counters
@@ -142,6 +144,7 @@ class ClientCore:
     def _connected(self, event: Connected, now_s: float) -> None:
         node = self._nodes[event.rank]
         self._ring.connected(node, event.nodes)
+        self.contract_nodes.connected(event.rank)
         if self.attachment is not None:
             self.attachment.nodes = self._ring.cluster_size
             if (epoch := self.attachment.question(now_s)) is not None:
@@ -154,6 +157,8 @@ class ClientCore:
         node.tried = True
         if not isinstance(event, Disconnected):
             node.refusal = event
+        elif event.contract_only:
+            self.contract_nodes.found(event.rank, now_s)
         self._lose(node, now_s)
         if (refusal := self._ring.refusal) is not None:
             for op in list(self._steps.operations.values()):
@@ -319,6 +324,9 @@ class ClientCore:
     def _tick(self, event: Tick, now_s: float) -> None:
         if self.attachment is not None:
             was = self.attachment.state
+            refusal = self.contract_nodes.refusal(self._ring.cluster_size, now_s) if was is not State.HELD else None
+            if refusal is not None:
+                self.attachment.refuse(refusal)
             self._attach(self.attachment.tick(now_s), was, now_s)
         elif self._guard.parked:
             self._ask_who_has_it(now_s)

@@ -44,9 +44,11 @@ class Connected(NamedTuple):
 
 
 class Disconnected(NamedTuple):
-    """The connection is gone, or the attempt to make one has failed."""
+    """The connection is gone, or the attempt to make one has failed. `contract_only`: because the node, which answers,
+    speaks nothing but the contract."""
 
     rank: int
+    contract_only: bool = False
 
 
 class Attached(NamedTuple):

@@ -53,6 +53,8 @@ TICK_S: Final = 0.1
 # Connecting, and then the HELLO answer, may take this long each. A node answers a HELLO without waiting for others.
 CONNECT_S: Final = 2.0
 HELLO_S: Final = 2.0
+# How long the HELLO answer may come after the answer to the question that was asked behind it.
+FOREIGN_S: Final = 0.5
 RECONNECT_FIRST_S: Final = 0.05
 RECONNECT_MAX_S: Final = 1.0
 # Encoded bytes that wait in the process for one node: enough to keep a fast link busy over a wake-up, and little enough

@@ -78,7 +78,7 @@ def test_without_a_majority_it_waits_and_says_so(nodes: Nodes, servers: list[Ser
     for last in (False, True):
         server = Server(mountpoint, [*FUSE, "--config", str(nodes.config.path), *NO_HANG, str(mountpoint)])
         servers.append(server)
-        server.wait_for_log("no majority of the nodes answers (1 of 3 are connected)")
+        server.wait_for_log("no majority of the nodes can be reached: 1 of 3 are connected, 2 are needed")
         assert mount_at(mountpoint) is None
         if last:
             nodes.start(1, 2)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import queue
+import socket
+import struct
 import threading
 import time
 from collections import Counter
@@ -10,19 +12,22 @@ from collections.abc import Callable
 
 from tests.processes.cluster import Address
 from tests.processes.fake_peer import Arrived, FakePeer
-from tests.processes.raw import READ_PROC, WRITE_PROC, PeerMessage
+from tests.processes.raw import INVALID, MAGIC, READ_ANSWER, READ_PROC, WRITE_PROC, PeerMessage, seal
 
 _STOP_S = 0.05
+_HELLO_BYTES, _READ_BYTES = 112, 56
 
 
 class ContractNode(FakePeer):
     """`answer_s`: how long it takes for each message. `is_ignored(message, n)`: whether its answer to a
-    message that has come for the n-th time (1, 2, ...) is lost."""
+    message that has come for the n-th time (1, 2, ...) is lost. `client_key`: for the answer to the question of our
+    clients whether it has their key; it does not know their greetings."""
 
     def __init__(
         self, rank: int, address: Address, node: Address, key: bytes, *, answer_s: float = 0.0,
-        is_ignored: Callable[[PeerMessage, int], bool] = lambda message, times: False,
+        is_ignored: Callable[[PeerMessage, int], bool] = lambda message, times: False, client_key: bytes = b"",
     ) -> None:
+        self._client_key = client_key
         super().__init__(rank, address, node, key)
         self.taken: list[Arrived] = []
         self.times: Counter[bytes] = Counter()  # by uuid
@@ -41,6 +46,15 @@ class ContractNode(FakePeer):
     def close(self) -> None:
         self._ends.set()
         super().close()
+
+    def _receive_client(self, connection: socket.socket, read: Callable[[int], bytes | None]) -> None:
+        read(_HELLO_BYTES - 8)
+        question = read(_READ_BYTES)
+        if question is not None:
+            answer = MAGIC + struct.pack(">2xBB", INVALID, READ_ANSWER) + question[8:16]
+            connection.sendall(seal(self._client_key, answer))
+        while read(1) is not None:
+            pass
 
     def _answer_all(self) -> None:
         while not self._ends.is_set():

@@ -18,7 +18,7 @@ from tests.processes import raw
 from tests.processes.cluster import TIMEOUT_S, Address, until
 from tests.processes.raw import ACK, READ_PROC, VALUE, WRITE_PROC, PeerMessage, Receipt
 
-_GREETING = 0x90
+_GREETING, _CLIENT_GREETING = 0x90, 0x80
 
 
 class Arrived(NamedTuple):
@@ -144,6 +144,9 @@ class FakePeer:
                 pass
             self.greetings_ended += 1
             return
+        if head is not None and head[7] == _CLIENT_GREETING:
+            self._receive_client(connection, read)
+            return
         self._accepted.append(connection)
         self.connections += 1
         while head is not None:
@@ -160,6 +163,10 @@ class FakePeer:
             else:
                 self._arrived.put(Arrived(time.monotonic(), number, message))
             head = read(8)
+
+    def _receive_client(self, connection: socket.socket, read: Callable[[int], bytes | None]) -> None:
+        """A client of ours has connected, and has sent the first 8 bytes."""
+        raise AssertionError("a client is not expected here")
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
 import trio
 
-from dsreg.client import Client
-from tests.processes.cluster import TIMEOUT_S, Cluster
+from dsreg.client import Attach, Client
+from dsreg.errors import AttachRefused
+from tests.processes.cluster import ROOT, TIMEOUT_S, Cluster
 from tests.processes.contract_node import ContractNode
 from tests.processes.raw import READ_PROC, WRITE_PROC, PeerMessage, RawClient
 
@@ -18,29 +22,30 @@ RUN = 256
 
 
 class Mixed:
-    """Node 1 is ours. `start` makes the others, with the options of a ContractNode."""
+    """Of three nodes some are ours. `start` makes the others, with the options of a ContractNode."""
 
     def __init__(self, cluster: Cluster, stack: ExitStack) -> None:
         self.cluster = cluster
         self.peers: list[ContractNode] = []
         self._stack = stack
 
-    def start(self, **options: object) -> list[ContractNode]:
-        cluster = self.cluster
-        for rank in cluster.ranks[1:]:
+    def start(self, *ours: int, **options: object) -> list[ContractNode]:
+        """`ours`: the ranks of our nodes; none given: 1."""
+        cluster, ours = self.cluster, ours or (1,)
+        for rank in set(cluster.ranks).difference(ours):
             peer = ContractNode(
                 rank, cluster.address(rank), cluster.address(1), cluster.config.system_key,
-                **options,  # type: ignore[arg-type]
+                client_key=cluster.config.client_key, **options,  # type: ignore[arg-type]
             )
             self._stack.callback(self._end, peer)
             self.peers.append(peer)
-        cluster.start(1)
+        cluster.start(*ours)
         return self.peers
 
     def _end(self, peer: ContractNode) -> None:
         peer.close()
-        if 1 in self.cluster.processes:
-            self.cluster.kill(1)
+        if self.cluster.processes:
+            self.cluster.kill()
         peer.join()
 
 
@@ -98,3 +103,51 @@ def test_a_peer_that_hangs_up_on_receipts_gets_no_more_of_them(mixed: Mixed, rng
         assert 1 <= len(peer.receipts) <= 4
         assert peer.connections <= 6
         assert peer.greetings <= 2
+
+
+# --- attaching ------------------------------------------------------------------------------------
+async def refusal(mixed: Mixed) -> AttachRefused:
+    """What attaching ends with."""
+    async with Client(mixed.cluster.config, attach=Attach("a test")) as client:
+        with trio.fail_after(TIMEOUT_S):
+            with pytest.raises(AttachRefused) as caught:
+                await client.attached()
+    return caught.value
+
+
+@pytest.mark.allow_logs("does not speak the extension of the protocol")
+async def test_where_a_majority_speaks_only_the_contract_attaching_is_refused(
+    mixed: Mixed, rng: random.Random
+) -> None:
+    mixed.start()
+    refused = await refusal(mixed)
+    assert refused.reason.startswith("nodes 2 and 3 speak only the contract, which leaves no majority of the 3 nodes")
+    data = rng.randbytes(4096)
+    async with Client(mixed.cluster.config) as client:
+        with trio.fail_after(TIMEOUT_S):
+            await client.write(3, data)
+            assert await client.read(3) == data
+
+
+@pytest.mark.allow_logs("does not speak the extension of the protocol")
+async def test_where_one_node_speaks_only_the_contract_attaching_is_refused(mixed: Mixed) -> None:
+    mixed.start(1, 2)
+    refused = await refusal(mixed)
+    assert refused.reason.startswith("a node of the cluster speaks only the contract")
+
+
+def test_status_is_not_green_where_fewer_nodes_than_a_majority_answer(mixed: Mixed) -> None:
+    mixed.start()
+    with RawClient(mixed.cluster.address(1), mixed.cluster.config.client_key) as client:
+        client.read(0)  # node 1 is linked to the others
+    command = [sys.executable, "-P", "-m", "dsreg", "status", str(mixed.cluster.path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*command, "--timeout", "10"], capture_output=True, text=True, check=False, timeout=60, env=environment,
+    )
+    assert "does not speak the extension of the protocol" in " ".join(done.stdout.split())
+    assert "quorum: only 1 of 3 nodes can be used from here" in done.stdout and "are needed" not in done.stdout
+    checked = subprocess.run(
+        [*command, "--check"], capture_output=True, text=True, check=False, timeout=60, env=environment,
+    )
+    assert checked.returncode == 1 and checked.stdout.startswith("degraded: 1 of 3 nodes answer"), checked.stdout
