@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from dsreg.constants import SECTOR_SIZE
-from dsreg.errors import DamagedStorage, NoSpace, WrongDirectory
+from dsreg.errors import DamagedStorage, NoSpace, StorageError, WrongDirectory
 from dsreg.storage import identity as identity_file
 from dsreg.storage import lives as lives_file
 from dsreg.storage import state as state_file
@@ -61,9 +62,11 @@ def open_directory(
     opened: list[File] = []
     try:
         if not files.exists(IDENTITY):
+            _check_limit(files, identity, create=True)
             _create(files, Recorded(identity, journal_bytes, new_store()))
         recorded = identity_file.read(files)
         identity_file.check(recorded.identity, identity)
+        _check_limit(files, identity)
         recorded = upgrade(files, recorded, new_store)
         for name in (*JOURNALS, TAGS, SECTORS, STATE):
             opened.append(_open(files, name))
@@ -86,9 +89,24 @@ def record_growth(directory: Directory, identity: Identity) -> None:
         identity_file.write(directory.files, directory.recorded)
 
 
-def _open(files: Files, name: str) -> File:
+def _check_limit(files: Files, identity: Identity, create: bool = False) -> None:
+    """Raise StorageError unless the whole disk fits the file `sectors`: else its last sectors could never be stored."""
+    file = _open(files, SECTORS, create)
     try:
-        return files.open(name)
+        largest = file.largest()
+    finally:
+        file.close()
+    if largest < identity.sectors * SECTOR_SIZE:
+        raise StorageError(
+            f"a disk of {identity.sectors} sectors needs a file of {identity.sectors * SECTOR_SIZE} bytes, and the "
+            f"largest one that the file system (or ulimit -f) allows here has {largest}, which is "
+            f"{largest // SECTOR_SIZE} sectors: make the disk smaller, or put the directory on another file system, such as XFS"
+        )
+
+
+def _open(files: Files, name: str, create: bool = False) -> File:
+    try:
+        return files.open(name, create)
     except FileNotFoundError as error:
         raise DamagedStorage(f"the file {name} is gone: restore it, or replace this node") from error
 
@@ -106,24 +124,21 @@ def _refuse_foreign(files: Files) -> None:
 def _create(files: Files, recorded: Recorded) -> None:
     """Make all files, identity.toml last. What an earlier attempt left is made anew.
 
+    None is to be copied on write: what overwrites must not need room.
+
     Nothing is ever stored before identity.toml is there. So if it is not but something is stored, it was
     taken away, and creating would destroy the data.
     """
     _refuse_to_destroy(files, recorded.identity.salt)
     try:
         for name in JOURNALS:
-            file = files.open(name, create=True)
-            try:
+            with _created(files, name) as file:
                 _fill_with_zeros(file, recorded.journal_bytes)
-            finally:
-                file.close()
         for name in (TAGS, SECTORS):
-            files.open(name, create=True).close()
-        file = files.open(STATE, create=True)
-        try:
+            with _created(files, name):
+                pass  # they grow
+        with _created(files, STATE) as file:
             state_file.write(file, State(seq=1), recorded.identity.salt)
-        finally:
-            file.close()
         lives_file.write(files, {}, recorded.identity.salt)  # syncs the names of all the others as well
         identity_file.write(files, recorded)
     except OSError as error:
@@ -132,9 +147,21 @@ def _create(files: Files, recorded: Recorded) -> None:
         raise
 
 
+@contextlib.contextmanager
+def _created(files: Files, name: str) -> Iterator[File]:
+    """An empty file that is written in place."""
+    file = files.open(name, create=True)
+    try:
+        if file.size():
+            file.truncate(0)
+        file.write_in_place()
+        yield file
+    finally:
+        file.close()
+
+
 def _fill_with_zeros(file: File, size: int) -> None:
     """Zeros, not mere allocation: the first write to allocated but unwritten space costs a sync of metadata."""
-    file.truncate(0)
     file.allocate(0, size)
     for at in range(0, size, len(_ZEROS)):
         file.pwritev([memoryview(_ZEROS)[:size - at]], at)

@@ -6,9 +6,9 @@ import errno
 
 from dsreg.errors import SyncFailed
 
-# Errors that say that there is no room, and nothing else: the write is refused and nothing is lost.
-# EFBIG: the disk of this size does not fit a file of this file system.
-NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+# Errors that say that there is no room now, and nothing else: the write is refused and nothing is lost. Not EFBIG,
+# which never passes: whether the disk fits a file is found out at the start.
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Failure:

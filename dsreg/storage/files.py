@@ -11,6 +11,8 @@ import contextlib
 import fcntl
 import os
 import pathlib
+import resource
+import struct
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -23,6 +25,12 @@ MAX_BUFFERS = 1024
 # The kernel keeps in one piece what is written in one piece, up to megabytes, and looks at all of its blocks at each
 # later write into it: 13 us for 4 KiB into a piece of 1 MiB, 4 us into one of this size.
 PIECE_BYTES = 64 * 1024
+_MAX_OFFSET = (1 << 63) - 1
+# From linux/fs.h: _IOR('f', 1, long), _IOW('f', 2, long) and a flag, which btrfs has.
+_LONG_SIZE = struct.calcsize("l")
+_FS_IOC_GETFLAGS = 2 << 30 | _LONG_SIZE << 16 | ord("f") << 8 | 1
+_FS_IOC_SETFLAGS = 1 << 30 | _LONG_SIZE << 16 | ord("f") << 8 | 2
+_FS_NOCOW_FL = 0x00800000
 
 
 class File(Protocol):
@@ -44,6 +52,13 @@ class File(Protocol):
         """Reserve the space: a later write there does not run out of it. The file grows with it."""
 
     def size(self) -> int: ...
+
+    def largest(self) -> int:
+        """The largest size in bytes that the file may come to: a write beyond it would fail, now and ever."""
+
+    def write_in_place(self) -> None:
+        """Of an empty file: have the file system write over what the file has, not beside it (copy on write), so that
+        overwriting needs no room. Without effect where the file system has no such switch."""
 
     def truncate(self, size: int) -> None: ...
 
@@ -168,6 +183,31 @@ class OsFile:
 
     def size(self) -> int:
         return os.fstat(self._fd).st_size
+
+    def largest(self) -> int:
+        low, high = 0, _MAX_OFFSET
+        if not self._reaches(high):
+            while high - low > 1:  # low can be reached, high cannot
+                middle = (low + high) // 2
+                low, high = (middle, high) if self._reaches(middle) else (low, middle)
+            high = low
+        allowed, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        return high if allowed == resource.RLIM_INFINITY else min(high, allowed)
+
+    def _reaches(self, size: int) -> bool:
+        """Whether a file may have so many bytes: the kernel lets nobody go further in it."""
+        try:
+            os.lseek(self._fd, size, os.SEEK_SET)
+        except OSError:
+            return False
+        return True
+
+    def write_in_place(self) -> None:
+        try:
+            flags = struct.unpack("i", fcntl.ioctl(self._fd, _FS_IOC_GETFLAGS, bytes(4)))[0]
+            fcntl.ioctl(self._fd, _FS_IOC_SETFLAGS, struct.pack("i", flags | _FS_NOCOW_FL))
+        except OSError:
+            return  # there is no such switch: the file system writes in place anyway, or always beside
 
     def truncate(self, size: int) -> None:
         os.ftruncate(self._fd, size)

@@ -119,6 +119,12 @@ class MemoryFile:
         operation = Operation(Kind.ALLOCATE, self._name, offset, length=length)
         self._change(operation, self._new_pages(offset, length))
 
+    def largest(self) -> int:
+        return self._files.largest
+
+    def write_in_place(self) -> None:
+        assert not self._inode.seen.size, "a file system takes this for an empty file only"
+
     def truncate(self, size: int) -> None:
         self._change(Operation(Kind.TRUNCATE, self._name, size), 0)
 
@@ -147,6 +153,7 @@ class MemoryFiles:
     def __init__(self, capacity: int | None = None) -> None:
         self.capacity = capacity
         self.cold = False
+        self.largest = (1 << 63) - 1  # bytes that a file may come to
         self.dead = False
         self.log: list[Operation] = []
         self._names: dict[str, _Inode] = {}
