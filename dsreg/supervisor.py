@@ -7,7 +7,6 @@ order of their ranks; when it is killed, the kernel tells them (see `dsreg node 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
@@ -22,6 +21,7 @@ import dsreg
 from dsreg.config import ClusterConfig, NodeAddress
 from dsreg.constants import DRAIN_S
 from dsreg.errors import ConfigError, StartFailed
+from dsreg.logs import pass_on
 
 # A node that dies at once must not cost a core; one that died of a passing fault must be back soon.
 RESTART_FIRST_S = 0.2
@@ -238,10 +238,8 @@ def node_command(config: ClusterConfig, *, extra: Sequence[str] = ()) -> Command
 
 
 def print_line(rank: int, line: str) -> None:
-    """The one log: `line` on stderr, marked with its node. Where nobody reads stderr any more the nodes run on."""
-    with contextlib.suppress(OSError):
-        sys.stderr.write(f"node {rank} | {line}\n")
-        sys.stderr.flush()
+    """The one log, on stderr. Where nobody reads stderr any more the nodes run on."""
+    pass_on(f"node-{rank}", "dsreg.supervisor", line)
 
 
 async def _run_node(node: NodeProcess, stop: trio.Event) -> None:

@@ -11,19 +11,23 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import click
 import trio
 
 from dsreg.block_device import BlockDevice, SectorStore
 from dsreg.cache import WritebackCache
+from dsreg.cli.faults import describe, is_config_fault
 from dsreg.cli.options import Seconds
+from dsreg.cli.standard_files import run_command
 from dsreg.client import Attach, Client
 from dsreg.config import ClusterConfig, find_config, format_address, load_config, parse_size
 from dsreg.constants import SECTOR_SIZE
 from dsreg.core.absences import CHECK_INTERVAL_S, Absences, describe_absence
 from dsreg.core.quorum import majority
 from dsreg.errors import AlreadyAttached, ClientError, ConfigError, DsregError
+from dsreg.logs import error_prefix, log_to_file, log_to_stderr, reopen_at_hangup
 from dsreg.memory import prepare_to_serve_block_io
 from dsreg.version import described_version
 from fuse_frontend import embedded, mounts, state
@@ -31,7 +35,7 @@ from fuse_frontend.detach import detach
 from fuse_frontend.loop import Loop
 from fuse_frontend.mount import MountOptions, check_mountpoint, serve
 from fuse_frontend.mounts import MountError
-from fuse_frontend.process import Parent, daemonize, open_standard_files
+from fuse_frontend.process import Parent, daemonize
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +44,7 @@ EXIT_FAILED, EXIT_USAGE = 1, 2
 CLUSTER_START_TIMEOUT_S = 60.0
 # Attaching takes milliseconds where a majority is up.
 ATTACH_PATIENCE_S = 5.0
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+WHO = "fuse"  # in the log
 
 
 @dataclass(frozen=True)
@@ -112,12 +116,11 @@ def main(
     And down again:
         umount /mnt/files && dsreg-fuse --detach /mnt/disk
     """
-    open_standard_files()
     if attach and do_detach:
         raise click.UsageError("--attach and --detach exclude each other")
     if take_over and shared:
         raise click.UsageError("--take-over is for a disk of one's own; it excludes --shared")
-    logging.basicConfig(format=LOG_FORMAT, level=logging.DEBUG if verbose else logging.INFO, stream=sys.stderr)
+    log_to_stderr(WHO, 2 if verbose else 1)
     try:
         path = mounts.resolve(mountpoint)
         if do_detach:
@@ -136,16 +139,22 @@ def main(
             log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         options = MountOptions(path, allow_other, attach, log_file)
         if foreground:
-            if log_file is not None:
-                _log_to(log_file)
+            reopen_at_hangup(log_file, [] if log_file is None else [log_to_file(WHO, log_file)])
             _run(source, options, _print_device)
         else:
             assert log_file is not None
-            _run_as_daemon(source, options, daemonize(log_file))
+            parent = daemonize(log_file)
+            reopen_at_hangup(log_file, (1, 2))
+            _run_as_daemon(source, options, parent)
     except ConfigError as error:
         _fail(*error.faults, code=EXIT_USAGE)
     except (DsregError, OSError) as error:
-        _fail(str(error), code=EXIT_FAILED)
+        _fail(_text(error), code=EXIT_FAILED)
+
+
+def run() -> NoReturn:
+    """The entry point of `dsreg-fuse`."""
+    run_command(main, "dsreg-fuse")
 
 
 def _check_cache(cache: str, is_exclusive: bool) -> None:
@@ -218,10 +227,12 @@ async def _wait_until_attached(client: Client) -> bool:
     attached = False
 
     async def end_at_signal() -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             waiting.start_soon(attach)
             number = await anext(signals)
             log.info("%s: the disk was not attached yet, and nothing is mounted", signal.Signals(number).name)
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
             waiting.cancel_scope.cancel()
 
     async def attach() -> None:
@@ -242,6 +253,9 @@ async def _wait_until_attached(client: Client) -> bool:
         raise MountError(f"{_reason(group)}: --take-over does that. (--shared mounts the disk beside others, for "
                          "programs that know how to share one)") from None
     except* ClientError as group:
+        [error] = _leaves(group)
+        if is_config_fault(error):
+            raise ConfigError(describe([error])) from None  # type: ignore[list-item]  # it is an Exception
         raise MountError(_reason(group)) from None
     return attached
 
@@ -278,7 +292,7 @@ async def _maybe_cached(client: Client, source: Source) -> AsyncIterator[SectorS
         yield client
         return
     # After the unmount there is nothing that a signal could end but the writing back.
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
             async with WritebackCache(client, source.timeout_s) as cache:
                 nursery.start_soon(_say_what_is_left, signals, cache)
@@ -299,11 +313,12 @@ def _run_as_daemon(source: Source, options: MountOptions, parent: Parent) -> Non
 
     try:
         _run(source, options, on_up)
-        parent.report_failure("ended by a signal before the disk was attached")
+        parent.report_failure("ended by a signal before the disk was attached", EXIT_FAILED)
     except (DsregError, OSError) as error:
-        log.error("%s", error)
-        parent.report_failure(str(error))
-        sys.exit(EXIT_FAILED)
+        code = EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
+        log.error("%s", _text(error))
+        parent.report_failure(_text(error), code)
+        sys.exit(code)
 
 
 def _print_device(attached: Loop | None) -> None:
@@ -327,17 +342,16 @@ def _default_log_file(mountpoint: Path) -> Path:
     return base / "dsreg" / state.file_name(mountpoint, ".log")
 
 
-def _log_to(log_file: Path) -> None:
-    handler = logging.FileHandler(log_file)
-    handler.setFormatter(logging.Formatter(LOG_FORMAT))
-    logging.getLogger().addHandler(handler)
+def _text(error: DsregError | OSError) -> str:
+    """It may have several lines."""
+    return str(error) if isinstance(error, DsregError) else describe([error])[0]
 
 
 def _fail(*messages: str, code: int) -> None:
     for message in messages:
-        click.echo(f"dsreg-fuse: {message}", err=True)
+        click.echo(f"{error_prefix()}dsreg-fuse: {message}", err=True)
     sys.exit(code)
 
 
 if __name__ == "__main__":
-    main()
+    run()

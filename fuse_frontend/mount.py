@@ -73,8 +73,8 @@ def _why_mounted(mountpoint: Path, mount: Mount) -> str:
 async def serve(disk: Disk, options: MountOptions, on_up: Callable[[Loop | None], None]) -> None:
     """Mount `disk`, attach it if asked to, and answer requests until it is unmounted.
 
-    `on_up` is called once, when the mount answers (and the loop device stands); an OSError of it is logged. SIGTERM,
-    SIGINT and SIGHUP unmount if nothing uses the disk, and else only say who does. Raises MountError when it cannot be
+    `on_up` is called once, when the mount answers (and the loop device stands); an OSError of it is logged. SIGTERM
+    and SIGINT unmount if nothing uses the disk, and else only say who does. Raises MountError when it cannot be
     set up; then nothing is left behind. Whatever else ends it, the mount stays as long as a loop device is on it.
     """
     check_mountpoint(options.mountpoint)
@@ -89,7 +89,7 @@ async def serve(disk: Disk, options: MountOptions, on_up: Callable[[Loop | None]
     mounted = mounts.mount_at(options.mountpoint)
     try:
         state.remember(options.mountpoint, options.log_file)
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(operations.stall_watch.watch)
                 nursery.start_soon(_bring_up, options, on_up)

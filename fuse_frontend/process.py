@@ -10,27 +10,11 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from dsreg.cli.standard_files import EXIT_INTERRUPTED
+
 log = logging.getLogger(__name__)
 
 UP = b"\x00"
-
-
-def open_standard_files() -> None:
-    """Point those of the files 0, 1 and 2 that are closed to /dev/null.
-
-    Otherwise the next files that are opened, sockets of the client say, would take these numbers, and what is meant
-    for the terminal would go there.
-    """
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        try:
-            os.fstat(number)
-        except OSError:
-            opened = os.open(os.devnull, os.O_RDWR)
-            if opened != number:
-                os.dup2(opened, number)
-                os.close(opened)
-            os.set_inheritable(number, True)
-            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
 
 
 class Parent:
@@ -43,9 +27,9 @@ class Parent:
         """The parent prints `output` and exits with 0. What is written to the terminal ends here."""
         self._send(UP + output.encode())
 
-    def report_failure(self, message: str) -> None:
-        """The parent prints `message` as an error and exits with 1."""
-        self._send(message.encode())
+    def report_failure(self, message: str, code: int) -> None:
+        """The parent prints `message` as an error, and exits with `code`, 1 to 255."""
+        self._send(bytes([code]) + message.encode())
 
     def _send(self, message: bytes) -> None:
         if self._pipe >= 0:
@@ -82,7 +66,10 @@ def daemonize(log_file: Path) -> Parent:
 
 
 def _wait_for_report(pipe: int, child: int, log_file: Path) -> NoReturn:
+    signals: list[int] = []
+
     def give_up(signum: int, frame: FrameType | None) -> None:
+        signals.append(signum)
         os.kill(child, signal.SIGTERM)  # it has not reported yet, so it is there
 
     # Whoever interrupts the start means the daemon, too. Its end closes the pipe.
@@ -100,7 +87,7 @@ def _wait_for_report(pipe: int, child: int, log_file: Path) -> NoReturn:
             sys.stderr.flush()
             os._exit(1)
         os._exit(0)
-    reason = report.decode(errors="replace") or "it ended without a word"
+    code, reason = (report[0], report[1:].decode(errors="replace")) if report else (1, "it ended without a word")
     sys.stderr.write(f"dsreg-fuse: {reason}\nThe log is in {log_file}\n")
     sys.stderr.flush()
-    os._exit(1)
+    os._exit(EXIT_INTERRUPTED if signal.SIGINT in signals else code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -123,6 +124,23 @@ def test_compose_gives_every_node_its_own_volume_and_address() -> None:
         addresses.append(node["networks"]["cluster"]["ipv4_address"])
     hosts = services["init"]["command"]
     assert [hosts[i + 1] for i, word in enumerate(hosts) if word == "--host"] == addresses
+
+
+def test_containers_are_watched_and_do_not_restart_for_ever() -> None:
+    from dsreg.cli import cli
+
+    for number in (1, 2, 3):
+        node = compose()["services"][f"node{number}"]
+        assert re.fullmatch(r"on-failure:\d+", node["restart"])
+        assert node["ulimits"]["memlock"] in (-1, {"soft": -1, "hard": -1}) and node["ulimits"]["nofile"]
+        kind, line = node["healthcheck"]["test"]
+        command, tolerance = line.replace("$$", "$").split(" || ")
+        assert kind == "CMD-SHELL" and tolerance == "[ $? -eq 1 ]"
+        words = shlex.split(command)
+        assert words[0] == "dsreg" and words[-1] == str(number) and words[2] in node["command"]
+        found = cli.get_command(cli.make_context("dsreg", words[1:]), words[1])
+        assert found is not None
+        found.make_context(words[1], words[2:])
 
 
 def test_commands_of_the_containers_parse() -> None:

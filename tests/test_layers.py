@@ -23,7 +23,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("dsreg.storage", "dsreg.port"),
     ("dsreg.core",),
     ("dsreg.config",),
-    ("dsreg.constants", "dsreg.errors", "dsreg.listening", "dsreg.memory", "dsreg.version"),
+    ("dsreg.constants", "dsreg.errors", "dsreg.listening", "dsreg.logs", "dsreg.memory", "dsreg.version"),
 )
 HEIGHT = {layer: len(ROWS) - index for index, row in enumerate(ROWS) for layer in row}
 # What ships for tests: may import anything and is imported by nothing else.

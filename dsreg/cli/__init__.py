@@ -8,7 +8,7 @@
     bench       measure                          workload    the load under it
     completion  shell completion
     health      well, degraded or critical       status_table  the nodes, for people
-    console, logs, notify, progress, standard_files  what the commands say and to whom
+    console, notify, progress, standard_files  what the commands say and to whom
 
 A command is imported when it is called, so that a node does not wait for what only a table needs.
 """

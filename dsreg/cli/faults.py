@@ -19,6 +19,7 @@ from dsreg.errors import (
     UnsealedNode,
     WrongDisk,
 )
+from dsreg.logs import error_prefix
 
 EXIT_FAILED = 1
 EXIT_CONFIG = 2
@@ -56,7 +57,7 @@ class Commands(click.Group):
                 if exit_code(errors) == EXIT_CONFIG:
                     held.clear()  # no node can be used, which each warning says of one of them
                 for line in describe(errors):
-                    click.echo(f"dsreg: {line}", err=True)
+                    click.echo(f"{error_prefix()}dsreg: {line}", err=True)
                 ctx.exit(exit_code(errors))
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import click
 
 from dsreg.cli.faults import EXIT_CONFIG, EXIT_FAILED, describe, operating_errors
-from dsreg.cli.logs import log_to_stderr
 from dsreg.cli.options import chosen_config, config_option, to_address, to_size
 from dsreg.config import NodeConfig, format_address, format_size
 from dsreg.constants import DEFAULT_JOURNAL_BYTES, MAX_RANK
 from dsreg.errors import DsregError, StorageError
 from dsreg.listening import OnlyThisHost, bind, loopback_meant
+from dsreg.logs import log_to_stderr
 from dsreg.memory import prepare_to_serve_block_io
 
 _PR_SET_PDEATHSIG = 1

@@ -16,7 +16,7 @@ from .cluster import Cluster, Outage
 from .report import DemoFailed, Report
 from .tree import Source, digest, total_mb
 
-DSREG_FUSE = (sys.executable, "-c", "import sys; from fuse_frontend.cli import main; sys.exit(main())")
+DSREG_FUSE = (sys.executable, "-c", "import sys; from fuse_frontend.cli import run; run()")
 TOOLS = ("fusermount3", "losetup", "mkfs.ext4", "e2fsck", "mount", "umount", "blockdev")
 COMMAND_S = 120.0
 ATTACH_S = 60.0

@@ -165,7 +165,7 @@ def test_what_a_person_gets_wrong(cluster: Cluster) -> None:
 def test_a_node_that_is_killed_comes_back(cluster: Cluster) -> None:
     before = cluster.status()[1]["nodes"][1]["incarnation"]
     os.kill(cluster.node_pids()[2], signal.SIGKILL)
-    cluster.wait_for(b"node 2 | killed by SIGKILL; starts again in 0.2 s")
+    cluster.wait_for(b"WARNING node-2 dsreg.supervisor: killed by SIGKILL; starts again in 0.2 s")
     assert cluster.run("write", 0, "--config", cluster.path, data=b"\x01" * 4096).returncode == 0
     code, report = cluster.status("--timeout", "20")
     assert code == 0 and report["answering"] == 3

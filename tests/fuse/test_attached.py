@@ -104,6 +104,20 @@ def test_a_key_that_no_node_accepts_is_an_error_and_not_a_wait(nodes: Nodes) -> 
     (strange / "client.key").chmod(0o600)
     mountpoint = here.with_name("disk")
     mountpoint.mkdir()
-    refused = fuse("--config", strange / "cluster.toml", mountpoint)
-    assert refused.returncode == 1 and "no node accepts the client key" in refused.stderr
-    assert "Traceback" not in refused.stderr and mount_at(mountpoint) is None
+    for mode in ("--foreground", "--daemon"):
+        log_file = here.with_name(f"log{mode}")
+        refused = fuse("--config", strange / "cluster.toml", mode, "--log-file", log_file, mountpoint)
+        assert refused.returncode == 2, "units do not try again"
+        assert "\ndsreg-fuse: no node accepts the client key: the client_key_file" in "\n" + refused.stderr
+        assert "Traceback" not in refused.stderr and mount_at(mountpoint) is None
+
+
+def test_ctrl_c_while_it_waits(nodes: Nodes, servers: list[Server]) -> None:
+    nodes.kill(1, 2)
+    mountpoint = nodes.config.path.parent.with_name("disk")
+    mountpoint.mkdir()
+    server = Server(mountpoint, [*FUSE, "--config", str(nodes.config.path), *NO_HANG, str(mountpoint)])
+    servers.append(server)
+    server.wait_for_log("no majority of the nodes answers (1 of 3 are connected)")
+    server.signal(signal.SIGINT)
+    assert server.wait() == 130 and "Traceback" not in server.log

@@ -163,7 +163,7 @@ def test_a_program_can_be_started_while_a_write_waits(mounted: Server, fault: Pa
 
 
 # --- start and end ----------------------------------------------------------------------------------
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_unmounts(mounted: Server, number: signal.Signals) -> None:
     mounted.signal(number)
     assert mounted.wait() == 0
