@@ -373,7 +373,7 @@ def test_closed_standard_files_take_no_harm(
             for number in closed:
                 assert os.readlink(f"/proc/{serving.pid}/fd/{number}") == os.devnull
         done = fuse("--detach", mountpoint)
-        # The name of a device is for stdout; where that is closed, a shell that waits for it hears that it did not come.
+        # The name of a device is for stdout; where that is closed, a shell that waits for it is told so.
         unprinted = life == "--daemon" and bool(attach) and 1 in closed
         assert (done.returncode, process.wait(30)) == (0, int(unprinted)), done.stderr
     finally:
