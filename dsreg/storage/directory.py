@@ -100,7 +100,8 @@ def _check_limit(files: Files, identity: Identity, create: bool = False) -> None
         raise StorageError(
             f"a disk of {identity.sectors} sectors needs a file of {identity.sectors * SECTOR_SIZE} bytes, and the "
             f"largest one that the file system (or ulimit -f) allows here has {largest}, which is "
-            f"{largest // SECTOR_SIZE} sectors: make the disk smaller, or put the directory on another file system, such as XFS"
+            f"{largest // SECTOR_SIZE} sectors: make the disk smaller, or put the directory on another file system, "
+            "such as XFS"
         )
 
 
