@@ -76,6 +76,7 @@ class Worker:
         self._busy: set[int] = set()
         self._number = 0
         self._thinking = False
+        self._thoughts = 0
 
     @property
     def idle(self) -> bool:
@@ -105,14 +106,20 @@ class Worker:
         """After a burst of operations, for so long that it makes up for them."""
         options, loop = self.world.options, self.world.loop
         if self.to_do and options.think_s and loop.chance(1 / self.depth):
-            self._thinking = True
             lasts_s = options.think_s * self.depth * loop.between(0, 2)
             # Once the faults have stopped nothing is to be outlasted, and the time counts.
-            loop.after(lasts_s if self.world.network.meddles else min(lasts_s, LAST_THOUGHTS_S), self._thought)
+            self.rest(lasts_s if self.world.network.meddles else min(lasts_s, LAST_THOUGHTS_S))
 
-    def _thought(self) -> None:
-        self._thinking = False
-        self._next()
+    def rest(self, seconds: float) -> None:
+        """Begin nothing for so long."""
+        self._thinking = True
+        self._thoughts += 1
+        self.world.loop.after(seconds, self._thought, self._thoughts)
+
+    def _thought(self, number: int) -> None:
+        if number == self._thoughts:
+            self._thinking = False
+            self._next()
 
     def _choose(self) -> tuple[int, int, bool] | None:
         rng, options = self.world.loop.rng, self.world.options
@@ -164,7 +171,8 @@ class ExtensionClient(Worker):
 
     def _revive(self) -> None:
         ranks = list(self.world.options.ranks)
-        self.world.loop.rng.shuffle(ranks)
+        if not self.world.options.one_home:
+            self.world.loop.rng.shuffle(ranks)
         self.core = self._new_core(ranks)
         self._connections = {
             rank: ClientConnection(self.world, self._host, rank, self)
@@ -212,7 +220,7 @@ class ExtensionClient(Worker):
         if self.paused:
             self._deferred.append(event)
             return
-        for effect in self.core.step(event, self.world.loop.now_s):
+        for effect in self.core.step(event, self._clock()):
             if isinstance(effect, Send):
                 self._connections[effect.rank].send(effect.message)
             elif isinstance(effect, Withdraw):
@@ -231,6 +239,10 @@ class ExtensionClient(Worker):
             self._ticking = True
             self.world.loop.after(TICK_S, self._tick, self._life)
         self._next()
+
+    def _clock(self) -> float:
+        now_s, step_s = self.world.loop.now_s, self.world.options.clock_step_s
+        return now_s - now_s % step_s if step_s else now_s
 
     def _failed(self, effect: Failed) -> None:
         self._expect(effect.error)

@@ -22,7 +22,8 @@ Guard = Callable[..., None]
 
 
 class SimDisk:
-    """Drives `interpreter.storage`. `disk_s`: what one job takes, in seconds. `witness`: sees what is durable."""
+    """Drives `interpreter.storage`. `disk_s`: what one job takes, in seconds. `witness`: sees what is durable.
+    `checkpoint_factor`: how much longer a checkpoint takes."""
 
     def __init__(
         self,
@@ -33,6 +34,7 @@ class SimDisk:
         witness: Callable[[Commit], None],
         disk_s: float,
         interleave: float,
+        checkpoint_factor: float,
     ) -> None:
         self.disk_s = disk_s
         self._loop = loop
@@ -42,6 +44,7 @@ class SimDisk:
         self._guard = guard
         self._witness = witness
         self._interleave = interleave
+        self._checkpoint_factor = checkpoint_factor
         self._committing = False
         self._checkpointing = False
         self._loads: deque[Load] = deque()  # of sectors that the commit under way stores over
@@ -61,9 +64,9 @@ class SimDisk:
     def _some_time_s(self) -> float:
         return self.disk_s * (0.5 + self._loop.rng.random())
 
-    def _job(self, run: Callable[[], object], then: Callable[[], None]) -> None:
+    def _job(self, run: Callable[[], object], then: Callable[[], None], factor: float = 1.0) -> None:
         """Do `run` in a while, and `then` some time after it."""
-        self._loop.after(self._some_time_s(), self._guard, self._run, run, then)
+        self._loop.after(self._some_time_s() * factor, self._guard, self._run, run, then)
 
     def _run(self, run: Callable[[], object], then: Callable[[], None]) -> None:
         interleaved = self._loop.chance(self._interleave)
@@ -131,7 +134,7 @@ class SimDisk:
         checkpoint = self._storage.next_checkpoint()
         if checkpoint is not None:
             self._checkpointing = True
-            self._job(checkpoint.run, partial(self._finish_checkpoint, checkpoint))
+            self._job(checkpoint.run, partial(self._finish_checkpoint, checkpoint), self._checkpoint_factor)
 
     def _finish_checkpoint(self, checkpoint: Checkpoint) -> None:
         self._storage.finish_checkpoint(checkpoint)

@@ -9,9 +9,6 @@ from dsreg.core.messages import owner_of
 from dsreg.errors import AttachRefused, ClientError, DiskFenced
 from tests.simulation.clients import ExtensionClient, World
 
-# How often a frontend that was fenced, or refused, tries again.
-MAX_TRIES = 3
-
 
 class Frontend(ExtensionClient):
     """Attaches at once, or `after_s` seconds later. Fenced, it comes back after a while, some times."""
@@ -51,7 +48,7 @@ class Frontend(ExtensionClient):
         self.out = True
         self.world.loop.after(0, self._end, self._life)
         self._tries += 1
-        if self._tries <= MAX_TRIES:
+        if self._tries <= self.world.options.tries:
             self._coming = True
             delay_s = self.world.options.fault_interval_s * self.world.loop.between(0, 8)
             self.world.loop.after(delay_s, self._come_back, True)

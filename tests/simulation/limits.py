@@ -1,10 +1,11 @@
-"""Lets the storage have journals so small that a hundred writes fill them several times."""
+"""Lets a node have journals so small that a hundred writes fill them several times, and promise few tags at a time."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
 
+from dsreg.core import naming
 from dsreg.storage import identity
 
 # The header area and one record of the longest run that the simulator writes fit easily.
@@ -12,10 +13,10 @@ SMALLEST_BYTES = 48 * 1024
 
 
 @contextlib.contextmanager
-def use_small_journals() -> Iterator[None]:
-    usual = identity.MIN_JOURNAL_BYTES
-    identity.MIN_JOURNAL_BYTES = SMALLEST_BYTES
+def use_small_limits(promise_step: int) -> Iterator[None]:
+    usual = identity.MIN_JOURNAL_BYTES, naming.PROMISE_STEP
+    identity.MIN_JOURNAL_BYTES, naming.PROMISE_STEP = SMALLEST_BYTES, promise_step
     try:
         yield
     finally:
-        identity.MIN_JOURNAL_BYTES = usual
+        identity.MIN_JOURNAL_BYTES, naming.PROMISE_STEP = usual

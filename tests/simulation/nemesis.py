@@ -10,6 +10,7 @@ from dsreg.storage import Commit
 from dsreg.storage.layout import COPY_DISTANCE, JOURNALS, SECTORS, SLOT_SIZE, STATE, TAGS
 from dsreg.testing.memory_files import Kind
 from tests.simulation.clients import Worker
+from tests.simulation.frontends import Frontend
 from tests.simulation.loop import Loop
 from tests.simulation.network import CLIENTS, Host, Network
 from tests.simulation.node import SimNode
@@ -44,6 +45,10 @@ class Nemesis:
         self._left = world.options.max_faults
         self._trap = 0  # the rank of the next coordinator to die
         self._trapped = 0  # how often it has to die yet
+        self._loses = False  # and its own copy with it
+        self._namers = 0  # how many nodes are to die once they have named tags
+        self._holds_first = False  # as soon as a node has to promise tags
+        self._claimer: Worker | None = None  # one whose claim is to be late at all nodes but one
         self._acts: dict[str, Callable[[SimNode], None]] = {
             name: getattr(self, f"_{name}") for name in self._names
         }
@@ -99,13 +104,77 @@ class Nemesis:
         self._trap = rng.choice(self._victims) if self._victims and self._loop.chance(0.5) else node.rank
         self._trapped = rng.choice((1, 2, 4))
 
+    def _coordinator_lost(self, node: SimNode) -> None:
+        self._trapped, self._loses = 1, True
+
+    def _namer(self, node: SimNode) -> None:
+        self._namers = 1
+
+    def named(self, rank: int, client: Host) -> None:
+        """The node has named tags for the client."""
+        if self._namers and self._left:
+            self._namers = 0
+            self._loop.after(self._world.options.latency_s * self._loop.between(1.5, 2.5), self._unname, rank, client)
+
+    def _unname(self, rank: int, client: Host) -> None:
+        """The node forgets what it has named. The client stores under that when the others, which are connected to the
+        node again by then, ask it for tags."""
+        self._loop.fault("namer", f"{rank}, named for {client}")
+        node = self._world.nodes[rank]
+        node.exit()
+        node.start_after(self._world.options.disk_s)
+        for worker in self._world.workers:
+            late_s = 0.1 if isinstance(worker, Frontend) else 0.0
+            if worker is self._world.workers[client - CLIENTS]:
+                worker.pause()
+                late_s = self._world.options.latency_s * self._loop.between(0, 4)
+                self._loop.after(2.0 + late_s, worker.resume)
+            else:
+                worker.rest(2.0 + late_s)
+
+    def _first_hold(self, node: SimNode) -> None:
+        self._holds_first = True
+
+    def promises(self, rank: int) -> None:
+        """The node is to promise tags."""
+        process = self._world.nodes[rank].process
+        if self._holds_first and process is not None and process.disk.busy:
+            self._holds_first = False
+            for worker in self._world.workers:
+                if isinstance(worker, Frontend) and worker.out:
+                    self._loop.fault("first_hold", worker.name)
+                    self._loop.after(0, worker.insist)
+
+    def _late_hold(self, node: SimNode) -> None:
+        """A frontend comes anew, while others write: its claim is accepted here at once, and elsewhere late."""
+        self._loop.fault("late_hold")
+        self._claimer = self._loop.rng.choice([worker for worker in self._world.workers if isinstance(worker, Frontend)])
+        self._claimer.crash()
+        self._claimer.work(4)
+
+    def accepted(self, rank: int, client: Host) -> None:
+        """The node has accepted the client's claim to the disk."""
+        if self._left and self._claimer is self._world.workers[client - CLIENTS]:
+            self._claimer = None
+            others = [each for each in self._world.options.ranks if each != rank]
+            pairs = {pair for other in others for pair in ((other, client), (client, other))}
+            self._world.network.blocked |= pairs
+            self._loop.after(self._loop.between(0.02, 0.1), self._world.network.unblock, pairs)
+            for worker in self._world.workers:
+                if not isinstance(worker, Frontend):
+                    worker.work(50)
+
     def stored(self, rank: int, commit: Commit) -> None:
         """The commit has become durable at the node."""
-        if self._trapped and self._left and any(
-            record.tags[-1] == self._trap and not record.refused for record in commit.records
-        ):
-            self._trapped -= 1
-            self._loop.after(0, self._spring, self._world.nodes[self._trap], self._world.nodes[rank])
+        if not self._trapped or not self._left:
+            return
+        for record in commit.records:
+            coordinator = record.tags[-1]
+            loses = self._loses and coordinator in self._victims and coordinator != rank
+            if not record.refused and (loses or not self._loses and coordinator == self._trap):
+                self._trapped -= 1
+                self._loop.after(0, self._spring, self._world.nodes[coordinator], self._world.nodes[rank])
+                return
 
     def _spring(self, node: SimNode, holder: SimNode) -> None:
         """Nobody but `holder` has what `node` has just given a tag: it is not seen for a while, or never again."""
@@ -116,6 +185,10 @@ class Nemesis:
             node.lose_power()
         if holder is not node:
             self._block("isolate", self._around({holder.rank}))
+            if self._loses:
+                self._loop.fault("coordinator_lost", str(node.rank))
+                self._damage_tags(node)
+                node.start_after(self._world.options.disk_s)
         elif node.rank in self._victims and self._loop.chance(0.7):
             self._damage_tags(node)
 

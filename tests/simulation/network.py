@@ -108,6 +108,7 @@ class Network:
         self._shares = [(name, share) for name, share in options.frames]
         self._recorded: dict[tuple[Host, Host], deque[bytes]] = {}
         self._skews: dict[tuple[Host, Host], float] = {}
+        self._places: dict[Host, float] = {}  # on a line from 0 to 1
         self._serial = 0
 
     def new_serial(self) -> int:
@@ -143,6 +144,8 @@ class Network:
         latency_s = options.latency_s * (0.5 + loop.rng.random())
         if options.skew != 1.0 and self.meddles:
             latency_s *= self._skew(one, other)
+        if options.spread != 1.0 and self.meddles:
+            latency_s *= options.spread ** abs(self._place(one) - self._place(other))
         if self.meddles and options.tail and loop.rng.random() < options.tail:
             latency_s += options.tail_s * loop.rng.random()
         if self.slow:
@@ -155,6 +158,12 @@ class Network:
         if skew is None:
             skew = self._skews[one, other] = self._options.skew if self._loop.chance(0.3) else 1.0
         return skew
+
+    def _place(self, host: Host) -> float:
+        place = self._places.get(host)
+        if place is None:
+            place = self._places[host] = self._loop.rng.random()
+        return place
 
     # --- sending --------------------------------------------------------------------------------
     def send(self, port: SimPort, frames: list[bytes]) -> None:

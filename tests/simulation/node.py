@@ -27,7 +27,7 @@ from tests.simulation.dialer import SimDialer
 from tests.simulation.disk import SimDisk
 from tests.simulation.files import Crash, SimFiles
 from tests.simulation.loop import Loop
-from tests.simulation.network import Network, SimPort
+from tests.simulation.network import Host, Network, SimPort
 from tests.simulation.options import Options
 from tests.simulation.witness import Witness, check_start
 
@@ -50,6 +50,15 @@ class World(Protocol):
 
     def stored(self, rank: int, commit: Commit) -> None:
         """A commit has become durable at the node."""
+
+    def named(self, rank: int, client: Host) -> None:
+        """The node has named tags for the client."""
+
+    def promises(self, rank: int) -> None:
+        """The node is to promise tags."""
+
+    def accepted(self, rank: int, client: Host) -> None:
+        """The node has accepted the client's claim to the disk."""
 
     def greets(self, one: int, other: int) -> bool:
         """Whether the node `one` speaks the extension to the node `other`."""
@@ -97,10 +106,14 @@ class Process:
             unix_time=lambda: UNIX_TIME_S + loop.now_s,
         )
         self.interpreter = Interpreter(self.replica, storage, Encoder(KEYS), node.clock)
-        self._witness = Witness(self.interpreter)
+        self.witness = Witness(
+            self.interpreter, node.told, lambda client: world.named(rank, client),
+            lambda client: world.accepted(rank, client), lambda: world.promises(rank),
+        )
         self.interpreter.on_due = self._on_due
         self.disk = SimDisk(
-            loop, self.interpreter, node.files, self.guard, self._stored, node.disk_s, options.interleave
+            loop, self.interpreter, node.files, self.guard, self._stored, node.disk_s, options.interleave,
+            options.checkpoint_factor,
         )
         self.server = Server(self.interpreter, self._greeting, self._new_decoder, lambda: b"{}", seals)
         self._due_s = float("inf")
@@ -120,6 +133,7 @@ class Process:
         return decoder if self._greeting.features & FEATURE_SEALED else made_seal_blind(decoder)
 
     def _stored(self, commit: Commit) -> None:
+        self.witness.stored(commit)
         self._world.stored(self._node.rank, commit)
 
     def guard(self, call: Callable[..., None], *args: Any) -> None:
@@ -152,7 +166,7 @@ class Process:
                 kind = 3 if isinstance(message, ReadProc) else 5
                 self.interpreter.carry_out([Send(message.rank, Receipt(self._node.rank, kind, message.uuid))])
             if isinstance(message, WriteProc):
-                self._witness.was_asked(message)
+                self.witness.was_asked(message)
             self.server._take(connection, decoder, message)
         self.interpreter.end_turn()
         if decoder.broken and not connection.port.closed:
@@ -190,9 +204,12 @@ class SimNode:
         self.paused = False
         self.excused = False
         self._last_incarnation = 0
+        self.told = 0  # the newest epoch under which it has answered
         self.wanted = True  # whether it is to run
         self.deferred: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self.disk_s = world.options.disk_s
+        if world.options.disk_spread != 1.0 and world.loop.chance(0.5):
+            self.disk_s *= world.options.disk_spread
         self.files = SimFiles(world.loop, world.options.cold)
         self._clock_offset_s = world.loop.between(0, 1000)
         self._world = world
@@ -243,7 +260,7 @@ class SimNode:
         files = self.files
         crash_in, fail_next = files.crash_in, files.fail_next
         files.crash_in, files.fail_next = 0, None
-        check_start(storage, self._last_incarnation, self.excused)
+        check_start(storage, self._last_incarnation, self.told, self.excused)
         files.crash_in, files.fail_next = crash_in, fail_next
         self._last_incarnation = storage.incarnation
 
@@ -266,6 +283,7 @@ class SimNode:
         self.deferred.clear()
         if process is not None:
             process.alive = False
+            self.told = process.witness.told
             for port in process.ports():
                 port.abandon()
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 import dataclasses
 import random
 
+from dsreg.core.naming import PROMISE_STEP
+from tests.simulation.kinds import SWARM, directed
+
 # Faults that the nemesis injects now and then, with how many runs in a hundred know them.
 NEMESIS = {
     "kill": 50,  # the process is gone, the page cache stays
@@ -56,7 +59,13 @@ BETWEEN_NODES = frozenset(
 @dataclasses.dataclass(frozen=True)
 class Options:
     """All times in seconds, all shares 0..1. `operations`: per client, in the safety phase. `sealed`: the share of
-    nodes and clients that can seal. `skew`: how much slower than the others some directions between two hosts are."""
+    nodes and clients that can seal. `skew`: how much slower than the others some directions between two hosts are.
+
+    Of directed runs (kinds.py): `spread`: how much slower the longest distance is than none. `disk_spread`: how much
+    slower some disks are, `checkpoint_factor`: how much slower than other jobs checkpoints. `clock_step_s`: the clocks of
+    clients stand still for so long at a time. `promise_step`: how many tags a node promises at a time. `tries`: how
+    often a frontend that was fenced, or refused, tries again. `attach_after_s`: when the first one attaches.
+    `one_home`: all clients prefer the same node."""
 
     seed: int
     nodes: int
@@ -88,6 +97,15 @@ class Options:
     power: str
     faults: tuple[str, ...]
     frames: tuple[tuple[str, float], ...]
+    kind: str = SWARM
+    spread: float = 1.0
+    disk_spread: float = 1.0
+    checkpoint_factor: float = 1.0
+    clock_step_s: float = 0.0
+    promise_step: int = PROMISE_STEP
+    tries: int = 3
+    attach_after_s: float = 0.0
+    one_home: bool = False
 
     @property
     def ranks(self) -> tuple[int, ...]:
@@ -151,7 +169,7 @@ def derive(seed: int) -> Options:
         faults = [*(name for name in faults if name not in unfit), "power_at_step"]
     operations = rng.choice((12, 25, 40)) if nodes < 5 else 15
     interval_s, max_faults = rng.choice((0.02, 0.1, 0.5, 2.0)), rng.choice((5, 12, 30))
-    return Options(
+    return directed(Options(
         seed=seed,
         nodes=nodes,
         sectors=sectors,
@@ -184,4 +202,4 @@ def derive(seed: int) -> Options:
         power=rng.choice(("random", "random", "drop", "keep")),
         faults=tuple(faults),
         frames=tuple(frames),
-    )
+    ))

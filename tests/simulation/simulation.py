@@ -23,10 +23,10 @@ from tests.simulation.contract_client import ContractClient
 from tests.simulation.frontends import Frontend
 from tests.simulation.history import History, value_of
 from tests.simulation.leftovers import left_in_client, left_in_node
-from tests.simulation.limits import use_small_journals
+from tests.simulation.limits import use_small_limits
 from tests.simulation.loop import Loop
 from tests.simulation.nemesis import Nemesis
-from tests.simulation.network import CLIENTS, Network, SimPort
+from tests.simulation.network import CLIENTS, Host, Network, SimPort
 from tests.simulation.node import SimNode
 from tests.simulation.options import Options, derive
 
@@ -114,10 +114,25 @@ class Simulation:
         if self._nemesis is not None:
             self._nemesis.stored(rank, commit)
 
+    def named(self, rank: int, client: Host) -> None:
+        """The node has named tags for the client."""
+        if self._nemesis is not None:
+            self._nemesis.named(rank, client)
+
+    def promises(self, rank: int) -> None:
+        """The node is to promise tags."""
+        if self._nemesis is not None:
+            self._nemesis.promises(rank)
+
+    def accepted(self, rank: int, client: Host) -> None:
+        """The node has accepted the client's claim to the disk."""
+        if self._nemesis is not None:
+            self._nemesis.accepted(rank, client)
+
     # --- the run ----------------------------------------------------------------------------------
     def run(self) -> None:
         """Raises Failure."""
-        with use_small_journals():
+        with use_small_limits(self.options.promise_step):
             for node in self.nodes.values():
                 node.start()
             self._make_workers()
@@ -130,8 +145,11 @@ class Simulation:
             self._work_to_the_end()
             self._settle()
         self.history.close()
-        for strict in (False, True) if self.options.strict else (False,):
-            violations = check(self.history.with_deadlines() if strict else self.history.operations, strict=strict)
+        for strict in (False, True) if self.options.frontends else (False,):
+            operations = self.history.operations
+            if strict:
+                operations = self.history.with_deadlines(mixed=not self.options.strict)
+            violations = check(operations, strict=strict)
             if violations:
                 how = "not strictly linearizable" if strict else "not linearizable"
                 raise Failure(f"{how}:\n" + "\n".join(map(str, violations)))
@@ -144,7 +162,7 @@ class Simulation:
             self.workers.append(ContractClient(self, f"k{index}", CLIENTS + host))
         span_s = self.options.fault_interval_s * self.options.max_faults
         for index in range(self.options.frontends):
-            after_s = self.loop.between(0, span_s) if index else 0.0
+            after_s = self.loop.between(0, span_s) if index else self.options.attach_after_s
             self.workers.append(Frontend(self, f"f{index}", CLIENTS + len(self.workers), after_s))
 
     def _all_idle(self) -> bool:

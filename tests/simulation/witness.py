@@ -1,18 +1,19 @@
 """Looks into a node for what no client would see until much more has gone wrong.
 
-Three promises that others rest on: an acknowledgement follows what it acknowledges to stable storage; no two
-incarnations are the same; a disk that was not damaged holds every value that its tags name.
+Four promises that others rest on: an acknowledgement follows what it acknowledges to stable storage; after an answer
+under an epoch nothing of an older one is stored, nor is the epoch forgotten; no two incarnations are the same; a disk
+that was not damaged holds every value that its tags name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from dsreg.core.effects import Answer, Effect, Send
-from dsreg.core.messages import Ack, WriteProc
-from dsreg.core.tags import iter_tags
+from dsreg.core.effects import Answer, Effect, Persist, Reserve, Send
+from dsreg.core.messages import Ack, CommandKind, Response, Status, Value, WriteProc
+from dsreg.core.tags import highest_epoch, iter_tags
 from dsreg.node.interpreter import Connection, Interpreter
-from dsreg.storage import StableStorage
+from dsreg.storage import Commit, StableStorage
 
 
 class BrokenPromise(Exception):
@@ -21,14 +22,30 @@ class BrokenPromise(Exception):
 
 class Witness:
     """Looks at the acknowledgements of a node on their way out of its interpreter, which is the production code. (Not
-    derived from it, which it could not be in the compiled build.)"""
+    derived from it, which it could not be in the compiled build.) `told`: the newest epoch under which the node has
+    answered, in this life or an earlier one. `named`, `accepted`: called with the host for which tags were named, or whose
+    claim to the disk was accepted. `promises`: called when tags are to be promised."""
 
-    def __init__(self, interpreter: Interpreter) -> None:
+    def __init__(
+        self,
+        interpreter: Interpreter,
+        told: int,
+        named: Callable[[int], None],
+        accepted: Callable[[int], None],
+        promises: Callable[[], None],
+    ) -> None:
+        self.told = told
+        self._named = named
+        self._accepted = accepted
+        self._promises = promises
+        self._repairs: set[tuple[int, bytes]] = set()  # first sector and tags: restored as they are elsewhere
         self._storage = interpreter.storage
         self._asked: dict[tuple[int, int, int, int], bytes] = {}  # tags, by who has asked, rid, first sector, count
         carry = interpreter._carry
         self._carry_out_send, self._carry_out_answer = carry[Send], carry[Answer]
+        self._carry_out_persist, self._carry_out_reserve = carry[Persist], carry[Reserve]
         carry[Send], carry[Answer] = self._send, self._answer
+        carry[Persist], carry[Reserve] = self._persist, self._reserve
 
     def was_asked(self, message: WriteProc) -> None:
         self._asked[message.rank, message.rid, message.first, message.count] = message.tags
@@ -42,7 +59,37 @@ class Witness:
         if isinstance(effect.message, Ack):
             assert isinstance(effect.connection, Connection)
             self._acknowledges(effect.connection.port.peer_host, effect.message)  # type: ignore[attr-defined]
+        elif isinstance(effect.message, Value):
+            self.told = max(self.told, effect.message.epoch)
+        elif isinstance(effect.message, Response) and effect.message.status is Status.OK:
+            self.told = max(self.told, effect.message.epoch)
+            self._tell_who(effect, effect.message.kind)
         return self._carry_out_answer(effect)
+
+    def _tell_who(self, effect: Answer, kind: CommandKind) -> None:
+        assert isinstance(effect.connection, Connection)
+        host = effect.connection.port.peer_host  # type: ignore[attr-defined]
+        if kind is CommandKind.TAG:
+            self._named(host)
+        elif kind is CommandKind.ATTACH and effect.completes is not None and effect.completes.epoch:
+            self._accepted(host)
+
+    def _persist(self, effect: Persist) -> Iterable[Effect] | None:
+        if effect.repair:
+            self._repairs.update((effect.first + index, tag) for index, tag in enumerate(iter_tags(effect.tags)))
+        return self._carry_out_persist(effect)
+
+    def _reserve(self, effect: Reserve) -> Iterable[Effect] | None:
+        self._promises()
+        return self._carry_out_reserve(effect)
+
+    def stored(self, commit: Commit) -> None:
+        """The commit has become durable."""
+        for record in commit.records:
+            for index, tag in enumerate(iter_tags(record.tags)):
+                sector = record.first + index
+                if highest_epoch(tag) < self.told and not record.refused and (sector, tag) not in self._repairs:
+                    raise BrokenPromise(f"sector {sector}: {tag.hex()} is stored after an answer in epoch {self.told}")
 
     def _acknowledges(self, rank: int, ack: Ack) -> None:
         tags = self._asked[rank, ack.rid, ack.first, ack.count]
@@ -51,8 +98,11 @@ class Witness:
             raise BrokenPromise(f"{ack} is sent, and the tags {tags.hex()} are not durable")
 
 
-def check_start(storage: StableStorage, last_incarnation: int, damaged: bool) -> None:
-    """What must be true of a storage that was just opened. `damaged`: something was done to its disk."""
+def check_start(storage: StableStorage, last_incarnation: int, told: int, damaged: bool) -> None:
+    """What must be true of a storage that was just opened. `told`: see Witness. `damaged`: something was done to its
+    disk."""
+    if storage.epoch < told and not damaged:
+        raise BrokenPromise(f"it answered in epoch {told}, and now is in epoch {storage.epoch}")
     if storage.incarnation <= last_incarnation:
         raise BrokenPromise(f"incarnation {storage.incarnation} comes after {last_incarnation}")
     for sector in range(storage.sectors if not damaged else 0):
