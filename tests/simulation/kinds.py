@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 DIRECTED = 0.5
 SWARM = "swarm"
 
-# Faults that only directed runs know: see the nemesis.
+# Faults that only directed runs know: see traps.py.
 TRAPS = frozenset({"namer", "coordinator_lost", "late_hold", "first_hold"})
 
 
 def _late_hold(rng: random.Random) -> dict[str, Any]:
     """An attachment is accepted here at once and there late; meanwhile others write in its epoch."""
     return {
-        "sectors": 1, "extension_clients": 1, "contract_clients": 1, "frontends": 1, "reads": 0.3, "latency_s": 0.000005,
-        "disk_s": 0.0001, "faults": ("late_hold",), "fault_interval_s": 0.3, "max_faults": 6, "operations": 10,
+        "sectors": 1, "extension_clients": 1, "contract_clients": 1, "frontends": 1, "reads": 0.3,
+        "latency_s": 0.000005, "disk_s": 0.0001, "faults": ("late_hold",), "fault_interval_s": 0.3, "max_faults": 6,
+        "operations": 10,
     }
 
 

@@ -62,8 +62,8 @@ class Options:
     nodes and clients that can seal. `skew`: how much slower than the others some directions between two hosts are.
 
     Of directed runs (kinds.py): `spread`: how much slower the longest distance is than none. `disk_spread`: how much
-    slower some disks are, `checkpoint_factor`: how much slower than other jobs checkpoints. `clock_step_s`: the clocks of
-    clients stand still for so long at a time. `promise_step`: how many tags a node promises at a time. `tries`: how
+    slower some disks are, `checkpoint_factor`: how much slower than other jobs checkpoints. `clock_step_s`: the clocks
+    of clients stand still for so long at a time. `promise_step`: how many tags a node promises at a time. `tries`: how
     often a frontend that was fenced, or refused, tries again. `attach_after_s`: when the first one attaches.
     `one_home`: all clients prefer the same node."""
 

@@ -17,6 +17,7 @@ from dsreg.constants import SECTOR_SIZE, ZERO_SECTOR
 from dsreg.testing.memory_files import Kind, keep_all
 from tests.simulation.files import Crash, SimFiles
 from tests.simulation.history import NO_VALUE, payload, value_of
+from tests.simulation.kinds import KINDS, SWARM, TRAPS
 from tests.simulation.loop import Loop
 from tests.simulation.options import DAMAGING, FRAMES, NEMESIS, derive
 from tests.simulation.simulation import simulate
@@ -43,7 +44,7 @@ def test_seeds() -> None:
     if SEEDS == "1..300":
         # The faults that the run is to stand up to have all occurred.
         occurred = set(re.findall(r"(\w+) \d+", done.stdout))
-        assert occurred >= {*NEMESIS, *(f"frame_{name}" for name in FRAMES), "sealed", "seal_broken"}
+        assert occurred >= {*NEMESIS, *TRAPS, *(f"frame_{name}" for name in FRAMES), "sealed", "seal_broken"}
 
 
 def test_regressions() -> None:
@@ -82,7 +83,8 @@ def test_options_are_printed_whole() -> None:
 def test_options_cover_what_they_promise() -> None:
     drawn = [derive(seed) for seed in range(1, 400)]
     assert {options.nodes for options in drawn} == {1, 3, 5, 7}
-    assert {fault for options in drawn for fault in options.faults} == set(NEMESIS)
+    assert {fault for options in drawn for fault in options.faults} == set(NEMESIS) | TRAPS
+    assert {options.kind for options in drawn} == {SWARM, *KINDS}
     assert {name for options in drawn for name, _ in options.frames} == set(FRAMES)
     assert {options.sealed for options in drawn} == {0.0, 0.5, 1.0}
     assert any(options.require_sealed and options.nodes > 1 for options in drawn)

@@ -23,8 +23,8 @@ class BrokenPromise(Exception):
 class Witness:
     """Looks at the acknowledgements of a node on their way out of its interpreter, which is the production code. (Not
     derived from it, which it could not be in the compiled build.) `told`: the newest epoch under which the node has
-    answered, in this life or an earlier one. `named`, `accepted`: called with the host for which tags were named, or whose
-    claim to the disk was accepted. `promises`: called when tags are to be promised."""
+    answered, in this life or an earlier one. `named`, `accepted`: called with the host for which tags were named, or
+    whose claim to the disk was accepted. `promises`: called when tags are to be promised."""
 
     def __init__(
         self,
