@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import trio
 
@@ -36,15 +37,14 @@ class Watched:
 
     def __init__(self, files: WatchedFiles, name: str, file: MemoryFile) -> None:
         self._files, self._name, self._file = files, name, file
-        self.allocate, self.truncate, self.size, self.close = file.allocate, file.truncate, file.size, file.close
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)  # what is not watched
 
     def pread(self, length: int, offset: int) -> bytes:
         data = self._files.torn.pop(self._name, None) or self._file.pread(length, offset)
         self._files.pass_gate("read", self._name)
         return data
-
-    def pread_nowait(self, length: int, offset: int) -> bytes:
-        return self._file.pread_nowait(length, offset)
 
     def pwritev(self, buffers: Sequence[Buffer], offset: int) -> None:
         if ("write", self._name) not in self._files.gates:
