@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -18,6 +20,7 @@ from dsreg.errors import ConfigError, OperationTimeout, Outcome, OutOfRange, Sto
 from dsreg.version import described_version
 from tests.cli.terminal import run_on_terminal
 
+ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ["init", "node", "up", "read", "write", "status", "bench", "completion"]
 
 
@@ -272,6 +275,27 @@ def test_ctrl_c_ends_with_130(tmp_path: Path, dsreg: list[str]) -> None:
 def test_completion(shell: str) -> None:
     result = run("completion", shell)
     assert result.exit_code == 0 and "_DSREG_COMPLETE" in result.output
+
+
+@pytest.mark.parametrize(("program", "words", "expected"), [
+    ("dsreg", "dsreg st", "status"), ("dsreg", "dsreg status --ch", "--check"),
+    ("dsreg-fuse", "dsreg-fuse --det", "--detach"), ("dsreg-fuse", "dsreg-fuse --on-quorum-loss e", "eio")])
+def test_completion_in_a_shell(tmp_path: Path, program: str, words: str, expected: str) -> None:
+    """bash itself, with the script that we print and the programs as they are installed."""
+    for name, module in (("dsreg", "dsreg"), ("dsreg-fuse", "fuse_frontend.cli")):
+        script = tmp_path / name
+        script.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m {module} "$@"\n')
+        script.chmod(0o755)
+    ask = f"""
+source <(dsreg completion bash {program})
+COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+function=$(complete -p {program} | grep -o -- '-F [a-z_]*' | cut -c4-)
+$function {program} "${{COMP_WORDS[COMP_CWORD]}}" ""
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+    done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, timeout=30, check=True,
+                          env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    assert expected in done.stdout.split(), done
 
 
 def test_completion_knows_commands_and_options() -> None:
