@@ -50,7 +50,8 @@ def log_to_stderr(who: str, verbosity: int) -> None:
 
 def log_to_file(who: str, path: Path) -> int:
     """As well as to stderr; the descriptor of the file. Raises OSError."""
-    stream = open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "a", encoding="utf-8")
+    stream = open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "a", encoding="utf-8",
+                  errors="backslashreplace")
     handler = logging.StreamHandler(stream)
     handler.setFormatter(Lines(who, for_journal=False))
     logging.getLogger().addHandler(handler)

@@ -9,7 +9,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -131,7 +131,7 @@ def main(
         _check_cache(cache, is_exclusive=not shared)
         source = _source(
             config_file, size, timeout_s=io_timeout if on_quorum_loss == "eio" else None,
-            attach=None if shared else Attach(take_over, f"{socket.gethostname()}:{path}, process {os.getpid()}"),
+            attach=None if shared else Attach(take_over, f"{socket.gethostname()}:{path}"),
             is_cached=cache == "writeback",
         )
         if not foreground:
@@ -210,7 +210,7 @@ async def _serve(source: Source, options: MountOptions, on_up: Callable[[Loop | 
             except trio.TooSlowError:
                 raise MountError(f"the nodes of {source.config.path} do not start; see what they log") from None
         is_shared = source.attach is None  # it writes beside whoever else has the disk: that was asked for
-        async with Client(source.config, source.timeout_s, source.attach, force=is_shared) as client:
+        async with Client(source.config, source.timeout_s, _with_process(source.attach), force=is_shared) as client:
             if source.attach is not None:
                 if not await _wait_until_attached(client):
                     nursery.cancel_scope.cancel()
@@ -220,6 +220,11 @@ async def _serve(source: Source, options: MountOptions, on_up: Callable[[Loop | 
             async with _maybe_cached(client, source) as store:
                 await serve(BlockDevice(store), options, on_up)
         nursery.cancel_scope.cancel()
+
+
+def _with_process(attach: Attach | None) -> Attach | None:
+    """Named not before there is a daemon: whoever started it ends."""
+    return None if attach is None else replace(attach, name=f"{attach.name}, process {os.getpid()}")
 
 
 async def _wait_until_attached(client: Client) -> bool:
@@ -313,11 +318,11 @@ def _run_as_daemon(source: Source, options: MountOptions, parent: Parent) -> Non
 
     try:
         _run(source, options, on_up)
-        parent.report_failure("ended by a signal before the disk was attached", EXIT_FAILED)
+        parent.report_failure("ended by a signal before the mount was up: nothing is mounted", EXIT_FAILED)
     except (DsregError, OSError) as error:
         code = EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
-        log.error("%s", _text(error))
         parent.report_failure(_text(error), code)
+        log.error("%s", _text(error))
         sys.exit(code)
 
 

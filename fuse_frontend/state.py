@@ -16,6 +16,9 @@ from pathlib import Path
 from fuse_frontend.loop import Loop, recorded_loop, sequence_of
 from fuse_frontend.mounts import IMAGE_NAME, MountError, mount_at, mount_table
 
+# Bytes of the name of a mount point in a file name, which has 255 at most: there is more before and behind it.
+MAX_NAME_BYTES = 200
+
 
 @dataclass(frozen=True)
 class ServingProcess:
@@ -70,9 +73,10 @@ def runtime_directory() -> Path:
 
 
 def file_name(mountpoint: Path, suffix: str) -> str:
-    """A name that no other mount point has, and that a person recognises."""
+    """A name that no other mount point has, and that a person recognises. A long name is cut off."""
     digest = hashlib.sha256(os.fsencode(mountpoint)).hexdigest()[:12]
-    return f"fuse-{mountpoint.name or 'root'}-{digest}{suffix}"
+    name = os.fsdecode(os.fsencode(mountpoint.name or "root")[:MAX_NAME_BYTES])
+    return f"fuse-{name}-{digest}{suffix}"
 
 
 def _state_file(mountpoint: Path) -> Path:

@@ -66,7 +66,8 @@ class Command(NamedTuple):
 def owner_of(identity: bytes, name: str) -> bytes:
     """Who attaches a disk: 16 random bytes, and a name for people, of which some characters may be cut off."""
     assert len(identity) == OWNER_ID_SIZE
-    text = name.encode()[:OWNER_NAME_SIZE].decode(errors="ignore").encode()
+    # File names that are not UTF-8 have characters that cannot be encoded.
+    text = name.encode(errors="backslashreplace")[:OWNER_NAME_SIZE].decode(errors="ignore").encode()
     return identity + text.ljust(OWNER_NAME_SIZE, b"\0")
 
 

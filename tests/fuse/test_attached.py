@@ -118,6 +118,6 @@ def test_ctrl_c_while_it_waits(nodes: Nodes, servers: list[Server]) -> None:
     mountpoint.mkdir()
     server = Server(mountpoint, [*FUSE, "--config", str(nodes.config.path), *NO_HANG, str(mountpoint)])
     servers.append(server)
-    server.wait_for_log("no majority of the nodes answers (1 of 3 are connected)")
+    server.wait_for_log("no majority of the nodes can be reached: 1 of 3 are connected, 2 are needed")
     server.signal(signal.SIGINT)
     assert server.wait() == 130 and "Traceback" not in server.log
