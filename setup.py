@@ -22,7 +22,8 @@ COMPILED = {
     ),
     "dsreg/storage": ("checkpoint", "checksum", "commit", "failure", "load", "promises", "stable", "state", "tags"),
     "dsreg/client": (
-        "admission", "attachment", "core", "engine", "guard", "quorum", "range_lock", "ring", "state", "steps",
+        "admission", "answers", "attachment", "core", "engine", "guard", "quorum", "range_lock", "ring", "state",
+        "steps",
     ),
     "dsreg/node": ("interpreter", "outbox"),
 }

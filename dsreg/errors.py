@@ -96,6 +96,11 @@ class DiskFenced(ClientError):
     """Another client has taken the disk over. Final: this one has to be closed."""
 
 
+class NotBelieved(ClientError):
+    """So many nodes do not take the epoch, or the tag, of an operation that no majority is left: by their clocks it
+    cannot be."""
+
+
 class UnsealedNode(ClientError):
     """The nodes do not seal their connections, and the configuration wants no other."""
 

@@ -1,18 +1,22 @@
 """Attachment: the client's exclusive hold on the disk, as a state machine: ask who has it, claim an epoch, hold it.
 
 An epoch is held once a majority has accepted the claim; a node accepts one owner an epoch, so there is one at
-most. While it is held the client chooses the tags of its writes itself: (epoch, microseconds). Its clock runs faster
-than any chain of (ts + 1) by others, each of which takes a message, and from the first question on: others may write
-in the epoch, which a rival may have brought up before, as soon as one of the nodes that did not know of it has
-answered. docs/attachments.md.
+most. A node that accepts it fences the previous holder: so nothing is claimed before a majority has told that it could
+accept, and what a claim that fails after all may have done is said. While it is held the client chooses the tags of its
+writes itself: (epoch, microseconds). Its clock runs faster than any chain of (ts + 1) by others, each of which takes a
+message, and from the first question on: others may write in the epoch, which a rival may have brought up before, as
+soon as one of the nodes that did not know of it has answered. docs/attachments.md.
 """
 
 from __future__ import annotations
 
 import enum
+from collections import Counter
+from collections.abc import Collection
 from typing import NamedTuple
 
 from dsreg.constants import NO_OWNER
+from dsreg.core.belief import ALWAYS_BELIEVED_EPOCH, S_PER_EPOCH
 from dsreg.core.messages import Response, Status, name_of_owner
 from dsreg.core.quorum import majority
 from dsreg.core.tags import ATTACHED, MAX_EPOCH, pack_tag, ts_of
@@ -20,10 +24,20 @@ from dsreg.errors import AlreadyAttached, AttachRefused, ClientError, DiskFenced
 
 # What was not answered is asked again: a frame may be lost.
 ASK_AGAIN_S = 1.0
-# A claim that was crossed by another is tried again after up to this long, the longer the more often.
+# A claim that was crossed by another is tried again after up to this long, the longer the more often, up to MAX_TRIES.
 RETRY_S = 0.2
+MAX_TRIES = 25
+# Nodes that do not know yet whether the holder is alive know it after some seconds.
+UNSURE_AGAIN_S = 0.5
+# The bound of epochs moves once in S_PER_EPOCH; a clock may be set at any time.
+BOUND_AGAIN_S = 5.0
 # A node links to a restarted peer by the contract first, and greets it then: that takes moments.
 UNSUPPORTED_S = 6.0
+
+FENCED = "another client has taken the disk over: this one may neither read nor write it any more"
+COPIED = ("a copy of this very client writes as well, or has written since: this machine was cloned, or put back to an "
+          "earlier state of its memory. What it has in its caches is not what is on the disk, so that it may neither "
+          "read nor write it any more; detach the disk and attach it anew")
 
 
 class Claim(NamedTuple):
@@ -31,6 +45,13 @@ class Claim(NamedTuple):
 
     owner: bytes
     take_over: bool = False
+
+
+class Wait(NamedTuple):
+    """What an attachment waits for. `text`: for people, "" for nothing but answers. `needs_help`: it may be long."""
+
+    text: str = ""
+    needs_help: bool = False
 
 
 class State(enum.Enum):
@@ -42,7 +63,7 @@ class State(enum.Enum):
 
 class Attachment:
     """`nodes`: of the cluster. Every method that may change the state says what to ask every node now: an epoch,
-    to be claimed, or 0 to ask who has the disk; None for nothing."""
+    to be claimed, or 0 to ask who has the disk; None for nothing. `sent` has to be told of each question."""
 
     def __init__(self, claim: Claim, nodes: int) -> None:
         self.claim = claim
@@ -50,8 +71,12 @@ class Attachment:
         self.state = State.ASKING
         self.epoch = 0
         self.error: ClientError | None = None  # when LOST
+        self.waits_for = Wait()
         self._answers: dict[int, Response] = {}
         self._accepted: set[int] = set()
+        self._refused: dict[int, Status] = {}  # by whom, and how, the claim is refused that others may accept
+        self._exposures: Counter[int] = Counter()  # claims sent to a node, and not known to have changed nothing
+        self._previous = ""  # who had the disk, alive, when it was claimed
         self._tries = 0
         self._ask_again_s = 0.0
         self._backs_off = False
@@ -62,7 +87,7 @@ class Attachment:
     def refuse(self, error: ClientError) -> None:
         """No node can be used."""
         if self.state is not State.LOST:
-            self._lose(error)
+            self._lose(type(error), error.reason)
 
     def question(self, now_s: float) -> int | None:
         """For a node that has just been connected."""
@@ -72,7 +97,13 @@ class Attachment:
         self._asked_s = now_s if self._asked_s is None else self._asked_s
         return self.epoch
 
+    def sent(self, rank: int, epoch: int) -> None:
+        """The node is sent what a method of these wanted."""
+        self._exposures[rank] += epoch > 0
+
     def answer(self, rank: int, response: Response, now_s: float) -> int | None:
+        if response.status is Status.OK:
+            self._compare(response)
         if self.state is State.ASKING:
             return self._told(rank, response, now_s)
         if self.state is State.CLAIMING:
@@ -84,14 +115,21 @@ class Attachment:
     def check(self, response: Response) -> None:
         """Any answer of a node, to any command: is the epoch still the newest?"""
         if self.state is State.HELD and response.status is Status.FENCED and response.epoch > self.epoch:
-            self._lose(DiskFenced(
-                "another client has taken the disk over: this one may neither read nor write it any more",
-                Outcome.DID_NOT_HAPPEN,
-            ))
+            self._lose(DiskFenced, FENCED)
+
+    def overtaken(self) -> None:
+        """A write under way has met a later one of this attachment, which it has not made."""
+        if self.state is State.HELD:
+            self._lose(DiskFenced, COPIED)
 
     def tick(self, now_s: float) -> int | None:
         if self.state not in (State.ASKING, State.CLAIMING) or now_s < self._ask_again_s:
             return None
+        if Status.FENCED in self._refused.values():
+            self._start_over(now_s)  # a rival has as many nodes: who waits for one that is down waits for ever
+            return None
+        if self._backs_off or self.waits_for.text:
+            self._answers = {}
         self._backs_off = False
         self._ask_again_s = now_s + ASK_AGAIN_S
         return self.epoch
@@ -103,61 +141,148 @@ class Attachment:
         self._last_counter = max(self._last_counter + 1, int((now_s - self._asked_s) * 1e6))
         return pack_tag(ts_of(self.epoch, self._last_counter), ATTACHED, 0, self.epoch)
 
-    # --- asking and claiming ----------------------------------------------------------------------
+    def _compare(self, response: Response) -> None:
+        """What the node has of this owner's writes: all are this client's."""
+        if response.data == self.claim.owner and response.counter > self._last_counter and self.error is None:
+            self._lose(DiskFenced, COPIED)
+
+    # --- asking -----------------------------------------------------------------------------------
     def _told(self, rank: int, response: Response, now_s: float) -> int | None:
         if response.status is not Status.OK or self._backs_off:
             return None
         self._answers[rank] = response
         if len(self._answers) < majority(self.nodes):
             return None
-        for told in self._answers.values():
-            if told.alive and told.data != self.claim.owner and not self.claim.take_over:
-                who = name_of_owner(bytes(told.data)) if told.data != NO_OWNER else "another client"
-                self._lose(AlreadyAttached(
-                    f"the disk is attached by {who}, which is alive; detach it there, or take it over, which fences "
-                    "that one",
-                    Outcome.DID_NOT_HAPPEN,
-                ))
-                return None
-        self.epoch = max(told.epoch for told in self._answers.values()) + 1
-        if self.epoch > MAX_EPOCH:
-            self._lose(AttachRefused("this disk has been attached too often: no epoch is left", Outcome.DID_NOT_HAPPEN))
+        answers = self._answers.values()
+        others = [told for told in answers if told.alive and told.data != self.claim.owner]
+        if others and not self.claim.take_over:
+            self._lose(AlreadyAttached, f"the disk is attached by {_name(others)}, which is alive; detach it there, or "
+                                        "take it over, which fences that one")
             return None
-        self.state = State.CLAIMING
-        self._ask_again_s = now_s + ASK_AGAIN_S
-        self._accepted = set()
-        return self.epoch
+        epoch = self._next_epoch(answers)
+        if epoch > MAX_EPOCH:
+            self._lose(AttachRefused, "this disk has been attached too often: no epoch is left")
+        elif self._may_claim(epoch, now_s):
+            self.epoch = epoch
+            self.state, self.waits_for = State.CLAIMING, Wait()
+            self._previous = _name(others) if others else ""
+            self._ask_again_s = now_s + ASK_AGAIN_S
+            self._accepted, self._refused = set(), {}
+            return self.epoch
+        return None
 
+    def _next_epoch(self, answers: Collection[Response]) -> int:
+        """The newest that they know of, if that is this client's own, from a claim that failed; else the next one."""
+        newest = max(told.epoch for told in answers)
+        own = newest and all(told.data == self.claim.owner for told in answers if told.epoch == newest)
+        return newest if own else newest + 1
+
+    def _may_claim(self, epoch: int, now_s: float) -> bool:
+        """Whether a majority can be had; else what has to be waited for is set, or it is lost."""
+        told, enough = self._answers, majority(self.nodes)
+        unsure = [] if self.claim.take_over else [rank for rank in told if told[rank].unsure and not self._is_own(rank)]
+        if len(told) - len(unsure) < enough:
+            self._wait(Wait(
+                f"{_nodes(unsure)} started a few seconds ago and cannot tell yet whether "
+                f"{_name([told[rank] for rank in unsure])}, who had the disk attached, is alive"
+            ), now_s + UNSURE_AGAIN_S)
+            return False
+        if sum(not answer.mixed for answer in told.values()) < enough:
+            self._meet_contract_peer(now_s)
+            return False
+        doubtful = [rank for rank, answer in told.items() if epoch > max(answer.believed, answer.epoch)]
+        if len(told) - len(doubtful) < enough:
+            self._wait(Wait(_of_bound(epoch, {rank: told[rank].believed for rank in doubtful}), True),
+                       now_s + BOUND_AGAIN_S)
+            return False
+        return True
+
+    def _is_own(self, rank: int) -> bool:
+        return self._answers[rank].data == self.claim.owner
+
+    def _wait(self, wait: Wait, until_s: float) -> None:
+        self.waits_for, self._ask_again_s = wait, until_s
+
+    def _meet_contract_peer(self, now_s: float) -> None:
+        self._unsupported_since_s = now_s if self._unsupported_since_s is None else self._unsupported_since_s
+        if now_s - self._unsupported_since_s > UNSUPPORTED_S:
+            self._lose(AttachRefused, "a node of the cluster speaks only the contract and could not keep another "
+                                      "client out; use the disk without attaching it, or replace that node")
+        else:
+            self._wait(Wait("a node of the cluster speaks only the contract, or has just been started"),
+                       now_s + ASK_AGAIN_S)
+
+    # --- claiming ---------------------------------------------------------------------------------
     def _decided(self, rank: int, response: Response, now_s: float) -> int | None:
         if response.status is Status.OK:
             if response.epoch == self.epoch and response.data == self.claim.owner:
                 self._accepted.add(rank)
+                self._refused.pop(rank, None)
             if len(self._accepted) >= majority(self.nodes):
-                self.state = State.HELD
+                self.state, self.waits_for = State.HELD, Wait()
             return None
-        if response.status is Status.UNSUPPORTED:
-            self._unsupported_since_s = now_s if self._unsupported_since_s is None else self._unsupported_since_s
-            if now_s - self._unsupported_since_s > UNSUPPORTED_S:
-                self._lose(AttachRefused(
-                    "a node of the cluster speaks only the contract and could not keep another client out; use the "
-                    "disk without attaching it, or replace that node", Outcome.DID_NOT_HAPPEN,
-                ))
-        elif response.status is Status.REFUSED:
-            self._lose(AttachRefused(
-                f"a node does not believe that the disk was attached {self.epoch} times: is its clock right?",
-                Outcome.DID_NOT_HAPPEN,
-            ))
-        if self.state is not State.LOST:
-            self._start_over(now_s)
+        self._exposures[rank] -= 1
+        if response.status is Status.FENCED and response.epoch > self.epoch:
+            self._start_over(now_s)  # this node would fence what is held in this epoch
+        elif response.status in (Status.FENCED, Status.DISBELIEVED, Status.UNSUPPORTED):
+            self._refuse(rank, response.status, now_s)
         return None
 
+    def _refuse(self, rank: int, status: Status, now_s: float) -> None:
+        """One node's opinion: the claim has failed only where no majority is left."""
+        epoch, refused = self.epoch, self._refused
+        refused[rank] = status
+        if len(refused) > self.nodes - majority(self.nodes):
+            self._start_over(now_s)
+            if Status.DISBELIEVED in refused.values():
+                self.waits_for = Wait(f"{_nodes(refused)} do not take the epoch {epoch}: they know of no one near it, "
+                                      "and ask the other nodes how far those are", True)
+        if status is Status.UNSUPPORTED:
+            self._meet_contract_peer(now_s)
+
     def _start_over(self, now_s: float) -> None:
-        """The claim has failed at a node: ask again, after a while that differs from that of a rival."""
+        """The claim has failed: ask again, after a while that differs from that of a rival."""
         self._tries += 1
         self.state, self.epoch = State.ASKING, 0
-        self._answers = {}
+        self._answers, self._refused = {}, {}
         self._backs_off = True
-        self._ask_again_s = now_s + RETRY_S * self._tries * (1 + self.claim.owner[self._tries % 16] / 255)
+        own_s = RETRY_S * (1 + self.claim.owner[self._tries % 16] / 255)
+        self._ask_again_s = now_s + own_s * min(self._tries, MAX_TRIES)
 
-    def _lose(self, error: ClientError) -> None:
-        self.state, self.error = State.LOST, error
+    # --- endings ----------------------------------------------------------------------------------
+    @property
+    def outcome(self) -> Outcome:
+        """What is known of the attaching if it were given up now: whether a node may have accepted it."""
+        happens = self.state is not State.HELD and any(count > 0 for count in self._exposures.values())
+        return Outcome.MAY_HAVE_HAPPENED if happens else Outcome.DID_NOT_HAPPEN
+
+    @property
+    def aftermath(self) -> str:
+        """To be said where the attaching is given up."""
+        if self._previous and self.outcome is Outcome.MAY_HAVE_HAPPENED:
+            return f"; the take-over had begun, so that {self._previous}, who had the disk, may be fenced already"
+        return ""
+
+    def _lose(self, kind: type[ClientError], reason: str) -> None:
+        self.error = kind(reason + self.aftermath, self.outcome)
+        self.state, self.waits_for = State.LOST, Wait()
+
+
+def _name(answers: Collection[Response]) -> str:
+    owner = next((bytes(told.data) for told in answers if told.data != NO_OWNER), NO_OWNER)
+    return name_of_owner(owner) if owner != NO_OWNER else "another client"
+
+
+def _nodes(ranks: Collection[int]) -> str:
+    *others, last = map(str, sorted(ranks))
+    return f"nodes {', '.join(others)} and {last}" if others else f"node {last}"
+
+
+def _of_bound(epoch: int, believed: dict[int, int]) -> str:
+    """`believed`: the highest epoch that each of the nodes takes that do not take this one."""
+    bound = max(believed.values())
+    text = (f"the disk has been attached {epoch - 1} times, and {_nodes(believed)} take no more than {bound} by now, "
+            f"one more every {S_PER_EPOCH} s by the clock of the machine")
+    if bound <= ALWAYS_BELIEVED_EPOCH:
+        return f"{text}, which is years behind there: set it"
+    return f"{text}: that takes about {(epoch - bound) * S_PER_EPOCH} s, if the clocks are right"

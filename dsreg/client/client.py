@@ -144,10 +144,18 @@ class Client:
         if attachment.error is not None:
             raise attachment.error
         if self._engine.settled.is_set() and attachment.state is not State.HELD:
-            raise _closed()
+            raise ClientClosed(f"the client is not open{attachment.aftermath}", attachment.outcome)
         if not self._engine.settled.is_set():
-            raise OperationTimeout(f"not attached within {self._timeout_s} s", Outcome.DID_NOT_HAPPEN)
+            up = f"{len(self.connected_ranks)} of {len(self.nodes)} nodes are connected"
+            why = f"{attachment.waits_for.text or up}{attachment.aftermath}"
+            raise OperationTimeout(f"not attached within {self._timeout_s} s: {why}", attachment.outcome)
         return attachment.epoch
+
+    @property
+    def waits_for(self) -> str:
+        """What the attaching waits for at this moment, for people; "" for nothing but answers."""
+        attachment = self._core.attachment
+        return "" if attachment is None else attachment.waits_for.text
 
     async def lost(self) -> ClientError:
         """Wait until the disk is not this client's any more: why every operation fails from then on. Closing the

@@ -20,7 +20,8 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dsreg.client.attachment import Attachment, Claim, State
+from dsreg.client.answers import CHANGING, fits
+from dsreg.client.attachment import Attachment, Claim, State, Wait
 from dsreg.client.contract_nodes import ContractNodes
 from dsreg.client.events import (
     Abandon,
@@ -41,21 +42,22 @@ from dsreg.client.events import (
     Send,
     Start,
     Tick,
+    Waits,
 )
 from dsreg.client.guard import Guard
 from dsreg.client.limits import (
     ATTEMPT_FIRST_S,
     MAX_REFUSALS,
+    TELL_AGAIN_S,
 )
 from dsreg.client.ring import Ring, refused_by_all
 from dsreg.client.state import NEVER, Node, Operation
 from dsreg.client.steps import Steps
-from dsreg.constants import MAX_RUN_SECTORS, NO_OWNER, SECTOR_SIZE, TAG_SIZE
+from dsreg.constants import MAX_RUN_SECTORS, NO_OWNER, SECTOR_SIZE
 from dsreg.core.messages import Command, CommandKind, Response, Status, StatusReport, StatusRequest
+from dsreg.core.quorum import bit, ranks_in
 from dsreg.core.tags import highest_epoch, raised
-from dsreg.errors import AuthenticationFailed, ClientClosed, ClientError, Outcome, OutOfRange
-
-_CHANGING = (CommandKind.STORE, CommandKind.PUT)
+from dsreg.errors import AuthenticationFailed, ClientClosed, ClientError, NotBelieved, Outcome, OutOfRange
 
 
 class ClientCore:
@@ -71,6 +73,7 @@ class ClientCore:
         self.contract_nodes = ContractNodes()
         self._guard = Guard()
         self._steps = Steps(self._ring, self.attachment)
+        self._said = Wait()  # the last of what the attachment has waited for
         self.counters = self._steps.counters
         self.new_request = self._steps.new_request
         self._handlers: dict[type, Callable[[Any, float], None]] = {
@@ -145,6 +148,7 @@ class ClientCore:
         node = self._nodes[event.rank]
         self._ring.connected(node, event.nodes)
         self.contract_nodes.connected(event.rank)
+        self._trust(node)
         if self.attachment is not None:
             self.attachment.nodes = self._ring.cluster_size
             if (epoch := self.attachment.question(now_s)) is not None:
@@ -183,6 +187,7 @@ class ClientCore:
         assert self.attachment is not None
         owner = self.attachment.claim.owner
         command = Command(CommandKind.ATTACH, self._steps.new_request(), 0, 0, b"", owner, True, epoch)
+        self.attachment.sent(node.rank, epoch)
         self._steps.effects.append(Send(node.rank, command))
 
     def _attach(self, epoch: int | None, was: State, now_s: float) -> None:
@@ -193,6 +198,9 @@ class ClientCore:
             for node in self._ring.nodes:
                 if node.up:
                     self._send_attach(node, epoch)
+        if attachment.waits_for.text and attachment.waits_for != self._said:
+            self._said = attachment.waits_for
+            self._steps.effects.append(Waits(*self._said))
         if attachment.state is was:
             return
         if attachment.state is State.HELD:
@@ -243,6 +251,9 @@ class ClientCore:
             if self.attachment is not None:
                 was = self.attachment.state
                 self._attach(self.attachment.answer(node.rank, response, now_s), was, now_s)
+                if was is State.HELD and response.status is Status.OK:
+                    self._trust(node)
+                    self._steps.go_on(now_s)
             else:
                 self._guarded(self._guard.answer(node.rank, response, self._ring.cluster_size, now_s), now_s)
             return
@@ -253,7 +264,7 @@ class ClientCore:
             self._steps.counters.late_answers += 1
         elif response.status is not Status.OK:
             self._refused(op, op.command, node, response, now_s)
-        elif _fits(op.command, response):
+        elif fits(op.command, response):
             node.answered(now_s)
             self._advance(op, op.command, node, response, now_s)
 
@@ -294,7 +305,7 @@ class ClientCore:
         status = response.status
         del op.sent[node.rank]
         node.owed.pop(command.request, None)
-        if command.kind in _CHANGING:
+        if command.kind in CHANGING:
             op.exposures -= 1
         if status is Status.FENCED:
             # A STORE that was sent on before it met the newer epoch may have reached a node.
@@ -306,6 +317,16 @@ class ClientCore:
             last = op.first + op.count - 1
             self._steps.fail(op, OutOfRange(f"node {node.rank}: no such sector, in {op.first}..{last}", op.outcome))
             return
+        elif status is Status.OVERTAKEN and self.attachment is not None:
+            op.exposures += 1  # of a run the rest is stored
+            was = self.attachment.state
+            self.attachment.overtaken()
+            self._attach(None, was, now_s)
+            return
+        elif status is Status.DISBELIEVED:
+            self._disbelieve(op, node, now_s)
+            if op.operation not in self._steps.operations:
+                return
         elif status is Status.STOPPING:
             node.stopping = True
         elif status is Status.NO_SPACE:
@@ -319,6 +340,25 @@ class ClientCore:
             self._steps.count(op, now_s)
         elif not op.sent:
             self._steps.dispatch(op, now_s)
+
+    def _disbelieve(self, op: Operation, node: Node, now_s: float) -> None:
+        """The node does not take the operation's epoch, or its tag: its clock is wrong, or nobody told it that the disk
+        is attached. That is its own opinion."""
+        op.disbelief |= bit(node.rank)
+        node.avoid(now_s)
+        if op.disbelief.bit_count() > self._ring.cluster_size - self._ring.majority:
+            who = f"nodes {', '.join(map(str, ranks_in(op.disbelief)))}"
+            error = NotBelieved(f"{who} do not believe the epoch or the tag of it: are their clocks right?", op.outcome)
+            self._steps.fail(op, error)
+        attachment = self.attachment
+        if attachment is not None and attachment.state is State.HELD and now_s >= node.told_again_s + TELL_AGAIN_S:
+            node.told_again_s = now_s
+            self._send_attach(node, attachment.epoch)
+
+    def _trust(self, node: Node) -> None:
+        """What the node did not believe may be different now."""
+        for op in self._steps.operations.values():
+            op.disbelief &= ~bit(node.rank)
 
     # --- time ---------------------------------------------------------------------------------
     def _tick(self, event: Tick, now_s: float) -> None:
@@ -353,14 +393,3 @@ def _no_space_in(report: StatusReport) -> bool | None:
 
 def _with_outcome(error: ClientError, outcome: Outcome) -> ClientError:
     return type(error)(error.reason, outcome)
-
-
-def _fits(command: Command, response: Response) -> bool:
-    """Whether the answer has the length that was asked for."""
-    kind, tags, data = command.kind, len(response.tags), len(response.data)
-    if kind in _CHANGING:
-        return not tags and not data
-    whole_tags, whole_data = command.count * TAG_SIZE, command.count * SECTOR_SIZE
-    if kind is CommandKind.READ:
-        return data == whole_data and (not tags or command.epoch > 0 and tags == whole_tags)
-    return tags == whole_tags and (not data or kind is CommandKind.GET and data == whole_data)

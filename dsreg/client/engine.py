@@ -5,6 +5,7 @@ What is begun calls back. For callers that wait, in tasks of their own: dsreg.cl
 
 from __future__ import annotations
 
+import logging
 import random
 import secrets
 import time
@@ -34,6 +35,7 @@ from dsreg.client.events import (
     Send,
     Start,
     Tick,
+    Waits,
     Withdraw,
 )
 from dsreg.client.limits import MAX_OPERATION_BYTES, MAX_OPERATIONS, TICK_S
@@ -43,6 +45,8 @@ from dsreg.core.codec import EncodeOnce, Encoder, Keys
 from dsreg.core.greeting import Seals
 from dsreg.core.messages import Buffer, Message, StatusReport, StatusRequest
 from dsreg.errors import ClientClosed, ClientError, Outcome
+
+_log = logging.getLogger("dsreg.client")
 
 # Told, once, what a run has come to: what was read (b"" of a write), or the error.
 # It must not raise: that ends the client, and what was to be told next is not.
@@ -104,6 +108,7 @@ class Engine:
             Failed: lambda effect: self._settle(effect.operation, b"", effect.error),
             Dropped: lambda effect: self._settle(effect.operation, b"", None),
             Attached: lambda effect: self.settled.set(),
+            Waits: self._waits,
             NotAttached: lambda effect: self._not_attached(),
         }
 
@@ -220,6 +225,10 @@ class Engine:
         self._admission.release(size)
         self._lock.release(held)
         done(data, error)
+
+    def _waits(self, effect: Waits) -> None:
+        level = logging.WARNING if effect.needs_help else logging.INFO
+        _log.log(level, "the disk is not attached yet: %s", effect.text)
 
     def _not_attached(self) -> None:
         self.settled.set()

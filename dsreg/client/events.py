@@ -57,6 +57,13 @@ class Attached(NamedTuple):
     epoch: int
 
 
+class Waits(NamedTuple):
+    """An effect: the disk is not attached yet, and this is what for. `needs_help`: it may take long, or for ever."""
+
+    text: str
+    needs_help: bool
+
+
 class NotAttached(NamedTuple):
     """An effect: the disk is not this client's, or no longer. Every operation fails with `error` from now on."""
 
@@ -139,4 +146,4 @@ class Dropped(NamedTuple):
     operation: int
 
 
-Effect = Send | Withdraw | Drop | Completed | Failed | Dropped | Attached | NotAttached
+Effect = Send | Withdraw | Drop | Completed | Failed | Dropped | Attached | Waits | NotAttached

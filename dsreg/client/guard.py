@@ -46,7 +46,7 @@ class Guard:
     def answer(self, rank: int, response: Response, nodes: int, now_s: float) -> AlreadyAttached | None:
         """The error for every parked write, if somebody who is alive has the disk. Else some of them may be cleared
         now. `nodes`: of the cluster."""
-        if response.request != self._request or response.status is not Status.OK:
+        if response.request != self._request or response.status is not Status.OK or response.unsure:
             return None
         self._answers[rank] = response
         if len(self._answers) < majority(nodes):

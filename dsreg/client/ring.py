@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dsreg.client.events import KeyRefused, NotSealed, Refusal
 from dsreg.client.limits import ATTEMPT_MAX_S, FULL_S, PROBE_S, RESEND_S, SILENCE_S
 from dsreg.client.state import Node, Operation
-from dsreg.core.quorum import majority
+from dsreg.core.quorum import bit, majority
 from dsreg.errors import AuthenticationFailed, ClientError, Outcome, UnsealedNode, WrongDisk
 
 
@@ -56,7 +56,7 @@ class Ring:
         best, best_badness = None, 4
         for distance in range(len(self.nodes)):
             node = self.nodes[(op.home + distance) % len(self.nodes)]
-            if not node.usable:
+            if not node.usable or op.disbelief & bit(node.rank):
                 continue
             badness = 0
             if node.rank in op.sent:

@@ -45,6 +45,7 @@ class Node:
     full_s: float = NEVER  # when it last said that it has no room for new data
     answered_s: float = NEVER  # when it last answered a command that was still open
     avoided_until_s: float = NEVER
+    told_again_s: float = NEVER  # when it was told once more whose the disk is
     avoid_s: float = AVOID_FIRST_S
 
     @property
@@ -105,6 +106,7 @@ class Operation:
     sent: dict[int, float] = dataclasses.field(default_factory=dict)  # rank -> when; not refused, link not broken
     last_rank: int = 0  # where the step was sent last; 0: nowhere yet
     refusals: int = 0
+    disbelief: int = 0  # mask of the ranks that do not take its epoch or its tag
     exposures: int = 0  # STORE and PUT commands sent whose effect is not known to be none
 
     @property

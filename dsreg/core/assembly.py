@@ -40,10 +40,12 @@ def new_replica(
     uuid_prefix: int,
     jitter: Callable[[], float],
     unix_time: Callable[[], float],
+    started_s: float = float("-inf"),
 ) -> Replica:
     """The replica of the node `rank` in the incarnation that `storage` has begun.
 
-    `uuid_prefix`: 32 random bits (see Uuids). `jitter`: see RegisterClient. `unix_time`: see Replica.
+    `uuid_prefix`: 32 random bits (see Uuids). `jitter`: see RegisterClient. `unix_time`, `started_s`: see
+    Replica.
     """
     return Replica(
         rank,
@@ -54,6 +56,7 @@ def new_replica(
         namer=TagNamer(rank, storage.ts_reserved, storage.incarnation),
         links=RegisterClient(ranks, jitter=jitter),
         unix_time=unix_time,
+        started_s=started_s,
     )
 
 

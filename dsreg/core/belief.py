@@ -32,5 +32,5 @@ def is_believed(tags: bytes, unix_time_s: float) -> bool:
     return True
 
 
-def is_believed_epoch(epoch: int, unix_time_s: float) -> bool:
-    return epoch <= max(ALWAYS_BELIEVED_EPOCH, min((unix_time_s - FIRST_EPOCH_S) // S_PER_EPOCH, MAX_EPOCH))
+def highest_believed_epoch(unix_time_s: float) -> int:
+    return max(ALWAYS_BELIEVED_EPOCH, int(min((unix_time_s - FIRST_EPOCH_S) // S_PER_EPOCH, MAX_EPOCH)))

@@ -334,10 +334,10 @@ class Decoder:
             return ReadProc(rank, rid, first, count, bool(flags & FLAG_VALUES), epoch=epoch)
         if type_ == Type.ACK_RUN and status == Status.FENCED:
             return Fenced(rank, rid, first, count, epoch)
+        if type_ == Type.ACK_RUN and status in (Status.OK, Status.OVERTAKEN):
+            return Ack(rank, rid, first, count, overtaken=status == Status.OVERTAKEN)
         if type_ != Type.WRITE_PROC_RUN and status != Status.OK:
             return None
-        if type_ == Type.ACK_RUN:
-            return Ack(rank, rid, first, count)
         tags, data = tags_and_data(frame, count)
         if not self._tags_are_good(tags, unwritten=True):
             return None

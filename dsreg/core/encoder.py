@@ -30,9 +30,10 @@ from dsreg.core.messages import (
 from dsreg.core.tags import highest_epoch, unpack_tag
 from dsreg.core.wire import (
     ANSWER,
+    ATTACHED_FLAGS,
+    ATTACHED_STATE,
     CLUSTER_SIZE,
     COMMAND,
-    FLAG_ALIVE,
     FLAG_TAGS,
     FLAG_VALUES,
     GREETING,
@@ -126,7 +127,7 @@ class Encoder:
         return self._response(Response(message.status, message.kind, message.request, extended=message.extended))
 
     def _response(self, message: Response) -> list[Buffer]:
-        status, kind, request, tags, data, extended, epoch, alive = message
+        status, kind, request, tags, data, extended, epoch, *_ = message
         ok = status == Status.OK
         if not extended:
             assert status < Status.STOPPING and not tags
@@ -137,8 +138,8 @@ class Encoder:
             flags = FLAG_VALUES
         elif kind is CommandKind.READ and tags:
             flags = FLAG_TAGS
-        elif kind is CommandKind.ATTACH:
-            count, flags = 0, FLAG_ALIVE if alive else 0
+        elif kind is CommandKind.ATTACH and ok:
+            count, flags, data = 0, *_attached(message)
         assert len(tags) in (0, count * TAG_SIZE) and not ((tags or data) and kind in _STORING)
         missing = not data and kind is not CommandKind.READ  # the tags of a READ are those of what it has read
         assert kind is CommandKind.ATTACH or missing or len(data) == count * SECTOR_SIZE
@@ -206,7 +207,7 @@ class Encoder:
     def _ack(self, message: Ack) -> list[Buffer]:
         if message.uuid:
             return self._contract_peer(Type.ACK, message)
-        return self._peer_run(Type.ACK_RUN, message, 0, 0)
+        return self._peer_run(Type.ACK_RUN, message, 0, 0, status=Status.OVERTAKEN if message.overtaken else Status.OK)
 
     def _fenced(self, message: Fenced) -> list[Buffer]:
         return self._peer_run(Type.ACK_RUN, message, 0, message.epoch, status=Status.FENCED)
@@ -278,6 +279,14 @@ def hello_bytes(message: Hello) -> bytes:
         length=len(greeting),
     )
     return header + greeting
+
+
+def _attached(message: Response) -> tuple[int, bytes]:
+    """Flags and content of a good answer to ATTACH."""
+    assert len(message.data) == OWNER_SIZE
+    said = (message.alive, message.unsure, message.mixed)
+    flags = sum(flag for flag, is_so in zip(ATTACHED_FLAGS, said, strict=True) if is_so)
+    return flags, ATTACHED_STATE.pack(bytes(message.data), message.counter, message.believed)
 
 
 def _signed(mac: Mac | None, header: bytes, *contents: Buffer) -> list[Buffer]:

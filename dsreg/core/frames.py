@@ -12,9 +12,10 @@ from dsreg.core.lives import Life, Stage
 from dsreg.core.messages import CommandKind, LivesReport, RefusedCommand, Response, Status, StatusReport, StatusRequest
 from dsreg.core.wire import (
     ANSWER,
+    ATTACHED_FLAGS,
+    ATTACHED_STATE,
     COMMAND,
     EXTENSION,
-    FLAG_ALIVE,
     FLAG_TAGS,
     LIFE,
     RESPONSE,
@@ -64,8 +65,11 @@ def run_response(frame: memoryview) -> Response | None:
     if kind in (CommandKind.TAG, CommandKind.GET) or kind is CommandKind.READ and flags & FLAG_TAGS and length:
         tags, data = tags_and_data(frame, count)
         return Response(status, kind, request, tags, data, True, epoch)
-    alive = kind is CommandKind.ATTACH and bool(flags & FLAG_ALIVE)
-    return Response(status, kind, request, b"", content_from(frame, EXTENSION.size), True, epoch, alive)
+    if kind is CommandKind.ATTACH and status is Status.OK:
+        owner, counter, believed = ATTACHED_STATE.unpack_from(frame, EXTENSION.size)
+        alive, unsure, mixed = (bool(flags & flag) for flag in ATTACHED_FLAGS)
+        return Response(status, kind, request, b"", owner, True, epoch, alive, unsure, mixed, counter, believed)
+    return Response(status, kind, request, b"", content_from(frame, EXTENSION.size), True, epoch)
 
 
 def lives(frame: memoryview) -> LivesReport | None:

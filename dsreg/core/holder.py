@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+from dsreg.constants import TAG_SIZE
 from dsreg.core.belief import is_believed
 from dsreg.core.contract import Uuids
 from dsreg.core.effects import Again, Answer, Connection, Durable, Effect, Load, Persist, RepeatKey, Send
@@ -17,7 +18,7 @@ from dsreg.core.epochs import Epochs
 from dsreg.core.messages import Ack, Buffer, Command, CommandKind, Fenced, ReadProc, Status, Value, WriteProc
 from dsreg.core.operation import response_to
 from dsreg.core.repeats import Repeats, Seen
-from dsreg.core.tags import highest_epoch
+from dsreg.core.tags import ATTACHED, highest_epoch
 from dsreg.core.view import TagView
 
 
@@ -49,6 +50,10 @@ class Holder:
             return False
         return is_believed(tags, self._unix_time()) or tags == self._storage.tags(first, count)
 
+    def is_honest_answer(self, value: Value) -> bool:
+        """A tag of a newer epoch than the one in force where it comes from would lead to more that nobody believes."""
+        return highest_epoch(value.tags) <= value.epoch and self.is_honest(value.first, value.count, value.tags)
+
     # --- questions and orders of nodes --------------------------------------------------------------
     def read_proc(self, origin: Connection | None, question: ReadProc) -> list[Effect]:
         epochs = self._epochs
@@ -79,7 +84,9 @@ class Holder:
         if epoch > self._epochs.durable:
             return [self._epochs.fence(epoch, Again(message, origin))]
         if not message.uuid:
-            answer = Answer(origin, Ack(self._rank, message.rid, first, count))
+            overtaken = ATTACHED in message.tags[TAG_SIZE - 1::TAG_SIZE] and self._epochs.is_overtaken(message)
+            answer = Answer(origin, Ack(self._rank, message.rid, first, count, overtaken=overtaken))
+            self._epochs.accepted(message.tags)
             return [Persist(first, count, message.tags, message.data, (answer,))]
         ack = Send(message.rank, Ack(self._rank, message.rid, first, count, self._uuids.answer(Ack)))
         key = RepeatKey(message.rank, message.uuid, message.rid, first, message.tags)
@@ -116,7 +123,9 @@ class Holder:
         if first is not None:
             return first
         if command.kind is CommandKind.PUT:
-            answer = Answer(connection, response_to(command, Status.OK), command)
+            status = Status.OVERTAKEN if self._epochs.is_overtaken(command) else Status.OK
+            self._epochs.accepted(command.tags)
+            answer = Answer(connection, response_to(command, status), command)
             return [Persist(command.first, command.count, command.tags, command.data, (answer,))]
         epoch = self._epochs.durable
         if command.values:

@@ -32,6 +32,8 @@ class Status(enum.IntEnum):
     FENCED = 5  # a newer epoch is in force than that of the command
     REFUSED = 6  # not done, nothing changed: this node's own copy is damaged, or too much waits here; ask another
     UNSUPPORTED = 7  # no attachments while a node of the cluster speaks only the contract
+    DISBELIEVED = 8  # this node does not take the epoch, or a tag; others may: ask another
+    OVERTAKEN = 9  # of a write: a later one of the same attachment was there
     NO_SPACE = 10  # not done, nothing changed: the file system of this node has no room for it
 
 
@@ -89,7 +91,9 @@ class Response(NamedTuple):
     attachment carries `tags` as well if that has to store what it has read under its own epoch.
 
     `epoch`: the one in force at the node. ATTACH carries in `data` who has attached the disk in it (64 bytes), and
-    `alive`: whether that one is connected to the node.
+    `alive`: whether that one is connected to the node; `unsure`: it is not, but the node has not been up for long;
+    `mixed`: a node of the cluster speaks only the contract. `counter`: the highest one of a write of that attachment
+    that this node has. `believed`: the highest epoch that it would take now.
     """
 
     status: Status
@@ -100,6 +104,10 @@ class Response(NamedTuple):
     extended: bool = False
     epoch: int = 0
     alive: bool = False
+    unsure: bool = False
+    mixed: bool = False
+    counter: int = 0
+    believed: int = 0
 
 
 class ReadProc(NamedTuple):
@@ -140,11 +148,14 @@ class WriteProc(NamedTuple):
 
 
 class Ack(NamedTuple):
+    """`overtaken`: instead of a write of an attachment a later one of the same was there, and is durable."""
+
     rank: int
     rid: int
     first: int
     count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
     uuid: bytes = b""
+    overtaken: bool = False
 
 
 class Fenced(NamedTuple):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from dsreg.core.messages import Command, CommandKind
 from dsreg.core.view import TagView
 
 # Repairs at one time. The others wait for the next question about them.
@@ -16,18 +17,21 @@ REFUSED_RETRY_S = 1.0
 
 
 class Repairs:
+    """Not queued with the commands: a run that waits for another node's repair would hold up the repair for which that
+    node's run waits. A read chooses no tag, so it may go beside whatever else is under way on its sector."""
+
     def __init__(self, storage: TagView) -> None:
         self._storage = storage
         self.under_way: set[int] = set()
 
-    def begin(self, first: int, count: int) -> list[int]:
-        """The damaged sectors of the run whose repair is to begin now."""
-        sectors = []
+    def begin(self, first: int, count: int) -> list[Command]:
+        """What reads, through the register, the damaged sectors of the run whose repair is to begin now."""
+        reads = []
         for sector in self._storage.missing(first, count):
             if sector not in self.under_way and len(self.under_way) < MAX_REPAIRS:
                 self.under_way.add(sector)
-                sectors.append(sector)
-        return sectors
+                reads.append(Command(CommandKind.READ, 0, sector, 1))
+        return reads
 
     def end(self, sector: int) -> None:
         self.under_way.discard(sector)

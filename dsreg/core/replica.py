@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 from dsreg.constants import TAG_SIZE
 from dsreg.core import register as reg
+from dsreg.core.attaching import Attaching
 from dsreg.core.contract import Uuids
 from dsreg.core.effects import (
     Again,
@@ -54,11 +55,10 @@ from dsreg.core.view import TagView
 
 
 class Replica:
-    """The node `rank` among `ranks`.
+    """The node `rank` among `ranks`. `rids`: read identifiers never used before. `uuids`: ids for contract messages.
 
-    `rids`: read identifiers never used before. `uuids`: ids for contract messages. `namer`: see there.
-    `now` in the methods is in seconds on any clock that does not go backwards. `unix_time` gives seconds since
-    1970; it may be wrong, and jump.
+    `namer`: see there. `now` in the methods is in seconds on any clock that does not go backwards. `unix_time` gives
+    seconds since 1970; it may be wrong, and jump. `started_s`: when this node began to serve, on the clock of `now`.
     """
 
     def __init__(
@@ -72,11 +72,12 @@ class Replica:
         namer: TagNamer,
         links: RegisterClient,
         unix_time: Callable[[], float] = lambda: 0.0,
+        started_s: float = float("-inf"),
     ) -> None:
         self.rank = rank
         self.ranks = ranks
         self.counters: Counter[str] = Counter()
-        self.epochs = Epochs(storage, unix_time)
+        self.epochs = Epochs(storage, unix_time, started_s)
         self._holder = Holder(rank, storage, self.epochs, uuids, self._repair, self.counters, unix_time)
         self._storage = storage
         self._rids = rids
@@ -88,6 +89,7 @@ class Replica:
         self._ready: deque[Operation] = deque()  # may start: what they waited for is complete
         self._peers = Peers(rank, uuids, links.intervals)
         self.link_down = self._peers.link_down
+        self._attaching = Attaching(rank, len(ranks), self.epochs, self._peers, links, rids)
         self._repairs = Repairs(storage)
         self._refused = Refused()
 
@@ -96,9 +98,9 @@ class Replica:
         """A good command (index, tags and HMAC checked). It is answered when it is complete."""
         if command.tags and not self._holder.is_honest(command.first, command.count, command.tags):
             self.counters["dishonest_tags"] += 1
-            return [Answer(connection, response_to(command, Status.INVALID_SECTOR_INDEX), command)]
+            return [Answer(connection, response_to(command, Status.DISBELIEVED), command)]
         if command.kind is CommandKind.ATTACH:
-            return self.epochs.attach(connection, command, supported=self._peers.all_keep_epochs)
+            return self._attaching.command(connection, command, now)
         if command.kind in (CommandKind.GET, CommandKind.PUT):
             return self._run_ready(self._holder.command(connection, command), now)
         operation = begin(command, connection, self.rank, len(self.ranks), self._rids)
@@ -108,7 +110,7 @@ class Replica:
 
     def disconnected(self, connection: Connection, now: float) -> tuple[list[Command], list[Effect]]:
         """Nobody waits for this connection's commands any more. Gives those given up: reads, and what was not begun."""
-        self.epochs.disconnected(connection)
+        claims = self._attaching.disconnected(connection)
         given_up = [
             operation for operation in self._queue.items()
             if operation.connection is connection
@@ -118,7 +120,7 @@ class Replica:
             self._forget(operation)
             self._ready.extend(self._queue.remove(operation))
         self._ready = deque(operation for operation in self._ready if operation not in given_up)
-        return [operation.command for operation in given_up], self._run_ready([], now)
+        return claims + [operation.command for operation in given_up], self._run_ready([], now)
 
     def unfinished(self) -> int:
         """Operations of clients that are under way or queued."""
@@ -126,7 +128,7 @@ class Replica:
 
     def is_under_way(self, rid: int) -> bool:
         """Whether an answer to `rid` still means something."""
-        return rid in self._operations
+        return rid in self._operations or self._attaching.is_asking(rid)
 
     # --- peers ------------------------------------------------------------------------------------
     def message(self, origin: Connection | None, message: PeerMessage | Receipt, now: float) -> list[Effect]:
@@ -251,12 +253,15 @@ class Replica:
         operation = self._operations.get(rid)
         if operation is None or epoch <= operation.register.epoch or not self.epochs.believes(epoch):
             return []
-        command = operation.command
-        if command.epoch:
-            self._forget(operation)
-            self._ready.extend(self._queue.remove(operation))
-            return [Answer(operation.connection, self.epochs.refusal(command, Status.FENCED, epoch), command)]
+        if operation.command.epoch:
+            return self._end(operation, Status.FENCED, epoch)
         return [self.epochs.fence(max(epoch, self.epochs.promised), Again(Renew(rid)))]
+
+    def _end(self, operation: Operation, status: Status, epoch: int = 0) -> list[Effect]:
+        """It cannot go on. `epoch`: see Epochs.refusal."""
+        self._forget(operation)
+        self._ready.extend(self._queue.remove(operation))
+        return [Answer(operation.connection, self.epochs.refusal(operation.command, status, epoch), operation.command)]
 
     def _renew(self, rid: int, now: float) -> list[Effect]:
         if (operation := self._operations.get(rid)) is None or self.epochs.durable <= operation.register.epoch:
@@ -291,6 +296,7 @@ class Replica:
         epoch = operation.register.epoch
         if epoch < self.epochs.promised:
             return self._outdated(step.rid, self.epochs.promised)
+        self.epochs.accepted(step.tags)
         own = Durable(Ack(self.rank, step.rid, command.first, command.count))
         persist = Persist(command.first, command.count, step.tags, step.data, (own,), step.repair, step.rid)
         promise = 0 if epoch else self._namer.choose(highest_ts(step.tags) if command.kind is CommandKind.WRITE else 0)
@@ -345,17 +351,17 @@ class Replica:
         """A whole VALUE or ACK, from whichever node, for an operation of this node."""
         operation = self._operations.get(answer.rid)
         if operation is None:
-            return []
+            return self._attaching.told(answer, now) if isinstance(answer, Value) else []
         command, register = operation.command, operation.register
         if (answer.first, answer.count) != (command.first, command.count):
             self.counters["foreign_run"] += 1
             return []
         if isinstance(answer, Ack):
+            if answer.overtaken and command.epoch and command.kind is CommandKind.STORE:
+                return self._end(operation, Status.OVERTAKEN)
             self._links.answered(answer)
             return self._advance(operation, register.ack(answer.rank, answer.rid), now)
-        # A tag of a newer epoch than the one in force where it comes from would lead to more that nobody believes.
-        raised = highest_epoch(answer.tags) > answer.epoch
-        if raised or not self._holder.is_honest(answer.first, answer.count, answer.tags):
+        if not self._holder.is_honest_answer(answer):
             self.counters["dishonest_tags"] += 1
             return []
         if answer.epoch != register.epoch:
@@ -377,14 +383,9 @@ class Replica:
         return self._advance(operation, operation.register.own_absent(rid, self._namer.last), now) if operation else []
 
     def _repair(self, first: int, count: int) -> None:
-        """Read the damaged sectors of a run through the register, which writes them back here as well.
-
-        Not queued: a run that waits for another node's repair would hold up the repair for which that node's run
-        waits. A read chooses no tag, so it may go beside whatever else is under way on its sector.
-        """
-        for sector in self._repairs.begin(first, count):
+        """See to the damaged sectors of a run. Not queued: see Repairs."""
+        for read in self._repairs.begin(first, count):
             self.counters["repairs"] += 1
-            read = Command(CommandKind.READ, 0, sector, 1)
             self._ready.append(begin(read, None, self.rank, len(self.ranks), self._rids))
 
     # --- links ------------------------------------------------------------------------------------

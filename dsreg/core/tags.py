@@ -121,6 +121,28 @@ def raised(tags: bytes, epoch: int) -> bytes:
     return b"".join(prefix + tags[at + EPOCH_SIZE : at + TAG_SIZE] for at in range(0, len(tags), TAG_SIZE))
 
 
+def attached_counter(tags: bytes, epoch: int) -> int:
+    """The highest counter among the writes of the attachment of `epoch`; 0 if none of these tags is of one."""
+    if is_uniform(tags):
+        tags = tags[:TAG_SIZE]
+    mine = epoch.to_bytes(EPOCH_SIZE) * 2
+    return max(
+        (rank_of(tag)[2] for tag in iter_tags(tags) if tag[-1] == ATTACHED and tag.startswith(mine)), default=0
+    )
+
+
+def is_overtaken(tags: bytes, there: bytes) -> bool:
+    """Whether one of these writes, of an attachment in its own epoch, meets a later one of the same attachment."""
+    if ATTACHED not in there[TAG_SIZE - 1 :: TAG_SIZE]:
+        return False
+    own = 2 * EPOCH_SIZE  # epoch of the copy, and of the write
+    return any(
+        late > tag and late[-1] == tag[-1] == ATTACHED and late[:own] == tag[:own]
+        and tag[:EPOCH_SIZE] == tag[EPOCH_SIZE:own]
+        for tag, late in zip(iter_tags(tags), iter_tags(there), strict=True)
+    )
+
+
 def highest_epoch(tags: bytes) -> int:
     """The newest epoch under which one of these copies was stored."""
     if is_uniform(tags):

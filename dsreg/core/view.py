@@ -14,7 +14,14 @@ class TagView(Protocol):
     @property
     def owner(self) -> bytes: ...
 
+    @property
+    def attached_counter(self) -> int:
+        """The highest counter of a write of the attachment in force, as of the start."""
+
     def tags(self, first: int, count: int) -> bytes: ...
+
+    def latest_tags(self, first: int, count: int) -> bytes:
+        """With what is accepted and not durable yet."""
 
     def missing(self, first: int, count: int) -> list[int]: ...
 

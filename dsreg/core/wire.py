@@ -75,7 +75,7 @@ ANSWER: Final = 0x40
 RECEIPTED: Final = (Type.READ_PROC, Type.VALUE, Type.WRITE_PROC, Type.ACK)
 FLAG_VALUES: Final = 0x0001
 FLAG_TAGS: Final = 0x0001  # in C1
-FLAG_ALIVE: Final = 0x0001  # in C7
+ATTACHED_FLAGS: Final = (0x0001, 0x0002, 0x0004)  # in C7: alive, unsure, mixed
 
 # --- the contract -----------------------------------------------------------------------------
 # The part that every frame has in common: magic, three bytes that differ, type.
@@ -105,6 +105,7 @@ CHECKED_SIZE: Final = EXTENSION.size - CHECK.size
 CLUSTER_SIZE: Final = 16
 GREETING: Final = struct.Struct(f">H2xI{CLUSTER_SIZE}sQ8x")  # version, features, cluster, incarnation
 LIFE: Final = struct.Struct(f">B7xQ{STORE_SIZE}s")  # rank (of the first one: the stage), life, store id
+ATTACHED_STATE: Final = struct.Struct(f">{OWNER_SIZE}sQI4x")  # owner, counter, believed epoch
 BARE_EXTENSION_SIZE: Final = EXTENSION.size + HMAC_SIZE
 # From this size on data is not copied out of the memory that it was decrypted into, all of which it then keeps: that of
 # a record, of which it has to be half or more.
@@ -129,7 +130,7 @@ _FIXED_CONTENT: Final = {
     **SEAL_CONTENT,
     Type.PUT_RUN: TAG_SIZE,
     Type.ATTACH: OWNER_SIZE,
-    Type.ATTACH_ANSWER: OWNER_SIZE,
+    Type.ATTACH_ANSWER: ATTACHED_STATE.size,
     Type.LIVES_NODE: LIFE.size,
     Type.LIVES_NODE_ANSWER: LIFE.size,
     Type.LIVES_CLIENT: LIFE.size,

@@ -67,6 +67,7 @@ class Node:
             uuid_prefix=secrets.randbits(32),
             jitter=lambda: random.uniform(0.8, 1.2),
             unix_time=time.time,
+            started_s=trio.current_time(),
         )
         self.interpreter = Interpreter(self.replica, storage, Encoder(keys), trio.current_time)
         self.disk = Disk(self.interpreter)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from dsreg.constants import DEFAULT_JOURNAL_BYTES, MAX_RUN_SECTORS, SECTOR_SIZE, TAG_SIZE
 from dsreg.core.tags import is_uniform
+from dsreg.storage.attached import highest_attached_counter
 from dsreg.storage.checkpoint import Checkpoint
 from dsreg.storage.commit import Commit, Record, Refusal, Span, Ticket, place
 from dsreg.storage.files import Buffer, Files
@@ -210,6 +211,11 @@ class StableStorage:
     def owner(self) -> bytes:
         """Who has attached the disk in `epoch`, as far as this node has been told; 64 bytes."""
         return self._promises.in_force[1]
+
+    @property
+    def attached_counter(self) -> int:
+        """The highest counter of a durable write of the attachment of `epoch`. Goes through all tags: once a start."""
+        return highest_attached_counter(self._table, self.epoch)
 
     def fence(self, epoch: int, owner: bytes) -> Ticket:
         """Promise durably to store nothing of an epoch below `epoch` any more, and to know `owner` as its owner.

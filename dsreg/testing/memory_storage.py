@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dsreg.constants import NO_OWNER, SECTOR_SIZE, ZERO_SECTOR, ZERO_TAG
 from dsreg.core.effects import Fence, Persist, Reserve
-from dsreg.core.tags import iter_tags
+from dsreg.core.tags import attached_counter, iter_tags
 
 
 class MemoryStorage:
@@ -29,6 +29,21 @@ class MemoryStorage:
     def tags(self, first: int, count: int) -> bytes:
         """The durable tags, 16 bytes a sector; zeros for those never written or unknown."""
         return b"".join(self._tag(sector) for sector in range(first, first + count))
+
+    def latest_tags(self, first: int, count: int) -> bytes:
+        """As `tags`, with what is queued."""
+        latest = iter_tags(self.tags(first, count))
+        for effect in self.queued:
+            if isinstance(effect, Persist):
+                for sector, tag in enumerate(iter_tags(effect.tags), effect.first):
+                    if first <= sector < first + count:
+                        latest[sector - first] = max(latest[sector - first], tag)
+        return b"".join(latest)
+
+    @property
+    def attached_counter(self) -> int:
+        """The highest counter of a write of the attachment in force."""
+        return max((attached_counter(tag, self.epoch) for tag, _ in self._durable.values()), default=0)
 
     def missing(self, first: int, count: int) -> list[int]:
         """Sectors whose value is lost, `unknown` ones included."""

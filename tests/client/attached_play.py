@@ -7,6 +7,7 @@ from dsreg.client.core import ClientCore
 from dsreg.client.events import Attached, Connected, Effect, Failed, Received, Start
 from dsreg.constants import NO_OWNER
 from dsreg.core.messages import Command, CommandKind, Response, Status, owner_of
+from dsreg.core.tags import MAX_EPOCH
 from dsreg.errors import Outcome
 from tests.client.play import DATA, Play, commands
 
@@ -15,9 +16,10 @@ RIVAL = owner_of(b"r" * 16, "the other client")
 
 
 def attach_answer(command: Command, rank: int, epoch: int = 0, owner: bytes = NO_OWNER, alive: bool = False,
-                  status: Status = Status.OK) -> Received:
+                  status: Status = Status.OK, believed: int = MAX_EPOCH) -> Received:
     data = owner if status is Status.OK else b""
-    return Received(rank, (Response(status, CommandKind.ATTACH, command.request, b"", data, True, epoch, alive),))
+    message = Response(status, CommandKind.ATTACH, command.request, b"", data, True, epoch, alive, believed=believed)
+    return Received(rank, (message,))
 
 
 class AttachedPlay(Play):

@@ -26,7 +26,7 @@ from dsreg.core.messages import (
     StatusReport,
     StatusRequest,
 )
-from dsreg.core.tags import highest_ts, is_raised, pack_tag, raised, ts_of
+from dsreg.core.tags import MAX_EPOCH, highest_ts, is_raised, pack_tag, raised, ts_of
 
 KEYS = Keys(bytes(range(32)), bytes(range(64)))
 
@@ -95,7 +95,7 @@ class Disk:
         elif command.epoch:
             self.owners.add(stream)
         data = self.owner if answer.status is Status.OK else b""
-        return answer._replace(epoch=self.epoch, data=data, alive=bool(data and self.owners))
+        return answer._replace(epoch=self.epoch, data=data, alive=bool(data and self.owners), believed=MAX_EPOCH)
 
 
 class FakeNode:

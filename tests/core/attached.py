@@ -159,8 +159,12 @@ class Attachment:
         work = next(work for work in self.works if work.number == answer.request)
         if self.stopped or work.returned is not None:
             return
-        if answer.status is not Status.OK:
-            assert answer.status is Status.REFUSED
+        if answer.status is Status.OVERTAKEN:
+            self.stopped = True
+        elif answer.status is not Status.OK:
+            assert answer.status in (Status.REFUSED, Status.DISBELIEVED)
+            if answer.status is Status.DISBELIEVED:  # nobody has told it
+                self._send(rank, Command(CommandKind.ATTACH, self.epoch, 0, 0, b"", self.owner, True, self.epoch))
             if work.write or not self._decides:
                 self._through_one(work)
         elif answer.kind is CommandKind.READ:

@@ -144,8 +144,11 @@ class Run:
                 self._respond(connection, response)
 
     def _respond(self, plain: Plain, response: Response) -> None:
-        assert response.status is Status.OK, "rule 6"
         work = plain.work
+        if response.status is Status.DISBELIEVED and response.kind is CommandKind.STORE:  # of an epoch unknown there
+            self._ask(plain, CommandKind.STORE)
+            return
+        assert response.status is Status.OK, "rule 6"
         if response.kind is CommandKind.TAG:
             plain.tags = response.tags
             self._ask(plain, CommandKind.STORE)

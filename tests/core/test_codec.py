@@ -167,8 +167,10 @@ def responses(draw: st.DrawFn) -> Message:
     status = draw(st.sampled_from(list(Status) if extended else list(Status)[:3]))
     epoch = draw(epochs) if extended else 0
     if kind is ATTACH:
-        alive, owner = draw(st.booleans()), draw(owners) if status is Status.OK else b""
-        return Response(status, kind, request, b"", owner, True, epoch, alive)
+        if status is not Status.OK:
+            return Response(status, kind, request, extended=True, epoch=epoch)
+        told = (draw(st.booleans()), draw(st.booleans()), draw(st.booleans()), draw(u64), draw(epochs))
+        return Response(status, kind, request, b"", draw(owners), True, epoch, *told)
     if status is not Status.OK or kind in (WRITE, STORE, PUT):
         return Response(status, kind, request, b"", b"", extended, epoch)
     count = draw(st.integers(1, 4)) if extended else 1

@@ -188,13 +188,13 @@ def test_a_bad_node_message_is_dropped_whole_and_counted(frame: bytes, counter: 
         (spoiled(extension(0xC0, 0, 5, 0, greeting())), "bad_mac"),
         (response(3, 0x42, 1), "bad_field"),
         (response(4, 0x41, 1), "bad_field"),
-        (extension(0xC1, 4, status=9), "bad_field"),
+        (extension(0xC1, 4, status=99), "bad_field"),
         (extension(0xC1, 4), "bad_field"),  # ok, and nothing read
         (extension(0xC1, 4, flags=1), "bad_field"),
         (spoiled(extension(0xC1, 4, 0, 1, A1 + DATA, flags=1), 45), "bad_mac"),
         (extension(0xC2, 4), "bad_field"),
         (extension(0xC5, 4), "bad_field"),
-        (extension(0xC6, 4, status=8), "bad_field"),
+        (extension(0xC6, 4, status=3), "bad_field"),
         (extension(0xC4, 4, status=1), "bad_field"),
     ],
 )

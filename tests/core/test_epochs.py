@@ -7,7 +7,7 @@ import pytest
 from dsreg.constants import NO_OWNER
 from dsreg.core.belief import ALWAYS_BELIEVED_EPOCH
 from dsreg.core.effects import Again, Answer, Effect, Fence
-from dsreg.core.epochs import Epochs
+from dsreg.core.epochs import OWNER_UNSURE_S, Epochs
 from dsreg.core.messages import Command, CommandKind, Response, Status, name_of_owner, owner_of
 from dsreg.testing.memory_storage import MemoryStorage
 
@@ -21,18 +21,20 @@ class Node:
     def __init__(self, unix_time_s: float = 0.0) -> None:
         self.storage = MemoryStorage()
         self._unix_time_s = unix_time_s
-        self.restart()
+        self.now = OWNER_UNSURE_S
+        self.restart(0.0)
 
-    def restart(self) -> None:
+    def restart(self, started_s: float = 0.0) -> None:
+        """`started_s`: OWNER_UNSURE_S ago, unless the test says otherwise."""
         self.storage.crash()
-        self.epochs = Epochs(self.storage, lambda: self._unix_time_s)
+        self.epochs = Epochs(self.storage, lambda: self._unix_time_s, started_s)
 
     def ask(self, connection: str = HERE) -> Response:
-        (answer,) = self.epochs.attach(connection, attach(0), True)
+        (answer,) = self.epochs.attach(connection, attach(0), True, self.now)
         return response(answer)
 
     def attach(self, epoch: int, owner: bytes = ALICE, connection: str = HERE) -> list[Effect]:
-        return self.epochs.attach(connection, attach(epoch, owner), True)
+        return self.epochs.attach(connection, attach(epoch, owner), True, self.now)
 
     def keep(self, effect: Effect) -> Response:
         """Make the promise durable; the answer that waited for it."""
@@ -59,8 +61,15 @@ def response(effect: Effect) -> Response:
     return effect.message
 
 
-def told(status: Status, epoch: int, owner: bytes = b"", alive: bool = False) -> Response:
-    return Response(status, CommandKind.ATTACH, 7, b"", owner, True, epoch, alive)
+def told(
+    status: Status, epoch: int, owner: bytes = b"", alive: bool = False, unsure: bool = False, mixed: bool = False,
+    counter: int = 0,
+) -> Response:
+    good = status is Status.OK
+    return Response(
+        status, CommandKind.ATTACH, 7, b"", owner, True, epoch, alive, unsure, mixed, counter,
+        max(epoch, ALWAYS_BELIEVED_EPOCH) if good else 0,
+    )
 
 
 # --- rule 7: who may attach -----------------------------------------------------------------------
@@ -115,16 +124,16 @@ def test_an_epoch_that_the_node_knows_only_by_number_may_still_be_attached_by_on
 
 def test_rule_9_refused_while_a_peer_keeps_no_epochs() -> None:
     node = Node()
-    (answer,) = node.epochs.attach(HERE, attach(1, ALICE), supported=False)
+    (answer,) = node.epochs.attach(HERE, attach(1, ALICE), supported=False, now=0.0)
     assert response(answer) == told(Status.UNSUPPORTED, 0)
-    (answer,) = node.epochs.attach(HERE, attach(0), supported=False)
-    assert response(answer) == told(Status.OK, 0, NO_OWNER)
+    (answer,) = node.epochs.attach(HERE, attach(0), supported=False, now=0.0)
+    assert response(answer) == told(Status.OK, 0, NO_OWNER, mixed=True), "so that nobody claims what he will not get"
     assert node.epochs.promised == 0
 
 
 def test_an_absurd_epoch_is_refused_and_changes_nothing() -> None:
     node = Node()
-    assert node.attached(ALWAYS_BELIEVED_EPOCH + 1) == told(Status.REFUSED, 0)
+    assert node.attached(ALWAYS_BELIEVED_EPOCH + 1) == told(Status.DISBELIEVED, 0)
     assert node.epochs.promised == 0 and not node.epochs._attached
     assert node.attached(ALWAYS_BELIEVED_EPOCH).status is Status.OK
     assert Node(unix_time_s=1.8e9).attached(1_562_500).status is Status.OK
@@ -214,31 +223,54 @@ def test_a_newer_promise_that_is_made_meanwhile() -> None:
     assert node.keep(second) == told(Status.OK, 2, BOB, alive=True)
 
 
+def test_after_its_start_a_node_does_not_know_yet_whether_the_owner_is_alive() -> None:
+    node = Node()
+    node.attached(2)
+    node.restart(started_s=node.now)
+    assert node.ask() == told(Status.OK, 2, ALICE, unsure=True)
+    node.now += OWNER_UNSURE_S - 0.1
+    assert node.ask().unsure
+    node.now += 0.1
+    assert node.ask() == told(Status.OK, 2, ALICE), "it has not come back"
+
+
+def test_an_owner_that_has_come_back_and_gone_again_is_gone() -> None:
+    node = Node()
+    node.attached(2)
+    node.restart(started_s=node.now)
+    assert node.attached(2, ALICE, THERE).alive
+    assert node.ask() == told(Status.OK, 2, ALICE, alive=True)
+    node.epochs.disconnected(THERE)
+    assert node.ask() == told(Status.OK, 2, ALICE)
+
+
+def test_a_disk_that_nobody_ever_attached_is_free_at_once() -> None:
+    node = Node()
+    node.restart(started_s=node.now)
+    assert node.ask() == told(Status.OK, 0, NO_OWNER)
+
+
 # --- rule 6: commands -----------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("of", "epoch", "expected"),
     [
         (0, 0, "go"), (0, 3, "go"), (0, 4, "go"), (0, 5, "go"),  # of no attachment; `epoch` is that of its tags
-        (0, 6, "promise"),
         (3, 3, "fenced"), (4, 4, "fenced"), (4, 6, "fenced"),
         (5, 5, "go"), (5, 3, "go"),
-        (6, 6, "promise"),
-        (1 << 20, 1 << 20, "absurd"), (0, 1 << 20, "absurd"),
+        (0, 6, "unknown"), (6, 6, "unknown"), (1 << 20, 1 << 20, "unknown"), (0, 1 << 20, "unknown"),
     ],
 )
 def test_what_comes_before_a_command(of: int, epoch: int, expected: str) -> None:
+    """Nothing but ATTACH raises what is promised, of what clients send."""
     node = Node()
     node.attached(5)
     command = Command(CommandKind.GET, 1, 8, 1, extended=True, epoch=of)
-    then = Again(command, HERE)
     effects = node.epochs.before(command, epoch, HERE, command)
     if expected == "go":
         assert effects is None
-    elif expected == "promise":
-        assert effects == [Fence(6, NO_OWNER, (then,))] and node.epochs.promised == 6
     else:
         assert effects is not None
-        status = Status.FENCED if expected == "fenced" else Status.INVALID_SECTOR_INDEX
+        status = Status.FENCED if expected == "fenced" else Status.DISBELIEVED
         assert response(effects[0]) == Response(status, CommandKind.GET, 1, extended=True, epoch=5)
         assert node.epochs.promised == 5
 
@@ -250,7 +282,7 @@ def test_a_command_waits_for_a_promise_that_is_being_made() -> None:
     node.attach(6, BOB)
     command = Command(CommandKind.GET, 1, 8, 1, extended=True, epoch=6)
     then = Again(command, THERE)
-    assert node.epochs.before(command, 6, THERE, command) == [Fence(6, NO_OWNER, (then,))]
+    assert node.epochs.before(command, 6, THERE, command) == [Fence(6, NO_OWNER, (then,))], "behind the first one"
     older = command._replace(epoch=5)
     effects = node.epochs.before(older, 5, HERE, older)
     assert effects is not None and response(effects[0]).status is Status.FENCED

@@ -39,6 +39,10 @@ def fence(epoch: int, what: ReadProc | WriteProc | Command, origin: str = PEER) 
     return [Fence(epoch, NO_OWNER, (Again(what, origin),))]
 
 
+def disbelief(command: Command, promised: int) -> list[Effect]:
+    return [Answer(CLIENT, Response(Status.DISBELIEVED, command.kind, 9, extended=True, epoch=promised), command)]
+
+
 # --- rule 2: an answer under an epoch only once it is durable -------------------------------------
 @pytest.mark.parametrize("promised", [LATE, SOON])
 @pytest.mark.parametrize("epoch", EPOCHS)
@@ -67,6 +71,9 @@ def test_get(epoch: int, promised: list[int], values: bool) -> None:
     if epoch and epoch < promised[-1]:  # rule 6
         refusal = Response(Status.FENCED, CommandKind.GET, 9, extended=True, epoch=promised[-1])
         assert effects == [Answer(CLIENT, refusal, command)]
+        return
+    if epoch > promised[-1]:
+        assert effects == disbelief(command, promised[-1])
         return
     under = DURABLE
     if epoch > DURABLE:
@@ -107,6 +114,10 @@ def test_put(epoch: int, promised: list[int]) -> None:
     if epoch < promised[-1]:
         refusal = Response(Status.FENCED, CommandKind.PUT, 9, extended=True, epoch=promised[-1])
         assert effects == [Answer(CLIENT, refusal, command)]
+        return
+    if epoch > promised[-1]:
+        assert effects == disbelief(command, promised[-1]), "ATTACH alone raises what is promised"
+        assert one.replica.epochs.promised == promised[-1]
         return
     if epoch > DURABLE:
         assert effects == fence(epoch, command, CLIENT)
@@ -171,14 +182,15 @@ def test_a_put_on_a_damaged_copy_is_not_for_want_of_room() -> None:
     assert answer.message.status is Status.REFUSED
 
 
-def test_a_put_repeated_or_behind_is_done_and_changes_nothing() -> None:
+@pytest.mark.parametrize(("wr", "status"), [(ATTACHED, Status.OVERTAKEN), (2, Status.OK)])
+def test_a_put_that_is_behind_changes_nothing(wr: int, status: Status) -> None:
     one = play(LATE)
-    newer = raised(pack_tag(ts_of(DURABLE, 9), ATTACHED), DURABLE)
+    newer = raised(pack_tag(ts_of(DURABLE, 9), wr), DURABLE)
     one.have(newer, NEW)
     command = Command(CommandKind.PUT, 9, 0, 1, put_tag(DURABLE), data(3), True, DURABLE)
     (persist,) = one.command(command)
     (answer,) = one.commit(persist)
-    assert isinstance(answer, Answer) and answer.message.status is Status.OK
+    assert isinstance(answer, Answer) and answer.message.status is status
     assert one.storage.load(0, 1) == (newer, NEW, False)
 
 
@@ -214,7 +226,7 @@ def test_absurd_epochs_change_nothing() -> None:
     put = Command(CommandKind.PUT, 9, 0, 1, put_tag(absurd), NEW, True, absurd)
     for command in (get, put):
         (answer,) = one.command(command)
-        assert isinstance(answer, Answer) and answer.message.status is Status.INVALID_SECTOR_INDEX
+        assert isinstance(answer, Answer) and answer.message.status is Status.DISBELIEVED
     assert one.replica.epochs.promised == DURABLE
 
 
@@ -223,7 +235,7 @@ def test_a_write_of_a_newer_epoch_than_its_copy_is_nothing_honest() -> None:
     assert one.message(WriteProc(2, 50, 0, 1, pack_tag(ts_of(6, 1), 2, 0, 5), NEW)) == []
     put = Command(CommandKind.PUT, 9, 0, 1, pack_tag(ts_of(6, 1), ATTACHED, 0, 5), NEW, True, 5)
     (answer,) = one.command(put)
-    assert isinstance(answer, Answer) and answer.message.status is Status.INVALID_SECTOR_INDEX
+    assert isinstance(answer, Answer) and answer.message.status is Status.DISBELIEVED
 
 
 # --- a load that takes its time -------------------------------------------------------------------

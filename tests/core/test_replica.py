@@ -353,7 +353,7 @@ def test_without_room_here_the_others_are_enough_for_a_store() -> None:
 def test_absurd_tags_are_refused_everywhere() -> None:
     play = Play()
     play.have(HIGH, NEW)
-    refusal = Response(Status.INVALID_SECTOR_INDEX, CommandKind.STORE, 1, extended=True)
+    refusal = Response(Status.DISBELIEVED, CommandKind.STORE, 1, extended=True)
     command = STORE._replace(tags=ABSURD)
     assert play.command(command) == [Answer(CLIENT, refusal, command)]
     assert play.message(WriteProc(2, 5, 0, 1, ABSURD, NEW)) == []

@@ -232,15 +232,17 @@ def test_a_store_whose_tags_are_of_an_older_epoch_asks_first() -> None:
     assert one.value(2, RID, HIGH, data(4), epoch=E) == [*tell(raised(CHOSEN, E)), own(raised(CHOSEN, E))]
 
 
-def test_a_store_whose_tags_are_of_a_newer_epoch_promises_that_first() -> None:
+def test_a_store_whose_tags_are_of_an_epoch_that_is_not_promised_is_for_others() -> None:
+    """A majority knows of that epoch, as it has named the tags; and what clients send raises nothing but by ATTACH."""
     one = Play()
-    (fence,) = one.store(attached(5, 2))
-    assert isinstance(fence, Fence) and fence.epoch == E
-    assert one.commit(fence) == [*tell(attached(5, 2)), own(attached(5, 2))]
+    command = Command(CommandKind.STORE, 1, 0, 1, attached(5, 2), NEW, True)
+    assert one.command(command) == refusal(command, Status.DISBELIEVED, epoch=0)
+    assert one.replica.epochs.promised == 0
 
 
 def test_a_store_that_waits_for_a_promise_is_dropped_with_its_client() -> None:
     one = Play()
+    one.message(ReadProc(2, 900, 90, 1, False, b"", E))
     (fence,) = one.store(attached(5, 2))
     commands, _ = one.replica.disconnected(CLIENT, 0.0)
     assert [command.kind for command in commands] == [CommandKind.STORE]
@@ -308,45 +310,15 @@ def test_rules_5_and_10_a_read_of_an_attachment_stores_nothing_and_tells_the_tag
     assert one.value(2, RID + 1, raised(HIGH, E), epoch=E) == [ok(command, value=NEW)], "no tags: done"
 
 
-def test_a_command_of_an_attachment_that_the_node_has_not_heard_of_waits_for_the_promise() -> None:
+def test_a_command_of_an_attachment_waits_for_the_promise_and_is_not_taken_before_there_is_one() -> None:
     one = Play()
+    command = Command(CommandKind.READ, 1, 0, 1, extended=True, epoch=E)
+    assert one.command(command) == refusal(command, Status.DISBELIEVED, epoch=0)
+    one.command(Command(CommandKind.ATTACH, 1, 0, 0, data=bytes(64), extended=True, epoch=E))
     command = Command(CommandKind.READ, 1, 0, 1, extended=True, epoch=E)
     (fence,) = one.command(command)
     assert isinstance(fence, Fence) and (fence.epoch, fence.owner) == (E, NO_OWNER)
     assert one.commit(fence) == [*ask(epoch=E), load(epoch=E)]
-
-
-# --- ATTACH through the replica -------------------------------------------------------------------
-def test_attach_ends_with_its_connection() -> None:
-    one = Play()
-    owner = bytes([7]) * 64
-    command = Command(CommandKind.ATTACH, 1, 0, 0, data=owner, extended=True, epoch=E)
-    (fence,) = one.command(command)
-    assert fence == Fence(E, owner, (Again(command, CLIENT),))
-    (answer,) = one.commit(fence)
-    assert answer == Answer(CLIENT, Response(Status.OK, command.kind, 1, b"", owner, True, E, True), command)
-    assert one.replica.epochs.is_owner_connected
-    assert one.replica.disconnected(CLIENT, 0.0) == ([], [])
-    assert not one.replica.epochs.is_owner_connected
-
-
-def test_rule_9_attach_while_a_peer_speaks_only_the_contract() -> None:
-    one = Play(contract=(3,))
-    command = Command(CommandKind.ATTACH, 1, 0, 0, data=bytes(64), extended=True, epoch=E)
-    assert one.command(command) == refusal(command, Status.UNSUPPORTED, epoch=0)
-    one.replica.link_up(3, True, 0.0)
-    assert isinstance(one.command(command)[0], Fence)
-
-
-def test_rule_9_nothing_is_said_to_a_contract_peer_under_an_epoch_and_two_of_three_are_enough() -> None:
-    one = Play(contract=(3,))
-    (fence,) = one.message(ReadProc(2, 900, 90, 1, False, b"", E))
-    one.commit(fence)
-    assert one.write() == ask(to=(2,), epoch=E)
-    (record,) = one.value(2, RID, HIGH, epoch=E)
-    assert one.commit(record) == tell(attached(1, RANK, LIFE), to=(2,))
-    assert one.ack(2, RID) == [ok(WRITE)]
-    assert one.message(Value(3, RID, 0, 1, HIGH, NEW, bytes(16)))[1:] == [], "its answer has no epoch"
 
 
 # --- repairs --------------------------------------------------------------------------------------

@@ -70,11 +70,11 @@ ALGORITHM = (
     Mutant(
         "late_answers_of_other_operations_count",
         _REPLICA,
-        "        operation = self._operations.get(answer.rid)\n        if operation is None:\n            return []\n"
-        "        command, register",
+        "        operation = self._operations.get(answer.rid)\n        if operation is None:\n"
+        "            return self._att",
         "        operation = next((o for o in self._operations.values() if o.command.first == answer.first), None)\n"
-        "        if operation is None:\n            return []\n        answer = answer._replace(rid=operation.rid)\n"
-        "        command, register",
+        "        if operation: answer = answer._replace(rid=operation.rid)\n"
+        "        if operation is None:\n            return self._att",
     ),
     Mutant("queue_overtakes", "dsreg.core.runqueue", "return not ahead", "return True"),
     Mutant(
@@ -236,17 +236,16 @@ ATTACHMENTS = (
     Mutant("put_counted_short_of_a_majority", _COUNTED, "            if self.answered >= self._majority:",
            "            if self.answered >= self._majority - 1:"),
     Mutant("claim_without_a_majority", _CLAIM, "if len(self._accepted) >= majority(self.nodes):", "if self._accepted:"),
-    Mutant("epoch_taken_twice", _CLAIM, "self.epoch = max(told.epoch for told in self._answers.values()) + 1",
-           "self.epoch = max(1, *(told.epoch for told in self._answers.values()))"),
+    Mutant("epoch_taken_twice", _CLAIM, "return newest if own else newest + 1", "return max(newest, 1)"),
     Mutant("fenced_client_goes_on", _CLAIM,
-           "response.status is Status.FENCED and response.epoch > self.epoch:", "False:"),
+           "self.state is State.HELD and response.status is Status.FENCED and response.epoch > self.epoch:", "False:"),
 )
 
 # They break rules of attachments as well, but only where several rare things meet in a moment: 1000 seeds do not show
 # them, and the tests of the parts do.
 BY_TESTS = (
-    Mutant("clock_starts_when_held", _CLAIM, "                self.state = State.HELD\n",
-           "                self.state = State.HELD; self._asked_s = now_s\n",
+    Mutant("clock_starts_when_held", _CLAIM, "self.state, self.waits_for = State.HELD, Wait()",
+           "self.state, self.waits_for, self._asked_s = State.HELD, Wait(), now_s",
            test="tests/client/test_attachment.py"),
     Mutant("name_of_an_earlier_life", "dsreg.core.naming", "self._rank, self.life, epoch)", "self._rank, 1, epoch)",
            test="tests/core/test_naming.py"),

@@ -104,6 +104,7 @@ class Process:
             uuid_prefix=loop.rng.getrandbits(32),
             jitter=lambda: loop.between(0.8, 1.2),
             unix_time=lambda: UNIX_TIME_S + loop.now_s,
+            started_s=node.clock(),
         )
         self.interpreter = Interpreter(self.replica, storage, Encoder(KEYS), node.clock)
         self.witness = Witness(

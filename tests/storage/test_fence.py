@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dsreg.constants import NO_OWNER, OWNER_SIZE
+from dsreg.constants import NO_OWNER, OWNER_SIZE, SECTOR_SIZE
+from dsreg.core.tags import ATTACHED, pack_tag
+from dsreg.core.tags import ts_of as ts_of_write
 from dsreg.errors import SyncFailed
 from dsreg.storage import Refusal
 from dsreg.storage.promises import Promises
@@ -36,6 +38,33 @@ def test_a_promise_survives_power_loss_once_it_is_done_and_is_not_there_before()
         files = files.crash(drop_all)
         storage = open_storage(files)
         assert (storage.epoch, storage.owner) == (3, ALICE)
+
+
+def test_how_far_the_attachment_has_come_with_its_writes_is_known_after_a_start() -> None:
+    """From the journal, from home, and from both; of the attachment in force alone."""
+    files = MemoryFiles()
+    storage = open_storage(files)
+    assert storage.attached_counter == 0
+    storage.fence(3, ALICE)
+    for sector, counter, checkpoint in ((0, 7, True), (300, 9, False), (1, 8, False)):
+        tag = pack_tag(ts_of_write(3, counter), ATTACHED, 0, 3)
+        storage.persist(sector, 1, tag, bytes(SECTOR_SIZE))
+        commit_all(storage)
+        if checkpoint:
+            checkpoint_now(storage)
+    # A plain write in its epoch, one of an attachment before it, and a run of both.
+    storage.persist(2, 1, pack_tag(ts_of_write(3, 50), 2, 1, 3), bytes(SECTOR_SIZE))
+    storage.persist(3, 1, pack_tag(ts_of_write(2, 60), ATTACHED, 0, 3), bytes(SECTOR_SIZE))
+    commit_all(storage)
+    assert storage.attached_counter == 9
+    again = open_storage(files.crash(drop_all))
+    assert again.attached_counter == 9
+    again.close()
+    again = open_storage(files.crash(drop_all))
+    assert again.attached_counter == 9
+    again.fence(4, BOB)
+    commit_all(again)
+    assert again.attached_counter == 0
 
 
 def test_a_promise_that_was_not_begun_is_lost_with_the_power() -> None:

@@ -1,0 +1,22 @@
+"""Answers of nodes: whether they are what was asked for."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dsreg.constants import SECTOR_SIZE, TAG_SIZE
+from dsreg.core.messages import Command, CommandKind, Response
+
+# Commands that store something.
+CHANGING: Final = (CommandKind.STORE, CommandKind.PUT)
+
+
+def fits(command: Command, response: Response) -> bool:
+    """Whether the answer has the length that was asked for."""
+    kind, tags, data = command.kind, len(response.tags), len(response.data)
+    if kind in CHANGING:
+        return not tags and not data
+    whole_tags, whole_data = command.count * TAG_SIZE, command.count * SECTOR_SIZE
+    if kind is CommandKind.READ:
+        return data == whole_data and (not tags or command.epoch > 0 and tags == whole_tags)
+    return tags == whole_tags and (not data or kind is CommandKind.GET and data == whole_data)
