@@ -1,7 +1,7 @@
 """The compiled build. All else is in pyproject.toml: without DSREG_MYPYC=1 in the environment this adds nothing to it.
 
-`DSREG_MYPYC=1 pip install .` compiles the modules below with mypyc: it needs gcc and Python.h, and brings mypy
-itself. An editable install is never compiled. docs/performance.md, decision 13.
+`DSREG_MYPYC=1 pip install .` compiles the modules below with mypyc: it needs gcc and Python.h (Debian: gcc
+python3-dev), and brings mypy itself. An editable install is never compiled. docs/performance.md, decision 13.
 """
 
 from __future__ import annotations

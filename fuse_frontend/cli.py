@@ -112,7 +112,7 @@ def main(
     \b
     A file system on it:
         DEV=$(dsreg-fuse --daemon --attach /mnt/disk)
-        mkfs.ext4 $DEV && mount $DEV /mnt/files
+        mkfs.ext4 -E nodiscard $DEV && mount $DEV /mnt/files
     And down again:
         umount /mnt/files && dsreg-fuse --detach /mnt/disk
     """

@@ -50,6 +50,7 @@ def ensure_cluster(directory: Path, size: int | None) -> ClusterConfig:
         if not (directory / CONFIG_NAME).exists():
             _create(directory, DEFAULT_SIZE if size is None else size)
     config = load_config(directory / CONFIG_NAME, need_system_key=True)
+    log.info("the disk of %s is kept in %s", format_size(config.sectors * SECTOR_SIZE), directory)
     if size is not None and size != config.sectors * SECTOR_SIZE:
         raise MountError(
             f"the disk in {directory} exists and has {format_size(config.sectors * SECTOR_SIZE)}; leave --size out, "

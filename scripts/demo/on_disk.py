@@ -168,7 +168,7 @@ def run(report: Report, cluster: Cluster, files: list[Source], stack: ExitStack)
     disk = FileSystem(device, cluster.directory / "disk")
     stack.callback(disk.unmount)
     with report.step("mkfs.ext4 and mount") as step:
-        call("mkfs.ext4", "-q", "-F", device)
+        call("mkfs.ext4", "-q", "-F", "-E", "nodiscard", device)
         disk.mount()
         step.seen = call("findmnt", "-n", "-o", "SOURCE,FSTYPE", disk.mountpoint).strip()
     with report.step("copy files; node 2 gets SIGKILL at 1/3 and is started again at 2/3") as step:
