@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import errno
-from typing import Final, Protocol, runtime_checkable
+from collections.abc import Callable
+from functools import partial
+from typing import Final
 
-import trio
-
-from dsreg.client.engine import Done
-from dsreg.client.range_lock import RangeLock
-from dsreg.constants import SECTOR_SIZE
-from dsreg.core.messages import Buffer
-from dsreg.errors import ClientError, DsregError, NodesFull, NoSpace, Outcome, OutOfRange
+from dsreg.client.range_lock import Held, RangeLock
+from dsreg.constants import MAX_RUN_BYTES, MAX_RUN_SECTORS, SECTOR_SIZE, ZERO_SECTOR
+from dsreg.errors import DsregError, NodesFull, NoSpace, Outcome, OutOfRange
+from dsreg.store import Buffer, Done, Flush, Read, Request, Runs, SectorStore, Write, Zero
 
 # What stands for an error at a system call, for every edge; EIO for all others. docs/fuse.md has it in words.
 ERRNOS: Final[tuple[tuple[type[DsregError], int], ...]] = (
@@ -19,6 +18,9 @@ ERRNOS: Final[tuple[tuple[type[DsregError], int], ...]] = (
     (NoSpace, errno.ENOSPC),
     (OutOfRange, errno.EINVAL),
 )
+# Runs of one request that are under way at once: an edge asks for up to 1 MiB, which lies in two chunks at most.
+MAX_RUNS = 4
+_ZEROS = ZERO_SECTOR * MAX_RUN_SECTORS
 
 
 def errno_of(error: DsregError) -> int:
@@ -32,175 +34,169 @@ def errno_of(error: DsregError) -> int:
     return errno.EIO
 
 
-class SectorStore(Protocol):
-    """What a block device needs; dsreg.client.Client is one."""
-
-    @property
-    def sectors(self) -> int: ...
-
-    async def read(self, sector: int, count: int = 1) -> bytes: ...
-
-    async def write(self, sector: int, data: Buffer) -> None: ...
-
-
-@runtime_checkable
-class Immediate(Protocol):
-    """A store that can begin without waiting, and calls back; dsreg.client.Client is one, and describes it."""
-
-    def begin(self, sector: int, count: int, data: bytes | None, done: Done) -> bool: ...
-
-    def flush_turn(self) -> None: ...
-
-
-@runtime_checkable
-class Flushable(Protocol):
-    """A store whose writes are durable only after a flush; dsreg.cache.WritebackCache is one."""
-
-    async def flush(self) -> None: ...
-
-
-@runtime_checkable
-class Explaining(Protocol):
-    """A store that knows what its operations wait for; dsreg.client.Client is one, and describes it."""
-
-    @property
-    def obstacle(self) -> str: ...
-
-
 class BlockDevice:
     """A disk of `size` bytes.
 
     A write that does not begin and end at sector boundaries reads the sectors at its edges and writes them
     back whole. From the read to the end of the write its sectors are locked, against aligned writes too:
     within one BlockDevice no write is lost. Between two BlockDevices on one disk there is no such lock.
-
-    Raises what the store raises, and OutOfRange past the end.
     """
 
     def __init__(self, store: SectorStore) -> None:
-        self._store = store
-        self._cache = store if isinstance(store, Flushable) else None
-        self._immediate = store if isinstance(store, Immediate) else None
-        self._lock = RangeLock()
-        self._writes = _Writes()
-
-    @property
-    def size(self) -> int:
-        """In bytes."""
-        return self._store.sectors * SECTOR_SIZE
+        self.store = store
+        self.size = store.sectors * SECTOR_SIZE  # in bytes
+        self.lock = RangeLock()
+        self.writes = _Writes()
 
     @property
     def is_cached(self) -> bool:
-        """Whether a write that has returned is durable only after the next flush."""
-        return self._cache is not None
-
-    @property
-    def is_flushed(self) -> bool:
-        """Whether a flush would have nothing to wait for."""
-        return self._cache is None and not self._writes
+        """Whether a write that has ended is durable only after the next flush."""
+        return self.store.is_cached
 
     @property
     def obstacle(self) -> str:
-        """What operations wait for, if they do; "" if that is not known."""
-        return self._store.obstacle if isinstance(self._store, Explaining) else ""
+        """What requests wait for, if they do; "" if that is not known."""
+        return self.store.obstacle
 
-    async def read(self, offset: int, length: int) -> bytes:
-        """`length` >= 0 bytes from `offset` on."""
-        self._check(offset, length)
-        if length == 0:
-            return b""
-        first, stop = _covering(offset, length)
-        data = await self._store.read(first, stop - first)
-        if len(data) == length:
-            return data
-        begin = offset - first * SECTOR_SIZE
-        return data[begin : begin + length]
+    def submit(self, request: Request, done: Done) -> None:
+        """Carry out `request`; see dsreg.store. `done` is told what the store says, or OutOfRange past the end.
 
-    async def write(self, offset: int, data: Buffer) -> None:
-        """Returned: the data is durable at a majority; if `is_cached`, it will be after a flush. The caller leaves
-        `data` unchanged until it has returned."""
-        view = memoryview(data).cast("B")
-        self._check(offset, len(view))
-        if not view:
-            return
-        first, stop = _covering(offset, len(view))
-        number = self._writes.begin()
-        try:
-            held = await self._lock.acquire(first, stop)
-            try:
-                if len(view) == (stop - first) * SECTOR_SIZE:
-                    await self._store.write(first, data)
-                else:
-                    await self._store.write(first, await self._filled_up(offset, view, first, stop))
-            finally:
-                self._lock.release(held)
-        finally:
-            self._writes.end(number)
-
-    def begin_read(self, offset: int, length: int, done: Done) -> bool:
-        """Read without waiting, as Client.begin does: whole sectors of one run, from a store that can do it. False, and
-        nothing begun: `read` has to be called."""
-        first, count = offset // SECTOR_SIZE, length // SECTOR_SIZE
-        if self._immediate is None or (offset | length) % SECTOR_SIZE or not count:
-            return False
-        return self._immediate.begin(first, count, None, done)
-
-    def begin_write(self, offset: int, data: bytes, done: Done) -> bool:
-        """Write without waiting: see `begin_read`. Not to sectors of which a part is being written."""
-        first, count = offset // SECTOR_SIZE, len(data) // SECTOR_SIZE
-        if self._immediate is None or (offset | len(data)) % SECTOR_SIZE or not count:
-            return False
-        self._check(offset, len(data))  # before it counts as begun: it would never end
-        # Without taking the lock: whoever takes it later and reads is behind this write in the order of the store.
-        if not self._lock.is_free(first, first + count):
-            return False
-        number = self._writes.begin()
-
-        def ended(nothing: Buffer, error: ClientError | None) -> None:
-            self._writes.end(number)
-            done(nothing, error)
-
-        if self._immediate.begin(first, count, data, ended):
-            return True
-        self._writes.end(number)
-        return False
-
-    def flush_turn(self) -> None:
-        """Send what has been begun."""
-        if self._immediate is not None:
-            self._immediate.flush_turn()
-
-    async def flush(self) -> None:
-        """Return when every write that had been called has ended, and is durable. Without a cache the one that
-        has returned is, and the one that has failed has told its caller."""
-        await self._writes.ended()
-        if self._cache is not None:
-            await self._cache.flush()
-
-    async def _filled_up(self, offset: int, view: memoryview, first: int, stop: int) -> bytes:
-        """`view`, with what stands around it in the sectors first..stop-1. These must be locked."""
-        begin = offset - first * SECTOR_SIZE
-        end = begin + len(view)
-        size = (stop - first) * SECTOR_SIZE
-        content = bytearray(size)
-        if stop - first <= 2:
-            content[:] = await self._store.read(first, stop - first)
+        A write or zeroing that has ended is durable at a majority; if `is_cached` and it has no `fua`, after a flush.
+        """
+        if isinstance(request, Read):
+            self._read(request.offset, request.length, done)
+        elif isinstance(request, Write):
+            self._write(request.offset, request.data, request.fua, done)
+        elif isinstance(request, Flush):
+            self._flush(done)
+        elif isinstance(request, Zero):
+            self._zero(request.offset, request.length, request.fua, done)
         else:
-            # One after the other: whoever cares for the time it takes writes whole sectors.
-            if begin:
-                content[:SECTOR_SIZE] = await self._store.read(first)
-            if end < size:
-                content[-SECTOR_SIZE:] = await self._store.read(stop - 1)
-        content[begin:end] = view
-        return bytes(content)
+            self._zero(request.offset, request.length, False, done)
 
-    def _check(self, offset: int, length: int) -> None:
+    def end_turn(self) -> None:
+        """Send what has been submitted."""
+        self.store.end_turn()
+
+    def run(self, first: int, count: int, data: bytes | None, done: Done) -> None:
+        """Read or write whole sectors."""
+        if first % MAX_RUN_SECTORS + count <= MAX_RUN_SECTORS:
+            self.store.submit(first, count, data, done)
+        else:
+            Runs(self.store, first, count, data, done, MAX_RUNS)
+
+    # --- requests -------------------------------------------------------------------------------
+    def _read(self, offset: int, length: int, done: Done) -> None:
+        if self._is_nothing(offset, length, done):
+            return
+        first, stop = _covering(offset, length)
+        if length == (stop - first) * SECTOR_SIZE:
+            self.run(first, stop - first, None, done)
+            return
+        begin = offset - first * SECTOR_SIZE
+
+        def cut(content: Buffer, error: DsregError | None) -> None:
+            done(b"" if error is not None else content[begin : begin + length], error)
+
+        self.run(first, stop - first, None, cut)
+
+    def _write(self, offset: int, data: Buffer, fua: bool, done: Done) -> None:
+        if not isinstance(data, bytes):
+            data = bytes(data)
+        if not self._is_nothing(offset, len(data), done):
+            _WriteOperation(self, offset, data, done if not fua else partial(self._flush_after, done))
+
+    def _flush_after(self, done: Done, data: Buffer, error: DsregError | None) -> None:
+        if error is None and self.is_cached:
+            self.store.flush(done)
+        else:
+            done(b"", error)
+
+    def _flush(self, done: Done) -> None:
+        """Without a cache the write that has ended is durable, and the one that has failed has told its caller."""
+        if not self.is_cached:
+            self.writes.when_ended(lambda: done(b"", None))
+        else:
+            self.writes.when_ended(lambda: self.store.flush(done))
+
+    def _zero(self, offset: int, length: int, fua: bool, done: Done) -> None:
+        """Writes of zeros, one after the other."""
+        if self._is_nothing(offset, length, done):
+            return
+        size = min(length, MAX_RUN_BYTES - offset % MAX_RUN_BYTES)
+
+        def go_on(nothing: Buffer, error: DsregError | None) -> None:
+            if error is not None or size == length:
+                done(b"", error)
+            else:
+                self._zero(offset + size, length - size, fua, done)
+
+        self._write(offset, _ZEROS[:size], fua and size == length, go_on)
+
+    def _is_nothing(self, offset: int, length: int, done: Done) -> bool:
+        """Whether the request is over already: empty, or beyond the end."""
         if length < 0:
             raise ValueError("a negative length")
         if offset < 0 or offset + length > self.size:
-            raise OutOfRange(
-                f"bytes {offset}..{offset + length - 1} of a disk of {self.size} bytes", Outcome.DID_NOT_HAPPEN
-            )
+            reason = f"bytes {offset}..{offset + length - 1} of a disk of {self.size} bytes"
+            done(b"", OutOfRange(reason, Outcome.DID_NOT_HAPPEN))
+        elif length == 0:
+            done(b"", None)
+        else:
+            return False
+        return True
+
+
+class _WriteOperation:
+    """One write: the lock on its sectors, then what stands around it in them, then the sectors."""
+
+    __slots__ = ("_begin", "_count", "_data", "_device", "_done", "_first", "_held", "_number", "_sectors", "_unread")
+    _held: Held
+
+    def __init__(self, device: BlockDevice, offset: int, data: bytes, done: Done) -> None:
+        self._device = device
+        self._data = data
+        self._done = done
+        self._first, stop = _covering(offset, len(data))
+        self._count = stop - self._first
+        self._begin = offset - self._first * SECTOR_SIZE
+        self._number = device.writes.begin()
+        self._held = device.lock.acquire(self._first, stop, self._locked)
+        if not self._held.waits:
+            self._locked()
+
+    def _locked(self) -> None:
+        if len(self._data) == self._count * SECTOR_SIZE:
+            self._device.run(self._first, self._count, self._data, self._ended)
+            return
+        self._sectors = bytearray(self._count * SECTOR_SIZE)
+        last = self._count - 1
+        is_whole_at_the_end = (self._begin + len(self._data)) % SECTOR_SIZE == 0
+        edges = {0} if self._begin else set()
+        if not is_whole_at_the_end:
+            edges.add(last)
+        self._unread = len(edges)
+        for index in edges:
+            self._device.run(self._first + index, 1, None, partial(self._read, index))
+
+    def _read(self, index: int, content: Buffer, error: DsregError | None) -> None:
+        """One of the edges."""
+        if self._unread < 0:
+            return  # the other one has failed
+        if error is not None:
+            self._unread = -1
+            self._ended(b"", error)
+            return
+        self._sectors[index * SECTOR_SIZE : (index + 1) * SECTOR_SIZE] = content
+        self._unread -= 1
+        if not self._unread:
+            self._sectors[self._begin : self._begin + len(self._data)] = self._data
+            self._device.run(self._first, self._count, bytes(self._sectors), self._ended)
+
+    def _ended(self, nothing: Buffer, error: DsregError | None) -> None:
+        self._device.lock.release(self._held)
+        self._done(b"", error)
+        self._device.writes.end(self._number)
 
 
 class _Writes:
@@ -209,7 +205,7 @@ class _Writes:
     def __init__(self) -> None:
         self._last = 0
         self._numbers: dict[int, None] = {}  # the oldest first
-        self._waiting: list[tuple[int, trio.Event]] = []  # by number: for the end of all up to it
+        self._waiting: list[tuple[int, Callable[[], None]]] = []  # by number: for the end of all up to it
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -222,14 +218,14 @@ class _Writes:
     def end(self, number: int) -> None:
         del self._numbers[number]
         while self._waiting and self._waiting[0][0] < next(iter(self._numbers), self._last + 1):
-            self._waiting.pop(0)[1].set()
+            self._waiting.pop(0)[1]()
 
-    async def ended(self) -> None:
-        """Wait for the end of all that have begun."""
+    def when_ended(self, call: Callable[[], None]) -> None:
+        """Call it when all that have begun have ended."""
         if self._numbers:
-            event = trio.Event()
-            self._waiting.append((self._last, event))
-            await event.wait()
+            self._waiting.append((self._last, call))
+        else:
+            call()
 
 
 def _covering(offset: int, length: int) -> tuple[int, int]:

@@ -2,7 +2,11 @@
 
     cli          `dsreg-fuse`: options, messages, exit codes; to the background and back
     mount        one mount from start to finish: serve, attach, answer signals, unmount
-    operations   requests of the kernel -> BlockDevice calls -> answers; every error ends here
+    files        what the requests of the kernel mean: BlockDevice calls, names, attributes; every error ends here
+    requests     the requests and answers as values, the same for both bindings
+    bindings     which of the two serves a mount
+    library      the binding by pyfuse3
+    direct       the binding by a session of our own
     session      /dev/fuse: mounting, reading requests, writing answers; no task for each
     kernel       the bytes that go through it: layouts and numbers; pure
     stall        says once when requests wait for a quorum, and once when they go on
@@ -13,5 +17,5 @@
     process      life in the background: daemons
     embedded     the three-node cluster that is used when there is no configuration
 
-A request flows session -> operations -> dsreg.block_device -> dsreg.client, and its answer the same way back.
+A request flows library or direct -> files -> dsreg.block_device -> dsreg.client, and its answer the same way back.
 """

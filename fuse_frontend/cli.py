@@ -16,7 +16,7 @@ from typing import NoReturn
 import click
 import trio
 
-from dsreg.block_device import BlockDevice, SectorStore
+from dsreg.block_device import BlockDevice
 from dsreg.cache import WritebackCache
 from dsreg.cli.faults import describe, is_config_fault
 from dsreg.cli.options import Seconds
@@ -29,8 +29,9 @@ from dsreg.core.quorum import majority
 from dsreg.errors import AlreadyAttached, ClientError, ConfigError, DsregError
 from dsreg.logs import error_prefix, log_to_file, log_to_stderr, reopen_at_hangup
 from dsreg.memory import prepare_to_serve_block_io
+from dsreg.store import SectorStore
 from dsreg.version import described_version
-from fuse_frontend import embedded, mounts, state
+from fuse_frontend import bindings, embedded, mounts, state
 from fuse_frontend.detach import detach
 from fuse_frontend.loop import Loop
 from fuse_frontend.mount import MountOptions, check_mountpoint, serve
@@ -99,13 +100,16 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
 @click.option("--cache", type=click.Choice(["none", "writeback"]), default="none", show_default=True,
               help="When a write returns: as soon as a majority has it on disk, or as soon as it is in memory here. In "
                    "the second case it is durable after an fsync, as with the cache of any disk.")
+@click.option("--binding", type=click.Choice(bindings.CHOICES), default=bindings.AUTO, show_default=True,
+              help="How to speak to FUSE: by the library pyfuse3, or directly, which is faster with many requests in "
+                   "flight. auto: pyfuse3, and direct with --attach.")
 @click.option("--allow-other", is_flag=True, help="Let other users see the mount (the file stays mode 0600).")
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
 @click.version_option(described_version(), prog_name="dsreg-fuse")
 def main(
     mountpoint: Path, config_file: Path | None, size: int | None, foreground: bool, log_file: Path | None, attach: bool,
     do_detach: bool, on_quorum_loss: str, io_timeout: float, take_over: bool, shared: bool, cache: str,
-    allow_other: bool, verbose: bool,
+    binding: str, allow_other: bool, verbose: bool,
 ) -> None:
     """Mount the replicated disk as the file disk.img in MOUNTPOINT, an empty directory.
 
@@ -128,6 +132,7 @@ def main(
                 click.echo(line, err=True)
             return
         check_mountpoint(path)
+        chosen = bindings.choose(binding, loop_device=attach)
         _check_cache(cache, is_exclusive=not shared)
         source = _source(
             config_file, size, timeout_s=io_timeout if on_quorum_loss == "eio" else None,
@@ -137,7 +142,7 @@ def main(
         if not foreground:
             log_file = _default_log_file(path) if log_file is None else log_file.absolute()
             log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        options = MountOptions(path, allow_other, attach, log_file)
+        options = MountOptions(path, allow_other, attach, log_file, chosen)
         if foreground:
             reopen_at_hangup(log_file, [] if log_file is None else [log_to_file(WHO, log_file)])
             _run(source, options, _print_device)

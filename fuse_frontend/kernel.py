@@ -11,11 +11,11 @@ from __future__ import annotations
 import errno
 import stat
 import struct
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-ROOT_INODE = 1
+from fuse_frontend.requests import Attributes, Entry, RequestError, SetAttr, Space
+
 # The version spoken here. The kernel falls back to it if it knows more; one that knows less than OLDEST_MINOR (before
 # Linux 5.4) would lay out some of this differently, or go without what the speed rests on.
 MAJOR, MINOR, OLDEST_MINOR = 7, 38, 31
@@ -103,14 +103,6 @@ def opcode_name(opcode: int) -> str:
         return f"request {opcode}"
 
 
-class RequestError(Exception):
-    """The answer to a request is this errno (positive)."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(errno.errorcode.get(code, str(code)))
-        self.code = code
-
-
 class BadRequest(Exception):
     """Bytes that are not what the kernel would send."""
 
@@ -144,18 +136,6 @@ class Init(NamedTuple):
 
 def init_in(body: bytes) -> Init:
     return Init(*_unpack(_INIT_IN, body))
-
-
-class SetAttr(NamedTuple):
-    """The changes that are asked for, None for what stays as it is. Times in ns since 1970; those that are to be "now"
-    are what `setattr_in` was told."""
-
-    size: int | None
-    mode: int | None
-    uid: int | None
-    gid: int | None
-    atime_ns: int | None
-    mtime_ns: int | None
 
 
 _MODE, _UID, _GID, _SIZE, _ATIME, _MTIME, _ATIME_NOW, _MTIME_NOW = (1 << bit for bit in (0, 1, 2, 3, 4, 5, 7, 8))
@@ -209,25 +189,6 @@ def _unpack(layout: struct.Struct, body: bytes) -> tuple[int, ...]:
 
 
 # --- answers --------------------------------------------------------------------------------------
-@dataclass
-class Attributes:
-    """Of one inode. Times in ns since 1970, `size` in bytes; how long the kernel may remember the name and the rest, in
-    seconds."""
-
-    inode: int
-    mode: int
-    links: int
-    size: int
-    block_size: int
-    uid: int
-    gid: int
-    atime_ns: int
-    mtime_ns: int
-    ctime_ns: int
-    entry_timeout_s: int
-    attr_timeout_s: int
-
-
 def attr_out(of: Attributes) -> bytes:
     """GETATTR and SETATTR."""
     return _ATTR_OUT.pack(of.attr_timeout_s, 0) + _attr(of)
@@ -241,7 +202,7 @@ def entry_out(of: Attributes) -> bytes:
 def _attr(of: Attributes) -> bytes:
     times = [divmod(ns, NS_PER_S) for ns in (of.atime_ns, of.mtime_ns, of.ctime_ns)]
     seconds, fractions = zip(*times, strict=True)
-    return _ATTR.pack(of.inode, of.size, -(-of.size // 512), *seconds, *fractions, of.mode, of.links, of.uid, of.gid,
+    return _ATTR.pack(of.inode, of.size, of.blocks, *seconds, *fractions, of.mode, of.links, of.uid, of.gid,
                       0, of.block_size, 0)
 
 
@@ -266,13 +227,14 @@ def open_out(fh: int, flags: int) -> bytes:
     return _OPEN_OUT.pack(fh, flags)
 
 
-def statfs_out(*, blocks: int, free: int, files: int, free_files: int, block_size: int) -> bytes:
-    return _STATFS_OUT.pack(blocks, free, free, files, free_files, block_size, 255, block_size)
+def statfs_out(of: Space) -> bytes:
+    return _STATFS_OUT.pack(of.blocks, of.free, of.free, of.files, of.free_files, of.block_size, 255, of.block_size)
 
 
-def dirent(of: Attributes, name: bytes, number: int) -> bytes:
-    """One entry of a READDIR. `number`: what the kernel continues after, at least 1."""
-    entry = _DIRENT.pack(of.inode, number, len(name), stat.S_IFMT(of.mode) >> 12) + name
+def dirent(of: Entry) -> bytes:
+    """One entry of a READDIR."""
+    inode, mode = of.attributes.inode, of.attributes.mode
+    entry = _DIRENT.pack(inode, of.number, len(of.name), stat.S_IFMT(mode) >> 12) + of.name
     return entry + bytes(-len(entry) % 8)
 
 

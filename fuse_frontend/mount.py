@@ -13,10 +13,13 @@ from pathlib import Path
 import trio
 
 from dsreg.errors import DsregError, WritebackFailed
-from fuse_frontend import loop, mounts, session, state
+from dsreg.store import Flush
+from dsreg.waiting import Waiter
+from fuse_frontend import bindings, loop, mounts, session, state
+from fuse_frontend.bindings import Binding
+from fuse_frontend.files import Disk, DiskFiles
 from fuse_frontend.loop import Loop
 from fuse_frontend.mounts import FS_TYPE, IMAGE_NAME, Mount, MountError
-from fuse_frontend.operations import Disk, DiskOperations
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +35,7 @@ class MountOptions:
     allow_other: bool = False
     attach: bool = False
     log_file: Path | None = None
+    binding: str = bindings.DIRECT  # or PYFUSE3
 
     @property
     def image(self) -> Path:
@@ -81,20 +85,20 @@ async def serve(disk: Disk, options: MountOptions, on_up: Callable[[Loop | None]
     fuse_options = {"fsname=dsreg", "subtype=dsreg", "default_permissions"}
     if options.allow_other:
         fuse_options.add("allow_other")
+    files = DiskFiles(disk, os.getuid(), os.getgid())
     try:
-        descriptor = await session.mount(options.mountpoint, fuse_options)
+        binding = await bindings.mount(options.binding, files, options.mountpoint, fuse_options)
     except MountError as error:
         raise MountError(f"{options.mountpoint} cannot be mounted: {error}{_mount_hint(options)}") from None
-    operations = DiskOperations(disk, descriptor, os.getuid(), os.getgid())
     mounted = mounts.mount_at(options.mountpoint)
     try:
-        state.remember(options.mountpoint, options.log_file)
+        state.remember(options.mountpoint, options.log_file, options.binding)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(operations.stall_watch.watch)
-                nursery.start_soon(_bring_up, options, on_up)
+                nursery.start_soon(files.stall_watch.watch)
+                nursery.start_soon(_bring_up, binding, options, on_up)
                 nursery.start_soon(_answer_signals, signals, disk, options)
-                await operations.session.run()
+                await binding.run()
                 if mounts.mount_at(options.mountpoint) == mounted:
                     log.warning("the kernel has ended the connection of %s", options.mountpoint)
                 else:
@@ -103,7 +107,7 @@ async def serve(disk: Disk, options: MountOptions, on_up: Callable[[Loop | None]
     finally:
         # A loop device without its mount is hard to find; with it `--detach` can clean up. Requests fail from here on,
         # mounted or not, so that nothing below waits for an answer.
-        operations.session.close()
+        binding.close()
         with trio.CancelScope(shield=True):
             await _take_down(options, mounted)
 
@@ -158,13 +162,14 @@ def _mount_hint(options: MountOptions) -> str:
     return ""
 
 
-async def _bring_up(options: MountOptions, on_up: Callable[[Loop | None], None]) -> None:
+async def _bring_up(binding: Binding, options: MountOptions, on_up: Callable[[Loop | None], None]) -> None:
     """The part of the start that needs the mount to answer. On failure everything is taken down again."""
     try:
         with trio.fail_after(MOUNT_TIMEOUT_S):
             await trio.to_thread.run_sync(os.stat, options.mountpoint, abandon_on_cancel=True)
     except (OSError, trio.TooSlowError) as error:
         raise MountError(f"{options.mountpoint} does not answer after mounting: {error!r}") from None
+    await binding.on_up()
     attached = None
     if options.attach:
         try:
@@ -175,10 +180,10 @@ async def _bring_up(options: MountOptions, on_up: Callable[[Loop | None], None])
                 await unmount(options.mountpoint)
             raise
     what = f"{options.image} is up" + (f" and attached as {attached.node}" if attached else "")
-    log.info("%s", what)
+    log.info("%s (FUSE binding: %s)", what, options.binding)
     # The device may be in use already; that nobody hears of it is no reason to take it away.
     try:
-        state.remember(options.mountpoint, options.log_file, attached)
+        state.remember(options.mountpoint, options.log_file, options.binding, attached)
     except (MountError, OSError) as error:
         log.warning("%s, but that could not be written down: %s", what, error)
     try:
@@ -206,8 +211,11 @@ async def _answer_signals(signals: AsyncIterator[int], disk: Disk, options: Moun
 
 async def _write_back(disk: Disk) -> None:
     """Raises DsregError if that cannot be done now. What can never be done is no reason to stay."""
+    waiter = Waiter()
+    disk.submit(Flush(), waiter.done)
+    disk.end_turn()
     try:
-        await disk.flush()
+        await waiter.wait()
     except WritebackFailed as error:
         if not error.is_final:
             raise

@@ -1,7 +1,7 @@
 """One connection to the kernel: mounts, reads requests from /dev/fuse, writes the answers to it.
 
-Everything that has arrived is read and handed on in one turn, without a task for each request; whoever needs to wait
-for something starts one. So what a small request costs is two system calls and what is done for it.
+Everything that has arrived is read and handed on in one turn, without a task for each request. So what a small request
+costs is two system calls and what is done for it.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ import mmap
 import os
 import socket
 import subprocess
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
 import trio
 
-from dsreg.core.messages import Buffer
+from dsreg.store import Buffer
 from fuse_frontend import kernel
-from fuse_frontend.kernel import IO_HEAD, IO_HEAD_BYTES, OUT_HEADER, BadRequest, Opcode, Request, RequestError
+from fuse_frontend.kernel import IO_HEAD, IO_HEAD_BYTES, OUT_HEADER, BadRequest, Opcode, Request
 from fuse_frontend.mounts import MountError
+from fuse_frontend.requests import RequestError
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ OUT_HEADER_BYTES = OUT_HEADER.size
 _READ, _WRITE = int(Opcode.READ), int(Opcode.WRITE)
 
 
-class FileSystem(Protocol):
+class Handler(Protocol):
     """What answers the requests, by `Session.answer` and the like, each once: at once, or later."""
 
     def read(self, unique: int, fh: int, offset: int, size: int) -> None: ...
@@ -54,39 +55,36 @@ class FileSystem(Protocol):
     def other(self, request: Request) -> Buffer | None:
         """The body of the answer to anything but a read or a write; None if there is none yet, or none at all."""
 
-    def failed(self, unique: int, opcode: int, error: Exception) -> int:
+    def failure(self, opcode: int, error: Exception) -> int:
         """The errno that stands for `error`, by which a request has ended. Says in the log what should be there."""
 
-    def end_of_turn(self) -> None:
+    def end_turn(self) -> None:
         """All that had arrived has been handed over."""
 
 
 class Session:
-    """Serves one mount by `files`. `fd`: of /dev/fuse, from `mount`; it is closed by `close`, and by nobody else.
+    """Serves one mount by `handler`. `fd`: of /dev/fuse, from `mount`; it is closed by `close`, and by nobody else.
 
     Everything is to be called in trio's thread.
     """
 
-    def __init__(self, fd: int, files: FileSystem) -> None:
+    def __init__(self, fd: int, handler: Handler) -> None:
         os.set_blocking(fd, False)
         self._fd = fd
-        self._files = files
+        self._handler = handler
         self._head = bytearray(IO_HEAD_BYTES)
         # Pages of its own: what begins in the middle of a page takes the kernel two steps for each.
         self._rest = mmap.mmap(-1, ROOM_BYTES)
         self._room: list[Buffer] = [self._head, memoryview(self._rest)]
-        self._nursery: trio.Nursery | None = None
         self._is_over = False
         self._refusal: MountError | None = None
 
     async def run(self) -> None:
         """Serve until the mount is gone. Raises MountError if the kernel is too old."""
-        async with trio.open_nursery() as self._nursery:
-            while not self._is_over:
-                await trio.lowlevel.wait_readable(self._fd)
-                self._turn()
-                self._files.end_of_turn()
-            self._nursery.cancel_scope.cancel()
+        while not self._is_over:
+            await trio.lowlevel.wait_readable(self._fd)
+            self._turn()
+            self._handler.end_turn()
         if self._refusal is not None:
             raise self._refusal
 
@@ -115,14 +113,13 @@ class Session:
             size, opcode, unique, inode, fh, offset, count = unpack(head)
             try:
                 if opcode == _READ and length == size == IO_HEAD_BYTES:
-                    self._files.read(unique, fh, offset, count)
+                    self._handler.read(unique, fh, offset, count)
                 elif opcode == _WRITE and length == size == IO_HEAD_BYTES + count:
-                    self._files.write(unique, fh, offset, self._rest[:count])
+                    self._handler.write(unique, fh, offset, self._rest[:count])
                 elif not self._other(length):
                     return
             except Exception as error:  # noqa: BLE001
-                # One process gets an error for one request; everybody else's requests go on.
-                self.fail(unique, opcode, error)
+                self.fail(unique, self._handler.failure(opcode, error))
 
     def _other(self, length: int) -> bool:
         """Anything but a proper read or write, of `length` bytes. Whether the session goes on."""
@@ -137,7 +134,7 @@ class Session:
         if opcode in (Opcode.FORGET, Opcode.BATCH_FORGET):
             return True  # nothing is remembered, and nobody waits for an answer
         if opcode == Opcode.INTERRUPT:
-            self._write(kernel.error_answer(unique, errno.ENOSYS), unique)  # asks the kernel to send no more of them
+            self.fail(unique, errno.ENOSYS)  # asks the kernel to send no more of them
         elif opcode == Opcode.INIT:
             self._begin(request)
         elif opcode == Opcode.DESTROY:
@@ -145,7 +142,7 @@ class Session:
             self._is_over = True
         elif opcode in (_READ, _WRITE):
             raise BadRequest(f"{length} bytes")
-        elif (body := self._files.other(request)) is not None:
+        elif (body := self._handler.other(request)) is not None:
             self.answer(unique, body)
         return not self._is_over
 
@@ -154,7 +151,7 @@ class Session:
         try:
             self.answer(request.unique, kernel.init_out(offered, FLAGS, MAX_BACKGROUND, mmap.PAGESIZE))
         except RequestError as error:
-            self._write(kernel.error_answer(request.unique, error.code), request.unique)
+            self.fail(request.unique, error.code)
             self._refusal = MountError(
                 f"this kernel speaks version {offered.major}.{offered.minor} of the FUSE protocol; "
                 f"{kernel.MAJOR}.{kernel.OLDEST_MINOR} or newer is needed (Linux 5.4)"
@@ -162,17 +159,6 @@ class Session:
             self._is_over = True
 
     # --- answers --------------------------------------------------------------------------------
-    def later(self, unique: int, opcode: int, answer: Callable[[], Awaitable[None]]) -> None:
-        """Run `answer` in a task, which gives the answer; an error that it raises is one, too."""
-        assert self._nursery is not None, "it runs"
-        self._nursery.start_soon(self._in_a_task, unique, opcode, answer)
-
-    async def _in_a_task(self, unique: int, opcode: int, answer: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await answer()
-        except Exception as error:  # noqa: BLE001
-            self.fail(unique, opcode, error)  # for the same reason as in a turn
-
     def answer(self, unique: int, body: Buffer = b"") -> None:
         """The request has been carried out."""
         try:
@@ -184,9 +170,9 @@ class Session:
         """`count` bytes have been written."""
         self._write(kernel.WRITE_ANSWER.pack(kernel.WRITE_ANSWER.size, 0, unique, count), unique)
 
-    def fail(self, unique: int, opcode: int, error: Exception) -> None:
-        """The request has failed with `error`."""
-        self._write(kernel.error_answer(unique, self._files.failed(unique, opcode, error)), unique)
+    def fail(self, unique: int, code: int) -> None:
+        """The request has failed with this errno."""
+        self._write(kernel.error_answer(unique, code), unique)
 
     def _write(self, whole: bytes, unique: int) -> None:
         try:

@@ -28,6 +28,7 @@ class ServingProcess:
     pid: int
     started: int
     log_file: str | None = None
+    binding: str | None = None  # to FUSE
     # The loop device that the process set up ("loop0"), and what tells it from a later one of that name.
     device: str | None = None
     disk_sequence: str | None = None
@@ -83,12 +84,12 @@ def _state_file(mountpoint: Path) -> Path:
     return runtime_directory() / file_name(mountpoint, ".json")
 
 
-def remember(mountpoint: Path, log_file: Path | None, attached: Loop | None = None) -> None:
+def remember(mountpoint: Path, log_file: Path | None, binding: str, attached: Loop | None = None) -> None:
     """Write down that this process serves `mountpoint` (absolute, without symbolic links), and its loop device."""
     started = start_time(os.getpid())
     assert started is not None, "this process lives"
     serving = ServingProcess(
-        str(mountpoint), os.getpid(), started, None if log_file is None else str(log_file),
+        str(mountpoint), os.getpid(), started, None if log_file is None else str(log_file), binding,
         attached.name if attached else None, sequence_of(attached.name) if attached else None,
     )
     path = _state_file(mountpoint)

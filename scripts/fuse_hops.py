@@ -12,7 +12,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -21,16 +20,15 @@ from rich.console import Console
 from rich.table import Table
 
 from dsreg.core.codec import Mac
-from dsreg.core.messages import Buffer
-from dsreg.errors import DsregError
 from dsreg.memory import prepare_to_serve_block_io
+from dsreg.store import Buffer, Done, Read, Request, Write
+from fuse_frontend import bindings, mount
 from fuse_frontend.loop import Loop
-from fuse_frontend.mount import MountOptions, serve
+from fuse_frontend.mount import MountOptions
 from scripts.hops import KEYS, VALUE, cost_us
 
 SIZE = 64 << 20
 COMMAND_S = 60.0
-Done = Callable[[Buffer, DsregError | None], None]
 JOBS = {
     "4 KiB random read, depth 64": ("randread", "4k", 64),
     "4 KiB random read, depth 1": ("randread", "4k", 1),
@@ -46,41 +44,30 @@ class MemoryDisk:
     size = SIZE
     is_cached = False
     obstacle = ""
-    is_flushed = True
 
     def __init__(self) -> None:
         self._content = bytearray(SIZE)
 
-    def begin_read(self, offset: int, length: int, done: Done) -> bool:
-        done(self._content[offset : offset + length], None)
-        return True
+    def submit(self, request: Request, done: Done) -> None:
+        data: Buffer = b""
+        if isinstance(request, Read):
+            data = self._content[request.offset : request.offset + request.length]
+        elif isinstance(request, Write):
+            self._content[request.offset : request.offset + len(request.data)] = request.data
+        done(data, None)
 
-    def begin_write(self, offset: int, data: bytes, done: Done) -> bool:
-        self._content[offset : offset + len(data)] = data
-        done(b"", None)
-        return True
-
-    def flush_turn(self) -> None:
+    def end_turn(self) -> None:
         """Everything has been answered."""
 
-    async def read(self, offset: int, length: int) -> bytes:
-        return bytes(self._content[offset : offset + length])
 
-    async def write(self, offset: int, data: bytes) -> None:
-        self._content[offset : offset + len(data)] = data
-
-    async def flush(self) -> None:
-        await trio.lowlevel.checkpoint()
-
-
-def serve_memory(mountpoint: Path) -> None:
+def serve_memory(mountpoint: Path, binding: str) -> None:
     """Until the mount is gone. Prints the name of the loop device."""
     def on_up(attached: Loop | None) -> None:
         assert attached is not None
         print(attached.node, flush=True)
 
     prepare_to_serve_block_io()
-    trio.run(serve, MemoryDisk(), MountOptions(mountpoint, attach=True), on_up)
+    trio.run(mount.serve, MemoryDisk(), MountOptions(mountpoint, attach=True, binding=binding), on_up)
 
 
 def cpu_s(pid: int) -> tuple[float, float]:
@@ -107,10 +94,10 @@ def measure(pid: int, device: str, job: tuple[str, str, int], seconds: float) ->
     return direction["iops"], user, system
 
 
-def show(pid: int, device: str, seconds: float) -> None:
+def show(pid: int, device: str, binding: str, seconds: float) -> None:
     mac = Mac(KEYS.system)
     unit = cost_us(lambda: mac.sign(VALUE), 2000)
-    table = Table("request", "per second", "CPU us", "of it user", f"HMACs of 4 KiB ({unit:.1f} us)")
+    table = Table("request", "per second", "CPU us", "of it user", f"HMACs of 4 KiB ({unit:.1f} us)", title=binding)
     for name, job in JOBS.items():
         rate, user, system = measure(pid, device, job, seconds)
         table.add_row(name, f"{rate:,.0f}", f"{user + system:.1f}", f"{user:.1f}", f"{(user + system) / unit:.2f}")
@@ -119,25 +106,31 @@ def show(pid: int, device: str, seconds: float) -> None:
 
 @click.command(help=__doc__)
 @click.option("--seconds", default=2.0, show_default=True, help="How long each kind is measured.")
-@click.option("--serve", "mountpoint", type=click.Path(path_type=Path), hidden=True)
-def main(seconds: float, mountpoint: Path | None) -> None:
-    if mountpoint is not None:
-        serve_memory(mountpoint)
+@click.option("--serve", nargs=2, hidden=True)
+def main(seconds: float, serve: tuple[str, str] | None) -> None:
+    if serve is not None:
+        serve_memory(Path(serve[0]), serve[1])
         return
+    for binding in (bindings.PYFUSE3, bindings.DIRECT):
+        measure_binding(binding, seconds)
+
+
+def measure_binding(binding: str, seconds: float) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        command = [sys.executable, "-m", "scripts.fuse_hops", "--serve", str(Path(scratch).resolve())]
+        command = [sys.executable, "-m", "scripts.fuse_hops", "--serve", str(Path(scratch).resolve()), binding]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
             assert server.stdout is not None
             device = server.stdout.readline().strip()
             try:
                 if device:  # else it has said why not
-                    show(server.pid, device, seconds)
+                    show(server.pid, device, binding, seconds)
             finally:
                 if device:
                     subprocess.run(["losetup", "-d", device], check=True, timeout=COMMAND_S)
                     subprocess.run(["umount", scratch], check=True, timeout=COMMAND_S)
                 server.wait(COMMAND_S)
-    sys.exit(server.returncode)
+    if server.returncode:
+        sys.exit(server.returncode)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,11 @@ has() { command -v "$1" >/dev/null; }
 
 missing_packages() {
     has fusermount3 || echo fuse3
+    # pyfuse3 comes as source alone.
+    has gcc || echo gcc
+    has pkg-config || echo pkg-config
+    pkg-config --exists fuse3 2>/dev/null || echo libfuse3-dev
+    [ -e "$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] || echo python3-dev
     "$python" -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
     has mkfs.xfs || echo xfsprogs
     has mkfs.btrfs || echo btrfs-progs
@@ -73,5 +78,5 @@ if [ "$(cat .venv/stamp 2>/dev/null)" = "$stamp" ]; then exit 0; fi
 rm -f .venv/stamp
 
 say "installing the project and what it needs into .venv"
-.venv/bin/python -m pip install -qq --disable-pip-version-check --editable '.[test]'
+.venv/bin/python -m pip install -qq --disable-pip-version-check --editable '.[test,fuse]'
 echo "$stamp" >.venv/stamp

@@ -1,4 +1,4 @@
-"""The block device, and the contract of the stores beneath it: MemoryClient and Client alike."""
+"""The block device, and the contract of the stores beneath it: memory, client and cache alike."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import pytest
 import trio
 import trio.testing
 
-from dsreg.block_device import BlockDevice, SectorStore
+from dsreg.block_device import BlockDevice
 from dsreg.cache import Limits, WritebackCache
 from dsreg.client import Client
-from dsreg.client.engine import Done
 from dsreg.config import NodeConfig, create_cluster, load_config
 from dsreg.constants import SECTOR_SIZE
-from dsreg.core.messages import Buffer
-from dsreg.errors import ClientError, Outcome, OutOfRange
+from dsreg.errors import DsregError, OperationTimeout, Outcome, OutOfRange
 from dsreg.listening import bind
 from dsreg.node import run_register_process
-from dsreg.testing.memory_client import MemoryClient
+from dsreg.store import SETTLED, Done, Flush, Read, Request, SectorStore, Submitted, Trim, Write, Zero
+from dsreg.testing.memory_store import MemoryStore
 from tests.client.fake_node import cluster
+from tests.stores import Bytes, OfTasks, Tasks
 
 SECTORS = 1024
 JOURNAL_BYTES = 4 << 20
@@ -33,7 +33,7 @@ Opener = Callable[[], AbstractAsyncContextManager[SectorStore]]
 
 @asynccontextmanager
 async def in_memory() -> AsyncIterator[SectorStore]:
-    yield MemoryClient(SECTORS)
+    yield MemoryStore(SECTORS, holds=True)
 
 
 @asynccontextmanager
@@ -63,7 +63,7 @@ async def on_nodes() -> AsyncIterator[SectorStore]:
 async def cached() -> AsyncIterator[SectorStore]:
     """A cache that is often full."""
     bounds = Limits(buffered=300 * SECTOR_SIZE, low_water=100 * SECTOR_SIZE, age_s=0.01)
-    async with WritebackCache(MemoryClient(SECTORS), bounds=bounds) as cache:
+    async with WritebackCache(MemoryStore(SECTORS, holds=True), bounds=bounds) as cache:
         yield cache
 
 
@@ -73,7 +73,8 @@ stores = pytest.mark.parametrize("opened", [in_memory, over_sockets, on_nodes, c
 # --- the contract of a store ----------------------------------------------------------------------
 @stores
 async def test_store_reads_what_was_written_and_zeros_elsewhere(opened: Opener, rng: random.Random) -> None:
-    async with opened() as store:
+    async with opened() as below:
+        store = Tasks(below)
         assert store.sectors == SECTORS
         data = rng.randbytes(600 * SECTOR_SIZE)
         await store.write(3, data)
@@ -86,23 +87,20 @@ async def test_store_reads_what_was_written_and_zeros_elsewhere(opened: Opener, 
 
 @stores
 async def test_store_refuses_what_is_not_there(opened: Opener) -> None:
-    async with opened() as store:
+    async with opened() as below:
+        told: list[DsregError | None] = []
         for sector, count in ((-1, 1), (SECTORS, 1), (SECTORS - 1, 2)):
-            with pytest.raises(OutOfRange) as caught:
-                await store.read(sector, count)
-            assert caught.value.outcome is Outcome.DID_NOT_HAPPEN
-            with pytest.raises(OutOfRange):
-                await store.write(sector, bytes(count * SECTOR_SIZE))
-        for bad in (b"", bytes(SECTOR_SIZE - 1)):
-            with pytest.raises(ValueError, match="multiple"):
-                await store.write(0, bad)
-        with pytest.raises(ValueError, match="count"):
-            await store.read(0, 0)
+            for data in (None, bytes(count * SECTOR_SIZE)):
+                below.submit(sector, count, data, lambda nothing, error: told.append(error))
+        assert len(told) == 6
+        for error in told:
+            assert isinstance(error, OutOfRange) and error.outcome is Outcome.DID_NOT_HAPPEN
 
 
 @stores
 async def test_store_sectors_are_atomic(opened: Opener) -> None:
-    async with opened() as store, trio.open_nursery() as nursery:
+    async with opened() as below, trio.open_nursery() as nursery:
+        store = Tasks(below)
 
         async def write(fill: int) -> None:
             for _ in range(10):
@@ -121,7 +119,7 @@ async def test_store_sectors_are_atomic(opened: Opener) -> None:
 async def test_random_io_is_that_of_a_plain_buffer(opened: Opener, rng: random.Random) -> None:
     model = bytearray(SECTORS * SECTOR_SIZE)
     async with opened() as store:
-        device = BlockDevice(store)
+        device = Bytes(BlockDevice(store))
         assert device.size == len(model)
         for _ in range(150):
             length = rng.choice([0, 1, 511, 512, 4096, 8192, 12288, rng.randrange(20_000)])
@@ -142,7 +140,7 @@ async def test_unaligned_writes_at_once_lose_nothing(opened: Opener, rng: random
     pieces = [(begin, rng.randbytes(512)) for begin in range(0, 16 * SECTOR_SIZE, 512)]
     rng.shuffle(pieces)
     async with opened() as store:
-        device = BlockDevice(store)
+        device = Bytes(BlockDevice(store))
         async with trio.open_nursery() as nursery:
             for begin, data in pieces:
                 nursery.start_soon(device.write, begin, data)
@@ -152,7 +150,7 @@ async def test_unaligned_writes_at_once_lose_nothing(opened: Opener, rng: random
 @stores
 async def test_an_aligned_write_is_not_undone_by_an_unaligned_one_next_to_it(opened: Opener) -> None:
     async with opened() as store:
-        device = BlockDevice(store)
+        device = Bytes(BlockDevice(store))
         for turn in range(1, 20):
             async with trio.open_nursery() as nursery:
                 # It has a part of sectors 1 and 3, which the second one covers whole.
@@ -166,7 +164,7 @@ async def test_an_aligned_write_is_not_undone_by_an_unaligned_one_next_to_it(ope
 
 
 async def test_the_end_of_the_disk() -> None:
-    device = BlockDevice(MemoryClient(4))
+    device = Bytes(BlockDevice(MemoryStore(4)))
     await device.write(device.size - 1, b"x")
     assert await device.read(device.size - 2, 2) == b"\0x"
     assert await device.read(device.size, 0) == b""
@@ -180,21 +178,25 @@ async def test_the_end_of_the_disk() -> None:
 
 
 # --- flush --------------------------------------------------------------------------------------
-class Gated(MemoryClient):
+class Gated:
     """Writes wait for the gate."""
 
     def __init__(self, sectors: int) -> None:
-        super().__init__(sectors)
         self.gate = trio.Event()
+        self.sectors = sectors
+        self._memory = Tasks(MemoryStore(sectors))
 
-    async def write(self, sector: int, data: bytes | bytearray | memoryview) -> None:
+    async def read(self, sector: int, count: int = 1) -> bytes:
+        return await self._memory.read(sector, count)
+
+    async def write(self, sector: int, data: bytes) -> None:
         await self.gate.wait()
-        await super().write(sector, data)
+        await self._memory.write(sector, data)
 
 
 async def test_flush_waits_for_the_writes_before_it_and_for_no_other() -> None:
     store = Gated(8)
-    device = BlockDevice(store)
+    device = Bytes(BlockDevice(OfTasks(store)))
     flushed = trio.Event()
 
     async def flush() -> None:
@@ -217,115 +219,104 @@ async def test_flush_waits_for_the_writes_before_it_and_for_no_other() -> None:
         store.gate.set()
 
 
-async def test_flush_does_not_wait_for_a_write_that_was_cancelled() -> None:
-    device = BlockDevice(Gated(8))
-    with trio.move_on_after(0.01):
-        await device.write(0, b"x")
-    with trio.fail_after(1):
-        await device.flush()
+# --- requests -------------------------------------------------------------------------------------
+class Calls:
+    """What requests came to, by name."""
+
+    def __init__(self, device: BlockDevice) -> None:
+        self.device = device
+        self.told: list[tuple[str, bytes, DsregError | None]] = []
+
+    def submit(self, name: str, request: Request) -> None:
+        self.device.submit(request, lambda data, error: self.told.append((name, bytes(data), error)))
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _, _ in self.told]
 
 
-# --- without waiting ------------------------------------------------------------------------------
-class Reluctant(MemoryClient):
-    """What is begun is over when `settle` says so; what tasks ask for waits until then, as in the real client."""
-
-    def __init__(self) -> None:
-        super().__init__(SECTORS)
-        self.begun: list[tuple[int, bytes | None, Done]] = []
-        self._settled = trio.Event()
-
-    def begin(self, sector: int, count: int, data: bytes | None, done: Done) -> bool:
-        self.begun.append((sector, data, done))
-        return True
-
-    def flush_turn(self) -> None:
-        pass
-
-    async def settle(self) -> None:
-        for sector, data, done in self.begun:
-            if data is not None:
-                await super().write(sector, data)
-            done(b"" if data is not None else await super().read(sector), None)
-        self.begun = []
-        self._settled.set()
-
-    async def read(self, sector: int, count: int = 1) -> bytes:
-        await self._settled.wait()
-        return await super().read(sector, count)
-
-    async def write(self, sector: int, data: Buffer) -> None:
-        await self._settled.wait()
-        await super().write(sector, data)
+def test_a_request_that_needs_nothing_is_over_at_once_and_one_past_the_end_keeps_no_flush_waiting() -> None:
+    calls = Calls(BlockDevice(MemoryStore(8, holds=True)))
+    size = calls.device.size
+    calls.submit("empty read", Read(0, 0))
+    calls.submit("empty write", Write(size, b""))
+    for offset in (size, size - SECTOR_SIZE, -SECTOR_SIZE):
+        calls.submit("read", Read(offset, 2 * SECTOR_SIZE))
+        calls.submit("write", Write(offset, bytes(2 * SECTOR_SIZE)))
+        calls.submit("zero", Zero(offset, 2 * SECTOR_SIZE))
+        calls.submit("trim", Trim(offset, 2 * SECTOR_SIZE))
+    calls.submit("flush", Flush())
+    assert [error is None for _, _, error in calls.told] == [True, True, *[False] * 12, True]
+    assert all(isinstance(error, OutOfRange) for _, _, error in calls.told if error is not None)
 
 
-def nothing_told(data: Buffer, error: ClientError | None) -> None:
-    assert error is None
-
-
-async def test_only_whole_sectors_of_a_store_that_can_are_begun() -> None:
-    device = BlockDevice(MemoryClient(SECTORS))
-    assert not device.begin_read(0, SECTOR_SIZE, nothing_told)
-    assert not device.begin_write(0, bytes(SECTOR_SIZE), nothing_told)
-    device.flush_turn()
-    store = Reluctant()
-    device = BlockDevice(store)
-    for offset, length in ((1, SECTOR_SIZE), (0, SECTOR_SIZE - 1), (0, 0), (512, 512)):
-        assert not device.begin_read(offset, length, nothing_told)
-        assert not device.begin_write(offset, bytes(length), nothing_told)
-    assert not store.begun
-    assert device.begin_read(SECTOR_SIZE, 2 * SECTOR_SIZE, nothing_told)
-    assert device.begin_write(4 * SECTOR_SIZE, bytes(SECTOR_SIZE), nothing_told)
-    assert [(sector, data is None) for sector, data, _ in store.begun] == [(1, True), (4, False)]
-
-
-async def test_what_cannot_be_begun_past_the_end_keeps_no_flush_waiting() -> None:
-    device = BlockDevice(Reluctant())
-    for offset in (device.size, device.size - SECTOR_SIZE, -SECTOR_SIZE):
-        with pytest.raises(OutOfRange):
-            device.begin_write(offset, bytes(2 * SECTOR_SIZE), nothing_told)
-    assert device.is_flushed
-    with trio.fail_after(5):
-        await device.flush()
-
-
-async def test_a_write_is_not_begun_where_a_part_of_a_sector_is_being_written() -> None:
+def test_a_write_waits_where_a_part_of_a_sector_is_being_written() -> None:
     """It would be lost: the sector is read before it and written back, as it was then, behind it."""
-    store = Reluctant()
-    device = BlockDevice(store)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(device.write, 7 * SECTOR_SIZE + 100, b"part")
-        await trio.testing.wait_all_tasks_blocked()
-        assert not device.begin_write(7 * SECTOR_SIZE, bytes(SECTOR_SIZE), nothing_told)
-        assert not device.begin_write(6 * SECTOR_SIZE, bytes(3 * SECTOR_SIZE), nothing_told)
-        assert device.begin_write(8 * SECTOR_SIZE, bytes(SECTOR_SIZE), nothing_told)
-        await store.settle()
-    assert device.begin_write(7 * SECTOR_SIZE, bytes(SECTOR_SIZE), nothing_told)
+    store = MemoryStore(8, holds=True)
+    calls = Calls(BlockDevice(store))
+    calls.submit("part", Write(7 * SECTOR_SIZE + 100, b"part"))
+    calls.submit("whole", Write(7 * SECTOR_SIZE, b"w" * SECTOR_SIZE))
+    calls.submit("beside", Write(5 * SECTOR_SIZE, bytes(SECTOR_SIZE)))
+    assert calls.names == []
+    calls.device.end_turn()
+    assert calls.names == ["beside", "part", "whole"] and store.content[7] == b"w" * SECTOR_SIZE
+    assert len(calls.device.lock) == 0 and len(calls.device.writes) == 0
 
 
-async def test_a_flush_waits_for_what_was_begun_before_it_and_for_nothing_else() -> None:
-    store = Reluctant()
-    device = BlockDevice(store)
-    await device.flush()
-    assert device.is_flushed and not BlockDevice(WritebackCache(MemoryClient(SECTORS))).is_flushed
-    assert device.begin_write(0, bytes(SECTOR_SIZE), nothing_told)
-    assert not device.is_flushed
-    assert device.begin_write(SECTOR_SIZE, bytes(SECTOR_SIZE), nothing_told)
-    flushed = trio.Event()
+def test_a_flush_waits_for_what_was_submitted_before_it_and_for_nothing_else() -> None:
+    calls = Calls(BlockDevice(MemoryStore(8, holds=True)))
+    calls.submit("idle", Flush())
+    calls.submit("part", Write(1, b"x"))
+    calls.submit("flush", Flush())
+    calls.submit("later", Write(4 * SECTOR_SIZE, b"yy"))
+    assert calls.names == ["idle"]
+    calls.device.end_turn()
+    calls.submit("last", Write(6 * SECTOR_SIZE, bytes(SECTOR_SIZE)))
+    calls.device.end_turn()
+    assert calls.names == ["idle", "part", "flush", "later", "last"]
 
-    async def flush() -> None:
-        await device.flush()
-        flushed.set()
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(flush)
-        await trio.testing.wait_all_tasks_blocked()
-        assert device.begin_write(2 * SECTOR_SIZE, bytes(SECTOR_SIZE), nothing_told)
-        later = store.begun.pop()
-        first = store.begun.pop(0)
-        first[2](b"", None)
-        await trio.testing.wait_all_tasks_blocked()
-        assert not flushed.is_set(), "one of the two is under way"
-        await store.settle()
-        await flushed.wait()
-    later[2](b"", None)
-    await device.flush()
+def test_zeros_are_zeros_whatever_is_around_them(rng: random.Random) -> None:
+    store = MemoryStore(1024)
+    calls = Calls(BlockDevice(store))
+    content = bytearray(rng.randbytes(calls.device.size))
+    calls.submit("fill", Write(0, bytes(content)))
+    for request in (Zero(5, 3 << 20), Trim((3 << 20) + 4096, 8192), Zero(calls.device.size - 1, 1, fua=True)):
+        calls.submit("zero", request)
+        content[request.offset : request.offset + request.length] = bytes(request.length)
+    calls.submit("read", Read(0, calls.device.size))
+    assert calls.told[-1][1] == content and not [error for _, _, error in calls.told if error is not None]
+
+
+def test_fua_is_flushed_through_a_cache() -> None:
+    class Cached(MemoryStore):
+        is_cached = True
+        flushes = 0
+
+        def flush(self, done: Done) -> None:
+            self.flushes += 1
+            done(b"", None)
+
+    store = Cached(8)
+    calls = Calls(BlockDevice(store))
+    calls.submit("write", Write(0, bytes(SECTOR_SIZE)))
+    assert store.flushes == 0
+    calls.submit("fua", Write(0, bytes(SECTOR_SIZE), fua=True))
+    calls.submit("zero", Zero(0, 2, fua=True))
+    assert store.flushes == 2 and len(calls.told) == 3
+
+
+@pytest.mark.parametrize("failing", ["the read of an edge", "the write"])
+def test_a_part_of_a_write_that_fails_releases_what_it_held(failing: str) -> None:
+    class Failing(MemoryStore):
+        def submit(self, first: int, count: int, data: bytes | None, done: Done) -> Submitted:
+            if (data is None) == (failing == "the read of an edge"):
+                done(b"", OperationTimeout("no majority", Outcome.DID_NOT_HAPPEN))
+                return SETTLED
+            return super().submit(first, count, data, done)
+
+    calls = Calls(BlockDevice(Failing(2048)))
+    for length in (10, 3 * SECTOR_SIZE, 2 << 20):
+        calls.submit("part", Write(100, bytes(length)))
+    assert [type(error) for _, _, error in calls.told] == [OperationTimeout] * 3
+    assert len(calls.device.lock) == 0 and len(calls.device.writes) == 0

@@ -20,6 +20,8 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("dsreg.block_device",),
     ("dsreg",),  # the front door: re-exports the clients
     ("dsreg.client", "dsreg.node"),
+    ("dsreg.waiting",),
+    ("dsreg.store",),
     ("dsreg.storage", "dsreg.port"),
     ("dsreg.core",),
     ("dsreg.config",),

@@ -1,22 +1,20 @@
-"""The write-back cache under trio: writers in, runs out."""
+"""The write-back cache: writes in, runs out. Nobody waits in here; its one task is the clock."""
 
 from __future__ import annotations
 
 import collections
 import logging
+import math
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 import trio
 
-from dsreg.block_device import Explaining, Immediate, SectorStore
 from dsreg.cache.core import Flush, Limits, Run, WriteBuffer
 from dsreg.cache.extents import Extent, cover, gaps, join, within
-from dsreg.cache.limits import END_IN_ERROR_S, TICK_S, WRITES_PER_TURN
-from dsreg.client.client import split
-from dsreg.client.engine import Done
-from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
-from dsreg.core.messages import Buffer
+from dsreg.cache.limits import END_IN_ERROR_S, TICK_S
 from dsreg.errors import (
     AttachRefused,
     ClientClosed,
@@ -27,6 +25,8 @@ from dsreg.errors import (
     OutOfRange,
     WritebackFailed,
 )
+from dsreg.store import SETTLED, Buffer, Done, SectorStore, Submitted, out_of_range
+from dsreg.waiting import Waiter
 
 log = logging.getLogger(__name__)
 
@@ -34,36 +34,54 @@ log = logging.getLogger(__name__)
 FINAL = (AttachRefused, ClientClosed, DiskFenced, OutOfRange)
 
 
+class _Writer:
+    """A write that waits for room."""
+
+    __slots__ = ("cache", "data", "deadline_s", "done", "first")
+
+    def __init__(self, cache: WritebackCache, first: int, data: bytes, done: Done, deadline_s: float) -> None:
+        self.cache = cache
+        self.first = first
+        self.data = data
+        self.done = done
+        self.deadline_s = deadline_s
+
+    def abandon(self) -> Outcome:
+        """See dsreg.store.Submitted."""
+        return self.cache.abandon(self)
+
+
 class WritebackCache:
-    """A store of sectors whose writes return when they are buffered, in front of `store`.
+    """A store of sectors whose writes end when they are buffered, in front of `store`.
 
         async with WritebackCache(client) as cache:
-            await cache.write(7, bytes(4096))     # buffered
-            await cache.flush()                   # durable
+            cache.submit(7, 1, bytes(4096), done)     # done has been called: buffered
+            cache.flush(done)                         # will be called: durable
 
-    For any number of tasks at once. Reads see what is buffered. Leaving the block flushes, and raises WritebackFailed
-    if that could not be. A write that waits for room longer than `timeout_s` raises OperationTimeout. Errors of the
-    store while writing back are logged; what failed stays buffered and is tried again, and a flush that needs it fails
-    with WritebackFailed. After an error that is final (FINAL) everything does.
+    Reads see what is buffered. Leaving the block flushes, and raises WritebackFailed if that could not be. A write that
+    waits for room longer than `timeout_s` ends with OperationTimeout. Errors of the store while writing back are
+    logged; what failed stays buffered and is tried again, and a flush that needs it fails with WritebackFailed. After
+    an error that is final (FINAL) everything does.
     """
 
-    def __init__(self, store: SectorStore, timeout_s: float | None = None, bounds: Limits | None = None) -> None:
+    is_cached = True
+
+    def __init__(
+        self, store: SectorStore, timeout_s: float | None = None, bounds: Limits | None = None,
+        clock: Callable[[], float] = trio.current_time,
+    ) -> None:
+        self.sectors = store.sectors
         self._store = store
-        self._immediate = store if isinstance(store, Immediate) else None
         self._timeout_s = timeout_s
+        self._clock = clock
         self._bounds = bounds or Limits()
         self._buffer = WriteBuffer(self._bounds)
-        self._idle = trio.lowlevel.ParkingLot()  # tasks that have nothing to write out
-        self._waiting: collections.deque[tuple[int, trio.Event]] = collections.deque()  # writers without room
-        self._flushes: dict[Flush, trio.Event] = {}
-        self._under_way: set[trio.Event] = set()  # one for each run that is being written out, set at its end
-        self._busy = trio.Event()  # something is dirty
+        self._writers: collections.deque[_Writer] = collections.deque()  # without room
+        self._flushes: dict[Flush, Done] = {}
+        self._runs = 0  # that are being written out
+        self._no_runs: list[Callable[[], None]] = []  # called once there are none
+        self._is_starting = False
         self._failing: DsregError | None = None  # the run that ended last has failed
-        self._turn = 0
-
-    @property
-    def sectors(self) -> int:
-        return self._store.sectors
 
     @property
     def buffered_bytes(self) -> int:
@@ -72,102 +90,76 @@ class WritebackCache:
 
     @property
     def obstacle(self) -> str:
-        """See Client."""
-        return self._store.obstacle if isinstance(self._store, Explaining) else ""
+        """See dsreg.store.SectorStore."""
+        return self._store.obstacle
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is buffered, and nobody waits."""
+        return self._buffer.is_clean and not self._writers and not self._flushes and not self._runs
 
     # --- the caller's side --------------------------------------------------------------------
-    async def read(self, sector: int, count: int = 1) -> bytes:
-        """As Client.read: buffered sectors as they are now, the others from the store."""
-        if count < 1:
-            raise ValueError("count must be at least 1")
-        self._check(sector, count)
-        self._raise_final()
-        stop = sector + count
-        buffered = self._buffer.buffered(sector, stop)
-        if not buffered:
-            return await self._store.read(sector, count)
-        # A sector that was buffered has the value it had when the read began, whatever happens to it meanwhile; one
-        # that was not has in the store what it had then, or something newer.
-        missing = list(gaps(buffered, sector, stop))
-        if missing:
-            first, end = missing[0][0], missing[-1][1]
-            data = await self._store.read(first, end - first)
-            stored = [Extent(first, end, data, len(data))]
-            for begin, until in missing:
-                for extent in within(stored, begin, until):
-                    cover(buffered, extent)
-        else:
-            await self._let_others_run()
-        return join(buffered)
-
-    async def write(self, sector: int, data: Buffer) -> None:
-        """As Client.write, but returned: it is buffered, and durable after the next flush. Each sector changes
-        atomically. `data` may be changed again; of a `bytes` no copy is made."""
-        content = data if isinstance(data, bytes) else bytes(data)
-        size = len(content)
-        if size == 0 or size % SECTOR_SIZE:
-            raise ValueError(f"the data must be a positive multiple of {SECTOR_SIZE} bytes")
-        count = size // SECTOR_SIZE
-        self._check(sector, count)
-        outcome = Outcome.DID_NOT_HAPPEN
-        for first, sectors in split(sector, count):
-            if self._waiting or self._buffer.error is not None or not self._buffer.reserve(sectors * SECTOR_SIZE):
-                await self._wait_for_room(sectors * SECTOR_SIZE, outcome)
-            begin = (first - sector) * SECTOR_SIZE
-            piece = content if sectors == count else memoryview(content)[begin : begin + sectors * SECTOR_SIZE]
-            self._buffer.put(Extent.of(first, piece, size), trio.current_time())
-            outcome = Outcome.MAY_HAVE_HAPPENED
-            self._busy.set()
+    def submit(self, first: int, count: int, data: bytes | None, done: Done) -> Submitted:
+        """A write is over when it is buffered, which is at once if there is room. A read is of what is buffered, and of
+        what the store has."""
+        if first < 0 or first + count > self.sectors:
+            done(b"", out_of_range(first, count, self.sectors))
+        elif self._buffer.error is not None:
+            done(b"", self._failure(self._buffer.error, Outcome.DID_NOT_HAPPEN))
+        elif data is None:
+            return self._read(first, count, done)
+        elif self._writers or not self._buffer.reserve(len(data)):
+            deadline_s = math.inf if self._timeout_s is None else self._clock() + self._timeout_s
+            self._writers.append(writer := _Writer(self, first, data, done, deadline_s))
             self._start_runs()
-        await self._let_others_run()
+            return writer
+        else:
+            self._put(first, data, done)
+            self._start_runs()
+        return SETTLED
 
-    def begin(self, sector: int, count: int, data: bytes | None, done: Done) -> bool:
-        """As Client.begin. A write of one run, for which there is room, is over at once; a read of what is not buffered
-        is begun in the store. False for anything else: `read` and `write` have to be called."""
-        self._check(sector, count)
-        if self._buffer.error is not None or sector % MAX_RUN_SECTORS + count > MAX_RUN_SECTORS:
-            return False
-        if data is None:
-            if self._immediate is None or self._buffer.buffered(sector, sector + count):
-                return False
-            return self._immediate.begin(sector, count, None, done)
-        if self._waiting or not self._buffer.reserve(len(data)):
-            return False
-        self._buffer.put(Extent.of(sector, data, len(data)), trio.current_time())
-        self._busy.set()
-        self._start_runs()
-        done(b"", None)
-        return True
-
-    def flush_turn(self) -> None:
-        """Send what has been begun."""
-        if self._immediate is not None:
-            self._immediate.flush_turn()
-
-    async def flush(self) -> None:
-        """Return when everything whose write had returned is durable. Raises WritebackFailed as soon as some of it
-        could not be written; it stays buffered, and the next flush tries again."""
-        self._raise_final()
+    def flush(self, done: Done) -> None:
+        """Over when everything whose write has ended is durable; with WritebackFailed as soon as some of it could not
+        be written. That stays buffered, and the next flush tries again."""
+        if self._buffer.error is not None:
+            done(b"", self._failure(self._buffer.error, Outcome.DID_NOT_HAPPEN))
+            return
         flush = self._buffer.flush()
         if flush.is_over:
-            await trio.lowlevel.checkpoint()
-            return
-        over = self._flushes[flush] = trio.Event()
-        self._start_runs()
-        try:
-            await over.wait()
-        finally:
-            self._flushes.pop(flush, None)
-        if flush.error is not None:
-            raise self._failure(flush.error, Outcome.MAY_HAVE_HAPPENED)
+            done(b"", None)
+        else:
+            self._flushes[flush] = done
+            self._start_runs()
 
+    def end_turn(self) -> None:
+        """Send what has been submitted."""
+        self._store.end_turn()
+
+    def tick(self) -> None:
+        """What has come of age goes out; who has waited too long is told. To be called every TICK_S."""
+        now_s = self._clock()
+        while self._writers and self._writers[0].deadline_s <= now_s:
+            reason = f"no room in the write-back cache within {self._timeout_s} s"
+            late = OperationTimeout(reason, Outcome.DID_NOT_HAPPEN)
+            late.__cause__ = self._failing
+            self._writers.popleft().done(b"", late)
+        self._admit()
+        self._start_runs()
+        self._store.end_turn()
+
+    def abandon(self, writer: _Writer) -> Outcome:
+        """See dsreg.store.Submitted."""
+        if writer not in self._writers:
+            return Outcome.MAY_HAVE_HAPPENED
+        self._writers.remove(writer)
+        self._admit()
+        return Outcome.DID_NOT_HAPPEN
+
+    # --- start and end --------------------------------------------------------------------------
     async def __aenter__(self) -> Self:
         self._manager = trio.open_nursery()
-        nursery = await self._manager.__aenter__()
-        nursery.start_soon(self._tick)
-        for _ in range(self._bounds.runs):
-            nursery.start_soon(self._write_out)
-        self._nursery = nursery
+        self._nursery = await self._manager.__aenter__()
+        self._nursery.start_soon(self._tick)
         return self
 
     async def __aexit__(
@@ -178,7 +170,7 @@ class WritebackCache:
                 await self._last_flush()
             elif isinstance(error, Exception):
                 with trio.move_on_after(END_IN_ERROR_S):
-                    await self.flush()
+                    await self._flushed()
         except WritebackFailed as failure:
             if error is None:
                 raise
@@ -190,27 +182,77 @@ class WritebackCache:
             # The body's error is not shown to the nursery, which would wrap it in an ExceptionGroup.
             await self._manager.__aexit__(None, None, None)
 
+    async def _tick(self) -> None:
+        while True:
+            await trio.sleep(TICK_S)
+            if not self._buffer.is_clean or self._writers:
+                self.tick()
+
+    async def _flushed(self) -> None:
+        waiter = Waiter()
+        self.flush(waiter.done)
+        self.end_turn()
+        await waiter.wait()
+
     async def _last_flush(self) -> None:
         """Two, if need be: what fails the first one may have begun before it, when all was not yet well. So may other
         runs that are under way still, up to `runs` of them, and the second one has to wait for these."""
         if self.buffered_bytes:
             log.info("writing back the last %d bytes", self.buffered_bytes)
         try:
-            await self.flush()
+            await self._flushed()
         except WritebackFailed:
-            for over in list(self._under_way):
-                await over.wait()
-            await self.flush()
+            if self._runs:
+                waiter = Waiter()
+                self._no_runs.append(partial(waiter.done, b"", None))
+                await waiter.wait()
+            await self._flushed()
 
-    # --- calls ----------------------------------------------------------------------------------
-    def _check(self, sector: int, count: int) -> None:
-        if sector < 0 or sector + count > self.sectors:
-            last = self.sectors - 1
-            raise OutOfRange(f"sectors {sector}..{sector + count - 1} of 0..{last}", Outcome.DID_NOT_HAPPEN)
+    # --- reads and writes -------------------------------------------------------------------------
+    def _read(self, first: int, count: int, done: Done) -> Submitted:
+        """Buffered sectors as they are now, the others from the store."""
+        stop = first + count
+        buffered = self._buffer.buffered(first, stop)
+        if not buffered:
+            return self._store.submit(first, count, None, done)
+        # A sector that was buffered has the value it had when the read began, whatever happens to it meanwhile; one
+        # that was not has in the store what it had then, or something newer.
+        missing = list(gaps(buffered, first, stop))
+        if not missing:
+            done(join(buffered), None)
+            return SETTLED
+        begin, end = missing[0][0], missing[-1][1]
 
-    def _raise_final(self, outcome: Outcome = Outcome.DID_NOT_HAPPEN) -> None:
-        if self._buffer.error is not None:
-            raise self._failure(self._buffer.error, outcome)
+        def fill(content: Buffer, error: DsregError | None) -> None:
+            if error is not None:
+                done(b"", error)
+                return
+            data = content if isinstance(content, bytes) else bytes(content)
+            stored = [Extent(begin, end, data, len(data))]
+            for start, until in missing:
+                for extent in within(stored, start, until):
+                    cover(buffered, extent)
+            done(join(buffered), None)
+
+        return self._store.submit(begin, end - begin, None, fill)
+
+    def _put(self, first: int, data: bytes, done: Done) -> None:
+        """There is room for it."""
+        self._buffer.put(Extent.of(first, data, len(data)), self._clock())
+        done(b"", None)
+
+    def _admit(self) -> None:
+        """Writers that wait come in as far as there is room; all of them, when there will never be any."""
+        while self._writers:
+            writer = self._writers[0]
+            if self._buffer.error is not None:
+                self._writers.popleft()
+                writer.done(b"", self._failure(self._buffer.error, Outcome.DID_NOT_HAPPEN))
+            elif self._buffer.reserve(len(writer.data)):
+                self._writers.popleft()
+                self._put(writer.first, writer.data, writer.done)
+            else:
+                return
 
     def _failure(self, error: DsregError, outcome: Outcome) -> WritebackFailed:
         reason = getattr(error, "reason", str(error))
@@ -219,74 +261,39 @@ class WritebackCache:
         failure.is_final = isinstance(error, FINAL)
         return failure
 
-    async def _let_others_run(self) -> None:
-        """What is answered from memory gives way now and then only: each time costs a turn of the event loop."""
-        self._turn = (self._turn + 1) % WRITES_PER_TURN
-        if not self._turn:
-            await trio.lowlevel.checkpoint()
-
-    async def _wait_for_room(self, size: int, outcome: Outcome) -> None:
-        """Reserve it, first come, first served."""
-        self._raise_final(outcome)
-        entry = size, trio.Event()
-        self._waiting.append(entry)
-        self._start_runs()
-        with trio.move_on_after(float("inf") if self._timeout_s is None else self._timeout_s):
-            try:
-                await entry[1].wait()
-            except trio.Cancelled:
-                self._stand_back(entry)
-                raise
-            self._raise_final(outcome)
-            return
-        late = f"no room in the write-back cache within {self._timeout_s} s"
-        raise OperationTimeout(late, outcome) from self._failing
-
-    def _stand_back(self, entry: tuple[int, trio.Event]) -> None:
-        if not entry[1].is_set():
-            self._waiting.remove(entry)
-        elif self._buffer.error is None:
-            self._buffer.release(entry[0])
-        self._admit()
-
-    def _admit(self) -> None:
-        """Writers that wait come in as far as there is room; all of them, when there will never be any."""
-        while self._waiting and (self._buffer.error is not None or self._buffer.reserve(self._waiting[0][0])):
-            self._waiting.popleft()[1].set()
-
     # --- the store's side -------------------------------------------------------------------------
     def _start_runs(self) -> None:
-        """Wake a task if there is something for it. It wakes the next one."""
-        if self._idle and self._buffer.is_ready(trio.current_time()):
-            self._idle.unpark()
-
-    async def _write_out(self) -> None:
-        while True:
-            ready = self._buffer.next(trio.current_time())
-            if ready is None:
-                await self._idle.park()
-                continue
-            self._start_runs()
+        """A loop: a run may end at once, and free the next."""
+        if self._is_starting:
+            return
+        self._is_starting = True
+        while (ready := self._buffer.next(self._clock())) is not None:
             run, data = ready
-            over = trio.Event()
-            self._under_way.add(over)
-            try:
-                await self._store.write(run.first, data)
-            except DsregError as error:
-                self._failed(run, error)
-            else:
-                self._landed(run)
-            finally:
-                self._under_way.discard(over)
-                over.set()
+            self._runs += 1
+            self._store.submit(run.first, run.stop - run.first, data, partial(self._run_ended, run))
+        self._is_starting = False
 
-    def _landed(self, run: Run) -> None:
+    def _run_ended(self, run: Run, nothing: Buffer, error: DsregError | None) -> None:
+        self._runs -= 1
+        over = self._landed(run) if error is None else self._failed(run, error)
+        for flush in over:
+            if (done := self._flushes.pop(flush, None)) is not None:
+                failed = flush.error
+                done(b"", None if failed is None else self._failure(failed, Outcome.MAY_HAVE_HAPPENED))
+        self._admit()
+        self._start_runs()
+        if not self._runs:
+            waiting, self._no_runs = self._no_runs, []
+            for call in waiting:
+                call()
+
+    def _landed(self, run: Run) -> list[Flush]:
         if self._failing is not None:
             self._failing = None
             log.warning("buffered data is written back again")
-        self._end(self._buffer.landed(run, trio.current_time()))
+        return self._buffer.landed(run, self._clock())
 
-    def _failed(self, run: Run, error: DsregError) -> None:
+    def _failed(self, run: Run, error: DsregError) -> list[Flush]:
         over: list[Flush] = []
         if isinstance(error, FINAL):
             if self._buffer.error is None:
@@ -297,19 +304,4 @@ class WritebackCache:
                 where = f"sectors {run.first}..{run.stop - 1}"
                 log.warning("writing back %s has failed, they stay buffered and are tried again: %s", where, error)
             self._failing = error
-        self._end(over + self._buffer.failed(run, error, trio.current_time()))
-
-    def _end(self, flushes: list[Flush]) -> None:
-        for flush in flushes:
-            if flush in self._flushes:
-                self._flushes.pop(flush).set()
-        self._admit()
-
-    async def _tick(self) -> None:
-        """For what comes of age, and for the end of a pause."""
-        while True:
-            await self._busy.wait()
-            while not self._buffer.is_clean and self._buffer.error is None:
-                await trio.sleep(TICK_S)
-                self._start_runs()
-            self._busy = trio.Event()
+        return over + self._buffer.failed(run, error, self._clock())

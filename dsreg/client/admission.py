@@ -1,10 +1,19 @@
-"""How much a client has under way at once."""
+"""How much a client has under way at once. Nobody waits in here: who has to is called back."""
 
 from __future__ import annotations
 
 import collections
+from collections.abc import Callable
 
-import trio
+
+class Entry:
+    """Somebody who waits for room for `size` bytes."""
+
+    __slots__ = ("admitted", "size")
+
+    def __init__(self, size: int, admitted: Callable[[], None]) -> None:
+        self.size = size
+        self.admitted = admitted
 
 
 class Admission:
@@ -14,52 +23,44 @@ class Admission:
     """
 
     def __init__(self, operations: int, size: int) -> None:
-        self._operations = operations
+        self._operations = self._all_operations = operations
         self._bytes = self._all_bytes = size
-        self._queue: collections.deque[tuple[int, trio.Event]] = collections.deque()
+        self._queue: collections.deque[Entry] = collections.deque()
+        self._is_admitting = False
 
-    def acquire_now(self, size: int) -> bool:
-        """Take room for one operation of `size` bytes if there is some and nobody waits for it."""
-        if self._queue or not self._operations or self._bytes < size:
-            return False
-        self._take(size)
-        return True
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is under way, and nobody waits."""
+        return self._operations == self._all_operations and self._bytes == self._all_bytes and not self._queue
 
-    async def acquire(self, size: int) -> None:
-        """Wait for room for one operation of `size` bytes, and take it. Cancelled: nothing is taken."""
+    def acquire(self, size: int, admitted: Callable[[], None]) -> Entry | None:
+        """Take room for one operation of `size` bytes: None. Or wait for it, and have `admitted` called then."""
         assert 0 <= size <= self._all_bytes
-        if self.acquire_now(size):
-            return
-        entry = size, trio.Event()
+        if not self._queue and self._operations and self._bytes >= size:
+            self._operations -= 1
+            self._bytes -= size
+            return None
+        entry = Entry(size, admitted)
         self._queue.append(entry)
-        taken = False
-        try:
-            await entry[1].wait()
-            taken = True
-        finally:
-            if not taken:
-                self._give_up(entry)
+        return entry
+
+    def give_up(self, entry: Entry) -> None:
+        """`entry` still waits, and does so no longer."""
+        self._queue.remove(entry)
+        self._admit()
 
     def release(self, size: int) -> None:
         self._operations += 1
         self._bytes += size
         self._admit()
 
-    def _take(self, size: int) -> None:
-        self._operations -= 1
-        self._bytes -= size
-
     def _admit(self) -> None:
-        while self._queue and self._operations and self._bytes >= self._queue[0][0]:
-            size, admitted = self._queue.popleft()
-            self._take(size)
-            admitted.set()
-
-    def _give_up(self, entry: tuple[int, trio.Event]) -> None:
-        size, admitted = entry
-        if admitted.is_set():
-            # Between the cancelling and now, another task has released something.
-            self.release(size)
-        else:
-            self._queue.remove(entry)
-            self._admit()
+        if self._is_admitting:
+            return  # the loop below goes on with what has become free meanwhile
+        self._is_admitting = True
+        while self._queue and self._operations and self._bytes >= self._queue[0].size:
+            entry = self._queue.popleft()
+            self._operations -= 1
+            self._bytes -= entry.size
+            entry.admitted()
+        self._is_admitting = False

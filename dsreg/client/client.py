@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import secrets
-from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,39 +12,37 @@ import trio
 from dsreg.client.attachment import Claim, State
 from dsreg.client.cluster import Attach, Cluster, Node
 from dsreg.client.contract_nodes import describe_contract_nodes
-from dsreg.client.engine import Done, Engine
-from dsreg.client.events import (
-    Abandon,
-)
+from dsreg.client.engine import Engine
 from dsreg.client.limits import MAX_RUNS_PER_CALL
 from dsreg.client.state import Counters
 from dsreg.constants import MAX_RUN_SECTORS, OWNER_ID_SIZE, SECTOR_SIZE
-from dsreg.core.messages import Buffer, StatusReport, owner_of
+from dsreg.core.messages import StatusReport, owner_of
 from dsreg.core.quorum import majority
-from dsreg.errors import ClientClosed, ClientError, NodesFull, OperationTimeout, Outcome, OutOfRange
+from dsreg.errors import ClientClosed, ClientError, OperationTimeout, Outcome
+from dsreg.store import SETTLED, Buffer, Done, Runs, Submitted, out_of_range
+from dsreg.waiting import Waiter
 
 
-class _Outcome:
-    """Of a run, for a task that waits for it."""
+class _Call:
+    """The runs of one call, which have one deadline."""
 
-    __slots__ = ("data", "error", "event")
+    is_cached = False
+    obstacle = ""
 
-    def __init__(self) -> None:
-        self.event = trio.Event()
-        self.data: Buffer = b""
-        self.error: ClientError | None = None
+    def __init__(self, engine: Engine, sectors: int, force: bool) -> None:
+        self.sectors = sectors
+        self._engine = engine
+        self._force = force
+        self._deadline_s = engine.deadline_s()
 
-    def settle(self, data: Buffer, error: ClientError | None) -> None:
-        self.data, self.error = data, error
-        self.event.set()
+    def submit(self, first: int, count: int, data: bytes | None, done: Done) -> Submitted:
+        return self._engine.submit(first, count, data, done, self._deadline_s, self._force)
 
+    def flush(self, done: Done) -> None:
+        done(b"", None)
 
-@dataclasses.dataclass(slots=True, eq=False)
-class _Progress:
-    """A whole call. `outcome`: what is known of it if it ends here."""
-
-    force: bool
-    outcome: Outcome = Outcome.DID_NOT_HAPPEN
+    def end_turn(self) -> None:
+        self._engine.end_turn_soon()
 
 
 class Client:
@@ -79,7 +75,7 @@ class Client:
         claim = None
         if attach is not None:
             claim = Claim(owner_of(secrets.token_bytes(OWNER_ID_SIZE), attach.name), attach.take_over)
-        self._engine = Engine(config, self.nodes, claim)
+        self._engine = Engine(config, self.nodes, claim, timeout_s)
         self._core = self._engine.core
 
     # --- the caller's side --------------------------------------------------------------------
@@ -88,9 +84,7 @@ class Client:
         that lies in one 256-sector chunk is read at once, and each sector in it atomically; the whole is not."""
         if count < 1:
             raise ValueError("count must be at least 1")
-        self._check(sector, count)
-        parts = await self._call(sector, count, None, False)
-        return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
+        return await self._call(sector, count, None, False)
 
     async def write(self, sector: int, data: Buffer, force: bool = False) -> None:
         """Write `data`, a positive multiple of 4096 bytes, to the sectors from `sector` on. Returned: it is
@@ -98,25 +92,33 @@ class Client:
         size = memoryview(data).nbytes
         if size == 0 or size % SECTOR_SIZE:
             raise ValueError(f"the data must be a positive multiple of {SECTOR_SIZE} bytes")
-        self._check(sector, size // SECTOR_SIZE)
         # A caller who gives up may reuse its buffer while the write is being completed.
         await self._call(sector, size // SECTOR_SIZE, data if isinstance(data, bytes) else bytes(data), force)
 
-    def begin(self, sector: int, count: int, data: bytes | None, done: Done) -> bool:
-        """Begin to read a run of sectors, or to write `data` to it, without waiting: `done` is called once, from within
-        some later call or this one. Nothing is sent before `flush_turn`, so that one writing serves many runs.
+    # --- a store of sectors: see dsreg.store.SectorStore ------------------------------------------
+    is_cached = False
 
-        False, and nothing begun, if that is not possible: for more than one run (see `read`), while an operation on
-        one of its sectors is under way, while as much is under way as may be, and with a `timeout_s`."""
-        if self._timeout_s is not None:
-            return False
-        self._check(sector, count)
-        return self._engine.begin(sector, count, data, done, self._force)
+    def submit(self, first: int, count: int, data: bytes | None, done: Done) -> Submitted:
+        """Begin to read a run of sectors, or to write `data` to it. Nothing is sent before `end_turn`, so that one
+        writing serves many runs. With a `timeout_s`, `done` is told an OperationTimeout when it has passed."""
+        if first < 0 or first + count > self.sectors:
+            done(b"", out_of_range(first, count, self.sectors))
+            return SETTLED
+        return self._engine.submit(first, count, data, done, force=self._force)
 
-    def flush_turn(self) -> None:
-        """Send what has been begun."""
-        self._engine.flush_turn()
+    def flush(self, done: Done) -> None:
+        """What has been written is durable."""
+        done(b"", None)
 
+    def end_turn(self) -> None:
+        """Send what has been submitted."""
+        self._engine.end_turn()
+
+    def end_turn_soon(self) -> None:
+        """The same, when the other tasks that run in this pass of the scheduler have submitted what they have to."""
+        self._engine.end_turn_soon()
+
+    # --- the cluster ------------------------------------------------------------------------------
     async def status(self, rank: int, timeout_s: float) -> dict[str, Any]:
         """The node's own report, and `round_trip_s`. Raises OperationTimeout if none comes in time, ClientError
         if it cannot be read, ValueError for a rank that the cluster does not have."""
@@ -212,79 +214,20 @@ class Client:
     # --- calls ----------------------------------------------------------------------------------
     def _check(self, sector: int, count: int) -> None:
         if sector < 0 or sector + count > self.sectors:
-            last = self.sectors - 1
-            raise OutOfRange(f"sectors {sector}..{sector + count - 1} of 0..{last}", Outcome.DID_NOT_HAPPEN)
+            raise out_of_range(sector, count, self.sectors)
 
-    async def _call(self, first: int, count: int, data: bytes | None, force: bool) -> list[Buffer]:
-        progress = _Progress(force or self._force)
-        if self._timeout_s is None:
-            return await self._pieces(progress, first, count, data)
-        with trio.move_on_after(self._timeout_s):
-            return await self._pieces(progress, first, count, data)
-        what = "read" if data is None else "write"
-        obstacle, is_full = self._engine.obstacle()
-        why = obstacle or f"{len(self.connected_ranks)} of {len(self.nodes)} nodes connected"
-        kind = NodesFull if is_full and data is not None else OperationTimeout
-        raise kind(
-            f"{what} of sectors {first}..{first + count - 1}: not done within {self._timeout_s} s, {why}",
-            progress.outcome,
-        )
-
-    async def _pieces(self, progress: _Progress, first: int, count: int, data: bytes | None) -> list[Buffer]:
-        """Do all runs, some at a time; what was read, in order. The first failure ends the rest."""
-        runs = list(split(first, count))
-        if len(runs) == 1:
-            return [await self._run(progress, first, count, data)]
-        parts: list[Buffer] = [b""] * len(runs)
-        failures: list[ClientError] = []
-        pending = iter(enumerate(runs))
-
-        async def work() -> None:
-            for index, (start, sectors) in pending:
-                begin = (start - first) * SECTOR_SIZE
-                piece = None if data is None else data[begin : begin + sectors * SECTOR_SIZE]
-                try:
-                    parts[index] = await self._run(progress, start, sectors, piece)
-                except ClientError as error:
-                    failures.append(error)
-                    nursery.cancel_scope.cancel()
-
-        async with trio.open_nursery() as nursery:
-            for _ in range(min(len(runs), MAX_RUNS_PER_CALL)):
-                nursery.start_soon(work)
-        if failures:
-            error = failures[0]
-            if error.outcome is progress.outcome:
-                raise error
-            raise type(error)(f"a part of the write failed: {error.reason}", progress.outcome) from error
-        return parts
-
-    async def _run(self, progress: _Progress, first: int, count: int, data: bytes | None) -> Buffer:
-        """One run, as one operation of the core, alone on its sectors."""
-        run = _Outcome()
-        operation = await self._engine.run(first, count, data, run.settle, progress.force)
-        self._engine.flush_soon()
-        try:
-            await run.event.wait()
-        finally:
-            if not run.event.is_set():
-                if self._core.outcome(operation) is Outcome.MAY_HAVE_HAPPENED:
-                    progress.outcome = Outcome.MAY_HAVE_HAPPENED
-                self._engine.step(Abandon(operation))
-            elif data is not None and (run.error is None or run.error.outcome is Outcome.MAY_HAVE_HAPPENED):
-                progress.outcome = Outcome.MAY_HAVE_HAPPENED
-        if run.error is not None:
-            raise run.error
-        return run.data
-
-
-def split(first: int, count: int) -> Iterator[tuple[int, int]]:
-    """The runs (first, count) of a range of sectors, none across a multiple of 256."""
-    stop = first + count
-    while first < stop:
-        sectors = min(stop - first, MAX_RUN_SECTORS - first % MAX_RUN_SECTORS)
-        yield first, sectors
-        first += sectors
+    async def _call(self, first: int, count: int, data: bytes | None, force: bool) -> bytes:
+        self._check(first, count)
+        force = force or self._force
+        waiter = Waiter()
+        call: Submitted
+        if first % MAX_RUN_SECTORS + count <= MAX_RUN_SECTORS:
+            call = self._engine.submit(first, count, data, waiter.done, force=force)
+        else:
+            call = Runs(_Call(self._engine, self.sectors, force), first, count, data, waiter.done, MAX_RUNS_PER_CALL)
+        self._engine.end_turn_soon()
+        content = await waiter.wait(call.abandon)
+        return content if isinstance(content, bytes) else bytes(content)
 
 
 def _closed() -> ClientClosed:

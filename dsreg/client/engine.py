@@ -1,25 +1,28 @@
 """Engine: the client's core at work, its connections and what operations hold. No caller waits in here.
 
-What is begun calls back. For callers that wait, in tasks of their own: dsreg.client.client.
+What is submitted calls back. For callers that wait, in tasks of their own: dsreg.client.client.
 """
 
 from __future__ import annotations
 
+import collections
 import logging
+import math
 import random
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import trio
 
-from dsreg.client.admission import Admission
+from dsreg.client.admission import Admission, Entry
 from dsreg.client.attachment import Claim
 from dsreg.client.cluster import Cluster, Node
 from dsreg.client.connection import Connection
 from dsreg.client.core import ClientCore
 from dsreg.client.events import (
+    Abandon,
     Attached,
     Close,
     Completed,
@@ -43,22 +46,47 @@ from dsreg.client.range_lock import Held, RangeLock
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
 from dsreg.core.codec import EncodeOnce, Encoder, Keys
 from dsreg.core.greeting import Seals
-from dsreg.core.messages import Buffer, Message, StatusReport, StatusRequest
-from dsreg.errors import ClientClosed, ClientError, Outcome
+from dsreg.core.messages import Message, StatusReport, StatusRequest
+from dsreg.errors import ClientClosed, ClientError, NodesFull, OperationTimeout, Outcome
+from dsreg.store import Buffer, Done
 
 _log = logging.getLogger("dsreg.client")
 
-# Told, once, what a run has come to: what was read (b"" of a write), or the error.
-# It must not raise: that ends the client, and what was to be told next is not.
-Done = Callable[[Buffer, ClientError | None], None]
 
+class Run:
+    """A run that was submitted: it waits for its sectors, then for room, then it is an operation of the core."""
 
-class _Run(NamedTuple):
-    """A run that the core has, and what it holds meanwhile."""
-
+    __slots__ = ("count", "data", "deadline_s", "done", "engine", "entry", "first", "force", "held", "operation")
     held: Held
-    size: int
-    done: Done
+
+    def __init__(
+        self, engine: Engine, first: int, count: int, data: bytes | None, done: Done, deadline_s: float, force: bool
+    ) -> None:
+        self.engine = engine
+        self.first = first
+        self.count = count
+        self.data = data
+        self.done: Done | None = done  # None: nobody waits any more
+        self.deadline_s = deadline_s
+        self.force = force
+        self.entry: Entry | None = None  # while it waits for room
+        self.operation = 0  # of the core; 0: not yet
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.count * SECTOR_SIZE
+
+    def locked(self) -> None:
+        self.engine.ask_for_room(self)
+
+    def admitted(self) -> None:
+        self.entry = None
+        self.engine.ready.append(self)
+
+    def abandon(self) -> Outcome:
+        """See dsreg.store.Submitted."""
+        return self.engine.abandon(self)
 
 
 class _StatusCall:
@@ -71,10 +99,13 @@ class _StatusCall:
 
 
 class Engine:
-    """Between `start` and `close`. What is begun, by `begin`, `run` or `step`, goes out with the next `flush_turn`, so
-    that one writing serves all that is begun in a turn; a task that does not end the turn calls `flush_soon`."""
+    """Between `start` and `close`. What is submitted goes out with the next `end_turn`, so that one writing serves all
+    that is submitted in a turn; a task that does not end the turn calls `end_turn_soon`. `timeout_s`: for each run,
+    None for none."""
 
-    def __init__(self, config: Cluster, nodes: Sequence[Node], claim: Claim | None) -> None:
+    def __init__(
+        self, config: Cluster, nodes: Sequence[Node], claim: Claim | None, timeout_s: float | None = None
+    ) -> None:
         self.core = ClientCore([node.rank for node in nodes], claim)
         self.is_open = False
         self.settled = trio.Event()  # whether the disk is attached is known, or the client was closed
@@ -82,8 +113,13 @@ class Engine:
         self.ups = {node.rank: trio.Event() for node in nodes}
         self._lock = RangeLock()
         self._admission = Admission(MAX_OPERATIONS, MAX_OPERATION_BYTES)
-        self._runs: dict[int, _Run] = {}
+        self._timeout_s = timeout_s
+        self._runs: dict[Run, None] = {}  # all that have not ended
+        self._operations: dict[int, Run] = {}  # those that the core has
         self._last_operation = 0
+        self.ready: collections.deque[Run] = collections.deque()  # hold all they need, and are to be started
+        self._is_starting = False
+        self._depth = 0  # of steps within steps
         self._ticks = False  # from the first operation until none is left
         self._busy = trio.Event()
         self._known: set[int] = set()  # ranks that have been connected
@@ -99,7 +135,7 @@ class Engine:
             for node in nodes
         }
         self._dirty: set[Connection] = set()  # have something to flush
-        self._turn = trio.Event()  # set by flush_soon
+        self._turn = trio.Event()  # set by end_turn_soon
         self._effects: dict[type, Callable[[Any], None]] = {
             Send: self._send,
             Withdraw: lambda effect: self.connections[effect.rank].withdraw(effect.request),
@@ -115,7 +151,7 @@ class Engine:
     def start(self, nursery: trio.Nursery) -> None:
         self.is_open = True
         nursery.start_soon(self._tick)
-        nursery.start_soon(self._flush_turns)
+        nursery.start_soon(self._end_turns)
         for connection in self.connections.values():
             nursery.start_soon(connection.run)
 
@@ -131,40 +167,92 @@ class Engine:
         """See Ring."""
         return self.core.obstacle(_now_s())
 
-    # --- operations -----------------------------------------------------------------------------
-    def begin(self, first: int, count: int, data: bytes | None, done: Done, force: bool) -> bool:
-        """See Client.begin; `force`: see Start."""
-        if not self.is_open or first % MAX_RUN_SECTORS + count > MAX_RUN_SECTORS:
-            return False
-        if (held := self._lock.acquire_now(first, first + count)) is None:
-            return False
-        if not self._admission.acquire_now(count * SECTOR_SIZE):
-            self._lock.release(held)
-            return False
-        self._start(first, count, data, held, done, force)
-        return True
+    # --- runs -----------------------------------------------------------------------------------
+    def submit(
+        self, first: int, count: int, data: bytes | None, done: Done, deadline_s: float = math.inf, force: bool = False
+    ) -> Run:
+        """A run of one chunk, within the disk: see dsreg.store.SectorStore; `force`: see Client."""
+        assert first % MAX_RUN_SECTORS + count <= MAX_RUN_SECTORS and count
+        if self._timeout_s is not None and deadline_s == math.inf:
+            deadline_s = self.deadline_s()
+        run = Run(self, first, count, data, done, deadline_s, force)
+        self._runs[run] = None
+        run.held = self._lock.acquire(first, first + count, run.locked)
+        if not run.held.waits:
+            self.ask_for_room(run)
+            self._start_ready()
+        return run
 
-    async def run(self, first: int, count: int, data: bytes | None, done: Done, force: bool) -> int:
-        """Wait for the sectors of a run, then for room; begin the operation, and give its number."""
-        held = await self._lock.acquire(first, first + count)
-        admitted = False
-        try:
-            await self._admission.acquire(count * SECTOR_SIZE)
-            admitted = True
-        finally:
-            if not admitted:
-                self._lock.release(held)
-        return self._start(first, count, data, held, done, force)
+    def deadline_s(self) -> float:
+        """For what is submitted now."""
+        return math.inf if self._timeout_s is None else _now_s() + self._timeout_s
 
-    def _start(self, first: int, count: int, data: bytes | None, held: Held, done: Done, force: bool) -> int:
-        """Start the operation. What it holds is released when it settles."""
-        self._last_operation = operation = self._last_operation + 1
-        self._runs[operation] = _Run(held, count * SECTOR_SIZE, done)
+    def ask_for_room(self, run: Run) -> None:
+        """The sectors are the run's."""
+        run.entry = self._admission.acquire(run.size, run.admitted)
+        if run.entry is None:
+            self.ready.append(run)
+
+    def _start_ready(self) -> None:
+        """Not within a step, whose effects come first. A loop: what is started may end at once, and free the next."""
+        if self._is_starting or self._depth:
+            return
+        self._is_starting = True
+        while self.ready:
+            self._start(self.ready.popleft())
+        self._is_starting = False
+
+    def _start(self, run: Run) -> None:
+        self._last_operation = operation = run.operation = self._last_operation + 1
+        self._operations[operation] = run
         if self.is_open:
-            self.step(Start(operation, first, count, data, force))
+            self.step(Start(operation, run.first, run.count, run.data, run.force))
         else:
             self._settle(operation, b"", ClientClosed("the client is not open", Outcome.DID_NOT_HAPPEN))
-        return operation
+
+    def _settle(self, operation: int, data: Buffer, error: ClientError | None) -> None:
+        run = self._operations.pop(operation)
+        self._release(run)
+        if run.done is not None:
+            run.done(data, error)
+
+    def _release(self, run: Run) -> None:
+        del self._runs[run]
+        self._admission.release(run.size)
+        self._lock.release(run.held)
+
+    def abandon(self, run: Run) -> Outcome:
+        """See dsreg.store.Submitted."""
+        outcome = Outcome.DID_NOT_HAPPEN
+        if run not in self._runs or run.done is None:
+            return outcome
+        run.done, run.deadline_s = None, math.inf
+        if run.operation:
+            outcome = self.core.outcome(run.operation)
+            self.step(Abandon(run.operation))
+        elif run.held.waits or run.entry is not None:
+            del self._runs[run]
+            if run.entry is not None:
+                self._admission.give_up(run.entry)
+            self._lock.release(run.held)
+        else:
+            self.ready.remove(run)
+            self._release(run)
+        self._start_ready()
+        return outcome
+
+    def _end_overdue(self) -> None:
+        now_s = _now_s()
+        for run in [run for run in self._runs if run.deadline_s <= now_s]:
+            if (done := run.done) is None:
+                continue  # ended by what the one before it has caused
+            what = "read" if run.data is None else "write"
+            obstacle, is_full = self.obstacle()
+            up = f"{sum(map(self.core.up, self.connections))} of {len(self.connections)} nodes connected"
+            kind = NodesFull if is_full and run.data is not None else OperationTimeout
+            where = f"{run.first}..{run.first + run.count - 1}"
+            reason = f"{what} of sectors {where}: not done within {self._timeout_s} s, {obstacle or up}"
+            done(b"", kind(reason, self.abandon(run)))
 
     async def ask_status(self, rank: int) -> StatusReport | None:
         """None: the connection broke first, perhaps in the very turn in which the caller was told that it is up."""
@@ -173,7 +261,7 @@ class Engine:
         request = self.core.new_request()
         call = self._status_calls[request] = _StatusCall(rank)
         self._send(Send(rank, StatusRequest(request)))
-        self.flush_soon()
+        self.end_turn_soon()
         try:
             await call.over.wait()
         finally:
@@ -182,20 +270,20 @@ class Engine:
         return call.report
 
     # --- turns ----------------------------------------------------------------------------------
-    def flush_turn(self) -> None:
-        """Send what has been begun."""
+    def end_turn(self) -> None:
+        """Send what has been submitted."""
         while self._dirty:
             self._dirty.pop().flush()
 
-    def flush_soon(self) -> None:
-        """When the other tasks that run in this pass of the scheduler have begun what they have to."""
+    def end_turn_soon(self) -> None:
+        """When the other tasks that run in this pass of the scheduler have submitted what they have to."""
         self._turn.set()
 
-    async def _flush_turns(self) -> None:
+    async def _end_turns(self) -> None:
         while True:
             await self._turn.wait()
             self._turn = trio.Event()
-            self.flush_turn()
+            self.end_turn()
 
     async def _tick(self) -> None:
         while True:
@@ -204,13 +292,17 @@ class Engine:
             while self.core.busy:
                 await trio.sleep(TICK_S)
                 self.step(Tick())
-                self.flush_turn()
+                self._end_overdue()
+                self.end_turn()
             self._ticks = False
 
     # --- the core's side ------------------------------------------------------------------------
     def step(self, event: Event) -> None:
+        self._depth += 1
         for effect in self.core.step(event, _now_s()):
             self._effects[type(effect)](effect)
+        self._depth -= 1
+        self._start_ready()
         if not self._ticks and self.core.busy:
             self._ticks = True
             self._busy.set()
@@ -219,12 +311,6 @@ class Engine:
         connection = self.connections[effect.rank]
         connection.send(effect.message)
         self._dirty.add(connection)
-
-    def _settle(self, operation: int, data: Buffer, error: ClientError | None) -> None:
-        held, size, done = self._runs.pop(operation)
-        self._admission.release(size)
-        self._lock.release(held)
-        done(data, error)
 
     def _waits(self, effect: Waits) -> None:
         level = logging.WARNING if effect.needs_help else logging.INFO
@@ -239,12 +325,12 @@ class Engine:
         self.core.counters.reconnects += rank in self._known
         self._known.add(rank)
         self.step(Connected(rank, nodes))
-        self.flush_turn()
+        self.end_turn()
         self.ups[rank].set()
 
     def received(self, rank: int, messages: Sequence[Message]) -> None:
         self.step(Received(rank, messages))
-        self.flush_turn()
+        self.end_turn()
         if self._status_calls:
             self._report(messages)
 
@@ -257,7 +343,7 @@ class Engine:
 
     def disconnected(self, event: Disconnected | Refusal) -> None:
         self.step(event)
-        self.flush_turn()
+        self.end_turn()
         rank = event.rank
         if self.ups[rank].is_set():
             self.ups[rank] = trio.Event()

@@ -1,10 +1,10 @@
-"""Exclusive locks on ranges of sectors, first come, first served."""
+"""Exclusive locks on ranges of sectors, first come, first served. Nobody waits in here: who has to is called back."""
 
 from __future__ import annotations
 
+import collections
+from collections.abc import Callable
 from typing import Final
-
-import trio
 
 # Ranges that share no chunk are never compared. The size is that of the largest run, whose runs are aligned
 # to it, so that a run stands in one chunk.
@@ -12,35 +12,41 @@ _CHUNK: Final = 256
 
 
 class Held:
-    """A range that is held, or waited for."""
+    """A range that is held, or waited for (`waits`)."""
 
-    __slots__ = ("_followers", "_open", "first", "stop", "waits_for")
+    __slots__ = ("_earlier", "_followers", "_granted", "first", "stop")
 
-    def __init__(self, first: int, stop: int) -> None:
+    def __init__(self, first: int, stop: int, granted: Callable[[], None]) -> None:
         self.first = first
         self.stop = stop
-        self.waits_for = 0
+        self._granted: Callable[[], None] | None = granted  # None: given up
+        self._earlier = 0  # ranges that this one waits for
         self._followers: list[Held] = []
-        self._open: trio.Event | None = None
+
+    @property
+    def waits(self) -> bool:
+        return self._earlier > 0
 
     def overlaps(self, other: Held) -> bool:
         return self.first < other.stop and other.first < self.stop
 
     def follow(self, earlier: Held) -> None:
         earlier._followers.append(self)
-        self.waits_for += 1
+        self._earlier += 1
 
-    async def wait(self) -> None:
-        """Until nothing earlier overlaps."""
-        if self.waits_for:
-            self._open = trio.Event()
-            await self._open.wait()
-
-    def let_followers_go(self) -> None:
+    def end(self) -> list[Held]:
+        """It is held no more, nor waited for. Those that waited for nothing else."""
+        self._granted = None
+        free = []
         for later in self._followers:
-            later.waits_for -= 1
-            if not later.waits_for and later._open is not None:
-                later._open.set()
+            later._earlier -= 1
+            if not later._earlier:
+                free.append(later)
+        return free
+
+    def grant(self) -> None:
+        if self._granted is not None:
+            self._granted()
 
 
 class RangeLock:
@@ -53,57 +59,50 @@ class RangeLock:
 
     def __init__(self) -> None:
         self._chunks: dict[int, dict[Held, None]] = {}
+        # Ranges that have just become free. Granting one may release it, which frees the next: a loop, not a recursion.
+        self._free: collections.deque[Held] = collections.deque()
+        self._is_granting = False
 
     def __len__(self) -> int:
         """How many chunks are in the table: 0 when nothing is held."""
         return len(self._chunks)
 
-    async def acquire(self, first: int, stop: int) -> Held:
-        """Hold [first, stop), first < stop, and return what `release` wants. Cancelled: nothing is held."""
+    def acquire(self, first: int, stop: int, granted: Callable[[], None]) -> Held:
+        """Hold [first, stop), first < stop. If it has to wait (`Held.waits`), `granted` is called when it is held."""
         assert 0 <= first < stop
-        held = Held(first, stop)
-        for earlier in self._overlapping(held):
-            held.follow(earlier)
-        for chunk in _chunks(held):
+        held = Held(first, stop, granted)
+        begin, end = first // _CHUNK, (stop - 1) // _CHUNK
+        if begin == end:  # the usual case by far
+            users = self._chunks.get(begin)
+            if users is None:
+                self._chunks[begin] = {held: None}
+                return held
+            for user in users:
+                if user.overlaps(held):
+                    held.follow(user)
+            users[held] = None
+            return held
+        for earlier in {user: None for chunk in range(begin, end + 1) for user in self._chunks.get(chunk, ())}:
+            if earlier.overlaps(held):
+                held.follow(earlier)
+        for chunk in range(begin, end + 1):
             self._chunks.setdefault(chunk, {})[held] = None
-        acquired = False
-        try:
-            await held.wait()
-            acquired = True
-        finally:
-            if not acquired:
-                self.release(held)
-        return held
-
-    def is_free(self, first: int, stop: int) -> bool:
-        """Whether no range that is held or waited for overlaps [first, stop), which stands in one chunk."""
-        users = self._chunks.get(first // _CHUNK)
-        return users is None or not any(first < user.stop and user.first < stop for user in users)
-
-    def acquire_now(self, first: int, stop: int) -> Held | None:
-        """Hold [first, stop), which stands in one chunk, if nothing overlaps it."""
-        if not self.is_free(first, stop):
-            return None
-        held = Held(first, stop)
-        self._chunks.setdefault(first // _CHUNK, {})[held] = None
         return held
 
     def release(self, held: Held) -> None:
-        for chunk in _chunks(held):
+        """Also of one that waits: then it is given up, and `granted` is not called."""
+        for chunk in range(held.first // _CHUNK, (held.stop - 1) // _CHUNK + 1):
             users = self._chunks[chunk]
             del users[held]
             if not users:
                 del self._chunks[chunk]
-        held.let_followers_go()
-
-    def _overlapping(self, held: Held) -> dict[Held, None]:
-        return {
-            earlier: None
-            for chunk in _chunks(held)
-            for earlier in self._chunks.get(chunk, ())
-            if earlier.overlaps(held)
-        }
-
-
-def _chunks(held: Held) -> range:
-    return range(held.first // _CHUNK, (held.stop - 1) // _CHUNK + 1)
+        if not held._followers:
+            held.end()
+            return
+        self._free.extend(held.end())
+        if self._is_granting:
+            return
+        self._is_granting = True
+        while self._free:
+            self._free.popleft().grant()
+        self._is_granting = False

@@ -4,12 +4,43 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from types import TracebackType
+from typing import Self
 
 import trio
 
+from dsreg.cache import Limits, WritebackCache
 from dsreg.constants import SECTOR_SIZE, ZERO_SECTOR
 from dsreg.core.messages import Buffer
 from dsreg.errors import DsregError, OperationTimeout, Outcome
+from tests.stores import OfTasks, Tasks
+
+
+class TaskCache(Tasks):
+    """A WritebackCache in front of a Store, for tasks."""
+
+    def __init__(
+        self, store: Store, timeout_s: float | None = None, bounds: Limits | None = None
+    ) -> None:
+        self.runs = OfTasks(store)
+        self.cache = WritebackCache(self.runs, timeout_s, bounds)
+        super().__init__(self.cache)
+
+    @property
+    def buffered_bytes(self) -> int:
+        return self.cache.buffered_bytes
+
+    async def __aenter__(self) -> Self:
+        await self.cache.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self.cache.__aexit__(kind, error, trace)
+        finally:
+            await self.runs.crash()
 
 
 def timeout() -> OperationTimeout:

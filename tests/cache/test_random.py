@@ -14,10 +14,10 @@ import pytest
 import trio
 import trio.testing
 
-from dsreg.cache import Limits, WritebackCache
+from dsreg.cache import Limits
 from dsreg.constants import MAX_RUN_BYTES, SECTOR_SIZE
 from dsreg.errors import ClientError, WritebackFailed
-from tests.cache.store import Store, timeout
+from tests.cache.store import Store, TaskCache, timeout
 
 # Around the border of a chunk, so that most ranges overlap and some are cut.
 FIRST, STOP = 236, 276
@@ -62,7 +62,7 @@ class Trial:
                 f"{what}: sector {sector} has {found}, but {later} was over by step {since}"
             )
 
-    async def run(self, cache: WritebackCache, bounds: Limits) -> None:
+    async def run(self, cache: TaskCache, bounds: Limits) -> None:
         async with trio.open_nursery() as nursery:
             for _ in range(3):
                 nursery.start_soon(self._writer, cache)
@@ -83,7 +83,7 @@ class Trial:
         count = self.rng.choice([1, 1, 2, 3, 8])
         return self.rng.randrange(FIRST, STOP - count + 1), count
 
-    async def _writer(self, cache: WritebackCache) -> None:
+    async def _writer(self, cache: TaskCache) -> None:
         while True:
             first, count = self._range()
             self._number += 1
@@ -91,13 +91,11 @@ class Trial:
             for sector in range(first, first + count):
                 self.writes[sector].append(write)
             data = write.number.to_bytes(8, "big") * (count * SECTOR_SIZE // 8)
-            begins = self.rng.random() < 0.5
-            if not (begins and cache.begin(first, count, data, lambda nothing, error: None)):
-                await cache.write(first, data)
+            await cache.write(first, data)
             write.end = self.step()
             await self._pause()
 
-    async def _reader(self, cache: WritebackCache) -> None:
+    async def _reader(self, cache: TaskCache) -> None:
         while True:
             first, count = self._range()
             since = self.step()
@@ -109,7 +107,7 @@ class Trial:
                 self.explain(first + index, number_of(content), since, until, "a read")
             await self._pause()
 
-    async def _flusher(self, cache: WritebackCache) -> None:
+    async def _flusher(self, cache: TaskCache) -> None:
         while True:
             await trio.sleep(self.rng.expovariate(1 / 0.05))
             started = self.step()
@@ -161,7 +159,7 @@ async def test_after_a_crash_every_sector_is_explained(autojump_clock: trio.test
     for number in range(40):
         trial = Trial(seed + number)
         bounds = random_bounds(trial.rng)
-        cache = WritebackCache(trial.store, bounds=bounds)
+        cache = TaskCache(trial.store, bounds=bounds)
         with trio.move_on_after(trial.rng.uniform(0.05, 1.5)):
             async with cache:
                 await trial.run(cache, bounds)
@@ -178,7 +176,7 @@ async def test_after_an_orderly_end_everything_is_durable(autojump_clock: trio.t
         trial = Trial(seed + number)
         bounds = random_bounds(trial.rng)
         try:
-            async with WritebackCache(trial.store, bounds=bounds) as cache:
+            async with TaskCache(trial.store, bounds=bounds) as cache:
                 with trio.move_on_after(trial.rng.uniform(0.05, 1.0)):
                     await trial.run(cache, bounds)
                 trial.failing_until_s = 0.0

@@ -12,7 +12,6 @@ import trio
 import trio.testing
 
 from dsreg.client import Client
-from dsreg.client.client import split
 from dsreg.client.events import Disconnected
 from dsreg.client.limits import MAX_OPERATIONS
 from dsreg.constants import SECTOR_SIZE
@@ -27,6 +26,7 @@ from dsreg.errors import (
     OutOfRange,
     WrongDisk,
 )
+from dsreg.store import split
 from tests.client.fake_node import FakeCluster, cluster
 
 GET, READ, TAG, STORE = CommandKind.GET, CommandKind.READ, CommandKind.TAG, CommandKind.STORE

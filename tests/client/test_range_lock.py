@@ -4,155 +4,206 @@ from __future__ import annotations
 
 import random
 
-import trio
-import trio.testing
-
-from dsreg.client.admission import Admission
-from dsreg.client.range_lock import RangeLock
+from dsreg.client.admission import Admission, Entry
+from dsreg.client.range_lock import Held, RangeLock
 
 
-async def test_ranges_that_do_not_overlap_are_independent() -> None:
+class Users:
+    """Of one lock: who has asked, and who has got it, in order."""
+
+    def __init__(self) -> None:
+        self.lock = RangeLock()
+        self.held: dict[str, Held] = {}
+        self.order: list[str] = []
+
+    def ask(self, name: str, first: int, stop: int) -> None:
+        held = self.held[name] = self.lock.acquire(first, stop, lambda: self.order.append(name))
+        if not held.waits:
+            self.order.append(name)
+
+    def release(self, name: str) -> None:
+        self.lock.release(self.held.pop(name))
+
+
+def test_ranges_that_do_not_overlap_are_independent() -> None:
+    users = Users()
+    for first in range(0, 1000, 100):
+        users.ask(str(first), first, first + 100)
+    assert len(users.order) == 10
+    for name in users.order:
+        users.release(name)
+    assert len(users.lock) == 0
+
+
+def test_overlapping_ranges_follow_in_order_and_do_not_starve() -> None:
+    users = Users()
+    ranges = (("a", 0, 10), ("wide", 5, 2000), ("b", 0, 8), ("c", 1500, 1501), ("free", 3000, 3001))
+    for name, first, stop in ranges:
+        users.ask(name, first, stop)
+    assert users.order == ["a", "free"]
+    users.release("a")
+    assert users.order == ["a", "free", "wide"]
+    users.release("wide")
+    assert users.order == ["a", "free", "wide", "b", "c"]
+    for name in ("b", "c", "free"):
+        users.release(name)
+    assert len(users.lock) == 0
+
+
+def test_one_that_gives_up_is_gone() -> None:
+    users = Users()
+    users.ask("first", 0, 10)
+    users.ask("gives up", 5, 15)
+    users.ask("behind", 12, 14)
+    users.release("gives up")
+    assert users.order == ["first", "behind"]
+    users.release("first")
+    users.release("behind")
+    assert users.order == ["first", "behind"] and len(users.lock) == 0
+
+
+def test_a_long_queue_that_ends_at_once_is_no_recursion() -> None:
     lock = RangeLock()
-    with trio.fail_after(1):
-        held = [await lock.acquire(first, first + 100) for first in range(0, 1000, 100)]
-    for one in held:
-        lock.release(one)
-    assert len(lock) == 0
+    ended = []
 
+    def use(number: int) -> None:
+        held = lock.acquire(0, 1, lambda: end(number, held))
 
-async def test_overlapping_ranges_follow_in_order_and_do_not_starve() -> None:
-    lock = RangeLock()
-    order: list[str] = []
-
-    async def use(name: str, first: int, stop: int) -> None:
-        held = await lock.acquire(first, stop)
-        order.append(name)
-        await trio.testing.wait_all_tasks_blocked()
+    def end(number: int, held: Held) -> None:
+        ended.append(number)
         lock.release(held)
 
-    async with trio.open_nursery() as nursery:
-        ranges = (("a", 0, 10), ("wide", 5, 2000), ("b", 0, 8), ("c", 1500, 1501), ("free", 3000, 3001))
-        for name, first, stop in ranges:
-            nursery.start_soon(use, name, first, stop)
-            await trio.testing.wait_all_tasks_blocked()
-    assert [name for name in order if name != "free"] == ["a", "wide", "b", "c"]
-    assert len(lock) == 0
-
-
-async def test_one_that_is_cancelled_while_waiting_is_gone() -> None:
-    lock = RangeLock()
-    first = await lock.acquire(0, 10)
-    async with trio.open_nursery() as nursery:
-        scope = trio.CancelScope()
-
-        async def wait() -> None:
-            with scope:
-                await lock.acquire(5, 15)
-
-        nursery.start_soon(wait)
-        await trio.testing.wait_all_tasks_blocked()
-        third = trio.Event()
-
-        async def behind() -> None:
-            lock.release(await lock.acquire(12, 14))
-            third.set()
-
-        nursery.start_soon(behind)
-        await trio.testing.wait_all_tasks_blocked()
-        assert not third.is_set()
-        scope.cancel()
-        await third.wait()
+    first = lock.acquire(0, 1, lambda: None)
+    for number in range(5000):
+        use(number)
     lock.release(first)
-    assert len(lock) == 0
+    assert ended == list(range(5000)) and len(lock) == 0
 
 
-async def test_never_two_at_once_and_nobody_forgotten(rng: random.Random) -> None:
+def test_never_two_at_once_and_nobody_forgotten(rng: random.Random) -> None:
     lock = RangeLock()
     users = [0] * 1024
-    done = 0
+    holders: dict[Held, tuple[int, int]] = {}
+    waiting: dict[Held, tuple[int, int]] = {}
+    ended = 0
 
-    async def use() -> None:
-        nonlocal done
-        first = rng.randrange(1000)
-        stop = rng.randrange(first + 1, min(first + 400, 1024) + 1)
-        with trio.CancelScope() as scope:
-            if rng.random() < 0.2:
-                scope.cancel()
-            held = await lock.acquire(first, stop)
-            for sector in range(first, stop):
-                users[sector] += 1
-                assert users[sector] == 1
-            for _ in range(rng.randrange(4)):
-                with trio.CancelScope(shield=True):
-                    await trio.lowlevel.checkpoint()
-            for sector in range(first, stop):
+    def granted(held: Held) -> None:
+        first, stop = waiting.pop(held)
+        holders[held] = first, stop
+        for sector in range(first, stop):
+            users[sector] += 1
+            assert users[sector] == 1
+
+    def end_one() -> None:
+        nonlocal ended
+        among = holders if holders and (not waiting or rng.random() < 0.7) else waiting
+        held = rng.choice(list(among))
+        if held in holders:
+            for sector in range(*holders.pop(held)):
                 users[sector] -= 1
-            lock.release(held)
-        done += 1
+        else:
+            del waiting[held]
+        ended += 1
+        lock.release(held)
 
-    with trio.fail_after(10):
-        async with trio.open_nursery() as nursery:
-            for _ in range(300):
-                nursery.start_soon(use)
-    assert done == 300 and len(lock) == 0
-
-
-async def test_admission_bounds_number_and_bytes_first_come_first_served() -> None:
-    admission = Admission(2, 100)
-    admitted: list[int] = []
-
-    async def ask(size: int) -> None:
-        await admission.acquire(size)
-        admitted.append(size)
-
-    async with trio.open_nursery() as nursery:
-        for size in (90, 20, 1, 2):
-            nursery.start_soon(ask, size)
-            await trio.testing.wait_all_tasks_blocked()
-        assert admitted == [90]
-        admission.release(90)
-        await trio.testing.wait_all_tasks_blocked()
-        assert sorted(admitted) == [1, 20, 90]
-        admission.release(20)
-        await trio.testing.wait_all_tasks_blocked()
-        assert sorted(admitted) == [1, 2, 20, 90]
+    for _ in range(3000):
+        if len(holders) + len(waiting) < 20 and rng.random() < 0.6:
+            first = rng.randrange(1000)
+            stop = rng.randrange(first + 1, min(first + 400, 1024) + 1)
+            cell: list[Held] = []
+            held = lock.acquire(first, stop, lambda cell=cell: granted(cell[0]))  # type: ignore[misc]
+            cell.append(held)
+            waiting[held] = first, stop
+            if not held.waits:
+                granted(held)
+        elif holders or waiting:
+            end_one()
+    while holders or waiting:
+        assert holders, "somebody waits for nobody"
+        end_one()
+    assert ended > 1000 and len(lock) == 0 and not any(users)
 
 
-async def test_admission_lets_the_next_one_in_when_one_is_cancelled() -> None:
-    admission = Admission(10, 100)
-    await admission.acquire(60)
-    async with trio.open_nursery() as nursery:
-        scope = trio.CancelScope()
+class Queue:
+    """Who asked an admission for room, and who has got it."""
 
-        async def ask_too_much() -> None:
-            with scope:
-                await admission.acquire(50)
+    def __init__(self, operations: int, size: int) -> None:
+        self.admission = Admission(operations, size)
+        self.admitted: list[int] = []
 
-        nursery.start_soon(ask_too_much)
-        await trio.testing.wait_all_tasks_blocked()
-        nursery.start_soon(admission.acquire, 40)
-        await trio.testing.wait_all_tasks_blocked()
-        scope.cancel()
-    admission.release(40)
-    admission.release(60)
-    with trio.fail_after(1):
-        await admission.acquire(100)
+    def ask(self, size: int) -> Entry | None:
+        entry = self.admission.acquire(size, lambda: self.admitted.append(size))
+        if entry is None:
+            self.admitted.append(size)
+        return entry
 
 
-async def test_admission_survives_cancelling_and_releasing_at_the_same_moment(rng: random.Random) -> None:
+def test_admission_bounds_number_and_bytes_first_come_first_served() -> None:
+    queue = Queue(2, 100)
+    for size in (90, 20, 1, 2):
+        queue.ask(size)
+    assert queue.admitted == [90]
+    queue.admission.release(90)
+    assert queue.admitted == [90, 20, 1]
+    queue.admission.release(20)
+    assert queue.admitted == [90, 20, 1, 2]
+    queue.admission.release(1)
+    queue.admission.release(2)
+    assert queue.admission.is_idle
+
+
+def test_admission_lets_the_next_one_in_when_one_gives_up() -> None:
+    queue = Queue(10, 100)
+    queue.ask(60)
+    large = queue.ask(50)
+    queue.ask(40)
+    assert large is not None and queue.admitted == [60]
+    queue.admission.give_up(large)
+    assert queue.admitted == [60, 40]
+    queue.admission.release(40)
+    queue.admission.release(60)
+    assert queue.admission.is_idle and queue.ask(100) is None
+
+
+def test_admission_of_many_that_end_at_once_is_no_recursion() -> None:
+    admission = Admission(1, 100)
+    ended = []
+
+    def end(number: int) -> None:
+        ended.append(number)
+        admission.release(10)
+
+    assert admission.acquire(10, lambda: None) is None
+    for number in range(5000):
+        admission.acquire(10, lambda number=number: end(number))  # type: ignore[misc]
+    admission.release(10)
+    assert ended == list(range(5000)) and admission.is_idle
+
+
+def test_admission_never_leaks(rng: random.Random) -> None:
     admission = Admission(3, 100)
+    held: list[int] = []
+    waiting: dict[int, tuple[Entry, int]] = {}
+    number = 0
+    for _ in range(5000):
+        number += 1
+        if rng.random() < 0.5:
+            size = rng.randrange(100)
 
-    async def use(size: int) -> None:
-        with trio.CancelScope() as scope:
-            if rng.random() < 0.3:
-                scope.deadline = trio.current_time() + 0.001
-            await admission.acquire(size)
-            with trio.CancelScope(shield=True):
-                await trio.sleep(0.0005)
-            admission.release(size)
+            def admitted(number: int = number) -> None:
+                held.append(waiting.pop(number)[1])
 
-    with trio.fail_after(20):
-        async with trio.open_nursery() as nursery:
-            for _ in range(500):
-                nursery.start_soon(use, rng.randrange(100))
-        await admission.acquire(100)
+            entry = admission.acquire(size, admitted)
+            if entry is None:
+                held.append(size)
+            else:
+                waiting[number] = entry, size
+        elif waiting and rng.random() < 0.4:
+            entry, _ = waiting.pop(rng.choice(list(waiting)))
+            admission.give_up(entry)
+        elif held:
+            admission.release(held.pop(rng.randrange(len(held))))
+        assert len(held) <= 3 and sum(held) <= 100
+    while held:
+        admission.release(held.pop())
+    assert not waiting and admission.is_idle

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fuse_frontend import bindings
 from tests.fuse.kernel_end import KernelEnd
 from tests.fuse.tools import Server, clean_up, leftovers, memory_server, run, why_no_loop
 
@@ -59,13 +60,21 @@ def fault(tmp_path: Path) -> Path:
     return tmp_path / "fault"
 
 
+@pytest.fixture(params=[bindings.DIRECT, bindings.PYFUSE3])
+def binding(request: pytest.FixtureRequest) -> str:
+    """What is said of a mount holds whichever binding serves it."""
+    return str(request.param)
+
+
 @pytest.fixture
-def memory(tmp_path: Path, servers: list[Server], fault: Path) -> Callable[..., Server]:
+def memory(tmp_path: Path, servers: list[Server], fault: Path, binding: str) -> Callable[..., Server]:
     """`memory(*options, size=...)`: start a mount of a memory disk and wait until it is up."""
 
     def start(*options: str, size: int = SIZE, name: str = "disk") -> Server:
         mountpoint = tmp_path / name
         mountpoint.mkdir(exist_ok=True)
+        if binding == bindings.PYFUSE3:
+            options = (*options, "--pyfuse3")
         server = memory_server(mountpoint, size, fault, *options)
         servers.append(server)
         return server

@@ -8,32 +8,37 @@ import trio
 import trio.testing
 
 from dsreg.block_device import BlockDevice
-from dsreg.core.messages import Buffer
-from dsreg.testing.memory_client import MemoryClient
+from dsreg.testing.memory_store import MemoryStore
+from fuse_frontend.direct import DirectBinding
+from fuse_frontend.files import IMAGE_INODE, DiskFiles
 from fuse_frontend.kernel import Opcode
-from fuse_frontend.operations import IMAGE_INODE, DiskOperations
 from tests.fuse.kernel_end import KernelEnd, io_in
+from tests.stores import OfTasks, Tasks
 
 SECTORS = 16
 
 
-class Slow(MemoryClient):
+class Slow:
     """A store whose writes wait until they `may` end."""
 
     def __init__(self) -> None:
-        super().__init__(SECTORS)
+        self.sectors = SECTORS
         self.may = trio.Event()
+        self._memory = Tasks(MemoryStore(SECTORS))
 
-    async def write(self, sector: int, data: Buffer) -> None:
+    async def read(self, sector: int, count: int = 1) -> bytes:
+        return await self._memory.read(sector, count)
+
+    async def write(self, sector: int, data: bytes) -> None:
         await self.may.wait()
-        await super().write(sector, data)
+        await self._memory.write(sector, data)
 
 
-async def test_an_fsync_waits_for_a_write_whose_task_has_not_run_yet(nursery: trio.Nursery) -> None:
-    """Both arrive in one turn. Which of two tasks runs first is chance, so there are some rounds of it."""
+async def test_an_fsync_waits_for_a_write_of_the_same_turn(nursery: trio.Nursery) -> None:
+    """Of a part of a sector, which begins by reading it."""
     end, store = KernelEnd(), Slow()
-    operations = DiskOperations(BlockDevice(store), end.fd, 1000, 1001)
-    nursery.start_soon(operations.session.run)
+    binding = DirectBinding(DiskFiles(BlockDevice(OfTasks(store)), 1000, 1001), end.fd)
+    nursery.start_soon(binding.run)
     for _ in range(20):
         store.may = trio.Event()
         write = end.send(Opcode.WRITE, IMAGE_INODE, io_in(IMAGE_INODE, 100, 1) + b"x")
@@ -42,5 +47,5 @@ async def test_an_fsync_waits_for_a_write_whose_task_has_not_run_yet(nursery: tr
         assert end.is_silent()
         store.may.set()
         assert [(await end.receive())[:2] for _ in range(2)] == [(write, 0), (fsync, 0)]
-    operations.session.close()
+    binding.close()
     end.close()

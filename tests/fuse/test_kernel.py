@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from fuse_frontend import kernel
-from fuse_frontend.kernel import Attributes, BadRequest, Init, RequestError
+from fuse_frontend.kernel import BadRequest, Init
+from fuse_frontend.requests import Attributes, Entry, RequestError, SetAttr, Space
 
 U16, U32, U64, I32, I64 = ctypes.c_uint16, ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int32, ctypes.c_int64
 
@@ -122,7 +123,7 @@ def test_the_header_of_an_error() -> None:
 
 def test_open_and_statfs() -> None:
     assert parsed(OpenOut, kernel.open_out(1 << 32, 65)) == {"fh": 1 << 32, "open_flags": 65, "padding": 0}
-    answer = kernel.statfs_out(blocks=10, free=3, files=4, free_files=5, block_size=4096)
+    answer = kernel.statfs_out(Space(blocks=10, free=3, files=4, free_files=5, block_size=4096))
     found = parsed(Statfs, answer)
     assert {name: value for name, value in found.items() if value} == {
         "blocks": 10, "bfree": 3, "bavail": 3, "files": 4, "ffree": 5, "bsize": 4096, "namelen": 255, "frsize": 4096}
@@ -130,7 +131,7 @@ def test_open_and_statfs() -> None:
 
 @pytest.mark.parametrize("name", [b"a", b"disk.img", b"exactly8", b"n" * 255])
 def test_directory_entries_are_padded(name: bytes) -> None:
-    entry = kernel.dirent(ATTRIBUTES, name, 9)
+    entry = kernel.dirent(Entry(name, ATTRIBUTES, 9))
     size = ctypes.sizeof(Dirent)
     assert parsed(Dirent, entry[:size]) == {"ino": 7, "off": 9, "namelen": len(name), "type": 8}
     assert entry[size:].rstrip(b"\0") == name and len(entry) % 8 == 0 and len(entry) - size - len(name) < 8
@@ -160,7 +161,7 @@ def test_init() -> None:
 def test_setattr() -> None:
     given = SetattrIn(0, 0, 1, 4096, 2, -5, 6, 7, 8, 9, 10, 0o600, 0, 11, 12, 0)
 
-    def asked(bits: int, more: bytes = b"") -> kernel.SetAttr:
+    def asked(bits: int, more: bytes = b"") -> SetAttr:
         given.valid = bits
         return kernel.setattr_in(bytes(given) + more, now_ns=99)
 

@@ -16,11 +16,12 @@ import pytest
 import trio
 
 from dsreg.block_device import BlockDevice
-from dsreg.testing.memory_client import MemoryClient
-from fuse_frontend import session
+from dsreg.testing.memory_store import MemoryStore
+from fuse_frontend import bindings, session
+from fuse_frontend.direct import DirectBinding
+from fuse_frontend.files import DiskFiles
 from fuse_frontend.mount import unmount
 from fuse_frontend.mounts import IMAGE_NAME, MountError, mount_at
-from fuse_frontend.operations import DiskOperations
 from tests.fuse.conftest import SIZE
 from tests.fuse.tools import Server, clean_up, connection_of, wait_until
 
@@ -73,6 +74,7 @@ def test_overlapping_writes_of_many_threads(mounted: Server, rng: random.Random)
         os.close(descriptor)
 
 
+@pytest.mark.parametrize("binding", [bindings.DIRECT], indirect=True)  # pyfuse3 cannot allow it to the kernel
 def test_writes_of_one_file_are_under_way_at_once(mounted: Server, fault: Path) -> None:
     if tuple(map(int, platform.release().split(".")[:2])) < (6, 2):
         pytest.skip("before Linux 6.2 the kernel sends one write to a file after the other")
@@ -130,7 +132,7 @@ async def test_two_mounts_in_one_process(tmp_path: Path, rng: random.Random) -> 
         assert image.read_bytes() == contents[number]
 
     async def serve(fd: int) -> None:
-        served = DiskOperations(BlockDevice(MemoryClient(256)), fd, os.getuid(), os.getgid()).session
+        served = DirectBinding(DiskFiles(BlockDevice(MemoryStore(256)), os.getuid(), os.getgid()), fd)
         try:
             await served.run()
         finally:

@@ -85,7 +85,7 @@ def test_dd_with_odd_block_sizes(mounted: Server, tmp_path: Path, block_size: in
     run("cmp", source, back)
 
 
-@pytest.mark.parametrize("options", [(), ("--begin",)], ids=["in tasks", "begun"])
+@pytest.mark.parametrize("options", [(), ("--turns",)], ids=["in tasks", "by turns"])
 @pytest.mark.parametrize("direct", [False, True], ids=["buffered", "O_DIRECT"])
 def test_random_io_against_a_plain_file(
     memory: Callable[..., Server], tmp_path: Path, rng: random.Random, direct: bool, options: tuple[str, ...]

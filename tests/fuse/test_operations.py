@@ -22,22 +22,16 @@ from dsreg.errors import (
     Outcome,
     OutOfRange,
 )
+from dsreg.store import Done, Flush, Read, Request, Write
+from fuse_frontend.direct import OPEN_FLAGS, REFUSED, DirectBinding
+from fuse_frontend.files import IMAGE_INODE, SYNC_HANDLE, DiskFiles, ErrorLog
 from fuse_frontend.kernel import (
     FOPEN_DIRECT_IO,
     FOPEN_NOFLUSH,
     FOPEN_PARALLEL_DIRECT_WRITES,
-    ROOT_INODE,
     Opcode,
 )
-from fuse_frontend.operations import (
-    IMAGE_INODE,
-    OPEN_FLAGS,
-    REFUSED,
-    SYNC_HANDLE,
-    DiskOperations,
-    Done,
-    ErrorLog,
-)
+from fuse_frontend.requests import ROOT_INODE
 from fuse_frontend.stall import STALL_S, StallWatch
 from tests.fuse.kernel_end import KernelEnd, io_in
 from tests.fuse.test_kernel import AttrOut, EntryOut, SetattrIn, Statfs, parsed
@@ -47,92 +41,64 @@ MAYBE = Outcome.MAY_HAVE_HAPPENED
 
 
 class Disk:
-    """A disk in memory; `error`, if set, is what every request ends with. How reads and writes end is `way`: "at once",
-    "at the end of the turn", or "in a task"."""
+    """A disk in memory; `error`, if set, is what every request ends with, as an answer or, if it is a bug, at once.
+    Requests end at once, or, with `holds`, at the end of the turn."""
 
-    def __init__(self, way: str) -> None:
-        self.way = way
+    def __init__(self, holds: bool) -> None:
         self.size = SIZE
         self.is_cached = False
         self.obstacle = ""
-        self.is_flushed = False
         self.content = bytearray(os.urandom(SIZE))
         self.flushes = 0
         self.error: Exception | None = None
-        self._begun: list[Callable[[], None]] = []
+        self._holds = holds
+        self._held: list[Callable[[], None]] = []
 
-    def _fail(self) -> None:
-        if self.error is not None:
+    def submit(self, request: Request, done: Done) -> None:
+        if self.error is not None and not isinstance(self.error, DsregError):
             raise self.error
+        if self._holds:
+            self._held.append(lambda: self._end(request, done))
+        else:
+            self._end(request, done)
 
-    def _begin(self, act: Callable[[], bytes], done: Done) -> bool:
-        def end() -> None:
-            try:
-                data = act()
-            except DsregError as error:
-                done(b"", error)
-            else:
-                done(data, None)
-
-        if self.way == "at once":
-            end()
-        elif self.way == "at the end of the turn":
-            if self.error is not None and not isinstance(self.error, DsregError):
-                raise self.error
-            self._begun.append(end)
-        return self.way != "in a task"
-
-    def begin_read(self, offset: int, length: int, done: Done) -> bool:
-        return self._begin(lambda: self._read(offset, length), done)
-
-    def begin_write(self, offset: int, data: bytes, done: Done) -> bool:
-        return self._begin(lambda: self._write(offset, data), done)
-
-    def flush_turn(self) -> None:
-        begun, self._begun = self._begun, []
-        for end in begun:
+    def end_turn(self) -> None:
+        held, self._held = self._held, []
+        for end in held:
             end()
 
-    def _read(self, offset: int, length: int) -> bytes:
-        self._fail()
-        return bytes(self.content[offset:offset + length])
-
-    def _write(self, offset: int, data: bytes) -> bytes:
-        self._fail()
-        self.content[offset:offset + len(data)] = data
-        return b""
-
-    async def read(self, offset: int, length: int) -> bytes:
-        await trio.lowlevel.checkpoint()
-        return self._read(offset, length)
-
-    async def write(self, offset: int, data: bytes) -> None:
-        await trio.lowlevel.checkpoint()
-        self._write(offset, data)
-
-    async def flush(self) -> None:
-        await trio.lowlevel.checkpoint()
-        self._fail()
-        self.flushes += 1
+    def _end(self, request: Request, done: Done) -> None:
+        if isinstance(self.error, DsregError):
+            done(b"", self.error)
+        elif isinstance(request, Read):
+            done(bytes(self.content[request.offset:request.offset + request.length]), None)
+        elif isinstance(request, Write):
+            self.content[request.offset:request.offset + len(request.data)] = request.data
+            self.flushes += request.fua
+            done(b"", None)
+        else:
+            assert isinstance(request, Flush)
+            self.flushes += 1
+            done(b"", None)
 
 
-@pytest.fixture(params=["at once", "at the end of the turn", "in a task"])
+@pytest.fixture(params=[False, True], ids=["at once", "at the end of the turn"])
 def disk(request: pytest.FixtureRequest) -> Disk:
     return Disk(request.param)
 
 
 @pytest.fixture
-async def operations(disk: Disk, end: KernelEnd, nursery: trio.Nursery) -> DiskOperations:
-    operations = DiskOperations(disk, end.fd, 1000, 1001)
-    nursery.start_soon(operations.session.run)
-    return operations
+def files(disk: Disk) -> DiskFiles:
+    return DiskFiles(disk, 1000, 1001)
 
 
 @pytest.fixture
-def kernel(operations: DiskOperations, end: KernelEnd) -> Iterator[Kernel]:
+def kernel(files: DiskFiles, end: KernelEnd, nursery: trio.Nursery) -> Iterator[Kernel]:
+    binding = DirectBinding(files, end.fd)
+    nursery.start_soon(binding.run)
     yield Kernel(end)
-    assert not operations.stall_watch.started
-    operations.session.close()
+    assert not files.stall_watch.started
+    binding.close()
 
 
 class Kernel:
@@ -246,7 +212,7 @@ async def test_reads_and_writes(kernel: Kernel, disk: Disk) -> None:
         assert bytes(disk.content[offset:offset + length]) == await kernel.read(offset, length) == data
 
 
-async def test_a_write_changes_the_times(kernel: Kernel, operations: DiskOperations) -> None:
+async def test_a_write_changes_the_times(kernel: Kernel) -> None:
     await kernel.setattr(1 << 4 | 1 << 5, atime=5, mtime=5)
     await kernel.write(0, b"x")
     after = await kernel.getattr(IMAGE_INODE)
@@ -255,10 +221,6 @@ async def test_a_write_changes_the_times(kernel: Kernel, operations: DiskOperati
 
 async def test_fsync_waits_for_the_disk_and_close_does_not(kernel: Kernel, disk: Disk) -> None:
     await kernel.fsync()
-    disk.is_flushed = True
-    await kernel.fsync()
-    assert disk.flushes == 1, "there was nothing to wait for"
-    disk.is_flushed = False
     await kernel.fsync(1)
     assert disk.flushes == 2
     assert await kernel.ask(Opcode.FLUSH, IMAGE_INODE, bytes(24)) == b""

@@ -1,0 +1,68 @@
+"""What is asked of the mounted file system and what it answers, as values: the same whichever binding carries them."""
+
+from __future__ import annotations
+
+import errno
+from typing import NamedTuple
+
+ROOT_INODE = 1
+
+
+class RequestError(Exception):
+    """The answer to a request is this errno (positive)."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(errno.errorcode.get(code, str(code)))
+        self.code = code
+
+
+class SetAttr(NamedTuple):
+    """The changes that are asked for, None for what stays as it is. Times in ns since 1970."""
+
+    size: int | None = None
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    atime_ns: int | None = None
+    mtime_ns: int | None = None
+
+
+class Attributes(NamedTuple):
+    """Of one inode. Times in ns since 1970, `size` in bytes; how long the kernel may remember the name and the rest, in
+    seconds."""
+
+    inode: int
+    mode: int
+    links: int
+    size: int
+    block_size: int
+    uid: int
+    gid: int
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+    entry_timeout_s: int
+    attr_timeout_s: int
+
+    @property
+    def blocks(self) -> int:
+        """Of 512 bytes."""
+        return -(-self.size // 512)
+
+
+class Space(NamedTuple):
+    """What statfs tells. `blocks` and `free` in blocks of `block_size` bytes."""
+
+    blocks: int
+    free: int
+    files: int
+    free_files: int
+    block_size: int
+
+
+class Entry(NamedTuple):
+    """One entry of a directory. `number`: what the kernel continues after, at least 1."""
+
+    name: bytes
+    attributes: Attributes
+    number: int

@@ -1,0 +1,65 @@
+"""Which binding serves a mount: what is chosen, what is said about it, and what the process has loaded."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fuse_frontend import bindings, state
+from fuse_frontend.mounts import MountError
+from tests.fuse.test_cluster import FUSE, mount
+from tests.fuse.tools import Server, run
+
+__all__ = ["mount"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "loop_device", "chosen"),
+    [("auto", False, "pyfuse3"), ("auto", True, "direct"), ("pyfuse3", True, "pyfuse3"), ("direct", False, "direct")],
+)
+def test_what_is_chosen(wanted: str, loop_device: bool, chosen: str) -> None:
+    assert bindings.choose(wanted, loop_device=loop_device) == chosen
+
+
+def test_without_pyfuse3_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for wanted in ("auto", "pyfuse3"):
+        with pytest.raises(MountError, match=r"pip install 'dsreg\[fuse\]'.*--binding=direct"):
+            bindings.choose(wanted, loop_device=False)
+    assert bindings.choose("auto", loop_device=True) == bindings.choose("direct", loop_device=False) == "direct"
+
+
+@pytest.mark.fuse
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [((), "pyfuse3"), (("--attach",), "direct"), (("--binding=direct",), "direct"),
+     (("--attach", "--binding=pyfuse3"), "pyfuse3")],
+)
+def test_what_serves_is_said_and_is_what_is_loaded(
+    mount: Callable[..., Server], loop_devices: None, options: tuple[str, ...], name: str
+) -> None:
+    server = mount("disk", *options)
+    server.wait_for_log(f"(FUSE binding: {name})")
+    serving = state.recall(server.mountpoint)
+    assert serving is not None and serving.binding == name
+    maps = Path(f"/proc/{serving.pid}/maps").read_text()
+    assert ("pyfuse3" in maps and "libfuse3" in maps) == (name == "pyfuse3")
+
+
+def test_the_help_names_them() -> None:
+    shown = run(sys.executable, "-m", "fuse_frontend.cli", "--help").stdout
+    assert "--binding [auto|pyfuse3|direct]" in shown
+
+
+def test_a_state_file_of_before_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "runtime_directory", lambda: tmp_path)
+    mountpoint = tmp_path / "disk"
+    (tmp_path / state.file_name(mountpoint, ".json")).write_text(
+        json.dumps({"mountpoint": str(mountpoint), "pid": 1, "started": 1}))
+    serving = state.recall(mountpoint)
+    assert serving is not None and serving.binding is None and FUSE
