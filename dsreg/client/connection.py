@@ -213,6 +213,9 @@ class Connection:
             assert greeter.sealer is not None and greeter.opener is not None
             port.seal(greeter.sealer)
             self._encode = self._encode_bare
+            # What the node has had so far may have been recorded by somebody, and a record cannot.
+            port.put(self._encode(_KEY_QUESTION))
+            port.flush()
             messages = decoder.unseal(greeter.opener, between_nodes=False)
         elif self._seals.required:
             return _Greeting.UNSEALED, []

@@ -166,6 +166,11 @@ class Opener(_Direction):
         """Bytes kept for later: less than one record, so less than MAX_RECORD_BYTES + RECORD_OVERHEAD."""
         return len(self._kept) + (LENGTH_SIZE + self._long.size if self._long is not None else 0)
 
+    @property
+    def held(self) -> int:
+        """Bytes of memory for that: a long record has its whole length from its beginning on."""
+        return len(self._kept) + (self._long.length if self._long is not None else 0)
+
     def feed(self, data: bytes) -> list[Buffer]:
         """Takes the next bytes of the stream; gives what was sealed in the records that they complete, in order.
 
@@ -236,7 +241,7 @@ class _LongRecord:
     def __init__(self, key: bytes, nonce: bytes, header: bytes, length: int) -> None:
         self._stream = Cipher(AES(key), modes.GCM(nonce)).decryptor()
         self._stream.authenticate_additional_data(header)
-        self._length = length
+        self.length = length
         # The library asks for the room of one more block.
         self._frames = bytearray(length + AES.block_size // 8 - 1)
         self._tag = b""
@@ -244,12 +249,12 @@ class _LongRecord:
 
     @property
     def is_complete(self) -> bool:
-        return self.size == self._length + CIPHER_TAG_SIZE
+        return self.size == self.length + CIPHER_TAG_SIZE
 
     def take(self, view: memoryview) -> int:
         """Gives how many of the bytes belong to this record."""
-        done = min(self.size, self._length)
-        part = view[: self._length - done]
+        done = min(self.size, self.length)
+        part = view[: self.length - done]
         if part:
             with memoryview(self._frames) as frames:
                 self._stream.update_into(part, frames[done:])
@@ -263,4 +268,4 @@ class _LongRecord:
             self._stream.finalize_with_tag(self._tag)
         except InvalidTag:
             return None
-        return memoryview(self._frames).toreadonly()[: self._length]
+        return memoryview(self._frames).toreadonly()[: self.length]

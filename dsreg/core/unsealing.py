@@ -30,6 +30,8 @@ class UnsealingDecoder(Decoder):
     _sealed_rules: dict[int, _Rule]
     # Something in the sealed stream was not as it must be: nothing more comes out, the connection is of no use.
     broken = False
+    # A record has opened: the other side has the key and is there now. Its handshake may have been a recorded one.
+    proven = False
 
     def unseal(self, opener: Opener, *, between_nodes: bool) -> list[Message]:
         """From here on the stream is one of records; gives the messages in what has come of it already.
@@ -53,6 +55,16 @@ class UnsealingDecoder(Decoder):
         """Bytes kept for later: less than one frame or record."""
         return super().buffered if self._opener is None else self._opener.buffered
 
+    @property
+    def held(self) -> int:
+        """Bytes of memory for that."""
+        return super().buffered if self._opener is None else self._opener.held
+
+    def drop(self) -> None:
+        """Give up the stream, and at once the memory for it."""
+        self.broken = True
+        self._buffer, self._opener = bytearray(), None
+
     def feed(self, data: bytes) -> list[Message]:
         """As Decoder.feed; nothing once the stream is `broken`."""
         if self.broken:
@@ -61,6 +73,7 @@ class UnsealingDecoder(Decoder):
             return super().feed(data)
         messages: list[Message] = []
         for frames in self._opener.feed(data):
+            self.proven = True
             if not self.broken:
                 self._decode_record(frames, messages)
         if self._opener.broken:

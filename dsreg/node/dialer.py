@@ -180,6 +180,9 @@ class Dialer:
         verdict = greeter.verdict
         if verdict is Verdict.SEALED:
             port.seal(greeter.sealer)
+            # An answer to nothing. What the peer has had so far may have been recorded, and a record cannot.
+            self._interpreter.tell(port, Ack(self._greeting.rank, 0, 0, 1))
+            port.flush()
             decoder.unseal(greeter.opener, between_nodes=True)
             return decoder
         if verdict is Verdict.PLAIN:

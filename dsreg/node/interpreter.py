@@ -27,12 +27,20 @@ class Connection:
     """An accepted connection, as the replica's answers find it. Counts the commands read from it and not
     answered, and the bytes of sectors that they hold or will be answered with."""
 
-    __slots__ = ("greeting", "is_known", "is_node", "port", "room", "unfinished", "unfinished_bytes")
+    __slots__ = (
+        "address", "greeting", "held", "is_fresh", "is_known", "patience", "port", "rank", "room", "since_s",
+        "unfinished", "unfinished_bytes",
+    )
 
     def __init__(self, port: Port) -> None:
         self.port = port
-        self.is_known = False  # something with a good HMAC has come over it
-        self.is_node = False  # another node has shown itself on it
+        self.address = port.peer.rpartition(":")[0]
+        self.since_s = 0.0
+        self.is_known = False  # something with a good HMAC has come over it, perhaps not for the first time
+        self.is_fresh = False  # it is sealed, and something has come over it since: see dsreg.node.slots
+        self.rank = 0  # of the node that has greeted, as it says; 0: a client, or nobody yet
+        self.held = 0  # bytes of memory for an unfinished frame, as long as it is not fresh
+        self.patience = trio.CancelScope()  # has a deadline while the connection is being sealed
         # The HELLO and its answer, where the connection is to be sealed and is not yet.
         self.greeting: tuple[Hello, Hello] | None = None
         self.unfinished = 0

@@ -35,8 +35,8 @@ from dsreg.version import described_version
 
 log = logging.getLogger("dsreg.node")
 
-# Not for accepted connections, but for the links, the storage's files and some reserve. When all others are in use
-# a client's connection is closed for a new one.
+# Not for accepted connections, but for the links, the storage's files and some reserve. When all others are in use one
+# is closed for a new one: see dsreg.node.slots.
 RESERVED_DESCRIPTORS = 300
 # The system, or this process, has no descriptor or memory for another connection.
 NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
@@ -71,13 +71,14 @@ class Node:
         )
         self.interpreter = Interpreter(self.replica, storage, Encoder(keys), trio.current_time)
         self.disk = Disk(self.interpreter)
-        self.server = Server(self.interpreter, greeting, new_decoder, self.report, seals)
+        places = max_connections()
+        self.server = Server(self.interpreter, greeting, new_decoder, self.report, seals, places)
         self.dialers = [
             Dialer(node.rank, (node.host, node.port), self.interpreter, greeting, new_decoder, seals)
             for node in cluster.nodes
             if node.rank != config.rank
         ]
-        self._room = trio.CapacityLimiter(max_connections())
+        self._room = trio.CapacityLimiter(places)
         self._started = time.monotonic()
 
     def report(self) -> bytes:
@@ -160,7 +161,7 @@ class Node:
                 continue  # else the peer was gone before we looked
             port = Port(sock, f"{address[0]}:{address[1]}")
             if self._room.available_tokens == 0:
-                self.server.make_room()
+                self.server.slots.make_room(trio.current_time())
             await self._room.acquire_on_behalf_of(port)
             nursery.start_soon(serve, port)
 

@@ -8,7 +8,12 @@ from collections.abc import Callable
 
 import trio
 
-from dsreg.constants import MAX_COMMAND_BYTES_PER_CONNECTION, MAX_COMMANDS_PER_CONNECTION, MAX_RUN_BYTES
+from dsreg.constants import (
+    MAX_COMMAND_BYTES_PER_CONNECTION,
+    MAX_COMMANDS_PER_CONNECTION,
+    MAX_FILE_DESCRIPTORS,
+    MAX_RUN_BYTES,
+)
 from dsreg.core.codec import UnsealingDecoder
 from dsreg.core.greeting import Seals
 from dsreg.core.messages import (
@@ -30,6 +35,7 @@ from dsreg.core.messages import (
     WriteProc,
 )
 from dsreg.node.interpreter import Connection, Interpreter
+from dsreg.node.slots import HANDSHAKE_S, Slots
 from dsreg.port import Port
 
 log = logging.getLogger("dsreg.node")
@@ -59,7 +65,7 @@ _COMPLAINTS = {
 
 
 class Server:
-    """`greeting`: what to answer a HELLO with. `report`: makes the body of a STATUS answer.
+    """`greeting`: what to answer a HELLO with. `report`: makes the body of a STATUS answer. `places`: see Slots.
 
     Where `seals.required` is set, only greetings have an effect on a connection that is not sealed.
     """
@@ -71,8 +77,10 @@ class Server:
         new_decoder: Callable[[bool], UnsealingDecoder],
         report: Callable[[], bytes],
         seals: Seals,
+        places: int = MAX_FILE_DESCRIPTORS,
     ) -> None:
-        self.connections: dict[Connection, None] = {}
+        self.slots = Slots(places)
+        self.connections = self.slots.connections
         self.stopping = False
         self.decoder_counters: dict[str, int] = {}
         self._complain_again = -math.inf
@@ -86,31 +94,45 @@ class Server:
         """One connection, until it is over."""
         connection = Connection(port)
         decoder = self._new_decoder(False)
-        self.connections[connection] = None
+        self.slots.add(connection, decoder, self._interpreter.clock())
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(port.run_writer)
-                while data := await port.receive():
-                    for message in decoder.feed(data):
-                        self._take(connection, decoder, message)
-                        if self._is_busy(connection):
-                            self._interpreter.end_turn()
-                            await self._room(connection)
-                            if port.closed:
-                                break  # nobody is left to answer: the rest goes the way of what was not read
-                    self._interpreter.end_turn()
-                    self._judge(port, decoder)
-                    # The set is kept in the order of last use: see `make_room`.
-                    self.connections[connection] = self.connections.pop(connection)
-                    await port.drained(MAX_OUTGOING_BYTES)
+                with connection.patience:
+                    await self._receive(connection, decoder)
+                if connection.patience.cancelled_caught:
+                    port.close()
                 await self._answer_the_rest(connection)
                 nursery.cancel_scope.cancel()
         finally:
-            del self.connections[connection]
+            self.slots.remove(connection)
             for name, count in decoder.counters.items():
                 self.decoder_counters[name] = self.decoder_counters.get(name, 0) + count
             port.close()
             self._interpreter.disconnected(connection)
+
+    async def _receive(self, connection: Connection, decoder: UnsealingDecoder) -> None:
+        """Until the other side has said all it has to say, or the connection is over."""
+        port = connection.port
+        while data := await port.receive():
+            messages = decoder.feed(data)
+            self._prove(connection, decoder)
+            for message in messages:
+                self._take(connection, decoder, message)
+                if self._is_busy(connection):
+                    self._interpreter.end_turn()
+                    await self._room(connection)
+                    if port.closed:
+                        break  # nobody is left to answer: the rest goes the way of what was not read
+            self._interpreter.end_turn()
+            self._judge(port, decoder)
+            self._prove(connection, decoder)
+            self.slots.used(connection)
+            await port.drained(MAX_OUTGOING_BYTES)
+
+    def _prove(self, connection: Connection, decoder: UnsealingDecoder) -> None:
+        if decoder.proven and not connection.is_fresh:
+            self.slots.prove(connection)
 
     def _judge(self, port: Port, decoder: UnsealingDecoder) -> None:
         """Close a connection that is of no use any more. What somebody must mend is said, but not a thousand times."""
@@ -122,13 +144,6 @@ class Server:
         if found is not None and self._interpreter.clock() >= self._complain_again:
             self._complain_again = self._interpreter.clock() + COMPLAIN_S
             log.warning("%s %s", port.peer, found)
-
-    def make_room(self) -> None:
-        """Close a connection for a new one: a stranger's, else an idle client's, else a client's, and of these the one
-        that has been unused for longest. Other nodes keep theirs."""
-        candidates = [connection for connection in self.connections if not connection.is_node]
-        if candidates:
-            min(candidates, key=lambda one: (one.is_known, one.unfinished > 0)).port.close()
 
     async def _answer_the_rest(self, connection: Connection) -> None:
         """The other side has said all it will say, but may still listen."""
@@ -179,7 +194,6 @@ class Server:
             else:
                 interpreter.command(connection, message)
         elif isinstance(message, (ReadProc, WriteProc, Value, Ack, Fenced, Receipt)):
-            connection.is_node = True
             interpreter.message(connection, message)
         elif isinstance(message, RefusedCommand):
             response = Response(message.status, message.kind, message.request, extended=message.extended)
@@ -193,10 +207,11 @@ class Server:
 
     def _greet(self, connection: Connection, decoder: UnsealingDecoder, hello: Hello) -> None:
         decoder.extended = True
-        connection.is_node = hello.rank != 0
+        connection.rank = hello.rank
         answer = self._greeting._replace(answer=True, rank=self._greeting.rank if hello.rank else 0)
         if hello.features & answer.features & FEATURE_SEALED:
             connection.greeting = (hello, answer)
+            connection.patience.deadline = self._interpreter.clock() + HANDSHAKE_S
         self._interpreter.tell(connection.port, answer)
 
     def _seal(self, connection: Connection, decoder: UnsealingDecoder, seal: Seal) -> None:
