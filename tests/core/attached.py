@@ -71,6 +71,7 @@ class Attachment:
         self._decides = decides
         self._wanted = 0  # the epoch that it tries to get; 0: it asks which ones there are
         self._votes: dict[int, Response] = {}
+        self._back = 0  # how far its clock was put back
         self._ask()
 
     # --- attaching ----------------------------------------------------------------------------------
@@ -103,6 +104,12 @@ class Attachment:
         self._votes = {}
         self._vote()
 
+    def put_back(self) -> None:
+        """Its machine is put back to an earlier state of its memory, and its clock with it."""
+        if self.epoch and not self.stopped:
+            ticks = self._cluster.rng.randint(1, next(self._clock))
+            self._back = min(self._back + ticks * COUNTS_PER_TICK - 7, (next(self._clock) - 1) * COUNTS_PER_TICK)
+
     # --- reading and writing --------------------------------------------------------------------------
     def is_free(self, first: int, count: int) -> bool:
         """Attached, and with nothing under way on the run: a client does one thing at a time with a sector."""
@@ -113,7 +120,7 @@ class Attachment:
         assert self.is_free(first, count)
         now = next(self._clock)
         work = Work(number, write, first, count, now, self.epoch)
-        work.tag = pack_tag(ts_of(self.epoch, now * COUNTS_PER_TICK + 1), ATTACHED, 0, self.epoch)
+        work.tag = pack_tag(ts_of(self.epoch, now * COUNTS_PER_TICK + 1 - self._back), ATTACHED, 0, self.epoch)
         self.works.append(work)
         self._to_all(work)
         return work

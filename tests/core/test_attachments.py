@@ -37,15 +37,19 @@ class Plain:
 
 
 class Run:
-    """`plain`: with clients of no attachment. `raises`, `decides`: see Attachment."""
+    """`plain`: with clients of no attachment. `raises`, `decides`: see Attachment. `restores`: machines of clients are
+    put back to earlier states."""
 
-    def __init__(self, seed: int, plain: bool, nodes: int = 3, raises: bool = True, decides: bool = True) -> None:
+    def __init__(
+        self, seed: int, plain: bool, nodes: int = 3, raises: bool = True, decides: bool = True, restores: bool = False
+    ) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
         self.cluster = Cluster(nodes, self.rng)
         self.plain = plain
         self.raises = raises
         self.decides = decides
+        self.restores = restores
         self.clock = itertools.count(1)
         self.works: list[Work] = []
         self.attachments: list[Attachment] = []
@@ -64,6 +68,8 @@ class Run:
                 self.rng.choice(self.attachments).again()
             elif pick < 0.10:
                 self._take_over()
+            elif pick < 0.13 and self.restores:
+                self.rng.choice(self.attachments).put_back()
             else:
                 self.cluster.step()
             self._collect()

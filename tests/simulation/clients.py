@@ -152,6 +152,11 @@ class Worker:
     def resume(self) -> None:
         self.paused = False
 
+    def put_back(self) -> bool:
+        """The machine is put back to an earlier state of its memory, and its clock with it; whether that means
+        anything to the client."""
+        return False
+
     def crash(self) -> None:
         """All that it knew is gone."""
         for number in list(self.calls):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsreg.client.attachment import Claim
+from dsreg.client.attachment import Claim, State
 from dsreg.client.core import ClientCore
 from dsreg.client.events import Attached, NotAttached
 from dsreg.core.messages import owner_of
@@ -37,6 +37,14 @@ class Frontend(ExtensionClient):
             # The nodes do not always know that it is dead before its successor comes.
             self._take_over = self.world.loop.chance(0.6)
             super().crash()
+
+    def put_back(self) -> bool:
+        attachment, loop = self.core.attachment, self.world.loop
+        if attachment is None or attachment.state is not State.HELD or self.out:
+            return False
+        attachment._last_counter = int(attachment._last_counter * loop.rng.random())
+        attachment._asked_s = self._clock() - attachment._last_counter / 1e6
+        return True
 
     def _told(self, effect: Attached | NotAttached) -> None:
         if isinstance(effect, Attached):

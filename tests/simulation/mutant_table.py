@@ -268,4 +268,53 @@ BY_TESTS = (
            test="tests/core/test_replica_epochs.py"),
 )
 
-MUTANTS = ALGORITHM + DURABILITY + OUTSIDE + ATTACHMENTS + BY_TESTS
+_DOUBT = "tests/client/test_core_doubt.py"
+_CLAIMS = "tests/client/test_attachment_claims.py"
+_ATTACHING = "tests/core/test_attaching.py"
+
+# Rules 11 to 17 of docs/attachments.md: what clients that were put back to a snapshot, nodes with wrong clocks, and
+# claims that fail must not do. Wrong clocks and forged numbers do not occur in the simulator.
+DOUBTS = (
+    Mutant("later_write_is_overlooked", _TAGS, "    if ATTACHED not in there[TAG_SIZE - 1 :: TAG_SIZE]:\n",
+           "    if True:\n"),
+    Mutant("coordinator_overlooks_later_writes", _EPOCHS, "command.kind is CommandKind.STORE and self", "0 and self",
+           test=_ATTACHING),
+    Mutant("peers_do_not_tell_of_later_writes", _HOLDER, "message.tags[TAG_SIZE - 1::TAG_SIZE] and self",
+           "b'' and self", test=_ATTACHING),
+    Mutant("plain_reads_end_at_later_writes", _REPLICA, "if answer.overtaken and command.epoch and command",
+           "if answer.overtaken or command.epoch and 0 and command", test=_ATTACHING),
+    Mutant("put_back_clients_go_on", _CLAIM, "and response.counter > self._last_counter and", "and 0 and",
+           test=_CLAIMS),
+    Mutant("counter_of_an_older_attachment", _EPOCHS, "self._counter, self._met = 0, False", "self._met = False",
+           test=_ATTACHING),
+    Mutant("counter_forgotten_after_restart", _STABLE, "return highest_attached_counter(self._table, self.epoch)",
+           "return 0", test="tests/storage/test_fence.py"),
+    Mutant("one_node_s_disbelief_is_final", _CLIENT, "op.disbelief.bit_count() > self._ring.cluster_size - self._ring",
+           "op.disbelief.bit_count() > 0 * self._ring", test=_DOUBT),
+    Mutant("who_does_not_believe_is_asked_again", "dsreg.client.ring", " or op.disbelief & bit(node.rank)", "",
+           test=_DOUBT),
+    Mutant("who_was_told_again_is_not_asked", _CLIENT, "            op.disbelief &= ~bit(node.rank)",
+           "            pass", test=_DOUBT),
+    Mutant("failed_claims_use_up_epochs", _CLAIM, "return newest if own else newest + 1", "return newest + 1",
+           test=_CLAIMS),
+    Mutant("epoch_of_another_claimed_again", _CLAIM, "own = newest and all(", "own = newest and any(", test=_CLAIMS),
+    Mutant("claims_that_nobody_believes", _CLAIM, "        if len(told) - len(doubtful) < enough:", "        if 0:",
+           test=_CLAIMS),
+    Mutant("who_is_unsure_counts_as_gone", _CLAIM, "        if len(told) - len(unsure) < enough:", "        if 0:",
+           test=_CLAIMS),
+    Mutant("failed_take_over_fenced_nobody", _CLAIM, "any(count > 0 for count in", "any(count > 9 for count in",
+           test=_CLAIMS),
+    Mutant("nodes_are_sure_at_once", _EPOCHS, "unsure = not self._met and now < self._sure_s", "unsure = False",
+           test="tests/core/test_epochs.py"),
+    Mutant("gets_and_puts_raise_promises", _EPOCHS,
+           "        if epoch > self.promised:\n            return [Answer(connection, self.refusal(command, Status.DIS",
+           "        if epoch > self.promised: return [self.fence(epoch, Again(what, connection))]\n"
+           "        if epoch > self.promised:\n            return [Answer(connection, self.refusal(command, Status.DIS",
+           test="tests/core/test_holder.py"),
+    Mutant("leaps_are_taken_unasked", _EPOCHS, "return epoch > self.promised + MAX_LEAP and", "return False and",
+           test=_ATTACHING),
+    Mutant("leaps_are_taken_whatever_others_say", "dsreg.core.attaching", "max(self._epochs.promised, *leap",
+           "max(1 << 24, *leap", test=_ATTACHING),
+)
+
+MUTANTS = ALGORITHM + DURABILITY + OUTSIDE + ATTACHMENTS + BY_TESTS + DOUBTS

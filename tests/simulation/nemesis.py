@@ -166,6 +166,11 @@ class Nemesis(Traps):
             worker.pause()
             self._later(worker.resume)
 
+    def _client_put_back(self, node: SimNode) -> None:
+        worker = self._loop.rng.choice(self._world.workers)
+        if worker.put_back():
+            self._loop.fault("client_put_back", worker.name)
+
     # --- disks ----------------------------------------------------------------------------------
     def _sync_error(self, node: SimNode) -> None:
         self._loop.fault("sync_error", str(node.rank))

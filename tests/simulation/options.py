@@ -41,6 +41,8 @@ NEMESIS = {
     "client_pause": 30,
     "replay": 20,  # frames between nodes, recorded earlier
 }
+# The share of the runs where all clients attach in which one may be put back to an earlier state of its memory.
+PUT_BACK = 0.3
 # What may happen to frames, with how many runs in a hundred know it: of those on a usual network, and on a bad one.
 FRAMES = {"drop": (25, 60), "duplicate": (30, 60), "corrupt": (25, 50), "swap": (25, 60)}
 # How many runs in a hundred have a bad network. Much else goes on as it should there only seldom.
@@ -157,6 +159,9 @@ def derive(seed: int) -> Options:
         extension = contract = 0
     quiet = rng.random() < 0.05
     faults = [] if quiet else [name for name, share in NEMESIS.items() if rng.random() * 100 < share]
+    # Where others write as well, what they have written is not kept from a client whose clock was put back.
+    if faults and frontends and not extension and not contract and attaching.random() < PUT_BACK:
+        faults.append("client_put_back")
     bad = rng.random() * 100 < BAD_NETWORK
     frames = [
         (name, rng.choice(BAD_SHARES[name] if bad else SHARES))
