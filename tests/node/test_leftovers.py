@@ -29,6 +29,7 @@ class Sink:
     """A port that takes all it gets."""
 
     outgoing_bytes = 0
+    peer = "nobody:0"
     is_sealed = closed = False
 
     def put(self, buffers: Sequence[Buffer]) -> None:
