@@ -10,9 +10,10 @@ from pathlib import Path
 
 import trio
 
-from fuse_frontend import loop, mounts, state
+from fuse_frontend import holders, loop, mounts, state
+from fuse_frontend.loop import PASSING_USER_S, POLL_INTERVAL_S, Loop
 from fuse_frontend.mount import devices_of, unmount
-from fuse_frontend.mounts import FS_TYPE, IMAGE_NAME, MountError
+from fuse_frontend.mounts import FS_TYPE, IMAGE_NAME, MountError, quoted
 
 # After the unmount the process closes its client and stops an embedded cluster, whose nodes have 5 s each.
 PROCESS_END_TIMEOUT_S = 30.0
@@ -35,14 +36,10 @@ async def detach(mountpoint: Path) -> list[str]:
     if mount is None and not devices and not is_alive:
         state.forget(mountpoint)
         raise MountError("\n".join([f"nothing is mounted at {mountpoint}", *_orphans()]))
-    uses = [(use, device) for device in devices for use in loop.uses_of(device)]
-    if uses:
-        commands = dict.fromkeys(
-            command for _, device in uses for command in loop.release_commands(device) if command.startswith("umount")
-        )
+    if uses := await _uses(mountpoint, mount, devices, serving.pid if serving is not None and is_alive else None):
         raise MountError("\n".join([
-            f"{mountpoint} is in use:", *(f"  {use}" for use, _ in uses),
-            "Release it first, then run this again:", *(f"  {command}" for command in commands),
+            f"{quoted(mountpoint)} is in use:", *(f"  {use.text}" for use in uses),
+            "Release it first, then run this again:", *(f"  {command}" for command in holders.commands_of(uses)),
         ]))
     done = []
     for device in devices:
@@ -62,6 +59,20 @@ async def detach(mountpoint: Path) -> list[str]:
     return done
 
 
+async def _uses(
+    mountpoint: Path, mount: mounts.Mount | None, devices: list[Loop], server: int | None
+) -> list[holders.Use]:
+    """All that must end first. Programs, of which udev may be one, are given a moment to end by themselves."""
+    give_up_s = trio.current_time() + PASSING_USER_S
+    while True:
+        uses = [use for device in devices for use in holders.of_device(device.name)]
+        if mount is not None:
+            uses += holders.of_mount(mountpoint, mount, server)
+        if not all(use.passes for use in uses) or not uses or trio.current_time() >= give_up_s:
+            return uses
+        await trio.sleep(POLL_INTERVAL_S)
+
+
 async def _flush(image: Path) -> None:
     """Have everything written back that is in a cache, while it can still be said if that fails. Raises MountError.
 
@@ -75,7 +86,7 @@ async def _flush(image: Path) -> None:
         if await syncing.wait() == 0:
             return
         raise MountError(f"{image} stays mounted: what was written to it cannot be brought to the nodes; see its log. "
-                         f"To lose it: fusermount3 -u {image.parent}")
+                         f"To lose it: fusermount3 -u {quoted(image.parent)}")
     raise MountError(f"{image} stays mounted: what was written to it has not reached the nodes within "
                      f"{FLUSH_TIMEOUT_S:.0f} s; is a majority of them up?")
 

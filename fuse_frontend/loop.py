@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import NamedTuple
 import trio
 
 from dsreg.constants import SECTOR_SIZE
-from fuse_frontend.mounts import MountError, mounts_of_device, users_of
+from fuse_frontend.mounts import MountError, users_of
 
 SYS_BLOCK = Path("/sys/block")
 # How long `losetup -d` may take until the device is really free: it waits for whoever still has the device
@@ -34,7 +32,7 @@ class Loop(NamedTuple):
         return f"/dev/{self.name}"
 
 
-def _attribute(name: str, attribute: str) -> str | None:
+def attribute(name: str, attribute: str) -> str | None:
     """A file of /sys/block/<name>, None where there is none (device not in use)."""
     try:
         return (SYS_BLOCK / name / attribute).read_text(errors="surrogateescape").rstrip("\n")
@@ -46,14 +44,14 @@ def loops_of(image: Path) -> list[Loop]:
     """The loop devices on `image` (absolute, without symbolic links)."""
     found = []
     for entry in sorted(SYS_BLOCK.glob("loop*"), key=lambda entry: (len(entry.name), entry.name)):
-        if _attribute(entry.name, "loop/backing_file") == str(image):
+        if attribute(entry.name, "loop/backing_file") == str(image):
             found.append(Loop(entry.name, str(image)))
     return found
 
 
 def sequence_of(name: str) -> str | None:
     """A number that the kernel gives out once for each time that a device is attached; None before Linux 5.15."""
-    return _attribute(name, "diskseq")
+    return attribute(name, "diskseq")
 
 
 def recorded_loop(name: str, sequence: str, image: Path) -> Loop | None:
@@ -61,48 +59,10 @@ def recorded_loop(name: str, sequence: str, image: Path) -> Loop | None:
 
     Once the mount of the image is gone, the kernel shows no more of it than a name in the root directory.
     """
-    backing_file = _attribute(name, "loop/backing_file")
+    backing_file = attribute(name, "loop/backing_file")
     if backing_file not in (str(image), f"/{image.name}") or sequence_of(name) != sequence:
         return None
     return Loop(name, backing_file)
-
-
-def uses_of(loop: Loop) -> list[str]:
-    """What stands on the device and must end before it: one phrase each, none when it is free.
-
-    Mounts, swap and stacked devices (LVM, dm-crypt, RAID) of the device and of its partitions.
-    """
-    uses = []
-    parts = [entry.name for entry in (SYS_BLOCK / loop.name).glob(f"{loop.name}p*")]
-    swaps = {line.split()[0] for line in Path("/proc/swaps").read_text().splitlines()[1:] if line.strip()}
-    for name in (loop.name, *sorted(parts)):
-        sub = name if name == loop.name else f"{loop.name}/{name}"
-        number = _attribute(sub, "dev") or ""
-        uses += [f"/dev/{name} is mounted on {where}" for where in mounts_of_device(number, f"/dev/{name}")]
-        if f"/dev/{name}" in swaps:
-            uses.append(f"/dev/{name} is swap space")
-        holders = SYS_BLOCK / sub / "holders"
-        if holders.is_dir():
-            uses += [f"/dev/{name} is part of /dev/{holder.name}" for holder in sorted(holders.iterdir())]
-    if not uses and _is_claimed(loop.node):
-        uses.append(f"{loop.node} is held by the kernel, perhaps mounted in another mount namespace (a container)")
-    return uses
-
-
-def _is_claimed(node: str) -> bool:
-    """Whether the kernel keeps the device for a mount or the like, in whichever namespace."""
-    try:
-        os.close(os.open(node, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
-    except OSError as error:
-        return error.errno == errno.EBUSY
-    return False
-
-
-def release_commands(loop: Loop) -> list[str]:
-    """What to type to set `loop` free."""
-    number = _attribute(loop.name, "dev") or ""
-    commands = [f"umount {where}" for where in reversed(mounts_of_device(number, loop.node))]
-    return [*commands, f"losetup -d {loop.node}"]
 
 
 async def attach(image: Path) -> Loop:
@@ -113,7 +73,7 @@ async def attach(image: Path) -> Loop:
     output = await _losetup("--direct-io=on", "-b", str(SECTOR_SIZE), "-f", "--show", str(image))
     loop = Loop(Path(output.strip()).name, str(image))
     # Both are dropped without an error where the block sizes do not fit.
-    dio, block_size = _attribute(loop.name, "loop/dio"), _attribute(loop.name, "queue/logical_block_size")
+    dio, block_size = attribute(loop.name, "loop/dio"), attribute(loop.name, "queue/logical_block_size")
     if dio == "1" and block_size == str(SECTOR_SIZE):
         return loop
     await detach(loop)
@@ -126,14 +86,14 @@ async def attach(image: Path) -> Loop:
 async def detach(loop: Loop) -> None:
     """Detach, and return when the device is really free. Raises MountError, saying who holds it.
 
-    The caller has made sure that nothing stands on it (`uses_of`). A program that has the device open
+    The caller has made sure that nothing stands on it (`holders.of_device`). A program that has the device open
     is not cut off: losetup would only mark it, and the device would go under the next one.
     """
     node = Path(loop.node)
     if not await _until(lambda: not users_of(node), PASSING_USER_S):
         raise MountError(f"{loop.node} is open in {', '.join(map(str, users_of(node)))}")
     await _losetup("-d", loop.node)
-    if not await _until(lambda: _attribute(loop.name, "loop/backing_file") != loop.backing_file, RELEASE_TIMEOUT_S):
+    if not await _until(lambda: attribute(loop.name, "loop/backing_file") != loop.backing_file, RELEASE_TIMEOUT_S):
         holders = ", ".join(map(str, users_of(node))) or "nobody that can be seen from here"
         raise MountError(f"losetup -d {loop.node} is not through after {RELEASE_TIMEOUT_S:.0f} s; held by: {holders}")
 

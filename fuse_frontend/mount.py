@@ -15,11 +15,11 @@ import trio
 from dsreg.errors import DsregError, WritebackFailed
 from dsreg.store import Flush
 from dsreg.waiting import Waiter
-from fuse_frontend import bindings, loop, mounts, session, state
+from fuse_frontend import bindings, holders, loop, mounts, session, state
 from fuse_frontend.bindings import Binding
 from fuse_frontend.files import Disk, DiskFiles
 from fuse_frontend.loop import Loop
-from fuse_frontend.mounts import FS_TYPE, IMAGE_NAME, Mount, MountError
+from fuse_frontend.mounts import FS_TYPE, IMAGE_NAME, Mount, MountError, quoted
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def check_mountpoint(mountpoint: Path) -> None:
         if not mountpoint.is_dir():
             if os.path.lexists(mountpoint):
                 raise MountError(f"{mountpoint} is not a directory")
-            raise MountError(f"{mountpoint} does not exist; create it: mkdir -p {mountpoint}")
+            raise MountError(f"{mountpoint} does not exist; create it: mkdir -p {quoted(mountpoint)}")
         names = os.listdir(mountpoint)
     except OSError as error:
         raise MountError(f"{mountpoint}: {error.strerror}") from None
@@ -63,7 +63,7 @@ def _why_mounted(mountpoint: Path, mount: Mount) -> str:
     if mount.fs_type != FS_TYPE:
         return f"{mountpoint} is already a mount point ({mount.fs_type}); unmount it first"
     serving = state.recall(mountpoint)
-    command = f"dsreg-fuse --detach {mountpoint}"
+    command = f"dsreg-fuse --detach {quoted(mountpoint)}"
     if serving is not None and serving.is_alive:
         return f"{mountpoint} is already mounted and served by process {serving.pid}; to take it down: {command}"
     try:
@@ -124,7 +124,7 @@ async def _take_down(options: MountOptions, mounted: Mount | None) -> None:
             await _release(left, options.mountpoint)
         except (MountError, OSError) as error:
             log.error("%s is no longer served, but in use: %s\nTo clean up: dsreg-fuse --detach %s",
-                      options.image, error, options.mountpoint)
+                      options.image, error, quoted(options.mountpoint))
             return
     elif mounted is not None and mounts.mount_at(options.mountpoint) == mounted:
         await session.unmount_lazily(options.mountpoint)
@@ -133,7 +133,7 @@ async def _take_down(options: MountOptions, mounted: Mount | None) -> None:
 
 async def _release(devices: list[Loop], mountpoint: Path) -> None:
     """Detach `devices`, then unmount. Raises MountError, with nothing touched when something stands on a device."""
-    uses = [use for device in devices for use in loop.uses_of(device)]
+    uses = [use.text for device in devices for use in holders.of_device(device.name) if not use.passes]
     if uses:
         raise MountError("; ".join(uses))
     for device in devices:
@@ -226,11 +226,11 @@ def loop_holders(mountpoint: Path) -> list[str]:
     """The loop devices on the image, what stands on them, and the commands that end it; one line each."""
     lines = []
     for device in devices_of(mountpoint):
-        uses = loop.uses_of(device)
-        lines.append(f"  {device.node} is attached to it" + "".join(f"; {use}" for use in uses))
-        lines += [f"      {command}" for command in loop.release_commands(device)]
+        uses = holders.of_device(device.name)
+        lines.append(f"  {device.node} is attached to it" + "".join(f"; {use.text}" for use in uses))
+        lines += [f"      {command}" for command in (*holders.commands_of(uses), f"losetup -d {device.node}")]
     if lines:
-        lines.append(f"  or everything at once, after the umount: dsreg-fuse --detach {mountpoint}")
+        lines.append(f"  or, once nothing uses it, everything at once: dsreg-fuse --detach {quoted(mountpoint)}")
     return lines
 
 

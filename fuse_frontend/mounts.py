@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,13 +24,20 @@ class MountError(DsregError):
     """Something about a mount or a loop device cannot be done; the message says what to do about it."""
 
 
-class Mount(NamedTuple):
-    """One line of mountinfo. `device` is "major:minor"."""
+@dataclass(frozen=True)
+class Mount:
+    """One line of mountinfo. `device` is "major:minor". `parent`: the `number` of the mount that it is on. `shared` and
+    `master`: the peer groups that it passes changes on to, and takes them from; "" for none."""
 
     device: str
     mountpoint: str
     fs_type: str
     source: str
+    number: str = ""
+    # What may change while it is mounted:
+    parent: str = field(default="", compare=False)
+    shared: str = field(default="", compare=False)
+    master: str = field(default="", compare=False)
 
 
 class User(NamedTuple):
@@ -41,7 +50,7 @@ class User(NamedTuple):
         return f"{self.name} (pid {self.pid})"
 
 
-def _unescape(field: str) -> str:
+def unescape(field: str) -> str:
     """The kernel writes blanks, tabs, newlines and backslashes as three octal digits."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
 
@@ -51,11 +60,17 @@ def mount_table(text: str | None = None) -> list[Mount]:
     if text is None:
         text = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
     table = []
-    for line in text.splitlines():
+    for line in text.split("\n"):  # names may have any other character that ends a line
+        if not line:
+            continue
         fixed, _, rest = line.partition(" - ")
-        fields = fixed.split(" ")
+        number, parent, device, _, mountpoint, _, *optional = fixed.split(" ")
         fs_type, source, *_ = rest.split(" ")
-        table.append(Mount(fields[2], _unescape(fields[4]), _unescape(fs_type), _unescape(source)))
+        groups = dict(group.split(":") for group in optional if ":" in group)
+        table.append(Mount(
+            device, unescape(mountpoint), unescape(fs_type), unescape(source), number, parent,
+            groups.get("shared", ""), groups.get("master", ""),
+        ))
     return table
 
 
@@ -68,13 +83,13 @@ def mount_at(mountpoint: Path, table: list[Mount] | None = None) -> Mount | None
     return found
 
 
-def mounts_of_device(number: str, node: str, table: list[Mount] | None = None) -> list[str]:
-    """Where the block device `number` ("7:0"), also known as `node` ("/dev/loop0"), is mounted.
-
-    Some file systems (btrfs) show a number of their own: those are found by their source.
-    """
-    table = mount_table() if table is None else table
-    return [mount.mountpoint for mount in table if mount.device == number or mount.source == node]
+def quoted(word: str | Path) -> str:
+    """For a shell, whatever is in it."""
+    text = str(word)
+    if text.isprintable():
+        return shlex.quote(text)
+    shown = (chr(byte) if 0x20 <= byte < 0x7F and byte not in b"'\\" else f"\\{byte:03o}" for byte in os.fsencode(text))
+    return f"$'{''.join(shown)}'"
 
 
 def resolve(mountpoint: Path) -> Path:
@@ -92,9 +107,12 @@ def resolve(mountpoint: Path) -> Path:
 
 
 def _links(pid: str) -> Iterator[str]:
-    """Where the open files, the working directory and the root of a process point."""
+    """Where the open files, the program, the working directory and the root of a process point.
+
+    Not what it has mapped: to read that means to wait for its page faults, which may wait for this very disk.
+    """
     base = f"/proc/{pid}"
-    names = ["cwd", "root"]
+    names = ["cwd", "root", "exe"]
     try:
         names += [f"fd/{fd}" for fd in os.listdir(f"{base}/fd")]
     except OSError:
@@ -106,20 +124,27 @@ def _links(pid: str) -> Iterator[str]:
             continue
 
 
-def users_of(path: Path, *, below: bool = False) -> list[User]:
+def processes() -> list[str]:
+    """The numbers of all but this one, ascending."""
+    return sorted((pid for pid in os.listdir("/proc") if pid.isdigit() and int(pid) != os.getpid()), key=int)
+
+
+def user(pid: str) -> User | None:
+    """None if it has ended."""
+    try:
+        return User(int(pid), Path(f"/proc/{pid}/comm").read_text(errors="replace").strip())
+    except OSError:
+        return None
+
+
+def users_of(path: Path | str, *, below: bool = False) -> list[User]:
     """Processes, except this one, that have `path` open, or with `below` anything in that directory.
 
     Without root only the processes of the same user can be seen.
     """
-    target = str(path)
-    found = []
-    for pid in os.listdir("/proc"):
-        if not pid.isdigit() or int(pid) == os.getpid():
-            continue
+    target, found = str(path), []
+    for pid in processes():
         if any(link == target or (below and link.startswith(target + "/")) for link in _links(pid)):
-            try:
-                name = Path(f"/proc/{pid}/comm").read_text().strip()
-            except OSError:
-                continue
-            found.append(User(int(pid), name))
+            one = user(pid)
+            found += [] if one is None else [one]
     return found

@@ -16,7 +16,7 @@ from typing import IO
 import pytest
 
 from fuse_frontend.loop import loops_of
-from fuse_frontend.mounts import IMAGE_NAME, mount_at, mount_table, mounts_of_device
+from fuse_frontend.mounts import IMAGE_NAME, mount_at, mount_table
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_S = 30.0
@@ -42,8 +42,8 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = WAIT
 
 def run(*command: str | Path, check: bool = True, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
     """Run a command; an AssertionError with its output when it fails and `check` is set."""
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=timeout_s,
-                          check=False)
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, errors="replace",
+                          timeout=timeout_s, check=False)
     assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
     return done
 
@@ -103,8 +103,9 @@ def clean_up(mountpoint: Path) -> None:
     """Take down what stands on `mountpoint`: file systems, loop devices, the mount. Nothing may fail here."""
     for loop in loops_of(mountpoint / IMAGE_NAME):
         number = Path(f"/sys/block/{loop.name}/dev").read_text().strip()
-        for where in reversed(mounts_of_device(number, loop.node)):
-            run("umount", "-l", where, check=False)
+        for mount in reversed(mount_table()):
+            if mount.device == number or mount.source == loop.node:
+                run("umount", "-l", mount.mountpoint, check=False)
         run("losetup", "-d", loop.node, check=False)
     while mount_at(mountpoint) is not None:
         if run("fusermount3", "-u", "-z", mountpoint, check=False).returncode != 0:
