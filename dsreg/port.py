@@ -52,6 +52,8 @@ class Port:
         self._sealer: Sealer | None = None
         self._frames: list[Buffer] = []  # to be sealed at the next flush
         self._frames_bytes = 0
+        self.record_bytes = MAX_RECORD_BYTES  # of frames in one record, unless a single one is longer
+        self.largest_record = 0  # bytes of frames in the largest record so far
         self._blocked = trio.Event()  # the kernel's buffer is full: the writer task has work
         self._sent: trio.Event | None = None  # set, and forgotten, when bytes have gone; all who wait share it
         self._closed = False
@@ -78,7 +80,8 @@ class Port:
         return b""
 
     def seal(self, sealer: Sealer) -> None:
-        """What is put from now on is sealed: what has been put since the last flush becomes one record."""
+        """What is put from now on is sealed: what has been put since the last flush becomes one record, or several of
+        at most `record_bytes`."""
         assert self._sealer is None
         self._sealer = sealer
 
@@ -95,7 +98,7 @@ class Port:
         if self._sealer is None:
             self._out.extend(buffers)
             return
-        if self._frames_bytes + size > MAX_RECORD_BYTES:
+        if self._frames and self._frames_bytes + size > self.record_bytes:
             self._seal_frames(self._sealer)
         self._frames.extend(buffers)
         self._frames_bytes += size
@@ -103,6 +106,7 @@ class Port:
     def _seal_frames(self, sealer: Sealer) -> None:
         self._out.extend(sealer.seal(self._frames))
         self.outgoing_bytes += RECORD_OVERHEAD
+        self.largest_record = max(self.largest_record, self._frames_bytes)
         self._frames.clear()
         self._frames_bytes = 0
 

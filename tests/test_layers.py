@@ -15,7 +15,6 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("fuse_frontend",),
     ("dsreg.__main__",),
     ("dsreg.cli",),
-    ("dsreg.volume",),
     ("dsreg.supervisor", "dsreg.bench"),
     ("dsreg.cache",),
     ("dsreg.block_device",),

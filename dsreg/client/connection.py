@@ -16,6 +16,7 @@ from dsreg.core.assembly import client_hello
 from dsreg.core.codec import EncodeOnce, Keys, Side, UnsealingDecoder
 from dsreg.core.greeting import Greeter, Seals, Verdict
 from dsreg.core.messages import Command, CommandKind, Message, Response, StatusRequest
+from dsreg.core.record_bound import RecordBound
 from dsreg.port import Port, dial
 
 _log = logging.getLogger("dsreg.client")
@@ -71,6 +72,7 @@ class Connection:
         # Those that the port had no room for. Bounded by the operations in flight (limits.MAX_OPERATIONS): what is
         # settled is withdrawn.
         self._waiting: dict[int, Command | StatusRequest] = {}
+        self._records = RecordBound()
         self._port: Port | None = None
         self._up = False
         self._backoff_s = RECONNECT_FIRST_S
@@ -165,10 +167,13 @@ class Connection:
             messages = decoder.feed(data)
             if messages:
                 self._backoff_s = RECONNECT_FIRST_S
+                self._records.heard()
+                port.record_bytes = self._records.bound
             self._owner.received(self._rank, messages)
             if decoder.broken:
                 _log.info("node %d: what came was not what was sent", self._rank)
                 break
+        self._records.broke(port.largest_record)
         _log.info("node %d: the connection is over", self._rank)
         self._told = None  # whoever reads that wants to read as well that it is usable again
         return _Greeting.LOST
@@ -193,8 +198,10 @@ class Connection:
                         # A node answers what it knows in the order of its coming, and the HELLO came first.
                         foreign = True
                         limit.deadline = min(limit.deadline, trio.current_time() + FOREIGN_S)
-                if decoder.counters["bad_mac"]:
-                    return _Greeting.CHANGED if good else _Greeting.KEY_REFUSED, []
+                if decoder.counters["bad_mac"] and not good:
+                    return _Greeting.KEY_REFUSED, []
+                if decoder.counters:
+                    return _Greeting.CHANGED, []
             return _Greeting.LOST, []
         if greeter.answer is not None:
             return _Greeting.CHANGED, []  # it was to be sealed, and somebody has kept that from us
@@ -212,6 +219,8 @@ class Connection:
         if verdict is Verdict.SEALED:
             assert greeter.sealer is not None and greeter.opener is not None
             port.seal(greeter.sealer)
+            self._records.opened()
+            port.record_bytes = self._records.bound
             self._encode = self._encode_bare
             # What the node has had so far may have been recorded by somebody, and a record cannot.
             port.put(self._encode(_KEY_QUESTION))

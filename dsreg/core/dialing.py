@@ -17,6 +17,26 @@ GREET_AGAIN_S: Final = 30.0
 GREET_GAP_S: Final = 0.5
 
 
+# How long the answer to a greeting is waited for, and how long at first by a peer that has answered before: on a line
+# that loses bytes it may never come. It doubles each time, up to the longest.
+GREETING_S: Final = 2.0
+GREETING_FIRST_S: Final = 0.25
+
+
+class Patience:
+    """How long to wait for the answer to a greeting, by a peer that has answered one before."""
+
+    def __init__(self) -> None:
+        self.seconds = GREETING_FIRST_S
+
+    def silent(self) -> None:
+        """No answer came in time."""
+        self.seconds = min(2 * self.seconds, GREETING_S)
+
+    def answered(self) -> None:
+        self.seconds = GREETING_FIRST_S
+
+
 class Pauses:
     """How long to wait before the next attempt to connect."""
 
@@ -44,12 +64,19 @@ class GreetingTimes:
         self._gap_s = GREET_GAP_S
 
     def unanswered(self, now: float, *, speaks_contract: bool) -> None:
-        """A greeting had no answer. `speaks_contract`: the peer has sent messages of the contract since it was greeted,
-        so it is up, and does not know greetings."""
+        """A greeting had no answer in time. `speaks_contract`: the peer has sent messages of the contract since it was
+        greeted, so it is up, and does not know greetings."""
         self._due_s = self._at_relink_s = now + GREET_AGAIN_S
         if not speaks_contract:
-            self._at_relink_s = now + self._gap_s
-            self._gap_s = min(2 * self._gap_s, GREET_AGAIN_S)
+            self._at_relink_s = self._after_gap(now)
+
+    def failed(self, now: float) -> None:
+        """The connection ended, or could not be made, or what came was changed on its way: nothing is known."""
+        self._due_s = self._at_relink_s = self._after_gap(now)
+
+    def _after_gap(self, now: float) -> float:
+        gap_s, self._gap_s = self._gap_s, min(2 * self._gap_s, GREET_AGAIN_S)
+        return now + gap_s
 
     def next_s(self, *, relinked: bool) -> float:
         """When to greet. `relinked`: the peer's connection has been made anew since; it may have been restarted."""

@@ -90,6 +90,12 @@ class Greeter:
             return self.verdict
         return None
 
+    def damaged(self) -> Verdict:
+        """Bytes have come that nobody has sent: what is still missing of the answer was among them. It need not be
+        waited for."""
+        self.verdict = Verdict.BROKEN
+        return self.verdict
+
     def _judge(self, message: Message) -> Verdict | None:
         if isinstance(message, Hello) and message.answer and message.rank == self._rank and self.answer is None:
             self.answer = message

@@ -86,13 +86,17 @@ class RegisterClient:
         entry = self._outstanding.get(rid)
         return ranks_in(entry.waiting) if entry is not None else []
 
-    def link_up(self, rank: int) -> list[Send]:
-        """A new connection to `rank`: whatever was sent on the old one may be lost."""
+    def link_up(self, rank: int, now: float) -> list[Send]:
+        """A new connection to `rank`: whatever was sent on the old one may be lost. So may be what is sent on this one,
+        which is found out after the first interval, however long the present one is. The oldest goes first."""
         sends = []
-        for entry in self._outstanding.values():
+        for rid, entry in self._outstanding.items():
             if entry.waiting & bit(rank):
                 entry.receipts &= ~bit(rank)
                 sends.append(Send(rank, entry.message))
+                if (due := now + self.intervals.first()) < entry.due:
+                    entry.due = due
+                    heapq.heappush(self._alarms, (due, rid))
         self.resent += len(sends)
         return sends
 

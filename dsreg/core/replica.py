@@ -160,7 +160,7 @@ class Replica:
     def link_up(self, rank: int, extended: bool, now: float) -> list[Effect]:
         """The link to `rank` is connected, and speaks the extension or only the contract."""
         self._peers.link_up(rank, extended)
-        return self._run_ready(self._outgoing(self._links.link_up(rank), now), now)
+        return self._run_ready(self._outgoing(self._links.link_up(rank, now), now), now)
 
     def again(self, again: Again, now: float) -> list[Effect]:
         """The promise for which this waited is durable."""

@@ -15,14 +15,13 @@ from collections.abc import Callable
 import trio
 
 from dsreg.core.codec import UnsealingDecoder
-from dsreg.core.dialing import RECONNECT_FIRST_S, RECONNECT_MAX_S, GreetingTimes, Pauses
+from dsreg.core.dialing import GREETING_S, RECONNECT_FIRST_S, GreetingTimes, Patience, Pauses
 from dsreg.core.greeting import Greeter, Seals, Verdict
 from dsreg.core.messages import Ack, Fenced, Hello, Message, Receipt, Value
+from dsreg.core.record_bound import RecordBound
 from dsreg.node.interpreter import Interpreter
 from dsreg.port import UNACKED_MS, Port, dial
 
-# A greeting that takes longer is from a peer that does not know it, or is too slow to be worth it.
-GREETING_S = 2.0
 CONNECT_S = 5.0
 # For how long a peer that has sealed and is silent now is only greeted, again and again: it is starting, rather than
 # another one that cannot.
@@ -61,8 +60,10 @@ class Dialer:
         self._new_decoder = new_decoder
         self._seals = seals
         self._pauses = Pauses()
+        self._patience = Patience()
+        self._records = RecordBound()
         self._greetings = GreetingTimes()
-        self._relinked = trio.Event()  # the contract's connection has been made anew since the last greeting began
+        self._relinked = trio.Event()  # since the last greeting began the peer may have come to know greetings
         self._greets = False  # the peer has answered a greeting before
         self._hopeful = True  # it may, as far as is known
         self._awaited_until_s = -math.inf  # it has sealed, and is not spoken to in clear text before this
@@ -70,6 +71,11 @@ class Dialer:
     async def run(self) -> None:
         while True:
             await self._use(await self._connect())
+
+    def was_greeted(self) -> None:
+        """The peer has sealed a connection of its own to this node: it can be greeted."""
+        self._greetings = GreetingTimes()
+        self._relinked.set()
 
     async def _connect(self) -> Port:
         """However long it takes."""
@@ -87,13 +93,14 @@ class Dialer:
 
     async def _use(self, port: Port) -> None:
         if self._seals.required or self._greets:
-            decoder = await self._greet(port)
+            decoder = await self._greet(port, self._patience.seconds if self._greets else GREETING_S)
             if decoder is not None:
+                self._greets = True
                 await self._serve(port, decoder, extended=True)
                 return
             port.close()
             if self._seals.required:
-                await trio.sleep(RECONNECT_MAX_S)  # nothing tells when the peer is set right
+                await self._pause(self._pauses.failed())  # nothing tells when the peer is set right
             elif trio.current_time() < self._awaited_until_s:
                 await trio.sleep(RECONNECT_FIRST_S)  # nor when it has recovered
             else:
@@ -148,23 +155,27 @@ class Dialer:
             with trio.fail_after(CONNECT_S):
                 port = await dial(*self._address, UNACKED_MS)
         except (OSError, trio.TooSlowError):
-            self._greetings.unanswered(trio.current_time(), speaks_contract=False)
+            self._greetings.failed(trio.current_time())
             return None
         decoder = None
         greeted_s = trio.current_time()
         try:
-            decoder = await self._greet(port)
+            decoder = await self._greet(port, GREETING_S)
         finally:
             if decoder is None:
                 port.close()
         if decoder is None:
-            heard_s = self._interpreter.heard.get(self.rank, -math.inf)
-            self._greetings.unanswered(trio.current_time(), speaks_contract=heard_s > greeted_s)
+            now = trio.current_time()
+            if now - greeted_s >= GREETING_S:
+                heard_s = self._interpreter.heard.get(self.rank, -math.inf)
+                self._greetings.unanswered(now, speaks_contract=heard_s > greeted_s)
+            else:
+                self._greetings.failed(now)
             return None
         self._greetings = GreetingTimes()
         return port, decoder
 
-    async def _greet(self, port: Port) -> UnsealingDecoder | None:
+    async def _greet(self, port: Port, patience_s: float) -> UnsealingDecoder | None:
         """Say HELLO, wait for the answer, and seal the connection if the peer can; None if it is not to be used.
         Nothing else is sent by either side before."""
         decoder = self._new_decoder(True)
@@ -173,10 +184,14 @@ class Dialer:
             port.put(self._interpreter.encoder.encode(greeting))
         port.flush()
         state = "silent"
-        with trio.move_on_after(GREETING_S):
+        with trio.move_on_after(patience_s) as limit:
             while greeter.verdict is None and (data := await port.receive()):
                 for message in decoder.feed(data):
                     greeter.take(message)
+                if greeter.verdict is None and decoder.counters:
+                    greeter.damaged()
+        if limit.cancelled_caught:
+            self._patience.silent()
         verdict = greeter.verdict
         if verdict is Verdict.SEALED:
             port.seal(greeter.sealer)
@@ -184,6 +199,9 @@ class Dialer:
             self._interpreter.tell(port, Ack(self._greeting.rank, 0, 0, 1))
             port.flush()
             decoder.unseal(greeter.opener, between_nodes=True)
+            self._patience.answered()
+            self._records.opened()
+            port.record_bytes = self._records.bound
             return decoder
         if verdict is Verdict.PLAIN:
             if not self._seals.required:
@@ -204,7 +222,7 @@ class Dialer:
     async def _serve(self, port: Port, decoder: UnsealingDecoder, *, extended: bool) -> None:
         """The link is up: take answers from it until it breaks; then wait, if it broke at once."""
         interpreter = self._interpreter
-        began_s, was_of_use = trio.current_time(), False
+        began_s, was_of_use = trio.current_time(), port.is_sealed
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(port.run_writer)
@@ -212,7 +230,10 @@ class Dialer:
                 interpreter.link_up(self.rank, port, extended)
                 while data := await port.receive():
                     messages = decoder.feed(data)
-                    was_of_use |= bool(messages)
+                    if messages:
+                        was_of_use = True
+                        self._records.heard()
+                        port.record_bytes = self._records.bound
                     for message in messages:
                         self._take(message)
                     interpreter.end_turn()
@@ -222,6 +243,7 @@ class Dialer:
                 nursery.cancel_scope.cancel()
         finally:
             if port.is_sealed:
+                self._records.broke(port.largest_record)
                 self._awaited_until_s = trio.current_time() + AWAIT_SEAL_S
             self.state = "down"
             interpreter.link_down(self.rank, port)

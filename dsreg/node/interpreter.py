@@ -17,6 +17,7 @@ from dsreg.constants import MAX_QUEUED_ANSWERS, SECTOR_SIZE
 from dsreg.core.codec import EncodeOnce, Encoder
 from dsreg.core.effects import Again, Answer, Durable, Effect, Fence, Load, Persist, Reserve, Send
 from dsreg.core.messages import Ack, Command, CommandKind, Hello, Message, PeerMessage, Receipt, Value
+from dsreg.core.record_bound import RecordBound
 from dsreg.core.replica import Replica
 from dsreg.node.outbox import Outbox
 from dsreg.port import Port
@@ -28,8 +29,8 @@ class Connection:
     answered, and the bytes of sectors that they hold or will be answered with."""
 
     __slots__ = (
-        "address", "greeting", "held", "is_fresh", "is_known", "patience", "port", "rank", "room", "since_s",
-        "unfinished", "unfinished_bytes",
+        "address", "greeting", "held", "is_fresh", "is_known", "patience", "port", "rank", "records",
+        "room", "since_s", "unfinished", "unfinished_bytes",
     )
 
     def __init__(self, port: Port) -> None:
@@ -43,6 +44,7 @@ class Connection:
         self.patience = trio.CancelScope()  # has a deadline while the connection is being sealed
         # The HELLO and its answer, where the connection is to be sealed and is not yet.
         self.greeting: tuple[Hello, Hello] | None = None
+        self.records: RecordBound | None = None  # once it is sealed
         self.unfinished = 0
         self.unfinished_bytes = 0
         self.room: trio.Event | None = None  # set when a command is answered, if the reader waits for that

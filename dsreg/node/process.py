@@ -78,6 +78,8 @@ class Node:
             for node in cluster.nodes
             if node.rank != config.rank
         ]
+        greeted = {dialer.rank: dialer.was_greeted for dialer in self.dialers}
+        self.server.on_node_sealed = lambda rank: greeted[rank]()
         self._room = trio.CapacityLimiter(places)
         self._started = time.monotonic()
 

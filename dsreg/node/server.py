@@ -34,6 +34,7 @@ from dsreg.core.messages import (
     Value,
     WriteProc,
 )
+from dsreg.core.record_bound import RecordBound
 from dsreg.node.interpreter import Connection, Interpreter
 from dsreg.node.slots import HANDSHAKE_S, Slots
 from dsreg.port import Port
@@ -63,6 +64,9 @@ _COMPLAINTS = {
     "unsealed": "does not seal its connection, which require_sealed demands: what it asks for is refused",
 }
 
+# Counters of bytes that are none of a good frame.
+_DAMAGED = ("bad_mac", "bad_header", "skipped_bytes")
+
 
 class Server:
     """`greeting`: what to answer a HELLO with. `report`: makes the body of a STATUS answer. `places`: see Slots.
@@ -83,6 +87,7 @@ class Server:
         self.connections = self.slots.connections
         self.stopping = False
         self.decoder_counters: dict[str, int] = {}
+        self.on_node_sealed: Callable[[int], None] = lambda rank: None  # the node has sealed a connection to this one
         self._complain_again = -math.inf
         self._interpreter = interpreter
         self._greeting = greeting
@@ -117,6 +122,9 @@ class Server:
         while data := await port.receive():
             messages = decoder.feed(data)
             self._prove(connection, decoder)
+            if messages and connection.records is not None:
+                connection.records.heard()
+                port.record_bytes = connection.records.bound
             for message in messages:
                 self._take(connection, decoder, message)
                 if self._is_busy(connection):
@@ -125,7 +133,7 @@ class Server:
                     if port.closed:
                         break  # nobody is left to answer: the rest goes the way of what was not read
             self._interpreter.end_turn()
-            self._judge(port, decoder)
+            self._judge(connection, decoder)
             self._prove(connection, decoder)
             self.slots.used(connection)
             await port.drained(MAX_OUTGOING_BYTES)
@@ -134,11 +142,14 @@ class Server:
         if decoder.proven and not connection.is_fresh:
             self.slots.prove(connection)
 
-    def _judge(self, port: Port, decoder: UnsealingDecoder) -> None:
+    def _judge(self, connection: Connection, decoder: UnsealingDecoder) -> None:
         """Close a connection that is of no use any more. What somebody must mend is said, but not a thousand times."""
         if not decoder.counters:
             return  # it counts only what is wrong
-        if decoder.broken:
+        port = connection.port
+        # After a HELLO comes a SEAL or nothing. Who has sent it waits for the answer as long as this stays open.
+        is_seal_lost = connection.greeting is not None and any(decoder.counters[name] for name in _DAMAGED)
+        if decoder.broken or is_seal_lost:
             port.close()
         found = next((what for counter, what in _COMPLAINTS.items() if decoder.counters[counter]), None)
         if found is not None and self._interpreter.clock() >= self._complain_again:
@@ -224,6 +235,10 @@ class Server:
         hello, _ = greeting
         self._interpreter.tell(connection.port, sealed.reply)
         connection.port.seal(sealed.sealer)
+        connection.records = RecordBound()
+        connection.port.record_bytes = connection.records.bound
+        if hello.rank:
+            self.on_node_sealed(hello.rank)
         for message in decoder.unseal(sealed.opener, between_nodes=hello.rank != 0):
             self._take(connection, decoder, message)
 

@@ -8,7 +8,6 @@ from dsreg.storage import journal, tags
 from dsreg.storage.directory import Directory
 from dsreg.storage.failure import Failure
 from dsreg.storage.journal import SegmentHeader
-from dsreg.storage.pages import Span
 
 
 class Checkpoint:
@@ -22,7 +21,7 @@ class Checkpoint:
     __slots__ = ("_directory", "_failure", "_header", "_spans")
 
     def __init__(
-        self, directory: Directory, failure: Failure, header: SegmentHeader, spans: Sequence[Span]
+        self, directory: Directory, failure: Failure, header: SegmentHeader, spans: Sequence[tags.Span]
     ) -> None:
         self._directory = directory
         self._failure = failure
@@ -43,7 +42,7 @@ class Checkpoint:
         journal.write_header(file, self._directory.salt, self._header)
 
 
-def settle(directory: Directory, spans: Sequence[Span]) -> None:
+def settle(directory: Directory, spans: Sequence[tags.Span]) -> None:
     """Make home and these slots durable."""
     directory.home.fdatasync()
     tags.write(directory.tags, spans)

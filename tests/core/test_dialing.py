@@ -5,9 +5,12 @@ from __future__ import annotations
 from dsreg.core.dialing import (
     GREET_AGAIN_S,
     GREET_GAP_S,
+    GREETING_FIRST_S,
+    GREETING_S,
     RECONNECT_FIRST_S,
     RECONNECT_MAX_S,
     GreetingTimes,
+    Patience,
     Pauses,
 )
 
@@ -52,3 +55,21 @@ def test_who_said_nothing_is_greeted_on_its_next_connection_but_less_and_less_of
         gaps.append(times.next_s(relinked=True) - now)
         now = times.next_s(relinked=True)
     assert gaps == [GREET_GAP_S, 1.0, 2.0, 4.0, 8.0, 16.0, GREET_AGAIN_S, GREET_AGAIN_S, GREET_AGAIN_S]
+
+
+def test_a_greeting_that_was_damaged_or_cut_off_is_tried_again_soon() -> None:
+    times = GreetingTimes()
+    for now, gap_s in ((10.0, GREET_GAP_S), (20.0, 1.0), (30.0, 2.0)):
+        times.failed(now)
+        assert times.next_s(relinked=False) == times.next_s(relinked=True) == now + gap_s
+
+
+def test_patience_grows_with_silence_and_ends_with_an_answer() -> None:
+    patience = Patience()
+    taken = []
+    for _ in range(5):
+        taken.append(patience.seconds)
+        patience.silent()
+    assert taken == [GREETING_FIRST_S, 0.5, 1.0, GREETING_S, GREETING_S]
+    patience.answered()
+    assert patience.seconds == GREETING_FIRST_S

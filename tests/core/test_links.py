@@ -151,8 +151,8 @@ def test_a_new_link_gets_at_once_what_its_node_has_not_answered() -> None:
     client.broadcast(READ_PROC, 0.0)
     client.broadcast(ReadProc(1, 8, 5, 1), 0.0)
     client.answered(value(2, rid=8))
-    assert client.link_up(2) == [Send(2, READ_PROC)]
-    assert client.link_up(3) == [Send(3, READ_PROC), Send(3, ReadProc(1, 8, 5, 1))]
+    assert client.link_up(2, 0.0) == [Send(2, READ_PROC)]
+    assert client.link_up(3, 0.0) == [Send(3, READ_PROC), Send(3, ReadProc(1, 8, 5, 1))]
     assert client.resent == 3
 
 
@@ -161,7 +161,7 @@ def test_a_new_link_undoes_receipts() -> None:
     client.broadcast(READ_PROC, 0.0)
     client.receipt(ReadProc, RID, 2)
     client.receipt(ReadProc, RID, 3)
-    assert client.link_up(2) == [Send(2, READ_PROC)]
+    assert client.link_up(2, 0.0) == [Send(2, READ_PROC)]
     assert ranks(client.resend(1.0)) == [1, 2]
 
 
@@ -172,7 +172,7 @@ def test_cancel_forgets() -> None:
     client.cancel(RID)
     assert client.next_due() is None
     assert client.resend(100.0) == []
-    assert client.link_up(2) == []
+    assert client.link_up(2, 0.0) == []
     assert len(client) == 0 and not client._alarms
 
 
@@ -199,3 +199,31 @@ def test_many_operations_come_due_in_order(rng: random.Random) -> None:
             client.cancel(send.message.rid)  # type: ignore[union-attr]
     assert order == sorted(set(due_of) - gone, key=due_of.__getitem__)
     assert not client._alarms
+
+
+def test_what_goes_over_a_new_link_is_judged_after_the_first_interval() -> None:
+    client = links()
+    client.broadcast(READ_PROC, 0.0)
+    client.resend(1.0)
+    client.resend(3.0)
+    client.resend(7.0)
+    assert client.next_due() == 15.0
+    client.link_up(2, 8.0)
+    assert client.next_due() == 9.0
+    assert ranks(client.resend(9.0)) == [1, 2, 3]
+    assert client.next_due() == 17.0, "the interval has not been forgotten"
+
+
+def test_a_new_link_delays_nothing() -> None:
+    client = links()
+    client.broadcast(READ_PROC, 0.0)
+    client.link_up(2, 0.5)
+    assert client.next_due() == 1.0
+
+
+def test_the_oldest_goes_first_over_a_new_link() -> None:
+    client = links()
+    for rid in (9, 3, 5):
+        client.broadcast(ReadProc(1, rid, rid, 1), float(rid))
+    client.broadcast(WriteProc(1, 9, 9, 1, ZERO_TAG, ZERO_SECTOR), 10.0, but=1)
+    assert [send.message.rid for send in client.link_up(2, 11.0)] == [9, 3, 5]  # type: ignore[union-attr]

@@ -17,23 +17,28 @@ import trio
 from tests.processes.cluster import TIMEOUT_S, Address, free_addresses
 
 _CHUNK_BYTES = 65536
+_NODE_HELLO = 0x90
 
 
 @dataclasses.dataclass(slots=True)
 class Faults:
-    """Probabilities are per chunk, which is what one recv returns (up to 64 KiB); they may be changed any time."""
+    """Probabilities are per chunk, which is what one recv returns (up to `chunk_bytes`); they may be changed any
+    time."""
 
     lose: float = 0.0  # the whole chunk
     corrupt: float = 0.0  # one byte of it
     repeat: float = 0.0  # the whole chunk, once more
     delay_s: float = 0.0  # up to this long, before each chunk
     bytes_per_s: float = 0.0  # 0: as fast as it goes
+    chunk_bytes: int = _CHUNK_BYTES
 
 
 class Link:
     """The way to `target`. `address` is where the proxy listens. `counts`: chunks by what became of them.
 
-    With `records` set, what passes is kept: `recorded` in both directions, `recorded_to_target` in one.
+    With `records` set, what passes is kept: `recorded` in both directions, `recorded_to_target` in one. With
+    `contract_only`, nothing passes of a connection that begins with the greeting of a node: so the nodes at both ends
+    speak only the contract with each other.
     """
 
     def __init__(self, network: Network, target: Address, faults: Faults, rng: random.Random) -> None:
@@ -42,6 +47,7 @@ class Link:
         self.counts = {"passed": 0, "lost": 0, "corrupted": 0, "repeated": 0}
         self.connections = 0  # ever made
         self.records = False
+        self.contract_only = False
         self.recorded: list[bytes] = []
         self.recorded_to_target: list[bytes] = []
         self._to_change: set[bool] = set()
@@ -102,7 +108,12 @@ class Link:
         self, source: trio.SocketStream, sink: trio.SocketStream, nursery: trio.Nursery, to_target: bool
     ) -> None:
         try:
-            async for chunk in _chunks(source):
+            swallows = None if to_target and self.contract_only else False
+            while chunk := await source.receive_some(self.faults.chunk_bytes):
+                if swallows is None:
+                    swallows = chunk[7:8] == bytes([_NODE_HELLO])
+                if swallows:
+                    continue
                 for piece in await self._through(chunk, to_target):
                     await sink.send_all(piece)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -142,11 +153,6 @@ class Link:
         damaged = bytearray(chunk)
         damaged[self._rng.randrange(len(chunk))] ^= self._rng.randrange(1, 256)
         return bytes(damaged)
-
-
-async def _chunks(source: trio.SocketStream) -> Any:
-    while chunk := await source.receive_some(_CHUNK_BYTES):
-        yield chunk
 
 
 class Network:

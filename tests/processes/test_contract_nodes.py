@@ -73,9 +73,9 @@ async def test_of_a_run_only_what_is_not_answered_is_sent_again(mixed: Mixed, rn
     assert max(times for peer in peers for times in peer.times.values()) >= 3, "sector 17"
     for peer in peers:
         assert peer.faults == []
-        # A pause of this machine may bring 32 more, or twice that.
-        assert peer.count(READ_PROC) <= 2 * (RUN + 2 * 32)
-        assert peer.count(WRITE_PROC) <= RUN + 3 * 32
+        # Each pause of this machine may bring 32 more.
+        assert peer.count(READ_PROC) < 4 * RUN
+        assert peer.count(WRITE_PROC) < 2 * RUN
 
 
 async def test_a_slow_contract_node_gets_a_run_once(mixed: Mixed, rng: random.Random) -> None:
@@ -83,7 +83,7 @@ async def test_a_slow_contract_node_gets_a_run_once(mixed: Mixed, rng: random.Ra
     await write_and_read(mixed, rng.randbytes(RUN * 4096))
     for peer in peers:
         print(f"node {peer.rank}: {peer.count(READ_PROC)} READ_PROC, {peer.count(WRITE_PROC)} WRITE_PROC")
-        assert peer.count(WRITE_PROC) <= RUN + 3 * 32
+        assert peer.count(WRITE_PROC) < 2 * RUN
 
 
 def test_a_peer_that_hangs_up_on_receipts_gets_no_more_of_them(mixed: Mixed, rng: random.Random) -> None:
@@ -99,10 +99,10 @@ def test_a_peer_that_hangs_up_on_receipts_gets_no_more_of_them(mixed: Mixed, rng
             assert client.read(sector) == data
     for peer in peers:
         assert peer.faults == []
-        # Twice, and once more should this machine have paused so that the end of a connection was seen late.
-        assert 1 <= len(peer.receipts) <= 4
-        assert peer.connections <= 6
-        assert peer.greetings <= 2
+        # Two, and some more should this machine pause so that the end of a connection is seen late.
+        assert 1 <= len(peer.receipts) <= 8
+        assert peer.connections <= 12
+        assert peer.greetings <= 3
 
 
 # --- attaching ------------------------------------------------------------------------------------
@@ -140,14 +140,15 @@ def test_status_is_not_green_where_fewer_nodes_than_a_majority_answer(mixed: Mix
     mixed.start()
     with RawClient(mixed.cluster.address(1), mixed.cluster.config.client_key) as client:
         client.read(0)  # node 1 is linked to the others
-    command = [sys.executable, "-P", "-m", "dsreg", "status", str(mixed.cluster.path)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [*command, "--timeout", "10"], capture_output=True, text=True, check=False, timeout=60, env=environment,
-    )
-    assert "does not speak the extension of the protocol" in " ".join(done.stdout.split())
-    assert "quorum: only 1 of 3 nodes can be used from here" in done.stdout and "are needed" not in done.stdout
-    checked = subprocess.run(
-        [*command, "--check"], capture_output=True, text=True, check=False, timeout=60, env=environment,
-    )
-    assert checked.returncode == 1 and checked.stdout.startswith("degraded: 1 of 3 nodes answer"), checked.stdout
+    command = [sys.executable, "-P", "-m", "dsreg", "status", str(mixed.cluster.path), "--timeout", "10"]
+    table, checked = [
+        subprocess.Popen(
+            [*command, *options], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        )
+        for options in ((), ("--check",))
+    ]
+    shown, _ = table.communicate(timeout=2 * TIMEOUT_S)
+    assert "does not speak the extension of the protocol" in " ".join(shown.split())
+    assert "quorum: only 1 of 3 nodes can be used from here" in shown and "are needed" not in shown
+    line, _ = checked.communicate(timeout=2 * TIMEOUT_S)
+    assert checked.returncode == 1 and line.startswith("degraded: 1 of 3 nodes answer"), line

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dsreg.core.codec import UnsealingDecoder
-from dsreg.core.dialing import GREET_AGAIN_S, RECONNECT_FIRST_S, RECONNECT_MAX_S
+from dsreg.core.dialing import GREET_AGAIN_S, GREETING_S, RECONNECT_FIRST_S, RECONNECT_MAX_S
 from dsreg.core.greeting import Greeter, Seals, Verdict
 from dsreg.core.messages import Ack, Fenced, Hello, Receipt, Value
-from dsreg.node.dialer import GREETING_S
 from dsreg.node.interpreter import Interpreter
 from tests.simulation.disk import Guard
 from tests.simulation.loop import Loop, Timer

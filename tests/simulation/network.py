@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from dsreg.core.messages import Buffer
-from dsreg.core.sealed import Sealer
+from dsreg.core.sealed import MAX_RECORD_BYTES, Sealer
 from tests.simulation.loop import Loop
 from tests.simulation.options import Options
 
@@ -45,6 +45,8 @@ class SimPort:
         self.frames: list[bytes] = []
         self._sealer: Sealer | None = None
         self._to_seal: list[Buffer] = []  # at the next flush
+        self.record_bytes = MAX_RECORD_BYTES
+        self.largest_record = 0
         self.last_arrival_s = 0.0
         self.held: deque[bytes | None] = deque()  # sent into a partition; None: the end
 
@@ -69,13 +71,18 @@ class SimPort:
         if self._sealer is None:
             self.frames.append(b"".join(buffers))
         else:
+            if sum(map(len, self._to_seal)) + sum(map(len, buffers)) > self.record_bytes:
+                self._seal_frames()
             self._to_seal.extend(buffers)
 
-    def flush(self) -> None:
-        """What is sealed is one record, and for the network one frame."""
+    def _seal_frames(self) -> None:
+        """A record is for the network one frame."""
         if self._to_seal and self._sealer is not None:
             self.frames.append(b"".join(self._sealer.seal(self._to_seal)))
             self._to_seal.clear()
+
+    def flush(self) -> None:
+        self._seal_frames()
         if self.frames and not self.closed:
             frames, self.frames = self.frames, []
             self.network.send(self, frames)
