@@ -20,7 +20,10 @@ COMPILED = {
         "operation", "peers", "quorum", "receipts", "register", "repairs", "repeats", "replica", "runqueue", "sealed",
         "tags", "unsealing", "view", "wire",
     ),
-    "dsreg/storage": ("checkpoint", "checksum", "commit", "failure", "load", "promises", "stable", "state", "tags"),
+    "dsreg/storage": (
+        "checkpoint", "checksum", "chunks", "commit", "failure", "index", "load", "pages", "persists", "promises",
+        "slots", "stable", "state", "tags",
+    ),
     "dsreg/client": (
         "admission", "answers", "attachment", "core", "engine", "guard", "quorum", "range_lock", "ring", "state",
         "steps",

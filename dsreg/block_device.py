@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 from functools import partial
-from typing import Final
 
 from dsreg.client.range_lock import Held, RangeLock
 from dsreg.constants import MAX_RUN_BYTES, MAX_RUN_SECTORS, SECTOR_SIZE, ZERO_SECTOR
-from dsreg.errors import DsregError, NodesFull, NoSpace, Outcome, OutOfRange
+from dsreg.errors import DsregError, Outcome, OutOfRange
 from dsreg.store import Buffer, Done, Flush, Read, Request, Runs, SectorStore, Write, Zero
 
-# What stands for an error at a system call, for every edge; EIO for all others. docs/fuse.md has it in words.
-ERRNOS: Final[tuple[tuple[type[DsregError], int], ...]] = (
-    (NodesFull, errno.ENOSPC),
-    (NoSpace, errno.ENOSPC),
-    (OutOfRange, errno.EINVAL),
-)
 # Runs of one request that are under way at once: an edge asks for up to 1 MiB, which lies in two chunks at most.
 MAX_RUNS = 4
 _ZEROS = ZERO_SECTOR * MAX_RUN_SECTORS
-
-
-def errno_of(error: DsregError) -> int:
-    """The errno for `error`, or for what it came from: a cache fails with the error of the store beneath it."""
-    cause: BaseException | None = error
-    while isinstance(cause, DsregError):
-        for kind, code in ERRNOS:
-            if isinstance(cause, kind):
-                return code
-        cause = cause.__cause__
-    return errno.EIO
 
 
 class BlockDevice:

@@ -9,13 +9,12 @@
     direct       the binding by a session of our own
     session      /dev/fuse: mounting, reading requests, writing answers; no task for each
     kernel       the bytes that go through it: layouts and numbers; pure
-    stall        says once when requests wait for a quorum, and once when they go on
     loop         loop devices: attach, verify, detach (losetup), find those of an image
     mounts       what the kernel knows: mount table, who holds a file or a device
     detach       `dsreg-fuse --detach`: everything down in the right order, or a reason why not
     state        which process serves a mount point: a small file under the run-time directory
     process      life in the background: daemons
-    embedded     the three-node cluster that is used when there is no configuration
 
-A request flows library or direct -> files -> dsreg.block_device -> dsreg.client, and its answer the same way back.
+A request flows library or direct -> files -> dsreg.volume -> dsreg.block_device -> dsreg.client, and its answer the
+same way back.
 """

@@ -9,29 +9,25 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
 import click
 import trio
 
-from dsreg.block_device import BlockDevice
 from dsreg.cache import WritebackCache
 from dsreg.cli.faults import describe, is_config_fault
 from dsreg.cli.options import Seconds
 from dsreg.cli.standard_files import run_command
-from dsreg.client import Attach, Client
-from dsreg.config import ClusterConfig, find_config, format_address, load_config, parse_size
+from dsreg.client import Attach
+from dsreg.config import find_config, load_config, parse_size
 from dsreg.constants import SECTOR_SIZE
-from dsreg.core.absences import CHECK_INTERVAL_S, Absences, describe_absence
-from dsreg.core.quorum import majority
 from dsreg.errors import AlreadyAttached, ClientError, ConfigError, DsregError
 from dsreg.logs import error_prefix, log_to_file, log_to_stderr, reopen_at_hangup
 from dsreg.memory import prepare_to_serve_block_io
-from dsreg.store import SectorStore
 from dsreg.version import described_version
-from fuse_frontend import bindings, embedded, mounts, state
+from dsreg.volume import Opening, VolumeOptions, embedded, open_volume
+from fuse_frontend import bindings, mounts, state
 from fuse_frontend.detach import detach
 from fuse_frontend.loop import Loop
 from fuse_frontend.mount import MountOptions, check_mountpoint, serve
@@ -41,23 +37,7 @@ from fuse_frontend.process import Parent, daemonize
 log = logging.getLogger(__name__)
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
-# Nodes listen within a second; a machine that just boots, or one whose old nodes still drain, takes longer.
-CLUSTER_START_TIMEOUT_S = 60.0
-# Attaching takes milliseconds where a majority is up.
-ATTACH_PATIENCE_S = 5.0
 WHO = "fuse"  # in the log
-
-
-@dataclass(frozen=True)
-class Source:
-    """The cluster to mount. `is_embedded`: its nodes are run here. `timeout_s` None: wait for ever. `attach`: how to
-    keep others out, None if they are welcome. `is_cached`: with a write-back cache."""
-
-    config: ClusterConfig
-    is_embedded: bool
-    timeout_s: float | None
-    attach: Attach | None
-    is_cached: bool
 
 
 def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
@@ -174,18 +154,18 @@ def _check_cache(cache: str, is_exclusive: bool) -> None:
 
 def _source(
     config_file: Path | None, size: int | None, *, timeout_s: float | None, attach: Attach | None, is_cached: bool
-) -> Source:
+) -> VolumeOptions:
     """The cluster that the user means. Raises ConfigError or MountError."""
     found = find_config(config_file)
     if found is None:
         cluster = embedded.ensure_cluster(embedded.default_directory(), size)
-        return Source(cluster, True, timeout_s, attach, is_cached)
+        return VolumeOptions(cluster, True, timeout_s, attach, is_cached)
     if size is not None:
         raise ConfigError([f"--size is for a new embedded cluster; the size of this disk stands in {found}"])
-    return Source(load_config(found, need_system_key=False), False, timeout_s, attach, is_cached)
+    return VolumeOptions(load_config(found, need_system_key=False), False, timeout_s, attach, is_cached)
 
 
-def _run(source: Source, options: MountOptions, on_up: Callable[[Loop | None], None]) -> None:
+def _run(source: VolumeOptions, options: MountOptions, on_up: Callable[[Loop | None], None]) -> None:
     """Serve until unmounted. Raises DsregError, a single one, when it cannot be set up."""
     prepare_to_serve_block_io()
     try:
@@ -206,33 +186,17 @@ def _leaves(error: BaseException) -> list[BaseException]:
     return [error]
 
 
-async def _serve(source: Source, options: MountOptions, on_up: Callable[[Loop | None], None]) -> None:
-    async with trio.open_nursery() as nursery:
-        if source.is_embedded:
-            try:
-                with trio.fail_after(CLUSTER_START_TIMEOUT_S):
-                    await nursery.start(embedded.run_cluster, source.config)
-            except trio.TooSlowError:
-                raise MountError(f"the nodes of {source.config.path} do not start; see what they log") from None
-        is_shared = source.attach is None  # it writes beside whoever else has the disk: that was asked for
-        async with Client(source.config, source.timeout_s, _with_process(source.attach), force=is_shared) as client:
-            if source.attach is not None:
-                if not await _wait_until_attached(client):
-                    nursery.cancel_scope.cancel()
-                    return
-                nursery.start_soon(_report_loss, client)
-            nursery.start_soon(_watch_nodes, client)
-            async with _maybe_cached(client, source) as store:
-                await serve(BlockDevice(store), options, on_up)
-        nursery.cancel_scope.cancel()
+async def _serve(source: VolumeOptions, options: MountOptions, on_up: Callable[[Loop | None], None]) -> None:
+    async with open_volume(source) as opening:
+        if not await _wait_until_attached(opening):
+            return
+        async with _telling_what_is_left(source.is_cached) as tell, opening.volume() as (volume, cache):
+            if cache is not None:
+                tell(cache)
+            await serve(volume, options, on_up)
 
 
-def _with_process(attach: Attach | None) -> Attach | None:
-    """Named not before there is a daemon: whoever started it ends."""
-    return None if attach is None else replace(attach, name=f"{attach.name}, process {os.getpid()}")
-
-
-async def _wait_until_attached(client: Client) -> bool:
+async def _wait_until_attached(opening: Opening) -> bool:
     """Whether the disk is attached, as long as no signal ends the wait. Raises MountError if it cannot be."""
     attached = False
 
@@ -247,13 +211,8 @@ async def _wait_until_attached(client: Client) -> bool:
 
     async def attach() -> None:
         nonlocal attached
-        with trio.move_on_after(ATTACH_PATIENCE_S):
-            await client.attached()
-            attached = True
-        if not attached:
-            log.warning("waiting to attach the disk: %s", client.why_not_attached())
-            await client.attached()
-            attached = True
+        await opening.attached()
+        attached = True
         waiting.cancel_scope.cancel()
 
     try:
@@ -276,37 +235,16 @@ def _reason(group: BaseExceptionGroup[ClientError]) -> str:
     return error.reason
 
 
-async def _report_loss(client: Client) -> None:
-    error = await client.lost()
-    log.error("%s. Every request is answered with an I/O error from now on: unmount what stands on it, and detach",
-              error.reason)
-
-
-async def _watch_nodes(client: Client) -> None:
-    """Say which nodes have been out of reach for long, and when they are back."""
-    addresses = {node.rank: format_address(node.host, node.port) for node in client.nodes}
-    absences = Absences(addresses, trio.current_time())
-    while True:
-        await trio.sleep(CHECK_INTERVAL_S)
-        reached = client.connected_ranks
-        for rank, is_back, absent_s in absences.check(reached, trio.current_time()):
-            log.warning("%s", describe_absence(
-                rank, addresses[rank], is_back, absent_s,
-                reached=len(reached), nodes=len(addresses), needed=majority(len(addresses))))
-
-
 @asynccontextmanager
-async def _maybe_cached(client: Client, source: Source) -> AsyncIterator[SectorStore]:
-    """The client itself, or with a cache in front of it, which is empty at the end."""
-    if not source.is_cached:
-        yield client
+async def _telling_what_is_left(is_cached: bool) -> AsyncIterator[Callable[[WritebackCache], None]]:
+    """After the unmount there is nothing that a signal could end but the writing back: it only says how much is left.
+    Gives what takes the cache."""
+    if not is_cached:
+        yield lambda cache: None
         return
-    # After the unmount there is nothing that a signal could end but the writing back.
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
-            async with WritebackCache(client, source.timeout_s) as cache:
-                nursery.start_soon(_say_what_is_left, signals, cache)
-                yield cache
+            yield lambda cache: nursery.start_soon(_say_what_is_left, signals, cache)
             nursery.cancel_scope.cancel()
 
 
@@ -316,7 +254,7 @@ async def _say_what_is_left(signals: AsyncIterator[int], cache: WritebackCache) 
                     "kill -9 %d", signal.Signals(signum).name, cache.buffered_bytes, os.getpid())
 
 
-def _run_as_daemon(source: Source, options: MountOptions, parent: Parent) -> None:
+def _run_as_daemon(source: VolumeOptions, options: MountOptions, parent: Parent) -> None:
     """The rest of a daemon's life. Its errors go to the parent as long as it waits, and to the log."""
     def on_up(attached: Loop | None) -> None:
         parent.report_up(f"{attached.node}\n" if attached else "")

@@ -8,23 +8,17 @@ the errno that stands for the failure.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import stat
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
-from dsreg.block_device import errno_of
 from dsreg.constants import MAX_RUN_BYTES, SECTOR_SIZE
-from dsreg.errors import DsregError
-from dsreg.store import Buffer, Done, Flush, Read, Request, Write
+from dsreg.store import Buffer, Flush, Read, Write
+from dsreg.volume import Answer, Volume
 from fuse_frontend.mounts import IMAGE_NAME
 from fuse_frontend.requests import ROOT_INODE, Attributes, Entry, RequestError, SetAttr, Space
-from fuse_frontend.stall import StallWatch
-
-log = logging.getLogger(__name__)
 
 IMAGE_NAME_BYTES = IMAGE_NAME.encode()
 IMAGE_INODE = ROOT_INODE + 1
@@ -33,77 +27,25 @@ SYNC_HANDLE = 1 << 32
 # Names never change; times of the image do, and the kernel itself forgets attributes after a write.
 ENTRY_TIMEOUT_S = 3600
 ATTR_TIMEOUT_S = 1
-# At most one log line a second per kind of error: a file system on a dead disk asks thousands of times.
-ERROR_LOG_INTERVAL_S = 1.0
-
-# What was read, or b"", and 0; or b"" and an errno.
-Answer = Callable[[Buffer, int], None]
 # How many bytes were written, and 0; or 0 and an errno.
 Written = Callable[[int, int], None]
-
-
-class Disk(Protocol):
-    """What the file system needs of a block device: dsreg.block_device.BlockDevice has it."""
-
-    @property
-    def size(self) -> int: ...
-
-    @property
-    def is_cached(self) -> bool: ...
-
-    @property
-    def obstacle(self) -> str: ...
-
-    def submit(self, request: Request, done: Done) -> None: ...
-
-    def end_turn(self) -> None: ...
-
-
-class ErrorLog:
-    """Log lines for failed requests, at most one a second per kind; the rest is counted."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._last: dict[str, tuple[float, int]] = {}  # kind: time of the last line, suppressed since
-
-    def error(self, operation: str, error: DsregError, code: int) -> None:
-        kind = type(error).__name__
-        now = self._clock()
-        last, suppressed = self._last.get(kind, (now - ERROR_LOG_INTERVAL_S, 0))
-        if now - last < ERROR_LOG_INTERVAL_S:
-            self._last[kind] = (last, suppressed + 1)
-            return
-        more = f" ({suppressed} more like it)" if suppressed else ""
-        log.error("%s: %s: %s -> %s%s", operation, kind, error, errno.errorcode[code], more)
-        self._last[kind] = (now, 0)
 
 
 class DiskFiles:
     """`uid` and `gid` own the files."""
 
-    def __init__(self, disk: Disk, uid: int, gid: int) -> None:
-        self.disk = disk
-        self.end_turn = disk.end_turn  # what has been asked in a turn of the event loop is sent
-        self.stall_watch = StallWatch(why=lambda: disk.obstacle)
-        self.error_log = ErrorLog()
-        self._size = disk.size  # for ever
-        self._last_request = 0
+    def __init__(self, volume: Volume, uid: int, gid: int) -> None:
+        self.volume = volume
+        self.end_turn = volume.end_turn
+        self._size = volume.size  # for ever
         self._uid = uid
         self._gid = gid
         self._mounted_ns = time.time_ns()
         self._atime_ns = self._mtime_ns = self._ctime_ns = self._mounted_ns
 
     def failure(self, operation: str, error: Exception) -> int:
-        """The errno that stands for `error`, with which a request has ended: what the disk says is a log line, a bug is
-        EIO and a traceback. One process gets an error for one request; everybody else's requests go on."""
-        if isinstance(error, RequestError):
-            return error.code
-        if isinstance(error, DsregError):
-            code = errno_of(error)
-            self.error_log.error(operation, error, code)
-            return code
-        log.error("%s: a bug in the file system; the request is answered with EIO", operation, exc_info=error)
-        return errno.EIO
+        """The errno that stands for `error`, with which a request has ended: see Volume."""
+        return error.code if isinstance(error, RequestError) else self.volume.failure(operation, error)
 
     # --- the disk -----------------------------------------------------------------------------
     def read(self, offset: int, size: int, answer: Answer) -> None:
@@ -112,7 +54,7 @@ class DiskFiles:
         if length <= 0:
             answer(b"", 0)
             return
-        self._submit(Read(offset, length), "a read", offset, length, answer)
+        self.volume.submit(Read(offset, length), answer)
 
     def write(self, handle: int, offset: int, data: bytes, answer: Written) -> None:
         """Fewer bytes are written than given only where the disk ends; ENOSPC behind its end."""
@@ -123,26 +65,11 @@ class DiskFiles:
                 return
             data = data[:room]
         request = Write(offset, data, handle == SYNC_HANDLE)
-        self._submit(request, "a write", offset, len(data), partial(self._written, answer, len(data)))
+        self.volume.submit(request, partial(self._written, answer, len(data)))
 
     def fsync(self, answer: Answer) -> None:
         """Answered when every write that was under way has ended, whoever began it, and is durable."""
-        self._submit(Flush(), "an fsync", 0, 0, answer)
-
-    def _submit(self, request: Request, what: str, offset: int, length: int, answer: Answer) -> None:
-        number = self._last_request = self._last_request + 1
-        started = self.stall_watch.started
-        started[number] = (self.stall_watch.clock(), what, offset, length)
-
-        def done(data: Buffer, error: DsregError | None) -> None:
-            del started[number]
-            answer(data, 0 if error is None else self.failure(what.split()[1], error))
-
-        try:
-            self.disk.submit(request, done)
-        except BaseException:
-            started.pop(number, None)
-            raise
+        self.volume.submit(Flush(), answer)
 
     def _written(self, answer: Written, length: int, nothing: Buffer, code: int) -> None:
         if not code:
@@ -194,7 +121,7 @@ class DiskFiles:
             raise RequestError(errno.EISDIR if inode == ROOT_INODE else errno.ENOENT)
         if flags & os.O_TRUNC:
             raise RequestError(errno.EPERM)
-        return SYNC_HANDLE if self.disk.is_cached and flags & os.O_DSYNC else IMAGE_INODE
+        return SYNC_HANDLE if self.volume.is_cached and flags & os.O_DSYNC else IMAGE_INODE
 
     # --- the directory ------------------------------------------------------------------------
     def open_directory(self, inode: int) -> int:

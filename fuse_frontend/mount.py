@@ -13,11 +13,10 @@ from pathlib import Path
 import trio
 
 from dsreg.errors import DsregError, WritebackFailed
-from dsreg.store import Flush
-from dsreg.waiting import Waiter
+from dsreg.volume import Volume
 from fuse_frontend import bindings, holders, loop, mounts, session, state
 from fuse_frontend.bindings import Binding
-from fuse_frontend.files import Disk, DiskFiles
+from fuse_frontend.files import DiskFiles
 from fuse_frontend.loop import Loop
 from fuse_frontend.mounts import FS_TYPE, IMAGE_NAME, Mount, MountError, quoted
 
@@ -74,8 +73,8 @@ def _why_mounted(mountpoint: Path, mount: Mount) -> str:
     return f"{mountpoint} is already mounted; to take it down: {command}"
 
 
-async def serve(disk: Disk, options: MountOptions, on_up: Callable[[Loop | None], None]) -> None:
-    """Mount `disk`, attach it if asked to, and answer requests until it is unmounted.
+async def serve(volume: Volume, options: MountOptions, on_up: Callable[[Loop | None], None]) -> None:
+    """Mount `volume`, attach it if asked to, and answer requests until it is unmounted.
 
     `on_up` is called once, when the mount answers (and the loop device stands); an OSError of it is logged. SIGTERM
     and SIGINT unmount if nothing uses the disk, and else only say who does. Raises MountError when it cannot be
@@ -85,7 +84,7 @@ async def serve(disk: Disk, options: MountOptions, on_up: Callable[[Loop | None]
     fuse_options = {"fsname=dsreg", "subtype=dsreg", "default_permissions"}
     if options.allow_other:
         fuse_options.add("allow_other")
-    files = DiskFiles(disk, os.getuid(), os.getgid())
+    files = DiskFiles(volume, os.getuid(), os.getgid())
     try:
         binding = await bindings.mount(options.binding, files, options.mountpoint, fuse_options)
     except MountError as error:
@@ -95,9 +94,8 @@ async def serve(disk: Disk, options: MountOptions, on_up: Callable[[Loop | None]
         state.remember(options.mountpoint, options.log_file, options.binding)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(files.stall_watch.watch)
                 nursery.start_soon(_bring_up, binding, options, on_up)
-                nursery.start_soon(_answer_signals, signals, disk, options)
+                nursery.start_soon(_answer_signals, signals, volume, options)
                 await binding.run()
                 if mounts.mount_at(options.mountpoint) == mounted:
                     log.warning("the kernel has ended the connection of %s", options.mountpoint)
@@ -192,7 +190,7 @@ async def _bring_up(binding: Binding, options: MountOptions, on_up: Callable[[Lo
         log.warning("%s, but that could not be reported: %s", what, error)
 
 
-async def _answer_signals(signals: AsyncIterator[int], disk: Disk, options: MountOptions) -> None:
+async def _answer_signals(signals: AsyncIterator[int], volume: Volume, options: MountOptions) -> None:
     """Unmount at a signal, unless something uses the disk, or what is in its cache cannot be written back."""
     async for signum in signals:
         name = signal.Signals(signum).name
@@ -201,21 +199,18 @@ async def _answer_signals(signals: AsyncIterator[int], disk: Disk, options: Moun
                 lines = "\n".join(attached)
                 log.warning("%s: %s stays mounted, because it is in use:\n%s", name, options.mountpoint, lines)
                 continue
-            if disk.is_cached:
+            if volume.is_cached:
                 log.info("%s: writing back what is in the cache, then unmounting", name)
-                await _write_back(disk)
+                await _write_back(volume)
             await unmount(options.mountpoint)
         except (DsregError, OSError) as error:
             log.warning("%s: %s stays mounted: %s", name, options.mountpoint, error)
 
 
-async def _write_back(disk: Disk) -> None:
+async def _write_back(volume: Volume) -> None:
     """Raises DsregError if that cannot be done now. What can never be done is no reason to stay."""
-    waiter = Waiter()
-    disk.submit(Flush(), waiter.done)
-    disk.end_turn()
     try:
-        await waiter.wait()
+        await volume.flush()
     except WritebackFailed as error:
         if not error.is_final:
             raise

@@ -22,6 +22,7 @@ from rich.table import Table
 from dsreg.core.codec import Mac
 from dsreg.memory import prepare_to_serve_block_io
 from dsreg.store import Buffer, Done, Read, Request, Write
+from dsreg.volume import Volume
 from fuse_frontend import bindings, mount
 from fuse_frontend.loop import Loop
 from fuse_frontend.mount import MountOptions
@@ -67,7 +68,7 @@ def serve_memory(mountpoint: Path, binding: str) -> None:
         print(attached.node, flush=True)
 
     prepare_to_serve_block_io()
-    trio.run(mount.serve, MemoryDisk(), MountOptions(mountpoint, attach=True, binding=binding), on_up)
+    trio.run(mount.serve, Volume(MemoryDisk()), MountOptions(mountpoint, attach=True, binding=binding), on_up)
 
 
 def cpu_s(pid: int) -> tuple[float, float]:

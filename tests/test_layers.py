@@ -15,6 +15,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("fuse_frontend",),
     ("dsreg.__main__",),
     ("dsreg.cli",),
+    ("dsreg.volume",),
     ("dsreg.supervisor", "dsreg.bench"),
     ("dsreg.cache",),
     ("dsreg.block_device",),

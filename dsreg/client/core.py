@@ -95,9 +95,10 @@ class ClientCore:
         effects, self._steps.effects = self._steps.effects, []
         return effects
 
-    def outcome(self, operation: int) -> Outcome:
-        """What would be known of a running operation if it were given up now."""
-        return self._steps.operations[operation].outcome
+    def outcome(self, operation: int) -> Outcome | None:
+        """What would be known of a running operation if it were given up now; None if it has ended."""
+        op = self._steps.operations.get(operation)
+        return None if op is None else op.outcome
 
     @property
     def busy(self) -> bool:

@@ -6,6 +6,7 @@ What is submitted calls back. For callers that wait, in tasks of their own: dsre
 from __future__ import annotations
 
 import collections
+import itertools
 import logging
 import math
 import random
@@ -30,6 +31,7 @@ from dsreg.client.events import (
     Disconnected,
     Drop,
     Dropped,
+    Effect,
     Event,
     Failed,
     NotAttached,
@@ -119,7 +121,7 @@ class Engine:
         self._last_operation = 0
         self.ready: collections.deque[Run] = collections.deque()  # hold all they need, and are to be started
         self._is_starting = False
-        self._depth = 0  # of steps within steps
+        self._under_way: list[list[Effect]] = []  # of steps within steps
         self._ticks = False  # from the first operation until none is left
         self._busy = trio.Event()
         self._known: set[int] = set()  # ranks that have been connected
@@ -195,7 +197,7 @@ class Engine:
 
     def _start_ready(self) -> None:
         """Not within a step, whose effects come first. A loop: what is started may end at once, and free the next."""
-        if self._is_starting or self._depth:
+        if self._is_starting or self._under_way:
             return
         self._is_starting = True
         while self.ready:
@@ -228,7 +230,7 @@ class Engine:
             return outcome
         run.done, run.deadline_s = None, math.inf
         if run.operation:
-            outcome = self.core.outcome(run.operation)
+            outcome = self._outcome(run)
             self.step(Abandon(run.operation))
         elif run.held.waits or run.entry is not None:
             del self._runs[run]
@@ -240,6 +242,17 @@ class Engine:
             self._release(run)
         self._start_ready()
         return outcome
+
+    def _outcome(self, run: Run) -> Outcome:
+        """What is known of a run that the core has, or that has ended in a step of which not all is carried out yet:
+        one event may end many, and the first to be told gives up the others of its call."""
+        known = self.core.outcome(run.operation)
+        if known is not None:
+            return known
+        for effect in itertools.chain.from_iterable(self._under_way):
+            if isinstance(effect, Failed) and effect.operation == run.operation:
+                return effect.error.outcome
+        return Outcome.DID_NOT_HAPPEN if run.data is None else Outcome.MAY_HAVE_HAPPENED
 
     def _end_overdue(self) -> None:
         now_s = _now_s()
@@ -298,10 +311,11 @@ class Engine:
 
     # --- the core's side ------------------------------------------------------------------------
     def step(self, event: Event) -> None:
-        self._depth += 1
-        for effect in self.core.step(event, _now_s()):
+        effects = self.core.step(event, _now_s())
+        self._under_way.append(effects)
+        for effect in effects:
             self._effects[type(effect)](effect)
-        self._depth -= 1
+        self._under_way.pop()
         self._start_ready()
         if not self._ticks and self.core.busy:
             self._ticks = True

@@ -82,6 +82,16 @@ def is_uniform(tags: bytes) -> bool:
     return len(tags) == TAG_SIZE or tags == tags[:TAG_SIZE] * (len(tags) // TAG_SIZE)
 
 
+def writers(tags: bytes) -> bytes:
+    """Of each tag its `wr`; 0: of no write at all, whether raised to an epoch or not."""
+    return tags[TAG_SIZE - 1 :: TAG_SIZE]
+
+
+def is_bare(tags: bytes) -> bool:
+    """Whether all these tags are one and the same of no write: sectors never written, which have no data."""
+    return not tags[TAG_SIZE - 1] and is_uniform(tags)
+
+
 def highest(vectors: Sequence[bytes]) -> bytes:
     """The elementwise maximum of vectors of one length."""
     head = vectors[0]

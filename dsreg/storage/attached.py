@@ -16,7 +16,7 @@ def highest_attached_counter(table: TagTable, epoch: int) -> int:
     if not epoch:
         return 0
     highest, mine = 0, epoch.to_bytes(EPOCH_SIZE) * 2
-    for chunk in {group * GROUP_SECTORS // MAX_RUN_SECTORS for group in table.groups}:
+    for chunk in {group * GROUP_SECTORS // MAX_RUN_SECTORS for group in table.written_groups()}:
         tags = table.tags(chunk * MAX_RUN_SECTORS, MAX_RUN_SECTORS)
         if mine not in tags:
             continue

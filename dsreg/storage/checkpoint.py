@@ -8,6 +8,7 @@ from dsreg.storage import journal, tags
 from dsreg.storage.directory import Directory
 from dsreg.storage.failure import Failure
 from dsreg.storage.journal import SegmentHeader
+from dsreg.storage.pages import Span
 
 
 class Checkpoint:
@@ -21,7 +22,7 @@ class Checkpoint:
     __slots__ = ("_directory", "_failure", "_header", "_spans")
 
     def __init__(
-        self, directory: Directory, failure: Failure, header: SegmentHeader, spans: Sequence[tags.Span]
+        self, directory: Directory, failure: Failure, header: SegmentHeader, spans: Sequence[Span]
     ) -> None:
         self._directory = directory
         self._failure = failure
@@ -42,7 +43,7 @@ class Checkpoint:
         journal.write_header(file, self._directory.salt, self._header)
 
 
-def settle(directory: Directory, spans: Sequence[tags.Span]) -> None:
+def settle(directory: Directory, spans: Sequence[Span]) -> None:
     """Make home and these slots durable."""
     directory.home.fdatasync()
     tags.write(directory.tags, spans)

@@ -8,15 +8,16 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 
-from dsreg.constants import SECTOR_SIZE, TAG_SIZE, ZERO_TAG
+from dsreg.constants import SECTOR_SIZE, TAG_SIZE
 from dsreg.core.tags import is_uniform
 from dsreg.storage import journal
 from dsreg.storage import state as state_file
 from dsreg.storage.directory import Directory
 from dsreg.storage.failure import NO_SPACE, Failure
 from dsreg.storage.files import Buffer, File
-from dsreg.storage.journal import SegmentHeader
-from dsreg.storage.layout import GROUP_SECTORS, SLOT_SIZE, TAGS_STEP_BYTES
+from dsreg.storage.journal import BARE_BYTES, RECORD_BYTES, SegmentHeader
+from dsreg.storage.layout import GROUP_SECTORS, SLOT_SIZE, TAGS_AHEAD_BYTES, TAGS_STEP_BYTES
+from dsreg.storage.slots import CHUNK_SECTORS, SLOT_CHUNKS
 from dsreg.storage.state import State
 from dsreg.storage.tags import TagTable
 
@@ -57,10 +58,12 @@ class Ticket:
 
 class Record:
     """A run of sectors to store. `home_first`: spans whose home holds nothing of value, which are written
-    before the journal; `home_after`: the others. Both are set when the record enters a commit."""
+    before the journal; `home_after`: the others. Both are set when the record enters a commit. `bare`: the sectors
+    were never written, all have the same tag, and there is no data."""
 
     __slots__ = (
-        "count", "crcs", "data", "first", "home_after", "home_first", "new_groups", "refused", "tags", "tickets",
+        "bare", "count", "crcs", "data", "first", "home_after", "home_first", "new_groups", "refused", "size",
+        "tags", "tickets",
     )
 
     def __init__(self, first: int, count: int, tags: bytes, data: Buffer, ticket: Ticket) -> None:
@@ -69,8 +72,10 @@ class Record:
         self.tags = tags
         self.data = data
         self.crcs = b""
+        self.bare = not data
         self.tickets = [ticket]
         ticket.waiting += 1
+        self.size = RECORD_BYTES[count] if data else BARE_BYTES  # in the journal
         self.home_first: Sequence[Span] = ()
         self.home_after: Sequence[Span] = ()
         self.new_groups = False
@@ -89,37 +94,72 @@ class Record:
 def place(records: Sequence[Record], table: TagTable) -> tuple[int, set[int]]:
     """Say for each record what goes home before the journal and what after it.
 
-    Returns the bytes that the tag file needs for the groups that are new, and the sectors whose home holds
-    a value until the commit overwrites it.
+    Returns the bytes that the tag file needs for the slots that are new (0: there are none), and the sectors whose home
+    holds a value until the commit overwrites it.
     """
     new: set[int] = set()
     storing: set[int] = set()
+    bare: dict[int, bytes] = {}  # by chunk
     for record in records:
+        if record.bare:
+            keys = _keys_of_bare(record, table, bare)
+            record.new_groups = bool(keys)
+            new |= keys
+            continue
         if record.count == 1 and not table.damaged:
-            if table.tag(record.first) == ZERO_TAG:
+            if not table.tag(record.first)[-1]:
                 record.home_first = _WHOLE_SECTOR
                 number = record.first // GROUP_SECTORS
-                if number not in table.groups:
+                if table.find(number) is None:
                     new.add(number)
                     record.new_groups = True
             else:
                 record.home_after = _WHOLE_SECTOR
                 storing.add(record.first)
             continue
-        last = record.first + record.count - 1
-        for number in range(record.first // GROUP_SECTORS, last // GROUP_SECTORS + 1):
-            if number not in table.groups:
-                new.add(number)
-                record.new_groups = True
+        keys = table.new_keys(record.first, record.count)
+        record.new_groups = bool(keys)
+        new |= keys
         _place_home(record, table, storing)
-    return (table.slots + len(new)) * SLOT_SIZE, storing
+    return (table.slots + len(new)) * SLOT_SIZE if new else 0, storing
+
+
+def ahead_of(sectors: int) -> int:
+    """Bytes of `tags` to have allocated beyond those in use, for a disk of this size."""
+    chunks = -(-sectors // CHUNK_SECTORS)
+    return min(TAGS_AHEAD_BYTES, -(-chunks // SLOT_CHUNKS) * SLOT_SIZE)
+
+
+def grow_tags(file: File, allocated: int, wanted: int) -> int:
+    """What is allocated then: at least `wanted` bytes, unless there is no room."""
+    if wanted <= allocated:
+        return allocated
+    grown = -(-wanted // TAGS_STEP_BYTES) * TAGS_STEP_BYTES
+    try:
+        file.allocate(allocated, grown - allocated)
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        return allocated
+    return grown
+
+
+def _keys_of_bare(record: Record, table: TagTable, others: dict[int, bytes]) -> set[int]:
+    """The keys that may get a slot. `others`: the tags of bare records of this commit, by chunk: a chunk has no room
+    for any number of them."""
+    tag = record.tags[:TAG_SIZE]
+    first, last = record.first // CHUNK_SECTORS, (record.first + record.count - 1) // CHUNK_SECTORS
+    keys = table.new_keys(record.first, record.count, tag)
+    if any(others.setdefault(chunk, tag) != tag for chunk in range(first, last + 1)):
+        keys |= table.new_keys(record.first, record.count)
+    return keys
 
 
 def _place_home(record: Record, table: TagTable, storing: set[int]) -> None:
     first, count = record.first, record.count
     known = table.tags(first, count)
     if not table.damaged and is_uniform(known):
-        if known[:TAG_SIZE] == ZERO_TAG:
+        if not known[TAG_SIZE - 1]:
             record.home_first = ((0, count),)
         else:
             record.home_after = ((0, count),)
@@ -128,12 +168,10 @@ def _place_home(record: Record, table: TagTable, storing: set[int]) -> None:
     spans: tuple[list[Span], list[Span]] = ([], [])
     for index in range(count):
         at = index * TAG_SIZE
-        if record.tags[at:at + TAG_SIZE] == ZERO_TAG:
-            continue  # a repair: the sector was never written, so its home is never read
-        holds_value = known[at:at + TAG_SIZE] != ZERO_TAG and not (table.damaged and table.is_missing(first + index))
+        holds_value = known[at + TAG_SIZE - 1] and not (table.damaged and table.is_missing(first + index))
         if holds_value:
             storing.add(first + index)
-        some = spans[holds_value]
+        some = spans[1 if holds_value else 0]
         if some and some[-1][1] == index:
             some[-1] = (some[-1][0], index + 1)
         else:
@@ -148,7 +186,7 @@ class Commit:
 
     0. Sectors whose home holds nothing of value (never written, or lost) are written home first. That
        allocates the space, so that ENOSPC refuses just that record, before anything is promised. It is
-       harmless: nobody reads the home of a sector with tag (0, 0), or of one known to be lost.
+       harmless: nobody reads the home of a sector never written, raised or not, or of one known to be lost.
     1. All records go to the journal, which is preallocated.
     2. One fdatasync. From here on they are durable.
     3. The other sectors go home through the page cache, over space that is allocated. Not earlier: a crash
@@ -159,7 +197,7 @@ class Commit:
     """
 
     __slots__ = (
-        "batch", "end", "header", "records", "state", "tags_bytes", "tags_wanted",
+        "batch", "end", "header", "records", "state", "tags_ahead", "tags_bytes", "tags_wanted",
         "_directory", "_failure", "_generation", "_position",
     )
 
@@ -175,7 +213,8 @@ class Commit:
         self.header: SegmentHeader | None = None  # to be written first: the segment is new
         self.state: State | None = None  # to be written first
         self.tags_bytes = 0  # allocated size of the tag file
-        self.tags_wanted = 0  # the size it must have for the groups that this commit adds
+        self.tags_wanted = 0  # the size it must have for the slots that this commit adds; 0: it adds none
+        self.tags_ahead = 0  # by how much more it should be larger
         self.end = position  # where the journal ends after `run`
 
     @property
@@ -209,16 +248,8 @@ class Commit:
         return self._directory.journals[self._generation % 2]
 
     def _claim_space(self) -> None:
-        if self.tags_wanted > self.tags_bytes:
-            grown = -(-self.tags_wanted // TAGS_STEP_BYTES) * TAGS_STEP_BYTES
-            try:
-                self._directory.tags.allocate(self.tags_bytes, grown - self.tags_bytes)
-                self.tags_bytes = grown
-            except OSError as error:
-                if error.errno not in NO_SPACE:
-                    raise
-                for record in self.records:
-                    record.refused = record.new_groups
+        if self.tags_wanted:
+            self._claim_tags()
         for record in self.records:
             if not record.home_first or record.refused:
                 continue
@@ -229,13 +260,23 @@ class Commit:
                     raise
                 record.refused = True
 
+    def _claim_tags(self) -> None:
+        ahead = 0 if self.tags_wanted > self.tags_bytes else self.tags_ahead
+        self.tags_bytes = grow_tags(self._directory.tags, self.tags_bytes, self.tags_wanted + ahead)
+        if self.tags_wanted > self.tags_bytes:
+            for record in self.records:
+                record.refused = record.new_groups
+
     def _write_journal(self, kept: list[Record]) -> None:
         salt, generation, batch = self._directory.salt, self._generation, self.batch
         buffers: list[Buffer] = []
         for index, record in enumerate(kept):
             first, count, tags = record.first, record.count, record.tags
-            record.crcs = crcs = journal.checksums(record.data, count)
             place = (batch, index, len(kept))
+            if record.bare:
+                buffers.append(journal.bare_record(salt, generation, place, first, count, tags[:TAG_SIZE]))
+                continue
+            record.crcs = crcs = journal.checksums(record.data, count)
             buffers.append(journal.record_head(salt, generation, place, first, count, tags, crcs))
             buffers.append(record.data)
         self._journal.pwritev(buffers, self._position)

@@ -3,7 +3,11 @@
     segment = header | copy of the header | record, record, ...             (records from byte 8192 on)
     header  = magic[8] | salt u64 | generation u64 | first_batch u64 | slots u64 | freed u8 | 0[3] | crc32 u32
     record  = magic[8] | salt u64 | generation u64 | batch u64 | first u64 | count u16 | index u16 | records u16 |
-              0 u16 | crc32 u32 | 0[12] | tags | crcs | 0... | data            (each part aligned to 64 bytes)
+              0 u16 | crc32 u32 | 0[12] | tags | crcs | 0... | data      (each part at a multiple of 64 from here)
+    bare    = magic[4] | crc32 u32 | batch u64 | index u16 | records u16 | first u56 | count - 1 u8 | epoch u32
+
+A bare record is of sectors that were never written, raised to an epoch: their tag is zeros but for that, and they have
+no data. 32 bytes; salt and generation are in its checksum.
 
 Generation g lives in segment g % 2, so the two segments always hold consecutive generations, and what is
 to be replayed is always the unbroken end of the history. Records are numbered without gaps: `index`
@@ -12,7 +16,8 @@ written after it has returned. So a crash leaves at most the last batch torn: th
 nobody. If anything follows a record that cannot be read and it is of a *later* batch, then what cannot be
 read was acknowledged, and the node must not start without it.
 
-A record's crc covers its header, tags and the sectors' crcs; these cover the data.
+Records of both kinds begin at multiples of 32 bytes. The crc of one with data covers its header, tags and the sectors'
+crcs; these cover the data.
 """
 
 from __future__ import annotations
@@ -23,6 +28,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE, TAG_SIZE
+from dsreg.core.tags import EPOCH_SIZE
 from dsreg.errors import DamagedStorage
 from dsreg.storage.checksum import crc32
 from dsreg.storage.files import Buffer, File, pread_or_zeros
@@ -34,10 +40,15 @@ RECORDS_AT = 2 * COPY_DISTANCE
 _HEADER_MAGIC = b"dsregSEG"
 _HEADER = struct.Struct(">8sQQQQB3x")
 _RECORD_MAGIC = b"dsregREC"
+_BARE_MAGIC = b"dsrB"
+_ANY_MAGIC = b"dsr"  # what both begin with
 _RECORD = struct.Struct(">8sQQQQHHHxx")
 _RECORD_SIZE = 64
 _RECORD_PADDING = bytes(_RECORD_SIZE - _RECORD.size - CRC_SIZE)
 _ALIGNMENT = 64
+_BARE = struct.Struct(">4sIQHHQI")  # first and count - 1 as one number
+_RECORDS_ALIGNMENT = 32
+_SEED = struct.Struct(">QQ")
 _CRC = struct.Struct(">I")
 _ADVICE = "keep the directory as it is, do not start this rank from an empty one, and replace the node"
 
@@ -54,7 +65,8 @@ class SegmentHeader(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A record that was read back. `tags`, `crcs`: 16 and 4 bytes per sector; `data`: a view."""
+    """A record that was read back. `tags`, `crcs`: 16 and 4 bytes per sector; `data`: a view. A bare one has neither
+    crcs nor data."""
 
     batch: int
     index: int
@@ -65,6 +77,15 @@ class Entry:
     crcs: bytes
     data: memoryview
     size: int
+
+    @property
+    def is_bare(self) -> bool:
+        return not self.crcs
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the data is what was written."""
+        return self.is_bare or checksums(self.data, self.count) == self.crcs
 
 
 def checksums(data: Buffer, count: int) -> bytes:
@@ -80,8 +101,11 @@ def _head_size(count: int) -> int:
     return -(-(_RECORD_SIZE + count * (TAG_SIZE + CRC_SIZE)) // _ALIGNMENT) * _ALIGNMENT
 
 
-# Bytes of a record of so many sectors.
+# Bytes of a record of so many sectors, and of a bare one, however many.
 RECORD_BYTES = [_head_size(count) + count * SECTOR_SIZE for count in range(MAX_RUN_SECTORS + 1)]
+BARE_BYTES = _BARE.size
+# Index and number are u16.
+MAX_BATCH_RECORDS = 0xFFFF
 
 
 def record_head(
@@ -92,6 +116,16 @@ def record_head(
     body = tags + crcs
     check = crc32(body, crc32(fields)).to_bytes(CRC_SIZE)
     return b"".join((fields, check, _RECORD_PADDING, body, bytes(-(_RECORD_SIZE + len(body)) % _ALIGNMENT)))
+
+
+def bare_record(salt: int, generation: int, place: tuple[int, int, int], first: int, count: int, tag: bytes) -> bytes:
+    """`place`: as of record_head. `tag`: of all the sectors; zeros but for the epoch."""
+    raw = _BARE.pack(_BARE_MAGIC, 0, *place, first << 8 | count - 1, int.from_bytes(tag[:EPOCH_SIZE]))
+    return raw[:4] + _bare_crc(raw, salt, generation) + raw[8:]
+
+
+def _bare_crc(raw: Buffer, salt: int, generation: int) -> bytes:
+    return crc32(raw[8:], crc32(raw[:4], crc32(_SEED.pack(salt, generation)))).to_bytes(CRC_SIZE)
 
 
 # --- segment headers ------------------------------------------------------------------------------
@@ -119,6 +153,8 @@ def read_header(file: File, salt: int) -> SegmentHeader | None:
 # --- replay ---------------------------------------------------------------------------------------
 def _entry_at(segment: memoryview, at: int, salt: int, generation: int) -> Entry | None:
     """The record at byte `at` if all but its data is valid."""
+    if segment[at:at + len(_BARE_MAGIC)] == _BARE_MAGIC:
+        return _bare_at(segment, at, salt, generation)
     if at + _RECORD_SIZE > len(segment):
         return None
     magic, its_salt, its_generation, batch, first, count, index, records = _RECORD.unpack_from(segment, at)
@@ -138,6 +174,16 @@ def _entry_at(segment: memoryview, at: int, salt: int, generation: int) -> Entry
     return Entry(batch, index, records, first, count, tags, crcs, data, size)
 
 
+def _bare_at(segment: memoryview, at: int, salt: int, generation: int) -> Entry | None:
+    raw = segment[at:at + BARE_BYTES]
+    if len(raw) < BARE_BYTES or raw[4:8] != _bare_crc(raw, salt, generation):
+        return None
+    _, _, batch, index, records, run, epoch = _BARE.unpack(raw)
+    first, count = run >> 8, (run & 0xFF) + 1
+    tags = epoch.to_bytes(EPOCH_SIZE).ljust(TAG_SIZE, b"\0") * count
+    return Entry(batch, index, records, first, count, tags, b"", raw[:0], BARE_BYTES)
+
+
 def read_entries(raw: bytes, header: SegmentHeader, salt: int) -> tuple[list[Entry], tuple[int, int]]:
     """All valid records of a segment in order, and (batch, index) of the one that would come next.
 
@@ -149,7 +195,7 @@ def read_entries(raw: bytes, header: SegmentHeader, salt: int) -> tuple[list[Ent
     at = RECORDS_AT
     while (entry := _entry_at(segment, at, salt, header.generation)) is not None:
         in_order = (entry.batch, entry.index) == (batch, index) and (index == 0 or entry.records == records)
-        if not in_order or checksums(entry.data, entry.count) != entry.crcs:
+        if not in_order or not entry.is_whole:
             break
         entries.append(entry)
         at += entry.size
@@ -166,15 +212,15 @@ def _check_rest(raw: bytes, at: int, generation: int, batch: int, salt: int) -> 
     Data in the torn batch may hold a copy of this very journal, made earlier: its batches are earlier too.
     """
     segment = memoryview(raw)
-    at = raw.find(_RECORD_MAGIC, at)
+    at = raw.find(_ANY_MAGIC, at)
     while at >= 0:
-        entry = _entry_at(segment, at, salt, generation) if at % _ALIGNMENT == 0 else None
+        entry = _entry_at(segment, at, salt, generation) if at % _RECORDS_ALIGNMENT == 0 else None
         if entry is not None and entry.batch > batch:
             raise DamagedStorage(
                 f"the journal (generation {generation}) is damaged in batch {batch}, which was acknowledged: "
                 + _ADVICE
             )
-        at = raw.find(_RECORD_MAGIC, at + 1)
+        at = raw.find(_ANY_MAGIC, at + 1)
 
 
 def live(headers: Sequence[SegmentHeader | None], certain: int) -> list[SegmentHeader]:

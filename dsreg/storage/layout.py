@@ -28,6 +28,9 @@ GROUP_SECTORS = 8
 SLOT_SIZE = 256
 # The tag file grows ahead of need in such steps, by allocation, so that no checkpoint runs out of space.
 TAGS_STEP_BYTES = 64 * 1024
+# So much more is allocated than is in use, if there is room: what was never written can then be raised on a full disk,
+# which takes 32 bytes a chunk (8 GiB of the disk). Less where the disk has fewer chunks.
+TAGS_AHEAD_BYTES = 256 * 1024
 
 # The unit that a disk writes whole or not at all. Headers and state slots stay within one, and the
 # two copies of each lie this far apart, in different pages, so that one bad page leaves the other.

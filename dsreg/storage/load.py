@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dsreg.constants import SECTOR_SIZE, TAG_SIZE, ZERO_SECTOR, ZERO_TAG
+from dsreg.constants import SECTOR_SIZE, ZERO_SECTOR
+from dsreg.core.tags import writers
 from dsreg.storage.checksum import crc32
 from dsreg.storage.files import Buffer, File, pread_or_zeros
 from dsreg.storage.journal import CRC_SIZE, checksums
@@ -58,22 +59,21 @@ class LoadJob:
         return Loaded(self.tags, self.data, tuple(sorted({*self.absent, *self.bad})))
 
     def _anything_written(self) -> bool:
-        if self.tags.count(0) == len(self.tags):
-            self.data = bytes(self.count * SECTOR_SIZE)
-            return False
-        return True
+        if any(writers(self.tags)):
+            return True
+        self.data = bytes(self.count * SECTOR_SIZE)
+        return False
 
     def _verify(self) -> None:
         """Find bad sectors, and put zeros where nothing was ever written, whatever home holds there."""
         tags, crcs, data = self.tags, self.crcs, self.data
-        # Nearly always 16 zero bytes in a row are a sector never written. (They may also stretch over two tags, where
-        # what was never written was raised to an epoch: what follows looks at each tag by itself.)
-        if checksums(data, self.count) == crcs and ZERO_TAG not in tags:
+        who = writers(tags)
+        if checksums(data, self.count) == crcs and 0 not in who:
             return
         view = memoryview(data)
         never_written: list[int] = []
         for index in range(self.count):
-            if tags[index * TAG_SIZE:(index + 1) * TAG_SIZE] == ZERO_TAG:
+            if not who[index]:
                 never_written.append(index)
                 continue
             actual = crc32(view[index * SECTOR_SIZE:(index + 1) * SECTOR_SIZE]).to_bytes(4)

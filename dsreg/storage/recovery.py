@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dsreg.constants import SECTOR_SIZE, TAG_SIZE, ZERO_TAG
+from dsreg.constants import SECTOR_SIZE, TAG_SIZE
+from dsreg.core.tags import is_bare
 from dsreg.errors import DamagedStorage, NoSpace
 from dsreg.storage import journal, tags
 from dsreg.storage import state as state_file
 from dsreg.storage.checkpoint import settle
+from dsreg.storage.commit import ahead_of, grow_tags
 from dsreg.storage.directory import Directory
 from dsreg.storage.failure import NO_SPACE, Failure
 from dsreg.storage.journal import CRC_SIZE, Entry, SegmentHeader
@@ -99,7 +101,10 @@ def _applies(table: TagTable, entry: Entry, index: int) -> bool:
 
 def _store(directory: Directory, table: TagTable, entry: Entry, start: int, stop: int) -> None:
     some = entry.tags[start * TAG_SIZE:stop * TAG_SIZE]
-    if some != ZERO_TAG * (stop - start):
+    if entry.is_bare:
+        table.put_bare(entry.first + start, stop - start, some[:TAG_SIZE])
+        return
+    if not is_bare(some):
         data = entry.data[start * SECTOR_SIZE:stop * SECTOR_SIZE]
         directory.home.pwritev([data], (entry.first + start) * SECTOR_SIZE)
     table.put(entry.first + start, stop - start, some, entry.crcs[start * CRC_SIZE:stop * CRC_SIZE])
@@ -112,6 +117,8 @@ def _settle(directory: Directory, table: TagTable) -> int:
     if wanted > allocated:
         directory.tags.allocate(allocated, wanted - allocated)
         allocated = wanted
+    allocated = grow_tags(directory.tags, allocated, wanted + ahead_of(table.sectors))
     table.mark_unknown()
     settle(directory, table.take_dirty())
+    table.pages.written()
     return allocated

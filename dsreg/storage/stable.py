@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from dsreg.constants import DEFAULT_JOURNAL_BYTES, MAX_RUN_SECTORS, SECTOR_SIZE, TAG_SIZE
-from dsreg.core.tags import is_uniform
+from dsreg.core.tags import writers
 from dsreg.storage.attached import highest_attached_counter
 from dsreg.storage.checkpoint import Checkpoint
-from dsreg.storage.commit import Commit, Record, Refusal, Span, Ticket, place
+from dsreg.storage.commit import Commit, Record, Refusal, Ticket, ahead_of, place
 from dsreg.storage.files import Buffer, Files
 from dsreg.storage.identity import Identity
-from dsreg.storage.journal import RECORD_BYTES, RECORDS_AT, SegmentHeader
-from dsreg.storage.layout import MAX_COMMIT_BYTES, MAX_QUEUED_BYTES
+from dsreg.storage.journal import MAX_BATCH_RECORDS, RECORD_BYTES, RECORDS_AT, SegmentHeader
+from dsreg.storage.layout import GROUP_SECTORS, MAX_COMMIT_BYTES, MAX_QUEUED_BYTES
 from dsreg.storage.load import Loaded, LoadJob
 from dsreg.storage.opening import Opened, open_and_recover, random_store
+from dsreg.storage.persists import is_bare, size_of, split, wanted
 from dsreg.storage.promises import Promises
 from dsreg.storage.recovery import FIRST_BATCH
-
-_WHOLE_SECTOR: Sequence[Span] = ((0, 1),)
 
 
 class StableStorage:
@@ -120,6 +119,7 @@ class StableStorage:
         """The sectors of the run whose value is lost, `unknown` ones included."""
         self._check(first, count)
         table = self._table
+        table.touch(first, count)
         if not table.damaged:
             return []
         return [sector for sector in range(first, first + count) if table.is_missing(sector)]
@@ -128,6 +128,7 @@ class StableStorage:
         """The sectors of the run whose tag is lost: the node must not answer for them."""
         self._check(first, count)
         table = self._table
+        table.touch(first, count)
         if not table.damaged:
             return []
         return [sector for sector in range(first, first + count) if table.is_unknown(sector)]
@@ -145,16 +146,23 @@ class StableStorage:
         self._check(first, count)
         assert len(tags) == count * TAG_SIZE and len(data) == count * SECTOR_SIZE
         ticket = Ticket()
+        if count > 1 or first // GROUP_SECTORS not in self._table.hot:
+            self._table.touch(first, count)
         if not repair and self._table.damaged and self.unknown(first, count):
             return ticket.refuse(Refusal.UNKNOWN).finish()
-        spans = self._wanted(first, count, tags, ticket)
-        size = sum(RECORD_BYTES[stop - start] for start, stop in spans)
+        spans = wanted(self._table, self._pending, first, count, tags, ticket)
+        if bare := not tags[-1] or count > 1 and 0 in writers(tags):
+            spans = split(tags, spans)
+        size = sum(size_of(tags, start, stop) if bare else RECORD_BYTES[stop - start] for start, stop in spans)
         if size and self.queued_bytes + size > MAX_QUEUED_BYTES:
             ticket.refuse(Refusal.BUSY)  # done once what it joined is
             return ticket if ticket.waiting else ticket.finish()
         self.queued_bytes += size
         for start, stop in spans:
-            if stop - start == count:
+            if bare and is_bare(tags, start):
+                some_tags = tags[start * TAG_SIZE:stop * TAG_SIZE]
+                record = Record(first + start, stop - start, some_tags, b"", ticket)
+            elif stop - start == count:
                 record = Record(first, count, tags, data, ticket)
             else:
                 some = memoryview(data)[start * SECTOR_SIZE:stop * SECTOR_SIZE]
@@ -166,36 +174,6 @@ class StableStorage:
                 break
             self._pending.update(dict.fromkeys(range(first + start, first + stop), record))
         return ticket if ticket.waiting else ticket.finish()
-
-    def _wanted(self, first: int, count: int, tags: bytes, ticket: Ticket) -> Sequence[Span]:
-        """The parts of the run to store; the ticket joins the records that stand in for the others."""
-        pending, damaged = self._pending, self._table.damaged
-        if count == 1 and not damaged and first not in pending:
-            return _WHOLE_SECTOR if tags > self._table.tag(first) else ()
-        known = self._table.tags(first, count)
-        if not damaged and is_uniform(tags) and is_uniform(known) and self._is_free(first, count):
-            return ((0, count),) if tags > known else ()
-        spans: list[Span] = []
-        start = 0
-        for index in range(count):
-            at = index * TAG_SIZE
-            tag, old = tags[at:at + TAG_SIZE], known[at:at + TAG_SIZE]
-            lacking = damaged and tag == old and self._table.is_missing(first + index)
-            if tag > old or lacking:
-                record = pending.get(first + index) if pending else None
-                if record is None or tag > record.tag_of(first + index):
-                    continue
-                record.join(ticket)
-            if start < index:
-                spans.append((start, index))
-            start = index + 1
-        if start < count:
-            spans.append((start, count))
-        return spans
-
-    def _is_free(self, first: int, count: int) -> bool:
-        """Whether nothing is queued or under way for any of these sectors."""
-        return not self._pending or self._pending.keys().isdisjoint(range(first, first + count))
 
     def reserve(self, ts: int) -> Ticket:
         """Promise durably that this node may have named tags up to `ts`."""
@@ -240,6 +218,7 @@ class StableStorage:
         records = self._take()
         commit = Commit(self._directory, self._failure, self._segment.generation, self._position, self._batch, records)
         commit.tags_bytes = self._tags_bytes
+        commit.tags_ahead = ahead_of(self.sectors)
         commit.tags_wanted, self._storing = place(records, self._table)
         if not self._segment_written:
             commit.header = self._segment
@@ -250,13 +229,13 @@ class StableStorage:
         return commit
 
     def _fits(self, record: Record) -> bool:
-        return self._position + RECORD_BYTES[record.count] <= self._directory.recorded.journal_bytes
+        return self._position + record.size <= self._directory.recorded.journal_bytes
 
     def _take(self) -> list[Record]:
         room = min(self._directory.recorded.journal_bytes - self._position, MAX_COMMIT_BYTES)
         records: list[Record] = []
-        while self._queue:
-            size = RECORD_BYTES[self._queue[0].count]
+        while self._queue and len(records) < MAX_BATCH_RECORDS:
+            size = self._queue[0].size
             if size > room:
                 break
             room -= size
@@ -292,7 +271,9 @@ class StableStorage:
         return done + self._promises.kept()
 
     def _finish_record(self, record: Record, done: list[Ticket]) -> None:
-        if not record.refused:
+        if record.bare and not record.refused:
+            self._table.put_bare(record.first, record.count, record.tags[:TAG_SIZE])
+        elif not record.refused:
             self._table.put(record.first, record.count, record.tags, record.crcs)
         for sector in range(record.first, record.first + record.count):
             if self._pending.get(sector) is record:
@@ -324,6 +305,7 @@ class StableStorage:
         """A read to run in a thread, for when `load` would block."""
         self._check(first, count)
         table = self._table
+        table.touch(first, count)
         absent = self.missing(first, count) if table.damaged else []
         return LoadJob(self._directory.home, first, count, self.tags(first, count), table.crcs(first, count), absent)
 
@@ -366,6 +348,7 @@ class StableStorage:
         self._failure.check()
         assert checkpoint is self._checkpoint and self._sealed is not None
         self._checkpoint = None
+        self._table.pages.written()
         self._settled_slots = self._sealed.slots
         self._sealed = None
         self._sealed_bytes = 0
@@ -374,7 +357,7 @@ class StableStorage:
     # --- figures ----------------------------------------------------------------------------------
     @property
     def sectors_written(self) -> int:
-        """Sectors with a tag other than (0, 0)."""
+        """Sectors with a tag of a write."""
         return self._table.sectors_written
 
     @property

@@ -17,6 +17,7 @@ from tests.crash_states.workload import Profile, areas, identity, new_store
 # Above any ts and number of a workload.
 LATER_TS = 1 << 32
 LATER_NUMBER = 1 << 32
+LATER_EPOCH = 1 << 20
 LATER_OWNER = b"\xff" * OWNER_SIZE
 # Recoveries that are cut inside of recoveries that were cut.
 DEPTH = 3
@@ -111,7 +112,7 @@ class Checker:
         first, length = rng.choice(list(areas(self._profile)))
         count = rng.randint(1, min(length, self._profile.longest_run))
         first += rng.randrange(length - count + 1)
-        tag = pack_tag(LATER_TS, 1)
+        tag = pack_tag(LATER_TS, 1, 0, LATER_EPOCH)
         for sector in range(first, first + count):
             demands.take(Given(sector, tag, LATER_NUMBER + sector))
             demands.take(Kept(sector, tag))

@@ -84,6 +84,8 @@ class Demands:
         if tag == ZERO_TAG:
             return ZERO_SECTOR
         number = self.given.get(sector, {}).get(tag)
+        if number == NOTHING:
+            return ZERO_SECTOR  # never written, raised to an epoch
         return None if number is None else value(sector, number)
 
 

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 
-from dsreg.constants import MIN_JOURNAL_BYTES, NO_OWNER, OWNER_SIZE, ZERO_TAG
+from dsreg.constants import MIN_JOURNAL_BYTES, NO_OWNER, OWNER_SIZE, TAG_SIZE, ZERO_TAG
 from dsreg.core.tags import iter_tags, pack_tag, tag_at
 from dsreg.errors import NoSpace
 from dsreg.storage import Identity, StableStorage, Ticket
+from dsreg.storage.layout import GROUP_SECTORS
 from dsreg.testing.memory_files import Kind, MemoryFiles, Operation
-from tests.crash_states.demands import Demands, Event, Fenced, Given, Kept, Reserved, Started, value
+from tests.crash_states.demands import NOTHING, Demands, Event, Fenced, Given, Kept, Reserved, Started, value
 from tests.crash_states.image import Image, State
 
 # A segment of this size is full after a few commits of short runs.
@@ -39,7 +40,7 @@ class Profile:
 
 
 # Short runs with segments that fill at once; whole-megabyte runs with the smallest segments of the product.
-SHORT = Profile("short", SMALL_JOURNAL_BYTES, 10, (0, 40, 5000), 28, 6000, 14)
+SHORT = Profile("short", SMALL_JOURNAL_BYTES, 18, (0, 40, 5000), 28, 6000, 14)
 LONG = Profile("long", MIN_JOURNAL_BYTES, 256, (0, 500), 280, 800, 6)
 
 
@@ -105,6 +106,7 @@ class Workload:
         self._sectors = profile.sectors
         self._ts = 0
         self._epoch = 0
+        self._copies_epoch = 0  # that of the copies which are stored now; has nothing to do with what is promised
         self._fences: dict[Ticket, set[Ticket]] = {}  # what was waiting when each was asked for
         self._waiting: dict[Ticket, list[Event]] = {}
         self._files = WorkFiles()
@@ -181,11 +183,16 @@ class Workload:
         length = rng.randint(1, rng.choice((1, 3, profile.longest_run)))
         first = place + rng.randrange(profile.window - length + 1)
         self._ts += 1
-        tags = self._tag() * length if rng.random() < 0.7 else b"".join(self._tag() for _ in range(length))
+        if rng.random() < 0.3:
+            first, tags = self._raised(first, length)
+            length = len(tags) // TAG_SIZE
+        else:
+            tags = self._tag() * length if rng.random() < 0.7 else b"".join(self._tag() for _ in range(length))
         parts, events = [], []
         for index in range(length):
             sector, tag = first + index, tag_at(tags, index)
-            number = self._demands.given.get(sector, {}).get(tag) or next(self._numbers)
+            written = tag[-1]
+            number = self._demands.given.get(sector, {}).get(tag) or next(self._numbers) if written else NOTHING
             self._note(Given(sector, tag, number))
             parts.append(value(sector, number))
             events.append(Kept(sector, tag))
@@ -193,11 +200,25 @@ class Workload:
         self._waiting[ticket] = [*self._waiting.get(ticket, []), *events]
         self._settle([ticket])
 
+    def _raised(self, first: int, length: int) -> tuple[int, bytes]:
+        """Where, and tags of sectors that were never written, raised to an epoch: often whole groups, and sometimes
+        with written ones between them."""
+        rng = self._rng
+        self._copies_epoch += rng.random() < 0.2
+        epoch = max(1, self._copies_epoch - (rng.random() < 0.2))
+        end, start = first + length, -(-first // GROUP_SECTORS) * GROUP_SECTORS
+        if rng.random() < 0.7 and start < end:
+            first, length = start, (end - start) // GROUP_SECTORS * GROUP_SECTORS or end - start
+        tags = [pack_tag(0, 0, 0, epoch)] * length
+        if rng.random() < 0.2:
+            tags = [tag if rng.random() < 0.6 else self._tag() for tag in tags]
+        return first, b"".join(tags)
+
     def _fence(self) -> None:
         """A newer epoch, or the same one with its owner learnt later. Done means also: all from before is decided."""
         self._epoch += self._rng.randrange(2)
         owner = self._rng.choice((NO_OWNER, bytes([self._epoch % 256]) * OWNER_SIZE))
-        waiting = set(self._waiting)
+        waiting = {ticket for ticket, events in self._waiting.items() if isinstance(events[0], Kept)}  # the stores
         ticket = self._storage.fence(self._epoch, owner)
         self._fences[ticket] = waiting
         self._waiting[ticket] = [Fenced(self._epoch, owner)]
@@ -206,7 +227,8 @@ class Workload:
     def _tag(self) -> bytes:
         """Mostly newer than all before; also older ones, some of them lost in a power cut."""
         ts = self._ts if self._rng.random() < 0.7 else self._rng.randint(max(1, self._ts - 12), self._ts)
-        return pack_tag(ts, self._rng.choice(RANKS))
+        epoch = max(0, self._copies_epoch - (self._rng.random() < 0.2))
+        return pack_tag(ts, self._rng.choice(RANKS), 0, epoch)
 
     def _settle(self, tickets: list[Ticket]) -> None:
         undecided = {ticket for ticket in self._waiting if not ticket.done}

@@ -22,6 +22,7 @@ from dsreg.errors import ClientClosed, DsregError, NoSpace, OperationTimeout, Ou
 from dsreg.memory import prepare_to_serve_block_io
 from dsreg.store import Done, Flush, Request
 from dsreg.testing.memory_store import MemoryStore
+from dsreg.volume import Volume
 from fuse_frontend import bindings
 from fuse_frontend.loop import Loop
 from fuse_frontend.mount import MountOptions, serve
@@ -87,15 +88,23 @@ def on_up(attached: Loop | None) -> None:
     print("up", attached.node if attached else "", flush=True)
 
 
+async def serve_watched(disk: BlockDevice, options: MountOptions) -> None:
+    volume = Volume(disk)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(volume.stall_watch.watch)
+        await serve(volume, options, on_up)
+        nursery.cancel_scope.cancel()
+
+
 async def run(size: int, fault_file: Path, options: MountOptions, kind: set[str]) -> None:
     store = FaultyStore(size // SECTOR_SIZE, fault_file)
     if "--turns" in kind:
-        await serve(BlockDevice(MemoryStore(size // SECTOR_SIZE, holds=True)), options, on_up)
+        await serve_watched(BlockDevice(MemoryStore(size // SECTOR_SIZE, holds=True)), options)
     elif "--cache" in kind:
         async with WritebackCache(OfTasks(store)) as cache:
-            await serve(BlockDevice(cache), options, on_up)
+            await serve_watched(BlockDevice(cache), options)
     else:
-        await serve(FaultyDisk(store), options, on_up)
+        await serve_watched(FaultyDisk(store), options)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import trio.testing
 
 from dsreg.block_device import BlockDevice
 from dsreg.testing.memory_store import MemoryStore
+from dsreg.volume import Volume
 from fuse_frontend.direct import DirectBinding
 from fuse_frontend.files import IMAGE_INODE, DiskFiles
 from fuse_frontend.kernel import Opcode
@@ -37,7 +38,7 @@ class Slow:
 async def test_an_fsync_waits_for_a_write_of_the_same_turn(nursery: trio.Nursery) -> None:
     """Of a part of a sector, which begins by reading it."""
     end, store = KernelEnd(), Slow()
-    binding = DirectBinding(DiskFiles(BlockDevice(OfTasks(store)), 1000, 1001), end.fd)
+    binding = DirectBinding(DiskFiles(Volume(BlockDevice(OfTasks(store))), 1000, 1001), end.fd)
     nursery.start_soon(binding.run)
     for _ in range(20):
         store.may = trio.Event()

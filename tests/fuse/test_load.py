@@ -17,6 +17,7 @@ import trio
 
 from dsreg.block_device import BlockDevice
 from dsreg.testing.memory_store import MemoryStore
+from dsreg.volume import Volume
 from fuse_frontend import bindings, session
 from fuse_frontend.direct import DirectBinding
 from fuse_frontend.files import DiskFiles
@@ -132,7 +133,7 @@ async def test_two_mounts_in_one_process(tmp_path: Path, rng: random.Random) -> 
         assert image.read_bytes() == contents[number]
 
     async def serve(fd: int) -> None:
-        served = DirectBinding(DiskFiles(BlockDevice(MemoryStore(256)), os.getuid(), os.getgid()), fd)
+        served = DirectBinding(DiskFiles(Volume(BlockDevice(MemoryStore(256))), os.getuid(), os.getgid()), fd)
         try:
             await served.run()
         finally:

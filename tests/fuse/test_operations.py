@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 import pytest
 import trio
 
-from dsreg.block_device import errno_of
 from dsreg.errors import (
     AuthenticationFailed,
     ClientClosed,
@@ -23,8 +22,11 @@ from dsreg.errors import (
     OutOfRange,
 )
 from dsreg.store import Done, Flush, Read, Request, Write
+from dsreg.volume import Volume, errno_of
+from dsreg.volume.failures import ErrorLog
+from dsreg.volume.stall import STALL_S, StallWatch
 from fuse_frontend.direct import OPEN_FLAGS, REFUSED, DirectBinding
-from fuse_frontend.files import IMAGE_INODE, SYNC_HANDLE, DiskFiles, ErrorLog
+from fuse_frontend.files import IMAGE_INODE, SYNC_HANDLE, DiskFiles
 from fuse_frontend.kernel import (
     FOPEN_DIRECT_IO,
     FOPEN_NOFLUSH,
@@ -32,7 +34,6 @@ from fuse_frontend.kernel import (
     Opcode,
 )
 from fuse_frontend.requests import ROOT_INODE
-from fuse_frontend.stall import STALL_S, StallWatch
 from tests.fuse.kernel_end import KernelEnd, io_in
 from tests.fuse.test_kernel import AttrOut, EntryOut, SetattrIn, Statfs, parsed
 
@@ -89,7 +90,7 @@ def disk(request: pytest.FixtureRequest) -> Disk:
 
 @pytest.fixture
 def files(disk: Disk) -> DiskFiles:
-    return DiskFiles(disk, 1000, 1001)
+    return DiskFiles(Volume(disk), 1000, 1001)
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ def kernel(files: DiskFiles, end: KernelEnd, nursery: trio.Nursery) -> Iterator[
     binding = DirectBinding(files, end.fd)
     nursery.start_soon(binding.run)
     yield Kernel(end)
-    assert not files.stall_watch.started
+    assert not files.volume.stall_watch.started
     binding.close()
 
 
@@ -266,7 +267,7 @@ async def test_the_size_is_fixed(kernel: Kernel) -> None:
 async def test_operating_errors(
     kernel: Kernel, disk: Disk, error: DsregError, code: int, allow_logs: Callable[[str], None]
 ) -> None:
-    allow_logs("(read|write|fsync): ")
+    allow_logs("(read|write|flush): ")
     assert errno_of(error) == code
     disk.error = error
     await expect(code, kernel.read(0, 10))
@@ -278,7 +279,7 @@ async def test_operating_errors(
 async def test_a_bug_is_one_failed_request_and_a_traceback(
     kernel: Kernel, disk: Disk, bug: Exception, allow_logs: Callable[[str], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    allow_logs("a bug in the file system")
+    allow_logs("a bug in this program")
     disk.error = bug
     await expect(errno.EIO, kernel.read(0, 10))
     await expect(errno.EIO, kernel.write(0, b"x"))
@@ -290,7 +291,7 @@ async def test_a_bug_is_one_failed_request_and_a_traceback(
 async def test_what_the_kernel_never_sends_is_a_failed_request(
     kernel: Kernel, allow_logs: Callable[[str], None]
 ) -> None:
-    allow_logs("a bug in the file system")
+    allow_logs("a bug in this program")
     for opcode in (Opcode.LOOKUP, Opcode.SETATTR, Opcode.OPEN, Opcode.READ, Opcode.WRITE):
         await expect(errno.EIO, kernel.ask(opcode, IMAGE_INODE, b"?"))
     assert len(await kernel.read(0, 10)) == 10
@@ -313,11 +314,11 @@ def test_equal_errors_are_one_line_a_second(caplog: pytest.LogCaptureFixture) ->
 def test_a_stall_is_said_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
     now = [100.0]
     watch = StallWatch(clock=lambda: now[0], why=lambda: "no space: the nodes 1, 2 have none")
-    watch.started[2] = (watch.clock(), "a read", 8192, 4096)
+    watch.started[2] = (watch.clock(), Read(8192, 4096))
     now[0] += STALL_S - 0.1
     watch.check()
     assert not watch.stalled
-    watch.started[4] = (watch.clock(), "an fsync", 0, 0)
+    watch.started[4] = (watch.clock(), Flush())
     now[0] += 0.2
     for _ in range(3):
         watch.check()

@@ -18,8 +18,8 @@ FIRST = Attach(name="host a")
 DATA = bytes(4096)
 
 
-async def begun(client: Client, sector: int, data: bytes) -> ClientError | None:
-    """What a write that is begun without waiting comes to."""
+async def submitted(client: Client, sector: int, data: bytes) -> ClientError | None:
+    """What a write that is submitted comes to."""
     over: queue.SimpleQueue[ClientError | None] = queue.SimpleQueue()
 
     def done(nothing: Buffer, error: ClientError | None) -> None:
@@ -27,8 +27,8 @@ async def begun(client: Client, sector: int, data: bytes) -> ClientError | None:
         event.set()
 
     event = trio.Event()
-    assert client.begin(sector, 1, data, done)
-    client.flush_turn()
+    client.submit(sector, 1, data, done)
+    client.end_turn()
     await event.wait()
     return over.get_nowait()
 
@@ -44,12 +44,12 @@ async def test_nothing_is_written_beside_it_but_by_force(cluster: Cluster) -> No
                     with pytest.raises(AlreadyAttached, match="attached by host a, which is alive") as caught:
                         await plain.write(1, DATA * sectors)
                     assert caught.value.outcome is Outcome.DID_NOT_HAPPEN
-                assert isinstance(await begun(plain, 1, DATA), AlreadyAttached)
+                assert isinstance(await submitted(plain, 1, DATA), AlreadyAttached)
                 assert value_of(await first.read(1)) == value_of(await plain.read(1)) == 1
                 await plain.write(1, stamp(2), force=True)
                 assert value_of(await first.read(1)) == 2
                 async with Client(cluster.config, force=True) as forcing:
-                    assert await begun(forcing, 1, stamp(3)) is None
+                    assert await submitted(forcing, 1, stamp(3)) is None
                     await forcing.write(2, stamp(4))
                 assert value_of(await first.read(1)) == 3
             while True:  # until the nodes have seen that the first is closed

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from dsreg.client import Client
+from dsreg.client import Attach, Client
 from tests.processes.cluster import TIMEOUT_S, Cluster, until
 from tests.processes.fake_peer import FakePeer
 from tests.processes.history import stamp
@@ -93,6 +93,45 @@ async def test_a_full_disk_on_one_node(small_disk: Path, make_cluster: Callable[
         with trio.fail_after(TIMEOUT_S):
             for index, part in enumerate(data):
                 assert await client.read(index * 256, 256) == part[::-1]
+
+
+def used(cluster: Cluster, rank: int) -> int:
+    return sum(path.stat().st_blocks * 512 for path in cluster.storage(rank).iterdir())
+
+
+@pytest.mark.parametrize("piece", [256, 32])
+async def test_what_was_never_written_takes_no_room_when_it_is_read(cluster: Cluster, piece: int) -> None:
+    """One node is down, so an attachment has to raise what it reads; each new one raises it again."""
+    cluster.kill(3)
+    before = used(cluster, 1), used(cluster, 2)
+    for _ in range(3):
+        async with Client(cluster.config, attach=Attach(name="reader")) as client:
+            await client.attached()
+            with trio.fail_after(TIMEOUT_S):
+                for first in range(0, cluster.config.sectors, piece):
+                    assert await client.read(first, piece) == bytes(piece * 4096)
+            assert (await client.status(1, TIMEOUT_S))["sectors_written"] == 0
+    assert max(used(cluster, 1) - before[0], used(cluster, 2) - before[1]) <= 128 * 1024
+    assert [os.stat(cluster.storage(rank) / "sectors").st_blocks for rank in (1, 2)] == [0, 0]
+
+
+async def test_an_attachment_reads_on_full_nodes(small_disk: Path, make_cluster: Callable[..., Cluster]) -> None:
+    """What was never written, and what was; one node is down, and there is no room on the others."""
+    cluster = make_cluster(sectors=65536)
+    for rank in (1, 2):
+        (small_disk / f"node-{rank}").mkdir()
+        cluster.storage(rank).symlink_to(small_disk / f"node-{rank}")
+    cluster.start()
+    data = random.Random(1).randbytes(1 << 20)
+    async with Client(cluster.config, attach=Attach(name="writer")) as client:
+        await client.write(512, data)
+    cluster.kill(3)
+    leave_free(small_disk, 0)
+    for name in ("first", "second"):
+        async with Client(cluster.config, attach=Attach(name=name)) as client:
+            with trio.fail_after(TIMEOUT_S):
+                for first in range(0, cluster.config.sectors, 256):
+                    assert await client.read(first, 256) == (data if first == 512 else bytes(1 << 20))
 
 
 def fill_journal(cluster: Cluster) -> None:

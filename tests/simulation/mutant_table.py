@@ -24,6 +24,9 @@ _EPOCHS = "dsreg.core.epochs"
 _TAGS = "dsreg.core.tags"
 _COMMIT = "dsreg.storage.commit"
 _STABLE = "dsreg.storage.stable"
+_TABLE = "dsreg.storage.tags"
+_CHUNKS = "dsreg.storage.chunks"
+_BARE = "tests/storage/test_bare.py"
 _CLIENT = "dsreg.client.core"
 _STEPS = "dsreg.client.steps"
 _CLAIM = "dsreg.client.attachment"
@@ -167,19 +170,20 @@ DURABILITY = (
         "return [newest]",
     ),
     Mutant("torn_journal_data_accepted", "dsreg.storage.journal",
-           "if not in_order or checksums(entry.data, entry.count) != entry.crcs:", "if not in_order:"),
+           "if not in_order or not entry.is_whole:", "if not in_order:"),
     Mutant("old_journal_records_accepted", "dsreg.storage.journal",
            "!= (_RECORD_MAGIC, salt, generation)", "!= (_RECORD_MAGIC, salt, its_generation)"),
     Mutant("sector_checksum_not_checked", "dsreg.storage.load",
-           "        if checksums(data, self.count) == crcs and ZERO_TAG not in tags:\n", "        if True:\n"),
+           "        if checksums(data, self.count) == crcs and 0 not in who:\n", "        if True:\n"),
     Mutant(
         "damaged_sector_read_as_it_is",
         "dsreg.storage.load",
         "tuple(sorted({*self.absent, *self.bad}))",
         "()",
     ),
-    Mutant("older_values_stored_over_newer", _STABLE, "if tag > old or lacking:", "if tag != old or lacking:"),
-    Mutant("joined_persist_does_not_wait", _STABLE, "record.join(ticket)", "pass"),
+    Mutant("older_values_stored_over_newer", "dsreg.storage.persists", "if tag > old or lacking:",
+           "if tag != old or lacking:"),
+    Mutant("joined_persist_does_not_wait", "dsreg.storage.persists", "record.join(ticket)", "pass"),
     Mutant("state_not_synced", "dsreg.storage.state", "        file.fdatasync()\n", ""),
 )
 
@@ -266,6 +270,21 @@ BY_TESTS = (
            test="tests/storage/test_fence.py"),
     Mutant("own_copy_not_checked_again_after_a_reservation", _REPLICA, "(Again(StoreOwn(step.rid)),)", "(persist,)",
            test="tests/core/test_replica_epochs.py"),
+    Mutant("raise_journaled_but_not_replayed", "dsreg.storage.recovery",
+           "        table.put_bare(entry.first + start, stop - start, some[:TAG_SIZE])\n", "", test=_BARE),
+    Mutant("state_of_a_chunk_over_a_newer_value", _TABLE,
+           "== GROUP_SECTORS and self.find(number) is None and chunk", "== GROUP_SECTORS and chunk", test=_BARE),
+    Mutant("new_slot_forgets_what_its_chunk_said", _TABLE, "self.chunks.tag_of(number) * GROUP_SECTORS", "NO_TAGS",
+           test=_BARE),
+    Mutant("state_of_a_chunk_replaced_while_it_counts", _CHUNKS, "if not counts & ~cover:", "if True:", test=_BARE),
+    Mutant("checkpoint_forgets_states_of_chunks", _CHUNKS, "        self._pages.dirty.add(slot)\n", "", test=_BARE),
+    Mutant("pieces_of_a_chunk_replace_each_other", _CHUNKS, "cover | before.cover if", "cover if", test=_BARE),
+    Mutant("lost_state_of_a_chunk_taken_for_none", _TABLE, "suspect = self.lost or sector // CHUNK_SECTORS in "
+           "self.chunks.suspect", "suspect = self.lost", test=_BARE),
+    Mutant("home_of_a_raised_sector_read", "dsreg.storage.load", "            if not who[index]:\n",
+           "            if not any(tags[16 * index:16 * index + 16]):\n", test=_BARE),
+    Mutant("raised_sector_written_without_claiming_room", _COMMIT, "            if not table.tag(record.first)[-1]:\n",
+           "            if not any(table.tag(record.first)):\n", test=_BARE),
 )
 
 _DOUBT = "tests/client/test_core_doubt.py"

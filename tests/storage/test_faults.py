@@ -14,10 +14,10 @@ import pytest
 
 from dsreg.constants import MIN_JOURNAL_BYTES, SECTOR_SIZE
 from dsreg.errors import NoSpace, SyncFailed
-from dsreg.storage import OsFiles, Refusal
+from dsreg.storage import Identity, OsFiles, Refusal
 from dsreg.storage.layout import GROUP_SECTORS, JOURNALS, SECTORS, SLOT_SIZE, STATE, TAGS, TAGS_STEP_BYTES
 from dsreg.testing.memory_files import Kind, MemoryFiles, drop_all, keep_all
-from tests.storage.support import checkpoint_now, commit_all, contents, open_storage, store, stored
+from tests.storage.support import IDENTITY, checkpoint_now, commit_all, contents, open_storage, store, stored
 
 JOURNAL_PAGES = 2 * MIN_JOURNAL_BYTES // SECTOR_SIZE
 
@@ -55,29 +55,30 @@ def test_a_refused_store_leaves_those_it_overlaps_whole() -> None:
 
 
 def test_no_room_for_tags_refuses_new_groups_only() -> None:
-    files = MemoryFiles()
-    storage = open_storage(files)
+    files, small = MemoryFiles(), Identity(IDENTITY.cluster, 1, (1, 2, 3), 4096)  # two slots for all its chunks
+    storage = open_storage(files, small)
     stored(storage, 0, 1, ts=1)
-    next_group = TAGS_STEP_BYTES // SLOT_SIZE * GROUP_SECTORS
-    for group in range(1, TAGS_STEP_BYTES // SLOT_SIZE):  # fill the first step of the tag file
+    room = TAGS_STEP_BYTES // SLOT_SIZE - 2
+    next_group = room * GROUP_SECTORS
+    for group in range(1, room):  # all but the last two slots of the first step of the tag file
         store(storage, group * GROUP_SECTORS, 1, ts=1)
     commit_all(storage)
     files.fail(Kind.WRITE, name=TAGS, number=errno.ENOSPC)
-    old, new = store(storage, 1, 1, ts=1), store(storage, next_group, 1, ts=1)
+    old, new = store(storage, 1, 1, ts=1), store(storage, next_group, 3 * GROUP_SECTORS, ts=1)
     commit_all(storage)
     assert old.ok and new.refusal is Refusal.NO_SPACE
     assert stored(storage, next_group, 1, ts=1).ok
     checkpoint_now(storage)
-    assert contents(open_storage(files.crash(drop_all)), next_group, 1) == [1]
+    assert contents(open_storage(files.crash(drop_all), small), next_group, 1) == [1]
 
 
 def test_no_room_to_create_or_to_recover() -> None:
     files = MemoryFiles(capacity=JOURNAL_PAGES - 10)
     with pytest.raises(NoSpace, match="create"):
         open_storage(files)
-    files.capacity = JOURNAL_PAGES + 100
+    files.capacity = JOURNAL_PAGES + 150
     storage = open_storage(files)
-    stored(storage, 0, 50, ts=1)
+    assert stored(storage, 0, 50, ts=1).ok
     files = files.crash(drop_all)  # home was not synced: its space is gone as well
     files.capacity = files.used() + 10
     with pytest.raises(NoSpace, match="journal"):

@@ -10,7 +10,7 @@ import pytest
 
 from dsreg.constants import MIN_JOURNAL_BYTES, NO_OWNER, SECTOR_SIZE, TAG_SIZE, ZERO_TAG
 from dsreg.errors import DamagedStorage
-from dsreg.storage import Identity, identity, journal, state, tags
+from dsreg.storage import Identity, identity, journal, pages, slots, state, tags
 from dsreg.storage.files import File
 from dsreg.storage.journal import RECORD_BYTES, RECORDS_AT, SegmentHeader
 from dsreg.storage.layout import ATOMIC_BYTES, COPY_DISTANCE, GROUP_SECTORS, SLOT_SIZE
@@ -167,16 +167,16 @@ def test_slot_round_trip(rng: random.Random) -> None:
         some = rng.randbytes(GROUP_SECTORS * TAG_SIZE)
         crcs = rng.randbytes(4 * GROUP_SECTORS)
         slot = rng.getrandbits(40)
-        contents = tags.Slot(rng.getrandbits(60), some, crcs, rng.getrandbits(GROUP_SECTORS))
-        raw = tags.encode(slot, contents)
+        contents = slots.Slot(rng.getrandbits(60), some, crcs, rng.getrandbits(GROUP_SECTORS))
+        raw = slots.encode(slot, contents)
         assert len(raw) == SLOT_SIZE
-        assert tags.decode(raw, slot) == contents
+        assert slots.decode(raw, slot) == contents
         at = rng.randrange(SLOT_SIZE)
-        broken = tags.decode(raw[:at] + bytes([raw[at] ^ 1 << rng.randrange(8)]) + raw[at + 1:], slot)
-        assert broken == (None if at < 16 else contents.group)
-        assert tags.decode(raw, slot + 1) is None and tags.decode(raw, slot, salt=1) is None
-    assert tags.decode(bytes(SLOT_SIZE), 0) is None
-    assert tags.decode(tags.encode(0, None), 0) is None
+        broken = slots.decode(raw[:at] + bytes([raw[at] ^ 1 << rng.randrange(8)]) + raw[at + 1:], slot)
+        assert broken == (None if at < 16 else contents.key)
+        assert slots.decode(raw, slot + 1) is None and slots.decode(raw, slot, salt=1) is None
+    assert slots.decode(bytes(SLOT_SIZE), 0) is None
+    assert slots.decode(slots.encode(0, None), 0) is None
 
 
 def test_table_against_a_dict(rng: random.Random) -> None:
@@ -196,7 +196,7 @@ def test_table_against_a_dict(rng: random.Random) -> None:
         assert table.crcs(first, 200) == b"".join(model.get(first + i, nothing)[1] for i in range(200))
         assert table.tag(first) == model.get(first, nothing)[0]
     assert table.sectors_written == sum(known != ZERO_TAG for known, _ in model.values())
-    assert table.slots == len(table.groups) == len({sector // GROUP_SECTORS for sector in model})
+    assert table.slots == len(table.pages.index) == len({sector // GROUP_SECTORS for sector in model})
     file = MemoryFiles().open("tags", create=True)
     tags.write(file, table.take_dirty())
     assert table.take_dirty() == []
@@ -207,7 +207,7 @@ def test_table_against_a_dict(rng: random.Random) -> None:
 
 def test_what_is_written_of_a_table_is_what_it_has(rng: random.Random) -> None:
     """Whatever changed between two checkpoints, and however far apart: clean slots between dirty ones come along."""
-    salt, sectors = rng.getrandbits(64), GROUP_SECTORS * 3 * tags.PAGE_SLOTS
+    salt, sectors = rng.getrandbits(64), GROUP_SECTORS * 3 * pages.PAGE_SLOTS
     file = MemoryFiles().open("tags", create=True)
     table = tags.TagTable(sectors, salt)
     for changes in (400, 1, 30, 0, 200, 5):
@@ -219,7 +219,7 @@ def test_what_is_written_of_a_table_is_what_it_has(rng: random.Random) -> None:
         assert [span.slot for span in spans] == sorted(span.slot for span in spans)
     tags.write(file, table.take_dirty())
     again = tags.load(file, table.slots, sectors, salt)
-    assert not again.damaged and again.groups == table.groups
+    assert not again.damaged and dict(again.pages.index.items()) == dict(table.pages.index.items())
     for first in range(0, sectors, 256):
         assert again.tags(first, 256) == table.tags(first, 256) and again.crcs(first, 256) == table.crcs(first, 256)
 
@@ -249,7 +249,7 @@ def test_a_lost_slot_is_written_as_lost() -> None:
     damaged = tags.load(file, 2, 1000)
     assert damaged.lost == [0] and damaged.is_unknown(0) and not damaged.is_unknown(8)
     tags.write(file, damaged.take_dirty())
-    assert file.pread(SLOT_SIZE, 0) == tags.encode(0, None) != kept
+    assert file.pread(SLOT_SIZE, 0) == slots.encode(0, None) != kept
     assert tags.load(file, 2, 1000).lost == [0]
 
 

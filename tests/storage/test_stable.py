@@ -308,4 +308,4 @@ def test_memory_is_by_sectors_written_not_by_size() -> None:
     stored(storage, (1 << 50) - 3, 3, ts=1)
     assert contents(storage, (1 << 50) - 4, 4) == [0, 1, 1, 1]
     checkpoint_now(storage)
-    assert len(storage._table.groups) == 1 and not storage._pending
+    assert len(storage._table.pages.index) == 1 and not storage._pending

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import trio
 
+from dsreg.store import Flush, Read, Request, Write
+
 log = logging.getLogger(__name__)
 
 # A healthy request takes milliseconds and a fail-over to another node a second or so: what takes
@@ -20,15 +22,15 @@ CHECK_INTERVAL_S = 0.5
 class StallWatch:
     """Knows the requests under way. `watch()` is a task. `why()`: what they wait for, as far as is known, else "".
 
-    Whoever begins a request puts (`clock()`, what it is, offset, length) under a number of its own into `started`, and
-    takes it out at its end: two steps in a dictionary are all that a request pays. They stand in order of start, so
-    that the first is the oldest.
+    Whoever begins a request puts (`clock()`, the request) under a number of its own into `started`, and takes it out at
+    its end: two steps in a dictionary are all that a request pays. They stand in order of start, so that the first is
+    the oldest.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, why: Callable[[], str] = lambda: "") -> None:
         self.clock = clock
         self._why = why
-        self.started: dict[int, tuple[float, str, int, int]] = {}
+        self.started: dict[int, tuple[float, Request]] = {}
         self.stalled = False
 
     def check(self) -> None:
@@ -37,10 +39,9 @@ class StallWatch:
         age_s = 0.0 if oldest is None else self.clock() - oldest[0]
         if oldest is not None and age_s >= STALL_S and not self.stalled:
             self.stalled = True
-            _, what, offset, length = oldest
             log.warning(
                 "%s has been waiting for %.0f s (%d requests wait): %s. They go on by themselves once that is over.",
-                f"{what} of {length} bytes at {offset}" if length else what, age_s, len(self.started),
+                _described(oldest[1]), age_s, len(self.started),
                 self._why() or "the nodes do not answer in time; dsreg status may tell more",
             )
         elif age_s < STALL_S and self.stalled:
@@ -52,3 +53,11 @@ class StallWatch:
         while True:
             await trio.sleep(CHECK_INTERVAL_S)
             self.check()
+
+
+def _described(request: Request) -> str:
+    if isinstance(request, Flush):
+        return "an fsync"
+    length = len(request.data) if isinstance(request, Write) else request.length
+    what = "read" if isinstance(request, Read) else "write" if isinstance(request, Write) else "discard"
+    return f"a {what} of {length} bytes at {request.offset}"

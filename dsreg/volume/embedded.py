@@ -1,6 +1,6 @@
 """The cluster for those who have none: three nodes on this host, created once, kept between runs.
 
-Any number of mounts may use it at once. The one that holds the lock runs the nodes; the others wait for
+Any number of edges may use it at once. The one that holds the lock runs the nodes; the others wait for
 the lock, and the next of them takes over when that one ends, however it ends.
 """
 
@@ -21,7 +21,7 @@ import trio
 from dsreg.config import ClusterConfig, create_cluster, format_size, load_config
 from dsreg.constants import SECTOR_SIZE
 from dsreg.supervisor import supervise
-from fuse_frontend.mounts import MountError
+from dsreg.volume.failures import VolumeError
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def ensure_cluster(directory: Path, size: int | None) -> ClusterConfig:
     """The configuration of the cluster in `directory`, which is created if it does not exist.
 
     `size` is the size of the disk in bytes, a multiple of 4096; None: as it is, or 1 GiB for a new one.
-    Raises ConfigError, or MountError when the cluster exists in another size.
+    Raises ConfigError, or VolumeError when the cluster exists in another size.
     """
     directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _locked(directory.with_suffix(".create-lock")):
@@ -52,7 +52,7 @@ def ensure_cluster(directory: Path, size: int | None) -> ClusterConfig:
     config = load_config(directory / CONFIG_NAME, need_system_key=True)
     log.info("the disk of %s is kept in %s", format_size(config.sectors * SECTOR_SIZE), directory)
     if size is not None and size != config.sectors * SECTOR_SIZE:
-        raise MountError(
+        raise VolumeError(
             f"the disk in {directory} exists and has {format_size(config.sectors * SECTOR_SIZE)}; leave --size out, "
             f"or give another $XDG_DATA_HOME for another disk"
         )
@@ -70,7 +70,7 @@ def _create(directory: Path, size: int) -> None:
 
 
 def _free_ports(count: int) -> list[int]:
-    """The first ports in PORTS that nobody uses now on the loopback interface. Raises MountError."""
+    """The first ports in PORTS that nobody uses now on the loopback interface. Raises VolumeError."""
     found: list[int] = []
     for port in PORTS:
         try:
@@ -80,7 +80,7 @@ def _free_ports(count: int) -> list[int]:
         found.append(port)
         if len(found) == count:
             return found
-    raise MountError(f"no {count} free ports from {PORTS.start} to {PORTS.stop - 1} on 127.0.0.1")
+    raise VolumeError(f"no {count} free ports from {PORTS.start} to {PORTS.stop - 1} on 127.0.0.1")
 
 
 @contextmanager
@@ -107,10 +107,10 @@ async def run_cluster(
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            log.info("using the nodes of %s that another mount runs", config.path)
+            log.info("using the nodes of %s that another process runs", config.path)
             task_status.started()
             await _wait_for_lock(descriptor)
-            log.info("the mount that ran the nodes of %s has ended: running them from here on", config.path)
+            log.info("the process that ran the nodes of %s has ended: running them from here on", config.path)
             await supervise(config)
         else:
             await supervise(config, task_status=task_status)

@@ -1,0 +1,73 @@
+"""Which sectors of a persist are to be stored, and in which parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from dsreg.constants import TAG_SIZE
+from dsreg.core.tags import is_uniform
+from dsreg.storage.commit import Record, Span, Ticket
+from dsreg.storage.journal import BARE_BYTES, RECORD_BYTES
+from dsreg.storage.tags import TagTable
+
+_WHOLE_SECTOR: Sequence[Span] = ((0, 1),)
+
+
+def wanted(
+    table: TagTable, pending: Mapping[int, Record], first: int, count: int, tags: bytes, ticket: Ticket
+) -> Sequence[Span]:
+    """The parts of the run to store; the ticket joins the records that stand in for the others."""
+    damaged = table.damaged
+    if count == 1 and not damaged and first not in pending:
+        return _WHOLE_SECTOR if tags > table.tag(first) else ()
+    known = table.tags(first, count)
+    if not damaged and is_uniform(tags) and is_uniform(known) and _is_free(pending, first, count):
+        return ((0, count),) if tags > known else ()
+    spans: list[Span] = []
+    start = 0
+    for index in range(count):
+        at = index * TAG_SIZE
+        tag, old = tags[at:at + TAG_SIZE], known[at:at + TAG_SIZE]
+        lacking = damaged and tag == old and table.is_missing(first + index)
+        if tag > old or lacking:
+            record = pending.get(first + index) if pending else None
+            if record is None or tag > record.tag_of(first + index):
+                continue
+            record.join(ticket)
+        if start < index:
+            spans.append((start, index))
+        start = index + 1
+    if start < count:
+        spans.append((start, count))
+    return spans
+
+
+def _is_free(pending: Mapping[int, Record], first: int, count: int) -> bool:
+    """Whether nothing is queued or under way for any of these sectors."""
+    return not pending or pending.keys().isdisjoint(range(first, first + count))
+
+
+def split(tags: bytes, spans: Sequence[Span]) -> list[Span]:
+    """The spans in parts: of sectors that were written, or of ones that were not, and have the same tag."""
+    parts: list[Span] = []
+    for start, stop in spans:
+        begin = start
+        for index in range(start + 1, stop + 1):
+            before = tags[(index - 1) * TAG_SIZE:index * TAG_SIZE]
+            if index < stop:
+                tag = tags[index * TAG_SIZE:(index + 1) * TAG_SIZE]
+                if tag == before or tag[-1] and before[-1]:
+                    continue
+            parts.append((begin, index))
+            begin = index
+    return parts
+
+
+def is_bare(tags: bytes, index: int) -> bool:
+    """Whether this sector was never written, raised to an epoch or not."""
+    return not tags[(index + 1) * TAG_SIZE - 1]
+
+
+def size_of(tags: bytes, start: int, stop: int) -> int:
+    """Bytes in the journal of what these sectors, a part of the run, take."""
+    return BARE_BYTES if is_bare(tags, start) else RECORD_BYTES[stop - start]

@@ -1,0 +1,118 @@
+"""open_volume: from a configuration to an attached block device, in one place for every edge."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+import trio
+
+from dsreg.block_device import BlockDevice
+from dsreg.cache import WritebackCache
+from dsreg.client import Attach, Client
+from dsreg.config import ClusterConfig, format_address
+from dsreg.core.absences import CHECK_INTERVAL_S, Absences, describe_absence
+from dsreg.core.quorum import majority
+from dsreg.store import SectorStore
+from dsreg.volume import embedded
+from dsreg.volume.failures import VolumeError
+from dsreg.volume.requests import Volume
+
+log = logging.getLogger(__name__)
+
+# Nodes listen within a second; a machine that just boots, or one whose old nodes still drain, takes longer.
+CLUSTER_START_TIMEOUT_S = 60.0
+# Attaching takes milliseconds where a majority is up.
+ATTACH_PATIENCE_S = 5.0
+
+
+@dataclass(frozen=True)
+class VolumeOptions:
+    """The disk of `config`. `is_embedded`: its nodes are run here. `timeout_s`: for each request, None to wait for
+    ever. `attach`: how to keep others out, None if they are welcome. `is_cached`: with a write-back cache."""
+
+    config: ClusterConfig
+    is_embedded: bool = False
+    timeout_s: float | None = None
+    attach: Attach | None = None
+    is_cached: bool = False
+
+
+class Opening:
+    """A disk whose nodes are being connected to: wait for `attached`, then use `volume`."""
+
+    def __init__(self, client: Client, options: VolumeOptions) -> None:
+        self.client = client
+        self._options = options
+
+    async def attached(self) -> None:
+        """Wait until the disk is attached, if it is to be; what is waited for is logged. Raises ClientError."""
+        if self._options.attach is None:
+            return
+        with trio.move_on_after(ATTACH_PATIENCE_S):
+            await self.client.attached()
+            return
+        log.warning("waiting to attach the disk: %s", self.client.why_not_attached())
+        await self.client.attached()
+
+    @asynccontextmanager
+    async def volume(self) -> AsyncIterator[tuple[Volume, WritebackCache | None]]:
+        """The disk, once it is attached, and its cache, which is empty at the end. What is worth saying about it is
+        logged meanwhile. Raises WritebackFailed where the cache could not be emptied."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_watch_nodes, self.client)
+            if self._options.attach is not None:
+                nursery.start_soon(_report_loss, self.client)
+            if self._options.is_cached:
+                async with WritebackCache(self.client, self._options.timeout_s) as cache:
+                    yield await self._watched(nursery, cache), cache
+            else:
+                yield await self._watched(nursery, self.client), None
+            nursery.cancel_scope.cancel()
+
+    async def _watched(self, nursery: trio.Nursery, store: SectorStore) -> Volume:
+        volume = Volume(BlockDevice(store))
+        nursery.start_soon(volume.stall_watch.watch)
+        return volume
+
+
+@asynccontextmanager
+async def open_volume(options: VolumeOptions) -> AsyncIterator[Opening]:
+    """Run the nodes, if they are run here, and connect to them. Raises VolumeError if they do not start."""
+    async with trio.open_nursery() as nursery:
+        if options.is_embedded:
+            try:
+                with trio.fail_after(CLUSTER_START_TIMEOUT_S):
+                    await nursery.start(embedded.run_cluster, options.config)
+            except trio.TooSlowError:
+                raise VolumeError(f"the nodes of {options.config.path} do not start; see what they log") from None
+        attach = options.attach
+        if attach is not None:
+            # Not before there is a daemon: whoever started it ends.
+            attach = replace(attach, name=f"{attach.name}, process {os.getpid()}")
+        # A disk that is shared is written beside whoever else has it: that was asked for.
+        async with Client(options.config, options.timeout_s, attach, force=attach is None) as client:
+            yield Opening(client, options)
+        nursery.cancel_scope.cancel()
+
+
+async def _report_loss(client: Client) -> None:
+    error = await client.lost()
+    log.error("%s. Every request is answered with an I/O error from now on: unmount what stands on it, and detach",
+              error.reason)
+
+
+async def _watch_nodes(client: Client) -> None:
+    """Say which nodes have been out of reach for long, and when they are back."""
+    addresses = {node.rank: format_address(node.host, node.port) for node in client.nodes}
+    absences = Absences(addresses, trio.current_time())
+    while True:
+        await trio.sleep(CHECK_INTERVAL_S)
+        reached = client.connected_ranks
+        for rank, is_back, absent_s in absences.check(reached, trio.current_time()):
+            log.warning("%s", describe_absence(
+                rank, addresses[rank], is_back, absent_s,
+                reached=len(reached), nodes=len(addresses), needed=majority(len(addresses))))
