@@ -47,9 +47,18 @@ class Claim(NamedTuple):
     take_over: bool = False
 
 
-class Wait(NamedTuple):
-    """What an attachment waits for. `text`: for people, "" for nothing but answers. `needs_help`: it may be long."""
+class Cause(enum.Enum):
+    ANSWERS = enum.auto()  # nothing but these
+    UNSURE = enum.auto()
+    CONTRACT = enum.auto()
+    BOUND = enum.auto()
+    LEAP = enum.auto()
 
+
+class Wait(NamedTuple):
+    """What an attachment waits for. `text`: for people. `needs_help`: it may be long."""
+
+    cause: Cause = Cause.ANSWERS
     text: str = ""
     needs_help: bool = False
 
@@ -183,6 +192,7 @@ class Attachment:
         unsure = [] if self.claim.take_over else [rank for rank in told if told[rank].unsure and not self._is_own(rank)]
         if len(told) - len(unsure) < enough:
             self._wait(Wait(
+                Cause.UNSURE,
                 f"{_nodes(unsure)} started a few seconds ago and cannot tell yet whether "
                 f"{_name([told[rank] for rank in unsure])}, who had the disk attached, is alive"
             ), now_s + UNSURE_AGAIN_S)
@@ -192,8 +202,8 @@ class Attachment:
             return False
         doubtful = [rank for rank, answer in told.items() if epoch > max(answer.believed, answer.epoch)]
         if len(told) - len(doubtful) < enough:
-            self._wait(Wait(_of_bound(epoch, {rank: told[rank].believed for rank in doubtful}), True),
-                       now_s + BOUND_AGAIN_S)
+            text = _of_bound(epoch, {rank: told[rank].believed for rank in doubtful})
+            self._wait(Wait(Cause.BOUND, text, True), now_s + BOUND_AGAIN_S)
             return False
         return True
 
@@ -209,8 +219,8 @@ class Attachment:
             self._lose(AttachRefused, "a node of the cluster speaks only the contract and could not keep another "
                                       "client out; use the disk without attaching it, or replace that node")
         else:
-            self._wait(Wait("a node of the cluster speaks only the contract, or has just been started"),
-                       now_s + ASK_AGAIN_S)
+            text = "a node of the cluster speaks only the contract, or has just been started"
+            self._wait(Wait(Cause.CONTRACT, text), now_s + ASK_AGAIN_S)
 
     # --- claiming ---------------------------------------------------------------------------------
     def _decided(self, rank: int, response: Response, now_s: float) -> int | None:
@@ -235,8 +245,8 @@ class Attachment:
         if len(refused) > self.nodes - majority(self.nodes):
             self._start_over(now_s)
             if Status.DISBELIEVED in refused.values():
-                self.waits_for = Wait(f"{_nodes(refused)} do not take the epoch {epoch}: they know of no one near it, "
-                                      "and ask the other nodes how far those are", True)
+                self.waits_for = Wait(Cause.LEAP, f"{_nodes(refused)} do not take the epoch {epoch}: they know of none "
+                                                  "near it, and ask the other nodes how far those are", True)
         if status is Status.UNSUPPORTED:
             self._meet_contract_peer(now_s)
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dsreg.client.answers import CHANGING, fits
-from dsreg.client.attachment import Attachment, Claim, State, Wait
+from dsreg.client.attachment import Attachment, Cause, Claim, State
 from dsreg.client.contract_nodes import ContractNodes
 from dsreg.client.events import (
     Abandon,
@@ -48,6 +48,7 @@ from dsreg.client.guard import Guard
 from dsreg.client.limits import (
     ATTEMPT_FIRST_S,
     MAX_REFUSALS,
+    SAY_AGAIN_S,
     TELL_AGAIN_S,
 )
 from dsreg.client.ring import Ring, refused_by_all
@@ -73,7 +74,7 @@ class ClientCore:
         self.contract_nodes = ContractNodes()
         self._guard = Guard()
         self._steps = Steps(self._ring, self.attachment)
-        self._said = Wait()  # the last of what the attachment has waited for
+        self._said = Cause.ANSWERS, NEVER  # what the attachment waits for, as was told last, and when
         self.counters = self._steps.counters
         self.new_request = self._steps.new_request
         self._handlers: dict[type, Callable[[Any, float], None]] = {
@@ -199,9 +200,10 @@ class ClientCore:
             for node in self._ring.nodes:
                 if node.up:
                     self._send_attach(node, epoch)
-        if attachment.waits_for.text and attachment.waits_for != self._said:
-            self._said = attachment.waits_for
-            self._steps.effects.append(Waits(*self._said))
+        cause, text, needs_help = attachment.waits_for
+        if text and (cause is not self._said[0] or now_s >= self._said[1] + SAY_AGAIN_S):
+            self._said = cause, now_s
+            self._steps.effects.append(Waits(text, needs_help))
         if attachment.state is was:
             return
         if attachment.state is State.HELD:

@@ -47,6 +47,8 @@ CLEARED_S: Final = 1.0
 FULL_S: Final = ATTEMPT_MAX_S + 2.0
 # An AUTH_FAILURE after a good HELLO means a frame damaged on the way. More than this for one step is no accident.
 MAX_REFUSALS: Final = 3
+# What the attaching waits for is said again this often, if it goes on.
+SAY_AGAIN_S: Final = 60.0
 # A node that does not take the epoch of the attachment is told again whose the disk is, no more often than this.
 TELL_AGAIN_S: Final = 1.0
 # How exact the times above are. A tick goes through the operations in flight, and happens only while there are any.

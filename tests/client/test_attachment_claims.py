@@ -92,7 +92,7 @@ def test_a_claim_that_a_majority_would_not_believe_is_not_made_but_waited_for() 
     attachment.answer(1, told(1_500_000, believed=1_500_000), 0.0)
     assert attachment.answer(2, told(1_500_000, believed=1_500_003), 0.0) is None
     assert attachment.state is State.ASKING and attachment.outcome is Outcome.DID_NOT_HAPPEN
-    text, needs_help = attachment.waits_for
+    _, text, needs_help = attachment.waits_for
     assert needs_help and "attached 1500000 times" in text and "node 1 " in text and "about 64 s" in text
     assert attachment.tick(BOUND_AGAIN_S - 0.1) is None and attachment.tick(BOUND_AGAIN_S) == 0
     attachment.answer(1, told(1_500_000, believed=1_500_001), 64.0)

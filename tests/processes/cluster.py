@@ -91,14 +91,16 @@ class Cluster:
         return self.processes[rank].pid
 
     # --- what can be done to them -----------------------------------------------------------------
-    def spawn(self, rank: int, storage: Path | None = None) -> subprocess.Popen[bytes]:
-        """Start a process for this rank and do not wait for it."""
+    def spawn(
+        self, rank: int, storage: Path | None = None, program: tuple[str, ...] = ("-m", "dsreg")
+    ) -> subprocess.Popen[bytes]:
+        """Start a process for this rank and do not wait for it. `program`: what Python runs."""
         where = self.storage(rank) if storage is None else storage
         arguments = ["--config", str(self._view(rank)), "--rank", str(rank), "--storage", str(where),
                      "--journal-size", self._journal_size]
         with open(self.log(rank), "ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "dsreg", "node", *arguments], stdin=subprocess.DEVNULL, stdout=log,
+                [sys.executable, "-P", *program, "node", *arguments], stdin=subprocess.DEVNULL, stdout=log,
                 stderr=log, cwd=self.directory, env={**os.environ, "PYTHONPATH": str(ROOT)},
             )
         self._all.append(process)
