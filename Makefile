@@ -9,16 +9,20 @@ ARGS ?=
 MINUTES ?= 60
 SEED ?=
 
-.PHONY: help setup test demo soak bench compiled lint clean
+.PHONY: help setup test test-system demo soak bench compiled lint clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup:  ## system packages that are missing, .venv, the project in it
 	@scripts/setup.sh
 
 test: setup  ## run every test (ARGS="-k codec" passes arguments to pytest)
 	@$(BIN)/python -m pytest -q --color=no $(ARGS)
+
+test-system: setup  ## README and runbook typed literally on fresh Debian systems: root, a network, minutes (debootstrap)
+	@command -v debootstrap >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends debootstrap
+	@DSREG_TEST_SYSTEM=1 $(BIN)/python -m pytest -q --color=no -x tests/system $(ARGS)
 
 demo: setup  ## three nodes, a mounted ext4, a node killed in mid-copy, every byte compared
 	@$(BIN)/python -m scripts.demo $(ARGS)
