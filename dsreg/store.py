@@ -136,10 +136,10 @@ class Runs:
     def abandon(self) -> Outcome:
         """See Submitted."""
         self._is_over = True
-        for run in self._under_way.values():
+        while self._under_way:  # giving up one may let another one begin, and end
+            _, run = self._under_way.popitem()
             if run is not None and run.abandon() is Outcome.MAY_HAVE_HAPPENED:
                 self._outcome = Outcome.MAY_HAVE_HAPPENED
-        self._under_way.clear()
         return self._outcome
 
     def _next(self) -> None:
@@ -156,11 +156,15 @@ class Runs:
         run = self._store.submit(start, sectors, data, ended)
         if index in self._under_way:
             self._under_way[index] = run
+        else:
+            run.abandon()  # unless it has ended, another one has failed meanwhile
 
     def _ended(self, index: int, content: Buffer, error: DsregError | None) -> None:
-        del self._under_way[index]
+        self._under_way.pop(index, None)
         if self._data is not None and (error is None or outcome_of(error) is Outcome.MAY_HAVE_HAPPENED):
             self._outcome = Outcome.MAY_HAVE_HAPPENED
+        if self._is_over:
+            return  # nobody is to be told any more
         if error is not None:
             self._done(b"", _of_a_part(error, self.abandon()))
             return

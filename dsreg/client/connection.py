@@ -11,7 +11,15 @@ from typing import Final, Protocol
 import trio
 
 from dsreg.client.events import Disconnected, KeyRefused, NotSealed, OtherDisk, Refusal
-from dsreg.client.limits import CONNECT_S, FOREIGN_S, HELLO_S, HIGH_WATER_BYTES, RECONNECT_FIRST_S, RECONNECT_MAX_S
+from dsreg.client.limits import (
+    CONNECT_S,
+    FOREIGN_S,
+    HELLO_MAX_S,
+    HELLO_S,
+    HIGH_WATER_BYTES,
+    RECONNECT_FIRST_S,
+    RECONNECT_MAX_S,
+)
 from dsreg.core.assembly import client_hello
 from dsreg.core.codec import EncodeOnce, Keys, Side, UnsealingDecoder
 from dsreg.core.greeting import Greeter, Seals, Verdict
@@ -50,8 +58,8 @@ class _Greeting(enum.Enum):
     CHANGED = "cannot be greeted: what it says is changed on its way"
 
 
-# What a byte that was changed on its way can look like, too: believed when it is seen twice in a row.
-_DOUBTFUL: Final = (_Greeting.FOREIGN, _Greeting.KEY_REFUSED, _Greeting.CHANGED)
+# What a byte that was changed on its way, or a slow node, can look like, too: believed when it is seen twice in a row.
+_DOUBTFUL: Final = (_Greeting.FOREIGN, _Greeting.KEY_REFUSED, _Greeting.CHANGED, _Greeting.SILENT)
 
 
 class Connection:
@@ -76,6 +84,7 @@ class Connection:
         self._port: Port | None = None
         self._up = False
         self._backoff_s = RECONNECT_FIRST_S
+        self._hello_s = HELLO_S
         self._suspected: _Greeting | None = None  # how the last attempt to be greeted ended
         self._told: tuple[_Greeting, int] | None = None
         self._node_sectors = sectors  # as the node has said last
@@ -152,6 +161,7 @@ class Connection:
         )
         self._encode = self._encode_plain
         greeting, messages = await self._greet(port, decoder)
+        self._hello_s = min(2 * self._hello_s, HELLO_MAX_S) if greeting is _Greeting.SILENT else HELLO_S
         if greeting in _DOUBTFUL and greeting is not self._suspected:
             self._suspected = greeting
             _log.info("node %d: %s, or so it seems: asking again", self._rank, greeting.value)
@@ -182,7 +192,7 @@ class Connection:
         """Say HELLO, wait for the answer, and seal the connection if the node can; gives also what came behind."""
         greeter = Greeter(client_hello(self._sectors), 0, self._seals)
         good = foreign = False
-        with trio.move_on_after(HELLO_S) as limit:
+        with trio.move_on_after(self._hello_s) as limit:
             hello, *handshake = greeter.messages
             for question in (hello, _KEY_QUESTION, *handshake):
                 port.put(self._encode(question))

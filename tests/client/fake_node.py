@@ -55,6 +55,8 @@ class Behaviour:
     refuses: dict[CommandKind, Status] = dataclasses.field(default_factory=dict)
     cuts_at: frozenset[CommandKind] = frozenset()  # does these, and closes the connection instead of answering
     answers_status: bool = True
+    silent: int = 0  # so many first connections bring nothing at all
+    late_s: float = 0.0  # after which a HELLO is answered
     spoils: int = 0  # so many first connections bring nothing but damaged frames
 
 
@@ -174,6 +176,8 @@ class FakeNode:
         if isinstance(message, RefusedCommand):
             await self._send(stream, message)
         elif isinstance(message, Hello):
+            if self.behaviour.late_s:
+                await trio.sleep(self.behaviour.late_s)
             if self.behaviour.greets:
                 await self._send(stream, Hello(0, True, bytes(16), 1, self.disk.sectors, self.nodes))
         elif isinstance(message, StatusRequest):
@@ -227,6 +231,8 @@ class FakeNode:
 
     async def _send(self, stream: trio.SocketStream, message: Message) -> None:
         frame = b"".join(self._encoder.encode(message))
+        if self.connections <= self.behaviour.silent:
+            return
         if self.connections <= self.behaviour.spoils:
             frame = frame[:-1] + bytes([frame[-1] ^ 1])
         async with self._sending:  # release() sends beside the task of the connection

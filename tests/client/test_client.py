@@ -41,7 +41,7 @@ def sectors(count: int, fill: int = 1) -> bytes:
 async def all_connected(client: Client) -> None:
     """A report has come from each: none is still connecting."""
     for node in client.nodes:
-        await client.status(node.rank, timeout_s=5)
+        await client.status(node.rank, timeout_s=20)
 
 
 @pytest.fixture

@@ -35,7 +35,9 @@ async def test_what_was_written_is_read(nodes: FakeCluster, rng: random.Random) 
         assert await client.read(100, 700) == data
         assert await client.attached() == 1
     kinds = {command.kind for node in nodes.nodes for command in node.log}
-    assert kinds == {ATTACH, PUT, CommandKind.GET}
+    # On a machine that is busy answers may come too late: then a node is asked to see to it.
+    late = {CommandKind.READ, STORE} if client.counters.coordinated else set()
+    assert kinds - late == {ATTACH, PUT, CommandKind.GET}
 
 
 async def test_a_second_one_is_told_who_has_it(nodes: FakeCluster) -> None:

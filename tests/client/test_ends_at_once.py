@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import trio
 
 from dsreg.client import Client
 from dsreg.core.messages import CommandKind
-from dsreg.errors import ClientClosed, Outcome
+from dsreg.errors import ClientClosed, DsregError, OperationTimeout, Outcome
+from dsreg.store import Done, Runs
 from tests.client.fake_node import FakeCluster
 from tests.client.test_client import nodes, sectors
 
@@ -35,3 +38,50 @@ async def test_a_long_write_when_the_client_is_closed(
                 for node in nodes.nodes:  # each is the one that is asked first for one of the runs
                     await node.until(1, deaf_to)
     assert errors[0].outcome is outcome
+
+
+class Narrow:
+    """A store with room for one run: giving it up lets the next one begin, which fails at once."""
+
+    sectors, is_cached, obstacle = 1024, False, ""
+
+    def __init__(self) -> None:
+        self.waiting: list[Done] = []
+
+    def submit(self, first: int, count: int, data: bytes | None, done: Done) -> GivenUp:
+        self.waiting.append(done)
+        return GivenUp(lambda: self.give_up(done))
+
+    def give_up(self, done: Done) -> None:
+        if done in self.waiting:
+            self.waiting.remove(done)
+            if self.waiting:
+                self.waiting.pop()(b"", OperationTimeout("no room", Outcome.MAY_HAVE_HAPPENED))
+
+    def flush(self, done: Done) -> None:
+        done(b"", None)
+
+    def end_turn(self) -> None:
+        pass
+
+
+class GivenUp:
+    def __init__(self, act: Callable[[], None]) -> None:
+        self._act = act
+
+    def abandon(self) -> Outcome:
+        self._act()
+        return Outcome.DID_NOT_HAPPEN
+
+
+@pytest.mark.parametrize("how", ["abandoned", "one fails"])
+def test_a_run_that_ends_while_the_others_are_given_up(how: str) -> None:
+    store, told = Narrow(), list[DsregError | None]()
+    runs = Runs(store, 0, 1024, bytes(1024 * 4096), lambda content, error: told.append(error), 4)
+    if how == "abandoned":
+        assert runs.abandon() is Outcome.MAY_HAVE_HAPPENED and told == []
+    else:
+        store.waiting.pop(0)(b"", OperationTimeout("first", Outcome.DID_NOT_HAPPEN))
+        [error] = told
+        assert isinstance(error, OperationTimeout) and error.outcome is Outcome.MAY_HAVE_HAPPENED
+    assert store.waiting == []

@@ -32,8 +32,7 @@ class Starting:
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
-        wait_until(lambda: bool(self._children()), "the process in the background")
-        [self.daemon] = self._children()
+        self.daemon = 0  # the process in the background, once it has said something
 
     def _read(self) -> None:
         assert self.process.stderr is not None
@@ -42,10 +41,9 @@ class Starting:
 
     def wait_for(self, text: str) -> None:
         wait_until(lambda: text in self.stderr, f"{text!r} on standard error, which has:\n{self.stderr}")
+        [child] = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        self.daemon = int(child)
 
-    def _children(self) -> list[int]:
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [int(pid) for pid in children.split()]
 
     def end(self) -> int:
         """Wait for it; the exit code."""
@@ -73,8 +71,9 @@ def starting(nodes: Nodes, tmp_path: Path) -> Iterator[Starting]:
     finally:
         starting.process.kill()
         starting.process.wait()
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(starting.daemon, signal.SIGKILL)
+        if starting.daemon:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(starting.daemon, signal.SIGKILL)
     assert mount_at(mountpoint) is None
 
 
