@@ -110,6 +110,26 @@ def pread_or_zeros(file: File, length: int, offset: int, unit: int = 4096) -> by
     return b"".join(parts)
 
 
+def write_copy(file: File, raw: bytes, offset: int, unit: int = 4096) -> None:
+    """Write one of two copies of something, durably. It has a `unit` of the disk to itself, at `offset`: where the disk
+    cannot read that, the kernel cannot write a part of it, and the whole it can."""
+    try:
+        file.pwritev([raw], offset)
+    except OSError:
+        if _is_readable(file, unit, offset):
+            raise
+        file.pwritev([raw.ljust(unit, b"\0")], offset)
+    file.fdatasync()
+
+
+def _is_readable(file: File, length: int, offset: int) -> bool:
+    try:
+        file.pread(length, offset)
+    except OSError:
+        return False
+    return True
+
+
 class OsFile:
     """A file descriptor."""
 

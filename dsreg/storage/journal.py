@@ -31,7 +31,7 @@ from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE, TAG_SIZE
 from dsreg.core.tags import EPOCH_SIZE
 from dsreg.errors import DamagedStorage
 from dsreg.storage.checksum import crc32
-from dsreg.storage.files import Buffer, File, pread_or_zeros
+from dsreg.storage.files import Buffer, File, pread_or_zeros, write_copy
 from dsreg.storage.layout import COPY_DISTANCE
 
 CRC_SIZE = 4  # of a checksum, CRC-32
@@ -129,25 +129,34 @@ def _bare_crc(raw: Buffer, salt: int, generation: int) -> bytes:
 
 
 # --- segment headers ------------------------------------------------------------------------------
+_HEADER_PLACES = (0, COPY_DISTANCE)
+_NO_HEADER = SegmentHeader(0, False, 0, 0)  # older than any
+
+
 def write_header(file: File, salt: int, header: SegmentHeader) -> None:
-    """Durably. Either copy alone tells the truth, so it does not matter which of them a crash leaves."""
+    """Durably. Either copy alone tells the truth, so it does not matter which of them a crash leaves. One after the
+    other, each synced: a crash may leave the one that is being written unreadable."""
     generation, freed, first_batch, slots = header
     fields = _HEADER.pack(_HEADER_MAGIC, salt, generation, first_batch, slots, freed)
     raw = fields + _CRC.pack(crc32(fields))
-    file.pwritev([raw], 0)
-    file.pwritev([raw], COPY_DISTANCE)
-    file.fdatasync()
+    # Not first over the only good copy, if a crash before has hit the other one.
+    newest = max(_HEADER_PLACES, key=lambda at: _header_at(file, salt, at) or _NO_HEADER)
+    for at in sorted(_HEADER_PLACES, key=newest.__eq__):
+        write_copy(file, raw, at)
 
 
 def read_header(file: File, salt: int) -> SegmentHeader | None:
     """The newest valid copy, or None."""
-    copies = []
-    for at in (0, COPY_DISTANCE):
-        raw = pread_or_zeros(file, _HEADER.size + CRC_SIZE, at)
-        magic, its_salt, generation, first_batch, slots, freed = _HEADER.unpack_from(raw)
-        if (magic, its_salt) == (_HEADER_MAGIC, salt) and raw[_HEADER.size:] == _CRC.pack(crc32(raw[:-CRC_SIZE])):
-            copies.append(SegmentHeader(generation, bool(freed), first_batch, slots))
-    return max(copies, default=None)
+    copies = [_header_at(file, salt, at) for at in _HEADER_PLACES]
+    return max((copy for copy in copies if copy is not None), default=None)
+
+
+def _header_at(file: File, salt: int, at: int) -> SegmentHeader | None:
+    raw = pread_or_zeros(file, _HEADER.size + CRC_SIZE, at)
+    magic, its_salt, generation, first_batch, slots, freed = _HEADER.unpack_from(raw)
+    if (magic, its_salt) == (_HEADER_MAGIC, salt) and raw[_HEADER.size:] == _CRC.pack(crc32(raw[:-CRC_SIZE])):
+        return SegmentHeader(generation, bool(freed), first_batch, slots)
+    return None
 
 
 # --- replay ---------------------------------------------------------------------------------------
@@ -256,7 +265,8 @@ def replay(files: Sequence[File], headers: Sequence[SegmentHeader], salt: int, s
                 f"{header.first_batch - 1} were acknowledged: " + _ADVICE
             )
         try:
-            raw = files[header.generation % 2].pread(size, 0)
+            # Not the headers, which have been read: one of the copies may be unreadable.
+            raw = bytes(RECORDS_AT) + files[header.generation % 2].pread(size - RECORDS_AT, RECORDS_AT)
         except OSError as error:
             # Not to be taken for the torn end of it.
             unreadable = f"journal generation {header.generation} cannot be read ({error}): "

@@ -150,11 +150,7 @@ class SlotPages:
         self._writing = set()
 
     def _span(self, start: int, last: int) -> Span:
-        stop = last + 1
-        parts = []
-        while start < stop:
-            number, first = divmod(start, PAGE_SLOTS)
-            count = min(PAGE_SLOTS - first, stop - start)
-            parts.append(self.resident[number][first * SLOT_SIZE:(first + count) * SLOT_SIZE])
-            start += count
-        return Span(stop - sum(map(len, parts)) // SLOT_SIZE, b"".join(parts))
+        """Whole pages: of one that is not in the page cache the kernel would have to read the rest before it could
+        write a part, and the disk may not be able to."""
+        first, stop = start // PAGE_SLOTS, last // PAGE_SLOTS + 1
+        return Span(first * PAGE_SLOTS, b"".join(self.resident[number] for number in range(first, stop)))

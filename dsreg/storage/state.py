@@ -5,9 +5,10 @@
 
 The checksum is of the node's salt (Identity.salt) and the slot: the file of another node is no valid one.
 
-Two slots of 512 bytes, one page apart. A write goes to one, is synced, goes to the other and is synced: a
-crash tears at most one of them, and once a write has returned both hold it, so that damage to either
-one takes nothing back. The newest valid slot counts.
+Two slots of 512 bytes, each with a page to itself. A write goes to one, is synced, goes to the other and is synced: a
+crash tears at most one of them, or leaves its page with garbage or unreadable, and once a write has returned both hold
+it, so that damage to either one takes nothing back. The newest valid slot counts. The next write begins with the other
+one, or, after a crash, with the one that the crash has hit: the one that counts is left alone until the other is good.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import NamedTuple
 from dsreg.constants import NO_OWNER, OWNER_SIZE
 from dsreg.errors import DamagedStorage
 from dsreg.storage.checksum import crc32
-from dsreg.storage.files import File, pread_or_zeros
+from dsreg.storage.files import File, pread_or_zeros, write_copy
 from dsreg.storage.layout import ATOMIC_BYTES, COPY_DISTANCE
 
 MAGIC = b"dsregSTA"
@@ -74,5 +75,4 @@ def write(file: File, state: State, salt: int = 0) -> None:
     raw = state.encode(salt)
     first = state.seq % 2
     for index in (first, 1 - first):
-        file.pwritev([raw], index * COPY_DISTANCE)
-        file.fdatasync()
+        write_copy(file, raw, index * COPY_DISTANCE)

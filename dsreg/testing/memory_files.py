@@ -99,6 +99,7 @@ class MemoryFile:
         data = b"".join(buffers)
         if not data:
             return
+        self._files.check_writable(self._name, offset, len(data))
         grow = self._new_pages(offset, len(data))
         room = self._files.room()
         if grow > room:
@@ -235,6 +236,16 @@ class MemoryFiles:
     def check_readable(self, name: str, offset: int, length: int) -> None:
         if self._unreadable and any((name, number) in self._unreadable for number, *_ in pages_of(offset, length)):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def check_writable(self, name: str, offset: int, length: int) -> None:
+        """Of a page that cannot be read no part can be written, as the rest of it has to be read first. Written as a
+        whole it can be read again."""
+        for number, *_ in pages_of(offset, length) if self._unreadable else ():
+            if (name, number) not in self._unreadable:
+                continue
+            if not offset <= number * PAGE <= (number + 1) * PAGE <= offset + length:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            self._unreadable.discard((name, number))
 
     # --- for tests --------------------------------------------------------------------------------
     def fail(self, kind: Kind, nth: int = 1, name: str = "", number: int = errno.EIO) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 
 from dsreg.constants import OWNER_SIZE, SECTOR_SIZE, TAG_SIZE, ZERO_TAG
 from dsreg.core.tags import pack_tag, tag_at
 from dsreg.errors import NoSpace
 from dsreg.storage import StableStorage
-from dsreg.testing.memory_files import MemoryFiles, Operation
+from dsreg.testing.memory_files import PAGE, Kind, MemoryFiles, Operation
 from tests.crash_states.demands import Demands, Given, Kept, Started, value
-from tests.crash_states.image import Image, State
+from tests.crash_states.image import Damage, Image, State
 from tests.crash_states.workload import Profile, areas, identity, new_store
 
 # Above any ts and number of a workload.
@@ -27,6 +28,17 @@ class Violation(AssertionError):
     """The storage broke its promise."""
 
 
+def damaged(state: State, damage: Sequence[Damage]) -> State:
+    """With garbage where something is damaged."""
+    after = dict(state)
+    for name, offset, size, _ in damage:
+        if name in after and offset < after[name].size:
+            content = after[name] = after[name].copy()
+            end = min(offset + size, content.size)
+            content.write(bytes(byte ^ 0xA5 for byte in content.read(end - offset, offset)), offset)
+    return after
+
+
 class Checker:
     """`sectors`: the size of the disk, at least what any start before the cut asked for."""
 
@@ -35,9 +47,16 @@ class Checker:
         self._sectors = sectors
         self._counts = counts
 
-    def check(self, state: State, demands: Demands, rng: random.Random, depth: int = DEPTH) -> None:
+    def check(
+        self, state: State, demands: Demands, rng: random.Random, depth: int = DEPTH, damage: Sequence[Damage] = ()
+    ) -> None:
         """Raises Violation, or whatever the storage raised, which it must not."""
+        state = damaged(state, damage)
         files = MemoryFiles.holding(state)
+        for each in damage:
+            self._counts["sectors damaged"] += 1
+            if not each.readable:
+                files.unreadable(each.name, each.offset // PAGE)
         demands = demands.copy()
         if rng.random() < 0.1:
             self._open_full(files, demands)
@@ -46,7 +65,7 @@ class Checker:
         found = self._compare(storage, demands)
         if depth and rng.random() < 0.25:
             upto = rng.randint(begin, len(files.log))
-            self._cut_recovery(state, files.log[:upto], demands, rng, depth)
+            self._cut_recovery(state, files.log[:upto], demands, rng, depth, damage)
         demands.take(Started(storage.incarnation, found))
         self._use(storage, files, demands, rng)
 
@@ -97,7 +116,8 @@ class Checker:
         return found
 
     def _cut_recovery(
-        self, state: State, log: list[Operation], demands: Demands, rng: random.Random, depth: int
+        self, state: State, log: list[Operation], demands: Demands, rng: random.Random, depth: int,
+        damage: Sequence[Damage],
     ) -> None:
         """Cut the power after `log`, a part of the recovery from `state`, and recover from what that leaves."""
         self._counts["recoveries cut"] += 1
@@ -105,7 +125,10 @@ class Checker:
         for operation in log:
             image.do(operation)
         choice = rng.choice(list(image.choices(rng, 8)))
-        self.check(image.choose(choice), demands, rng, depth - 1)
+        # What was written over as a whole can be read again; the writing may have been cut as well.
+        written = {(each.name, each.offset) for each in log if each.kind is Kind.WRITE and len(each.data) >= PAGE}
+        unreadable = [each for each in damage if not each.readable and (each.name, each.offset) not in written]
+        self.check(image.choose(choice), demands, rng, depth - 1, [*unreadable, *image.damage(rng)])
 
     def _use(self, storage: StableStorage, files: MemoryFiles, demands: Demands, rng: random.Random) -> None:
         """Store something, close, open: all of it is there, and everything else as before."""

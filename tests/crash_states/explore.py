@@ -111,7 +111,8 @@ def check_one(found: Found, workload: Workload, seed: int, counts: Counter[str])
     """Raises Failed with the command that replays it."""
     checker = Checker(workload.profile, workload.lives[-1].sectors, counts)
     try:
-        checker.check(found.state(), found.demands, random.Random(f"check {seed} {found.index}"))
+        rng = random.Random(f"check {seed} {found.index}")
+        checker.check(found.state(), found.demands, rng, damage=found.image.damage(rng))
     except Exception as error:
         # Whatever it is, from whichever depth: the one thing that must not get lost is how to see it again.
         where = f"life {found.life}, after {found.upto} operations"

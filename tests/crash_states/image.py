@@ -3,6 +3,9 @@
 The disk keeps no order between what no sync has ordered: of the unsynced changes any subset may survive. A
 write breaks at every 512 bytes, and the new size of a file survives with or without the data; of the changes
 of names (a file created, renamed, removed) any subset survives as well, each for itself.
+
+A sector that the disk is writing when the power fails may also be left with garbage in it, or unreadable: 512 bytes or
+4096. That is modelled where the storage has two copies: the file `state`, and the headers of the journal's segments.
 """
 
 from __future__ import annotations
@@ -11,7 +14,10 @@ import hashlib
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from dsreg.storage.journal import RECORDS_AT
+from dsreg.storage.layout import JOURNALS, STATE
 from dsreg.testing.memory_files import ATOMIC_BYTES, PAGE, Content, Kind, Operation
 
 ZERO_PAGE = bytes(PAGE)
@@ -20,9 +26,28 @@ FULL_BITS = 6
 # Of the pending changes, the newest so many get the extremes one by one. Each was the newest once.
 EXTREMES = 4
 
+# Of the copies that are being written, this share is damaged.
+DAMAGED_SHARE = 0.4
+
 # Per pending change, in order, which of its parts survive, as a bit mask.
 Choice = tuple[int, ...]
 State = Mapping[str, Content]
+
+
+class Damage(NamedTuple):
+    """What a power cut has left of a sector of so many bytes: garbage, which may not be `readable`."""
+
+    name: str
+    offset: int
+    size: int
+    readable: bool
+
+
+def has_copy(operation: Operation) -> bool:
+    """Whether this writes one of two copies."""
+    if operation.kind is not Kind.WRITE or len(operation.data) > PAGE:
+        return False
+    return operation.name == STATE or operation.name in JOURNALS and operation.offset < RECORDS_AT
 
 
 @dataclass(slots=True)
@@ -139,6 +164,18 @@ class Image:
         return {
             name: touched.get(inode.number, inode.durable) for name, inode in names.items() if inode is not None
         }
+
+    def damage(self, rng: random.Random) -> list[Damage]:
+        """What becomes of the copies that are not synced, and so may be under way to the disk."""
+        found = []
+        for change in self.pending:
+            if not has_copy(change.operation) or rng.random() > DAMAGED_SHARE:
+                continue
+            readable = rng.random() < 0.5
+            size = rng.choice((ATOMIC_BYTES, PAGE)) if readable else PAGE
+            offset = change.operation.offset // size * size
+            found.append(Damage(change.operation.name, offset, size, readable))
+        return found
 
     def choices(self, rng: random.Random, limit: int) -> Iterator[Choice]:
         """All choices where there are few bits; else the extremes and a sample, `limit` in all."""
