@@ -46,6 +46,10 @@ class WrongDirectory(StorageError):
     """The directory belongs to another cluster, node or disk size, or is not a dsreg directory."""
 
 
+class ChangedDirectory(StorageError):
+    """The other nodes know this rank by another directory: what it has acknowledged is not in this one."""
+
+
 class DamagedStorage(StorageError):
     """Acknowledged state is missing from the directory: the node must not answer from it."""
 

@@ -5,6 +5,7 @@
     init        a new cluster                    node        one node process
     up          all nodes of a cluster here      status      which nodes answer
     data        read and write                   transfer    the streaming under them
+    forget      another node's lost directory
     bench       measure                          workload    the load under it
     completion  shell completion
     health      well, degraded or critical       status_table  the nodes, for people
@@ -31,6 +32,7 @@ from dsreg.version import described_version
     "read": "dsreg.cli.data:read",
     "write": "dsreg.cli.data:write",
     "status": "dsreg.cli.status:status",
+    "forget": "dsreg.cli.forget:forget",
     "bench": "dsreg.cli.bench:bench",
     "completion": "dsreg.cli.completion:completion",
 })

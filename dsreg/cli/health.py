@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from dsreg.core.quorum import majority
 _LINK_FAULTS = {
     "down": "does not reach node {peer}",
     "silent": "hears nothing from node {peer} (other keys, or it speaks only the contract)",
+    "waiting": "waits for node {peer} to start with its directory",
     "unsealed": "does not use node {peer}, which does not seal its connections",
 }
 
@@ -77,11 +78,32 @@ def assess_one(answer: NodeAnswer) -> Assessment:
     return Assessment(Health.DEGRADED if faults else Health.WELL, faults)
 
 
+def changed_directories(answers: Sequence[NodeAnswer]) -> dict[int, str]:
+    """Nodes that others do not count, as their directory is not the one that is known: rank -> what is wrong."""
+    return {
+        int(rank): fault
+        for answer in answers if answer.report is not None
+        for rank, fault in answer.report.get("lives", {}).get("faults", {}).items()
+    }
+
+
+def serves(answer: NodeAnswer, changed: Container[int]) -> bool:
+    """Whether the node answers, and may be counted."""
+    if answer.report is None or answer.node.rank in changed:
+        return False
+    return not answer.report.get("lives", {}).get("waits_for")
+
+
 def faults_of(answer: NodeAnswer) -> list[str]:
     """What is not well with one node, by its own report or for want of one."""
     if answer.report is None:
         return [answer.fault]
     faults = []
+    lives = answer.report.get("lives", {})
+    if lives.get("waits_for"):
+        faults.append(f"does not serve yet: {lives['waits_for']}")
+    for peer, fault in sorted(lives.get("faults", {}).items(), key=lambda entry: int(entry[0])):
+        faults.append(f"does not use node {peer}: {fault}")
     if damaged := answer.report.get("damaged"):
         faults.append(f"{damaged} damaged sectors, repaired from the others when next used")
     if _is_full(answer):

@@ -33,7 +33,8 @@ def init(directory: Path, nodes: int | None, size: int, base_port: int, hosts: t
         nodes = len(hosts) or 3
     if hosts and nodes < len(hosts):
         raise click.UsageError(f"{len(hosts)} times --host but --nodes {nodes}; leave --nodes out or give as many")
-    path = create_cluster(directory, size, plan_addresses(hosts or (_LOCAL_HOST,), nodes, base_port))
+    path = create_cluster(directory, size, plan_addresses(hosts or (_LOCAL_HOST,), nodes, base_port),
+                          strict_start=True)
     config = load_config(path)
     for line in advice(config.nodes):
         click.echo(f"dsreg: warning: {line}", err=True)

@@ -37,10 +37,12 @@ _log = logging.getLogger("dsreg.node")
 @click.option("--journal-size", "journal_bytes", callback=to_size, metavar="SIZE",
               default=format_size(DEFAULT_JOURNAL_BYTES), show_default=True,
               help="Size of each of the two journal segments, 2MiB to 256MiB.")
+@click.option("--new", is_flag=True, help="The cluster is new: begin with an empty directory though the other nodes "
+              "that would have to say so cannot be started. Never overrules one that knows this rank; not for units.")
 @click.option("-v", "--verbose", "verbosity", count=True, help="Say more: -v what happens, -vv everything.")
 @click.option("--supervisor-pid", type=int, hidden=True)
 def node(config_path: Path | None, rank: int, storage: Path | None, listen: tuple[str, int] | None,
-         journal_bytes: int, verbosity: int, supervisor_pid: int | None) -> None:
+         journal_bytes: int, new: bool, verbosity: int, supervisor_pid: int | None) -> None:
     """Run one node until SIGTERM or SIGINT; then finish what is under way and exit within 5 seconds.
 
     Says nothing while all is well. Tells systemd when it listens (Type=notify). Exits with 1 on a fault of the
@@ -51,7 +53,7 @@ def node(config_path: Path | None, rank: int, storage: Path | None, listen: tupl
     cluster = chosen_config(config_path, need_system_key=True)
     if storage is None:
         storage = next((node.storage for node in cluster.nodes if node.rank == rank), Path())
-    config = NodeConfig(cluster, rank, storage, journal_bytes, listen)
+    config = NodeConfig(cluster, rank, storage, journal_bytes, listen, new)
     log_to_stderr(f"node-{rank}", verbosity)
     try:
         signal.signal(signal.SIGTERM, _leave)  # until the node drains at SIGTERM there is nothing to drain

@@ -15,7 +15,7 @@ import trio
 
 from dsreg.cli.attached import Attachment, attachment_of
 from dsreg.cli.faults import EXIT_CONFIG, EXIT_NO_QUORUM, is_config_fault
-from dsreg.cli.health import NodeAnswer, assess, assess_one, why_no_space
+from dsreg.cli.health import NodeAnswer, assess, assess_one, changed_directories, serves, why_no_space
 from dsreg.cli.options import Seconds, chosen_config, config_argument, config_option
 from dsreg.cli.progress import progress_bar
 from dsreg.client import Client
@@ -42,7 +42,8 @@ class Survey:
 
     @property
     def answering(self) -> int:
-        return sum(answer.report is not None for answer in self.answers)
+        changed = changed_directories(self.answers)
+        return sum(serves(answer, changed) for answer in self.answers)
 
     @property
     def attachment(self) -> Attachment:
@@ -179,9 +180,10 @@ def _reason(error: OSError | ExceptionGroup[Exception]) -> str:
 
 
 def _as_dict(config: ClusterConfig, survey: Survey) -> dict[str, Any]:
+    changed = changed_directories(survey.answers)
     nodes = [
         {"address": answer.node.address, "answers": answer.report is not None, "fault": answer.fault,
-         **(answer.report or {}), "rank": answer.node.rank}
+         **(answer.report or {}), "rank": answer.node.rank, "directory_fault": changed.get(answer.node.rank, "")}
         for answer in survey.answers
     ]
     return {"sectors": config.sectors, "nodes": nodes, "answering": survey.answering,

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from dsreg.cli.attached import Attachment
 from dsreg.cli.console import new_console
-from dsreg.cli.health import NodeAnswer, why_no_space
+from dsreg.cli.health import NodeAnswer, changed_directories, serves, why_no_space
 from dsreg.config import ClusterConfig, format_size
 from dsreg.constants import SECTOR_SIZE
 from dsreg.core.quorum import majority
@@ -30,7 +30,8 @@ def print_table(
     # Lines of text are left to the terminal to wrap, so that they can be copied, and searched for where there is none.
     console.print(f"{config.path}: {format_size(config.sectors * SECTOR_SIZE)}, {config.sectors} sectors",
                   markup=False, soft_wrap=True)
-    rows = [_row(answer) for answer in answers]
+    changed = changed_directories(answers)
+    rows = [_row(answer, answer.node.rank in changed) for answer in answers]
     shown = fitting([[cell.plain for cell in row] for row in rows], console.width)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     for index in shown:
@@ -38,9 +39,13 @@ def print_table(
     for row in rows:
         table.add_row(*(row[index] for index in shown))
     console.print(table)
-    answering = sum(answer.report is not None for answer in answers)
+    answering = sum(serves(answer, changed) for answer in answers)
     if answering:
         console.print(_attachment_line(attachment), markup=False, soft_wrap=True)
+    for rank, fault in sorted(changed.items()):
+        text = (f": node {rank} is not counted, {fault}; put its old directory back, or see the runbook, "
+                "\"A node's directory is lost\"")
+        console.print(Text.assemble(("directory changed", "red"), text), soft_wrap=True)
     needed = majority(len(answers))
     counts = f"{answering} of {len(answers)} nodes answer, {needed} are needed"
     if no_quorum:
@@ -65,14 +70,19 @@ def fitting(rows: Sequence[Sequence[str]], width: int) -> list[int]:
     return list(range(shown))
 
 
-def _row(answer: NodeAnswer) -> list[Text]:
-    """One cell for each of _COLUMNS."""
+def _row(answer: NodeAnswer, is_changed: bool) -> list[Text]:
+    """One cell for each of _COLUMNS. `is_changed`: others know the node by another directory."""
     node, report = answer.node, answer.report
     if report is None:
-        cells = [str(node.rank), node.address, (answer.fault, "red"), *[""] * 6]
+        fault = f"directory changed; {answer.fault}" if is_changed else answer.fault
+        cells = [str(node.rank), node.address, (fault, "red"), *[""] * 6]
     else:
         faults = [f"{damaged} damaged"] if (damaged := report.get("damaged")) else []
         faults += ["no space"] if report.get("no_space") is True else []
+        if is_changed:
+            faults.insert(0, "directory changed")
+        elif report.get("lives", {}).get("waits_for"):
+            faults.insert(0, "empty directory, waits for others")
         state = (f"answers, {', '.join(faults)}", "yellow") if faults else ("answers", "green")
         cells = [
             str(node.rank), node.address, state, _peers(report.get("peers", {})),

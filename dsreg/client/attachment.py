@@ -155,6 +155,11 @@ class Attachment:
         if response.data == self.claim.owner and response.counter > self._last_counter and self.error is None:
             self._lose(DiskFenced, COPIED)
 
+    def discount(self, rank: int) -> None:
+        """That node has forgotten what it promised."""
+        self._answers.pop(rank, None)
+        self._accepted.discard(rank)
+
     # --- asking -----------------------------------------------------------------------------------
     def _told(self, rank: int, response: Response, now_s: float) -> int | None:
         if response.status is not Status.OK or self._backs_off:

@@ -23,7 +23,7 @@ from dsreg.client.limits import (
 from dsreg.core.assembly import client_hello
 from dsreg.core.codec import EncodeOnce, Keys, Side, UnsealingDecoder
 from dsreg.core.greeting import Greeter, Seals, Verdict
-from dsreg.core.messages import Command, CommandKind, Message, Response, StatusRequest
+from dsreg.core.messages import FEATURE_LIVES, Command, CommandKind, LivesReport, Message, Response, StatusRequest
 from dsreg.core.record_bound import RecordBound
 from dsreg.port import Port, dial
 
@@ -89,6 +89,7 @@ class Connection:
         self._told: tuple[_Greeting, int] | None = None
         self._node_sectors = sectors  # as the node has said last
         self._cluster_size = 0  # as well
+        self._shows_lives = False  # as well
 
     @property
     def complaint(self) -> str:
@@ -170,6 +171,8 @@ class Connection:
         self._tell(greeting)
         if greeting is not _Greeting.GOOD:
             return greeting
+        if self._shows_lives and not await self._lives_come(port, decoder, messages):
+            return _Greeting.LOST
         self._up = True
         self._owner.connected(self._rank, self._cluster_size)
         self._owner.received(self._rank, messages)
@@ -187,6 +190,16 @@ class Connection:
         _log.info("node %d: the connection is over", self._rank)
         self._told = None  # whoever reads that wants to read as well that it is usable again
         return _Greeting.LOST
+
+    async def _lives_come(self, port: Port, decoder: UnsealingDecoder, messages: list[Message]) -> bool:
+        """Wait for what the node tells of lives, which comes first and is not to be missed; add it to `messages`."""
+        with trio.move_on_after(HELLO_S):
+            while not any(isinstance(message, LivesReport) for message in messages):
+                if not (data := await port.receive()):
+                    return False
+                messages += decoder.feed(data)
+            return True
+        return False
 
     async def _greet(self, port: Port, decoder: UnsealingDecoder) -> tuple[_Greeting, list[Message]]:
         """Say HELLO, wait for the answer, and seal the connection if the node can; gives also what came behind."""
@@ -222,6 +235,7 @@ class Connection:
     ) -> tuple[_Greeting, list[Message]]:
         assert greeter.answer is not None
         self._node_sectors, self._cluster_size = greeter.answer.sectors, greeter.answer.features & 0xFF
+        self._shows_lives = bool(greeter.answer.features & FEATURE_LIVES)
         if verdict is Verdict.BROKEN:
             return _Greeting.CHANGED, []
         if self._node_sectors != self._sectors:

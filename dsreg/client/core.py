@@ -45,17 +45,13 @@ from dsreg.client.events import (
     Waits,
 )
 from dsreg.client.guard import Guard
-from dsreg.client.limits import (
-    ATTEMPT_FIRST_S,
-    MAX_REFUSALS,
-    SAY_AGAIN_S,
-    TELL_AGAIN_S,
-)
+from dsreg.client.limits import ATTEMPT_FIRST_S, MAX_REFUSALS, SAY_AGAIN_S, TELL_AGAIN_S
+from dsreg.client.members import Members
 from dsreg.client.ring import Ring, refused_by_all
 from dsreg.client.state import NEVER, Node, Operation
 from dsreg.client.steps import Steps
 from dsreg.constants import MAX_RUN_SECTORS, NO_OWNER, SECTOR_SIZE
-from dsreg.core.messages import Command, CommandKind, Response, Status, StatusReport, StatusRequest
+from dsreg.core.messages import Command, CommandKind, LivesReport, Response, Status, StatusReport, StatusRequest
 from dsreg.core.quorum import bit, ranks_in
 from dsreg.core.tags import highest_epoch, raised
 from dsreg.errors import AuthenticationFailed, ClientClosed, ClientError, NotBelieved, Outcome, OutOfRange
@@ -74,6 +70,7 @@ class ClientCore:
         self.contract_nodes = ContractNodes()
         self._guard = Guard()
         self._steps = Steps(self._ring, self.attachment)
+        self._members = Members(self._ring, self._steps, self.attachment)
         self._said = Cause.ANSWERS, NEVER  # what the attachment waits for, as was told last, and when
         self.counters = self._steps.counters
         self.new_request = self._steps.new_request
@@ -198,7 +195,7 @@ class ClientCore:
         assert attachment is not None
         if epoch is not None:
             for node in self._ring.nodes:
-                if node.up:
+                if node.up and not node.barred:
                     self._send_attach(node, epoch)
         cause, text, needs_help = attachment.waits_for
         if text and (cause is not self._said[0] or now_s >= self._said[1] + SAY_AGAIN_S):
@@ -221,7 +218,7 @@ class ClientCore:
         request = self._steps.new_request()
         self._guard.ask(request, now_s)
         question = Command(CommandKind.ATTACH, request, 0, 0, b"", NO_OWNER, True)
-        self._steps.effects += [Send(node.rank, question) for node in self._ring.nodes if node.up]
+        self._steps.effects += [Send(node.rank, question) for node in self._ring.nodes if node.usable]
 
     def _guarded(self, error: ClientError | None, now_s: float) -> None:
         """The nodes have told who has the disk, or not all that are needed have yet."""
@@ -240,6 +237,8 @@ class ClientCore:
         for message in event.messages:
             if isinstance(message, Response):
                 self._answer(node, message, now_s)
+            elif isinstance(message, LivesReport):
+                self._members.told(node, message, now_s)
             elif isinstance(message, StatusReport) and (no_space := _no_space_in(message)) is not None:
                 node.full_s = now_s if no_space else NEVER
         if not node.up:
@@ -250,6 +249,9 @@ class ClientCore:
     def _answer(self, node: Node, response: Response, now_s: float) -> None:
         if not response.extended:
             return  # the answer to the connection's question about the key
+        if node.barred:
+            self._steps.counters.late_answers += 1
+            return
         if response.kind is CommandKind.ATTACH:
             if self.attachment is not None:
                 was = self.attachment.state

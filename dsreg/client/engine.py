@@ -35,6 +35,7 @@ from dsreg.client.events import (
     Event,
     Failed,
     NotAttached,
+    NotCounted,
     Received,
     Refusal,
     Send,
@@ -148,6 +149,7 @@ class Engine:
             Attached: lambda effect: self.settled.set(),
             Waits: self._waits,
             NotAttached: lambda effect: self._not_attached(),
+            NotCounted: self._not_counted,
         }
 
     def start(self, nursery: trio.Nursery) -> None:
@@ -329,6 +331,16 @@ class Engine:
     def _waits(self, effect: Waits) -> None:
         level = logging.WARNING if effect.needs_help else logging.INFO
         _log.log(level, "the disk is not attached yet: %s", effect.text)
+
+    def _not_counted(self, effect: NotCounted) -> None:
+        if effect.fault:
+            _log.error(
+                "node %d is neither asked nor counted: %s. Put its old directory back; if that is lost for good, "
+                "follow the runbook, \"A node's directory is lost\", and then start this program again",
+                effect.rank, effect.fault,
+            )
+        else:
+            _log.warning("node %d is used again: its directory is the one that it is known by", effect.rank)
 
     def _not_attached(self) -> None:
         self.settled.set()

@@ -146,4 +146,11 @@ class Dropped(NamedTuple):
     operation: int
 
 
-Effect = Send | Withdraw | Drop | Completed | Failed | Dropped | Attached | Waits | NotAttached
+class NotCounted(NamedTuple):
+    """The node is neither asked nor counted, for this reason; "": it is again."""
+
+    rank: int
+    fault: str
+
+
+Effect = NotCounted | Send | Withdraw | Drop | Completed | Failed | Dropped | Attached | Waits | NotAttached

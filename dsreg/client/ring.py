@@ -73,7 +73,7 @@ class Ring:
 
     def nearest(self, op: Operation, now_s: float) -> list[Node]:
         """The nodes that can be asked: those that answer first, then round the ring from the operation's home."""
-        usable = [node for node in self._rounds[op.home] if node.up and not node.stopping]
+        usable = [node for node in self._rounds[op.home] if node.up and not node.stopping and not node.barred]
         for node in usable:
             if node.avoided_until_s > now_s:
                 return sorted(usable, key=lambda node: node.avoided_until_s > now_s)

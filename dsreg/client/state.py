@@ -34,6 +34,7 @@ class Node:
     index: int  # in the ring
     up: bool = False
     stopping: bool = False
+    barred: bool = False  # not to be asked or counted: see Members
     tried: bool = False
     refusal: Refusal | None = None
     owed: dict[int, None] = dataclasses.field(default_factory=dict)  # requests; in order, so that runs repeat
@@ -50,7 +51,7 @@ class Node:
 
     @property
     def usable(self) -> bool:
-        return self.up and not self.stopping
+        return self.up and not self.stopping and not self.barred
 
     def avoid(self, now_s: float) -> None:
         if self.avoided_until_s <= now_s:

@@ -102,6 +102,13 @@ class Steps:
         for node in usable[:enough] if get and not self._asks_all else usable:
             self._ask_node(op, node, now_s, values=get and node is usable[0])
 
+    def ask_again(self, op: Operation, now_s: float) -> None:
+        """A node that has answered does not count any more: the question is asked anew, what is put is the same."""
+        command = op.command
+        assert command is not None
+        self.retire(op, 0)
+        self._ask(op, command.kind, now_s, command.tags)
+
     def _ask_node(self, op: Operation, node: Node, now_s: float, values: bool) -> None:
         assert op.command is not None and op.quorum is not None
         op.quorum.asked.add(node.rank)

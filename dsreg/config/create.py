@@ -31,6 +31,12 @@ system_key_file = "{system_key}"
 # require_sealed = true
 """
 
+_STRICT_START = """\
+# A node with an empty directory begins only once so many others have said that its rank is new that any majority has
+# one of them. If the cluster is new and some nodes cannot be started yet: dsreg node --new.
+strict_start = true
+"""
+
 _NODE = """
 [[node]]
 rank = {rank}
@@ -71,10 +77,11 @@ def plan_addresses(hosts: Sequence[str], nodes: int, base_port: int) -> list[str
     return addresses
 
 
-def create_cluster(directory: Path, size: int, addresses: Sequence[str]) -> Path:
+def create_cluster(directory: Path, size: int, addresses: Sequence[str], *, strict_start: bool = False) -> Path:
     """Create `cluster.toml` and fresh keys in `directory` (made with mode 0700 if missing); returns its path.
 
-    `size` is the disk in bytes, `addresses` are `host:port` by rank. Existing files are never touched: where
+    `size` is the disk in bytes, `addresses` are `host:port` by rank; `strict_start`: see ClusterConfig. Existing files
+    are never touched: where
     any of the three exists, or on any other fault, ConfigError is raised and nothing is left behind.
     """
     _check(size, addresses)
@@ -87,7 +94,7 @@ def create_cluster(directory: Path, size: int, addresses: Sequence[str]) -> Path
             write_key(directory / name, secrets.token_bytes(key_size))
             created.append(directory / name)
         # Last, since it is what makes a cluster of the directory.
-        write_new(directory / CONFIG_NAME, _document(size, addresses).encode("utf-8"), 0o644)
+        write_new(directory / CONFIG_NAME, _document(size, addresses, strict_start).encode("utf-8"), 0o644)
         _sync_directory(directory)
     except OSError as error:
         for path in created:
@@ -109,9 +116,11 @@ def _check(size: int, addresses: Sequence[str]) -> None:
         raise ConfigError(faults)
 
 
-def _document(size: int, addresses: Sequence[str]) -> str:
+def _document(size: int, addresses: Sequence[str], strict_start: bool) -> str:
     head = _HEAD.format(sectors=size // SECTOR_SIZE, size=format_size(size),
                         client_key=CLIENT_KEY_NAME, system_key=SYSTEM_KEY_NAME)
+    if strict_start:
+        head += _STRICT_START
     return head + "".join(_NODE.format(rank=rank, address=address) for rank, address in enumerate(addresses, 1))
 
 

@@ -35,7 +35,7 @@ SYSTEM_CONFIG = Path("/etc/dsreg/cluster.toml")
 
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _SECTIONS = ("cluster", "node")
-_CLUSTER_KEYS = ("sectors", "size", "client_key_file", "system_key_file", "id", "require_sealed")
+_CLUSTER_KEYS = ("sectors", "size", "client_key_file", "system_key_file", "id", "require_sealed", "strict_start")
 _NODE_KEYS = ("rank", "address", "listen", "storage")
 
 
@@ -63,7 +63,8 @@ class ClusterConfig:
     `sectors` is the size of the disk in sectors of 4096 bytes. `client_key` is 32 bytes, `system_key` 64
     bytes, or b"" on a client host that has none. `nodes` is ordered by rank, 1..N without gaps. `cluster_id`
     is 16 bytes, zeros where it is not known. `path` is the file that this was read from. `require_sealed`: clients
-    and nodes talk over sealed connections only.
+    and nodes talk over sealed connections only. `strict_start`: more others have to say that an empty directory is new
+    (docs/lives.md).
     """
 
     sectors: int
@@ -73,12 +74,14 @@ class ClusterConfig:
     cluster_id: bytes
     path: Path
     require_sealed: bool = False
+    strict_start: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
     """What one node process runs with. `journal_bytes` is the size of one of the two journal segments, `listen` where
-    it listens if not where the configuration says.
+    it listens if not where the configuration says. `new`: an empty directory is new, though others may not be there to
+    say so.
 
     Raises ConfigError for a rank that the cluster does not have, a missing system key or a journal
     outside MIN_JOURNAL_BYTES..MAX_JOURNAL_BYTES or not a multiple of 4096.
@@ -89,6 +92,7 @@ class NodeConfig:
     storage: Path
     journal_bytes: int = DEFAULT_JOURNAL_BYTES
     listen: tuple[str, int] | None = None
+    new: bool = False
 
     def __post_init__(self) -> None:
         faults = []
@@ -199,13 +203,20 @@ class _Loader:
         client_key = self._key(cluster, "client_key_file", CLIENT_KEY_SIZE, needed=True)
         system_key = self._key(cluster, "system_key_file", SYSTEM_KEY_SIZE, needed=need_system_key)
         cluster_id = self._cluster_id(cluster, system_key)
-        require_sealed = cluster.get("require_sealed", False)
-        if not isinstance(require_sealed, bool):
-            self._fault("[cluster] require_sealed must be true or false, without quotes")
+        require_sealed = self._flag(cluster, "require_sealed")
+        strict_start = self._flag(cluster, "strict_start")
         nodes = self._nodes()
         if self.faults:
             raise ConfigError(self.faults)
-        return ClusterConfig(sectors, client_key, system_key, nodes, cluster_id, self.path, require_sealed)
+        return ClusterConfig(
+            sectors, client_key, system_key, nodes, cluster_id, self.path, require_sealed, strict_start
+        )
+
+    def _flag(self, cluster: dict[str, Any], key: str) -> bool:
+        value = cluster.get(key, False)
+        if not isinstance(value, bool):
+            self._fault(f"[cluster] {key} must be true or false, without quotes")
+        return value is True
 
     def _fault(self, text: str) -> None:
         self.faults.append(f"{self.path}: {text}")

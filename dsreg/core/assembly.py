@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from dsreg.core.contract import Uuids
 from dsreg.core.links import RegisterClient
-from dsreg.core.messages import FEATURE_SEALED, Hello
+from dsreg.core.messages import FEATURE_LIVES, FEATURE_SEALED, Hello
 from dsreg.core.naming import TagNamer
 from dsreg.core.replica import Replica
 from dsreg.core.view import TagView
@@ -18,6 +18,7 @@ from dsreg.core.wire import CLUSTER_SIZE
 
 # Read identifiers of one incarnation: 2^40 operations for each of 2^24 incarnations, never the same one twice.
 RIDS_OF_AN_INCARNATION: Final = 1 << 40
+_INCARNATIONS: Final = 1 << 24
 # A client does not know the cluster's identity: a node takes zeros from a client for "any".
 _ANY_CLUSTER: Final = bytes(CLUSTER_SIZE)
 
@@ -41,17 +42,18 @@ def new_replica(
     jitter: Callable[[], float],
     unix_time: Callable[[], float],
     started_s: float = float("-inf"),
+    store: bytes = b"",
 ) -> Replica:
     """The replica of the node `rank` in the incarnation that `storage` has begun.
 
     `uuid_prefix`: 32 random bits (see Uuids). `jitter`: see RegisterClient. `unix_time`, `started_s`: see
-    Replica.
+    Replica. `store`: the id of the storage's directory.
     """
     return Replica(
         rank,
         ranks,
         storage,
-        rids=itertools.count(first_rid(storage.incarnation)),
+        rids=itertools.count(first_rid(storage.incarnation, store)),
         uuids=Uuids(rank, uuid_prefix),
         namer=TagNamer(rank, storage.ts_reserved, storage.incarnation),
         links=RegisterClient(ranks, jitter=jitter),
@@ -60,9 +62,14 @@ def new_replica(
     )
 
 
-def first_rid(incarnation: int) -> int:
-    """The read identifier of the first operation that a node coordinates in this incarnation."""
-    return incarnation * RIDS_OF_AN_INCARNATION + 1
+def first_rid(incarnation: int, store: bytes = b"") -> int:
+    """The read identifier of the first operation that a node coordinates in this incarnation.
+
+    A directory in place of a lost one counts its incarnations from 1 again. So that a late answer to an operation
+    of the lost one counts for none of the new one, each directory
+    begins at a place of its own among the 2^24, given by its id.
+    """
+    return (incarnation + int.from_bytes(store[:3])) % _INCARNATIONS * RIDS_OF_AN_INCARNATION + 1
 
 
 def node_hello(
@@ -70,9 +77,11 @@ def node_hello(
 ) -> Hello:
     """What a node says first on a link, and answers with. `nodes`: how many the cluster has. `seals`: whether it can
     seal its connections."""
-    return Hello(rank, False, cluster, incarnation, sectors, (FEATURE_SEALED if seals else 0) | nodes)
+    features = (FEATURE_SEALED if seals else 0) | FEATURE_LIVES | nodes
+    return Hello(rank, False, cluster, incarnation, sectors, features)
 
 
 def client_hello(sectors: int, *, seals: bool = True) -> Hello:
     """What a client says first to a node."""
-    return Hello(0, False, _ANY_CLUSTER, 0, sectors, FEATURE_SEALED if seals else 0)
+    features = (FEATURE_SEALED if seals else 0) | FEATURE_LIVES
+    return Hello(0, False, _ANY_CLUSTER, 0, sectors, features)

@@ -233,6 +233,15 @@ class AtomicRegister:
             return []
         return self._finish(phase.result)  # L6
 
+    def discount(self, rank: int) -> None:
+        """What `rank` has answered does not count any more: it has forgotten it. The others have been asked, too."""
+        phase = self.phase
+        if isinstance(phase, Querying):
+            phase.answers.pop(rank, None)
+            phase.ranks &= ~bit(rank)
+        elif isinstance(phase, Storing):
+            phase.acks &= ~bit(rank)
+
     @property
     def recording(self) -> StoreOwn | None:
         """What a WRITE is making durable here before anybody else may hear of it; None in any other phase."""

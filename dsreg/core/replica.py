@@ -68,9 +68,7 @@ class Replica:
         storage: TagView,
         *,
         rids: Iterator[int],
-        uuids: Uuids,
-        namer: TagNamer,
-        links: RegisterClient,
+        uuids: Uuids, namer: TagNamer, links: RegisterClient,
         unix_time: Callable[[], float] = lambda: 0.0,
         started_s: float = float("-inf"),
     ) -> None:
@@ -85,6 +83,7 @@ class Replica:
         self._namer = namer
         self._links = links
         self._queue: RunQueue[Operation] = RunQueue()
+        self.unfinished = self._queue.__len__  # operations of clients that are under way or queued
         self._operations: dict[int, Operation] = {}  # by rid
         self._ready: deque[Operation] = deque()  # may start: what they waited for is complete
         self._peers = Peers(rank, uuids, links.intervals)
@@ -122,10 +121,6 @@ class Replica:
         self._ready = deque(operation for operation in self._ready if operation not in given_up)
         return claims + [operation.command for operation in given_up], self._run_ready([], now)
 
-    def unfinished(self) -> int:
-        """Operations of clients that are under way or queued."""
-        return len(self._queue)
-
     def is_under_way(self, rid: int) -> bool:
         """Whether an answer to `rid` still means something."""
         return rid in self._operations or self._attaching.is_asking(rid)
@@ -161,6 +156,11 @@ class Replica:
         """The link to `rank` is connected, and speaks the extension or only the contract."""
         self._peers.link_up(rank, extended)
         return self._run_ready(self._outgoing(self._links.link_up(rank, now), now), now)
+
+    def discount(self, rank: int) -> None:
+        """What that node has answered to operations under way does not count any more: see dsreg.core.lives."""
+        for operation in self._operations.values():
+            operation.register.discount(rank)
 
     def again(self, again: Again, now: float) -> list[Effect]:
         """The promise for which this waited is durable."""

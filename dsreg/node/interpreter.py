@@ -7,15 +7,17 @@ threads by the tasks of `dsreg.node.disk`.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import trio
 
-from dsreg.constants import MAX_QUEUED_ANSWERS, SECTOR_SIZE
+from dsreg.constants import MAX_QUEUED_ANSWERS, RESEND_FIRST_S, SECTOR_SIZE
 from dsreg.core.codec import EncodeOnce, Encoder
 from dsreg.core.effects import Again, Answer, Durable, Effect, Fence, Load, Persist, Reserve, Send
+from dsreg.core.held import Held
 from dsreg.core.messages import Ack, Command, CommandKind, Hello, Message, PeerMessage, Receipt, Value
 from dsreg.core.record_bound import RecordBound
 from dsreg.core.replica import Replica
@@ -30,7 +32,7 @@ class Connection:
 
     __slots__ = (
         "address", "greeting", "held", "is_fresh", "is_known", "patience", "port", "rank", "records",
-        "room", "since_s", "unfinished", "unfinished_bytes",
+        "room", "shown", "since_s", "unfinished", "unfinished_bytes",
     )
 
     def __init__(self, port: Port) -> None:
@@ -40,6 +42,7 @@ class Connection:
         self.is_known = False  # something with a good HMAC has come over it, perhaps not for the first time
         self.is_fresh = False  # it is sealed, and something has come over it since: see dsreg.node.slots
         self.rank = 0  # of the node that has greeted, as it says; 0: a client, or nobody yet
+        self.shown = 0  # the rank whose directory it has shown: see dsreg.node.members
         self.held = 0  # bytes of memory for an unfinished frame, as long as it is not fresh
         self.patience = trio.CancelScope()  # has a deadline while the connection is being sealed
         # The HELLO and its answer, where the connection is to be sealed and is not yet.
@@ -64,6 +67,11 @@ class Interpreter:
         self.on_work: Callable[[], None] = lambda: None  # there is something for the disk's tasks
         self.on_idle: Callable[[], None] = lambda: None  # no operation of this node is unfinished
         self.on_due: Callable[[], None] = lambda: None  # the replica's next_due may have changed
+        self.on_contract: Callable[[int], None] = lambda rank: None  # that node has sent a message of the contract
+        self.started = True  # False while the node waits for its first start: what comes is held
+        self._held = Held()
+        self._quiet_until = -math.inf
+        self._greeted: set[int] = set()  # whose link is up, and speaks the extension
         self._parked: dict[Ticket, list[Persist | Reserve | Fence]] = {}
         self.unfinished = 0  # commands, of all connections
         self.unfinished_bytes = 0
@@ -92,11 +100,13 @@ class Interpreter:
         size = size_of(command)
         connection.unfinished_bytes += size
         self.unfinished_bytes += size
+        if not self.started and self._held.holds(connection, command):
+            return
         self.carry_out(self.replica.command(connection, command, self.clock()))
 
     def disconnected(self, connection: Connection) -> None:
         given_up, effects = self.replica.disconnected(connection, self.clock())
-        for command in given_up:
+        for command in (*given_up, *self._held.disconnected(connection)):
             self._settle(connection, command)
         self.carry_out(effects)
         self.end_turn()
@@ -105,11 +115,18 @@ class Interpreter:
         origin = None if isinstance(message, Receipt) or message.uuid else connection
         if origin is None:
             self.heard[message.rank] = self.clock()
+            self.on_contract(message.rank)
+        if not self.started and not isinstance(message, Receipt):
+            self._held.message(origin, message)
+            return
         self.carry_out(self.replica.message(origin, message, self.clock()))
 
     def link_up(self, rank: int, port: Port, extended: bool) -> None:
         encode = self._encode_sealed if port.is_sealed else self._encode
         outbox = self._links[rank] = Outbox(port, encode, self.replica.is_under_way)
+        self._greeted.discard(rank)
+        if extended:
+            self._greeted.add(rank)
         for answer in self._answers.pop(rank, ()):
             outbox.send(answer)
         self._dirty.add(port)
@@ -120,7 +137,25 @@ class Interpreter:
         outbox = self._links.get(rank)
         if outbox is not None and outbox.port is port:
             del self._links[rank]
+            self._greeted.discard(rank)
             self.replica.link_down(rank, self.clock())
+
+    def start(self) -> None:
+        """The node begins to serve: what has come meanwhile is dealt with, in the order in which it came."""
+        self.started = True
+        if self._held.messages:
+            self._quiet_until = self.clock() + RESEND_FIRST_S
+        for connection, command in self._held.take_commands():
+            self.carry_out(self.replica.command(connection, command, self.clock()))
+        for origin, message in self._held.take_messages():
+            self.carry_out(self.replica.message(origin, message, self.clock()))
+        for rank in self._greeted:  # they have dropped what they were asked before
+            self.carry_out(self.replica.link_up(rank, True, self.clock()))
+        self.end_turn()
+
+    def discount(self, rank: int) -> None:
+        """The directory of that node has changed: what it has answered to operations under way does not count."""
+        self.replica.discount(rank)
 
     def committed(self, tickets: Iterable[Ticket]) -> None:
         """The storage has decided on these persists and reservations."""
@@ -134,7 +169,15 @@ class Interpreter:
         self.carry_out(self._report_load(load, loaded))
         self.end_turn()
 
+    def next_due(self) -> float:
+        """When `tick` has something to do; inf: not before something else happens. Nothing is sent again while answers
+        are held, or as soon as they are dealt with: they may be the ones."""
+        due = None if self._held.messages else self.replica.next_due()
+        return math.inf if due is None else max(due, self._quiet_until)
+
     def tick(self) -> None:
+        if self.clock() < self.next_due():
+            return
         self.carry_out(self.replica.tick(self.clock()))
         self.end_turn()
 

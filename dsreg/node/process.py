@@ -28,6 +28,7 @@ from dsreg.listening import bind, close_all
 from dsreg.node.dialer import Dialer
 from dsreg.node.disk import Disk
 from dsreg.node.interpreter import Interpreter
+from dsreg.node.members import Members
 from dsreg.node.server import Server
 from dsreg.port import Port
 from dsreg.storage import Identity, OsFiles, StableStorage
@@ -68,20 +69,32 @@ class Node:
             jitter=lambda: random.uniform(0.8, 1.2),
             unix_time=time.time,
             started_s=trio.current_time(),
+            store=storage.lives.own.store,
         )
         self.interpreter = Interpreter(self.replica, storage, Encoder(keys), trio.current_time)
         self.disk = Disk(self.interpreter)
+        self.members = Members(
+            config.rank, ranks, storage.lives, self.interpreter, strict=cluster.strict_start, new=config.new
+        )
         places = max_connections()
-        self.server = Server(self.interpreter, greeting, new_decoder, self.report, seals, places)
+        self.server = Server(self.interpreter, greeting, new_decoder, self.report, seals, self.members, places)
         self.dialers = [
-            Dialer(node.rank, (node.host, node.port), self.interpreter, greeting, new_decoder, seals)
+            Dialer(node.rank, (node.host, node.port), self.interpreter, greeting, new_decoder, seals, self.members)
             for node in cluster.nodes
             if node.rank != config.rank
         ]
         greeted = {dialer.rank: dialer.was_greeted for dialer in self.dialers}
         self.server.on_node_sealed = lambda rank: greeted[rank]()
+        by_rank = {dialer.rank: dialer for dialer in self.dialers}
+        self.interpreter.on_contract = self.members.heard_contract
+        self.members.on_greet = lambda rank: by_rank[rank].greet_soon()
+        self.members.on_review = self._review
         self._room = trio.CapacityLimiter(places)
         self._started = time.monotonic()
+
+    def _review(self) -> None:
+        for dialer in self.dialers:
+            dialer.review()
 
     def report(self) -> bytes:
         """The body of a STATUS answer: see docs/protocol.md."""
@@ -94,6 +107,7 @@ class Node:
                 "rank": self.config.rank,
                 "incarnation": self.storage.incarnation,
                 "uptime_s": round(time.monotonic() - self._started, 3),
+                "lives": self.members.report(),
                 "sectors": self.config.cluster.sectors,
                 "sectors_written": self.storage.sectors_written,
                 "damaged": self.storage.damaged,
@@ -169,21 +183,22 @@ class Node:
 
     async def _tick(self) -> None:
         """Calls `tick` when something is due; a turn that makes something due earlier moves the deadline."""
-        interpreter, replica = self.interpreter, self.replica
+        interpreter, members = self.interpreter, self.members
         scope = trio.CancelScope()
 
+        def next_due() -> float:
+            return min(interpreter.next_due(), members.next_due)
+
         def move_deadline() -> None:
-            due = replica.next_due()
-            if due is not None and due < scope.deadline:
-                scope.deadline = due
+            scope.deadline = min(scope.deadline, next_due())
 
         interpreter.on_due = move_deadline
         while True:
-            due = replica.next_due()
-            scope = trio.CancelScope(deadline=float("inf") if due is None else due)
+            scope = trio.CancelScope(deadline=next_due())
             with scope:
                 await trio.sleep_forever()
             interpreter.tick()
+            members.tick()
 
     async def _drain(self) -> None:
         """Wait until nothing is unfinished and every answer is sent, but not longer than DRAIN_S."""

@@ -17,11 +17,13 @@ from dsreg.constants import (
 from dsreg.core.codec import UnsealingDecoder
 from dsreg.core.greeting import Seals
 from dsreg.core.messages import (
+    FEATURE_LIVES,
     FEATURE_SEALED,
     Ack,
     Command,
     Fenced,
     Hello,
+    LivesReport,
     Message,
     ReadProc,
     Receipt,
@@ -36,6 +38,7 @@ from dsreg.core.messages import (
 )
 from dsreg.core.record_bound import RecordBound
 from dsreg.node.interpreter import Connection, Interpreter
+from dsreg.node.members import Members
 from dsreg.node.slots import HANDSHAKE_S, Slots
 from dsreg.port import Port
 
@@ -70,6 +73,7 @@ _DAMAGED = ("bad_mac", "bad_header", "skipped_bytes")
 
 class Server:
     """`greeting`: what to answer a HELLO with. `report`: makes the body of a STATUS answer. `places`: see Slots.
+    Counters of decoders have one key more: "unproven", messages in the name of a node that has not shown its directory.
 
     Where `seals.required` is set, only greetings have an effect on a connection that is not sealed.
     """
@@ -81,6 +85,7 @@ class Server:
         new_decoder: Callable[[bool], UnsealingDecoder],
         report: Callable[[], bytes],
         seals: Seals,
+        members: Members,
         places: int = MAX_FILE_DESCRIPTORS,
     ) -> None:
         self.slots = Slots(places)
@@ -94,6 +99,7 @@ class Server:
         self._new_decoder = new_decoder
         self._report = report
         self._seals = seals
+        self._members = members
 
     async def serve(self, port: Port) -> None:
         """One connection, until it is over."""
@@ -114,6 +120,7 @@ class Server:
             for name, count in decoder.counters.items():
                 self.decoder_counters[name] = self.decoder_counters.get(name, 0) + count
             port.close()
+            self._members.left(port, connection)
             self._interpreter.disconnected(connection)
 
     async def _receive(self, connection: Connection, decoder: UnsealingDecoder) -> None:
@@ -205,7 +212,12 @@ class Server:
             else:
                 interpreter.command(connection, message)
         elif isinstance(message, (ReadProc, WriteProc, Value, Ack, Fenced, Receipt)):
-            interpreter.message(connection, message)
+            if self._members.admits(connection, message.rank):
+                interpreter.message(connection, message)
+            else:
+                decoder.counters["unproven"] += 1
+        elif isinstance(message, LivesReport):
+            self._members.told(message, connection)
         elif isinstance(message, RefusedCommand):
             response = Response(message.status, message.kind, message.request, extended=message.extended)
             interpreter.tell(connection.port, response)
@@ -224,6 +236,10 @@ class Server:
             connection.greeting = (hello, answer)
             connection.patience.deadline = self._interpreter.clock() + HANDSHAKE_S
         self._interpreter.tell(connection.port, answer)
+        if hello.rank:
+            self._members.greets(hello.rank)
+        if connection.greeting is None:
+            self._tell_lives(connection, hello)
 
     def _seal(self, connection: Connection, decoder: UnsealingDecoder, seal: Seal) -> None:
         greeting, connection.greeting = connection.greeting, None
@@ -237,10 +253,16 @@ class Server:
         connection.port.seal(sealed.sealer)
         connection.records = RecordBound()
         connection.port.record_bytes = connection.records.bound
+        self._tell_lives(connection, hello)
         if hello.rank:
             self.on_node_sealed(hello.rank)
         for message in decoder.unseal(sealed.opener, between_nodes=hello.rank != 0):
             self._take(connection, decoder, message)
+
+    def _tell_lives(self, connection: Connection, hello: Hello) -> None:
+        """The first message after the greeting, to those that want it."""
+        if hello.features & FEATURE_LIVES:
+            self._members.listens(connection.port, node=hello.rank != 0, answer=True)
 
     def _refuse(self, connection: Connection, command: Command) -> None:
         """The node is stopping. The contract has no word for it: its clients see the connection end."""

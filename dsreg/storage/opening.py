@@ -7,12 +7,15 @@ import secrets
 from collections.abc import Callable
 from typing import NamedTuple
 
-from dsreg.core.lives import STORE_SIZE
-from dsreg.errors import NoSpace, StorageError
+from dsreg.core.lives import STORE_SIZE, Life
+from dsreg.errors import NoSpace, StorageError, WrongDirectory
+from dsreg.storage import identity as identity_file
+from dsreg.storage import lives as lives_file
 from dsreg.storage.directory import Directory, open_directory, record_growth
 from dsreg.storage.failure import NO_SPACE, Failure
 from dsreg.storage.files import Files
 from dsreg.storage.identity import Identity
+from dsreg.storage.layout import IDENTITY, LOCK
 from dsreg.storage.lives import LivesFile
 from dsreg.storage.recovery import Recovered, recover
 
@@ -47,3 +50,23 @@ def open_and_recover(
             raise NoSpace(f"no room to open the storage directory; make some, start again: {error}") from error
         raise StorageError(f"the storage directory cannot be used: {error}") from error
     return Opened(directory, recovered, lives, failure)
+
+
+def forget(files: Files, rank: int) -> Life | None:
+    """Take the directory of the node `rank` out of what a stopped node knows; gives it, None if it was not known.
+
+    Raises StorageLocked if the node runs; WrongDirectory, DamagedStorage, StorageError.
+    """
+    if not files.exists(IDENTITY):
+        raise WrongDirectory(f"this is no storage directory: it has no {IDENTITY}")
+    lock = files.lock(LOCK)
+    try:
+        recorded = identity_file.read(files)
+        if rank == recorded.identity.rank or rank not in recorded.identity.ranks:
+            raise WrongDirectory(
+                f"this is the directory of node {recorded.identity.rank} of {list(recorded.identity.ranks)}: it knows "
+                f"no node {rank} that it could forget"
+            )
+        return lives_file.forget(files, recorded.identity, rank) if recorded.store else None
+    finally:
+        lock.close()

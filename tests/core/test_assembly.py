@@ -6,7 +6,7 @@ import pytest
 
 from dsreg.core.assembly import OpenedStorage, client_hello, first_rid, new_replica, node_hello
 from dsreg.core.effects import Effect, Reserve
-from dsreg.core.messages import FEATURE_SEALED, Command, CommandKind, Hello, Value
+from dsreg.core.messages import FEATURE_LIVES, FEATURE_SEALED, Command, CommandKind, Hello, Value
 from dsreg.core.replica import Replica
 from dsreg.core.tags import highest_ts, pack_tag, ts_of, unpack_tag
 from dsreg.testing.memory_storage import MemoryStorage
@@ -53,7 +53,7 @@ def test_what_was_promised_before_is_not_named_again() -> None:
     assert highest_ts(again) == (1 << 20) + 1
 
 
-@pytest.mark.parametrize("incarnation", [1, 2, (1 << 24) - 1])
+@pytest.mark.parametrize("incarnation", [1, 2, (1 << 24) - 2])
 def test_no_two_incarnations_use_the_same_read_identifiers(incarnation: int) -> None:
     _, rid = tag_named_on(storage_of(incarnation), bytes(16))
     assert rid == first_rid(incarnation)
@@ -69,10 +69,17 @@ def test_the_jitter_and_the_clock_are_those_given() -> None:
 
 def test_a_node_says_what_it_is() -> None:
     cluster = bytes(range(16))
-    assert node_hello(2, 5, cluster, 7, 64) == Hello(2, False, cluster, 7, 64, FEATURE_SEALED | 5)
-    assert node_hello(2, 5, cluster, 7, 64, seals=False).features == 5
+    assert node_hello(2, 5, cluster, 7, 64) == Hello(2, False, cluster, 7, 64, FEATURE_SEALED | FEATURE_LIVES | 5)
+    assert node_hello(2, 5, cluster, 7, 64, seals=False).features == FEATURE_LIVES | 5
 
 
 def test_a_client_says_only_what_it_can() -> None:
-    assert client_hello(64) == Hello(0, False, bytes(16), 0, 64, FEATURE_SEALED)
-    assert client_hello(64, seals=False).features == 0
+    assert client_hello(64) == Hello(0, False, bytes(16), 0, 64, FEATURE_SEALED | FEATURE_LIVES)
+    assert client_hello(64, seals=False).features == FEATURE_LIVES
+
+
+def test_each_directory_has_read_identifiers_of_its_own() -> None:
+    """One in place of a lost one counts its incarnations from 1 again."""
+    lost, new = first_rid(9, bytes(13) + b"old"), first_rid(1, bytes([0, 1, 0]) + bytes(13))
+    assert lost == first_rid(9) and new == first_rid(257) and first_rid(2, b"\xff" * 16) == first_rid(1)
+    assert 0 < first_rid((1 << 24) - 1, b"\xff" * 16) < 1 << 64

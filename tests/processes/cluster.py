@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dsreg.config import ClusterConfig, create_cluster, load_config
@@ -92,12 +92,13 @@ class Cluster:
 
     # --- what can be done to them -----------------------------------------------------------------
     def spawn(
-        self, rank: int, storage: Path | None = None, program: tuple[str, ...] = ("-m", "dsreg")
+        self, rank: int, storage: Path | None = None, program: tuple[str, ...] = ("-m", "dsreg"),
+        options: Sequence[str] = (),
     ) -> subprocess.Popen[bytes]:
-        """Start a process for this rank and do not wait for it. `program`: what Python runs."""
+        """Start a process for this rank and do not wait for it. `program`: what Python runs. `options`: more."""
         where = self.storage(rank) if storage is None else storage
         arguments = ["--config", str(self._view(rank)), "--rank", str(rank), "--storage", str(where),
-                     "--journal-size", self._journal_size]
+                     "--journal-size", self._journal_size, *options]
         with open(self.log(rank), "ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-P", *program, "node", *arguments], stdin=subprocess.DEVNULL, stdout=log,

@@ -9,7 +9,7 @@ from dsreg.client.limits import HELLO_S, RECONNECT_FIRST_S, RECONNECT_MAX_S
 from dsreg.core.assembly import client_hello
 from dsreg.core.codec import Encoder, Keys, Side, UnsealingDecoder
 from dsreg.core.greeting import Greeter, Seals, Verdict
-from dsreg.core.messages import Command, CommandKind, Message, StatusRequest
+from dsreg.core.messages import FEATURE_LIVES, Command, CommandKind, LivesReport, Message, StatusRequest
 from tests.simulation.loop import Loop, Timer
 from tests.simulation.network import Network, SimPort
 from tests.simulation.options import Options
@@ -59,6 +59,8 @@ class ClientConnection:
         self._backoff_s = RECONNECT_FIRST_S
         self._queue: dict[int, Command | StatusRequest] = {}
         self._writing = False
+        self._shows_lives = False
+        self._behind: list[Message] = []
         self._connect()
 
     def kill(self) -> None:
@@ -128,6 +130,10 @@ class ClientConnection:
                 self._loop.fault("seal_broken", port.peer)
                 self._lost(port, False)
             return
+        if self._greeter.verdict is not None:
+            self._behind += messages
+            self._begin(port)
+            return
         for index, message in enumerate(messages):
             verdict = self._greeter.take(message)
             if verdict is not None:
@@ -144,10 +150,19 @@ class ClientConnection:
             port.seal(self._greeter.sealer)
             messages = self._decoder.unseal(self._greeter.opener, between_nodes=False)
             self._loop.fault("sealed", port.peer)
-        self._hello_timer.cancel()
-        self._up = True
-        self._owner.connected(self._rank)
-        self._owner.received(self._rank, messages)
+        assert self._greeter.answer is not None
+        self._shows_lives = bool(self._greeter.answer.features & FEATURE_LIVES)
+        self._behind = list(messages)
+        self._begin(port)
+
+    def _begin(self, port: SimPort) -> None:
+        """Once it has been told of lives, if it is to be."""
+        told = any(isinstance(message, LivesReport) for message in self._behind)
+        if self._port is port and (told or not self._shows_lives):
+            self._hello_timer.cancel()
+            self._up = True
+            self._owner.connected(self._rank)
+            self._owner.received(self._rank, self._behind)
 
     def _lost(self, port: SimPort | None, key_refused: bool) -> None:
         if port is None or self._port is not port:

@@ -128,7 +128,7 @@ def directed(options: Options) -> Options:
     quiet: dict[str, Any] = {
         "nodes": 3, "extension_clients": 0, "contract_clients": 0, "frontends": 0, "operations": 40, "depth": 1,
         "max_run": 1, "think_s": 0.0, "abandon": 0.0, "journal_bytes": 256 * 1024, "latency_s": 0.0005, "skew": 1.0,
-        "tail": 0.0, "split": 0.0, "disk_s": 0.0005, "cold": 0.0, "contract_links": 0.0, "receipts": False,
+        "tail": 0.0, "split": 0.0, "disk_s": 0.0005, "cold": 0.0, "contract_nodes": 0.0, "receipts": False,
         "absent_at_end": 0, "faults": (), "frames": (),
     }
     return dataclasses.replace(options, kind=kind, **{**quiet, **KINDS[kind](rng)})

@@ -78,6 +78,12 @@ class Nemesis(Traps):
             self._loop.fault("power_at_step", str(node.rank))
             node.files.crash_in = self._loop.rng.choice((1, 2, 3, 4, 6, 8, 12, 20, 40))
 
+    def _wipe(self, node: SimNode) -> None:
+        # What is counted on is that somebody who is asked has heard of it: nodes of the contract cannot say.
+        if node.known_to_all and not self._world.options.contract_nodes:
+            self._loop.fault("wipe", str(node.rank))
+            node.wipe()
+
     def _blackout(self, node: SimNode) -> None:
         self._loop.fault("blackout")
         for each in self._world.nodes.values():

@@ -16,10 +16,11 @@ from dsreg.core.codec import Encoder, Keys, Side, UnsealingDecoder
 from dsreg.core.effects import Send
 from dsreg.core.greeting import Seals
 from dsreg.core.lives import STORE_SIZE
-from dsreg.core.messages import FEATURE_SEALED, ReadProc, Receipt, WriteProc
+from dsreg.core.messages import FEATURE_LIVES, FEATURE_SEALED, Hello, LivesReport, ReadProc, Receipt, Seal, WriteProc
 from dsreg.core.wire import SEAL_CONTENT
 from dsreg.errors import DamagedStorage, NoSpace, StorageError
 from dsreg.node.interpreter import Connection, Interpreter
+from dsreg.node.members import Members
 from dsreg.node.server import Server
 from dsreg.storage import Commit, Identity, StableStorage
 from dsreg.testing.memory_files import Chooser, drop_all, keep_all, random_chooser
@@ -29,7 +30,7 @@ from tests.simulation.files import Crash, SimFiles
 from tests.simulation.loop import Loop
 from tests.simulation.network import Host, Network, SimPort
 from tests.simulation.options import Options
-from tests.simulation.witness import Witness, check_start
+from tests.simulation.witness import BrokenPromise, Witness, check_start
 
 CLUSTER = bytes(range(16))
 KEYS = Keys(bytes(range(32)), bytes(range(64)))
@@ -47,6 +48,7 @@ class World(Protocol):
     loop: Loop
     network: Network
     options: Options
+    nodes: dict[int, SimNode]
 
     def stored(self, rank: int, commit: Commit) -> None:
         """A commit has become durable at the node."""
@@ -60,8 +62,8 @@ class World(Protocol):
     def accepted(self, rank: int, client: Host) -> None:
         """The node has accepted the client's claim to the disk."""
 
-    def greets(self, one: int, other: int) -> bool:
-        """Whether the node `one` speaks the extension to the node `other`."""
+    def is_foreign(self, rank: int) -> bool:
+        """Whether this node speaks only the contract to other nodes."""
 
     def seals(self, host: int) -> bool:
         """Whether the node or client can seal its connections."""
@@ -95,6 +97,10 @@ class Process:
         self._greeting = node_hello(
             rank, options.nodes, CLUSTER, storage.incarnation, options.sectors, seals=world.seals(rank)
         )
+        self._is_foreign = world.is_foreign(rank)
+        if self._is_foreign:  # it knows nothing of greetings between nodes, or of lives
+            self._greeting = self._greeting._replace(features=self._greeting.features & ~FEATURE_LIVES)
+            storage.lives.begin()
         seals = Seals(KEYS, world.fresh_key, required=options.require_sealed)
         self._ranks = frozenset(options.ranks)
         self.replica = new_replica(
@@ -105,27 +111,40 @@ class Process:
             jitter=lambda: loop.between(0.8, 1.2),
             unix_time=lambda: UNIX_TIME_S + loop.now_s,
             started_s=node.clock(),
+            store=storage.lives.own.store,
         )
         self.interpreter = Interpreter(self.replica, storage, Encoder(KEYS), node.clock)
         self.witness = Witness(
             self.interpreter, node.told, lambda client: world.named(rank, client),
             lambda client: world.accepted(rank, client), lambda: world.promises(rank),
         )
-        self.interpreter.on_due = self._on_due
         self.disk = SimDisk(
             loop, self.interpreter, node.files, self.guard, self._stored, node.disk_s, options.interleave,
             options.checkpoint_factor,
         )
-        self.server = Server(self.interpreter, self._greeting, self._new_decoder, lambda: b"{}", seals)
+        self.members = Members(rank, options.ranks, storage.lives, self.interpreter, strict=options.strict_start)
+        self.server = Server(self.interpreter, self._greeting, self._new_decoder, lambda: b"{}", seals, self.members)
         self._due_s = float("inf")
+        self.interpreter.on_due = self._on_due
         self.dialers = [
             SimDialer(
                 loop, world.network, rank, other, self.interpreter, self._greeting, self._new_decoder, self.guard,
-                world.greets(rank, other), seals,
+                not self._is_foreign, seals, self.members,
             )
             for other in options.ranks
             if other != rank
         ]
+        by_rank = dict(zip((other for other in options.ranks if other != rank), self.dialers, strict=True))
+        self.interpreter.on_contract = self.members.heard_contract
+        self.members.on_greet = lambda other: by_rank[other].greet_soon()
+        self.members.on_review = self._review
+        self._on_due()
+
+    def _review(self) -> None:
+        if self.interpreter.started:
+            self._node.check_served()
+        for dialer in self.dialers:
+            dialer.review()
 
     def _new_decoder(self, extended: bool) -> UnsealingDecoder:
         decoder = UnsealingDecoder(
@@ -163,6 +182,8 @@ class Process:
 
     def _take(self, connection: Connection, decoder: UnsealingDecoder, data: bytes) -> None:
         for message in decoder.feed(data):
+            if self._is_foreign and isinstance(message, Hello | Seal | LivesReport) and message.rank:
+                continue
             if self._world.options.receipts and isinstance(message, ReadProc | WriteProc) and message.uuid:
                 kind = 3 if isinstance(message, ReadProc) else 5
                 self.interpreter.carry_out([Send(message.rank, Receipt(self._node.rank, kind, message.uuid))])
@@ -177,6 +198,7 @@ class Process:
 
     def _gone(self, port: SimPort, connection: Connection) -> None:
         self.connections.pop(port, None)
+        self.members.left(port, connection)  # type: ignore[arg-type]
         self.interpreter.disconnected(connection)
 
     def ports(self) -> list[SimPort]:
@@ -184,8 +206,8 @@ class Process:
 
     # --- time -----------------------------------------------------------------------------------
     def _on_due(self) -> None:
-        due_s = self.replica.next_due()
-        if due_s is not None and due_s < self._due_s:
+        due_s = min(self.interpreter.next_due(), self.members.next_due)
+        if due_s < self._due_s:
             self._due_s = due_s
             wait_s = max(0.0, due_s - self._node.clock())
             self._world.loop.after(wait_s, self.guard, self._tick, due_s)
@@ -194,6 +216,8 @@ class Process:
         if due_s == self._due_s:
             self._due_s = float("inf")
             self.interpreter.tick()
+            self.members.tick()
+            self._on_due()
 
 
 class SimNode:
@@ -206,6 +230,7 @@ class SimNode:
         self.excused = False
         self._last_incarnation = 0
         self.told = 0  # the newest epoch under which it has answered
+        self.wiped = 0  # how often its directory was deleted
         self.wanted = True  # whether it is to run
         self.deferred: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self.disk_s = world.options.disk_s
@@ -251,10 +276,34 @@ class SimNode:
         self._world.loop.note(_STARTED, self.rank, storage.incarnation, 0)
         if self._world.loop.verbose:
             self._world.loop.say(f"node {self.rank} starts, incarnation {storage.incarnation}")
-        self.process = Process(self._world, self, storage)
+        try:
+            self.process = Process(self._world, self, storage)
+        except Crash:
+            self.lose_power()
+        except StorageError as error:
+            self.exit(error)
 
     def _new_store(self) -> bytes:
-        return self.rank.to_bytes(STORE_SIZE)
+        return bytes([self.wiped]) + self.rank.to_bytes(STORE_SIZE - 1)
+
+    def check_served(self) -> None:
+        if self.wiped:
+            raise BrokenPromise(f"node {self.rank} serves with an empty directory")
+
+    @property
+    def known_to_all(self) -> bool:
+        """Whether all other nodes know its directory, durably: see docs/lives.md for what is not covered else."""
+        others = [node for node in self._world.nodes.values() if node is not self]
+        return all(node.process is not None and self.rank in node.process.members.lives.known for node in others)
+
+    def wipe(self) -> None:
+        """Its directory is deleted while it is down; then it is started again."""
+        self._end()
+        self.wiped += 1
+        self.excused = True
+        self._last_incarnation = self.told = 0
+        self.files = SimFiles(self._world.loop, self._world.options.cold)
+        self.start_after(RESTART_S * self._world.loop.between(0, 2))
 
     def _check_start(self, storage: StableStorage) -> None:
         """Behind the back of the product: what is to go wrong, goes wrong later."""

@@ -26,6 +26,7 @@ NEMESIS = {
     "damage_sector": 20,
     "damage_tags": 25,
     "damage_copy": 8,  # one of the two copies of the state or of a journal header
+    "wipe": 20,  # the directory is deleted, and the node started again
     "disk_full": 15,
     "pause": 25,  # SIGSTOP, SIGCONT
     "slow_disk": 20,
@@ -51,7 +52,7 @@ BAD_NETWORK = 35
 SHARES = (0.002, 0.01, 0.04)
 BAD_SHARES = {"drop": (0.04, 0.15), "duplicate": (0.04, 0.2), "corrupt": (0.01, 0.04), "swap": (0.04, 0.2)}
 # Those that take away what was durable: never on more than a minority of the nodes.
-DAMAGING = frozenset({"damage_sector", "damage_tags", "damage_copy", "read_error"})
+DAMAGING = frozenset({"damage_sector", "damage_tags", "damage_copy", "read_error", "wipe"})
 # Those that need more than one node to mean much.
 BETWEEN_NODES = frozenset(
     {"partition", "one_way", "isolate", "rolling", "swizzle", "replay", "slow_node", "blackout", "coordinator"}
@@ -90,7 +91,8 @@ class Options:
     disk_s: float
     interleave: float
     cold: float
-    contract_links: float
+    contract_nodes: float
+    strict_start: bool
     sealed: float
     receipts: bool
     absent_at_end: int
@@ -121,7 +123,7 @@ class Options:
     @property
     def require_sealed(self) -> bool:
         """Whether nodes and clients talk over sealed connections only: where all can, in half of the runs."""
-        return self.sealed == 1.0 and not self.contract_clients and not self.contract_links and self.seed % 2 == 0
+        return self.sealed == 1.0 and not self.contract_clients and not self.contract_nodes and self.seed % 2 == 0
 
     @property
     def minority(self) -> int:
@@ -198,7 +200,8 @@ def derive(seed: int) -> Options:
         interleave=rng.choice((0.0, 0.2, 1.0)),
         cold=rng.choice((0.0, 0.0, 0.2, 1.0)),
         # A node that speaks only the contract keeps no epochs.
-        contract_links=rng.choice((0.0, 0.0, 0.0, 0.3, 1.0)) * (not frontends),
+        contract_nodes=rng.choice((0.0, 0.0, 0.0, 0.3, 1.0)) * (not frontends),
+        strict_start=random.Random(f"strict start {seed}").random() < 0.5,
         sealed=random.Random(f"seals {seed}").choice((0.0, 0.0, 0.5, 1.0)),
         receipts=rng.random() < 0.2,
         absent_at_end=rng.randint(0, (nodes - 1) // 2),

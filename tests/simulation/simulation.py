@@ -69,9 +69,7 @@ class Simulation:
         self.history = History(self.loop)
         self.nodes = {rank: SimNode(self, rank) for rank in options.ranks}
         self.counters: Counter[str] = Counter()
-        self._contract = {
-            (one, other) for one in options.ranks for other in options.ranks if self.loop.chance(options.contract_links)
-        }
+        self._foreign = {rank for rank in options.ranks if self.loop.chance(options.contract_nodes)}
         # With numbers of its own, so that runs without seals stay what they were.
         self._ephemeral = random.Random(f"ephemeral keys {options.seed}")
         self._seals: dict[int, bool] = {}
@@ -80,8 +78,8 @@ class Simulation:
         self._nemesis: Nemesis | None = None
 
     # --- what the nodes ask and tell --------------------------------------------------------------
-    def greets(self, one: int, other: int) -> bool:
-        return (one, other) not in self._contract
+    def is_foreign(self, rank: int) -> bool:
+        return rank in self._foreign
 
     def seals(self, host: int) -> bool:
         """Asked again, as when a client is another one after a crash: the same."""

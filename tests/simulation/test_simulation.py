@@ -89,7 +89,7 @@ def test_options_cover_what_they_promise() -> None:
     assert {name for options in drawn for name, _ in options.frames} == set(FRAMES)
     assert {options.sealed for options in drawn} == {0.0, 0.5, 1.0}
     assert any(options.require_sealed and options.nodes > 1 for options in drawn)
-    assert any(options.contract_links and options.contract_clients and options.nodes > 1 for options in drawn)
+    assert any(options.contract_nodes and options.contract_clients and options.nodes > 1 for options in drawn)
     assert not any(DAMAGING & set(options.faults) for options in drawn if not options.minority)
 
 

@@ -1,0 +1,222 @@
+"""Members: which directories stand behind the ranks, as this node knows them, and whether it may serve with its own.
+
+The decisions are those of dsreg.core.lives and dsreg.core.foreign; here is what follows from them: the file `lives`,
+what is told to whom, and which links and connections may be used. The rules: docs/lives.md.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable
+
+from dsreg.core.foreign import ForeignPeers
+from dsreg.core.lives import FirstStart, Lives, Stage
+from dsreg.core.messages import LivesReport
+from dsreg.errors import ChangedDirectory
+from dsreg.node.interpreter import Connection, Interpreter
+from dsreg.port import Port
+from dsreg.storage.lives import LivesFile
+
+log = logging.getLogger("dsreg.node")
+
+# A first start takes well under a second; whoever waits longer says what for.
+COMPLAIN_AFTER_S = 3.0
+
+
+class Members:
+    """Of the node `rank`. `strict`, `new`: see FirstStart."""
+
+    def __init__(
+        self,
+        rank: int,
+        ranks: Iterable[int],
+        file: LivesFile,
+        interpreter: Interpreter,
+        *,
+        strict: bool = False,
+        new: bool = False,
+    ) -> None:
+        self.rank = rank
+        self.lives = Lives(rank, file.known)
+        self.first_start = FirstStart(rank, ranks, file.own, begun=file.begun, strict=strict, new=new)
+        self.on_review: Callable[[], None] = lambda: None  # whom this node may use has changed, perhaps
+        self.on_greet: Callable[[int], None] = lambda rank: None  # this peer is to be greeted now
+        self._foreign = ForeignPeers()
+        self._file = file
+        self._interpreter = interpreter
+        interpreter.started = file.begun
+        self._listeners: dict[Port, tuple[bool, bool]] = {}  # who is told: another node?  by its answering side?
+        self._shown: dict[Connection, int] = {}  # accepted connections that have shown the directory of that rank
+        self._faults: dict[int, str] = {}
+        self._complain_at = math.inf if file.begun else interpreter.clock() + COMPLAIN_AFTER_S
+        self._advance()
+
+    # --- what others are told -----------------------------------------------------------------------
+    def listens(self, port: Port, *, node: bool, answer: bool) -> None:
+        """The other side has been greeted, and wants to be told. `answer`: this side has accepted the connection."""
+        self._listeners[port] = (node, answer)
+        self._tell(port, node, answer)
+
+    def left(self, port: Port, connection: Connection | None = None) -> None:
+        """The connection is over."""
+        self._listeners.pop(port, None)
+        if connection is not None:
+            self._shown.pop(connection, None)
+
+    def _tell(self, port: Port, node: bool, answer: bool) -> None:
+        rank = self.rank if node else 0
+        report = LivesReport(rank, answer, self.first_start.stage, self._file.own, self.lives.known)
+        self._interpreter.tell(port, report)
+
+    def tell_again(self, port: Port) -> None:
+        """What is lost on the way is not missing for ever."""
+        if port in self._listeners:
+            self._tell(port, *self._listeners[port])
+
+    def _tell_all(self) -> None:
+        for port, (node, answer) in self._listeners.items():
+            self._tell(port, node, answer)
+
+    # --- what is heard ------------------------------------------------------------------------------
+    def told(self, report: LivesReport, connection: Connection | None = None) -> None:
+        """Another node has said this, on the link to it or on the `connection` that it has made.
+
+        What is heard for the first time is durable when this returns. Raises ChangedDirectory, SyncFailed.
+        """
+        rank = report.rank
+        if rank == self.rank:
+            return
+        self._foreign.greets(rank)
+        self.first_start.told(rank, report.known.get(self.rank))
+        self._check_denied()
+        heard = self.lives.take(rank, report.stage, report.own, report.known)
+        if heard:
+            # Before the link counts and before anybody hears that it is known. It blocks the node for two syncs,
+            # once for each directory.
+            self._file.remember(heard)
+            for other, life in heard.items():
+                log.info("node %d is known by its directory %s from now on", other, life)
+        shows = report.stage is Stage.STARTED and report.own == self.lives.known[rank]
+        if connection is not None and shows:
+            self._shown[connection] = rank
+            connection.shown = rank
+        if not self._advance() and heard:
+            self._tell_all()
+        elif connection is not None:
+            self.tell_again(connection.port)
+        self._review()
+
+    def greets(self, rank: int) -> None:
+        """The node has greeted, or answered a greeting: it does not speak the contract alone."""
+        self._foreign.greets(rank)
+
+    def greeting(self, rank: int) -> None:
+        """It was sent a greeting."""
+        self._foreign.greeting(rank, self._interpreter.clock())
+
+    def unanswered(self, rank: int, *, hung_up: bool) -> None:
+        """The greeting had no answer."""
+        self._foreign.unanswered(rank, self._interpreter.clock(), hung_up=hung_up)
+        self.tick()
+
+    def heard_contract(self, rank: int) -> None:
+        """A message of the contract has come from that rank."""
+        if not self._interpreter.started and self._foreign.heard(rank, self._interpreter.clock()):
+            self.on_greet(rank)
+
+    def _check_denied(self) -> None:
+        if self.first_start.denied is None:
+            return
+        teller, life = self.first_start.denied
+        raise ChangedDirectory(
+            f"this is not the directory that the cluster knows as that of rank {self.rank}: node {teller} knows "
+            f"{life}, this one is {self._file.own}"
+            f"{'' if self._file.begun else ' and empty'}. What this node has acknowledged is in the other one: put "
+            "that back (is its file system mounted?). If it is lost for good, follow the runbook, \"A node's "
+            "directory is lost\""
+        )
+
+    # --- the first start ----------------------------------------------------------------------------
+    def _advance(self) -> bool:
+        """Go on with the first start as far as it goes; whether everybody was told of something new."""
+        start, now = self.first_start, self._interpreter.clock()
+        self._foreign.look(now)
+        for rank in self._foreign.found:
+            start.speaks_contract(rank)
+        advanced = False
+        while (stage := start.due(now)) is not None:
+            if stage is Stage.STARTED:
+                self._file.begin()
+            start.stage = stage
+            advanced = True
+        if advanced:
+            self._tell_all()  # before what this node sends as one that has started
+            if start.stage is Stage.STARTED:
+                self._complain_at = math.inf
+                self._interpreter.start()
+        return advanced
+
+    def tick(self) -> None:
+        """Time has passed."""
+        if self._interpreter.started:
+            return
+        if self._advance():
+            self._review()
+            self._interpreter.end_turn()
+        if self._interpreter.clock() >= self._complain_at:
+            self._complain_at = math.inf
+            log.warning("%s", self.waits_for())
+
+    @property
+    def next_due(self) -> float:
+        if self._interpreter.started:
+            return math.inf
+        return min(self.first_start.next_due, self._foreign.next_due, self._complain_at)
+
+    def waits_for(self) -> str:
+        """For people; "" once it serves."""
+        if self.first_start.stage is Stage.STARTED:
+            return ""
+        return (
+            f"rank {self.rank} has an empty directory, and serves once other nodes have said that its rank is new: "
+            f"{self.first_start.waits_for()}. Start the others; if the cluster is new and they cannot be started, "
+            "start this node with --new"
+        )
+
+    # --- whom this node may use ---------------------------------------------------------------------
+    def admits(self, connection: Connection, rank: int) -> bool:
+        """Whether what comes over this connection in the name of `rank` may have an effect."""
+        return rank == connection.shown or not self.lives.keeps_lives(rank)
+
+    def _review(self) -> None:
+        for connection, rank in list(self._shown.items()):
+            connection.shown = rank if self.lives.counts(rank) else 0
+        faults = self.lives.faults()
+        for rank, fault in faults.items():
+            if self._faults.get(rank) != fault:
+                log.error(
+                    "node %d is neither asked nor counted: %s. Put its old directory back; if that is lost for good, "
+                    "follow the runbook, \"A node's directory is lost\"", rank, fault,
+                )
+        for rank in self._faults.keys() - faults.keys():
+            log.warning("node %d is used again: its directory is the one that it is known by", rank)
+        if faults != self._faults:
+            for rank in faults:
+                self._interpreter.discount(rank)
+        self._faults = faults
+        self.on_review()
+
+    def report(self) -> dict[str, object]:
+        """For STATUS."""
+        return {
+            "life": self._file.own.number,
+            "store": self._file.own.store.hex(),
+            "stage": self.first_start.stage.name.lower(),
+            "waits_for": self.waits_for(),
+            "faults": {str(rank): fault for rank, fault in self._faults.items()},
+            "known": {
+                str(rank): {"life": life.number, "store": life.store.hex()}
+                for rank, life in sorted(self.lives.known.items())
+            },
+        }

@@ -1,0 +1,237 @@
+"""Nodes whose directory is lost, swapped, or someone else's; and first starts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trio
+
+from dsreg.client import Client
+from tests.processes.cluster import ROOT, TIMEOUT_S, Cluster, until
+from tests.processes.fake_peer import FakePeer
+from tests.processes.history import stamp
+from tests.processes.raw import OK, READ_PROC, VALUE, WRITE_ANSWER, RawClient, Response
+
+REFUSED = "is neither asked nor counted"
+SECTORS = 40
+
+
+def ended(cluster: Cluster, rank: int) -> str:
+    """What a process said that ended by itself; it must not have served."""
+    assert cluster.processes.pop(rank).wait(TIMEOUT_S) == 1
+    return cluster.log(rank).read_text()
+
+
+def spawn(cluster: Cluster, rank: int, *options: str) -> None:
+    cluster.processes[rank] = cluster.spawn(rank, options=options)
+
+
+def dsreg(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-P", "-m", "dsreg", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}, check=False)
+
+
+def status(cluster: Cluster) -> dict[int, dict[str, object]]:
+    found = json.loads(dsreg("status", "--json", str(cluster.path)).stdout)
+    return {node["rank"]: node for node in found["nodes"]}
+
+
+def knows(cluster: Cluster, rank: int, *others: int) -> bool:
+    lives = status(cluster)[rank].get("lives", {})
+    assert isinstance(lives, dict)
+    return {str(other) for other in others} <= lives.get("known", {}).keys()
+
+
+def all_know_all(cluster: Cluster) -> None:
+    ranks = set(cluster.ranks)
+    until(lambda: all(knows(cluster, rank, *(ranks - {rank})) for rank in ranks), "all know all")
+
+
+async def write_all(client: Client, number: int) -> None:
+    for sector in range(SECTORS):
+        await client.write(sector, stamp(1000 * number + sector))
+
+
+# --- first starts ---------------------------------------------------------------------------------
+async def test_a_fresh_majority_works_and_the_third_joins_later(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster()
+    cluster.start(1, 2)
+    async with Client(cluster.config) as client:
+        await write_all(client, 1)
+        cluster.start(3)
+        await trio.to_thread.run_sync(all_know_all, cluster)
+        await trio.to_thread.run_sync(cluster.kill, 1)
+        for sector in range(SECTORS):
+            assert await client.read(sector) == stamp(1000 + sector)
+
+
+def test_one_of_three_waits_and_says_for_what(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster()
+    cluster.start(1)  # it answers what has no effect
+    with RawClient(cluster.address(1), cluster.config.client_key) as client:
+        client.send(client.write_frame(1, 7, stamp(7)))
+        client.nothing_more()
+        until(lambda: "has an empty directory" in cluster.log(1).read_text(), "it says what it waits for")
+        report = status(cluster)[1]["lives"]
+        assert isinstance(report, dict) and report["stage"] == "asking" and "--new" in report["waits_for"]
+        cluster.start(2)
+        assert client.response() == Response(OK, WRITE_ANSWER, 1, b"")
+    assert cluster.log(1).read_text().count("has an empty directory") == 1
+
+
+def test_strict_start_waits_for_the_third_and_new_stands_in_for_it(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster()
+    cluster.path.write_text(cluster.path.read_text().replace("[cluster]", "[cluster]\nstrict_start = true"))
+    cluster.start(1, 2)
+    until(lambda: "2 must" in cluster.log(1).read_text(), "it waits for both others")
+    cluster.terminate(1)
+    cluster.terminate(2)
+    for rank in (1, 2):
+        spawn(cluster, rank, "--new")
+        cluster.wait(rank)
+    with RawClient(cluster.address(1), cluster.config.client_key) as client:
+        client.write(7, stamp(7))
+    cluster.start(3)
+    until(lambda: knows(cluster, 3, 1, 2), "the third joins")
+    cluster.kill(1)
+    with RawClient(cluster.address(3), cluster.config.client_key) as client:
+        assert client.read(7) == stamp(7)
+
+
+def test_among_nodes_of_the_contract_it_starts_once_they_have_shown_themselves(
+    make_cluster: Callable[..., Cluster]
+) -> None:
+    cluster = make_cluster()
+    node, key = cluster.address(1), cluster.config.system_key
+    two = FakePeer(2, cluster.address(2), node, key)
+    try:
+        cluster.start(1)
+        with RawClient(node, cluster.config.client_key) as client:
+            client.send(client.write_frame(1, 7, stamp(7)))
+            question = two.expect(READ_PROC)
+            # It has not started, and does not say what it has.
+            two.send(two.read_proc(77, 7))
+            two.nothing_within(0.1)
+            began = time.monotonic()
+            value = two.expect(VALUE)
+            assert (value.rid, value.ts) == (77, 0)
+            assert time.monotonic() - began < 3
+            two.send(two.value(question))
+            order = two.expect(5)
+            two.send(two.ack(order))
+            assert client.response() == Response(OK, WRITE_ANSWER, 1, b"")
+    finally:
+        two.close()
+        cluster.kill()
+        two.join()
+
+
+def test_all_start_again(make_cluster: Callable[..., Cluster]) -> None:
+    """Nobody has to be asked by who has begun before: one node of three answers what it can alone."""
+    cluster = make_cluster()
+    cluster.start()
+    all_know_all(cluster)
+    cluster.kill()
+    cluster.start(1)
+    report = status(cluster)[1]["lives"]
+    assert isinstance(report, dict) and report["stage"] == "started"
+
+
+# --- lost directories -----------------------------------------------------------------------------
+@pytest.mark.allow_logs("does not answer the HELLO")
+async def test_a_node_with_an_empty_directory_is_refused_and_nothing_old_is_read(
+    make_cluster: Callable[..., Cluster]
+) -> None:
+    """Node 2 misses what 1 and 3 acknowledge; then the directory of node 3 is deleted, and it is started again."""
+    cluster = make_cluster()
+    cluster.start()
+    await trio.to_thread.run_sync(all_know_all, cluster)
+    async with Client(cluster.config) as client:
+        await write_all(client, 1)
+        await trio.to_thread.run_sync(cluster.kill, 2)
+        await write_all(client, 2)
+        await trio.to_thread.run_sync(cluster.start, 2)
+        await trio.to_thread.run_sync(cluster.kill, 3)
+        shutil.rmtree(cluster.storage(3))
+        spawn(cluster, 3, "--new")  # which overrules nobody
+        said = await trio.to_thread.run_sync(ended, cluster, 3)
+        assert "this is not the directory that the cluster knows as that of rank 3" in said and "empty" in said
+        assert "put that back" in said and "runbook" in said
+        for sector in range(SECTORS):
+            assert await client.read(sector) == stamp(2000 + sector)  # 1 and 2 go on
+        await trio.to_thread.run_sync(cluster.kill, 1)
+        spawn(cluster, 3)
+        with trio.move_on_after(1.5) as waiting:
+            await client.read(7)
+        assert waiting.cancelled_caught, "1 has what was acknowledged, and is down"
+        assert "not the directory" in await trio.to_thread.run_sync(ended, cluster, 3)
+        await trio.to_thread.run_sync(cluster.start, 1)
+        assert await client.read(7) == stamp(2007)
+
+
+def test_a_twin_with_the_rank_of_a_running_node_is_refused(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster()
+    cluster.start()
+    all_know_all(cluster)
+    cluster.views[3] = {3: ("127.9.9.9", cluster.address(3)[1])}
+    before = cluster.log(3).read_text()
+    twin = cluster.spawn(3, cluster.directory / "elsewhere")
+    assert twin.wait(TIMEOUT_S) == 1
+    assert "not the directory that the cluster knows" in cluster.log(3).read_text()[len(before):]
+    with RawClient(cluster.address(3), cluster.config.client_key) as client:
+        client.write(7, stamp(7))
+    assert dsreg("status", str(cluster.path)).returncode == 0
+
+
+def test_the_runbooks_last_step(make_cluster: Callable[..., Cluster]) -> None:
+    """The directory of node 3 is lost for good: the others forget it, all being stopped, and it begins with an empty
+    one."""
+    cluster = make_cluster()
+    cluster.start()
+    all_know_all(cluster)
+    with RawClient(cluster.address(1), cluster.config.client_key) as client:
+        client.write(7, stamp(7))
+    cluster.kill(3)
+    shutil.rmtree(cluster.storage(3))
+    running = dsreg("forget", "--storage", str(cluster.storage(1)), "--rank", "3")
+    assert running.returncode == 1 and "in use by another process" in running.stderr
+    cluster.terminate(1)
+    cluster.terminate(2)
+    for rank in (1, 2):
+        done = dsreg("forget", "--storage", str(cluster.storage(rank)), "--rank", "3")
+        assert done.returncode == 0 and "is forgotten" in done.stdout, done.stderr
+    assert "nothing to forget" in dsreg("forget", "--storage", str(cluster.storage(1)), "--rank", "3").stdout
+    assert dsreg("forget", "--storage", str(cluster.storage(1)), "--rank", "1").returncode == 1
+    assert dsreg("forget", "--storage", str(cluster.directory / "nothing"), "--rank", "3").returncode == 1
+    assert not Path(cluster.directory / "nothing").exists()
+    cluster.start()
+    all_know_all(cluster)
+    cluster.kill(1)
+    with RawClient(cluster.address(3), cluster.config.client_key) as client:
+        assert client.read(7) == stamp(7)
+
+
+def test_the_old_directory_put_back_is_used_again(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster()
+    cluster.start()
+    all_know_all(cluster)
+    cluster.kill(3)
+    aside = cluster.storage(3).rename(cluster.directory / "unmounted")
+    spawn(cluster, 3)
+    ended(cluster, 3)
+    said = dsreg("status", str(cluster.path))
+    assert "directory changed" in said.stdout and "2 of 3 nodes answer" in said.stdout
+    assert status(cluster)[3]["directory_fault"]
+    assert REFUSED in cluster.log(1).read_text()
+    shutil.rmtree(cluster.storage(3))
+    aside.rename(cluster.storage(3))
+    cluster.start(3)
+    until(lambda: not status(cluster)[3]["directory_fault"], "it is used again")
+    assert "3 of 3 nodes answer" in dsreg("status", str(cluster.path)).stdout
