@@ -27,15 +27,18 @@ class Line(NamedTuple):
 
 
 class Work:
-    """A read or a write of a run. `number`: 1..255, the fill of what it writes."""
+    """A read or a write of a run. `number`: 1..255, the fill of what it writes. `epoch`, `life`: of whose it is."""
 
-    def __init__(self, number: int, write: bool, first: int, count: int, invoked: int, epoch: int) -> None:
+    def __init__(
+        self, number: int, write: bool, first: int, count: int, invoked: int, epoch: int, life: int = 0
+    ) -> None:
         self.number = number
         self.write = write
         self.first = first
         self.count = count
         self.invoked = invoked
         self.epoch = epoch
+        self.life = life
         self.returned: int | None = None
         self.data = data(*[number] * count) if write else b""
         self.tag = b""
@@ -55,12 +58,15 @@ class Work:
 
 class Attachment:
     """`clock` orders everything that clients see. `raises`: whether its reads insist on its own epoch. `decides`:
-    whether a read that must raise something decides itself, once, what; else it takes what any coordinator says."""
+    whether a read that must raise something decides itself, once, what; else it takes what any coordinator says.
+    `identity`: its own, unless it has that of another."""
 
     def __init__(
-        self, cluster: Cluster, number: int, clock: Iterator[int], raises: bool = True, decides: bool = True
+        self, cluster: Cluster, number: int, clock: Iterator[int], raises: bool = True, decides: bool = True,
+        identity: int = 0,
     ) -> None:
-        self.owner = owner_of(bytes([number]) * 16, f"client {number}")
+        self.life = number
+        self.owner = owner_of(bytes([identity or number]) * 16, f"client {identity or number}")
         self.epoch = 0  # not attached
         self.fenced = False
         self.stopped = False  # it does nothing more
@@ -100,7 +106,9 @@ class Attachment:
             assert all((vote.epoch, vote.data) >= (self._wanted, self.owner) for vote in self._votes.values())
             self.epoch = self._wanted
             return
-        self._wanted = max(vote.epoch for vote in self._votes.values()) + 1
+        newest = max(vote.epoch for vote in self._votes.values())
+        own = newest and all(vote.data == self.owner for vote in self._votes.values() if vote.epoch == newest)
+        self._wanted = newest if own else newest + 1  # rule 15
         self._votes = {}
         self._vote()
 
@@ -119,7 +127,7 @@ class Attachment:
     def begin(self, number: int, write: bool, first: int, count: int) -> Work:
         assert self.is_free(first, count)
         now = next(self._clock)
-        work = Work(number, write, first, count, now, self.epoch)
+        work = Work(number, write, first, count, now, self.epoch, self.life)
         work.tag = pack_tag(ts_of(self.epoch, now * COUNTS_PER_TICK + 1 - self._back), ATTACHED, 0, self.epoch)
         self.works.append(work)
         self._to_all(work)

@@ -38,10 +38,11 @@ class Plain:
 
 class Run:
     """`plain`: with clients of no attachment. `raises`, `decides`: see Attachment. `restores`: machines of clients are
-    put back to earlier states."""
+    put back to earlier states. `one_identity`: who is started again claims under the identity that he had before."""
 
     def __init__(
-        self, seed: int, plain: bool, nodes: int = 3, raises: bool = True, decides: bool = True, restores: bool = False
+        self, seed: int, plain: bool, nodes: int = 3, raises: bool = True, decides: bool = True,
+        restores: bool = False, one_identity: bool = False,
     ) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
@@ -50,6 +51,7 @@ class Run:
         self.raises = raises
         self.decides = decides
         self.restores = restores
+        self.one_identity = one_identity
         self.clock = itertools.count(1)
         self.works: list[Work] = []
         self.attachments: list[Attachment] = []
@@ -102,7 +104,7 @@ class Run:
 
     def _risen(self, sector: int) -> list[str]:
         """What came up of older attachments after a newer one had seen the sector."""
-        epochs = {work.number: work.epoch for work in self.works} | {0: 0}
+        epochs = {work.number: (work.epoch, work.life) for work in self.works} | {0: (0, 0)}
         done = [
             (work, op) for work in self.works for at, op in work.history() if at == sector and op.returned is not None
         ]
@@ -111,12 +113,13 @@ class Run:
             for work, seen in done
             for _, read in done
             if seen.returned is not None and not read.write and read.invoked > seen.returned
-            and read.value is not None and read.value != seen.value and epochs[read.value] < work.epoch
+            and read.value is not None and read.value != seen.value and epochs[read.value] < (work.epoch, work.life)
         ]
 
     # --- clients -----------------------------------------------------------------------------------------
     def _take_over(self) -> Attachment:
-        made = Attachment(self.cluster, len(self.attachments) + 1, self.clock, self.raises, self.decides)
+        number = len(self.attachments) + 1
+        made = Attachment(self.cluster, number, self.clock, self.raises, self.decides, int(self.one_identity))
         self.attachments.append(made)
         return made
 
@@ -286,3 +289,8 @@ def test_a_clock_that_stands_still_is_found(monkeypatch: pytest.MonkeyPatch) -> 
     """Rule 4: of what others write under the epoch nothing may run ahead of the attachment's clock."""
     monkeypatch.setattr(attached, "COUNTS_PER_TICK", 0)
     assert is_found(200, plain=True)
+
+
+def test_a_restarted_client_that_claims_the_epoch_of_its_predecessor_is_found() -> None:
+    """Rule 15: what that one has sent may still come, and is not below what is promised."""
+    assert is_found(300, plain=False, one_identity=True)
