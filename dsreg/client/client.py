@@ -148,8 +148,7 @@ class Client:
         if self._engine.settled.is_set() and attachment.state is not State.HELD:
             raise ClientClosed(f"the client is not open{attachment.aftermath}", attachment.outcome)
         if not self._engine.settled.is_set():
-            up = f"{len(self.connected_ranks)} of {len(self.nodes)} nodes are connected"
-            why = f"{attachment.waits_for.text or up}{attachment.aftermath}"
+            why = f"{self.why_not_attached()}{attachment.aftermath}"
             raise OperationTimeout(f"not attached within {self._timeout_s} s: {why}", attachment.outcome)
         return attachment.epoch
 
@@ -188,6 +187,8 @@ class Client:
         needed = majority(nodes)
         if contract:
             return f"{describe_contract_nodes(contract)}, with which a disk cannot be attached"
+        if self.waits_for:
+            return self.waits_for
         if up < needed:
             return f"no majority of the nodes can be reached: {up} of {nodes} are connected, {needed} are needed"
         return f"{up} of {nodes} nodes are connected, but no majority has agreed yet"

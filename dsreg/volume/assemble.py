@@ -25,8 +25,9 @@ log = logging.getLogger(__name__)
 
 # Nodes listen within a second; a machine that just boots, or one whose old nodes still drain, takes longer.
 CLUSTER_START_TIMEOUT_S = 60.0
-# Attaching takes milliseconds where a majority is up.
-ATTACH_PATIENCE_S = 5.0
+# Attaching takes milliseconds where a majority is up, and 5 s after the nodes' start if nobody takes the disk over:
+# dsreg.core.epochs.OWNER_UNSURE_S.
+ATTACH_PATIENCE_S = 8.0
 
 
 @dataclass(frozen=True)
