@@ -67,6 +67,7 @@ def is_over(sock: socket.socket) -> bool:
     return True
 
 
+@pytest.mark.allow_logs("does not answer the HELLO")  # in time, on a loaded machine, and is asked again
 @pytest.mark.parametrize("seal", [False, True])
 async def test_a_recorded_greeting_takes_no_places(cluster: Cluster, many_descriptors: None, seal: bool) -> None:
     """740 of them at each node, in the name of another node: those that serve go on, and new ones come in."""
