@@ -58,12 +58,6 @@ def laptop(debian: Path, tmp_path: Path) -> Iterator[Machine]:
         yield machine
 
 
-def test_see_it(laptop: Machine) -> None:
-    [demo] = shell_blocks(README, "See it")
-    said = laptop.type_in(fill_in(demo), timeout_s=1500)
-    assert "Traceback" not in said
-
-
 def test_the_two_commands(laptop: Machine) -> None:
     install, file_system, down = shell_blocks(README, "The two commands")
     *to_install, serve = install.splitlines()
