@@ -33,7 +33,7 @@ class Absences:
                     self._lost.discard(rank)
                     changes.append((rank, True, absent_s))
                 self._reached_s[rank] = now_s
-            elif rank not in self._lost and absent_s >= LOST_AFTER_S:
+            elif rank not in reached and rank not in self._lost and absent_s >= LOST_AFTER_S:
                 self._lost.add(rank)
                 changes.append((rank, False, absent_s))
         return changes
