@@ -115,7 +115,8 @@ def test_fio_verifies_what_it_wrote(attached: tuple[Server, str]) -> None:
 def test_what_a_request_costs_can_be_measured() -> None:
     need("fio")
     measured = run(sys.executable, "-m", "scripts.fuse_hops", "--seconds", "0.2").stdout
-    assert len(re.findall(r"[\d,]+ +\S+ +[\d.]+ +\S+ +[\d.]+ +\S+ +[\d.]+ ", measured)) == 10, measured  # five of each binding
+    rows = re.findall(r"[\d,]+ +\S+ +[\d.]+ +\S+ +[\d.]+ +\S+ +[\d.]+ ", measured)
+    assert len(rows) == 10, measured  # five of each binding
 
 
 def test_a_signal_does_not_tear_a_disk_away(attached: tuple[Server, str], files: Path, rng: random.Random) -> None:
