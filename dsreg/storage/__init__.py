@@ -12,7 +12,12 @@
     opening     lock, create or upgrade, recover
     recovery    what open does with what a crash left
     journal     segments and records, replay
-    tags        the table in memory and its slots at rest
+    tags        the table: what is known of each sector
+    chunks      what whole chunks say without data
+    slots       the byte layout of the file tags
+    pages       the slots that are in memory
+    index       which slot a key has; index_file: at rest
+    persists    what of a persist is to be stored
     state       incarnation and tag reservation
     identity    identity.toml
     lives       by which directory each rank is known

@@ -16,7 +16,7 @@ from dsreg.storage.failure import NO_SPACE
 from dsreg.storage.files import File, Files, Lock
 from dsreg.storage.identity import Identity, Recorded
 from dsreg.storage.journal import RECORDS_AT
-from dsreg.storage.layout import IDENTITY, JOURNALS, LIVES, LOCK, OUR_NAMES, SECTORS, STATE, TAGS
+from dsreg.storage.layout import IDENTITY, INDEX, JOURNALS, LIVES, LOCK, OUR_NAMES, SECTORS, STATE, TAGS
 from dsreg.storage.state import State
 from dsreg.storage.upgrade import upgrade
 
@@ -132,6 +132,8 @@ def _create(files: Files, recorded: Recorded) -> None:
     """
     _refuse_to_destroy(files, recorded.identity.salt)
     try:
+        if files.exists(INDEX):  # of a directory that was taken away from around it
+            files.remove(INDEX)
         for name in JOURNALS:
             with _created(files, name) as file:
                 _fill_with_zeros(file, recorded.journal_bytes)

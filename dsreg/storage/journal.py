@@ -1,7 +1,8 @@
 """The journal: two segments that take turns. What is in it is acknowledged; recovery replays it.
 
     segment = header | copy of the header | record, record, ...             (records from byte 8192 on)
-    header  = magic[8] | salt u64 | generation u64 | first_batch u64 | slots u64 | freed u8 | 0[3] | crc32 u32
+    header  = magic[8] | salt u64 | generation u64 | first_batch u64 | slots u64 | freed u8 | 0[3] | written u64 |
+              highest[16] | crc32 u32
     record  = magic[8] | salt u64 | generation u64 | batch u64 | first u64 | count u16 | index u16 | records u16 |
               0 u16 | crc32 u32 | 0[12] | tags | crcs | 0... | data      (each part at a multiple of 64 from here)
     bare    = magic[4] | crc32 u32 | batch u64 | index u16 | records u16 | first u56 | count - 1 u8 | epoch u32
@@ -27,7 +28,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE, TAG_SIZE
+from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE, TAG_SIZE, ZERO_TAG
 from dsreg.core.tags import EPOCH_SIZE
 from dsreg.errors import DamagedStorage
 from dsreg.storage.checksum import crc32
@@ -37,8 +38,10 @@ from dsreg.storage.layout import COPY_DISTANCE
 CRC_SIZE = 4  # of a checksum, CRC-32
 RECORDS_AT = 2 * COPY_DISTANCE
 
-_HEADER_MAGIC = b"dsregSEG"
-_HEADER = struct.Struct(">8sQQQQB3x")
+_HEADER_MAGIC = b"dsregSG3"
+_HEADER = struct.Struct(f">8sQQQQB3xQ{TAG_SIZE}s")
+_OLD_HEADER_MAGIC = b"dsregSEG"
+_OLD_HEADER = struct.Struct(">8sQQQQB3x")
 _RECORD_MAGIC = b"dsregREC"
 _BARE_MAGIC = b"dsrB"
 _ANY_MAGIC = b"dsr"  # what both begin with
@@ -53,14 +56,21 @@ _CRC = struct.Struct(">I")
 _ADVICE = "keep the directory as it is, do not start this rank from an empty one, and replace the node"
 
 
+UNSAID = -1
+
+
 class SegmentHeader(NamedTuple):
     """`first_batch`: the batch that its first record is of. `slots`: how many slots of `tags` were
-    certainly written. `freed`: home and tags hold all that this segment and earlier ones say."""
+    certainly written. `freed`: home and tags hold all that this segment and earlier ones say. Of what `tags` held then:
+    `written` is the number of sectors with a tag of a write, `highest` the highest tag of an attachment's write (zeros:
+    there is none). An older version did not say: `written` is UNSAID."""
 
     generation: int
     freed: bool
     first_batch: int
     slots: int
+    written: int = 0
+    highest: bytes = ZERO_TAG
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +146,8 @@ _NO_HEADER = SegmentHeader(0, False, 0, 0)  # older than any
 def write_header(file: File, salt: int, header: SegmentHeader) -> None:
     """Durably. Either copy alone tells the truth, so it does not matter which of them a crash leaves. One after the
     other, each synced: a crash may leave the one that is being written unreadable."""
-    generation, freed, first_batch, slots = header
-    fields = _HEADER.pack(_HEADER_MAGIC, salt, generation, first_batch, slots, freed)
+    generation, freed, first_batch, slots, written, highest = header
+    fields = _HEADER.pack(_HEADER_MAGIC, salt, generation, first_batch, slots, freed, written, highest)
     raw = fields + _CRC.pack(crc32(fields))
     # Not first over the only good copy, if a crash before has hit the other one.
     newest = max(_HEADER_PLACES, key=lambda at: _header_at(file, salt, at) or _NO_HEADER)
@@ -153,10 +163,12 @@ def read_header(file: File, salt: int) -> SegmentHeader | None:
 
 def _header_at(file: File, salt: int, at: int) -> SegmentHeader | None:
     raw = pread_or_zeros(file, _HEADER.size + CRC_SIZE, at)
-    magic, its_salt, generation, first_batch, slots, freed = _HEADER.unpack_from(raw)
-    if (magic, its_salt) == (_HEADER_MAGIC, salt) and raw[_HEADER.size:] == _CRC.pack(crc32(raw[:-CRC_SIZE])):
-        return SegmentHeader(generation, bool(freed), first_batch, slots)
-    return None
+    layout = _OLD_HEADER if raw.startswith(_OLD_HEADER_MAGIC) else _HEADER
+    magic, its_salt, generation, first_batch, slots, freed, *more = layout.unpack_from(raw)
+    crc = _CRC.pack(crc32(raw[:layout.size]))
+    if magic not in (_HEADER_MAGIC, _OLD_HEADER_MAGIC) or its_salt != salt or not raw[layout.size:].startswith(crc):
+        return None
+    return SegmentHeader(generation, bool(freed), first_batch, slots, *(more or (UNSAID, ZERO_TAG)))
 
 
 # --- replay ---------------------------------------------------------------------------------------

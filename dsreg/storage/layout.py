@@ -14,7 +14,11 @@ LOCK = "lock"
 JOURNALS = ("journal.0", "journal.1")
 TAGS = "tags"
 SECTORS = "sectors"
-OUR_NAMES = frozenset({IDENTITY, IDENTITY_TMP, STATE, LIVES, LIVES_TMP, LOCK, *JOURNALS, TAGS, SECTORS})
+INDEX = "index"
+INDEX_TMP = "index.tmp"
+OUR_NAMES = frozenset(
+    {IDENTITY, IDENTITY_TMP, STATE, LIVES, LIVES_TMP, LOCK, *JOURNALS, TAGS, SECTORS, INDEX, INDEX_TMP}
+)
 
 # One commit takes at most this much: it bounds how long one sync, and so one acknowledgement, takes.
 MAX_COMMIT_BYTES = 8 * 1024 * 1024

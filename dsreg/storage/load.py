@@ -59,7 +59,7 @@ class LoadJob:
         return Loaded(self.tags, self.data, tuple(sorted({*self.absent, *self.bad})))
 
     def _anything_written(self) -> bool:
-        if any(writers(self.tags)):
+        if self.tags[-1] or self.count > 1 and any(writers(self.tags)):
             return True
         self.data = bytes(self.count * SECTOR_SIZE)
         return False
@@ -67,9 +67,9 @@ class LoadJob:
     def _verify(self) -> None:
         """Find bad sectors, and put zeros where nothing was ever written, whatever home holds there."""
         tags, crcs, data = self.tags, self.crcs, self.data
-        who = writers(tags)
-        if checksums(data, self.count) == crcs and 0 not in who:
+        if checksums(data, self.count) == crcs and 0 not in writers(tags):
             return
+        who = writers(tags)
         view = memoryview(data)
         never_written: list[int] = []
         for index in range(self.count):

@@ -7,21 +7,24 @@ the last record of a sector in them is newer than anything a slot can have held 
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from dsreg.constants import SECTOR_SIZE, TAG_SIZE
 from dsreg.core.tags import is_bare
 from dsreg.errors import DamagedStorage, NoSpace
-from dsreg.storage import journal, tags
+from dsreg.storage import index_file, journal, tags
 from dsreg.storage import state as state_file
-from dsreg.storage.checkpoint import settle
+from dsreg.storage.checkpoint import settle, write_index
 from dsreg.storage.commit import ahead_of, grow_tags
 from dsreg.storage.directory import Directory
 from dsreg.storage.failure import NO_SPACE, Failure
-from dsreg.storage.journal import CRC_SIZE, Entry, SegmentHeader
+from dsreg.storage.journal import CRC_SIZE, UNSAID, Entry, SegmentHeader
 from dsreg.storage.layout import SLOT_SIZE, TAGS_STEP_BYTES
 from dsreg.storage.state import State
 from dsreg.storage.tags import TagTable
+
+log = logging.getLogger("dsreg.storage")
 
 # Batches are numbered from here at every start, and on through the segments until the next one.
 FIRST_BATCH = 1
@@ -34,6 +37,7 @@ class Recovered:
     table: TagTable
     state: State
     tags_bytes: int
+    indexed: int  # slots that the file `index` has
 
 
 def recover(directory: Directory, sectors: int) -> Recovered:
@@ -62,23 +66,47 @@ def _recover(directory: Directory, sectors: int) -> Recovered:
     headers = [journal.read_header(file, salt) for file in directory.journals]
     live = journal.live(headers, state.generation)
     slots = max(state.slots, *(header.slots for header in headers if header is not None), 0)
-    table = tags.load(directory.tags, slots, directory.recorded.identity.sectors, salt)
+    known = [header for header in headers if header is not None]
+    told = max(known, key=lambda header: (header.freed, header.generation), default=None)  # written last
+    table, indexed = _table(directory, slots, told)
     table.sectors = sectors
     # Before anything is changed: damage found now must leave the directory as it was found.
     for entry in journal.replay(directory.journals, live, salt, size):
         _replay(directory, table, entry)
     tags_bytes = _settle(directory, table)
     for header in live:  # the older one first: with the newer one free, the older one does not count
-        freed = header._replace(freed=True, slots=table.slots)
+        freed = header._replace(
+            freed=True, slots=table.slots, written=table.sectors_written, highest=table.highest
+        )
         journal.write_header(directory.journals[header.generation % 2], salt, freed)
     generation = max((header.generation for header in headers if header is not None), default=0) + 1
-    header = SegmentHeader(generation, False, FIRST_BATCH, table.slots)
+    header = SegmentHeader(generation, False, FIRST_BATCH, table.slots, table.sectors_written, table.highest)
     journal.write_header(directory.journals[generation % 2], salt, header)
     state = state._replace(
         seq=state.seq + 1, incarnation=state.incarnation + 1, generation=generation, slots=table.slots
     )
     state_file.write(directory.state, state, salt)
-    return Recovered(table, state, tags_bytes)
+    if not indexed and index_file.is_due(table.slots, 0) and write_index(directory, table, table.slots):
+        indexed = table.slots
+    return Recovered(table, state, tags_bytes, indexed)
+
+
+def _table(directory: Directory, slots: int, told: SegmentHeader | None) -> tuple[TagTable, int]:
+    """The table, without what is in the journal, and how many slots the index has: 0 if there is none that can be used,
+    so that all of `tags` had to be read."""
+    sectors, salt = directory.recorded.identity.sectors, directory.salt
+    found = None
+    if told is not None and told.written != UNSAID:
+        found = index_file.read(directory.files, directory.tags, slots, salt)
+    if found is None or told is None:
+        if slots >= index_file.MIN_TAIL_SLOTS:
+            log.info("reading all of the file tags, %d MiB, before anything is answered: there is no index that can "
+                     "be used; it is made now", slots * SLOT_SIZE >> 20)
+        return tags.load(directory.tags, slots, sectors, salt), 0
+    table = tags.resume(found, directory.tags, sectors, salt)
+    tags.load_rest(table, directory.tags, slots, keys_only=True)
+    table.sectors_written, table.highest = told.written, max(told.highest, table.highest)
+    return table, found.slots
 
 
 def _replay(directory: Directory, table: TagTable, entry: Entry) -> None:

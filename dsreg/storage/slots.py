@@ -85,6 +85,15 @@ def decode(raw: Buffer, slot: int, salt: int = 0) -> Slot | int | None:
     return None
 
 
+def whose(raw: Buffer, at: int, slot: int, salt: int) -> int | None:
+    """The key of the slot at this byte, whatever else is in it; None if that cannot be told."""
+    magic, key = _HEAD.unpack_from(raw, at)
+    head = raw[at:at + _HEAD_CRC_AT]
+    if magic != _MAGIC or _CRC.unpack_from(raw, at + _HEAD_CRC_AT)[0] != crc32(head, _seed(slot, salt)):
+        return None
+    return int(key)
+
+
 def key_at(page: Buffer, at: int) -> int:
     """The key of the slot at this byte, which is a valid one."""
     return int(_HEAD.unpack_from(page, at)[1])

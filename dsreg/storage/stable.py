@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable
 
 from dsreg.constants import DEFAULT_JOURNAL_BYTES, MAX_RUN_SECTORS, SECTOR_SIZE, TAG_SIZE
-from dsreg.core.tags import writers
-from dsreg.storage.attached import highest_attached_counter
+from dsreg.core.tags import attached_counter, writers
+from dsreg.storage import index_file
 from dsreg.storage.checkpoint import Checkpoint
 from dsreg.storage.commit import Commit, Record, Refusal, Ticket, ahead_of, place
 from dsreg.storage.files import Buffer, Files
@@ -44,12 +44,15 @@ class StableStorage:
         self._storing: set[int] = set()
         self._commit: Commit | None = None
         # The journal: the active segment, where it ends, and the one waiting for a checkpoint.
-        self._segment = SegmentHeader(recovered.state.generation, False, FIRST_BATCH, recovered.table.slots)
+        table = recovered.table
+        settled = (table.slots, table.sectors_written, table.highest)
+        self._segment = SegmentHeader(recovered.state.generation, False, FIRST_BATCH, *settled)
         self._segment_written = True
         self._position = RECORDS_AT
         self._batch = FIRST_BATCH
         self._tags_bytes = recovered.tags_bytes
-        self._settled_slots = recovered.table.slots  # slots of the file tags that are certainly written
+        self._settled = settled  # what the file tags certainly has: slots, and as SegmentHeader says
+        self._indexed = recovered.indexed  # slots that the file index has
         self._sealed: SegmentHeader | None = None
         self._sealed_bytes = 0
         self._checkpoint: Checkpoint | None = None
@@ -192,8 +195,8 @@ class StableStorage:
 
     @property
     def attached_counter(self) -> int:
-        """The highest counter of a durable write of the attachment of `epoch`. Goes through all tags: once a start."""
-        return highest_attached_counter(self._table, self.epoch)
+        """The highest counter of a durable write of the attachment of `epoch`."""
+        return attached_counter(self._table.highest, self.epoch)
 
     def fence(self, epoch: int, owner: bytes) -> Ticket:
         """Promise durably to store nothing of an epoch below `epoch` any more, and to know `owner` as its owner.
@@ -248,7 +251,7 @@ class StableStorage:
         assert self._sealed is None
         self._sealed = self._segment
         self._sealed_bytes = self._position - RECORDS_AT
-        self._segment = SegmentHeader(self._segment.generation + 1, False, self._batch, self._settled_slots)
+        self._segment = SegmentHeader(self._segment.generation + 1, False, self._batch, *self._settled)
         self._segment_written = False
         self._position = RECORDS_AT
 
@@ -305,9 +308,9 @@ class StableStorage:
         """A read to run in a thread, for when `load` would block."""
         self._check(first, count)
         table = self._table
-        table.touch(first, count)
+        tags = self.tags(first, count)  # damage to them is found now
         absent = self.missing(first, count) if table.damaged else []
-        return LoadJob(self._directory.home, first, count, self.tags(first, count), table.crcs(first, count), absent)
+        return LoadJob(self._directory.home, first, count, tags, table.crcs(first, count), absent)
 
     def finish_load(self, job: LoadJob) -> Loaded | None:
         """After `job.run` has returned: the values as they were durable when the job was made.
@@ -339,8 +342,12 @@ class StableStorage:
             self._seal()
         assert self._sealed is not None
         # Every commit to the sealed segment has finished, so the table and home have all that is in it.
-        self._sealed = self._sealed._replace(freed=True, slots=self._table.slots)
-        self._checkpoint = Checkpoint(self._directory, self._failure, self._sealed, self._table.take_dirty())
+        table = self._table
+        self._sealed = self._sealed._replace(
+            freed=True, slots=table.slots, written=table.sectors_written, highest=table.highest
+        )
+        index_of = table if index_file.is_due(table.slots, self._indexed) else None
+        self._checkpoint = Checkpoint(self._directory, self._failure, self._sealed, table.take_dirty(), index_of)
         return self._checkpoint
 
     def finish_checkpoint(self, checkpoint: Checkpoint) -> None:
@@ -349,7 +356,8 @@ class StableStorage:
         assert checkpoint is self._checkpoint and self._sealed is not None
         self._checkpoint = None
         self._table.pages.written()
-        self._settled_slots = self._sealed.slots
+        self._settled = (self._sealed.slots, self._sealed.written, self._sealed.highest)
+        self._indexed = checkpoint.indexed or self._indexed
         self._sealed = None
         self._sealed_bytes = 0
         self.checkpoints += 1

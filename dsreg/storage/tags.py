@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from dsreg.constants import TAG_SIZE, ZERO_TAG
+from dsreg.core.tags import ATTACHED, is_uniform, iter_tags, writers
 from dsreg.storage.chunks import Chunks, chunks_of, is_chunk
 from dsreg.storage.files import Buffer, File, pread_or_zeros
+from dsreg.storage.index import REGION_BITS
+from dsreg.storage.index_file import Found
 from dsreg.storage.journal import CRC_SIZE
 from dsreg.storage.layout import GROUP_SECTORS, SLOT_SIZE
 from dsreg.storage.pages import PAGE_SLOTS, SlotPages, Span
@@ -27,6 +30,7 @@ from dsreg.storage.slots import (
     Slot,
     decode,
     encode,
+    whose,
 )
 
 _ALL_MARKED = (1 << GROUP_SECTORS) - 1
@@ -45,6 +49,7 @@ class TagTable:
         self.missing: set[int] = set()
         self.unknown: set[int] = set()
         self.lost: list[int] = []
+        self.highest = ZERO_TAG  # of all writes of attachments
         self.salt = salt
         self.pages = SlotPages(file, salt, self._found)
         self.chunks = Chunks(self.pages, salt)
@@ -94,8 +99,8 @@ class TagTable:
             return bytes(self._resident[slot // PAGE_SLOTS][at:at + size])
         parts: list[Buffer] = []
         for number, start, stop in _groups(first, count):
-            slot = self.find(number)
-            if slot is None:
+            slot = self.hot.get(number)
+            if slot is None and (slot := self.find(number)) is None:
                 parts.append(self._without_slot(number, size) * (stop - start))
                 continue
             at = slot % PAGE_SLOTS * SLOT_SIZE + field_at
@@ -151,6 +156,7 @@ class TagTable:
         if count == 1:  # the usual case by far: half the time of the general one
             self._put_one(first, tags, crcs)
             return
+        self.note(tags)
         for number, start, stop in _groups(first, count):
             slot = self._ensure(number)
             self.pages.dirty.add(slot)
@@ -172,6 +178,8 @@ class TagTable:
         slot = self.hot.get(number)
         if slot is None:
             slot = self._ensure(number)
+        if tag[-1] == ATTACHED and tag > self.highest:
+            self.highest = tag
         self.pages.dirty.add(slot)
         page, base, index = self._resident[slot // PAGE_SLOTS], slot % PAGE_SLOTS * SLOT_SIZE, sector % GROUP_SECTORS
         at = base + TAGS_AT + index * TAG_SIZE
@@ -182,6 +190,13 @@ class TagTable:
         if self.missing or self.unknown:
             self.missing.discard(sector)
             self.unknown.discard(sector)
+
+    def note(self, tags: bytes) -> None:
+        """Take the writes of attachments among these into account."""
+        if ATTACHED not in writers(tags):
+            return
+        some = (tags[:TAG_SIZE],) if is_uniform(tags) else iter_tags(tags)
+        self.highest = max(self.highest, *(tag for tag in some if tag[-1] == ATTACHED))
 
     def put_bare(self, first: int, count: int, tag: bytes) -> None:
         """These sectors are durable as never written, with this tag, which is not below those that they had."""
@@ -267,21 +282,38 @@ def _groups(first: int, count: int) -> Iterable[tuple[int, int, int]]:
 
 def written(tags: Buffer) -> int:
     """How many of these tags are of a write."""
-    writers = bytes(tags[TAG_SIZE - 1::TAG_SIZE])
-    return len(writers) - writers.count(0)
+    who = bytes(tags[TAG_SIZE - 1::TAG_SIZE])
+    return len(who) - who.count(0)
 
 
 # --- the file -------------------------------------------------------------------------------------
 def load(file: File, slots: int, sectors: int, salt: int = 0) -> TagTable:
     """Read the first `slots` slots; what is beyond them is in the journal. `sectors`: size of the disk."""
     table = TagTable(sectors, salt, file)
+    load_rest(table, file, slots)
+    return table
+
+
+def load_rest(table: TagTable, file: File, slots: int, keys_only: bool = False) -> None:
+    """Read the slots up to `slots` that the table does not have yet. `keys_only`: not what is in them, as far as whose
+    they are can be read."""
     step = 4096
-    for start in range(0, slots, step):
+    for start in range(table.slots, slots, step):
         number = min(step, slots - start)
         raw = memoryview(pread_or_zeros(file, number * SLOT_SIZE, start * SLOT_SIZE))
         for slot in range(start, start + number):
             at = (slot - start) * SLOT_SIZE
+            if keys_only and _load_key(table, raw, at, slot):
+                continue
             _load_slot(table, raw[at:at + SLOT_SIZE], slot)
+
+
+def resume(found: Found, file: File, sectors: int, salt: int) -> TagTable:
+    """A table with the slots that the index tells of, none of which is read yet. What it counts is not known."""
+    table = TagTable(sectors, salt, file)
+    table.pages.index, table.pages.slots = found.keys, found.slots
+    table.lost = found.lost
+    table.chunks.any = any(number << REGION_BITS >= CHUNK_KEYS[0] for number in found.keys.regions)
     return table
 
 
@@ -299,8 +331,19 @@ def _load_slot(table: TagTable, raw: memoryview, slot: int) -> None:
         return
     if not is_chunk(key):
         table.sectors_written += written(found.tags)
+        table.note(found.tags)
     if found.mask:
         table._found(slot, key, found)
+
+
+def _load_key(table: TagTable, raw: memoryview, at: int, slot: int) -> bool:
+    key = whose(raw, at, slot, table.salt)
+    if key is None or table.pages.index.get(key) is not None or not _is_of_disk(key, table.sectors):
+        return False
+    table.pages.index.add(key, slot)
+    table.pages.slots = slot + 1
+    table.chunks.any = table.chunks.any or is_chunk(key)
+    return True
 
 
 def _is_of_disk(key: int, sectors: int) -> bool:

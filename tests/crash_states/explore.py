@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from dsreg.storage import identity as identity_file
+from dsreg.storage import index_file
 from dsreg.testing.memory_files import Operation
 from tests.crash_states.check import Checker
 from tests.crash_states.demands import Demands
@@ -20,6 +21,7 @@ STATES_PER_POINT = 12
 # Every so many workloads one has long runs. Its states are so much larger.
 LONG_EVERY = 16
 LONG_COST = 20
+SMALL_TAIL_SLOTS = 3
 
 
 @dataclass
@@ -61,13 +63,14 @@ class Failed(AssertionError):
 
 @contextmanager
 def small_journals() -> Iterator[None]:
-    """Segments smaller than the product allows, so that short workloads switch them and checkpoint often."""
-    before = identity_file.MIN_JOURNAL_BYTES
-    identity_file.MIN_JOURNAL_BYTES = SMALL_JOURNAL_BYTES
+    """Segments smaller than the product allows, so that short workloads switch them and checkpoint often; and an index
+    of the tags from a few slots on."""
+    before = identity_file.MIN_JOURNAL_BYTES, index_file.MIN_TAIL_SLOTS
+    identity_file.MIN_JOURNAL_BYTES, index_file.MIN_TAIL_SLOTS = SMALL_JOURNAL_BYTES, SMALL_TAIL_SLOTS
     try:
         yield
     finally:
-        identity_file.MIN_JOURNAL_BYTES = before
+        identity_file.MIN_JOURNAL_BYTES, index_file.MIN_TAIL_SLOTS = before
 
 
 def profile_of(seed: int) -> Profile:

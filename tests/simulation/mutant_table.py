@@ -26,6 +26,9 @@ _COMMIT = "dsreg.storage.commit"
 _STABLE = "dsreg.storage.stable"
 _TABLE = "dsreg.storage.tags"
 _CHUNKS = "dsreg.storage.chunks"
+_PAGES = "dsreg.storage.pages"
+_INDEX_FILE = "dsreg.storage.index_file"
+_INDEX = "tests/storage/test_index.py"
 _BARE = "tests/storage/test_bare.py"
 _CLIENT = "dsreg.client.core"
 _STEPS = "dsreg.client.steps"
@@ -162,7 +165,7 @@ DURABILITY = (
     Mutant(
         "checkpoint_does_not_sync_tags", "dsreg.storage.checkpoint", "    directory.tags.fdatasync()\n", ""
     ),
-    Mutant("checkpoint_forgets_tags", _STABLE, "self._table.take_dirty())", "self._table.take_dirty()[1:])"),
+    Mutant("checkpoint_forgets_tags", _STABLE, "table.take_dirty(), index_of", "table.take_dirty()[1:], index_of"),
     Mutant(
         "older_segment_not_replayed",
         "dsreg.storage.journal",
@@ -174,7 +177,7 @@ DURABILITY = (
     Mutant("old_journal_records_accepted", "dsreg.storage.journal",
            "!= (_RECORD_MAGIC, salt, generation)", "!= (_RECORD_MAGIC, salt, its_generation)"),
     Mutant("sector_checksum_not_checked", "dsreg.storage.load",
-           "        if checksums(data, self.count) == crcs and 0 not in who:\n", "        if True:\n"),
+           "        if checksums(data, self.count) == crcs and 0 not in writers(tags):\n", "        if True:\n"),
     Mutant(
         "damaged_sector_read_as_it_is",
         "dsreg.storage.load",
@@ -285,6 +288,18 @@ BY_TESTS = (
            "            if not any(tags[16 * index:16 * index + 16]):\n", test=_BARE),
     Mutant("raised_sector_written_without_claiming_room", _COMMIT, "            if not table.tag(record.first)[-1]:\n",
            "            if not any(table.tag(record.first)):\n", test=_BARE),
+    Mutant("stale_index_used", _INDEX_FILE, "(slots - 1) * SLOT_SIZE) != head:\n", "0) == b'':\n", test=_INDEX),
+    Mutant("index_has_slots_that_are_not_certain", _INDEX_FILE, "or not 0 < slots <= certain", "", test=_INDEX),
+    Mutant("rest_of_the_index_not_read", "dsreg.storage.recovery",
+           "    tags.load_rest(table, directory.tags, slots, keys_only=True)\n", "", test=_INDEX),
+    Mutant("changed_page_leaves_the_memory", _PAGES, "{slot // PAGE_SLOTS for slot in self.dirty} | self._writing",
+           "set(self._writing)", test=_INDEX),
+    Mutant("page_leaves_the_memory_before_it_is_written", _PAGES,
+           "        self._writing = {slot // PAGE_SLOTS for slot in dirty}\n", "", test=_INDEX),
+    Mutant("slot_used_unchecked", _PAGES, "if not isinstance(contents, Slot) or contents.key != key:", "if False:",
+           test=_INDEX),
+    Mutant("counter_of_the_attachment_not_in_the_journal", _STABLE, "self._sealed.written, self._sealed.highest)",
+           "self._sealed.written, b'')", test=_INDEX),
 )
 
 _DOUBT = "tests/client/test_core_doubt.py"
@@ -306,7 +321,7 @@ DOUBTS = (
            test=_CLAIMS),
     Mutant("counter_of_an_older_attachment", _EPOCHS, "self._counter, self._met = 0, False", "self._met = False",
            test=_ATTACHING),
-    Mutant("counter_forgotten_after_restart", _STABLE, "return highest_attached_counter(self._table, self.epoch)",
+    Mutant("counter_forgotten_after_restart", _STABLE, "return attached_counter(self._table.highest, self.epoch)",
            "return 0", test="tests/storage/test_fence.py"),
     Mutant("one_node_s_disbelief_is_final", _CLIENT, "op.disbelief.bit_count() > self._ring.cluster_size - self._ring",
            "op.disbelief.bit_count() > 0 * self._ring", test=_DOUBT),

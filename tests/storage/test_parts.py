@@ -140,7 +140,7 @@ def test_segment_headers(file: File) -> None:
     old, new = SegmentHeader(3, False, 7, 2), SegmentHeader(3, True, 7, 4)
     journal.write_header(file, SALT, old)
     assert journal.read_header(file, SALT) == old and journal.read_header(file, SALT + 1) is None
-    raw = file.pread(44, 0)
+    raw = file.pread(68, 0)
     journal.write_header(file, SALT, new)
     file.pwritev([raw], COPY_DISTANCE)  # the second copy did not make it
     assert journal.read_header(file, SALT) == new
