@@ -118,6 +118,19 @@ def received(far: socket.socket, opener: Opener, size: int) -> list[bytes]:
     return found
 
 
+async def test_a_record_ends_where_the_next_frame_would_be_too_much() -> None:
+    port, far = connected_port()
+    port.seal(Sealer(KEY))
+    port.record_bytes = 5
+    for frame in (b"ab", b"cd", b"ef", b"longer than that", b"g", b"h"):
+        port.put([frame])
+    port.flush()
+    assert received(far, Opener(KEY), 24) == [b"abcd", b"ef", b"longer than that", b"gh"]
+    assert port.largest_record == 16 and port.outgoing_bytes == 0
+    port.close()
+    far.close()
+
+
 async def test_what_is_put_between_two_flushes_is_one_record() -> None:
     port, far = connected_port()
     port.put([b"in clear text"])

@@ -91,7 +91,8 @@ ALGORITHM = (
     ),
     Mutant("repeat_answered_before_done", "dsreg.core.repeats", "return Seen.DONE if done else Seen.IN_PROGRESS",
            "return Seen.DONE"),
-    Mutant("part_of_a_run_acknowledges_all", "dsreg.core.contract", "if len(partial.tags) < partial.count:", "if 0:"),
+    Mutant("part_of_a_run_acknowledges_all", "dsreg.core.contract",
+           "if len(run.tags) == run.message.count:", "if True:"),
     Mutant("nothing_is_sent_again", "dsreg.core.links", "for rank in ranks_in(entry.waiting & ~entry.receipts)]",
            "for rank in ()]"),
     Mutant(
@@ -351,4 +352,37 @@ DOUBTS = (
            "max(1 << 24, *leap", test=_ATTACHING),
 )
 
-MUTANTS = ALGORITHM + DURABILITY + OUTSIDE + ATTACHMENTS + BY_TESTS + DOUBTS
+# Peers of the contract, greetings and bad lines.
+LINES = (
+    Mutant("answered_part_of_a_run_is_sent_again", "dsreg.core.contract",
+           "        self.pending.pop(offset, None)\n        prompt", "        prompt",
+           test="tests/core/test_contract_resend.py"),
+    Mutant("lost_part_of_a_run_is_not_sent_again", "dsreg.core.contract",
+           "list(self.pending)[:RESEND_MESSAGES]", "list(self.pending)[:0]", test="tests/core/test_contract_resend.py"),
+    Mutant("new_link_gets_nothing_of_a_run", "dsreg.core.contract",
+           "range(self.message.count) if offset not in self.tags)", "range(0))",
+           test="tests/core/test_contract_resend.py"),
+    Mutant("runs_are_sent_again_whole", "dsreg.core.peers", "not (again and message.count > 1)", "True",
+           test="tests/core/test_replica_peers.py"),
+    Mutant("epoch_told_to_the_contract_again", "dsreg.core.peers", "return [] if epoch else sends", "return sends",
+           test="tests/core/test_replica_peers.py"),
+    Mutant("receipts_go_on_for_who_hangs_up", "dsreg.core.receipts", "if self._hang_ups >= HANG_UPS:", "if False:",
+           test="tests/core/test_receipts.py"),
+    Mutant("contract_peer_is_greeted_at_each_connection", "dsreg.core.dialing", "        if not speaks_contract:\n",
+           "        if True:\n", test="tests/core/test_dialing.py"),
+    Mutant("hang_ups_are_met_without_a_pause", "dsreg.core.dialing",
+           "return 0.0 if lived_s >= RECONNECT_MAX_S else self.failed()", "return 0.0",
+           test="tests/core/test_dialing.py"),
+    Mutant("record_does_not_shrink", "dsreg.core.record_bound",
+           "min(self._goal, max(largest, FIRST_BOUND)) // 2)", "self._goal)", test="tests/core/test_record_bound.py"),
+    Mutant("record_holds_all_that_is_outstanding", "dsreg.port",
+           "if self._frames and self._frames_bytes + size > self.record_bytes:",
+           "if self._frames_bytes + size > MAX_RECORD_BYTES:", test="tests/test_port.py"),
+    Mutant("lost_over_a_new_link_waits_for_the_old_interval", "dsreg.core.links",
+           "if (due := now + self.intervals.first()) < entry.due:", "if (due := now) > entry.due:",
+           test="tests/core/test_links.py"),
+    Mutant("attaching_waits_for_contract_nodes", "dsreg.client.contract_nodes",
+           "if nodes - len(sure) >= majority(nodes):", "if True:", test="tests/client/test_contract_nodes.py"),
+)
+
+MUTANTS = ALGORITHM + DURABILITY + OUTSIDE + ATTACHMENTS + BY_TESTS + DOUBTS + LINES
