@@ -98,9 +98,9 @@ class Members:
             for other, life in heard.items():
                 log.info("node %d is known by its directory %s from now on", other, life)
         shows = report.stage is Stage.STARTED and report.own == self.lives.known[rank]
-        if connection is not None and shows:
-            self._shown[connection] = rank
-            connection.shown = rank
+        if connection is not None:
+            connection.shown = rank if shows else 0
+            self._shown[connection] = connection.shown
         if not self._advance() and heard:
             self._tell_all()
         elif connection is not None:
@@ -191,7 +191,7 @@ class Members:
 
     def _review(self) -> None:
         for connection, rank in list(self._shown.items()):
-            connection.shown = rank if self.lives.counts(rank) else 0
+            connection.shown = rank if rank and self.lives.counts(rank) else 0
         faults = self.lives.faults()
         for rank, fault in faults.items():
             if self._faults.get(rank) != fault:

@@ -21,10 +21,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tests.simulation.mutant_table import MUTANTS, Mutant
+from tests.simulation.mutant_table import MUTANTS as TABLE
+from tests.simulation.mutant_table import Mutant
+from tests.simulation.mutants_of_lives import LIVES
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SEEDS = 1000
+MUTANTS = TABLE + LIVES
 _CAUGHT = re.compile(r"^seed (\d+) FAILED: (.*)$", re.MULTILINE)
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.mutant_table import MUTANTS, Mutant
-from tests.simulation.mutants import MutantError, by_name, hunt, mutated, source_of
+from tests.simulation.mutant_table import Mutant
+from tests.simulation.mutants import MUTANTS, MutantError, by_name, hunt, mutated, source_of
 
 pytestmark = pytest.mark.pure
 

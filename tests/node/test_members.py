@@ -1,0 +1,198 @@
+"""Members: what a node does about the directories behind the ranks, with a real storage and interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from dsreg.constants import MIN_JOURNAL_BYTES
+from dsreg.core.assembly import new_replica
+from dsreg.core.codec import Encoder, Keys, Side, UnsealingDecoder
+from dsreg.core.foreign import ANSWER_S
+from dsreg.core.lives import Life, Stage
+from dsreg.core.messages import Ack, Buffer, Command, CommandKind, LivesReport, ReadProc, Value
+from dsreg.errors import ChangedDirectory
+from dsreg.node.interpreter import Connection, Interpreter
+from dsreg.node.members import Members
+from dsreg.storage import Identity, StableStorage
+from dsreg.testing.memory_files import MemoryFiles, drop_all
+
+RANKS = (1, 2, 3)
+KEYS = Keys(bytes(32), bytes(64))
+WHOSE = Identity(bytes(16), 1, RANKS, 64)
+OWN, TWO, THREE, OTHER = (Life(1, bytes([number]) * 16) for number in (1, 2, 3, 9))
+
+
+class Wire:
+    """A port whose other side decodes what comes."""
+
+    outgoing_bytes = 0
+    peer = "nobody:0"
+    is_sealed = closed = False
+
+    def __init__(self) -> None:
+        self.got: list[object] = []
+        self._decoder = UnsealingDecoder(KEYS, sectors=64, ranks=frozenset(RANKS), side=Side.NODE, extended=True)
+
+    def put(self, buffers: Sequence[Buffer]) -> None:
+        self.got += self._decoder.feed(b"".join(buffers))
+
+    def flush(self) -> None:
+        pass
+
+
+class Node:
+    """The node 1 on `files`, with an empty directory or as it was left."""
+
+    def __init__(self, files: MemoryFiles) -> None:
+        self.now_s = 0.0
+        self.files = files
+        self.storage = StableStorage.open(files, WHOSE, MIN_JOURNAL_BYTES, lambda: OWN.store)
+        replica = new_replica(1, RANKS, self.storage, uuid_prefix=7, jitter=lambda: 1.0, unix_time=lambda: 0.0)
+        self.interpreter = Interpreter(replica, self.storage, Encoder(KEYS), lambda: self.now_s)
+        self.members = Members(1, RANKS, self.storage.lives, self.interpreter)
+
+    def accept(self) -> tuple[Connection, Wire]:
+        wire = Wire()
+        connection = Connection(wire)  # type: ignore[arg-type]
+        self.members.listens(wire, node=True, answer=True)  # type: ignore[arg-type]
+        return connection, wire
+
+    def commit(self) -> None:
+        while (commit := self.storage.next_commit()) is not None:
+            commit.run()
+            self.interpreter.committed(self.storage.finish_commit(commit))
+
+
+def report(rank: int, own: Life, stage: Stage = Stage.STARTED, **known: Life) -> LivesReport:
+    ranks = {"one": 1, "two": 2, "three": 3}
+    return LivesReport(rank, False, stage, own, {ranks[name]: life for name, life in known.items()})
+
+
+def begun() -> Node:
+    node = Node(MemoryFiles())
+    node.storage.lives.begin()
+    return Node(node.files.crash(drop_all))
+
+
+def test_a_first_start_goes_through_its_stages_and_tells_each() -> None:
+    node = Node(MemoryFiles())
+    connection, wire = node.accept()
+    node.members.told(report(2, TWO, Stage.ASKING), connection)
+    assert node.members.first_start.stage is Stage.CLAIMING and not node.interpreter.started
+    node.members.told(report(2, TWO, Stage.CLAIMING, one=OWN), connection)
+    assert node.interpreter.started and node.storage.lives.begun
+    told = [message for message in wire.got if isinstance(message, LivesReport)]
+    assert [each.stage for each in told][0] is Stage.ASKING
+    assert told[-1] == LivesReport(1, True, Stage.STARTED, OWN, {2: TWO})
+    again = Node(node.files.crash(drop_all))
+    assert again.interpreter.started and again.members.lives.known == {2: TWO}
+
+
+def test_what_is_heard_first_is_durable_before_anybody_is_told() -> None:
+    node = begun()
+    _, wire = node.accept()
+
+    class Watching(Wire):
+        def put(self, buffers: Sequence[Buffer]) -> None:
+            super().put(buffers)
+            message = self.got[-1]
+            assert isinstance(message, LivesReport)
+            assert message.known.items() <= node.storage.lives.known.items()
+
+    watching = Watching()
+    node.members.listens(watching, node=True, answer=False)  # type: ignore[arg-type]
+    node.members.told(report(2, TWO, three=THREE))
+    for each in (wire, watching):
+        assert isinstance(each.got[-1], LivesReport) and each.got[-1].known == {2: TWO, 3: THREE}
+    assert Node(node.files.crash(drop_all)).members.lives.known == {2: TWO, 3: THREE}
+
+
+@pytest.mark.allow_logs("node 2 is")
+def test_only_who_has_shown_the_known_directory_is_served() -> None:
+    node = begun()
+    good, _ = node.accept()
+    bad, _ = node.accept()
+    assert node.members.admits(good, 2), "a node that was never heard to keep lives"
+    node.members.told(report(2, TWO, Stage.CLAIMING), good)
+    assert not node.members.admits(good, 2), "it has not started"
+    node.members.told(report(2, TWO), good)
+    assert node.members.admits(good, 2) and not node.members.admits(bad, 2)
+    node.members.told(report(2, OTHER), bad)
+    node.members.told(report(2, TWO), good)
+    assert node.members.admits(good, 2) and not node.members.admits(bad, 2)
+    node.members.told(report(2, OTHER), good)
+    assert not node.members.admits(good, 2)
+    third, _ = node.accept()
+    node.members.told(report(2, TWO), third)
+    assert node.members.admits(third, 2) and not node.members.admits(good, 2), "it has shown another one since"
+
+
+@pytest.mark.allow_logs("node 2 is")
+def test_a_changed_directory_is_not_served_any_more_and_the_right_one_is_again() -> None:
+    node = begun()
+    connection, _ = node.accept()
+    node.members.told(report(2, TWO), connection)
+    node.members.told(report(3, THREE, two=OTHER))
+    assert not node.members.admits(connection, 2) and "2" in node.members.report()["faults"]  # type: ignore[operator]
+    node.members.told(report(3, THREE, two=TWO))
+    assert node.members.admits(connection, 2)
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_who_is_known_by_another_directory_ends(started: bool) -> None:
+    node = begun() if started else Node(MemoryFiles())
+    with pytest.raises(ChangedDirectory, match="node 2 knows 09090909, this one is 01010101"):
+        node.members.told(report(2, TWO, one=OTHER))
+
+
+def test_until_it_has_started_it_holds_what_comes_and_deals_with_it_then() -> None:
+    node = Node(MemoryFiles())
+    connection, wire = node.accept()
+    client, answers = node.accept()
+    put = Command(CommandKind.STORE, 5, 0, 1, bytes(8) + b"\0" * 7 + b"\1", bytes(4096), True)
+    node.interpreter.command(client, put)
+    node.interpreter.message(connection, ReadProc(2, 77, 3, 1))
+    node.commit()
+    assert node.storage.sectors_written == 0
+    assert not [message for message in wire.got + answers.got if isinstance(message, (Value, Ack))]
+    node.members.told(report(2, TWO, one=OWN), connection)
+    assert [message.rid for message in wire.got if isinstance(message, Value)] == [77]
+    node.interpreter.disconnected(client)
+
+
+def test_a_client_that_leaves_before_the_start_leaves_nothing() -> None:
+    node = Node(MemoryFiles())
+    client, _ = node.accept()
+    node.interpreter.command(client, Command(CommandKind.GET, 5, 0, 1, extended=True))
+    assert node.interpreter.unfinished == 1
+    node.interpreter.disconnected(client)
+    assert node.interpreter.unfinished == 0 and client.unfinished == 0
+
+
+@pytest.mark.allow_logs("has an empty directory")
+def test_a_peer_counts_as_one_of_the_contract_by_evidence_alone() -> None:
+    node = Node(MemoryFiles())
+    node.members.greeting(2)
+    node.now_s = 60.0
+    node.members.tick()
+    assert not node.interpreter.started, "it was silent, and may be recovering"
+    node.members.heard_contract(2)
+    node.now_s += ANSWER_S - 0.01
+    node.members.tick()
+    assert not node.interpreter.started
+    node.now_s += 0.02
+    node.members.tick()
+    assert node.interpreter.started
+
+
+def test_a_peer_that_has_greeted_does_not() -> None:
+    node = Node(MemoryFiles())
+    node.members.greets(2)
+    node.members.greeting(2)
+    node.members.heard_contract(2)
+    node.now_s = 2.0
+    node.members.tick()
+    node.members.unanswered(2, hung_up=False)
+    assert not node.interpreter.started
