@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,12 @@ class Cluster:
             chunk = os.read(self.up.stderr.fileno(), 65536) if readable else b""
             assert chunk, f"{part!r} is not in the log: {self.log.decode()}"
             self.log += chunk
+
+    def begun(self) -> None:
+        """Until all nodes have told each other that they are new, and serve."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while b"quorum: 3 of 3 nodes answer" not in self.run("status", self.path, "--timeout", "5").stdout:
+            assert time.monotonic() < deadline, "the nodes do not begin"
 
     def run(
         self, *arguments: object, data: bytes | None = None, check: bool = False
@@ -173,6 +180,7 @@ def test_a_node_that_is_killed_comes_back(cluster: Cluster) -> None:
 
 
 def test_stopped_nodes_and_no_quorum(cluster: Cluster) -> None:
+    cluster.begun()
     pids = cluster.node_pids()
     os.kill(pids[3], signal.SIGSTOP)
     try:
