@@ -152,6 +152,20 @@ async def test_writers_wait_for_room_in_the_order_in_which_they_came(store: Stor
     assert order == [1, 2, 3, 4]
 
 
+async def test_a_small_write_does_not_overtake_a_large_one_that_waits(store: Store) -> None:
+    """There is room for it, and it came later: its value is the one that stays."""
+    async with TaskCache(store, bounds=SMALL) as cache:
+        store.gate = trio.Event()
+        await cache.write(0, letters("a" * 6))
+        async with trio.open_nursery() as nursery:
+            for text in ("cccc", "d"):
+                nursery.start_soon(cache.write, 100, letters(text))
+                await trio.testing.wait_all_tasks_blocked()
+            assert text_of(await cache.read(100, 1)) == "."
+            store.gate.set()
+        assert text_of(await cache.read(100, 4)) == "dccc"
+
+
 async def test_a_writer_that_gives_up_holds_nobody_back(autojump_clock: Clock, store: Store) -> None:
     async with TaskCache(store, bounds=SMALL) as cache:
         store.gate = trio.Event()

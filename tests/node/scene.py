@@ -125,10 +125,12 @@ class Client:
 class Scene:
     """`log`: of syncs and of answers, in the order of happening."""
 
-    def __init__(self, files: WatchedFiles | None = None, journal_bytes: int = MIN_JOURNAL_BYTES) -> None:
+    def __init__(
+        self, files: WatchedFiles | None = None, journal_bytes: int = MIN_JOURNAL_BYTES, ranks: tuple[int, ...] = (1,)
+    ) -> None:
         self.files = files or WatchedFiles()
-        self.storage = StableStorage.open(self.files, Identity(bytes(16), 1, (1,), SECTORS), journal_bytes)
-        replica = new_replica(1, (1,), self.storage, uuid_prefix=7, jitter=lambda: 1.0, unix_time=lambda: 0.0)
+        self.storage = StableStorage.open(self.files, Identity(bytes(16), 1, ranks, SECTORS), journal_bytes)
+        replica = new_replica(1, ranks, self.storage, uuid_prefix=7, jitter=lambda: 1.0, unix_time=lambda: 0.0)
         self.interpreter = Interpreter(replica, self.storage, Encoder(KEYS), trio.current_time)
         self.disk = Disk(self.interpreter)
         mine, its = connected()

@@ -86,6 +86,7 @@ async def test_what_comes_while_a_commit_is_under_way_is_in_the_next_one() -> No
         scene.files.open_gate("sync", JOURNAL)
         assert sorted(await scene.client.answers(11)) == list(range(1, 12))
         assert scene.files.times(f"synced {JOURNAL}") == 2
+        assert scene.storage.checkpoints == 0, "nobody had to wait for one, which looks for more to do"
 
 
 async def test_a_disk_that_becomes_slow_in_a_turn_has_the_rest_done_in_the_thread(clock: Clock) -> None:

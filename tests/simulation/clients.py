@@ -105,7 +105,7 @@ class Worker:
     def _think(self) -> None:
         """After a burst of operations, for so long that it makes up for them."""
         options, loop = self.world.options, self.world.loop
-        if self.to_do and options.think_s and loop.chance(1 / self.depth):
+        if self.to_do and not self.plan and options.think_s and loop.chance(1 / self.depth):
             lasts_s = options.think_s * self.depth * loop.between(0, 2)
             # Once the faults have stopped nothing is to be outlasted, and the time counts.
             self.rest(lasts_s if self.world.network.meddles else min(lasts_s, LAST_THOUGHTS_S))

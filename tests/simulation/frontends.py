@@ -85,6 +85,11 @@ class Frontend(ExtensionClient):
             self._revive()
             self._next()
 
+    def succeed(self) -> None:
+        """It dies, and another one takes over at once."""
+        self.out = True
+        self._come_back(True)
+
     def retire(self) -> None:
         """It never comes back."""
         self.retired = True

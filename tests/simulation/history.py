@@ -110,23 +110,45 @@ class History:
     def open_calls(self) -> list[Call]:
         return list(self._open)
 
-    def with_deadlines(self, mixed: bool = False) -> list[Operation]:
+    def with_deadlines(self) -> list[Operation]:
         """The operations, for the strict check: when a write of unknown outcome must have taken effect, if ever.
 
-        That is before any operation of a newer attachment on its sector, unless this one has read it. `mixed`: some
-        clients do not attach. These may bring up what an older attachment has left by reading it, but nothing may bring
-        it up over what was written once there was a newer one. Of a write that nobody has read nothing is demanded: it
-        need not have happened.
+        That is before any operation of a newer attachment on its sector, unless this one has read it. Of a write that
+        nobody has read nothing is demanded: it need not have happened.
         """
         read = {(operation.sector, operation.value) for operation in self.operations if not operation.is_write}
         by_sector: dict[int, list[tuple[Operation, int]]] = {}
         for operation, epoch in zip(self.operations, self._epochs, strict=True):
             by_sector.setdefault(operation.sector, []).append((operation, epoch))
         return [
-            operation._replace(crashed=self._deadline(epoch, operation.value, by_sector[operation.sector], mixed))
+            operation._replace(crashed=self._deadline(operation, epoch, by_sector[operation.sector]))
             if operation.end == OPEN and epoch and (operation.sector, operation.value) in read else operation
             for operation, epoch in zip(self.operations, self._epochs, strict=True)
         ]
+
+    def brought_up(self) -> list[tuple[Operation, Operation, Operation]]:
+        """Where some clients do not attach: what an older attachment has left undone, a write that was begun and done
+        once there was a newer one, and a read after that which sees the older value all the same.
+
+        (Reads of others may bring up what was left, but not over what was written since.)
+        """
+        known = list(zip(self.operations, self._epochs, strict=True))
+        reads: dict[tuple[int, int], list[Operation]] = {}
+        for each, _ in known:
+            if not each.is_write:
+                reads.setdefault((each.sector, each.value), []).append(each)
+        found = []
+        for left, epoch in known:
+            if left.end != OPEN or not epoch or (left.sector, left.value) not in reads:
+                continue
+            succeeded = min((moment for newer, moment in self._attached.items() if newer > epoch), default=OPEN)
+            over = [
+                each for each, its in known
+                if each.is_write and each.sector == left.sector and each.start > succeeded and not 0 < its <= epoch
+            ]
+            first = min(over, key=lambda each: each.end, default=left)
+            found += [(left, first, read) for read in reads[left.sector, left.value] if read.start > first.end]
+        return found
 
     def _add(self, call: Call, values: tuple[int, ...], end: float, epoch: int) -> None:
         self._epochs += [epoch] * len(values)
@@ -135,15 +157,11 @@ class History:
                 Operation(call.first + index, call.is_write, value, call.start, end, OPEN, call.client)
             )
 
-    def _deadline(self, epoch: int, value: int, others: list[tuple[Operation, int]], mixed: bool) -> float:
+    def _deadline(self, write: Operation, epoch: int, others: list[tuple[Operation, int]]) -> float:
         deadline = OPEN
-        if mixed:
-            succeeded = min((moment for newer, moment in self._attached.items() if newer > epoch), default=OPEN)
-            writes = [each for each, its in others if each.is_write and (its == 0 or its > epoch)]
-            return min((each.end for each in writes if each.start > succeeded), default=OPEN)
         for other, newer in others:
             if newer > epoch and other.end != OPEN:
-                has_read_it = not other.is_write and other.value == value
+                has_read_it = not other.is_write and other.value == write.value
                 begun = max(other.start, self._attached[newer])
                 # Stamps are whole numbers: just before it began.
                 deadline = min(deadline, other.end if has_read_it else begun - 0.5)

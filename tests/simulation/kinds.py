@@ -19,7 +19,7 @@ DIRECTED = 0.5
 SWARM = "swarm"
 
 # Faults that only directed runs know: see traps.py.
-TRAPS = frozenset({"namer", "coordinator_lost", "late_hold", "first_hold"})
+TRAPS = frozenset({"namer", "coordinator_lost", "late_hold", "first_hold", "leftover", "columns"})
 
 
 def _late_hold(rng: random.Random) -> dict[str, Any]:
@@ -91,8 +91,8 @@ def _columns(rng: random.Random) -> dict[str, Any]:
     """Runs, of which one node has the newer value of one sector and another node that of the other, as several nodes
     coordinate writes of one sector at a time."""
     return {
-        "sectors": 2, "extension_clients": 3, "contract_clients": 4, "reads": 0.5, "max_run": 2, "spread": 1000.0,
-        "disk_s": 0.0001, "operations": 60,
+        "sectors": 2, "extension_clients": 3, "contract_clients": 3, "max_run": 2, "spread": 1000.0, "disk_s": 0.0001,
+        "faults": ("columns",), "fault_interval_s": 0.2, "max_faults": 30, "operations": 5,
     }
 
 
@@ -100,8 +100,9 @@ def _columns(rng: random.Random) -> dict[str, Any]:
 def _leftover(rng: random.Random) -> dict[str, Any]:
     """An attachment dies when one node has its write, the next one raises it slowly, and others write meanwhile."""
     return {
-        "sectors": 1, "contract_clients": 2, "frontends": 1, "reads": 0.6, "spread": 300.0, "latency_s": 0.0002,
-        "disk_s": 0.0001, "faults": ("client_crash",), "fault_interval_s": 0.1, "max_faults": 30, "operations": 80,
+        "sectors": 1, "contract_clients": 2, "frontends": 1, "reads": 0.1, "spread": 300.0, "latency_s": 0.0002,
+        "disk_s": 0.0001, "faults": ("leftover",), "fault_interval_s": 2.0, "max_faults": 20, "operations": 15,
+        "think_s": 2.0,
     }
 
 

@@ -99,6 +99,8 @@ class Nemesis(Traps):
 
     def stored(self, rank: int, commit: Commit) -> None:
         """The commit has become durable at the node."""
+        if self._left:
+            self._stored_by_one(rank, commit)
         if not self._trapped or not self._left:
             return
         for record in commit.records:

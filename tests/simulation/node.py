@@ -30,7 +30,7 @@ from tests.simulation.files import Crash, SimFiles
 from tests.simulation.loop import Loop
 from tests.simulation.network import Host, Network, SimPort
 from tests.simulation.options import Options
-from tests.simulation.witness import BrokenPromise, Witness, check_start
+from tests.simulation.witness import BrokenPromise, Moment, Witness, check_start
 
 CLUSTER = bytes(range(16))
 KEYS = Keys(bytes(range(32)), bytes(range(64)))
@@ -53,14 +53,8 @@ class World(Protocol):
     def stored(self, rank: int, commit: Commit) -> None:
         """A commit has become durable at the node."""
 
-    def named(self, rank: int, client: Host) -> None:
-        """The node has named tags for the client."""
-
-    def promises(self, rank: int) -> None:
-        """The node is to promise tags."""
-
-    def accepted(self, rank: int, client: Host) -> None:
-        """The node has accepted the client's claim to the disk."""
+    def happens(self, what: Moment, rank: int, client: Host) -> None:
+        """The node has come to this moment, with the client or, if that is 0, by itself."""
 
     def is_foreign(self, rank: int) -> bool:
         """Whether this node speaks only the contract to other nodes."""
@@ -115,8 +109,7 @@ class Process:
         )
         self.interpreter = Interpreter(self.replica, storage, Encoder(KEYS), node.clock)
         self.witness = Witness(
-            self.interpreter, node.told, lambda client: world.named(rank, client),
-            lambda client: world.accepted(rank, client), lambda: world.promises(rank),
+            self.interpreter, node.told, lambda what, client: world.happens(what, rank, client)
         )
         self.disk = SimDisk(
             loop, self.interpreter, node.files, self.guard, self._stored, node.disk_s, options.interleave,

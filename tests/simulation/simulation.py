@@ -29,6 +29,7 @@ from tests.simulation.nemesis import Nemesis
 from tests.simulation.network import CLIENTS, Host, Network, SimPort
 from tests.simulation.node import SimNode
 from tests.simulation.options import Options, derive
+from tests.simulation.witness import Moment
 
 SAFETY_S = 120.0
 # Back-off, hedging and retransmission together stay far below this once nothing is in their way.
@@ -112,20 +113,9 @@ class Simulation:
         if self._nemesis is not None:
             self._nemesis.stored(rank, commit)
 
-    def named(self, rank: int, client: Host) -> None:
-        """The node has named tags for the client."""
+    def happens(self, what: Moment, rank: int, client: Host) -> None:
         if self._nemesis is not None:
-            self._nemesis.named(rank, client)
-
-    def promises(self, rank: int) -> None:
-        """The node is to promise tags."""
-        if self._nemesis is not None:
-            self._nemesis.promises(rank)
-
-    def accepted(self, rank: int, client: Host) -> None:
-        """The node has accepted the client's claim to the disk."""
-        if self._nemesis is not None:
-            self._nemesis.accepted(rank, client)
+            self._nemesis.happens(what, rank, client)
 
     # --- the run ----------------------------------------------------------------------------------
     def run(self) -> None:
@@ -143,14 +133,13 @@ class Simulation:
             self._work_to_the_end()
             self._settle()
         self.history.close()
-        for strict in (False, True) if self.options.frontends else (False,):
-            operations = self.history.operations
-            if strict:
-                operations = self.history.with_deadlines(mixed=not self.options.strict)
-            violations = check(operations, strict=strict)
+        for strict in (False, True) if self.options.strict else (False,):
+            violations = check(self.history.with_deadlines() if strict else self.history.operations, strict=strict)
             if violations:
                 how = "not strictly linearizable" if strict else "not linearizable"
                 raise Failure(f"{how}:\n" + "\n".join(map(str, violations)))
+        for three in self.history.brought_up():
+            raise Failure("what was left came up again:\n" + "\n".join(map(str, three)))
 
     def _make_workers(self) -> None:
         for index in range(self.options.extension_clients):

@@ -7,6 +7,7 @@ that was not damaged holds every value that its tags name.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterable
 
 from dsreg.core.effects import Answer, Effect, Persist, Reserve, Send
@@ -16,6 +17,15 @@ from dsreg.node.interpreter import Connection, Interpreter
 from dsreg.storage import Commit, StableStorage
 
 
+class Moment(enum.Enum):
+    """What a node does that faults may wait for."""
+
+    NAMED = "it has named tags for a client"
+    ACCEPTED = "it has accepted a client's claim to the disk"
+    DECIDED = "it has told a client what that is to raise"
+    PROMISES = "it is to promise tags"
+
+
 class BrokenPromise(Exception):
     """The product has not done what others rest on."""
 
@@ -23,21 +33,13 @@ class BrokenPromise(Exception):
 class Witness:
     """Looks at the acknowledgements of a node on their way out of its interpreter, which is the production code. (Not
     derived from it, which it could not be in the compiled build.) `told`: the newest epoch under which the node has
-    answered, in this life or an earlier one. `named`, `accepted`: called with the host for which tags were named, or
-    whose claim to the disk was accepted. `promises`: called when tags are to be promised."""
+    answered, in this life or an earlier one. `happens`: called at the moments that faults wait for, with the client."""
 
     def __init__(
-        self,
-        interpreter: Interpreter,
-        told: int,
-        named: Callable[[int], None],
-        accepted: Callable[[int], None],
-        promises: Callable[[], None],
+        self, interpreter: Interpreter, told: int, happens: Callable[[Moment, int], None]
     ) -> None:
         self.told = told
-        self._named = named
-        self._accepted = accepted
-        self._promises = promises
+        self._happens = happens
         self._repairs: set[tuple[int, bytes]] = set()  # first sector and tags: restored as they are elsewhere
         self._storage = interpreter.storage
         self._asked: dict[tuple[int, int, int, int], bytes] = {}  # tags, by who has asked, rid, first sector, count
@@ -70,9 +72,11 @@ class Witness:
         assert isinstance(effect.connection, Connection)
         host = effect.connection.port.peer_host  # type: ignore[attr-defined]
         if kind is CommandKind.TAG:
-            self._named(host)
+            self._happens(Moment.NAMED, host)
         elif kind is CommandKind.ATTACH and effect.completes is not None and effect.completes.epoch:
-            self._accepted(host)
+            self._happens(Moment.ACCEPTED, host)
+        elif kind is CommandKind.READ and isinstance(effect.message, Response) and effect.message.tags:
+            self._happens(Moment.DECIDED, host)
 
     def _persist(self, effect: Persist) -> Iterable[Effect] | None:
         if effect.repair:
@@ -80,7 +84,7 @@ class Witness:
         return self._carry_out_persist(effect)
 
     def _reserve(self, effect: Reserve) -> Iterable[Effect] | None:
-        self._promises()
+        self._happens(Moment.PROMISES, 0)
         return self._carry_out_reserve(effect)
 
     def stored(self, commit: Commit) -> None:

@@ -1,0 +1,232 @@
+"""Seeded bugs of the glue: what runs the core on trio, threads, sockets and the kernel, and what the simulator has in a
+form of its own. The tests of these parts have to catch them.
+"""
+
+from __future__ import annotations
+
+from tests.simulation.mutant import Mutant
+
+_DISK = "dsreg.node.disk"
+_INTERPRETER = "dsreg.node.interpreter"
+_OUTBOX = "dsreg.node.outbox"
+_WORKER = "dsreg.node.worker"
+_PROCESS = "dsreg.node.process"
+_ENGINE = "dsreg.client.engine"
+_CONNECTION = "dsreg.client.connection"
+_ADMISSION = "dsreg.client.admission"
+_CACHE = "dsreg.cache.writeback"
+_BUFFER = "dsreg.cache.core"
+_FILES = "fuse_frontend.files"
+_DIRECT = "fuse_frontend.direct"
+_SESSION = "fuse_frontend.session"
+
+_TEST_DISK = "tests/node/test_disk.py"
+_TEST_INTERPRETER = "tests/node/test_interpreter.py"
+_TEST_OUTBOX = "tests/node/test_outbox.py"
+_TEST_WORKER = "tests/node/test_worker.py"
+_TEST_PROCESS = "tests/node/test_process.py"
+_TEST_ENGINE = "tests/client/test_engine.py"
+_TEST_CLIENT = "tests/client/test_client.py"
+_TEST_SUBMIT = "tests/client/test_submit.py"
+_TEST_CACHE = "tests/cache/test_writeback.py"
+_TEST_BUFFER = "tests/cache/test_core.py"
+_TEST_CONNECTION = "tests/client/test_connection.py"
+
+NODE = (
+    Mutant("acknowledged_before_the_commit_has_run", _DISK,
+           "            self._time(commit)\n            self._committed(commit, self._storage.finish_commit(commit))\n",
+           "            self._committed(commit, self._storage.finish_commit(commit))\n            self._time(commit)\n",
+           test=_TEST_DISK),
+    Mutant("checkpoint_does_not_wake_the_commit", _DISK,
+           "                self._commit.set()  # a commit may have waited for room in the journal\n", "",
+           test=_TEST_DISK),
+    Mutant("loads_that_wait_for_a_commit_are_forgotten", _DISK,
+           "        for load in waiting:\n            self._loads.send_nowait(load)\n", "", test=_TEST_DISK),
+    Mutant("rest_of_a_turn_on_a_slow_disk_is_forgotten", _DISK,
+           "            self._commit.set()  # the disk has become slow\n", "            pass\n", test=_TEST_DISK),
+    Mutant("one_commit_for_each_waking", _DISK,
+           "                while (commit := self._storage.next_commit()) is not None:\n                    await",
+           "                if (commit := self._storage.next_commit()) is not None:\n                    await",
+           test=_TEST_DISK),
+    Mutant("load_that_proved_nothing_is_forgotten", _DISK,
+           "            elif loaded is None:\n                self._loads.send_nowait(load)\n",
+           "            elif loaded is None:\n                pass\n", test=_TEST_DISK),
+    Mutant("full_journal_waits_until_all_is_idle", _DISK,
+           "        if self._storage.checkpoint_due(idle=False):\n            self._checkpoint.set()\n", "",
+           test=_TEST_DISK),
+    Mutant("idle_disk_keeps_its_journal", _DISK, "checkpoint_due(idle=idle.cancelled_caught)",
+           "checkpoint_due(idle=False)", test=_TEST_DISK),
+    Mutant("one_load_at_a_time", _DISK, "for _ in range(LOADERS):", "for _ in range(1):", test=_TEST_DISK),
+    Mutant("turn_of_a_commit_does_not_end", _INTERPRETER,
+           "                self.carry_out(self._outcome(parked, ticket))\n        self.end_turn()\n",
+           "                self.carry_out(self._outcome(parked, ticket))\n", test=_TEST_DISK),
+    Mutant("turn_of_a_load_does_not_end", _INTERPRETER,
+           "        self.carry_out(self._report_load(load, loaded))\n        self.end_turn()\n",
+           "        self.carry_out(self._report_load(load, loaded))\n", test=_TEST_DISK),
+    Mutant("given_up_commands_stay_counted", _INTERPRETER,
+           "for command in (*given_up, *self._held", "for command in (*(), *self._held",
+           test="tests/node/test_leftovers.py"),
+    Mutant("answers_wait_for_no_link", _INTERPRETER, "        elif _is_contract_answer(message):\n",
+           "        elif False:\n", test=_TEST_INTERPRETER),
+    Mutant("answers_that_waited_are_dropped", _INTERPRETER,
+           "        for answer in self._answers.pop(rank, ()):\n            outbox.send(answer)\n", "",
+           test=_TEST_INTERPRETER),
+    Mutant("end_of_an_old_link_ends_the_new_one", _INTERPRETER,
+           "if outbox is not None and outbox.port is port:", "if outbox is not None:", test=_TEST_INTERPRETER),
+    Mutant("reader_that_waits_for_room_is_not_woken", _INTERPRETER,
+           "        if connection.room is not None:\n            connection.room.set()\n", "",
+           test=_TEST_INTERPRETER),
+    Mutant("nobody_hears_that_all_is_done", _INTERPRETER, "            self.on_idle()\n", "            pass\n",
+           test=_TEST_INTERPRETER),
+    Mutant("bytes_of_questions_count_for_nothing", _INTERPRETER,
+           "    return command.count * SECTOR_SIZE\n", "    return len(command.data)\n", test=_TEST_INTERPRETER),
+    Mutant("nobody_hears_that_a_port_has_room", _OUTBOX, "        port.on_room = self._pump\n", "", test=_TEST_OUTBOX),
+    Mutant("what_is_over_is_sent_all_the_same", _OUTBOX,
+           "            if self._is_wanted(message):\n                self.port.put",
+           "            if True:\n                self.port.put", test=_TEST_OUTBOX),
+    Mutant("answers_are_weeded_out", _OUTBOX, "return not isinstance(message, (ReadProc, WriteProc)) or",
+           "return", test=_TEST_OUTBOX),
+    Mutant("runs_of_one_operation_replace_each_other", _OUTBOX, "(type(message), message.rid, message.first)",
+           "(type(message), message.rid, 0)", test=_TEST_OUTBOX),
+    Mutant("commit_is_cut_off_half_way", _WORKER, "trio.lowlevel.Abort.FAILED", "trio.lowlevel.Abort.SUCCEEDED",
+           test=_TEST_WORKER),
+    Mutant("error_in_the_thread_is_lost", _WORKER, "trio.lowlevel.reschedule, task, result)",
+           "trio.lowlevel.reschedule, task)", test=_TEST_WORKER),
+    Mutant("thread_goes_on_for_ever", _WORKER, "        self._calls.put(None)\n", "        pass\n", test=_TEST_WORKER),
+    Mutant("deadline_is_not_moved", _PROCESS, "            scope.deadline = min(scope.deadline, next_due())\n",
+           "            pass\n", test=_TEST_PROCESS),
+    Mutant("stopping_waits_for_nothing", _PROCESS, "            await idle.wait()\n", "", test=_TEST_PROCESS),
+    Mutant("slot_of_a_connection_is_never_free_again", _PROCESS,
+           "                self._room.release_on_behalf_of(port)\n", "                pass\n", test=_TEST_PROCESS),
+    Mutant("storage_is_left_open", _PROCESS, "            await trio.to_thread.run_sync(storage.close)\n",
+           "            pass\n", test=_TEST_PROCESS),
+    Mutant("one_life_for_all_incarnations", "dsreg.core.assembly", "storage.ts_reserved, storage.incarnation)",
+           "storage.ts_reserved, 1)", test="tests/core/test_assembly.py"),
+    Mutant("both_copies_under_one_sync", "dsreg.storage.state",
+           "        write_copy(file, raw, index * COPY_DISTANCE)\n",
+           "        file.pwritev([raw], index * COPY_DISTANCE)\n    file.fdatasync()\n",
+           test="tests/storage/test_power_cuts.py"),
+)
+
+CLIENT = (
+    Mutant("clock_that_stops_while_the_machine_sleeps", _ENGINE, "CLOCK_BOOTTIME", "CLOCK_MONOTONIC",
+           test=_TEST_ENGINE),
+    Mutant("slot_is_leaked_on_cancel", _ENGINE,
+           "            self.ready.remove(run)\n            self._release(run)\n",
+           "            self.ready.remove(run)\n            del self._runs[run]\n", test=_TEST_ENGINE),
+    Mutant("who_gave_up_still_waits_for_room", _ENGINE,
+           "                self._admission.give_up(run.entry)\n", "                pass\n", test=_TEST_SUBMIT),
+    Mutant("sectors_stay_locked_when_a_waiter_leaves", _ENGINE,
+           "            self._lock.release(run.held)\n        else:\n", "        else:\n", test=_TEST_SUBMIT),
+    Mutant("nobody_comes_in_when_one_who_waits_leaves", _ADMISSION,
+           "        self._queue.remove(entry)\n        self._admit()\n", "        self._queue.remove(entry)\n",
+           test="tests/client/test_admission.py"),
+    Mutant("large_run_is_overtaken_by_small_ones", _ADMISSION, "if not self._queue and self._operations and",
+           "if self._operations and", test="tests/client/test_admission.py"),
+    Mutant("time_limit_is_forgotten", _ENGINE, "                self._end_overdue()\n", "", test=_TEST_SUBMIT),
+    Mutant("lost_node_counts_as_up", _ENGINE, "            self.ups[rank] = trio.Event()\n", "            pass\n",
+           test=_TEST_CLIENT),
+    Mutant("clock_ticks_for_the_first_operation_only", _ENGINE, "            self._ticks = False\n", "",
+           test=_TEST_ENGINE),
+    Mutant("what_an_answer_sets_off_is_not_sent", _ENGINE,
+           "        self.step(Received(rank, messages))\n        self.end_turn()\n",
+           "        self.step(Received(rank, messages))\n", test=_TEST_ENGINE),
+    Mutant("what_a_loss_sets_off_is_not_sent", _ENGINE,
+           "        self.step(event)\n        self.end_turn()\n", "        self.step(event)\n", test=_TEST_ENGINE),
+    Mutant("cancelled_call_goes_on", _ENGINE, "            self.step(Abandon(run.operation))\n", "            pass\n",
+           test=_TEST_ENGINE),
+    Mutant("cancelled_write_did_not_happen", _ENGINE, "            outcome = self._outcome(run)\n", "",
+           test=_TEST_CLIENT),
+    Mutant("done_part_of_a_write_did_not_happen", "dsreg.store",
+           "if self._data is not None and (error is None or outcome_of(error) is Outcome.MAY_HAVE_HAPPENED):",
+           "if False:", test=_TEST_CLIENT),
+    Mutant("broken_connection_takes_a_put_back", "dsreg.client.core",
+           "            del op.sent[node.rank]\n            if op.quorum",
+           "            del op.sent[node.rank]\n            op.exposures -= 1\n            if op.quorum",
+           test="tests/client/test_core_fenced.py"),
+    Mutant("one_damaged_byte_is_believed", _CONNECTION,
+           "if greeting in _DOUBTFUL and greeting is not self._suspected:", "if False:", test=_TEST_CLIENT),
+    Mutant("what_waited_goes_over_the_next_connection", _CONNECTION, "            self._waiting.clear()\n", "",
+           test=_TEST_CONNECTION),
+    Mutant("withdrawn_is_sent_all_the_same", _CONNECTION, "        self._waiting.pop(request, None)\n",
+           "        pass\n",
+           test=_TEST_CONNECTION),
+    Mutant("waits_grow_for_ever", _CONNECTION,
+           "                self._backoff_s = RECONNECT_FIRST_S\n                self._records",
+           "                self._records", test=_TEST_CONNECTION),
+    Mutant("other_disk_is_used", _CONNECTION, "        if self._node_sectors != self._sectors:\n",
+           "        if False:\n",
+           test=_TEST_CLIENT),
+)
+
+CACHE = (
+    Mutant("writers_wait_for_room_for_ever", _CACHE,
+           "while self._writers and self._writers[0].deadline_s <= now_s:", "while False:", test=_TEST_CACHE),
+    Mutant("read_passes_what_is_buffered", _CACHE,
+           "        if not buffered:\n            return self._store.submit(first",
+           "        if True:\n            return self._store.submit(first", test=_TEST_CACHE),
+    Mutant("stored_value_covers_the_buffered_one", _CACHE,
+           "            for start, until in missing:\n", "            for start, until in [(begin, end)]:\n",
+           test=_TEST_CACHE),
+    Mutant("fenced_cache_tries_again", _CACHE, "FINAL = (AttachRefused, ClientClosed, DiskFenced, OutOfRange)",
+           "FINAL = (AttachRefused, ClientClosed, OutOfRange)", test=_TEST_CACHE),
+    Mutant("last_flush_does_not_wait_for_what_is_under_way", _CACHE,
+           "            if self._runs:\n                waiter",
+           "            if False:\n                waiter", test=_TEST_CACHE),
+    Mutant("writers_that_wait_are_overtaken", _CACHE, "elif self._writers or not self._buffer.reserve(len(data)):",
+           "elif not self._buffer.reserve(len(data)):", test=_TEST_CACHE),
+    Mutant("flush_does_not_wait_for_the_next_departure", _BUFFER,
+           "                chunk.flushes.append(flush)\n                flush.pending += 1\n",
+           "                pass\n",
+           test=_TEST_BUFFER),
+    Mutant("failed_run_covers_what_came_since", _BUFFER, "slide_under(chunk.dirty, extent)",
+           "cover(chunk.dirty, extent)", test=_TEST_BUFFER),
+    Mutant("departed_value_is_read_over_the_newer_one", _BUFFER, "                cover(departed, extent)\n",
+           "                slide_under(departed, extent)\n", test=_TEST_BUFFER),
+    Mutant("something_departs_in_a_pause", _BUFFER, "if now < self._paused_until_s or self._oldest_entry() is None:",
+           "if self._oldest_entry() is None:", test=_TEST_BUFFER),
+    Mutant("age_of_a_failed_run_begins_anew", _BUFFER, "        chunk.since_s = run.departure.since_s\n",
+           "        chunk.since_s = now\n", test=_TEST_BUFFER),
+)
+
+EDGE = (
+    Mutant("synchronous_file_is_not_flushed", _FILES, "data, handle == SYNC_HANDLE)", "data, False)",
+           test="tests/fuse/test_operations.py"),
+    Mutant("write_reaches_behind_the_end", _FILES, "            data = data[:room]\n", "            pass\n",
+           test="tests/fuse/test_operations.py"),
+    Mutant("truncating_open_is_taken", _FILES, "        if flags & os.O_TRUNC:\n", "        if False:\n",
+           test="tests/fuse/test_operations.py"),
+    Mutant("size_may_be_changed", _FILES, "(inode != IMAGE_INODE or asked.size != self._size)", "inode != IMAGE_INODE",
+           test="tests/fuse/test_operations.py"),
+    Mutant("page_cache_in_front_of_the_disk", _DIRECT,
+           "kernel.FOPEN_DIRECT_IO | kernel.FOPEN_PARALLEL_DIRECT_WRITES", "kernel.FOPEN_PARALLEL_DIRECT_WRITES",
+           test="tests/fuse/test_operations.py"),
+    Mutant("one_bad_request_ends_the_mount", _SESSION,
+           "                self.fail(unique, self._handler.failure(opcode, error))\n", "                raise\n",
+           test="tests/fuse/test_session.py"),
+)
+
+# Of attachments, beside those of the table that the simulator catches.
+OWNERS = (
+    Mutant("owner_that_left_is_alive", "dsreg.core.epochs", "        self._attached.pop(connection, None)\n",
+           "        pass\n", test="tests/core/test_epochs.py"),
+    Mutant("owner_that_has_gone_meanwhile_is_alive", "dsreg.core.epochs",
+           "        if connection in self._attached:  # else it has gone meanwhile\n", "        if True:\n",
+           test="tests/core/test_epochs.py"),
+    Mutant("live_owner_of_its_own_keeps_it_out", "dsreg.client.attachment",
+           "if told.alive and told.data != self.claim.owner]", "if told.alive]",
+           test="tests/client/test_attachment_retries.py"),
+    Mutant("acceptance_of_a_rival_counts", "dsreg.client.attachment",
+           "if response.epoch == self.epoch and response.data == self.claim.owner:", "if response.epoch == self.epoch:",
+           test="tests/client/test_attachment.py"),
+    Mutant("rivals_try_again_in_step", "dsreg.client.attachment",
+           "RETRY_S * (1 + self.claim.owner[self._tries % 16] / 255)", "RETRY_S",
+           test="tests/client/test_attachment.py"),
+    Mutant("owner_of_an_older_fence_is_kept", "dsreg.storage.promises",
+           "self._owned = max(self._owned, (epoch, owner))", "self._owned = (epoch, max(owner, self._owned[1]))",
+           test="tests/storage/test_fence.py"),
+    Mutant("status_shows_a_dead_owner", "dsreg.node.process",
+           "if self.replica.epochs.is_owner_connected else", "if True else", test=_TEST_PROCESS),
+)
+
+GLUE = NODE + CLIENT + CACHE + EDGE + OWNERS
