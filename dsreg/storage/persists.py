@@ -49,6 +49,8 @@ def _is_free(pending: Mapping[int, Record], first: int, count: int) -> bool:
 
 def split(tags: bytes, spans: Sequence[Span]) -> list[Span]:
     """The spans in parts: of sectors that were written, or of ones that were not, and have the same tag."""
+    if is_uniform(tags):  # as nearly always
+        return list(spans)
     parts: list[Span] = []
     for start, stop in spans:
         begin = start
