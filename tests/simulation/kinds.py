@@ -42,8 +42,8 @@ def _named_twice(rng: random.Random) -> dict[str, Any]:
 def _lost_copy(rng: random.Random) -> dict[str, Any]:
     """A coordinator loses its own copy of a write, and the only other one is hidden; then it writes again."""
     return {
-        "nodes": 5, "sectors": 1, "contract_clients": 1, "frontends": rng.choice((0, 1)), "reads": 0.2,
-        "spread": 1000.0, "faults": ("coordinator_lost",), "fault_interval_s": 1.0, "max_faults": 15, "think_s": 0.5,
+        "nodes": 5, "sectors": 1, "contract_clients": 1, "frontends": rng.choice((0, 1)), "reads": 0.1,
+        "spread": 1000.0, "faults": ("coordinator_lost",), "fault_interval_s": 0.5, "max_faults": 40, "think_s": 1.0,
     }
 
 
