@@ -23,8 +23,9 @@ import trio
 
 from dsreg.core.messages import Buffer
 from fuse_frontend import kernel, session
-from fuse_frontend.kernel import ROOT_INODE, Attributes, Opcode, Request, RequestError
+from fuse_frontend.kernel import Opcode, Request
 from fuse_frontend.mounts import mount_at
+from fuse_frontend.requests import ROOT_INODE, Attributes, Entry, RequestError, Space
 from fuse_frontend.session import Session
 from tests.chaos.memory_disk import Content, MemoryDisk
 
@@ -54,7 +55,7 @@ class FaultyDisk:
             raise RequestError(errno.ENOSYS)
         return self._handlers[request.opcode](request)
 
-    def failed(self, unique: int, opcode: int, error: Exception) -> int:
+    def failure(self, opcode: int, error: Exception) -> int:
         if isinstance(error, RequestError):
             return error.code
         if isinstance(error, OSError):
@@ -62,7 +63,7 @@ class FaultyDisk:
         traceback.print_exception(error)
         return errno.EIO
 
-    def end_of_turn(self) -> None:
+    def end_turn(self) -> None:
         """Everything has been answered."""
 
     def _content(self, inode: int) -> Content:
@@ -128,7 +129,7 @@ class FaultyDisk:
         entries = b""
         for number, name in enumerate(sorted(self.disk.names), 1):
             if number > asked.offset:
-                entry = kernel.dirent(self._attributes(self._named(name).inode), name, number)
+                entry = kernel.dirent(Entry(name, self._attributes(self._named(name).inode), number))
                 if len(entries) + len(entry) > asked.size:
                     break
                 entries += entry
@@ -140,7 +141,7 @@ class FaultyDisk:
 
     def _statfs(self, request: Request) -> bytes:
         blocks = DISK_BYTES // 4096
-        return kernel.statfs_out(blocks=blocks, free=blocks, files=1000, free_files=1000, block_size=4096)
+        return kernel.statfs_out(Space(blocks, blocks, files=1000, free_files=1000, block_size=4096))
 
     # --- files ------------------------------------------------------------------------------------
     def _open(self, request: Request) -> bytes:
