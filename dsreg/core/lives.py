@@ -55,6 +55,7 @@ class Lives:
         self.known = {rank: life for rank, life in known.items() if rank != own_rank}
         self._told: dict[int, _Told] = {}
         self._refused: dict[int, Life] = {}  # began, or tried to, with this directory in place of the known one
+        self._unwritten: set[int] = set()  # heard, but not made durable
 
     def take(self, rank: int, stage: Stage, own: Life, known: Mapping[int, Life]) -> dict[int, Life]:
         """The node `rank` says this. Gives what is heard for the first time: a node makes that durable before it
@@ -70,10 +71,19 @@ class Lives:
             other: life for other, life in heard.items() if other not in self.known and other != self._own_rank
         }
         self.known.update(heard)
+        self._unwritten.difference_update(heard)
         return heard
+
+    def not_written(self, heard: Mapping[int, Life]) -> None:
+        """What `take` gave could not be made durable: these ranks do not count until it can."""
+        for rank in heard:
+            del self.known[rank]
+        self._unwritten.update(heard)
 
     def fault(self, rank: int) -> str:
         """Why `rank` must not be counted, asked or served, whatever it says; "" if there is no reason."""
+        if rank in self._unwritten:
+            return "there is no room here to write down the id of its directory"
         life = self.known.get(rank)
         if life is None:
             return ""

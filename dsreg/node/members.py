@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from dsreg.core.foreign import ForeignPeers
-from dsreg.core.lives import FirstStart, Lives, Stage
+from dsreg.core.lives import FirstStart, Life, Lives, Stage
 from dsreg.core.messages import LivesReport
-from dsreg.errors import ChangedDirectory
+from dsreg.errors import ChangedDirectory, NoSpace
 from dsreg.node.interpreter import Connection, Interpreter
 from dsreg.port import Port
 from dsreg.storage.lives import LivesFile
@@ -22,6 +22,7 @@ log = logging.getLogger("dsreg.node")
 
 # A first start takes well under a second; whoever waits longer says what for.
 COMPLAIN_AFTER_S = 3.0
+COMPLAIN_AGAIN_S = 60.0
 
 
 class Members:
@@ -49,6 +50,7 @@ class Members:
         self._listeners: dict[Port, tuple[bool, bool]] = {}  # who is told: another node?  by its answering side?
         self._shown: dict[Connection, int] = {}  # accepted connections that have shown the directory of that rank
         self._faults: dict[int, str] = {}
+        self._no_space_again_s = -math.inf  # when it may be said again
         self._complain_at = math.inf if file.begun else interpreter.clock() + COMPLAIN_AFTER_S
         self._advance()
 
@@ -94,10 +96,8 @@ class Members:
         if heard:
             # Before the link counts and before anybody hears that it is known. It blocks the node for two syncs,
             # once for each directory.
-            self._file.remember(heard)
-            for other, life in heard.items():
-                log.info("node %d is known by its directory %s from now on", other, life)
-        shows = report.stage is Stage.STARTED and report.own == self.lives.known[rank]
+            self._remember(heard)
+        shows = report.stage is Stage.STARTED and report.own == self.lives.known.get(rank)
         if connection is not None:
             connection.shown = rank if shows else 0
             self._shown[connection] = connection.shown
@@ -106,6 +106,19 @@ class Members:
         elif connection is not None:
             self.tell_again(connection.port)
         self._review()
+
+    def _remember(self, heard: Mapping[int, Life]) -> None:
+        try:
+            self._file.remember(heard)
+        except NoSpace as error:
+            self.lives.not_written(heard)
+            if self._interpreter.clock() >= self._no_space_again_s:
+                self._no_space_again_s = self._interpreter.clock() + COMPLAIN_AGAIN_S
+                log.warning("no room to write down the directories of the nodes %s, which are not used until there is "
+                            "some: %s", ", ".join(map(str, sorted(heard))), error)
+            return
+        for other, life in heard.items():
+            log.info("node %d is known by its directory %s from now on", other, life)
 
     def greets(self, rank: int) -> None:
         """The node has greeted, or answered a greeting: it does not speak the contract alone."""

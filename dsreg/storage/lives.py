@@ -15,9 +15,9 @@ from typing import Final
 
 from dsreg.constants import MAX_RANK
 from dsreg.core.lives import STORE_SIZE, Life
-from dsreg.errors import DamagedStorage, StorageError
+from dsreg.errors import DamagedStorage, NoSpace, StorageError
 from dsreg.storage.checksum import crc32
-from dsreg.storage.failure import Failure
+from dsreg.storage.failure import NO_SPACE, Failure
 from dsreg.storage.files import Files
 from dsreg.storage.identity import Identity
 from dsreg.storage.layout import LIVES, LIVES_TMP
@@ -103,8 +103,8 @@ class LivesFile:
             self.remember({self._identity.rank: self.own})
 
     def remember(self, lives: Mapping[int, Life]) -> None:
-        """Durable when this returns. It blocks for two syncs, once for each new directory of a peer. Raises
-        SyncFailed, which is final."""
+        """Durable when this returns. It blocks for two syncs, once for each new directory of a peer. Raises NoSpace, and
+        nothing has changed; SyncFailed, which is final."""
         known = {**self.known, **lives}
         if known == self.known:
             return
@@ -112,6 +112,8 @@ class LivesFile:
         try:
             write(self._files, known, self._identity.salt)
         except OSError as error:
+            if error.errno in NO_SPACE:
+                raise NoSpace(f"writing {LIVES}: {error}") from error
             raise self._failure.fail(f"writing {LIVES}", error) from error
         self.known = known
 

@@ -196,3 +196,20 @@ def test_a_peer_that_has_greeted_does_not() -> None:
     node.members.tick()
     node.members.unanswered(2, hung_up=False)
     assert not node.interpreter.started
+
+
+@pytest.mark.allow_logs("no room to write down the directories of the nodes 2")
+def test_a_directory_that_cannot_be_written_down_does_not_count_and_ends_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    node = begun()
+    connection, _ = node.accept()
+    node.files.capacity = node.files.used()
+    for _ in range(3):
+        node.members.told(report(2, TWO), connection)
+        assert not node.members.lives.counts(2) and not node.members.admits(connection, 2)
+    assert len(caplog.messages) == 1 and 2 not in node.storage.lives.known
+    node.files.capacity = None
+    node.members.told(report(2, TWO), connection)
+    assert node.members.lives.counts(2) and node.members.admits(connection, 2)
+    assert Node(node.files.crash(drop_all)).storage.lives.known[2] == TWO
