@@ -103,8 +103,8 @@ class LivesFile:
             self.remember({self._identity.rank: self.own})
 
     def remember(self, lives: Mapping[int, Life]) -> None:
-        """Durable when this returns. It blocks for two syncs, once for each new directory of a peer. Raises NoSpace, and
-        nothing has changed; SyncFailed, which is final."""
+        """Durable when this returns. It blocks for two syncs, once for each new directory of a peer. Raises NoSpace,
+        and nothing has changed; SyncFailed, which is final."""
         known = {**self.known, **lives}
         if known == self.known:
             return
