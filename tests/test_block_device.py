@@ -320,3 +320,47 @@ def test_a_part_of_a_write_that_fails_releases_what_it_held(failing: str) -> Non
         calls.submit("part", Write(100, bytes(length)))
     assert [type(error) for _, _, error in calls.told] == [OperationTimeout] * 3
     assert len(calls.device.lock) == 0 and len(calls.device.writes) == 0
+
+
+class ByHand(MemoryStore):
+    """With a cache. Runs end when the test says so: `waiting`, in the order in which they were submitted."""
+
+    is_cached = True
+
+    def __init__(self) -> None:
+        super().__init__(1024)
+        self.waiting: list[Done] = []
+        self.flushes = 0
+
+    def submit(self, first: int, count: int, data: bytes | None, done: Done) -> Submitted:
+        self.waiting.append(done)
+        return SETTLED
+
+    def flush(self, done: Done) -> None:
+        self.flushes += 1
+        done(b"", None)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_a_flush_begins_only_when_all_writes_before_it_have_ended(order: tuple[int, ...]) -> None:
+    store = ByHand()
+    calls = Calls(BlockDevice(store))
+    for number in range(3):
+        calls.submit(str(number), Write(number * SECTOR_SIZE, bytes(SECTOR_SIZE)))
+    calls.submit("flush", Flush())
+    calls.submit("later", Write(9 * SECTOR_SIZE, bytes(SECTOR_SIZE)))
+    writes = list(store.waiting)
+    for number in order:
+        assert store.flushes == 0 and "flush" not in calls.names
+        writes[number](b"", None)
+    assert store.flushes == 1 and calls.names == [*map(str, order), "flush"]
+
+
+def test_a_write_with_fua_that_fails_is_not_made_good_by_a_flush() -> None:
+    store = ByHand()
+    calls = Calls(BlockDevice(store))
+    calls.submit("write", Write(0, bytes(SECTOR_SIZE), fua=True))
+    calls.submit("zero", Zero(SECTOR_SIZE, SECTOR_SIZE, fua=True))
+    for done in store.waiting:
+        done(b"", OperationTimeout("no room", Outcome.DID_NOT_HAPPEN))
+    assert [type(error) for _, _, error in calls.told] == [OperationTimeout] * 2 and store.flushes == 0

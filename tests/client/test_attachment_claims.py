@@ -227,3 +227,46 @@ def test_a_write_that_meets_a_later_one_of_its_own_ends_it() -> None:
     attachment = held(1.0)
     attachment.overtaken()
     assert type(attachment.error) is DiskFenced and attachment.error.outcome is Outcome.DID_NOT_HAPPEN
+
+
+# --- what of an earlier claim, or of an earlier answer, does not count --------------------------------
+def test_who_accepted_an_earlier_claim_has_not_accepted_the_next_one() -> None:
+    attachment = claiming(0)
+    attachment.answer(1, told(1, ME, alive=True), 0.0)
+    for rank in (2, 3):
+        attachment.answer(rank, refused(Status.FENCED, 1), 0.0)
+    assert attachment.state is State.ASKING and attachment.tick(60.0) == 0
+    assert attachment.answer(2, told(1, RIVAL), 60.0) is None
+    assert attachment.answer(3, told(1, RIVAL), 60.0) == 2
+    attachment.answer(3, told(2, ME, alive=True), 60.0)
+    assert attachment.state is State.CLAIMING
+    attachment.answer(2, told(2, ME, alive=True), 60.0)
+    assert (attachment.state, attachment.epoch) == (State.HELD, 2)
+
+
+def test_a_node_that_accepts_after_it_has_refused_is_no_refusal() -> None:
+    attachment = claiming(70_000)
+    attachment.answer(3, refused(Status.DISBELIEVED), 0.0)
+    attachment.answer(3, told(70_001, ME, alive=True), 1.0)
+    attachment.answer(2, refused(Status.DISBELIEVED), 1.0)
+    assert attachment.state is State.CLAIMING
+    attachment.answer(1, told(70_001, ME, alive=True), 1.0)
+    assert attachment.state is State.HELD
+
+
+def test_a_rival_has_as_many_nodes_and_the_third_is_down() -> None:
+    attachment = claiming(0)
+    attachment.answer(1, told(1, ME, alive=True), 0.0)
+    attachment.answer(2, refused(Status.FENCED, 1), 0.0)
+    assert attachment.tick(0.5) is None and attachment.state is State.CLAIMING  # the third may still answer
+    assert attachment.tick(1.0) is None and attachment.state is State.ASKING
+    assert attachment.tick(60.0) == 0
+
+
+def test_nothing_is_claimed_while_one_of_the_majority_has_a_peer_of_the_contract() -> None:
+    attachment = Attachment(Claim(ME), 3)
+    attachment.question(0.0)
+    assert attachment.answer(1, told(), 0.0) is None
+    assert attachment.answer(2, told(mixed=True), 0.0) is None
+    assert attachment.state is State.ASKING and "speaks only the contract" in attachment.waits_for.text
+    assert attachment.answer(3, told(), 0.1) == 1

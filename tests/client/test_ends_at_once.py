@@ -10,7 +10,8 @@ import trio
 from dsreg.client import Client
 from dsreg.core.messages import CommandKind
 from dsreg.errors import ClientClosed, DsregError, OperationTimeout, Outcome
-from dsreg.store import Done, Runs
+from dsreg.store import SETTLED, Done, Runs, Submitted
+from dsreg.testing.memory_store import MemoryStore
 from tests.client.fake_node import FakeCluster
 from tests.client.test_client import nodes, sectors
 
@@ -85,3 +86,38 @@ def test_a_run_that_ends_while_the_others_are_given_up(how: str) -> None:
         [error] = told
         assert isinstance(error, OperationTimeout) and error.outcome is Outcome.MAY_HAVE_HAPPENED
     assert store.waiting == []
+
+
+class Failing(MemoryStore):
+    """The run that is submitted as number `fails` fails at once, or makes the one before it fail."""
+
+    def __init__(self, fails: int, *, before: bool) -> None:
+        super().__init__(2048)
+        self.submitted: list[Done] = []
+        self.given_up = 0
+        self._fails = fails
+        self._before = before
+
+    def submit(self, first: int, count: int, data: bytes | None, done: Done) -> Submitted:
+        self.submitted.append(done)
+        if len(self.submitted) < self._fails:
+            return GivenUp(lambda: None)
+        failing = self.submitted[-2] if self._before else done
+        failing(b"", OperationTimeout("no majority", Outcome.DID_NOT_HAPPEN))
+        return GivenUp(self.count) if self._before else SETTLED
+
+    def count(self) -> None:
+        self.given_up += 1
+
+
+@pytest.mark.parametrize("fails", [1, 2, 4])
+def test_nothing_is_begun_after_a_run_that_has_failed(fails: int) -> None:
+    store, told = Failing(fails, before=False), list[DsregError | None]()
+    Runs(store, 0, 2048, bytes(2048 * 4096), lambda content, error: told.append(error), 4)
+    assert len(store.submitted) == fails and len(told) == 1 and isinstance(told[0], OperationTimeout)
+
+
+def test_a_run_is_given_up_whose_submission_makes_another_one_fail() -> None:
+    store, told = Failing(2, before=True), list[DsregError | None]()
+    Runs(store, 0, 2048, bytes(2048 * 4096), lambda content, error: told.append(error), 4)
+    assert len(store.submitted) == 2 and store.given_up == 1 and len(told) == 1

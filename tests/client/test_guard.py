@@ -134,3 +134,15 @@ def test_a_write_that_was_given_up_is_over() -> None:
     asked = questions(named(play, 5, 1))
     assert play.do(Abandon(5)) == [Dropped(5)] and not play.core.busy
     assert told(play, asked, 1, True, 1, 2) == []
+
+
+def test_a_node_that_has_just_started_cannot_say_that_nobody_has_it() -> None:
+    """The owner has not reconnected to it yet."""
+    play = Play(up=(1, 2, 3))
+    asked = questions(named(play, 5, 1))
+    for rank in (1, 2):
+        answer = Response(Status.OK, ATTACH, asked[rank].request, b"", OWNER, True, 1, False, unsure=True)
+        assert play.do(Received(rank, (answer,))) == []
+    assert play.do(attach_answer(asked[3], 3, 1, OWNER, False)) == []
+    again = questions(play.do(Tick(), 1.1))
+    assert isinstance(failure(told(play, again, 1, True, 1, 2)).error, AlreadyAttached)

@@ -9,6 +9,7 @@ from dsreg.core.belief import ALWAYS_BELIEVED_EPOCH
 from dsreg.core.effects import Again, Answer, Effect, Fence
 from dsreg.core.epochs import OWNER_UNSURE_S, Epochs
 from dsreg.core.messages import Command, CommandKind, Response, Status, name_of_owner, owner_of
+from dsreg.core.tags import ATTACHED, pack_tag, ts_of
 from dsreg.testing.memory_storage import MemoryStorage
 
 ALICE, BOB = owner_of(b"a" * 16, "alice"), owner_of(b"b" * 16, "bob")
@@ -302,3 +303,24 @@ def test_a_long_name_is_cut_between_characters() -> None:
     assert name_of_owner(owner_of(bytes(16), "\u00e9" * 30)) == "\u00e9" * 24
     assert name_of_owner(owner_of(bytes(16), "x" + "\u00e9" * 30)) == "x" + "\u00e9" * 23
     assert name_of_owner(b"\xff" * 64), "what is no UTF-8 is shown somehow"
+
+
+# --- a promise that is overtaken while it becomes durable ---------------------------------------------
+def test_an_owner_of_an_older_epoch_does_not_make_the_newest_one_known() -> None:
+    node = Node()
+    (first,) = node.attach(1, BOB)
+    node.attached(2, ALICE, THERE)
+    node.restart()
+    node.now = OWNER_UNSURE_S / 2
+    assert isinstance(first, Fence)
+    node.epochs.attached(HERE, attach(1, BOB))
+    assert node.ask(HERE) == told(Status.OK, 2, ALICE, unsure=True)
+
+
+def test_the_counter_of_an_epoch_that_is_not_durable_is_told_in_no_other() -> None:
+    node = Node()
+    node.attached(1)
+    (fence,) = node.attach(2, BOB, THERE)
+    node.epochs.accepted(pack_tag(ts_of(2, 77), ATTACHED, 0, 2))
+    assert node.ask() == told(Status.OK, 1, ALICE, counter=0)
+    assert node.keep(fence) == told(Status.OK, 2, BOB, alive=True, counter=77)

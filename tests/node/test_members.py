@@ -164,11 +164,16 @@ def test_until_it_has_started_it_holds_what_comes_and_deals_with_it_then() -> No
 
 def test_a_client_that_leaves_before_the_start_leaves_nothing() -> None:
     node = Node(MemoryFiles())
-    client, _ = node.accept()
+    client, answers = node.accept()
+    connection, _ = node.accept()
     node.interpreter.command(client, Command(CommandKind.GET, 5, 0, 1, extended=True))
     assert node.interpreter.unfinished == 1
     node.interpreter.disconnected(client)
     assert node.interpreter.unfinished == 0 and client.unfinished == 0
+    answers.got.clear()
+    node.members.told(report(2, TWO, one=OWN), connection)
+    assert node.interpreter.started and not [each for each in answers.got if not isinstance(each, LivesReport)]
+    assert node.interpreter.unfinished == 0 and node.interpreter.unfinished_bytes == 0 and client.unfinished == 0
 
 
 @pytest.mark.allow_logs("has an empty directory")

@@ -1,0 +1,86 @@
+"""Seeded bugs that have survived all tests once: calls back in the wrong order, and answers that count though they must
+not."""
+
+from __future__ import annotations
+
+from tests.simulation.mutant import Mutant
+
+_BLOCKS = "dsreg.block_device"
+_STORE = "dsreg.store"
+_CACHE = "dsreg.cache.writeback"
+_ATTACHMENT = "dsreg.client.attachment"
+_GUARD = "dsreg.client.guard"
+_MEMBERS = "dsreg.client.members"
+_CORE = "dsreg.client.core"
+_FOREIGN = "dsreg.core.foreign"
+_TEST_BLOCKS = "tests/test_block_device.py"
+_TEST_ENDS = "tests/client/test_ends_at_once.py"
+_TEST_TURNS = "tests/cache/test_turns.py"
+_TEST_CLAIMS = "tests/client/test_attachment_claims.py"
+_TEST_MEMBERS = "tests/client/test_members.py"
+_TEST_FOREIGN = "tests/core/test_foreign.py"
+_TEST_EPOCHS = "tests/core/test_epochs.py"
+
+TURNS = (
+    Mutant("flush_begins_before_the_last_write_has_ended", _BLOCKS,
+           "self._waiting[0][0] < next(iter(self._numbers), self._last + 1)",
+           "self._waiting[0][0] <= next(iter(self._numbers), self._last + 1)", test=_TEST_BLOCKS),
+    Mutant("fua_makes_a_failed_write_good", _BLOCKS, "if error is None and self.is_cached:", "if self.is_cached:",
+           test=_TEST_BLOCKS),
+    Mutant("runs_begin_after_one_has_failed", _STORE, "if self._is_over or (step :=", "if (step :=", test=_TEST_ENDS),
+    Mutant("run_goes_on_whose_submission_ended_all", _STORE,
+           "            run.abandon()  # unless it has ended, another one has failed meanwhile\n",
+           "            pass\n", test=_TEST_ENDS),
+    Mutant("who_waits_behind_one_that_left_stays_out", _CACHE,
+           "        self._writers.remove(writer)\n        self._admit()\n", "        self._writers.remove(writer)\n",
+           test=_TEST_TURNS),
+    Mutant("one_writer_comes_in_for_each_run", _CACHE,
+           "                self._put(writer.first, writer.data, writer.done)\n            else:\n",
+           "                self._put(writer.first, writer.data, writer.done)\n                return\n"
+           "            else:\n", test=_TEST_TURNS),
+    Mutant("why_nothing_went_out_is_lost", _CACHE, "            late.__cause__ = self._failing\n", "",
+           test=_TEST_TURNS),
+    Mutant("flush_waits_for_the_clock", _CACHE,
+           "            self._flushes[flush] = done\n            self._start_runs()\n",
+           "            self._flushes[flush] = done\n", test=_TEST_TURNS),
+    Mutant("next_run_waits_for_the_clock", _CACHE,
+           "        self._admit()\n        self._start_runs()\n        if not self._runs:",
+           "        self._admit()\n        if not self._runs:", test=_TEST_TURNS),
+    Mutant("failure_is_said_once_for_ever", _CACHE, "            self._failing = None\n            log.warning",
+           "            log.warning", test=_TEST_TURNS),
+    Mutant("every_failure_is_final", _CACHE, "failure.is_final = isinstance(error, FINAL)",
+           "failure.is_final = True", test=_TEST_TURNS),
+    Mutant("what_came_of_age_is_not_sent", _CACHE,
+           "        self._admit()\n        self._start_runs()\n        self._store.end_turn()\n",
+           "        self._admit()\n        self._start_runs()\n", test=_TEST_TURNS),
+    Mutant("held_commands_of_one_that_left_are_done", "dsreg.core.held",
+           "        self._commands = [each for each in self._commands if each[0] is not connection]\n", "",
+           test="tests/node/test_members.py"),
+    Mutant("foreign_though_it_greets", _FOREIGN, "        self.found.discard(rank)\n", "        pass\n",
+           test=_TEST_FOREIGN),
+    Mutant("foreign_by_hanging_up_alone", _FOREIGN, "if hung_up and rank in self._heard_s:", "if hung_up:",
+           test=_TEST_FOREIGN),
+    Mutant("acceptances_of_an_earlier_claim_count", _ATTACHMENT,
+           "            self._accepted, self._refused = set(), {}\n", "            self._refused = {}\n",
+           test=_TEST_CLAIMS),
+    Mutant("refusal_stays_though_accepted_since", _ATTACHMENT,
+           "                self._refused.pop(rank, None)\n", "", test=_TEST_CLAIMS),
+    Mutant("claims_of_rivals_wait_for_a_node_that_is_down", _ATTACHMENT,
+           "        if Status.FENCED in self._refused.values():\n", "        if False:\n", test=_TEST_CLAIMS),
+    Mutant("claims_that_contract_nodes_will_refuse", _ATTACHMENT,
+           "sum(not answer.mixed for answer in told.values()) < enough",
+           "sum(not answer.mixed for answer in told.values()) < enough - 1", test=_TEST_CLAIMS),
+    Mutant("owner_of_an_older_epoch_was_met", "dsreg.core.epochs", "self._met |= command.epoch == self.promised",
+           "self._met = True", test=_TEST_EPOCHS),
+    Mutant("counter_of_an_epoch_that_is_not_durable", "dsreg.core.epochs",
+           "counter=self._counter if epoch == self.promised else 0", "counter=self._counter", test=_TEST_EPOCHS),
+    Mutant("guard_believes_who_is_unsure", _GUARD, " or response.unsure:", ":", test="tests/client/test_guard.py"),
+    Mutant("answers_of_a_changed_directory_stay_counted", _MEMBERS,
+           "if op.quorum is not None and node.rank in op.quorum.asked:", "if False:", test=_TEST_MEMBERS),
+    Mutant("acceptance_of_a_changed_directory_counts", _MEMBERS,
+           "            self._attachment.discount(node.rank)\n", "            pass\n", test=_TEST_MEMBERS),
+    Mutant("changed_directory_is_down_for_good", _MEMBERS, "        node.up = up\n", "", test=_TEST_MEMBERS),
+    Mutant("answers_of_a_changed_directory_are_heard", _CORE,
+           "        if node.barred:\n            self._steps.counters.late_answers += 1\n            return\n", "",
+           test=_TEST_MEMBERS),
+)
