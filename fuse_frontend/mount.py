@@ -6,7 +6,8 @@ import logging
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,7 +93,7 @@ async def serve(volume: Volume, options: MountOptions, on_up: Callable[[Loop | N
     mounted = mounts.mount_at(options.mountpoint)
     try:
         state.remember(options.mountpoint, options.log_file, options.binding)
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with _signals_to_answer() as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_bring_up, binding, options, on_up)
                 nursery.start_soon(_answer_signals, signals, volume, options)
@@ -190,9 +191,25 @@ async def _bring_up(binding: Binding, options: MountOptions, on_up: Callable[[Lo
         log.warning("%s, but that could not be reported: %s", what, error)
 
 
+@contextmanager
+def _signals_to_answer() -> Iterator[AsyncIterator[int]]:
+    """SIGTERM and SIGINT. Those that nobody has taken at the end are dropped: they ask for what has happened. Else trio
+    would raise them again, and the process would die before everything is taken down."""
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with trio.open_signal_receiver(*before) as signals:
+            yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 async def _answer_signals(signals: AsyncIterator[int], volume: Volume, options: MountOptions) -> None:
     """Unmount at a signal, unless something uses the disk, or what is in its cache cannot be written back."""
+    is_unmounted = False
     async for signum in signals:
+        if is_unmounted:
+            continue  # it asks for what has happened
         name = signal.Signals(signum).name
         try:
             if attached := loop_holders(options.mountpoint):
@@ -203,6 +220,7 @@ async def _answer_signals(signals: AsyncIterator[int], volume: Volume, options: 
                 log.info("%s: writing back what is in the cache, then unmounting", name)
                 await _write_back(volume)
             await unmount(options.mountpoint)
+            is_unmounted = True
         except (DsregError, OSError) as error:
             log.warning("%s: %s stays mounted: %s", name, options.mountpoint, error)
 

@@ -13,10 +13,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from dsreg.testing.memory_client import MemoryClient
 
 import dsreg
 from dsreg.client import Client
+from dsreg.testing.memory_client import MemoryClient
 
 ROOT = Path(__file__).resolve().parent.parent
 # Made by tools and commands, and in no repository.

@@ -171,6 +171,18 @@ def test_a_signal_unmounts(mounted: Server, number: signal.Signals) -> None:
     assert recall(mounted.mountpoint) is None
 
 
+def test_signals_that_come_together_are_answered_once(mounted: Server) -> None:
+    """As from Ctrl-C to a shell that passes it on: what is unmounted is not said to stay mounted."""
+    mounted.signal(signal.SIGSTOP)
+    mounted.signal(signal.SIGTERM)
+    mounted.signal(signal.SIGINT)
+    mounted.signal(signal.SIGCONT)
+    assert mounted.wait() == 0
+    assert "stays mounted" not in mounted.log
+    assert mount_at(mounted.mountpoint) is None
+    assert recall(mounted.mountpoint) is None  # all of it was taken down
+
+
 def test_unmounting_ends_the_process(mounted: Server) -> None:
     run("fusermount3", "-u", mounted.mountpoint)
     assert mounted.wait() == 0
