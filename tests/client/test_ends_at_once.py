@@ -41,6 +41,43 @@ async def test_a_long_write_when_the_client_is_closed(
     assert errors[0].outcome is outcome
 
 
+async def test_one_part_may_have_happened_though_the_first_that_is_told_did_not(nodes: FakeCluster) -> None:
+    first, *others = nodes.nodes
+    first.behaviour.deaf_to = frozenset({CommandKind.TAG, CommandKind.STORE})
+    for node in others:
+        node.behaviour.deaf_to = frozenset({CommandKind.STORE})
+    errors: list[ClientClosed] = []
+
+    async def write(client: Client) -> None:
+        with pytest.raises(ClientClosed) as caught:
+            await client.write(0, sectors(700))
+        errors.append(caught.value)
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            async with Client(nodes.config) as client:
+                for known in client.nodes:
+                    await client.status(known.rank, timeout_s=5)
+                nursery.start_soon(write, client)
+                await first.until(1, CommandKind.TAG)
+                for node in others:
+                    await node.until(1, CommandKind.STORE)
+    assert errors[0].outcome is Outcome.MAY_HAVE_HAPPENED
+
+
+async def test_a_long_write_of_which_all_is_overdue_ends_once_and_the_client_goes_on(nodes: FakeCluster) -> None:
+    for node in nodes.nodes:
+        node.behaviour.deaf_to = frozenset({CommandKind.TAG})
+    with trio.fail_after(10):
+        async with Client(nodes.config, timeout_s=0.3) as client:
+            with pytest.raises(OperationTimeout) as caught:
+                await client.write(0, sectors(700))
+            assert caught.value.outcome is Outcome.DID_NOT_HAPPEN
+            for node in nodes.nodes:
+                node.behaviour.deaf_to = frozenset()
+            await client.read(0)
+
+
 class Narrow:
     """A store with room for one run: giving it up lets the next one begin, which fails at once."""
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import trio
+import trio.testing
 
 from dsreg.client import Client, engine
 from dsreg.constants import SECTOR_SIZE
@@ -111,3 +112,46 @@ async def test_the_clock_ticks_for_later_operations_as_well(nodes: FakeCluster) 
         nodes.nodes[0].behaviour.deaf_to = EVERYTHING
         with trio.fail_after(10):
             await client.read(0)
+
+
+@pytest.mark.pure
+async def test_what_one_that_waits_sets_free_when_it_leaves_begins_at_once(
+    nodes: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with the next tick, of which there is none here, nor with what comes for others."""
+    monkeypatch.setattr(engine, "TICK_S", 1000.0)
+    for node in nodes.nodes:
+        node.behaviour.deaf_to = frozenset({CommandKind.TAG})
+    told = trio.Event()
+    async with Client(nodes.config) as client:
+        await connected(client)
+        holder = client.submit(0, 2, 2 * DATA, lambda data, error: None)
+        waiter = client.submit(1, 2, 2 * DATA, lambda data, error: None)
+        client.submit(2, 1, None, lambda data, error: told.set())
+        client.end_turn()
+        waiter.abandon()
+        client.end_turn()
+        with trio.fail_after(5):
+            await told.wait()
+        holder.abandon()
+
+
+async def test_a_question_for_a_status_ends_with_the_client(nodes: FakeCluster) -> None:
+    client = Client(nodes.config)
+    async with trio.open_nursery() as nursery:
+        async with client:
+            await connected(client)
+            silent = client.nodes[0].rank
+            client._engine.connections[silent].send = lambda message: None  # type: ignore[method-assign]
+            over = trio.Event()
+
+            async def ask() -> None:
+                assert await client._engine.ask_status(silent) is None
+                over.set()
+
+            nursery.start_soon(ask)
+            await trio.testing.wait_all_tasks_blocked()
+            assert not over.is_set()
+        with trio.fail_after(5):
+            await over.wait()
+    assert not client._engine._status_calls

@@ -12,13 +12,18 @@ _ATTACHMENT = "dsreg.client.attachment"
 _GUARD = "dsreg.client.guard"
 _MEMBERS = "dsreg.client.members"
 _CORE = "dsreg.client.core"
+_ENGINE = "dsreg.client.engine"
 _FOREIGN = "dsreg.core.foreign"
+_TABLE = "dsreg.storage.tags"
 _TEST_BLOCKS = "tests/test_block_device.py"
 _TEST_ENDS = "tests/client/test_ends_at_once.py"
 _TEST_TURNS = "tests/cache/test_turns.py"
 _TEST_CLAIMS = "tests/client/test_attachment_claims.py"
 _TEST_MEMBERS = "tests/client/test_members.py"
 _TEST_FOREIGN = "tests/core/test_foreign.py"
+_TEST_ENGINE = "tests/client/test_engine.py"
+_TEST_INDEX = "tests/storage/test_index.py"
+_TEST_BARE = "tests/storage/test_bare.py"
 _TEST_EPOCHS = "tests/core/test_epochs.py"
 
 TURNS = (
@@ -83,4 +88,33 @@ TURNS = (
     Mutant("answers_of_a_changed_directory_are_heard", _CORE,
            "        if node.barred:\n            self._steps.counters.late_answers += 1\n            return\n", "",
            test=_TEST_MEMBERS),
+    Mutant("part_that_ended_in_the_same_step_did_not_happen", _ENGINE,
+           "                return effect.error.outcome\n", "                return Outcome.DID_NOT_HAPPEN\n",
+           test=_TEST_ENDS),
+    Mutant("overdue_parts_are_each_told", _ENGINE,
+           "            if (done := run.done) is None:\n                continue  # ended",
+           "            done = run.done  # ended", test=_TEST_ENDS),
+    Mutant("who_waited_for_one_that_left_waits_for_the_clock", _ENGINE,
+           "        self._start_ready()\n        return outcome\n", "        return outcome\n", test=_TEST_ENGINE),
+    Mutant("questions_for_a_status_outlive_the_client", _ENGINE,
+           "        for call in self._status_calls.values():\n            call.over.set()\n\n    def obstacle",
+           "\n    def obstacle", test=_TEST_ENGINE),
+    Mutant("raised_chunks_of_the_index_are_forgotten", _TABLE,
+           "    table.chunks.any = any(number << REGION_BITS >= CHUNK_KEYS[0] for number in found.keys.regions)\n", "",
+           test=_TEST_INDEX),
+    Mutant("raised_chunks_behind_the_index_are_forgotten", _TABLE,
+           "    table.chunks.any = table.chunks.any or is_chunk(key)\n    return True", "    return True",
+           test=_TEST_INDEX),
+    Mutant("lost_slots_of_the_index_are_forgotten", _TABLE, "    table.lost = found.lost\n", "", test=_TEST_INDEX),
+    Mutant("counter_of_the_first_of_a_run", _TABLE,
+           "some = (tags[:TAG_SIZE],) if is_uniform(tags) else iter_tags(tags)", "some = (tags[:TAG_SIZE],)",
+           test=_TEST_INDEX),
+    Mutant("check_of_the_last_piece_of_the_index", "dsreg.storage.index_file",
+           "crc, at, piece = crc32(piece, crc), at + len(piece), bytearray()",
+           "crc, at, piece = crc32(piece), at + len(piece), bytearray()", test=_TEST_INDEX),
+    Mutant("slot_of_a_raised_chunk_is_not_claimed", _TABLE,
+           "            if self.find(key) is None:\n                keys.add(key)\n        return keys",
+           "        return keys", test=_TEST_BARE),
+    Mutant("raised_states_of_one_commit_have_room_for_two_alone", "dsreg.storage.commit",
+           "        keys |= table.new_keys(record.first, record.count)\n", "        pass\n", test=_TEST_BARE),
 )

@@ -209,3 +209,24 @@ def test_a_damaged_state_of_chunks_is_unknown_where_nothing_else_is_known() -> N
 def test_never_written_and_not_raised_is_nothing_to_store(tags: bytes) -> None:
     storage = open_storage(MemoryFiles())
     assert storage.persist(3, len(tags) // 16, tags, bytes(len(tags) * 256)).done and storage.next_commit() is None
+
+
+def test_all_slots_that_a_commit_makes_have_been_claimed(rng: random.Random) -> None:
+    """Else there may be no room for them when they are to be written, which ends the node."""
+    for _ in range(40):
+        storage = open_storage(MemoryFiles())
+        table = storage._table
+        for _ in range(6):
+            for _ in range(rng.randrange(1, 6)):
+                first = rng.randrange(64) * 8
+                count = min(rng.choice((1, 8, 32, 256)), 512 - first)
+                tags = raised(rng.randrange(1, 9)) * count
+                if rng.random() < 0.3:
+                    tags = pack_tag(rng.randrange(1, 99), 1, 0, rng.randrange(9)) * count
+                storage.persist(first, count, tags, bytes(count * SECTOR_SIZE))
+            before = table.slots
+            while (commit := storage.next_commit()) is not None:
+                commit.run()
+                storage.finish_commit(commit)
+                assert table.slots == before or table.slots * SLOT_SIZE <= commit.tags_wanted
+                before = table.slots

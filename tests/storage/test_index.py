@@ -68,11 +68,13 @@ def test_an_index_against_a_dict(rng: random.Random) -> None:
     assert index.get(1 << 57) is None and [key for key, _ in index.items()] == sorted(model)
 
 
-def test_a_file_and_back(rng: random.Random) -> None:
+@pytest.mark.parametrize("piece_bytes", [1, 100, 1 << 20])
+def test_a_file_and_back(rng: random.Random, monkeypatch: pytest.MonkeyPatch, piece_bytes: int) -> None:
+    monkeypatch.setattr(index_file, "_PIECE_BYTES", piece_bytes)
     files, index = MemoryFiles(), SlotIndex()
     file = files.open(TAGS, create=True)
     file.pwritev([rng.randbytes(500 * SLOT_SIZE)], 0)
-    keys = rng.sample(range(1 << 20), 500)
+    keys = rng.sample(range(1 << 16), 500)
     for slot, key in enumerate(keys):
         if slot not in (3, 450):
             index.add(key, slot)
@@ -228,3 +230,47 @@ def test_memory_by_the_index(rng: random.Random) -> None:
     used = sum(lows.buffer_info()[1] * 2 + slots.buffer_info()[1] * 4 for lows, slots in index.regions.values())
     assert used == 600_000
 
+
+
+def test_a_lost_slot_is_lost_after_a_start_by_the_index_as_well(at_start: list[int]) -> None:
+    files = indexed()
+    files.damage(TAGS, 40 * SLOT_SIZE + 5, 1)
+    files.remove(INDEX)
+    for start in range(3):
+        at_start.clear()
+        storage = open_storage(files)
+        assert bool(at_start) is (start == 0), "later ones have the index"
+        assert storage.unknown(40 * GROUP_SECTORS, 1) and storage.unknown(1000 * GROUP_SECTORS, 1)
+        assert storage.persist(1000 * GROUP_SECTORS, 1, pack_tag(9, 1), bytes(SECTOR_SIZE)).done
+        assert not storage.unknown(41 * GROUP_SECTORS, 1)
+        storage.close()
+
+
+@pytest.mark.parametrize("groups", [100, 2 * TAIL - 1, 0])
+def test_raised_sectors_are_raised_after_a_start_by_the_index(groups: int) -> None:
+    """Their slot is in the index, or behind it, or in the journal."""
+    raised = pack_tag(0, 0, 0, 5)
+    files = indexed(100)
+    storage = open_storage(files)
+    for group in range(100, 100 + groups):
+        store(storage, group * GROUP_SECTORS, 1, group + 1)
+        if group == 100:
+            storage.persist(1 << 16, 256, raised * 256, bytes(256 * SECTOR_SIZE))
+    if not groups:
+        storage.persist(1 << 16, 256, raised * 256, bytes(256 * SECTOR_SIZE))
+    commit_all(storage)
+    for _ in range(3):
+        storage.close()
+        storage = open_storage(files)
+        assert storage.tags(1 << 16, 256) == raised * 256
+
+
+def test_the_counter_of_the_attachment_is_the_highest_of_a_run() -> None:
+    files = indexed()
+    storage = open_storage(files)
+    storage.fence(3, b"o" * 64)
+    mine = b"".join(pack_tag(ts_of(3, counter), ATTACHED, 0, 3) for counter in (7, 9, 8))
+    storage.persist(8, 3, mine, bytes(3 * SECTOR_SIZE))
+    commit_all(storage)
+    assert storage.attached_counter == 9
+    assert open_storage(files.crash(drop_all)).attached_counter == 9
