@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from dsreg.cli.health import Health, NodeAnswer, assess, assess_one
+from dsreg.cli.health import Health, NodeAnswer, assess, assess_one, why_no_space
+from dsreg.cli.status import Survey
 from dsreg.cli.status_table import _COLUMNS, fitting
 from dsreg.config import NodeAddress
+from dsreg.errors import OperationTimeout, Outcome
 
 
 def answer(rank: int, fault: str = "", **report: Any) -> NodeAnswer:
@@ -69,3 +71,41 @@ def test_a_long_fault_leaves_room_for_the_others() -> None:
     rows = [["1", "10.0.0.1:7001", "answers", "2 of 2", "1.0", "3 s", "1", "0", "0.1.0"],
             ["2", "10.0.0.2:7001", "connects, but: no status from node 2 within 2.0 s", *[""] * 6]]
     assert len(fitting(rows, 80)) >= 6
+
+
+# --- who serves, and who has room -----------------------------------------------------------------
+def full(rank: int) -> NodeAnswer:
+    return answer(rank, no_space=True)
+
+
+def test_a_majority_without_room_is_critical_and_one_node_is_not() -> None:
+    found = assess([WELL[0], full(2), full(3)], "")
+    assert found.health is Health.CRITICAL
+    assert found.reasons[0] == (
+        "no space: writes of new data wait for room on nodes 2, 3 (1 have some, 2 are needed)")
+    found = assess([*WELL[:2], full(3)], "")
+    assert found.health is Health.DEGRADED and found.reasons == ("node 3 (host3:7001): no space for new data",)
+
+
+def test_room_is_not_what_is_wanted_where_no_majority_answers() -> None:
+    answers = (full(1), answer(2, "connection refused"), answer(3, "connection refused"))
+    assert why_no_space(answers) == ""
+    assert why_no_space((full(1), WELL[1], answers[2])).startswith("writes of new data wait for room on node 1 (1 have")
+    late = OperationTimeout("no majority answered", Outcome.DID_NOT_HAPPEN)
+    found = assess(answers, Survey(answers, late).fault)
+    assert found.reasons[0] == "no quorum: no majority answered" and "no space" not in found.reasons[0]
+
+
+@pytest.mark.parametrize(("lives", "answering"), [
+    ({}, 3), ({"waits_for": "rank 3 has an empty directory"}, 2), ({"faults": {"2": "its directory has changed"}}, 2),
+    ({"waits_for": "rank 3 has an empty directory", "faults": {"1": "its directory has changed"}}, 1),
+])
+def test_nodes_that_wait_or_have_changed_do_not_serve(lives: dict[str, Any], answering: int) -> None:
+    survey = Survey((*WELL[:2], answer(3, lives=lives)))
+    assert survey.quorum and survey.answering == answering
+    assert (assess(survey.answers, "").health is Health.WELL) is (answering == 3)
+
+
+def test_a_link_to_a_node_that_has_not_started() -> None:
+    found = assess([*WELL[:2], answer(3, peers={"1": "waiting"})], "")
+    assert found.reasons == ("node 3 (host3:7001): waits for node 1 to start with its directory",)

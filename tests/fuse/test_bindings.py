@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 
 from fuse_frontend import bindings, state
 from fuse_frontend.mounts import MountError
@@ -63,3 +65,27 @@ def test_a_state_file_of_before_is_understood(tmp_path: Path, monkeypatch: pytes
         json.dumps({"mountpoint": str(mountpoint), "pid": 1, "started": 1}))
     serving = state.recall(mountpoint)
     assert serving is not None and serving.binding is None and FUSE
+
+
+async def test_what_is_submitted_while_a_turn_ends_has_a_turn_of_its_own() -> None:
+    """Else nobody sends it, and whoever asked for it waits for ever."""
+    from fuse_frontend.library import _Turns
+
+    ended = 0
+
+    def end_turn() -> None:
+        nonlocal ended
+        ended += 1
+        if ended == 1:
+            turns.end_turn_soon()
+
+    turns = _Turns(end_turn)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(turns.run)
+        for expected in (2, 3):
+            await trio.testing.wait_all_tasks_blocked()
+            turns.end_turn_soon()
+            turns.end_turn_soon()  # of another task: one turn serves both
+            await trio.testing.wait_all_tasks_blocked()
+            assert ended == expected
+        nursery.cancel_scope.cancel()

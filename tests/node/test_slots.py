@@ -172,3 +172,13 @@ def test_what_has_been_counted_is_not_when_a_connection_becomes_fresh() -> None:
     play.use(connection, 5000)
     assert play.slots.unproven_bytes == 0
     play.end()
+
+
+def test_what_a_closed_connection_has_kept_is_freed_at_once() -> None:
+    """Not when its task comes to that, behind all those that read."""
+    play = Play()
+    hoarder = play.connect()
+    play.use(hoarder, MAX_UNPROVEN_BYTES + 1)
+    assert hoarder.port.closed and play.slots.connections[hoarder].held == 0 and play.slots.unproven_bytes == 0
+    play.turn()
+    play.end()

@@ -24,6 +24,7 @@ _TEST_FOREIGN = "tests/core/test_foreign.py"
 _TEST_ENGINE = "tests/client/test_engine.py"
 _TEST_INDEX = "tests/storage/test_index.py"
 _TEST_BARE = "tests/storage/test_bare.py"
+_TEST_HEALTH = "tests/cli/test_health.py"
 _TEST_EPOCHS = "tests/core/test_epochs.py"
 
 TURNS = (
@@ -117,4 +118,16 @@ TURNS = (
            "        return keys", test=_TEST_BARE),
     Mutant("raised_states_of_one_commit_have_room_for_two_alone", "dsreg.storage.commit",
            "        keys |= table.new_keys(record.first, record.count)\n", "        pass\n", test=_TEST_BARE),
+    Mutant("turn_that_is_wanted_within_a_turn_is_lost", "fuse_frontend.library",
+           "            self._is_wanted = False\n            self._end_turn()\n",
+           "            self._end_turn()\n            self._is_wanted = False\n",
+           test="tests/fuse/test_bindings.py::test_what_is_submitted_while_a_turn_ends_has_a_turn_of_its_own"),
+    Mutant("what_a_hoarder_kept_is_freed_when_its_turn_comes", "dsreg.node.slots",
+           "        self.connections[hoarder].drop()  # its", "        # its", test="tests/node/test_slots.py"),
+    Mutant("who_waits_for_its_start_serves", "dsreg.cli.health",
+           '    return not answer.report.get("lives", {}).get("waits_for")\n', "    return True\n", test=_TEST_HEALTH),
+    Mutant("no_space_hides_that_no_majority_answers", "dsreg.cli.health",
+           "if not full or len(answering) < needed or", "if not full or", test=_TEST_HEALTH),
+    Mutant("changed_directories_are_counted_as_answering", "dsreg.cli.status",
+           "return sum(serves(answer, changed) for", "return sum(serves(answer, ()) for", test=_TEST_HEALTH),
 )
