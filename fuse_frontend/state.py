@@ -47,7 +47,7 @@ class ServingProcess:
 def start_time(pid: int) -> int | None:
     """Clock ticks from boot to the start of process `pid`; None when there is none, or only its remains."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        text = Path(f"/proc/{pid}/stat").read_text(errors="surrogateescape")
     except OSError:
         return None
     # The name stands in brackets and may itself contain blanks and brackets.

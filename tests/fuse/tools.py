@@ -115,5 +115,5 @@ def clean_up(mountpoint: Path) -> None:
 def leftovers(directory: Path) -> list[str]:
     """Mounts and loop devices below `directory` that are still there."""
     mounts = [mount.mountpoint for mount in mount_table() if mount.mountpoint.startswith(f"{directory}/")]
-    backing = [path.read_text().strip() for path in Path("/sys/block").glob("loop*/loop/backing_file")]
+    backing = [os.fsdecode(path.read_bytes()).strip() for path in Path("/sys/block").glob("loop*/loop/backing_file")]
     return mounts + [file for file in backing if file.startswith(f"{directory}/")]
