@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import shlex
 import shutil
 import socket
 from collections.abc import Iterator
@@ -50,7 +51,8 @@ def ensure_cluster(directory: Path, size: int | None) -> ClusterConfig:
         if not (directory / CONFIG_NAME).exists():
             _create(directory, DEFAULT_SIZE if size is None else size)
     config = load_config(directory / CONFIG_NAME, need_system_key=True)
-    log.info("the disk of %s is kept in %s", format_size(config.sectors * SECTOR_SIZE), directory)
+    log.info("the disk of %s is kept in %s; its nodes: dsreg status %s", format_size(config.sectors * SECTOR_SIZE),
+             directory, shlex.quote(str(config.path)))
     if size is not None and size != config.sectors * SECTOR_SIZE:
         raise VolumeError(
             f"the disk in {directory} exists and has {format_size(config.sectors * SECTOR_SIZE)}; leave --size out, "

@@ -256,6 +256,7 @@ def test_quorum_loss_blocks_by_default(nodes: Nodes, mount: Callable[..., Server
 def test_without_configuration_there_is_a_cluster_anyway(home: Path, mount: Callable[..., Server]) -> None:
     first = mount("first", "--size", "64MiB", "--shared")
     assert first.image.stat().st_size == SIZE
+    assert f"dsreg status {home}/data/dsreg/default/cluster.toml" in first.log  # nobody can guess where it is
     with first.image.open("r+b") as image:
         image.write(b"kept between runs")
     second = mount("second", "--shared")
