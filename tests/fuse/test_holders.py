@@ -283,6 +283,28 @@ def test_stacks_are_released_from_the_top(tmp_path: Path, monkeypatch: pytest.Mo
     ]
 
 
+def test_mounts_are_released_from_the_last_and_what_is_beside_them_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "loop9").mkdir()
+    (tmp_path / "loop9" / "dev").write_text("777:9")
+    table = [
+        Mount("777:9", "/srv/no/disk", "ext4", "/dev/loop9", "70", "1"),
+        Mount("0:90", "/srv/no/disk/a", "tmpfs", "tmpfs", "71", "70"),
+        Mount("0:91", "/srv/no/disk/a/b", "tmpfs", "tmpfs", "72", "71"),
+        Mount("0:92", "/srv/no/disk2", "tmpfs", "tmpfs", "73", "1"),
+        Mount("777:9", "/srv/no/again", "ext4", "/dev/loop9", "74", "1"),
+    ]
+    monkeypatch.setattr(loop, "SYS_BLOCK", tmp_path)
+    monkeypatch.setattr(holders, "mount_table", lambda text=None: table)
+    monkeypatch.setattr(holders, "_other_namespaces", lambda: [])
+    monkeypatch.setattr(holders, "_swaps", lambda: ["/srv/no/disk2/swap", "/srv/no/disk/a/swap"])
+    assert holders.commands_of(holders.of_device("loop9")) == [
+        "umount /srv/no/again", "umount /srv/no/disk/a/b", "swapoff /srv/no/disk/a/swap", "umount /srv/no/disk/a",
+        "umount /srv/no/disk",
+    ]
+
+
 WORDS = ["/mnt/disk", "a b", "it's", "$HOME `x` \"\\", "new\nline", os.fsdecode(b"\xff\xfe'\\")]
 
 

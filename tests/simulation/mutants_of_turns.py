@@ -24,6 +24,8 @@ _TEST_FOREIGN = "tests/core/test_foreign.py"
 _TEST_ENGINE = "tests/client/test_engine.py"
 _TEST_INDEX = "tests/storage/test_index.py"
 _TEST_BARE = "tests/storage/test_bare.py"
+_TEST_HOLDERS = ("tests/fuse/test_holders.py::"
+                 "test_mounts_are_released_from_the_last_and_what_is_beside_them_is_left_alone")
 _TEST_HEALTH = "tests/cli/test_health.py"
 _TEST_EPOCHS = "tests/core/test_epochs.py"
 
@@ -130,4 +132,9 @@ TURNS = (
            "if not full or len(answering) < needed or", "if not full or", test=_TEST_HEALTH),
     Mutant("changed_directories_are_counted_as_answering", "dsreg.cli.status",
            "return sum(serves(answer, changed) for", "return sum(serves(answer, ()) for", test=_TEST_HEALTH),
+    Mutant("mounts_are_released_from_the_first", "fuse_frontend.holders",
+           "for mount in reversed([mount for mount in self._here if mount in mounts or mount in below]):",
+           "for mount in [mount for mount in self._here if mount in mounts or mount in below]:", test=_TEST_HOLDERS),
+    Mutant("swap_beside_a_mount_is_in_it", "fuse_frontend.holders", "if swap.startswith(place):",
+           "if swap.startswith(mount.mountpoint):", test=_TEST_HOLDERS),
 )
