@@ -218,3 +218,36 @@ def test_a_directory_that_cannot_be_written_down_does_not_count_and_ends_nothing
     node.members.told(report(2, TWO), connection)
     assert node.members.lives.counts(2) and node.members.admits(connection, 2)
     assert Node(node.files.crash(drop_all)).storage.lives.known[2] == TWO
+
+
+def test_its_own_words_that_come_back_are_no_answer() -> None:
+    node = Node(MemoryFiles())
+    connection, _ = node.accept()
+    for stage in Stage:
+        node.members.told(report(1, OWN, stage, one=OWN), connection)
+    assert node.members.first_start.stage is Stage.ASKING and not connection.shown
+
+
+def test_others_hear_that_it_has_started_before_they_are_answered() -> None:
+    node = Node(MemoryFiles())
+    connection, wire = node.accept()
+    node.interpreter.message(connection, ReadProc(2, 77, 3, 1))
+    node.members.told(report(2, TWO, one=OWN), connection)
+    kinds = [type(message) if not isinstance(message, LivesReport) else message.stage for message in wire.got]
+    assert kinds.index(Stage.STARTED) < kinds.index(Value)
+
+
+@pytest.mark.allow_logs("has an empty directory")
+def test_who_waits_greets_a_peer_of_the_contract_and_says_once_what_for(caplog: pytest.LogCaptureFixture) -> None:
+    node, greeted = Node(MemoryFiles()), list[int]()
+    node.members.on_greet = greeted.append
+    node.members.heard_contract(2)
+    node.members.greeting(2)
+    node.members.heard_contract(2)
+    assert greeted == [2]
+    node.members.greets(2)
+    said = []
+    for node.now_s in (2.9, 3.1, 9.0):
+        node.members.tick()
+        said.append(len(caplog.messages))
+    assert said == [0, 1, 1]

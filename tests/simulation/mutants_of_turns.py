@@ -26,6 +26,7 @@ _TEST_INDEX = "tests/storage/test_index.py"
 _TEST_BARE = "tests/storage/test_bare.py"
 _TEST_HOLDERS = ("tests/fuse/test_holders.py::"
                  "test_mounts_are_released_from_the_last_and_what_is_beside_them_is_left_alone")
+_TEST_NODES = "tests/node/test_members.py"
 _TEST_HEALTH = "tests/cli/test_health.py"
 _TEST_EPOCHS = "tests/core/test_epochs.py"
 
@@ -137,4 +138,10 @@ TURNS = (
            "for mount in [mount for mount in self._here if mount in mounts or mount in below]:", test=_TEST_HOLDERS),
     Mutant("swap_beside_a_mount_is_in_it", "fuse_frontend.holders", "if swap.startswith(place):",
            "if swap.startswith(mount.mountpoint):", test=_TEST_HOLDERS),
+    Mutant("own_words_that_come_back_are_an_answer", "dsreg.node.members",
+           "        if rank == self.rank:\n            return\n", "", test=_TEST_NODES),
+    Mutant("contract_peers_are_not_greeted", "dsreg.node.members", "            self.on_greet(rank)\n",
+           "            pass\n", test=_TEST_NODES),
+    Mutant("who_waits_for_its_start_is_silent", "dsreg.node.members",
+           '            log.warning("%s", self.waits_for())\n', "            pass\n", test=_TEST_NODES),
 )
