@@ -116,7 +116,10 @@ def main() -> None:
     try:
         trio.run(run, int(size), Path(fault_file), options, set(rest))
     except* (MountError, WritebackFailed) as group:
-        sys.exit(str(group.exceptions[0]))
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

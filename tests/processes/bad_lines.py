@@ -55,7 +55,8 @@ class BadLines:
                     link.contract_only = speech is Speech.CONTRACT
             cluster.views[near] = {far: self.links[near, far].address for far in cluster.ranks if far != near}
         self.doors = {rank: network.link(cluster.address(rank)) for rank in cluster.ranks}
-        cluster.start()
+        # By the contract alone no node can tell another that it has never heard of its rank.
+        cluster.start(options=["--new"] if speech is Speech.CONTRACT else [])
 
     @property
     def client_config(self) -> ClusterConfig:

@@ -107,11 +107,11 @@ class Cluster:
         self._all.append(process)
         return process
 
-    def start(self, *ranks: int) -> None:
-        """Start these nodes (none given: all) and wait until they serve."""
+    def start(self, *ranks: int, options: Sequence[str] = ()) -> None:
+        """Start these nodes (none given: all) and wait until they serve. `options`: of `dsreg node`."""
         for rank in ranks or self.ranks:
             assert rank not in self.processes, f"node {rank} runs"
-            self.processes[rank] = self.spawn(rank)
+            self.processes[rank] = self.spawn(rank, options=options)
         for rank in ranks or self.ranks:
             self.wait(rank)
 

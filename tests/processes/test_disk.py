@@ -17,6 +17,7 @@ from tests.processes.cluster import TIMEOUT_S, Cluster, until
 from tests.processes.fake_peer import FakePeer
 from tests.processes.history import stamp
 from tests.processes.raw import OK, READ_ANSWER, READ_PROC, VALUE, RawClient, Response
+from tests.processes.test_lives import dsreg
 
 DISK_MIB = 24
 
@@ -210,7 +211,11 @@ async def test_a_damaged_sector_is_no_vote(damaged: Cluster) -> None:
 
 def test_a_damaged_sector_is_not_told_to_others(damaged: Cluster) -> None:
     """Node 1 (a fake that has lost all it had) asks for it: node 3 says nothing before it has repaired it."""
-    damaged.kill(1)
+    damaged.kill()
+    for rank in (2, 3):  # else a node 1 that shows no directory would not be heeded
+        done = dsreg("forget", "--storage", str(damaged.storage(rank)), "--rank", "1")
+        assert done.returncode == 0, done.stderr
+    damaged.start(2, 3)
     with FakePeer(1, damaged.address(1), damaged.address(3), damaged.config.system_key) as fake:
         fake.send(fake.read_proc(5, 101))
 

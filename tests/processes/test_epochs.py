@@ -15,7 +15,7 @@ from dsreg.core.assembly import client_hello
 from dsreg.core.belief import ALWAYS_BELIEVED_EPOCH
 from dsreg.core.codec import Decoder, Encoder, Keys, Side
 from dsreg.core.epochs import MAX_LEAP
-from dsreg.core.messages import Command, CommandKind, Message, Response, Status, owner_of
+from dsreg.core.messages import Command, CommandKind, LivesReport, Message, Response, Status, owner_of
 from dsreg.errors import AlreadyAttached, DiskFenced, OperationTimeout, Outcome
 from tests.processes.cluster import TIMEOUT_S, Cluster, until
 from tests.processes.history import stamp, value_of
@@ -36,9 +36,10 @@ def attach_raw(cluster: Cluster, rank: int, epochs: list[int]) -> list[Status]:
 
         def ask(message: Message) -> Message:
             sock.sendall(b"".join(encoder.encode(message)))
-            while not (messages := decoder.feed(sock.recv(65536))):
-                pass
-            return messages[0]
+            while True:
+                for answer in decoder.feed(sock.recv(65536)):
+                    if not isinstance(answer, LivesReport):  # which a node sends of its own accord
+                        return answer
 
         told: list[Status] = []
 
