@@ -6,6 +6,7 @@ import contextlib
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from dsreg.config import load_config
 from tests.chaos.namespaces import Network
@@ -28,9 +29,9 @@ class NetworkCluster(ChaosCluster):
         self.path.write_text(text)
         self.config = load_config(self.path)
 
-    def spawn(self, rank: int, *options: str, storage: Path | None = None) -> subprocess.Popen[bytes]:
+    def spawn(self, rank: int, *more: Any, **named: Any) -> subprocess.Popen[bytes]:
         with self._network.inside(host_of(rank)):
-            return super().spawn(rank, *options, storage=storage)
+            return super().spawn(rank, *more, **named)
 
     def wait(self, rank: int) -> None:
         # From its own host: it answers there whatever is cut.

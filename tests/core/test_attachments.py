@@ -55,7 +55,7 @@ class Run:
         self.clock = itertools.count(1)
         self.works: list[Work] = []
         self.attachments: list[Attachment] = []
-        self.damaged: set[int] = set()
+        self.damaged = 0  # the node that has damaged copies; 0: none
 
     def go(self) -> None:
         self._take_over()
@@ -185,11 +185,10 @@ class Run:
                 self.cluster.crash(rank)
             case "full":
                 node.storage.full = not node.storage.full
-            case "damage":  # one copy at most of each sector
-                sector = self.rng.randrange(SECTORS)
-                if sector not in self.damaged:
-                    self.damaged.add(sector)
-                    node.storage.damage(sector)
+            case "damage":  # of one node's copies only: a run that is damaged at two may wait for a write of it
+                if self.damaged in (0, rank):
+                    self.damaged = rank
+                    node.storage.damage(self.rng.randrange(SECTORS))
 
 
 def run(seed: int, plain: bool, **options: bool) -> list[str]:

@@ -43,9 +43,9 @@ def test_without_pyfuse3_the_error_says_how_to_install_it(monkeypatch: pytest.Mo
      (("--attach", "--binding=pyfuse3"), "pyfuse3")],
 )
 def test_what_serves_is_said_and_is_what_is_loaded(
-    mount: Callable[..., Server], loop_devices: None, options: tuple[str, ...], name: str
+    mount: Callable[..., Server], loop_devices: None, options: tuple[str, ...], name: str, tmp_path: Path
 ) -> None:
-    server = mount("disk", *options)
+    server = mount("disk", *options, environment={"XDG_DATA_HOME": str(tmp_path / "data")})
     server.wait_for_log(f"(FUSE binding: {name})")
     serving = state.recall(server.mountpoint)
     assert serving is not None and serving.binding == name
