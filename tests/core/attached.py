@@ -118,9 +118,9 @@ class Attachment:
         if self.epoch and not self.stopped:
             self._times_back += 1
             ticks = self._cluster.rng.randint(1, next(self._clock))
-            back = min(self._back // COUNTS_PER_TICK + ticks, next(self._clock) - 1)
             # Never to the very count of an earlier write: that is not covered (docs/verification.md).
-            self._back = back * COUNTS_PER_TICK - 7 * self._times_back
+            furthest = (next(self._clock) - 1) * COUNTS_PER_TICK - 7 * self._times_back
+            self._back = min(self._back + ticks * COUNTS_PER_TICK - 7, furthest)
 
     # --- reading and writing --------------------------------------------------------------------------
     def is_free(self, first: int, count: int) -> bool:
