@@ -16,6 +16,7 @@ from dsreg.client import Attach, Client
 from dsreg.config import ClusterConfig, format_address
 from dsreg.core.absences import CHECK_INTERVAL_S, Absences, describe_absence
 from dsreg.core.quorum import majority
+from dsreg.errors import OperationTimeout
 from dsreg.store import SectorStore
 from dsreg.volume import embedded
 from dsreg.volume.failures import VolumeError
@@ -54,8 +55,12 @@ class Opening:
         if self._options.attach is None:
             return
         with trio.move_on_after(ATTACH_PATIENCE_S):
-            await self.client.attached()
-            return
+            while True:
+                try:
+                    await self.client.attached()
+                    return
+                except OperationTimeout:
+                    await trio.lowlevel.checkpoint()  # a short `timeout_s` is for requests; nodes may just be starting
         log.warning("waiting to attach the disk: %s", self.client.why_not_attached())
         await self.client.attached()
 
