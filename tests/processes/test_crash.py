@@ -116,6 +116,8 @@ async def test_all_nodes_are_killed_at_once(cluster: Cluster, rng: random.Random
 
 
 async def test_without_a_majority_operations_wait(cluster: Cluster) -> None:
+    with RawClient(cluster.address(1), cluster.config.client_key) as raw:
+        raw.write(0, stamp(1))  # node 1 has begun: alone it could not
     async with Client(cluster.config) as client:
         await client.write(1, stamp(1))
         cluster.kill(2, 3)
