@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import random
 import shlex
 import shutil
 import socket
@@ -72,9 +73,11 @@ def _create(directory: Path, size: int) -> None:
 
 
 def _free_ports(count: int) -> list[int]:
-    """The first ports in PORTS that nobody uses now on the loopback interface. Raises VolumeError."""
+    """Ports in PORTS that nobody uses now on the loopback interface. From a random one on: the nodes of others, which
+    may be stopped now, have theirs for ever. Raises VolumeError."""
     found: list[int] = []
-    for port in PORTS:
+    first = random.randrange(len(PORTS))
+    for port in (*PORTS[first:], *PORTS[:first]):
         try:
             socket.create_server(("127.0.0.1", port)).close()
         except OSError:
