@@ -6,6 +6,7 @@ A commit runs in any thread. It touches files and its own records, nothing else 
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from collections.abc import Sequence
 
 from dsreg.constants import SECTOR_SIZE, TAG_SIZE
@@ -17,7 +18,7 @@ from dsreg.storage.failure import NO_SPACE, Failure
 from dsreg.storage.files import Buffer, File
 from dsreg.storage.journal import BARE_BYTES, RECORD_BYTES, SegmentHeader
 from dsreg.storage.layout import GROUP_SECTORS, SLOT_SIZE, TAGS_AHEAD_BYTES, TAGS_STEP_BYTES
-from dsreg.storage.slots import CHUNK_SECTORS, SLOT_CHUNKS
+from dsreg.storage.slots import CHUNK_KEYS, CHUNK_SECTORS, SLOT_CHUNKS
 from dsreg.storage.state import State
 from dsreg.storage.tags import TagTable
 
@@ -99,10 +100,10 @@ def place(records: Sequence[Record], table: TagTable) -> tuple[int, set[int]]:
     """
     new: set[int] = set()
     storing: set[int] = set()
-    bare: dict[int, bytes] = {}  # by chunk
+    shared = _shared_chunks(records) if any(record.bare for record in records) else set()
     for record in records:
         if record.bare:
-            keys = _keys_of_bare(record, table, bare)
+            keys = _keys_of_bare(record, table, shared)
             record.new_groups = bool(keys)
             new |= keys
             continue
@@ -144,15 +145,24 @@ def grow_tags(file: File, allocated: int, wanted: int) -> int:
     return grown
 
 
-def _keys_of_bare(record: Record, table: TagTable, others: dict[int, bytes]) -> set[int]:
-    """The keys that may get a slot. `others`: the tags of bare records of this commit, by chunk: a chunk has no room
-    for any number of them."""
-    tag = record.tags[:TAG_SIZE]
-    first, last = record.first // CHUNK_SECTORS, (record.first + record.count - 1) // CHUNK_SECTORS
-    keys = table.new_keys(record.first, record.count, tag)
-    if any(others.setdefault(chunk, tag) != tag for chunk in range(first, last + 1)):
-        keys |= table.new_keys(record.first, record.count)
-    return keys
+def _chunks_of(record: Record) -> range:
+    return range(record.first // CHUNK_SECTORS, (record.first + record.count - 1) // CHUNK_SECTORS + 1)
+
+
+def _shared_chunks(records: Sequence[Record]) -> set[int]:
+    """The chunks that more than one of the records is about."""
+    times = Counter(chunk for record in records for chunk in _chunks_of(record))
+    return {chunk for chunk, number in times.items() if number > 1}
+
+
+def _keys_of_bare(record: Record, table: TagTable, shared: set[int]) -> set[int]:
+    """The keys that may get a slot. Where a bare record is kept depends on what the chunk says, and which of its groups
+    have a slot, when it is put: where another record of the commit may change that before, any place is possible."""
+    chunks = _chunks_of(record)
+    if shared.isdisjoint(chunks):
+        return table.new_keys(record.first, record.count, record.tags[:TAG_SIZE])
+    states = {base + chunk // SLOT_CHUNKS for chunk in chunks for base in CHUNK_KEYS}
+    return table.new_keys(record.first, record.count) | {key for key in states if table.find(key) is None}
 
 
 def _place_home(record: Record, table: TagTable, storing: set[int]) -> None:

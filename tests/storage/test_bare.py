@@ -213,7 +213,7 @@ def test_never_written_and_not_raised_is_nothing_to_store(tags: bytes) -> None:
 
 def test_all_slots_that_a_commit_makes_have_been_claimed(rng: random.Random) -> None:
     """Else there may be no room for them when they are to be written, which ends the node."""
-    for _ in range(40):
+    for _ in range(200):
         storage = open_storage(MemoryFiles())
         table = storage._table
         for _ in range(6):
