@@ -26,5 +26,3 @@ RETRY_FIRST_S: Final = 0.5
 RETRY_MAX_S: Final = 8.0
 # What ends in an error waits this long for its last flush: long enough for a healthy cluster to take a full buffer.
 END_IN_ERROR_S: Final = 30.0
-# A writer lets other tasks run each time that it has written this often without having had to wait.
-WRITES_PER_TURN: Final = 16

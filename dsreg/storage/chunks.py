@@ -17,7 +17,6 @@ from dsreg.storage.pages import PAGE_SLOTS, SlotPages
 from dsreg.storage.slots import CHUNK_GROUPS, CHUNK_KEYS, CRCS_AT, NO_CRCS, NO_TAGS, SLOT_CHUNKS, TAGS_AT, Slot, encode
 
 _COVER = struct.Struct(">I")
-ALL_GROUPS = (1 << CHUNK_GROUPS) - 1
 
 
 class State(NamedTuple):

@@ -79,12 +79,6 @@ class SlotPages:
             page = self.resident[number] = bytearray(pread_or_zeros(self._file, PAGE_SIZE, number * PAGE_SIZE))
         return page
 
-    def is_cold(self, key: int) -> int | None:
-        """The page that has to be read before the slot of this key can be used; None if there is nothing to read."""
-        if key in self.hot or (slot := self.index.get(key)) is None or slot // PAGE_SLOTS in self.resident:
-            return None
-        return slot // PAGE_SLOTS
-
     def append(self, key: int | None, raw: Buffer) -> int:
         """One slot more, as it is at rest; its number. None: a LOST one."""
         slot = self.slots

@@ -65,10 +65,6 @@ class TagTable:
     def damaged(self) -> bool:
         return bool(self.missing or self.unknown or self.lost or self.chunks.suspect)
 
-    def written_groups(self) -> Iterable[int]:
-        """All that have a slot."""
-        return (key for key, _ in self.pages.index.items() if not is_chunk(key))
-
     # --- reading ----------------------------------------------------------------------------------
     def touch(self, first: int, count: int) -> None:
         """Bring what is known of these sectors into memory: damage to it is found then."""
@@ -229,7 +225,7 @@ class TagTable:
 
     def new_keys(self, first: int, count: int, bare: bytes = b"") -> set[int]:
         """The keys that get a slot when this is put. `bare`: the tag of a put_bare. More than one put of the same
-        chunks is another matter: see `Commit`."""
+        chunks is another matter: see `commit.place`."""
         groups = range(first // GROUP_SECTORS, (first + count - 1) // GROUP_SECTORS + 1)
         keys = {number for number in groups if self.find(number) is None}
         if not bare or not keys:

@@ -18,6 +18,12 @@ from tests.client.test_client import nodes, sectors
 __all__ = ["nodes"]
 
 
+async def write_until_closed(client: Client, errors: list[ClientClosed]) -> None:
+    with pytest.raises(ClientClosed) as caught:
+        await client.write(0, sectors(700))
+    errors.append(caught.value)
+
+
 @pytest.mark.parametrize(("deaf_to", "outcome"), [
     (CommandKind.TAG, Outcome.DID_NOT_HAPPEN), (CommandKind.STORE, Outcome.MAY_HAVE_HAPPENED)])
 async def test_a_long_write_when_the_client_is_closed(
@@ -27,15 +33,10 @@ async def test_a_long_write_when_the_client_is_closed(
         node.behaviour.deaf_to = frozenset({deaf_to})
     errors: list[ClientClosed] = []
 
-    async def write(client: Client) -> None:
-        with pytest.raises(ClientClosed) as caught:
-            await client.write(0, sectors(700))
-        errors.append(caught.value)
-
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
             async with Client(nodes.config) as client:
-                nursery.start_soon(write, client)
+                nursery.start_soon(write_until_closed, client, errors)
                 for node in nodes.nodes:  # each is the one that is asked first for one of the runs
                     await node.until(1, deaf_to)
     assert errors[0].outcome is outcome
@@ -48,17 +49,12 @@ async def test_one_part_may_have_happened_though_the_first_that_is_told_did_not(
         node.behaviour.deaf_to = frozenset({CommandKind.STORE})
     errors: list[ClientClosed] = []
 
-    async def write(client: Client) -> None:
-        with pytest.raises(ClientClosed) as caught:
-            await client.write(0, sectors(700))
-        errors.append(caught.value)
-
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
             async with Client(nodes.config) as client:
                 for known in client.nodes:
                     await client.status(known.rank, timeout_s=5)
-                nursery.start_soon(write, client)
+                nursery.start_soon(write_until_closed, client, errors)
                 await first.until(1, CommandKind.TAG)
                 for node in others:
                     await node.until(1, CommandKind.STORE)
