@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+
+from dsreg.listening import free_ports
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND_S = 120.0
@@ -46,23 +46,12 @@ def missing_tools(*names: str) -> list[str]:
     return [name for name in names if shutil.which(name) is None]
 
 
-def free_ports(count: int) -> list[int]:
-    """`count` different TCP ports of the loopback interface that nobody listens on."""
-    found: list[int] = []
-    for port in random.sample(PORTS, len(PORTS)):
-        if is_free("127.0.0.1", port):
-            found.append(port)
-            if len(found) == count:
-                return found
-    raise BenchFailed(f"no {count} free ports from {PORTS.start} to {PORTS.stop - 1}")
-
-
-def is_free(host: str, port: int) -> bool:
-    try:
-        socket.create_server((host, port)).close()
-    except OSError:
-        return False
-    return True
+def node_ports(count: int) -> list[int]:
+    """`count` different TCP ports of the loopback interface that nobody listens on. Raises BenchFailed."""
+    ports = free_ports(PORTS, count)
+    if len(ports) < count:
+        raise BenchFailed(f"no {count} free ports from {PORTS.start} to {PORTS.stop - 1}")
+    return ports
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = START_S) -> None:

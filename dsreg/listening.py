@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import ipaddress
+import itertools
+import random
 import socket
 from collections.abc import Sequence
 
@@ -68,3 +70,19 @@ def _listen(family: socket.AddressFamily, address: tuple[object, ...]) -> socket
         sock.close()
         raise
     return sock
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether nobody listens there now."""
+    try:
+        socket.create_server((host, port)).close()
+    except OSError:
+        return False
+    return True
+
+
+def free_ports(ports: range, count: int) -> list[int]:
+    """`count` different ones of `ports`, or fewer if there are no more, on which nobody listens at 127.0.0.1. Which is
+    random: the nodes of others, which may be stopped now, have theirs for ever."""
+    free = (port for port in random.sample(ports, len(ports)) if is_free("127.0.0.1", port))
+    return list(itertools.islice(free, count))

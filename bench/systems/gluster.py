@@ -20,7 +20,6 @@ from bench.shell import (
     Daemon,
     attach_loop,
     call,
-    is_free,
     is_mounted,
     make_image,
     stop_pid,
@@ -28,6 +27,7 @@ from bench.shell import (
     wait_until,
 )
 from bench.systems.base import System
+from dsreg.listening import is_free
 
 ADDRESS = "127.1.1.1"
 PORT = 24007  # bricks and clients ask here; GlusterFS has no setting that reaches all of them

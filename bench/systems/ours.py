@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench.processes import command_line, tree
-from bench.shell import BenchFailed, Daemon, call, free_ports, is_mounted, wait_until
+from bench.shell import BenchFailed, Daemon, call, is_mounted, node_ports, wait_until
 from bench.systems.base import System
 from dsreg.version import VERSION
 
@@ -35,7 +35,7 @@ class Cluster:
 
     def __init__(self, directory: Path, nodes: int, size: int) -> None:
         self.config = directory / "cluster.toml"
-        hosts = [word for port in free_ports(nodes) for word in ("--host", f"127.0.0.1:{port}")]
+        hosts = [word for port in node_ports(nodes) for word in ("--host", f"127.0.0.1:{port}")]
         call(*DSREG, "init", directory, "--size", f"{size >> 20}MiB", *hosts)
         self.nodes = nodes
         self._directory = directory

@@ -9,10 +9,8 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import random
 import shlex
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +20,7 @@ import trio
 
 from dsreg.config import ClusterConfig, create_cluster, format_size, load_config
 from dsreg.constants import SECTOR_SIZE
+from dsreg.listening import free_ports
 from dsreg.supervisor import supervise
 from dsreg.volume.failures import VolumeError
 
@@ -67,25 +66,17 @@ def _create(directory: Path, size: int) -> None:
     fresh = directory.with_suffix(".new")
     if fresh.exists():
         shutil.rmtree(fresh)  # left by a crash, under the same lock
-    create_cluster(fresh, size, [f"127.0.0.1:{port}" for port in _free_ports(NODES)])
+    create_cluster(fresh, size, [f"127.0.0.1:{port}" for port in _free_ports()])
     fresh.rename(directory)
     log.info("created a cluster of %d nodes for a disk of %s in %s", NODES, format_size(size), directory)
 
 
-def _free_ports(count: int) -> list[int]:
-    """Ports in PORTS that nobody uses now on the loopback interface. From a random one on: the nodes of others, which
-    may be stopped now, have theirs for ever. Raises VolumeError."""
-    found: list[int] = []
-    first = random.randrange(len(PORTS))
-    for port in (*PORTS[first:], *PORTS[:first]):
-        try:
-            socket.create_server(("127.0.0.1", port)).close()
-        except OSError:
-            continue
-        found.append(port)
-        if len(found) == count:
-            return found
-    raise VolumeError(f"no {count} free ports from {PORTS.start} to {PORTS.stop - 1} on 127.0.0.1")
+def _free_ports() -> list[int]:
+    """One for each node. Raises VolumeError."""
+    ports = free_ports(PORTS, NODES)
+    if len(ports) < NODES:
+        raise VolumeError(f"no {NODES} free ports from {PORTS.start} to {PORTS.stop - 1} on 127.0.0.1")
+    return ports
 
 
 @contextmanager

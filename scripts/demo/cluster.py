@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 import signal
 import socket
@@ -10,6 +9,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+from dsreg.listening import free_ports
 
 from .report import DemoFailed
 
@@ -21,22 +22,16 @@ STOP_S = 10.0
 DSREG = (sys.executable, "-m", "dsreg")
 
 
-def free_ports(count: int) -> list[int]:
-    """`count` different TCP ports of the loopback interface that nobody listens on.
+def node_ports() -> list[int]:
+    """One for each node, free now. Raises DemoFailed.
 
     From below the range that the kernel takes for outgoing connections: a node that is down must find its
     port free when it comes back.
     """
-    found: list[int] = []
-    for port in random.sample(PORTS, len(PORTS)):
-        try:
-            socket.create_server(("127.0.0.1", port)).close()
-        except OSError:
-            continue
-        found.append(port)
-        if len(found) == count:
-            return found
-    raise DemoFailed(f"no {count} free ports from {PORTS.start} to {PORTS.stop - 1}")
+    ports = free_ports(PORTS, NODES)
+    if len(ports) < NODES:
+        raise DemoFailed(f"no {NODES} free ports from {PORTS.start} to {PORTS.stop - 1}")
+    return ports
 
 
 class Cluster:
@@ -46,7 +41,7 @@ class Cluster:
         self.directory = directory
         self.size = size
         self.config = directory / "cluster.toml"
-        self.ports = free_ports(NODES)
+        self.ports = node_ports()
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
 
     def storage(self, rank: int) -> Path:
