@@ -15,18 +15,20 @@ from setuptools import Extension, setup
 # greeting or a recovery needs; modules that wait for sockets and threads more than they compute; modules that are
 # little more than NamedTuples, which stay Python classes (messages, effects, events).
 COMPILED = {
-    "dsreg/core": (
-        "belief", "contract", "decoder", "encoder", "epochs", "frames", "holder", "intervals", "links", "naming",
-        "operation", "peers", "quorum", "receipts", "register", "repairs", "repeats", "replica", "runqueue", "sealed",
-        "tags", "unsealing", "view", "wire",
+    "dsreg/protocol": (
+        "decoder", "encoder", "frames", "plausibility", "sealed", "tags", "unsealing", "wire",
+    ),
+    "dsreg/register": (
+        "acceptor", "atomic_register", "contract", "epochs", "intervals", "links", "operation", "peers", "quorum",
+        "receipts", "repairs", "repeats", "replica", "run_queue", "tag_allocator", "tag_view",
     ),
     "dsreg/storage": (
         "checkpoint", "checksum", "chunks", "commit", "failure", "index", "load", "pages", "persists", "promises",
         "slots", "stable", "state", "tags",
     ),
     "dsreg/client": (
-        "admission", "answers", "attachment", "core", "engine", "guard", "quorum", "range_lock", "ring", "state",
-        "steps",
+        "admission", "answers", "attachment", "core", "dispatch", "engine", "guard", "node_selector", "quorum",
+        "range_lock", "state",
     ),
     "dsreg/node": ("interpreter", "outbox"),
 }

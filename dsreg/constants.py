@@ -12,9 +12,9 @@ SYSTEM_KEY_SIZE = 64
 MAX_RANK = 254  # N < 255: ranks stand in one byte and 255 stays free
 UUID_SIZE = 16
 
-# A tag is `epoch u24 | ts u80 | life u16 | wr u8` (dsreg.core.tags), which sorts as it ranks; without attachments the
-# very bytes of the contract's VALUE and WRITE_PROC, `ts u64 | zero[7] | wr u8`. In memory, in the journal, at rest and
-# on the wire it is the same 16 bytes.
+# A tag is `epoch u24 | ts u80 | life u16 | wr u8` (dsreg.protocol.tags), which sorts as it ranks; without attachments
+# the very bytes of the contract's VALUE and WRITE_PROC, `ts u64 | zero[7] | wr u8`. In memory, in the journal, at rest
+# and on the wire it is the same 16 bytes.
 TAG_SIZE = 16
 ZERO_TAG = bytes(TAG_SIZE)
 ZERO_SECTOR = bytes(SECTOR_SIZE)

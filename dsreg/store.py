@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
-from dsreg.core.messages import Buffer as Buffer
 from dsreg.errors import ClientError, DsregError, Outcome, OutOfRange
+from dsreg.protocol.messages import Buffer as Buffer
 
 # Told, once, what a request has come to: what was read (b"" of anything else), or the error. It must not raise: that
 # ends the store, and what was to be told next is not.

@@ -9,7 +9,7 @@ VERSION = "0.1.0"
 
 def is_compiled() -> bool:
     """Whether this is the compiled build: see setup.py."""
-    spec = importlib.util.find_spec("dsreg.core.replica")
+    spec = importlib.util.find_spec("dsreg.register.replica")
     return spec is not None and spec.origin is not None and not spec.origin.endswith(".py")
 
 

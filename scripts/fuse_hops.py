@@ -19,8 +19,8 @@ import trio
 from rich.console import Console
 from rich.table import Table
 
-from dsreg.core.codec import Mac
 from dsreg.memory import prepare_to_serve_block_io
+from dsreg.protocol.codec import Mac
 from dsreg.store import Buffer, Done, Read, Request, Write
 from dsreg.volume import Volume
 from fuse_frontend import bindings, mount

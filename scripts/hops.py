@@ -21,14 +21,14 @@ from rich.console import Console
 from rich.table import Table
 
 from dsreg.constants import RECV_BYTES, SECTOR_SIZE
-from dsreg.core.assembly import new_replica
-from dsreg.core.codec import Decoder, Encoder, Keys, Mac, Side
-from dsreg.core.effects import Again, Answer, Durable, Effect, Fence, Load, Persist, Reserve, Send
-from dsreg.core.messages import Buffer, Command, CommandKind, Message, ReadProc, Response, WriteProc, owner_of
-from dsreg.core.sealed import Opener, Sealer
-from dsreg.core.tags import ATTACHED, pack_tag, ts_of
 from dsreg.memory import keep_freed_memory
 from dsreg.node.worker import Worker
+from dsreg.protocol.codec import Decoder, Encoder, Keys, Mac, Side
+from dsreg.protocol.messages import Buffer, Command, CommandKind, Message, ReadProc, Response, WriteProc, owner_of
+from dsreg.protocol.sealed import Opener, Sealer
+from dsreg.protocol.tags import ATTACHED, pack_tag, ts_of
+from dsreg.register.assembly import new_replica
+from dsreg.register.effects import Again, Answer, Durable, Effect, Fence, Load, Persist, Reserve, Send
 from dsreg.storage import Identity, OsFiles, StableStorage
 from dsreg.storage.checksum import crc32
 from dsreg.testing.memory_storage import MemoryStorage

@@ -18,7 +18,7 @@ import click
 
 from dsreg.config.load import parse_size
 from dsreg.constants import SECTOR_SIZE, ZERO_TAG
-from dsreg.core.tags import pack_tag
+from dsreg.protocol.tags import pack_tag
 from dsreg.storage import Identity, OsFiles, StableStorage, index_file, journal
 from dsreg.storage.index import SlotIndex
 from dsreg.storage.journal import CRC_SIZE, SegmentHeader

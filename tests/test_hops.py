@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsreg.core.messages import Command, CommandKind, Status
+from dsreg.protocol.messages import Command, CommandKind, Status
 from scripts.hops import VALUE, Trio, cost_us
 
 

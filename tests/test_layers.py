@@ -23,8 +23,9 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("dsreg.client", "dsreg.node"),
     ("dsreg.waiting",),
     ("dsreg.store",),
-    ("dsreg.storage", "dsreg.port"),
-    ("dsreg.core",),
+    ("dsreg.storage", "dsreg.transport"),
+    ("dsreg.register",),
+    ("dsreg.protocol",),
     ("dsreg.config",),
     ("dsreg.constants", "dsreg.errors", "dsreg.listening", "dsreg.logs", "dsreg.memory", "dsreg.version"),
 )
@@ -38,14 +39,15 @@ ONLY_IN = {
     "rich": {"dsreg.cli", "dsreg.supervisor", "dsreg.bench", "fuse_frontend"},
 }
 # Imported by these modules alone: pure functions of bytes, which they use without its sources of randomness.
-ONLY_IN_MODULES = {"cryptography": {"dsreg.core.noise", "dsreg.core.sealed"}}
+ONLY_IN_MODULES = {"cryptography": {"dsreg.protocol.noise", "dsreg.protocol.sealed"}}
 NOT_IN_THE_CORE = {
     "trio", "socket", "ssl", "select", "selectors", "asyncio", "threading", "subprocess", "time", "datetime", "random",
     "secrets", "uuid", "os", "io", "pathlib", "shutil", "tempfile", "mmap", "logging", "dsreg.config",
 }
 # By layer, or by module.
 NOT_IN = {
-    "dsreg.core": NOT_IN_THE_CORE,
+    "dsreg.register": NOT_IN_THE_CORE,
+    "dsreg.protocol": NOT_IN_THE_CORE,
     "dsreg.storage": {"trio", "socket", "asyncio"},
     "dsreg.config": {"trio", "socket", "asyncio"},
     "fuse_frontend.kernel": NOT_IN_THE_CORE,
@@ -137,10 +139,10 @@ def test_layers_are_those_of_the_document() -> None:
 @pytest.mark.parametrize(
     ("module", "code"),
     [
-        ("dsreg.core.register", "import trio"),
-        ("dsreg.core.register", "from dsreg.storage.journal import Journal"),
-        ("dsreg.core.register", "from dsreg import storage"),
-        ("dsreg.core.register", "from ..node import process"),
+        ("dsreg.register.atomic_register", "import trio"),
+        ("dsreg.register.atomic_register", "from dsreg.storage.journal import Journal"),
+        ("dsreg.register.atomic_register", "from dsreg import storage"),
+        ("dsreg.register.atomic_register", "from ..node import process"),
         ("dsreg.storage.journal", "from dsreg import Client"),
         ("dsreg.client.client", "from dsreg.node.process import run_register_process"),
         ("dsreg.storage.journal", "def late():\n    import trio"),
@@ -148,8 +150,8 @@ def test_layers_are_those_of_the_document() -> None:
         ("fuse_frontend.kernel", "import os"),
         ("dsreg.node.process", "from dsreg.testing import proxy"),
         ("dsreg.unheard_of", "import struct"),
-        ("dsreg.core.wire", "from cryptography.hazmat.primitives.ciphers.aead import AESGCM"),
-        ("dsreg.port", "import cryptography"),
+        ("dsreg.protocol.wire", "from cryptography.hazmat.primitives.ciphers.aead import AESGCM"),
+        ("dsreg.transport", "import cryptography"),
     ],
 )
 def test_an_upward_import_is_found(module: str, code: str) -> None:
@@ -159,9 +161,9 @@ def test_an_upward_import_is_found(module: str, code: str) -> None:
 @pytest.mark.parametrize(
     ("module", "code"),
     [
-        ("dsreg.core.register", "import struct\nfrom dsreg import constants\nfrom .quorum import majority"),
-        ("dsreg.node.process", "import trio\nfrom dsreg.storage import StableStorage\nfrom dsreg.core import codec"),
-        ("dsreg.core.noise", "from cryptography.exceptions import InvalidTag"),
+        ("dsreg.register.atomic_register", "import struct\nfrom dsreg import constants\nfrom .quorum import majority"),
+        ("dsreg.node.process", "import trio\nfrom dsreg.storage import Identity\nfrom dsreg.protocol import codec"),
+        ("dsreg.protocol.noise", "from cryptography.exceptions import InvalidTag"),
         ("dsreg.storage.journal", "if TYPE_CHECKING:\n    from dsreg.node import process"),
     ],
 )

@@ -64,7 +64,7 @@ def test_the_source_distribution_is_complete(unpacked: Path) -> None:
 def test_tests_run_from_the_source_distribution(unpacked: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "PYTHON"))}
     command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_config.py",
-               "tests/core/test_quorum.py"]
+               "tests/register/test_quorum.py"]
     done = subprocess.run(command, cwd=unpacked, env=environment, capture_output=True, text=True, timeout=120,
                           check=False)
     assert done.returncode == 0 and re.search(r"\d+ passed", done.stdout), done.stdout + done.stderr

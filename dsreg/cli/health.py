@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dsreg.config import NodeAddress
-from dsreg.core.quorum import majority
+from dsreg.register.quorum import majority
 
 # What a link must not be: see `peers` in docs/protocol.md.
 _LINK_FAULTS = {

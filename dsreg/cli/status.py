@@ -21,8 +21,8 @@ from dsreg.cli.progress import progress_bar
 from dsreg.client import Client
 from dsreg.config import ClusterConfig, NodeAddress
 from dsreg.constants import MAX_RANK
-from dsreg.core.quorum import majority
 from dsreg.errors import ClientError, ConfigError, OperationTimeout, Outcome
+from dsreg.register.quorum import majority
 
 
 @dataclass(frozen=True, slots=True)

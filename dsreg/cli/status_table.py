@@ -13,7 +13,7 @@ from dsreg.cli.console import new_console
 from dsreg.cli.health import NodeAnswer, changed_directories, serves, why_no_space
 from dsreg.config import ClusterConfig, format_size
 from dsreg.constants import SECTOR_SIZE
-from dsreg.core.quorum import majority
+from dsreg.register.quorum import majority
 
 _COLUMNS = ("rank", "address", "state", "peers", "ms", "up", "starts", "written", "version")
 # A fault may be long: it is folded within its column once that is as wide as this.

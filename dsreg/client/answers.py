@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from dsreg.constants import SECTOR_SIZE, TAG_SIZE
-from dsreg.core.messages import Command, CommandKind, Response
+from dsreg.protocol.messages import Command, CommandKind, Response
 
 # Commands that store something.
 CHANGING: Final = (CommandKind.STORE, CommandKind.PUT)

@@ -16,11 +16,11 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from dsreg.constants import NO_OWNER
-from dsreg.core.belief import ALWAYS_BELIEVED_EPOCH, S_PER_EPOCH
-from dsreg.core.messages import Response, Status, name_of_owner
-from dsreg.core.quorum import majority
-from dsreg.core.tags import ATTACHED, MAX_EPOCH, pack_tag, ts_of
 from dsreg.errors import AlreadyAttached, AttachRefused, ClientError, DiskFenced, Outcome
+from dsreg.protocol.messages import Response, Status, name_of_owner
+from dsreg.protocol.plausibility import ALWAYS_PLAUSIBLE_EPOCH, S_PER_EPOCH
+from dsreg.protocol.tags import ATTACHED, MAX_EPOCH, pack_tag, ts_of
+from dsreg.register.quorum import majority
 
 # What was not answered is asked again: a frame may be lost.
 ASK_AGAIN_S = 1.0
@@ -41,7 +41,7 @@ COPIED = ("a copy of this very client writes as well, or has written since: this
 
 
 class Claim(NamedTuple):
-    """Who attaches. `owner`: 64 bytes, dsreg.core.messages.owner_of. `take_over`: also from one that is alive."""
+    """Who attaches. `owner`: 64 bytes, dsreg.protocol.messages.owner_of. `take_over`: also from one that is alive."""
 
     owner: bytes
     take_over: bool = False
@@ -298,6 +298,6 @@ def _of_bound(epoch: int, believed: dict[int, int]) -> str:
     bound = max(believed.values())
     text = (f"the disk has been attached {epoch - 1} times, and {_nodes(believed)} take no more than {bound} by now, "
             f"one more every {S_PER_EPOCH} s by the clock of the machine")
-    if bound <= ALWAYS_BELIEVED_EPOCH:
+    if bound <= ALWAYS_PLAUSIBLE_EPOCH:
         return f"{text}, which is years behind there: set it"
     return f"{text}: that takes about {(epoch - bound) * S_PER_EPOCH} s, if the clocks are right"

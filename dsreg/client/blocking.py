@@ -14,8 +14,8 @@ import trio.lowlevel
 from dsreg.client.client import Client
 from dsreg.client.cluster import Attach, Cluster, Node
 from dsreg.client.state import Counters
-from dsreg.core.messages import Buffer
 from dsreg.errors import ClientClosed, Outcome
+from dsreg.protocol.messages import Buffer
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")

@@ -16,9 +16,9 @@ from dsreg.client.engine import Engine
 from dsreg.client.limits import MAX_RUNS_PER_CALL
 from dsreg.client.state import Counters
 from dsreg.constants import MAX_RUN_SECTORS, OWNER_ID_SIZE, SECTOR_SIZE
-from dsreg.core.messages import StatusReport, owner_of
-from dsreg.core.quorum import majority
 from dsreg.errors import ClientClosed, ClientError, OperationTimeout, Outcome
+from dsreg.protocol.messages import StatusReport, owner_of
+from dsreg.register.quorum import majority
 from dsreg.store import SETTLED, Buffer, Done, Runs, Submitted, out_of_range
 from dsreg.waiting import Waiter
 

@@ -20,12 +20,12 @@ from dsreg.client.limits import (
     RECONNECT_FIRST_S,
     RECONNECT_MAX_S,
 )
-from dsreg.core.assembly import client_hello
-from dsreg.core.codec import EncodeOnce, Keys, Side, UnsealingDecoder
-from dsreg.core.greeting import Greeter, Seals, Verdict
-from dsreg.core.messages import FEATURE_LIVES, Command, CommandKind, LivesReport, Message, Response, StatusRequest
-from dsreg.core.record_bound import RecordBound
-from dsreg.port import Port, dial
+from dsreg.protocol.codec import EncodeOnce, Keys, Side, UnsealingDecoder
+from dsreg.protocol.greeting import Greeter, Seals, Verdict
+from dsreg.protocol.messages import FEATURE_LIVES, Command, CommandKind, LivesReport, Message, Response, StatusRequest
+from dsreg.protocol.record_bound import RecordBound
+from dsreg.register.assembly import client_hello
+from dsreg.transport import Transport, dial
 
 _log = logging.getLogger("dsreg.client")
 
@@ -81,7 +81,7 @@ class Connection:
         # settled is withdrawn.
         self._waiting: dict[int, Command | StatusRequest] = {}
         self._records = RecordBound()
-        self._port: Port | None = None
+        self._port: Transport | None = None
         self._up = False
         self._backoff_s = RECONNECT_FIRST_S
         self._hello_s = HELLO_S
@@ -156,7 +156,7 @@ class Connection:
             self._port = None
             port.close()
 
-    async def _serve(self, port: Port) -> _Greeting:
+    async def _serve(self, port: Transport) -> _Greeting:
         decoder = UnsealingDecoder(
             self._keys, sectors=self._sectors, ranks=frozenset(), side=Side.CLIENT, extended=True
         )
@@ -191,7 +191,7 @@ class Connection:
         self._told = None  # whoever reads that wants to read as well that it is usable again
         return _Greeting.LOST
 
-    async def _lives_come(self, port: Port, decoder: UnsealingDecoder, messages: list[Message]) -> bool:
+    async def _lives_come(self, port: Transport, decoder: UnsealingDecoder, messages: list[Message]) -> bool:
         """Wait for what the node tells of lives, which comes first and is not to be missed; add it to `messages`."""
         with trio.move_on_after(HELLO_S):
             while not any(isinstance(message, LivesReport) for message in messages):
@@ -201,7 +201,7 @@ class Connection:
             return True
         return False
 
-    async def _greet(self, port: Port, decoder: UnsealingDecoder) -> tuple[_Greeting, list[Message]]:
+    async def _greet(self, port: Transport, decoder: UnsealingDecoder) -> tuple[_Greeting, list[Message]]:
         """Say HELLO, wait for the answer, and seal the connection if the node can; gives also what came behind."""
         greeter = Greeter(client_hello(self._sectors), 0, self._seals)
         good = foreign = False
@@ -231,7 +231,7 @@ class Connection:
         return _Greeting.FOREIGN if foreign else _Greeting.SILENT, []
 
     def _judge(
-        self, port: Port, greeter: Greeter, verdict: Verdict, decoder: UnsealingDecoder, messages: list[Message]
+        self, port: Transport, greeter: Greeter, verdict: Verdict, decoder: UnsealingDecoder, messages: list[Message]
     ) -> tuple[_Greeting, list[Message]]:
         assert greeter.answer is not None
         self._node_sectors, self._cluster_size = greeter.answer.sectors, greeter.answer.features & 0xFF

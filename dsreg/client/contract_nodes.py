@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dsreg.core.quorum import majority
 from dsreg.errors import AttachRefused, Outcome
+from dsreg.register.quorum import majority
 
 # A node that has answered the contract's question but not the greeting, twice in a row, speaks only the contract; or
 # the line has changed both greetings. How long this must have been so before attaching is refused for it.

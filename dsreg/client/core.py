@@ -23,6 +23,7 @@ from typing import Any
 from dsreg.client.answers import CHANGING, fits
 from dsreg.client.attachment import Attachment, Cause, Claim, State
 from dsreg.client.contract_nodes import ContractNodes
+from dsreg.client.dispatch import Steps
 from dsreg.client.events import (
     Abandon,
     Attached,
@@ -47,14 +48,13 @@ from dsreg.client.events import (
 from dsreg.client.guard import Guard
 from dsreg.client.limits import ATTEMPT_FIRST_S, MAX_REFUSALS, SAY_AGAIN_S, TELL_AGAIN_S
 from dsreg.client.members import Members
-from dsreg.client.ring import Ring, refused_by_all
+from dsreg.client.node_selector import NodeSelector, refused_by_all
 from dsreg.client.state import NEVER, Node, Operation
-from dsreg.client.steps import Steps
 from dsreg.constants import MAX_RUN_SECTORS, NO_OWNER, SECTOR_SIZE
-from dsreg.core.messages import Command, CommandKind, LivesReport, Response, Status, StatusReport, StatusRequest
-from dsreg.core.quorum import bit, ranks_in
-from dsreg.core.tags import highest_epoch, raised
 from dsreg.errors import AuthenticationFailed, ClientClosed, ClientError, NotBelieved, Outcome, OutOfRange
+from dsreg.protocol.messages import Command, CommandKind, LivesReport, Response, Status, StatusReport, StatusRequest
+from dsreg.protocol.tags import highest_epoch, restamped
+from dsreg.register.quorum import bit, ranks_in
 
 
 class ClientCore:
@@ -65,12 +65,12 @@ class ClientCore:
 
     def __init__(self, ranks: Sequence[int], claim: Claim | None = None) -> None:
         self.attachment = Attachment(claim, len(ranks)) if claim is not None else None
-        self._ring = Ring(ranks)
-        self._nodes = self._ring.by_rank
+        self._selector = NodeSelector(ranks)
+        self._nodes = self._selector.by_rank
         self.contract_nodes = ContractNodes()
         self._guard = Guard()
-        self._steps = Steps(self._ring, self.attachment)
-        self._members = Members(self._ring, self._steps, self.attachment)
+        self._steps = Steps(self._selector, self.attachment)
+        self._members = Members(self._selector, self._steps, self.attachment)
         self._said = Cause.ANSWERS, NEVER  # what the attachment waits for, as was told last, and when
         self.counters = self._steps.counters
         self.new_request = self._steps.new_request
@@ -102,11 +102,11 @@ class ClientCore:
     def busy(self) -> bool:
         """Whether ticks are needed: something is in flight."""
         attaching = self.attachment is not None and self.attachment.state in (State.ASKING, State.CLAIMING)
-        return attaching or bool(self._steps.operations) or self._ring.owes_answers
+        return attaching or bool(self._steps.operations) or self._selector.owes_answers
 
     def obstacle(self, now_s: float) -> tuple[str, bool]:
-        """See Ring."""
-        return self._ring.obstacle(now_s)
+        """See NodeSelector."""
+        return self._selector.obstacle(now_s)
 
     def up(self, rank: int) -> bool:
         return self._nodes[rank].up
@@ -117,10 +117,10 @@ class ClientCore:
         assert operation not in self._steps.operations
         assert 1 <= count <= MAX_RUN_SECTORS and (data is None or len(data) == count * SECTOR_SIZE)
         # By the chunk, so that work on the same sectors meets, and queues, on one node.
-        home = first // MAX_RUN_SECTORS % len(self._ring)
+        home = first // MAX_RUN_SECTORS % len(self._selector)
         op = Operation(operation, first, count, data, home, now_s, now_s + ATTEMPT_FIRST_S, data is None, force)
         self._steps.operations[operation] = op
-        if (refusal := self._ring.refusal) is not None:
+        if (refusal := self._selector.refusal) is not None:
             self._steps.fail(op, refused_by_all(refusal, op.outcome))
         elif self.attachment is None or self.attachment.state is State.HELD:
             self._steps.begin(op, now_s)
@@ -145,11 +145,11 @@ class ClientCore:
     # --- nodes come and go --------------------------------------------------------------------
     def _connected(self, event: Connected, now_s: float) -> None:
         node = self._nodes[event.rank]
-        self._ring.connected(node, event.nodes)
+        self._selector.connected(node, event.nodes)
         self.contract_nodes.connected(event.rank)
         self._trust(node)
         if self.attachment is not None:
-            self.attachment.nodes = self._ring.cluster_size
+            self.attachment.nodes = self._selector.cluster_size
             if (epoch := self.attachment.question(now_s)) is not None:
                 self._send_attach(node, epoch)
         if self.attachment is None or self.attachment.state is State.HELD:
@@ -163,7 +163,7 @@ class ClientCore:
         elif event.contract_only:
             self.contract_nodes.found(event.rank, now_s)
         self._lose(node, now_s)
-        if (refusal := self._ring.refusal) is not None:
+        if (refusal := self._selector.refusal) is not None:
             for op in list(self._steps.operations.values()):
                 self._steps.fail(op, refused_by_all(refusal, op.outcome))
             if self.attachment is not None:
@@ -194,7 +194,7 @@ class ClientCore:
         attachment = self.attachment
         assert attachment is not None
         if epoch is not None:
-            for node in self._ring.nodes:
+            for node in self._selector.nodes:
                 if node.up and not node.barred:
                     self._send_attach(node, epoch)
         cause, text, needs_help = attachment.waits_for
@@ -218,7 +218,7 @@ class ClientCore:
         request = self._steps.new_request()
         self._guard.ask(request, now_s)
         question = Command(CommandKind.ATTACH, request, 0, 0, b"", NO_OWNER, True)
-        self._steps.effects += [Send(node.rank, question) for node in self._ring.nodes if node.usable]
+        self._steps.effects += [Send(node.rank, question) for node in self._selector.nodes if node.usable]
 
     def _guarded(self, error: ClientError | None, now_s: float) -> None:
         """The nodes have told who has the disk, or not all that are needed have yet."""
@@ -260,7 +260,7 @@ class ClientCore:
                     self._trust(node)
                     self._steps.go_on(now_s)
             else:
-                self._guarded(self._guard.answer(node.rank, response, self._ring.cluster_size, now_s), now_s)
+                self._guarded(self._guard.answer(node.rank, response, self._selector.cluster_size, now_s), now_s)
             return
         op = self._steps.requests.get(response.request)
         if node.catch_up(response.request):
@@ -296,7 +296,7 @@ class ClientCore:
         # From TAG; or from a READ that has to be stored under the attachment's epoch before it may be returned.
         tags = response.tags
         if op.is_read:
-            op.data, tags = bytes(response.data), raised(tags, command.epoch)
+            op.data, tags = bytes(response.data), restamped(tags, command.epoch)
         op.home = node.index
         if self.attachment is None and not op.force and not self._guard.clears(epoch := highest_epoch(tags), now_s):
             op.command = None
@@ -351,7 +351,7 @@ class ClientCore:
         is attached. That is its own opinion."""
         op.disbelief |= bit(node.rank)
         node.avoid(now_s)
-        if op.disbelief.bit_count() > self._ring.cluster_size - self._ring.majority:
+        if op.disbelief.bit_count() > self._selector.cluster_size - self._selector.majority:
             who = f"nodes {', '.join(map(str, ranks_in(op.disbelief)))}"
             error = NotBelieved(f"{who} do not believe the epoch or the tag of it: are their clocks right?", op.outcome)
             self._steps.fail(op, error)
@@ -369,7 +369,7 @@ class ClientCore:
     def _tick(self, event: Tick, now_s: float) -> None:
         if self.attachment is not None:
             was = self.attachment.state
-            refusal = self.contract_nodes.refusal(self._ring.cluster_size, now_s) if was is not State.HELD else None
+            refusal = self.contract_nodes.refusal(self._selector.cluster_size, now_s) if was is not State.HELD else None
             if refusal is not None:
                 self.attachment.refuse(refusal)
             self._attach(self.attachment.tick(now_s), was, now_s)
@@ -378,7 +378,7 @@ class ClientCore:
         for op in list(self._steps.operations.values()):
             if op.sent and now_s >= op.deadline_s:
                 self._steps.hedge(op, now_s)
-        asked, given_up = self._ring.silent(now_s)
+        asked, given_up = self._selector.silent(now_s)
         for node in asked:
             self._steps.effects.append(Send(node.rank, StatusRequest(self._steps.new_request())))
         for node in given_up:

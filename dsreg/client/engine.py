@@ -47,10 +47,10 @@ from dsreg.client.events import (
 from dsreg.client.limits import MAX_OPERATION_BYTES, MAX_OPERATIONS, TICK_S
 from dsreg.client.range_lock import Held, RangeLock
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
-from dsreg.core.codec import EncodeOnce, Encoder, Keys
-from dsreg.core.greeting import Seals
-from dsreg.core.messages import Message, StatusReport, StatusRequest
 from dsreg.errors import ClientClosed, ClientError, NodesFull, OperationTimeout, Outcome
+from dsreg.protocol.codec import EncodeOnce, Encoder, Keys
+from dsreg.protocol.greeting import Seals
+from dsreg.protocol.messages import Message, StatusReport, StatusRequest
 from dsreg.store import Buffer, Done
 
 _log = logging.getLogger("dsreg.client")
@@ -168,7 +168,7 @@ class Engine:
             call.over.set()
 
     def obstacle(self) -> tuple[str, bool]:
-        """See Ring."""
+        """See NodeSelector."""
         return self.core.obstacle(_now_s())
 
     # --- runs -----------------------------------------------------------------------------------

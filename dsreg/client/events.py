@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dsreg.core.messages import Buffer, Command, Message, StatusRequest
 from dsreg.errors import ClientError
+from dsreg.protocol.messages import Buffer, Command, Message, StatusRequest
 
 
 # --- events -----------------------------------------------------------------------------------

@@ -12,9 +12,9 @@ from __future__ import annotations
 from dsreg.client.limits import CLEARED_S
 from dsreg.client.state import Operation
 from dsreg.constants import NO_OWNER
-from dsreg.core.messages import Buffer, Response, Status, name_of_owner
-from dsreg.core.quorum import majority
 from dsreg.errors import AlreadyAttached, Outcome
+from dsreg.protocol.messages import Buffer, Response, Status, name_of_owner
+from dsreg.register.quorum import majority
 
 # What was not answered is asked again: a frame may be lost, and a node that has just started does not know yet.
 ASK_AGAIN_S = 1.0

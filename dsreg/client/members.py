@@ -7,20 +7,20 @@ leave open which is the one that counts. docs/lives.md.
 from __future__ import annotations
 
 from dsreg.client.attachment import Attachment, State
+from dsreg.client.dispatch import Steps
 from dsreg.client.events import NotCounted
-from dsreg.client.ring import Ring
+from dsreg.client.node_selector import NodeSelector
 from dsreg.client.state import Node
-from dsreg.client.steps import Steps
-from dsreg.core.lives import Lives
-from dsreg.core.messages import LivesReport
+from dsreg.protocol.messages import LivesReport
+from dsreg.register.lives import Lives
 
 
 class Members:
     """What it hears first of a rank holds until the client ends: it may have counted that directory's answers."""
 
-    def __init__(self, ring: Ring, steps: Steps, attachment: Attachment | None) -> None:
+    def __init__(self, ring: NodeSelector, steps: Steps, attachment: Attachment | None) -> None:
         self.lives = Lives(0, {})
-        self._ring = ring
+        self._selector = ring
         self._steps = steps
         self._attachment = attachment
         self._faults: dict[int, str] = {}
@@ -30,14 +30,14 @@ class Members:
         self.lives.take(teller.rank, report.stage, report.own, report.known)
         lost: list[Node] = []
         found = False
-        for node in self._ring.nodes:
+        for node in self._selector.nodes:
             barred = self.lives.keeps_lives(node.rank) and not self.lives.counts(node.rank)
             if barred != node.barred:
                 node.barred = barred
                 if barred:
                     lost.append(node)
                 found |= not barred
-        for rank in self._ring.by_rank:
+        for rank in self._selector.by_rank:
             if (fault := self.lives.fault(rank)) != self._faults.get(rank, ""):
                 self._faults[rank] = fault
                 self._steps.effects.append(NotCounted(rank, fault))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import enum
 
-from dsreg.core.messages import CommandKind, Response
-from dsreg.core.quorum import majority
-from dsreg.core.tags import is_raised
+from dsreg.protocol.messages import CommandKind, Response
+from dsreg.protocol.tags import is_restamped
+from dsreg.register.quorum import majority
 
 
 class Verdict(enum.Enum):
@@ -58,7 +58,7 @@ class Quorum:
         if self.answered < self._majority or self.values is None:
             enough = outstanding and self.answered + outstanding >= self._majority
             return Verdict.WAIT if enough else Verdict.GIVE_UP
-        if not self._epoch or is_raised(self._tags, self._epoch) or self.answered == self._nodes:
+        if not self._epoch or is_restamped(self._tags, self._epoch) or self.answered == self._nodes:
             return Verdict.DONE
         if outstanding:
             return Verdict.WAIT

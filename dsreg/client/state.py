@@ -7,8 +7,8 @@ import dataclasses
 from dsreg.client.events import Refusal
 from dsreg.client.limits import ATTEMPT_FIRST_S, AVOID_FIRST_S, AVOID_MAX_S, MAX_LAGGING, MAX_LAGGING_BYTES
 from dsreg.client.quorum import Quorum
-from dsreg.core.messages import Command
 from dsreg.errors import Outcome
+from dsreg.protocol.messages import Command
 
 NEVER = float("-inf")
 

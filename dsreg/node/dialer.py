@@ -15,14 +15,14 @@ from typing import NamedTuple
 
 import trio
 
-from dsreg.core.codec import UnsealingDecoder
-from dsreg.core.dialing import GREETING_S, RECONNECT_FIRST_S, GreetingTimes, Patience, Pauses
-from dsreg.core.greeting import Greeter, Seals, Verdict
-from dsreg.core.messages import FEATURE_LIVES, Ack, Fenced, Hello, LivesReport, Message, Receipt, Value
-from dsreg.core.record_bound import RecordBound
 from dsreg.node.interpreter import Interpreter
 from dsreg.node.members import Members
-from dsreg.port import UNACKED_MS, Port, dial
+from dsreg.protocol.codec import UnsealingDecoder
+from dsreg.protocol.dialing import GREETING_S, RECONNECT_FIRST_S, GreetingTimes, Patience, Pauses
+from dsreg.protocol.greeting import Greeter, Seals, Verdict
+from dsreg.protocol.messages import FEATURE_LIVES, Ack, Fenced, Hello, LivesReport, Message, Receipt, Value
+from dsreg.protocol.record_bound import RecordBound
+from dsreg.transport import UNACKED_MS, Transport, dial
 
 CONNECT_S = 5.0
 # For how long a peer that has sealed and is silent now is only greeted, again and again: it is starting, rather than
@@ -76,7 +76,7 @@ class Dialer:
         self._new_decoder = new_decoder
         self._seals = seals
         self._members = members
-        self._link: tuple[Port, bool] | None = None  # the connection in use, and whether the link is up over it
+        self._link: tuple[Transport, bool] | None = None  # the connection in use, and whether the link is up over it
         self._speaks = self._shows = False  # the extension, over that; and tells of lives
         self._pauses = Pauses()
         self._patience = Patience()
@@ -96,7 +96,7 @@ class Dialer:
         self._greetings = GreetingTimes()
         self._relinked.set()
 
-    async def _connect(self) -> Port:
+    async def _connect(self) -> Transport:
         """However long it takes."""
         while True:
             try:
@@ -110,7 +110,7 @@ class Dialer:
         """A back-off, not a wait for something. With jitter: the peers of a node that restarts come back one by one."""
         await trio.sleep(seconds * random.uniform(0.8, 1.2))
 
-    async def _use(self, port: Port) -> None:
+    async def _use(self, port: Transport) -> None:
         if self._seals.required or self._greets or self._keeps_lives:
             greeted = await self._greet(port, self._patience.seconds if self._greets else GREETING_S)
             if greeted is not None:
@@ -131,9 +131,9 @@ class Dialer:
         self._greets = True
         await self._serve(port, greeted, extended=True)
 
-    async def _speak_contract(self, port: Port) -> tuple[Port, _Greeted]:
+    async def _speak_contract(self, port: Transport) -> tuple[Transport, _Greeted]:
         """Use `port`, and after that others, until the peer has answered a greeting on one of its own: gives that."""
-        greeted: tuple[Port, _Greeted] | None = None
+        greeted: tuple[Transport, _Greeted] | None = None
         tried = trio.Event()
 
         async def greet_until_answered() -> None:
@@ -159,7 +159,7 @@ class Dialer:
         assert greeted is not None
         return greeted
 
-    async def _stay_linked(self, port: Port, tried: trio.Event) -> None:
+    async def _stay_linked(self, port: Transport, tried: trio.Event) -> None:
         """By the contract, until cancelled. `tried`: set when a greeting has been answered, or not been answered."""
         try:
             if self._hopeful:
@@ -173,7 +173,7 @@ class Dialer:
         finally:
             port.close()
 
-    async def _try_greeting(self) -> tuple[Port, _Greeted] | None:
+    async def _try_greeting(self) -> tuple[Transport, _Greeted] | None:
         """On a connection of its own, which it gives if the peer has answered."""
         try:
             with trio.fail_after(CONNECT_S):
@@ -199,7 +199,7 @@ class Dialer:
         self._greetings = GreetingTimes()
         return port, greeted
 
-    async def _greet(self, port: Port, patience_s: float) -> _Greeted | None:
+    async def _greet(self, port: Transport, patience_s: float) -> _Greeted | None:
         """Say HELLO, wait for the answer, and seal the connection if the peer can; None if it is not to be used.
         Nothing else is sent by either side before."""
         decoder = self._new_decoder(True)
@@ -255,7 +255,7 @@ class Dialer:
             self.state = state
             log.warning("node %d is not used: require_sealed is set, and it %s", self.rank, _FAULTS[state])
 
-    async def _serve(self, port: Port, greeted: _Greeted, *, extended: bool) -> None:
+    async def _serve(self, port: Transport, greeted: _Greeted, *, extended: bool) -> None:
         """Use the connection until it breaks; then wait, if it broke at once."""
         interpreter, members = self._interpreter, self._members
         began_s, was_of_use = trio.current_time(), port.is_sealed
@@ -283,7 +283,7 @@ class Dialer:
         if pause_s:
             await self._pause(pause_s)
 
-    async def _receive(self, port: Port, greeted: _Greeted) -> bool:
+    async def _receive(self, port: Transport, greeted: _Greeted) -> bool:
         """Take answers until the connection breaks; whether any came."""
         was_of_use, messages = False, greeted.messages
         while True:
@@ -315,7 +315,7 @@ class Dialer:
     def _keeps_lives(self) -> bool:
         return self._members.lives.keeps_lives(self.rank)
 
-    async def _ask_lives(self, port: Port) -> None:
+    async def _ask_lives(self, port: Transport) -> None:
         """Say again what this node knows of lives, so that nothing that was lost on the way is missing for long."""
         while True:
             await trio.sleep(LIVES_AGAIN_S)

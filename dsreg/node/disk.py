@@ -15,9 +15,9 @@ from pathlib import Path
 
 import trio
 
-from dsreg.core.effects import Load
 from dsreg.node.interpreter import Interpreter
 from dsreg.node.worker import Worker
+from dsreg.register.effects import Load
 from dsreg.storage import Commit, Refusal, Ticket
 
 # After this many seconds without a commit the journal is emptied, so that a restart finds little to replay.

@@ -15,15 +15,15 @@ from typing import Any
 import trio
 
 from dsreg.constants import MAX_QUEUED_ANSWERS, RESEND_FIRST_S, SECTOR_SIZE
-from dsreg.core.codec import EncodeOnce, Encoder
-from dsreg.core.effects import Again, Answer, Durable, Effect, Fence, Load, Persist, Reserve, Send
-from dsreg.core.held import Held
-from dsreg.core.messages import Ack, Command, CommandKind, Hello, Message, PeerMessage, Receipt, Value
-from dsreg.core.record_bound import RecordBound
-from dsreg.core.replica import Replica
 from dsreg.node.outbox import Outbox
-from dsreg.port import Port
+from dsreg.protocol.codec import EncodeOnce, Encoder
+from dsreg.protocol.messages import Ack, Command, CommandKind, Hello, Message, PeerMessage, Receipt, Value
+from dsreg.protocol.record_bound import RecordBound
+from dsreg.register.effects import Again, Answer, Durable, Effect, Fence, Load, Persist, Reserve, Send
+from dsreg.register.held import Held
+from dsreg.register.replica import Replica
 from dsreg.storage import Loaded, Refusal, StableStorage, Ticket
+from dsreg.transport import Transport
 
 
 class Connection:
@@ -35,7 +35,7 @@ class Connection:
         "room", "shown", "since_s", "unfinished", "unfinished_bytes",
     )
 
-    def __init__(self, port: Port) -> None:
+    def __init__(self, port: Transport) -> None:
         self.port = port
         self.address = port.peer.rpartition(":")[0]
         self.since_s = 0.0
@@ -78,7 +78,7 @@ class Interpreter:
         self.heard: dict[int, float] = {}  # ranks that have sent a message of the contract, and when they did last
         self._links: dict[int, Outbox] = {}
         self._answers: dict[int, deque[PeerMessage | Receipt]] = {}  # for contract peers that are down
-        self._dirty: set[Port] = set()
+        self._dirty: set[Transport] = set()
         self._sealed_encoder = Encoder(None)
         self._encode = EncodeOnce(self.encoder)
         self._encode_sealed = EncodeOnce(self._sealed_encoder)
@@ -121,7 +121,7 @@ class Interpreter:
             return
         self.carry_out(self.replica.message(origin, message, self.clock()))
 
-    def link_up(self, rank: int, port: Port, extended: bool) -> None:
+    def link_up(self, rank: int, port: Transport, extended: bool) -> None:
         encode = self._encode_sealed if port.is_sealed else self._encode
         outbox = self._links[rank] = Outbox(port, encode, self.replica.is_under_way)
         self._greeted.discard(rank)
@@ -133,7 +133,7 @@ class Interpreter:
         self.carry_out(self.replica.link_up(rank, extended, self.clock()))
         self.end_turn()
 
-    def link_down(self, rank: int, port: Port) -> None:
+    def link_down(self, rank: int, port: Transport) -> None:
         outbox = self._links.get(rank)
         if outbox is not None and outbox.port is port:
             del self._links[rank]
@@ -200,7 +200,7 @@ class Interpreter:
         if not self.unfinished and not self.replica.unfinished():
             self.on_idle()
 
-    def tell(self, port: Port, message: Message) -> None:
+    def tell(self, port: Transport, message: Message) -> None:
         """Put the message on the port; it goes at the end of the turn."""
         encoder = self._sealed_encoder if port.is_sealed else self.encoder
         port.put(encoder.encode(message))

@@ -1,7 +1,7 @@
 """Members: which directories stand behind the ranks, as this node knows them, and whether it may serve with its own.
 
-The decisions are those of dsreg.core.lives and dsreg.core.foreign; here is what follows from them: the file `lives`,
-what is told to whom, and which links and connections may be used. The rules: docs/lives.md.
+The decisions are those of dsreg.register.lives and dsreg.register.foreign; here is what follows from them: the file
+`lives`, what is told to whom, and which links and connections may be used. The rules: docs/lives.md.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
 
-from dsreg.core.foreign import ForeignPeers
-from dsreg.core.lives import FirstStart, Life, Lives, Stage
-from dsreg.core.messages import LivesReport
 from dsreg.errors import ChangedDirectory, NoSpace
 from dsreg.node.interpreter import Connection, Interpreter
-from dsreg.port import Port
+from dsreg.protocol.life import Life, Stage
+from dsreg.protocol.messages import LivesReport
+from dsreg.register.foreign import ForeignPeers
+from dsreg.register.lives import FirstStart, Lives
 from dsreg.storage.lives import LivesFile
+from dsreg.transport import Transport
 
 log = logging.getLogger("dsreg.node")
 
@@ -47,7 +48,7 @@ class Members:
         self._file = file
         self._interpreter = interpreter
         interpreter.started = file.begun
-        self._listeners: dict[Port, tuple[bool, bool]] = {}  # who is told: another node?  by its answering side?
+        self._listeners: dict[Transport, tuple[bool, bool]] = {}  # who is told: another node?  by its answering side?
         self._shown: dict[Connection, int] = {}  # accepted connections that have shown the directory of that rank
         self._faults: dict[int, str] = {}
         self._no_space_again_s = -math.inf  # when it may be said again
@@ -55,23 +56,23 @@ class Members:
         self._advance()
 
     # --- what others are told -----------------------------------------------------------------------
-    def listens(self, port: Port, *, node: bool, answer: bool) -> None:
+    def listens(self, port: Transport, *, node: bool, answer: bool) -> None:
         """The other side has been greeted, and wants to be told. `answer`: this side has accepted the connection."""
         self._listeners[port] = (node, answer)
         self._tell(port, node, answer)
 
-    def left(self, port: Port, connection: Connection | None = None) -> None:
+    def left(self, port: Transport, connection: Connection | None = None) -> None:
         """The connection is over."""
         self._listeners.pop(port, None)
         if connection is not None:
             self._shown.pop(connection, None)
 
-    def _tell(self, port: Port, node: bool, answer: bool) -> None:
+    def _tell(self, port: Transport, node: bool, answer: bool) -> None:
         rank = self.rank if node else 0
         report = LivesReport(rank, answer, self.first_start.stage, self._file.own, self.lives.known)
         self._interpreter.tell(port, report)
 
-    def tell_again(self, port: Port) -> None:
+    def tell_again(self, port: Transport) -> None:
         """What is lost on the way is not missing for ever."""
         if port in self._listeners:
             self._tell(port, *self._listeners[port])

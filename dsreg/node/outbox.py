@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dsreg.constants import MAX_RUN_BYTES
-from dsreg.core.messages import Buffer, PeerMessage, ReadProc, Receipt, WriteProc
-from dsreg.port import Port
+from dsreg.protocol.messages import Buffer, PeerMessage, ReadProc, Receipt, WriteProc
+from dsreg.transport import Transport
 
 # Encoded bytes that wait in the process for one peer: enough to keep a fast link busy over a wake-up.
 HIGH_WATER_BYTES = 2 * MAX_RUN_BYTES
@@ -23,7 +23,7 @@ class Outbox:
 
     def __init__(
         self,
-        port: Port,
+        port: Transport,
         encode: Callable[[PeerMessage | Receipt], list[Buffer]],
         is_under_way: Callable[[int], bool],
     ) -> None:

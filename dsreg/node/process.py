@@ -17,12 +17,6 @@ import trio
 
 from dsreg.config import NodeConfig, format_address
 from dsreg.constants import DRAIN_S, MAX_FILE_DESCRIPTORS
-from dsreg.core.absences import CHECK_INTERVAL_S, Absences, describe_absence
-from dsreg.core.assembly import new_replica, node_hello
-from dsreg.core.codec import Encoder, Keys, Side, UnsealingDecoder
-from dsreg.core.greeting import Seals
-from dsreg.core.messages import name_of_owner
-from dsreg.core.quorum import majority
 from dsreg.errors import StorageError
 from dsreg.listening import bind, close_all
 from dsreg.node.dialer import Dialer
@@ -30,8 +24,14 @@ from dsreg.node.disk import Disk
 from dsreg.node.interpreter import Interpreter
 from dsreg.node.members import Members
 from dsreg.node.server import Server
-from dsreg.port import Port
+from dsreg.protocol.codec import Encoder, Keys, Side, UnsealingDecoder
+from dsreg.protocol.greeting import Seals
+from dsreg.protocol.messages import name_of_owner
+from dsreg.register.absences import CHECK_INTERVAL_S, Absences, describe_absence
+from dsreg.register.assembly import new_replica, node_hello
+from dsreg.register.quorum import majority
 from dsreg.storage import Identity, OsFiles, StableStorage
+from dsreg.transport import Transport
 from dsreg.version import described_version
 
 log = logging.getLogger("dsreg.node")
@@ -161,7 +161,7 @@ class Node:
                     reached=len(reached) + 1, nodes=len(nodes), needed=majority(len(nodes))))
 
     async def _accept(self, listener: socket.socket, nursery: trio.Nursery) -> None:
-        async def serve(port: Port) -> None:
+        async def serve(port: Transport) -> None:
             try:
                 await self.server.serve(port)
             finally:
@@ -175,7 +175,7 @@ class Node:
                 if error.errno in NO_DESCRIPTORS:
                     await trio.sleep(NO_DESCRIPTORS_PAUSE_S)  # nothing tells when there are some again
                 continue  # else the peer was gone before we looked
-            port = Port(sock, f"{address[0]}:{address[1]}")
+            port = Transport(sock, f"{address[0]}:{address[1]}")
             if self._room.available_tokens == 0:
                 self.server.slots.make_room(trio.current_time())
             await self._room.acquire_on_behalf_of(port)

@@ -14,9 +14,12 @@ from dsreg.constants import (
     MAX_FILE_DESCRIPTORS,
     MAX_RUN_BYTES,
 )
-from dsreg.core.codec import UnsealingDecoder
-from dsreg.core.greeting import Seals
-from dsreg.core.messages import (
+from dsreg.node.interpreter import Connection, Interpreter
+from dsreg.node.members import Members
+from dsreg.node.slots import HANDSHAKE_S, Slots
+from dsreg.protocol.codec import UnsealingDecoder
+from dsreg.protocol.greeting import Seals
+from dsreg.protocol.messages import (
     FEATURE_LIVES,
     FEATURE_SEALED,
     Ack,
@@ -36,11 +39,8 @@ from dsreg.core.messages import (
     Value,
     WriteProc,
 )
-from dsreg.core.record_bound import RecordBound
-from dsreg.node.interpreter import Connection, Interpreter
-from dsreg.node.members import Members
-from dsreg.node.slots import HANDSHAKE_S, Slots
-from dsreg.port import Port
+from dsreg.protocol.record_bound import RecordBound
+from dsreg.transport import Transport
 
 log = logging.getLogger("dsreg.node")
 
@@ -101,7 +101,7 @@ class Server:
         self._seals = seals
         self._members = members
 
-    async def serve(self, port: Port) -> None:
+    async def serve(self, port: Transport) -> None:
         """One connection, until it is over."""
         connection = Connection(port)
         decoder = self._new_decoder(False)

@@ -12,9 +12,9 @@ import math
 from collections import Counter
 
 from dsreg.constants import MAX_RUN_BYTES
-from dsreg.core.codec import UnsealingDecoder
-from dsreg.core.wire import VALUE_SIZE
 from dsreg.node.interpreter import Connection
+from dsreg.protocol.codec import UnsealingDecoder
+from dsreg.protocol.wire import VALUE_SIZE
 
 # What a handshake may take, from the HELLO to the first record: far more than two round trips of a slow line.
 HANDSHAKE_S = 10.0

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from dsreg.constants import SECTOR_SIZE, TAG_SIZE
-from dsreg.core.tags import is_uniform
+from dsreg.protocol.tags import is_uniform
 from dsreg.storage import journal
 from dsreg.storage import state as state_file
 from dsreg.storage.directory import Directory

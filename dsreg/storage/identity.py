@@ -7,8 +7,8 @@ import zlib
 from dataclasses import dataclass
 
 from dsreg.constants import MAX_JOURNAL_BYTES, MAX_RANK, MAX_SECTORS, MIN_JOURNAL_BYTES
-from dsreg.core.lives import STORE_SIZE
 from dsreg.errors import DamagedStorage, WrongDirectory
+from dsreg.protocol.life import STORE_SIZE
 from dsreg.storage.files import Files
 from dsreg.storage.layout import ATOMIC_BYTES, IDENTITY, IDENTITY_TMP
 from dsreg.version import VERSION

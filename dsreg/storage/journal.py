@@ -29,8 +29,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE, TAG_SIZE, ZERO_TAG
-from dsreg.core.tags import EPOCH_SIZE
 from dsreg.errors import DamagedStorage
+from dsreg.protocol.tags import EPOCH_SIZE
 from dsreg.storage.checksum import crc32
 from dsreg.storage.files import Buffer, File, pread_or_zeros, write_copy
 from dsreg.storage.layout import COPY_DISTANCE

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from dsreg.constants import MAX_RANK
-from dsreg.core.lives import STORE_SIZE, Life
 from dsreg.errors import DamagedStorage, NoSpace, StorageError
+from dsreg.protocol.life import STORE_SIZE, Life
 from dsreg.storage.checksum import crc32
 from dsreg.storage.failure import NO_SPACE, Failure
 from dsreg.storage.files import Files

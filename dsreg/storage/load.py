@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dsreg.constants import SECTOR_SIZE, ZERO_SECTOR
-from dsreg.core.tags import writers
+from dsreg.protocol.tags import writers
 from dsreg.storage.checksum import crc32
 from dsreg.storage.files import Buffer, File, pread_or_zeros
 from dsreg.storage.journal import CRC_SIZE, checksums

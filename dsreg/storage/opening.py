@@ -7,8 +7,8 @@ import secrets
 from collections.abc import Callable
 from typing import NamedTuple
 
-from dsreg.core.lives import STORE_SIZE, Life
 from dsreg.errors import NoSpace, StorageError, WrongDirectory
+from dsreg.protocol.life import STORE_SIZE, Life
 from dsreg.storage import identity as identity_file
 from dsreg.storage import lives as lives_file
 from dsreg.storage.directory import Directory, open_directory, record_growth

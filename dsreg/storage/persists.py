@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dsreg.constants import TAG_SIZE
-from dsreg.core.tags import is_uniform
+from dsreg.protocol.tags import is_uniform
 from dsreg.storage.commit import Record, Span, Ticket
 from dsreg.storage.journal import BARE_BYTES, RECORD_BYTES
 from dsreg.storage.tags import TagTable

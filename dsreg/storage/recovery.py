@@ -11,8 +11,8 @@ import logging
 from dataclasses import dataclass
 
 from dsreg.constants import SECTOR_SIZE, TAG_SIZE
-from dsreg.core.tags import is_bare
 from dsreg.errors import DamagedStorage, NoSpace
+from dsreg.protocol.tags import is_bare
 from dsreg.storage import index_file, journal, tags
 from dsreg.storage import state as state_file
 from dsreg.storage.checkpoint import settle, write_index

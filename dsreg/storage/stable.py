@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 from dsreg.constants import DEFAULT_JOURNAL_BYTES, MAX_RUN_SECTORS, SECTOR_SIZE, TAG_SIZE
-from dsreg.core.tags import attached_counter, writers
+from dsreg.protocol.tags import attached_counter, writers
 from dsreg.storage import index_file
 from dsreg.storage.checkpoint import Checkpoint
 from dsreg.storage.commit import Commit, Record, Refusal, Ticket, ahead_of, place

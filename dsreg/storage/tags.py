@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from dsreg.constants import TAG_SIZE, ZERO_TAG
-from dsreg.core.tags import ATTACHED, is_uniform, iter_tags, writers
+from dsreg.protocol.tags import ATTACHED, is_uniform, iter_tags, writers
 from dsreg.storage.chunks import Chunks, chunks_of, is_chunk
 from dsreg.storage.files import Buffer, File, pread_or_zeros
 from dsreg.storage.index import REGION_BITS

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from dsreg.core.lives import Life
+from dsreg.protocol.life import Life
 from dsreg.storage import identity as identity_file
 from dsreg.storage import lives
 from dsreg.storage.files import Files

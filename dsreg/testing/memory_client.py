@@ -5,8 +5,8 @@ from __future__ import annotations
 import trio.lowlevel
 
 from dsreg.constants import SECTOR_SIZE, ZERO_SECTOR
-from dsreg.core.messages import Buffer
 from dsreg.errors import Outcome, OutOfRange
+from dsreg.protocol.messages import Buffer
 
 
 class MemoryClient:

@@ -7,12 +7,12 @@ Damage, and the lack of room, are set by the test. One object outlives the repli
 from __future__ import annotations
 
 from dsreg.constants import NO_OWNER, SECTOR_SIZE, ZERO_SECTOR, ZERO_TAG
-from dsreg.core.effects import Fence, Persist, Reserve
-from dsreg.core.tags import attached_counter, iter_tags
+from dsreg.protocol.tags import attached_counter, iter_tags
+from dsreg.register.effects import Fence, Persist, Reserve
 
 
 class MemoryStorage:
-    """A TagView (dsreg.core.replica), with what an interpreter of effects needs to carry them out."""
+    """A TagView (dsreg.register.replica), with what an interpreter of effects needs to carry them out."""
 
     def __init__(self) -> None:
         self.incarnation = 1

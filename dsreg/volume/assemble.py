@@ -14,9 +14,9 @@ from dsreg.block_device import BlockDevice
 from dsreg.cache import WritebackCache
 from dsreg.client import Attach, Client
 from dsreg.config import ClusterConfig, format_address
-from dsreg.core.absences import CHECK_INTERVAL_S, Absences, describe_absence
-from dsreg.core.quorum import majority
 from dsreg.errors import OperationTimeout
+from dsreg.register.absences import CHECK_INTERVAL_S, Absences, describe_absence
+from dsreg.register.quorum import majority
 from dsreg.store import SectorStore
 from dsreg.volume import embedded
 from dsreg.volume.failures import VolumeError
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 # Nodes listen within a second; a machine that just boots, or one whose old nodes still drain, takes longer.
 CLUSTER_START_TIMEOUT_S = 60.0
 # Attaching takes milliseconds where a majority is up, and 5 s after the nodes' start if nobody takes the disk over:
-# dsreg.core.epochs.OWNER_UNSURE_S.
+# dsreg.register.epochs.OWNER_UNSURE_S.
 ATTACH_PATIENCE_S = 8.0
 
 

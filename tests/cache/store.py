@@ -11,8 +11,8 @@ import trio
 
 from dsreg.cache import Limits, WritebackCache
 from dsreg.constants import SECTOR_SIZE, ZERO_SECTOR
-from dsreg.core.messages import Buffer
 from dsreg.errors import DsregError, OperationTimeout, Outcome
+from dsreg.protocol.messages import Buffer
 from tests.stores import OfTasks, Tasks
 
 

@@ -12,8 +12,8 @@ import trio.testing
 from dsreg.block_device import BlockDevice
 from dsreg.cache import Limits
 from dsreg.constants import SECTOR_SIZE
-from dsreg.core.messages import Buffer
 from dsreg.errors import ClientClosed, ClientError, DiskFenced, OperationTimeout, Outcome, OutOfRange, WritebackFailed
+from dsreg.protocol.messages import Buffer
 from tests.cache.store import Store, TaskCache, timeout
 from tests.stores import Bytes, OfTasks
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import trio
 
-from dsreg.core.messages import Buffer
+from dsreg.protocol.messages import Buffer
 from fuse_frontend import kernel, session
 from fuse_frontend.kernel import Opcode, Request
 from fuse_frontend.mounts import mount_at

@@ -6,9 +6,9 @@ from dsreg.client.attachment import Claim
 from dsreg.client.core import ClientCore
 from dsreg.client.events import Attached, Connected, Effect, Failed, Received, Start
 from dsreg.constants import NO_OWNER
-from dsreg.core.messages import Command, CommandKind, Response, Status, owner_of
-from dsreg.core.tags import MAX_EPOCH
 from dsreg.errors import Outcome
+from dsreg.protocol.messages import Command, CommandKind, Response, Status, owner_of
+from dsreg.protocol.tags import MAX_EPOCH
 from tests.client.play import DATA, Play, commands
 
 OWNER = owner_of(b"m" * 16, "this client")

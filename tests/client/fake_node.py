@@ -14,8 +14,8 @@ from contextlib import asynccontextmanager
 import trio
 
 from dsreg.constants import NO_OWNER, SECTOR_SIZE, TAG_SIZE, ZERO_SECTOR, ZERO_TAG
-from dsreg.core.codec import Decoder, Encoder, Keys, Side
-from dsreg.core.messages import (
+from dsreg.protocol.codec import Decoder, Encoder, Keys, Side
+from dsreg.protocol.messages import (
     Command,
     CommandKind,
     Hello,
@@ -26,7 +26,7 @@ from dsreg.core.messages import (
     StatusReport,
     StatusRequest,
 )
-from dsreg.core.tags import MAX_EPOCH, highest_ts, is_raised, pack_tag, raised, ts_of
+from dsreg.protocol.tags import MAX_EPOCH, highest_ts, is_restamped, pack_tag, restamped, ts_of
 
 KEYS = Keys(bytes(range(32)), bytes(range(64)))
 
@@ -82,7 +82,7 @@ class Disk:
 
     def store(self, first: int, count: int, tags: bytes, data: bytes) -> None:
         self.named = max(self.named, highest_ts(tags))
-        tags = raised(tags, self.epoch)
+        tags = restamped(tags, self.epoch)
         for index in range(count):
             tag = tags[index * TAG_SIZE : (index + 1) * TAG_SIZE]
             if tag > self.content.get(first + index, (ZERO_TAG, b""))[0]:
@@ -217,7 +217,7 @@ class FakeNode:
         if kind in (CommandKind.READ, CommandKind.GET) and (kind is CommandKind.READ or values):
             answer = answer._replace(data=disk.read(first, count))
         found = disk.tags(first, count)
-        if kind is CommandKind.GET or kind is CommandKind.READ and epoch and not is_raised(found, epoch):
+        if kind is CommandKind.GET or kind is CommandKind.READ and epoch and not is_restamped(found, epoch):
             answer = answer._replace(tags=found)
         elif kind is CommandKind.TAG:
             answer = answer._replace(tags=disk.name(self.rank, count))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dsreg.client.core import ClientCore
 from dsreg.client.events import Connected, Effect, Event, Failed, Received, Send, Start
 from dsreg.constants import SECTOR_SIZE
-from dsreg.core.messages import Command, CommandKind, Message, Response, Status
-from dsreg.core.tags import pack_tag
+from dsreg.protocol.messages import Command, CommandKind, Message, Response, Status
+from dsreg.protocol.tags import pack_tag
 
 DATA = b"d" * SECTOR_SIZE
 TAGS = pack_tag(7, 1)

@@ -8,9 +8,9 @@ import pytest
 
 from dsreg.client.attachment import ASK_AGAIN_S, RETRY_S, UNSUPPORTED_S, Attachment, Claim, State
 from dsreg.constants import NO_OWNER
-from dsreg.core.messages import CommandKind, Response, Status, owner_of
-from dsreg.core.tags import ATTACHED, MAX_EPOCH, counter_of, epoch_of, unpack_tag
 from dsreg.errors import AlreadyAttached, AttachRefused, ClientError, DiskFenced, Outcome
+from dsreg.protocol.messages import CommandKind, Response, Status, owner_of
+from dsreg.protocol.tags import ATTACHED, MAX_EPOCH, counter_of, epoch_of, unpack_tag
 
 ME, RIVAL = owner_of(b"m" * 16, "host a"), owner_of(b"r" * 16, "host b, process 7")
 

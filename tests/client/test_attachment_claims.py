@@ -14,13 +14,13 @@ from dsreg.client.attachment import (
     State,
 )
 from dsreg.constants import NO_OWNER
-from dsreg.core.belief import ALWAYS_BELIEVED_EPOCH
-from dsreg.core.messages import CommandKind, Response, Status, owner_of
-from dsreg.core.tags import MAX_EPOCH, counter_of, unpack_tag
 from dsreg.errors import AlreadyAttached, AttachRefused, AuthenticationFailed, DiskFenced, Outcome
+from dsreg.protocol.messages import CommandKind, Response, Status, owner_of
+from dsreg.protocol.plausibility import ALWAYS_PLAUSIBLE_EPOCH
+from dsreg.protocol.tags import MAX_EPOCH, counter_of, unpack_tag
 
 ME, RIVAL = owner_of(b"m" * 16, "host a"), owner_of(b"r" * 16, "host b")
-CLOCKLESS = ALWAYS_BELIEVED_EPOCH  # what a node believes whose clock says 1970
+CLOCKLESS = ALWAYS_PLAUSIBLE_EPOCH  # what a node believes whose clock says 1970
 
 
 def told(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dsreg.client.attachment import State
-from dsreg.core.messages import Status
+from dsreg.protocol.messages import Status
 from tests.client.test_attachment import ME, RIVAL, claiming, refused, told
 
 

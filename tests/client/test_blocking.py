@@ -11,8 +11,8 @@ import trio
 
 from dsreg.client import BlockingClient
 from dsreg.constants import SECTOR_SIZE
-from dsreg.core.messages import CommandKind
 from dsreg.errors import ClientClosed, OperationTimeout, Outcome, OutOfRange
+from dsreg.protocol.messages import CommandKind
 from tests.client.fake_node import FakeCluster, cluster
 
 

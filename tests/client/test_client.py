@@ -15,8 +15,6 @@ from dsreg.client import Client
 from dsreg.client.events import Disconnected
 from dsreg.client.limits import MAX_OPERATIONS
 from dsreg.constants import SECTOR_SIZE
-from dsreg.core.codec import Keys
-from dsreg.core.messages import CommandKind, Status
 from dsreg.errors import (
     AuthenticationFailed,
     ClientClosed,
@@ -26,6 +24,8 @@ from dsreg.errors import (
     OutOfRange,
     WrongDisk,
 )
+from dsreg.protocol.codec import Keys
+from dsreg.protocol.messages import CommandKind, Status
 from dsreg.store import split
 from tests.client.fake_node import FakeCluster, cluster
 

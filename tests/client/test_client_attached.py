@@ -9,9 +9,6 @@ import trio
 import trio.testing
 
 from dsreg.client import Attach, Client
-from dsreg.core.codec import Keys
-from dsreg.core.messages import CommandKind
-from dsreg.core.tags import is_raised
 from dsreg.errors import (
     AlreadyAttached,
     AuthenticationFailed,
@@ -20,6 +17,9 @@ from dsreg.errors import (
     OperationTimeout,
     Outcome,
 )
+from dsreg.protocol.codec import Keys
+from dsreg.protocol.messages import CommandKind
+from dsreg.protocol.tags import is_restamped
 from tests.client.fake_node import FakeCluster, cluster
 from tests.client.test_client import all_connected, nodes, sectors
 
@@ -171,7 +171,7 @@ async def test_what_others_left_is_raised_before_it_is_read(nodes: FakeCluster) 
         for _ in range(2):
             with trio.fail_after(5):
                 assert await client.read(5, 2) == sectors(2)
-    assert is_raised(nodes.disk.tags(5, 2), 1)
+    assert is_restamped(nodes.disk.tags(5, 2), 1)
     assert [command.kind for node in nodes.nodes for command in node.log if command.epoch].count(STORE) == 1
 
 
@@ -197,4 +197,4 @@ async def test_a_read_that_is_cancelled_while_it_raises_is_over_before_the_next_
         assert len(second.log) == asked, "it waits"
         first.behaviour.deaf_to = second.behaviour.deaf_to = frozenset()
         first.stop()
-    assert is_raised(nodes.disk.tags(5, 1), 1)
+    assert is_restamped(nodes.disk.tags(5, 1), 1)

@@ -13,10 +13,10 @@ from dsreg.client.connection import Connection
 from dsreg.client.events import Disconnected, Refusal
 from dsreg.client.limits import HIGH_WATER_BYTES, RECONNECT_FIRST_S
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
-from dsreg.core.codec import Decoder, EncodeOnce, Encoder, Keys, Side
-from dsreg.core.greeting import Seals
-from dsreg.core.messages import Command, CommandKind, Hello, Message, StatusReport
-from dsreg.core.tags import pack_tag
+from dsreg.protocol.codec import Decoder, EncodeOnce, Encoder, Keys, Side
+from dsreg.protocol.greeting import Seals
+from dsreg.protocol.messages import Command, CommandKind, Hello, Message, StatusReport
+from dsreg.protocol.tags import pack_tag
 
 KEYS = Keys(bytes(range(32)), bytes(range(64)))
 SECTORS = 4096

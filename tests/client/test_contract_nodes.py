@@ -7,8 +7,8 @@ from dsreg.client.contract_nodes import SURE_AFTER_S, ContractNodes, describe_co
 from dsreg.client.core import ClientCore
 from dsreg.client.events import Connected, Disconnected, Failed, NotAttached, Received, Send, Start, Tick
 from dsreg.client.limits import TICK_S
-from dsreg.core.messages import Command, CommandKind, Response, Status, owner_of
 from dsreg.errors import AttachRefused, Outcome
+from dsreg.protocol.messages import Command, CommandKind, Response, Status, owner_of
 
 OWNER = owner_of(bytes(range(1, 17)), "a client")
 

@@ -24,8 +24,8 @@ from dsreg.client.limits import (
     SILENCE_S,
 )
 from dsreg.constants import MAX_RUN_SECTORS
-from dsreg.core.messages import Command, CommandKind, Response, Status, StatusReport, StatusRequest
-from dsreg.core.tags import pack_tag
+from dsreg.protocol.messages import Command, CommandKind, Response, Status, StatusReport, StatusRequest
+from dsreg.protocol.tags import pack_tag
 from tests.client.play import DATA, TAGS, Play, answered, commands, ok
 
 

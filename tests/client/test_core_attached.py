@@ -23,9 +23,9 @@ from dsreg.client.events import (
     Withdraw,
 )
 from dsreg.client.limits import GET_ATTEMPT_S, MAX_LAGGING, MAX_REFUSALS, PROBE_S, PUT_ATTEMPT_S, SILENCE_S
-from dsreg.core.messages import CommandKind, Response, Status
-from dsreg.core.tags import ATTACHED, pack_tag, raised, ts_of, unpack_tag
 from dsreg.errors import AlreadyAttached, AuthenticationFailed, Outcome, OutOfRange
+from dsreg.protocol.messages import CommandKind, Response, Status
+from dsreg.protocol.tags import ATTACHED, pack_tag, restamped, ts_of, unpack_tag
 from tests.client.attached_play import OWNER, RIVAL, AttachedPlay, attach_answer, errors, gets, one, puts
 from tests.client.play import DATA, answered, commands, failure, ok
 
@@ -235,7 +235,7 @@ def test_an_abandoned_read_that_has_decided_what_to_raise_runs_to_its_end() -> N
     assert read.kind is READ
     message = Response(Status.OK, READ, read.request, LEFT, DATA, True, 1)
     rank, store = one(play.do(Received(1, (message,))))
-    assert (store.kind, store.tags) == (STORE, raised(LEFT, 1))
+    assert (store.kind, store.tags) == (STORE, restamped(LEFT, 1))
     assert play.core.outcome(5) is Outcome.DID_NOT_HAPPEN
     assert play.do(Abandon(5)) == []
     assert play.do(ok(store, rank)) == [Completed(5, DATA)]

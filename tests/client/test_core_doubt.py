@@ -16,8 +16,8 @@ from dsreg.client.events import (
     Waits,
 )
 from dsreg.client.limits import TELL_AGAIN_S
-from dsreg.core.messages import CommandKind, Status
 from dsreg.errors import DiskFenced, NotBelieved, Outcome
+from dsreg.protocol.messages import CommandKind, Status
 from tests.client.attached_play import OWNER, RIVAL, AttachedPlay, attach_answer, errors, gets, one, puts
 from tests.client.play import DATA, Play, answered, commands, failure, ok
 

@@ -20,8 +20,8 @@ from dsreg.client.events import (
 from dsreg.client.limits import (
     MAX_REFUSALS,
 )
-from dsreg.core.messages import Status
 from dsreg.errors import AuthenticationFailed, ClientClosed, Outcome, OutOfRange, UnsealedNode, WrongDisk
+from dsreg.protocol.messages import Status
 from tests.client.play import DATA, Play, answered, commands, failure, ok
 
 

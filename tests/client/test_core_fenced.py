@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dsreg.client.events import Attached, Close, Connected, Disconnected, NotAttached, Start
-from dsreg.core.messages import Status
 from dsreg.errors import ClientClosed, DiskFenced, Outcome
+from dsreg.protocol.messages import Status
 from tests.client.attached_play import OWNER, AttachedPlay, attach_answer, errors, gets, puts
 from tests.client.play import DATA, answered, ok
 

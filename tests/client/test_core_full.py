@@ -8,7 +8,7 @@ import pytest
 
 from dsreg.client.events import Completed, Effect, Received, Send, Start, Tick
 from dsreg.client.limits import FULL_S
-from dsreg.core.messages import Command, CommandKind, Status, StatusReport, StatusRequest
+from dsreg.protocol.messages import Command, CommandKind, Status, StatusReport, StatusRequest
 from tests.client.attached_play import AttachedPlay
 from tests.client.play import DATA, Play, answered, commands, ok
 

@@ -23,16 +23,16 @@ from dsreg.client.events import (
 )
 from dsreg.client.limits import ATTEMPT_FIRST_S
 from dsreg.constants import SECTOR_SIZE, ZERO_SECTOR, ZERO_TAG
-from dsreg.core.messages import Command, CommandKind, Response, Status
-from dsreg.core.tags import pack_tag, raised
 from dsreg.errors import DiskFenced, Outcome
+from dsreg.protocol.messages import Command, CommandKind, Response, Status
+from dsreg.protocol.tags import pack_tag, restamped
 from tests.client.attached_play import AttachedPlay
 from tests.client.play import DATA, answered, commands, ok
 from tests.client.test_core_attached import LEFT, MINE, gets, one
 
 READ, STORE = CommandKind.READ, CommandKind.STORE
 NEWER, OTHER = pack_tag(6, 2), b"o" * SECTOR_SIZE
-RAISED = raised(LEFT, 1)
+RAISED = restamped(LEFT, 1)
 
 
 def left(command: Command, rank: int, tags: bytes = LEFT, data: bytes = DATA) -> Received:
@@ -76,7 +76,7 @@ def test_each_sector_under_its_own_name() -> None:
     _, read = play.sends(Start(5, 0, 3))
     tags, values = LEFT + ZERO_TAG + MINE, DATA + ZERO_SECTOR + OTHER
     rank, store = one(play.do(left(read, 1, tags, values)))
-    assert store.tags == RAISED + raised(ZERO_TAG, 1) + MINE, "what was never written as well"
+    assert store.tags == RAISED + restamped(ZERO_TAG, 1) + MINE, "what was never written as well"
     assert store.data == values
     assert play.do(ok(store, rank)) == [Completed(5, values)]
 

@@ -20,8 +20,8 @@ from dsreg.client.events import (
     Tick,
 )
 from dsreg.constants import NO_OWNER
-from dsreg.core.messages import Command, CommandKind, Status
-from dsreg.core.tags import pack_tag
+from dsreg.protocol.messages import Command, CommandKind, Status
+from dsreg.protocol.tags import pack_tag
 from tests.client.attached_play import OWNER, AttachedPlay, attach_answer
 from tests.client.play import DATA, Play, answered
 

@@ -8,8 +8,8 @@ import pytest
 import trio
 
 from dsreg.client import Client
-from dsreg.core.messages import CommandKind
 from dsreg.errors import ClientClosed, DsregError, OperationTimeout, Outcome
+from dsreg.protocol.messages import CommandKind
 from dsreg.store import SETTLED, Done, Runs, Submitted
 from dsreg.testing.memory_store import MemoryStore
 from tests.client.fake_node import FakeCluster

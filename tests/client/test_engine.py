@@ -11,8 +11,8 @@ import trio.testing
 
 from dsreg.client import Client, engine
 from dsreg.constants import SECTOR_SIZE
-from dsreg.core.messages import CommandKind
 from dsreg.errors import DsregError
+from dsreg.protocol.messages import CommandKind
 from dsreg.store import Buffer
 from tests.client.fake_node import FakeCluster, cluster
 from tests.simulation.leftovers import left_in_client

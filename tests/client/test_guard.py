@@ -6,9 +6,9 @@ import pytest
 
 from dsreg.client.events import Abandon, Completed, Connected, Dropped, Effect, Received, Start, Tick
 from dsreg.client.limits import CLEARED_S
-from dsreg.core.messages import Command, CommandKind, Response, Status
-from dsreg.core.tags import pack_tag, ts_of
 from dsreg.errors import AlreadyAttached, Outcome
+from dsreg.protocol.messages import Command, CommandKind, Response, Status
+from dsreg.protocol.tags import pack_tag, ts_of
 from tests.client.attached_play import OWNER, RIVAL, attach_answer
 from tests.client.play import DATA, Play, commands, failure, ok
 

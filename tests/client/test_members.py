@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 
 from dsreg.client.events import Attached, Completed, Connected, Effect, NotCounted, Received, Start
-from dsreg.core.lives import Life, Stage
-from dsreg.core.messages import CommandKind, LivesReport
+from dsreg.protocol.life import Life, Stage
+from dsreg.protocol.messages import CommandKind, LivesReport
 from tests.client.attached_play import OWNER, AttachedPlay, attach_answer, puts
 from tests.client.play import DATA, Play, commands, ok
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dsreg.client.quorum import Quorum, Verdict
-from dsreg.core.messages import CommandKind, Response, Status
-from dsreg.core.tags import ATTACHED, pack_tag, ts_of
+from dsreg.protocol.messages import CommandKind, Response, Status
+from dsreg.protocol.tags import ATTACHED, pack_tag, ts_of
 
 GET, PUT = CommandKind.GET, CommandKind.PUT
 WAIT, DONE, ASK_ALL, GIVE_UP = Verdict

@@ -11,8 +11,8 @@ import trio.testing
 
 from dsreg.client import Client
 from dsreg.client.limits import MAX_OPERATIONS
-from dsreg.core.messages import CommandKind
 from dsreg.errors import ClientClosed, DsregError, OperationTimeout, Outcome, OutOfRange
+from dsreg.protocol.messages import CommandKind
 from dsreg.store import Buffer, Done
 from tests.client.fake_node import FakeCluster, cluster
 from tests.client.test_client import all_connected, sectors

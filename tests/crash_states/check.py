@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from dsreg.constants import OWNER_SIZE, SECTOR_SIZE, TAG_SIZE, ZERO_TAG
-from dsreg.core.tags import pack_tag, tag_at
 from dsreg.errors import NoSpace
+from dsreg.protocol.tags import pack_tag, tag_at
 from dsreg.storage import StableStorage
 from dsreg.testing.memory_files import PAGE, Kind, MemoryFiles, Operation
 from tests.crash_states.demands import Demands, Given, Kept, Started, value

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from dsreg.constants import MIN_JOURNAL_BYTES, NO_OWNER, OWNER_SIZE, TAG_SIZE, ZERO_TAG
-from dsreg.core.tags import iter_tags, pack_tag, tag_at
 from dsreg.errors import NoSpace
+from dsreg.protocol.tags import iter_tags, pack_tag, tag_at
 from dsreg.storage import Identity, StableStorage, Ticket
 from dsreg.storage.layout import GROUP_SECTORS
 from dsreg.testing.memory_files import Kind, MemoryFiles, Operation

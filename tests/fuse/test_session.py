@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from dsreg.core.messages import Buffer
+from dsreg.protocol.messages import Buffer
 from fuse_frontend.kernel import Opcode, Request
 from fuse_frontend.mounts import MountError
 from fuse_frontend.requests import RequestError

@@ -16,8 +16,8 @@ def main() -> int:
     except ImportError as error:
         print(f"{error}: `pip install atheris` first, or use `python -m tests.fuzz.run decoder`", file=sys.stderr)
         return 2
-    with atheris.instrument_imports(include=["dsreg.core"]):
-        codec = importlib.import_module("dsreg.core.codec")
+    with atheris.instrument_imports(include=["dsreg.protocol"]):
+        codec = importlib.import_module("dsreg.protocol.codec")
         test_decoder = importlib.import_module("tests.fuzz.test_decoder")
 
     def one_input(data: bytes) -> None:

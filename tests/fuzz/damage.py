@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dsreg.constants import MIN_JOURNAL_BYTES, SECTOR_SIZE, ZERO_SECTOR
-from dsreg.core.tags import pack_tag, tag_at
 from dsreg.errors import StorageError
+from dsreg.protocol.tags import pack_tag, tag_at
 from dsreg.storage import Identity, OsFiles, StableStorage
 from dsreg.storage.journal import RECORDS_AT
 from dsreg.storage.layout import IDENTITY, JOURNALS, LIVES, LOCK, SECTORS, STATE, TAGS

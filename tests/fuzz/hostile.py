@@ -6,9 +6,9 @@ import random
 from collections.abc import Sequence
 
 from dsreg.constants import NO_OWNER, OWNER_SIZE, SECTOR_SIZE
-from dsreg.core.codec import Decoder, Encoder, Keys, Side
-from dsreg.core.messages import Ack, Command, CommandKind, Fenced, Message, ReadProc, Receipt, Value, WriteProc
-from dsreg.core.tags import ATTACHED, MAX_EPOCH, pack_tag, raised, ts_of
+from dsreg.protocol.codec import Decoder, Encoder, Keys, Side
+from dsreg.protocol.messages import Ack, Command, CommandKind, Fenced, Message, ReadProc, Receipt, Value, WriteProc
+from dsreg.protocol.tags import ATTACHED, MAX_EPOCH, pack_tag, restamped, ts_of
 
 KEYS = Keys(bytes(range(32)), bytes(range(64)))
 ENCODER = Encoder(KEYS)
@@ -71,7 +71,7 @@ class Hostile:
                 data = self._data(count) if uuid or rng.random() < 0.7 else None
                 return Value(rank, rid, first, count, tags, data, uuid, epoch)
             case _:
-                tags = self._contract_tag() if uuid else raised(self._tags(count, epoch), epoch)
+                tags = self._contract_tag() if uuid else restamped(self._tags(count, epoch), epoch)
                 return WriteProc(rank, rid, first, count, tags, self._data(count), uuid)
 
     def command(self) -> Command:
@@ -88,7 +88,7 @@ class Hostile:
                 tags = self._tags(count, self.epoch())
                 return Command(kind, self._rid(), first, count, tags, self._data(count), True, epoch)
             case CommandKind.PUT:
-                tags = raised(self._tag(epoch), rng.choice((epoch, epoch, self.epoch()))) * count
+                tags = restamped(self._tag(epoch), rng.choice((epoch, epoch, self.epoch()))) * count
                 return Command(kind, self._rid(), first, count, tags, self._data(count), True, epoch)
         values = kind is CommandKind.GET and rng.random() < 0.5
         return Command(kind, self._rid(), first, count, b"", b"", True, epoch, values)

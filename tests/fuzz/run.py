@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from dsreg.core.codec import Side
+from dsreg.protocol.codec import Side
 from tests.fuzz import damage, streams
 from tests.fuzz.test_decoder import check
 from tests.fuzz.test_hostile_core import Attack

@@ -7,8 +7,8 @@ import struct
 import zlib
 
 from dsreg.constants import HMAC_SIZE, MAGIC, MAX_RUN_SECTORS, OWNER_SIZE, SECTOR_SIZE, TAG_SIZE
-from dsreg.core.codec import Decoder, Side
-from dsreg.core.messages import (
+from dsreg.protocol.codec import Decoder, Side
+from dsreg.protocol.messages import (
     Command,
     CommandKind,
     Hello,
@@ -18,7 +18,7 @@ from dsreg.core.messages import (
     StatusReport,
     StatusRequest,
 )
-from dsreg.core.tags import ATTACHED, pack_tag, ts_of
+from dsreg.protocol.tags import ATTACHED, pack_tag, ts_of
 from tests.fuzz.hostile import ENCODER, KEYS, Hostile
 
 RANKS = (1, 2, 3)

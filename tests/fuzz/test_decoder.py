@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsreg.constants import MAGIC
-from dsreg.core.codec import MAX_FRAME_SIZE, Side
-from dsreg.core.messages import Command, CommandKind, Message, Response, Status
+from dsreg.protocol.codec import MAX_FRAME_SIZE, Side
+from dsreg.protocol.messages import Command, CommandKind, Message, Response, Status
 from tests.fuzz import streams
 
 SIDES = [Side.NODE, Side.CLIENT]

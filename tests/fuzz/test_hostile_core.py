@@ -7,8 +7,7 @@ import random
 import pytest
 
 from dsreg.constants import MAX_REMEMBERED_UUIDS
-from dsreg.core.belief import ALWAYS_BELIEVED_EPOCH, FIRST_EPOCH_S, MAX_COUNTS_PER_S, S_PER_EPOCH
-from dsreg.core.messages import (
+from dsreg.protocol.messages import (
     Command,
     CommandKind,
     Fenced,
@@ -21,9 +20,10 @@ from dsreg.core.messages import (
     WriteProc,
     owner_of,
 )
-from dsreg.core.tags import ATTACHED, MAX_EPOCH, pack_tag, ts_of
-from tests.core.cluster import Cluster, Peer
+from dsreg.protocol.plausibility import ALWAYS_PLAUSIBLE_EPOCH, FIRST_EPOCH_S, MAX_COUNTS_PER_S, S_PER_EPOCH
+from dsreg.protocol.tags import ATTACHED, MAX_EPOCH, pack_tag, ts_of
 from tests.fuzz.hostile import EDGES, Hostile, through_the_wire
+from tests.register.cluster import Cluster, Peer
 
 SECTORS = 12
 UNIX_TIME_S = 1_800_000_000
@@ -127,7 +127,7 @@ class Attack:
 
     def assert_bounded(self) -> None:
         for node in self.cluster.nodes.values():
-            repeats = node.replica._holder._repeats
+            repeats = node.replica._acceptor._repeats
             for seen in repeats._peers.values():
                 assert len(seen) <= MAX_REMEMBERED_UUIDS
             assert set(repeats._peers) <= set(self.ranks)
@@ -156,7 +156,7 @@ def test_one_bad_message_does_not_freeze_a_register(ts: int, rng: random.Random)
 
 
 @pytest.mark.parametrize(
-    "epoch", [1, ALWAYS_BELIEVED_EPOCH, EPOCH_LIMIT - 1, EPOCH_LIMIT, EPOCH_LIMIT + 1, MAX_EPOCH - 1, MAX_EPOCH]
+    "epoch", [1, ALWAYS_PLAUSIBLE_EPOCH, EPOCH_LIMIT - 1, EPOCH_LIMIT, EPOCH_LIMIT + 1, MAX_EPOCH - 1, MAX_EPOCH]
 )
 def test_one_bad_epoch_does_not_freeze_a_register(epoch: int, rng: random.Random) -> None:
     """In each message that carries one; as the epoch that is in force, or of a tag at the edge of what is believed."""

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from dsreg.constants import MAX_REMEMBERED_UUIDS
-from dsreg.core.codec import Decoder, Encoder, Keys, Side
-from dsreg.core.messages import (
+from dsreg.protocol.codec import Decoder, Encoder, Keys, Side
+from dsreg.protocol.messages import (
     Command,
     CommandKind,
     Hello,
@@ -23,7 +23,7 @@ from dsreg.core.messages import (
     StatusRequest,
     owner_of,
 )
-from dsreg.core.tags import ATTACHED, pack_tag, ts_of
+from dsreg.protocol.tags import ATTACHED, pack_tag, ts_of
 from tests.fuzz import streams
 from tests.fuzz.hostile import EDGES, Hostile
 from tests.processes import raw

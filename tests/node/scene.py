@@ -15,16 +15,16 @@ from typing import Any
 import trio
 
 from dsreg.constants import MIN_JOURNAL_BYTES, SECTOR_SIZE
-from dsreg.core.assembly import new_replica
-from dsreg.core.codec import Decoder, Encoder, Keys, Side
-from dsreg.core.effects import Answer
-from dsreg.core.messages import Buffer, Command, CommandKind, Response
-from dsreg.core.tags import pack_tag
 from dsreg.node.disk import Disk
 from dsreg.node.interpreter import Connection, Interpreter
-from dsreg.port import Port
+from dsreg.protocol.codec import Decoder, Encoder, Keys, Side
+from dsreg.protocol.messages import Buffer, Command, CommandKind, Response
+from dsreg.protocol.tags import pack_tag
+from dsreg.register.assembly import new_replica
+from dsreg.register.effects import Answer
 from dsreg.storage import Identity, StableStorage
 from dsreg.testing.memory_files import MemoryFile, MemoryFiles
+from dsreg.transport import Transport
 
 KEYS = Keys(bytes(range(32)), bytes(range(64)))
 SECTORS = 2048
@@ -134,7 +134,7 @@ class Scene:
         self.interpreter = Interpreter(replica, self.storage, Encoder(KEYS), trio.current_time)
         self.disk = Disk(self.interpreter)
         mine, its = connected()
-        self.port = Port(mine, "the client")
+        self.port = Transport(mine, "the client")
         self.connection = Connection(self.port)
         self.client = Client(its)
         self._carry_out_answer = self.interpreter._carry[Answer]

@@ -9,8 +9,8 @@ import trio
 import trio.testing
 
 from dsreg.constants import MIN_JOURNAL_BYTES
-from dsreg.core.messages import Status
 from dsreg.node import disk as disk_module
+from dsreg.protocol.messages import Status
 from dsreg.storage.layout import JOURNALS, SECTORS
 from tests.node.scene import Scene, running, store
 

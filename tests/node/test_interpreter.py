@@ -8,11 +8,11 @@ import pytest
 import trio
 
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
-from dsreg.core.codec import Decoder, Side
-from dsreg.core.contract import Uuids
-from dsreg.core.messages import Command, CommandKind, Message, ReadProc, Value
 from dsreg.node.interpreter import size_of
-from dsreg.port import Port
+from dsreg.protocol.codec import Decoder, Side
+from dsreg.protocol.messages import Command, CommandKind, Message, ReadProc, Value
+from dsreg.register.contract import Uuids
+from dsreg.transport import Transport
 from tests.node.scene import KEYS, PATIENCE_S, SECTORS, Scene, connected, running, store
 
 RANKS = (1, 2, 3)
@@ -23,7 +23,7 @@ class Peer:
 
     def __init__(self) -> None:
         mine, its = connected()
-        self.port = Port(mine, "node 2")
+        self.port = Transport(mine, "node 2")
         its.setblocking(False)
         self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(its))
         self._decoder = Decoder(KEYS, sectors=SECTORS, ranks=frozenset(RANKS), side=Side.NODE, extended=True)

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import pytest
 
 from dsreg.constants import MIN_JOURNAL_BYTES, SECTOR_SIZE, TAG_SIZE
-from dsreg.core.assembly import new_replica
-from dsreg.core.codec import Encoder, Keys
-from dsreg.core.effects import Load
-from dsreg.core.messages import Ack, Buffer, Command, CommandKind, Value, owner_of
-from dsreg.core.tags import ATTACHED, pack_tag
 from dsreg.node.interpreter import Connection, Interpreter
+from dsreg.protocol.codec import Encoder, Keys
+from dsreg.protocol.messages import Ack, Buffer, Command, CommandKind, Value, owner_of
+from dsreg.protocol.tags import ATTACHED, pack_tag
+from dsreg.register.assembly import new_replica
+from dsreg.register.effects import Load
 from dsreg.storage import Identity, StableStorage
 from dsreg.testing.memory_files import MemoryFiles
 from tests.simulation.leftovers import left_in_node

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import pytest
 
 from dsreg.constants import MIN_JOURNAL_BYTES
-from dsreg.core.assembly import new_replica
-from dsreg.core.codec import Encoder, Keys, Side, UnsealingDecoder
-from dsreg.core.foreign import ANSWER_S
-from dsreg.core.lives import Life, Stage
-from dsreg.core.messages import Ack, Buffer, Command, CommandKind, LivesReport, ReadProc, Value
 from dsreg.errors import ChangedDirectory
 from dsreg.node.interpreter import Connection, Interpreter
 from dsreg.node.members import Members
+from dsreg.protocol.codec import Encoder, Keys, Side, UnsealingDecoder
+from dsreg.protocol.life import Life, Stage
+from dsreg.protocol.messages import Ack, Buffer, Command, CommandKind, LivesReport, ReadProc, Value
+from dsreg.register.assembly import new_replica
+from dsreg.register.foreign import ANSWER_S
 from dsreg.storage import Identity, StableStorage
 from dsreg.testing.memory_files import MemoryFiles, drop_all
 

@@ -8,11 +8,11 @@ import pytest
 import trio
 
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
-from dsreg.core.codec import Decoder, EncodeOnce, Encoder, Side
-from dsreg.core.messages import Ack, Message, PeerMessage, ReadProc, WriteProc
-from dsreg.core.tags import pack_tag
 from dsreg.node.outbox import HIGH_WATER_BYTES, PRUNE_FIRST, Outbox
-from dsreg.port import Port
+from dsreg.protocol.codec import Decoder, EncodeOnce, Encoder, Side
+from dsreg.protocol.messages import Ack, Message, PeerMessage, ReadProc, WriteProc
+from dsreg.protocol.tags import pack_tag
+from dsreg.transport import Transport
 from tests.node.scene import KEYS, PATIENCE_S, SECTORS, connected
 
 
@@ -21,7 +21,7 @@ class Link:
 
     def __init__(self) -> None:
         mine, its = connected()
-        self.port = Port(mine, "the other node")
+        self.port = Transport(mine, "the other node")
         self.over: set[int] = set()
         self.outbox = Outbox(self.port, EncodeOnce(Encoder(KEYS)), lambda rid: rid not in self.over)
         its.setblocking(False)

@@ -13,13 +13,13 @@ import trio.testing
 
 from dsreg.config.load import ClusterConfig, NodeAddress, NodeConfig
 from dsreg.constants import MIN_JOURNAL_BYTES, SECTOR_SIZE
-from dsreg.core.codec import Decoder, Encoder, Side
-from dsreg.core.messages import Command, CommandKind, Hello, Response, Status, StatusReport, StatusRequest, owner_of
 from dsreg.listening import bind
 from dsreg.node import process, run_register_process
 from dsreg.node.interpreter import Connection
-from dsreg.port import Port
+from dsreg.protocol.codec import Decoder, Encoder, Side
+from dsreg.protocol.messages import Command, CommandKind, Hello, Response, Status, StatusReport, StatusRequest, owner_of
 from dsreg.storage import Identity, OsFiles, StableStorage
+from dsreg.transport import Transport
 from tests.node.scene import KEYS, PATIENCE_S, SECTORS, WatchedFiles, connected, store
 
 CLUSTER = bytes(range(16))
@@ -113,7 +113,7 @@ async def test_what_becomes_due_is_done_in_time(tmp_path: Path, autojump_clock: 
         assert ticks == [], "nothing is due, and nothing wakes up"
         started_s = trio.current_time()
         mine, its = connected()
-        connection = Connection(Port(mine, "127.0.0.1:1"))
+        connection = Connection(Transport(mine, "127.0.0.1:1"))
         node.interpreter.command(connection, Command(CommandKind.READ, 1, 0, 1, extended=True))
         node.interpreter.end_turn()
         await trio.sleep(10)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dsreg.core.wire import VALUE_SIZE
 from dsreg.node.interpreter import Connection
 from dsreg.node.slots import MAX_LINKS_PER_RANK, MAX_UNPROVEN_BYTES, NEW_S, Slots
+from dsreg.protocol.wire import VALUE_SIZE
 
 
 class FakePort:

@@ -9,8 +9,8 @@ import trio
 import trio.testing
 
 from dsreg.client import Attach, BlockingClient, Client
-from dsreg.core.messages import Buffer
 from dsreg.errors import AlreadyAttached, ClientError, Outcome
+from dsreg.protocol.messages import Buffer
 from tests.processes.cluster import TIMEOUT_S, Cluster
 from tests.processes.history import stamp, value_of
 

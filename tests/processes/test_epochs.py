@@ -11,12 +11,12 @@ import pytest
 import trio
 
 from dsreg.client import Attach, Client
-from dsreg.core.assembly import client_hello
-from dsreg.core.belief import ALWAYS_BELIEVED_EPOCH
-from dsreg.core.codec import Decoder, Encoder, Keys, Side
-from dsreg.core.epochs import MAX_LEAP
-from dsreg.core.messages import Command, CommandKind, LivesReport, Message, Response, Status, owner_of
 from dsreg.errors import AlreadyAttached, DiskFenced, OperationTimeout, Outcome
+from dsreg.protocol.codec import Decoder, Encoder, Keys, Side
+from dsreg.protocol.messages import Command, CommandKind, LivesReport, Message, Response, Status, owner_of
+from dsreg.protocol.plausibility import ALWAYS_PLAUSIBLE_EPOCH
+from dsreg.register.assembly import client_hello
+from dsreg.register.epochs import MAX_LEAP
 from tests.processes.cluster import TIMEOUT_S, Cluster, until
 from tests.processes.history import stamp, value_of
 from tests.processes.test_attached import FIRST, SECOND, THIEF, attached, holder
@@ -75,29 +75,29 @@ def start_in_1970(cluster: Cluster, *ranks: int) -> None:
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
 async def test_one_node_with_a_wrong_clock_stops_nobody(cluster: Cluster, rank: int) -> None:
-    bring_to(cluster, ALWAYS_BELIEVED_EPOCH + 1000)
+    bring_to(cluster, ALWAYS_PLAUSIBLE_EPOCH + 1000)
     cluster.kill(rank)
     start_in_1970(cluster, rank)
     with trio.fail_after(TIMEOUT_S):
         async with Client(cluster.config, attach=FIRST) as client:
-            assert await client.attached() == ALWAYS_BELIEVED_EPOCH + 1001
+            assert await client.attached() == ALWAYS_PLAUSIBLE_EPOCH + 1001
             await trio.to_thread.run_sync(until, lambda: len(client.connected_ranks) == 3, "all connected")
             for value in range(1, 30):
                 await client.write(value % 7, stamp(value))
                 assert value_of(await client.read(value % 7)) == value
         async with Client(cluster.config) as plain:
             assert value_of(await plain.read(29 % 7)) == 29
-        assert await attached(cluster, SECOND) == ALWAYS_BELIEVED_EPOCH + 1002, "one for each attachment"
+        assert await attached(cluster, SECOND) == ALWAYS_PLAUSIBLE_EPOCH + 1002, "one for each attachment"
 
 
 @pytest.mark.allow_logs("attached 65536 times", RESTARTED)
 async def test_at_the_bound_a_client_waits_says_why_and_fences_nobody(cluster: Cluster) -> None:
-    bring_to(cluster, ALWAYS_BELIEVED_EPOCH - 1)
+    bring_to(cluster, ALWAYS_PLAUSIBLE_EPOCH - 1)
     cluster.kill()
     start_in_1970(cluster, 1, 2, 3)
     with trio.fail_after(2 * TIMEOUT_S):
         async with Client(cluster.config, attach=FIRST) as first:
-            assert await first.attached() == ALWAYS_BELIEVED_EPOCH
+            assert await first.attached() == ALWAYS_PLAUSIBLE_EPOCH
             async with Client(cluster.config, timeout_s=1.0, attach=THIEF) as thief:
                 with pytest.raises(OperationTimeout, match="65536 times.* take no more than 65536.*set it") as caught:
                     await thief.attached()
@@ -108,7 +108,7 @@ async def test_at_the_bound_a_client_waits_says_why_and_fences_nobody(cluster: C
                 await trio.to_thread.run_sync(until, lambda: patient.waits_for, "it says what it waits for")
                 cluster.kill()
                 await trio.to_thread.run_sync(cluster.start)
-                assert await patient.attached() == ALWAYS_BELIEVED_EPOCH + 1, "the clocks are set"
+                assert await patient.attached() == ALWAYS_PLAUSIBLE_EPOCH + 1, "the clocks are set"
                 with pytest.raises(DiskFenced):
                     await first.write(1, stamp(2))
                 assert value_of(await patient.read(1)) == 1

@@ -14,12 +14,12 @@ import pytest
 import trio
 
 from dsreg.client import Client
-from dsreg.core.assembly import client_hello, node_hello
-from dsreg.core.codec import Encoder, Keys
-from dsreg.core.greeting import Greeter, Seals
-from dsreg.core.messages import Command, CommandKind
-from dsreg.core.tags import pack_tag
 from dsreg.node.slots import HANDSHAKE_S
+from dsreg.protocol.codec import Encoder, Keys
+from dsreg.protocol.greeting import Greeter, Seals
+from dsreg.protocol.messages import Command, CommandKind
+from dsreg.protocol.tags import pack_tag
+from dsreg.register.assembly import client_hello, node_hello
 from tests.processes.cluster import TIMEOUT_S, Cluster, until
 from tests.processes.history import stamp
 from tests.processes.raw import RawClient

@@ -14,10 +14,10 @@ import trio
 
 from dsreg.client import Client
 from dsreg.config import ClusterConfig, load_config
-from dsreg.core.codec import Encoder, Keys
-from dsreg.core.messages import Command, CommandKind
-from dsreg.core.tags import pack_tag
 from dsreg.errors import AuthenticationFailed, UnsealedNode
+from dsreg.protocol.codec import Encoder, Keys
+from dsreg.protocol.messages import Command, CommandKind
+from dsreg.protocol.tags import pack_tag
 from tests.client.fake_node import Config
 from tests.client.fake_node import cluster as fake_cluster
 from tests.processes import raw

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from dsreg.client.limits import HELLO_S, RECONNECT_FIRST_S, RECONNECT_MAX_S
-from dsreg.core.assembly import client_hello
-from dsreg.core.codec import Encoder, Keys, Side, UnsealingDecoder
-from dsreg.core.greeting import Greeter, Seals, Verdict
-from dsreg.core.messages import FEATURE_LIVES, Command, CommandKind, LivesReport, Message, StatusRequest
+from dsreg.protocol.codec import Encoder, Keys, Side, UnsealingDecoder
+from dsreg.protocol.greeting import Greeter, Seals, Verdict
+from dsreg.protocol.messages import FEATURE_LIVES, Command, CommandKind, LivesReport, Message, StatusRequest
+from dsreg.register.assembly import client_hello
 from tests.simulation.loop import Loop, Timer
-from tests.simulation.network import Network, SimPort
+from tests.simulation.network import Network, SimTransport
 from tests.simulation.options import Options
 
 CLIENT_KEYS = Keys(bytes(range(32)), b"")
@@ -51,7 +51,7 @@ class ClientConnection:
         self._rank = rank
         self._owner = owner
         self._alive = True
-        self._port: SimPort | None = None
+        self._port: SimTransport | None = None
         self._up = False
         self._decoder: UnsealingDecoder
         self._greeter: Greeter
@@ -97,7 +97,7 @@ class ClientConnection:
         if self._alive:
             self._network.connect(self._host, self._rank, True, self._connected)
 
-    def _connected(self, port: SimPort | None) -> None:
+    def _connected(self, port: SimTransport | None) -> None:
         if not self._alive:
             if port is not None:
                 port.abandon()
@@ -118,7 +118,7 @@ class ClientConnection:
         port.flush()
         self._hello_timer = self._loop.after(HELLO_S, self._lost, port, False)
 
-    def _take(self, port: SimPort, data: bytes) -> None:
+    def _take(self, port: SimTransport, data: bytes) -> None:
         if self._port is not port:
             return
         messages = self._decoder.feed(data)
@@ -142,7 +142,7 @@ class ClientConnection:
         if self._decoder.counters["bad_mac"]:
             self._lost(port, True)
 
-    def _greeted(self, port: SimPort, verdict: Verdict, messages: Sequence[Message]) -> None:
+    def _greeted(self, port: SimTransport, verdict: Verdict, messages: Sequence[Message]) -> None:
         if verdict is Verdict.BROKEN or verdict is Verdict.PLAIN and self._seals.required:
             self._lost(port, False)
             return
@@ -155,7 +155,7 @@ class ClientConnection:
         self._behind = list(messages)
         self._begin(port)
 
-    def _begin(self, port: SimPort) -> None:
+    def _begin(self, port: SimTransport) -> None:
         """Once it has been told of lives, if it is to be."""
         told = any(isinstance(message, LivesReport) for message in self._behind)
         if self._port is port and (told or not self._shows_lives):
@@ -164,7 +164,7 @@ class ClientConnection:
             self._owner.connected(self._rank)
             self._owner.received(self._rank, self._behind)
 
-    def _lost(self, port: SimPort | None, key_refused: bool) -> None:
+    def _lost(self, port: SimTransport | None, key_refused: bool) -> None:
         if port is None or self._port is not port:
             return
         self._hello_timer.cancel()

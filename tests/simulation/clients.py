@@ -30,8 +30,8 @@ from dsreg.client.events import (
     Withdraw,
 )
 from dsreg.client.limits import TICK_S
-from dsreg.core.messages import Message
 from dsreg.errors import AlreadyAttached, AuthenticationFailed, ClientError, Outcome
+from dsreg.protocol.messages import Message
 from tests.simulation.client_connection import ClientConnection
 from tests.simulation.history import Call, History
 from tests.simulation.loop import Loop

@@ -7,12 +7,12 @@ one that crashed while it coordinated a write has to coordinate the next one for
 
 from __future__ import annotations
 
-from dsreg.core.codec import Decoder, Side
-from dsreg.core.messages import Command, CommandKind, Response, Status
+from dsreg.protocol.codec import Decoder, Side
+from dsreg.protocol.messages import Command, CommandKind, Response, Status
 from tests.simulation.client_connection import CLIENT_KEYS, ENCODER
 from tests.simulation.clients import Worker, World
 from tests.simulation.history import Call
-from tests.simulation.network import SimPort
+from tests.simulation.network import SimTransport
 
 # How long it waits for an answer before it gives the connection up, in seconds, if it does at all.
 PATIENCE_S = (1.0, 5.0, 30.0)
@@ -30,11 +30,11 @@ class ContractClient(Worker):
         super().__init__(world, name, 1)
         self._host = host
         self._patience_s = world.loop.rng.choice(PATIENCE_S)
-        self._port: SimPort | None = None
+        self._port: SimTransport | None = None
         self._life = 0
         self._rank = 0  # the node that was asked last; 0: none
         self._loyalty = world.loop.rng.choice(LOYALTY)
-        self._deferred: list[tuple[SimPort, Decoder, bytes]] = []
+        self._deferred: list[tuple[SimTransport, Decoder, bytes]] = []
         self._connect()
 
     # --- the connection -------------------------------------------------------------------------
@@ -45,7 +45,7 @@ class ContractClient(Worker):
         life = self._life
         self.world.network.connect(self._host, self._rank, False, lambda port: self._connected(life, port))
 
-    def _connected(self, life: int, port: SimPort | None) -> None:
+    def _connected(self, life: int, port: SimTransport | None) -> None:
         if life != self._life:
             if port is not None:
                 port.abandon()
@@ -79,7 +79,7 @@ class ContractClient(Worker):
     def crash(self) -> None:
         self.reset()
 
-    def _lost(self, port: SimPort) -> None:
+    def _lost(self, port: SimTransport) -> None:
         if self._port is port:
             self.reset()
 
@@ -107,7 +107,7 @@ class ContractClient(Worker):
         if number in self.calls:
             self.reset()
 
-    def _take(self, port: SimPort, decoder: Decoder, data: bytes) -> None:
+    def _take(self, port: SimTransport, decoder: Decoder, data: bytes) -> None:
         if self._port is not port:
             return
         if self.paused:

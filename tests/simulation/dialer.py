@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from dsreg.core.codec import UnsealingDecoder
-from dsreg.core.dialing import GREET_AGAIN_S, GREETING_S, RECONNECT_FIRST_S, RECONNECT_MAX_S
-from dsreg.core.greeting import Greeter, Seals, Verdict
-from dsreg.core.messages import FEATURE_LIVES, Ack, Fenced, Hello, LivesReport, Message, Receipt, Value
 from dsreg.node.dialer import LIVES_AGAIN_S
 from dsreg.node.interpreter import Interpreter
 from dsreg.node.members import Members
+from dsreg.protocol.codec import UnsealingDecoder
+from dsreg.protocol.dialing import GREET_AGAIN_S, GREETING_S, RECONNECT_FIRST_S, RECONNECT_MAX_S
+from dsreg.protocol.greeting import Greeter, Seals, Verdict
+from dsreg.protocol.messages import FEATURE_LIVES, Ack, Fenced, Hello, LivesReport, Message, Receipt, Value
 from tests.simulation.disk import Guard
 from tests.simulation.loop import Loop, Timer
-from tests.simulation.network import Network, SimPort
+from tests.simulation.network import Network, SimTransport
 
 
 class Met(NamedTuple):
@@ -26,7 +26,7 @@ class Met(NamedTuple):
 
 
 # Gets the port, and what has come of it if the greeting was answered.
-Greeted = Callable[[SimPort, Met | None], None]
+Greeted = Callable[[SimTransport, Met | None], None]
 
 
 class SimDialer:
@@ -62,25 +62,25 @@ class SimDialer:
         self._greeting_now = False  # a peer of the contract is being greeted
         self._greets = False  # the peer has answered a greeting before
         self._pause_s = RECONNECT_FIRST_S
-        self._serving: SimPort | None = None
-        self._ports: set[SimPort] = set()
+        self._serving: SimTransport | None = None
+        self._ports: set[SimTransport] = set()
         self._connect(self._connected)
 
-    def ports(self) -> list[SimPort]:
+    def ports(self) -> list[SimTransport]:
         return list(self._ports)
 
-    def _connect(self, done: Callable[[SimPort | None], None]) -> None:
-        def guarded(port: SimPort | None) -> None:
+    def _connect(self, done: Callable[[SimTransport | None], None]) -> None:
+        def guarded(port: SimTransport | None) -> None:
             self._guard(self._add, port, done)
 
         self._network.connect(self._own, self._rank, True, guarded)
 
-    def _add(self, port: SimPort | None, done: Callable[[SimPort | None], None]) -> None:
+    def _add(self, port: SimTransport | None, done: Callable[[SimTransport | None], None]) -> None:
         if port is not None:
             self._ports.add(port)
         done(port)
 
-    def _connected(self, port: SimPort | None) -> None:
+    def _connected(self, port: SimTransport | None) -> None:
         if port is None:
             self._loop.after(self._pause_s * self._loop.between(0.8, 1.2), self._guard, self._connect, self._connected)
             self._pause_s = min(2 * self._pause_s, RECONNECT_MAX_S)
@@ -93,7 +93,7 @@ class SimDialer:
             self._try_greeting(port)
 
     # --- greetings ------------------------------------------------------------------------------
-    def _greet(self, port: SimPort, done: Greeted) -> None:
+    def _greet(self, port: SimTransport, done: Greeted) -> None:
         """Say HELLO; `done` gets what came of it if it is answered, None if it is not."""
         decoder = self._new_decoder(True)
         greeter = Greeter(self._greeting, self._rank, self._seals)
@@ -138,7 +138,7 @@ class SimDialer:
             port.put(self._interpreter.encoder.encode(message))
         port.flush()
 
-    def _greeted_at_once(self, port: SimPort, met: Met | None) -> None:
+    def _greeted_at_once(self, port: SimTransport, met: Met | None) -> None:
         if met is None:
             self._greets = False
             self._drop(port)
@@ -147,13 +147,13 @@ class SimDialer:
         else:
             self._serve(port, met, extended=True)
 
-    def _try_greeting(self, contract: SimPort) -> None:
+    def _try_greeting(self, contract: SimTransport) -> None:
         """Over a second connection, while the first is used without."""
         if self._may_greet and self._serving is contract and not self._greeting_now:
             self._greeting_now = True
             self._connect(lambda port: self._second(contract, port))
 
-    def _second(self, contract: SimPort, port: SimPort | None) -> None:
+    def _second(self, contract: SimTransport, port: SimTransport | None) -> None:
         if port is not None and self._serving is contract:
             self._greet(port, lambda port, met: self._second_greeted(contract, port, met))
         elif port is not None:
@@ -163,7 +163,7 @@ class SimDialer:
             self._greeting_now = False
             self._loop.after(GREET_AGAIN_S, self._guard, self._try_greeting, contract)
 
-    def _second_greeted(self, contract: SimPort, port: SimPort, met: Met | None) -> None:
+    def _second_greeted(self, contract: SimTransport, port: SimTransport, met: Met | None) -> None:
         self._greeting_now = False
         if met is None or self._serving is not contract:
             self._drop(port)
@@ -176,7 +176,7 @@ class SimDialer:
         self._serve(port, met, extended=True)
 
     # --- the link in use ------------------------------------------------------------------------
-    def _serve(self, port: SimPort, met: Met, *, extended: bool) -> None:
+    def _serve(self, port: SimTransport, met: Met, *, extended: bool) -> None:
         self._serving, self._is_up = port, False
         self._speaks, self._shows = extended, met.shows_lives
         decoder = met.decoder
@@ -192,13 +192,13 @@ class SimDialer:
         self.review()
         self._interpreter.end_turn()
 
-    def _say_again(self, port: SimPort) -> None:
+    def _say_again(self, port: SimTransport) -> None:
         if self._serving is port:
             self._members.tell_again(port)  # type: ignore[arg-type]
             self._interpreter.end_turn()
             self._loop.after(LIVES_AGAIN_S, self._guard, self._say_again, port)
 
-    def _take(self, port: SimPort, decoder: UnsealingDecoder, data: bytes) -> None:
+    def _take(self, port: SimTransport, decoder: UnsealingDecoder, data: bytes) -> None:
         if self._serving is not port:
             return
         for message in decoder.feed(data):
@@ -236,7 +236,7 @@ class SimDialer:
             self._is_up = True
             self._interpreter.link_up(self._rank, port, self._speaks)  # type: ignore[arg-type]
 
-    def _ended(self, port: SimPort) -> None:
+    def _ended(self, port: SimTransport) -> None:
         if self._serving is port:
             self._serving = None
             self._interpreter.link_down(self._rank, port)
@@ -245,6 +245,6 @@ class SimDialer:
             pause_s = RECONNECT_MAX_S if self._members.lives.fault(self._rank) else 0.0
             self._loop.after(pause_s, self._guard, self._connect, self._connected)
 
-    def _drop(self, port: SimPort) -> None:
+    def _drop(self, port: SimTransport) -> None:
         self._ports.discard(port)
         port.close()

@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-from dsreg.core.effects import Load
 from dsreg.node.disk import IDLE_CHECKPOINT_S
 from dsreg.node.interpreter import Interpreter
+from dsreg.register.effects import Load
 from dsreg.storage import Checkpoint, Commit, LoadJob
 from tests.simulation.files import SimFiles
 from tests.simulation.loop import Loop

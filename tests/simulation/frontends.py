@@ -5,8 +5,8 @@ from __future__ import annotations
 from dsreg.client.attachment import Claim, State
 from dsreg.client.core import ClientCore
 from dsreg.client.events import Attached, NotAttached
-from dsreg.core.messages import owner_of
 from dsreg.errors import AttachRefused, ClientError, DiskFenced
+from dsreg.protocol.messages import owner_of
 from tests.simulation.clients import ExtensionClient, World
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dsreg.constants import SECTOR_SIZE, ZERO_SECTOR
-from dsreg.core.messages import Buffer
+from dsreg.protocol.messages import Buffer
 from tests.simulation.checker import INITIAL, OPEN, Operation
 from tests.simulation.loop import Loop
 

@@ -12,7 +12,7 @@ from dsreg.node.interpreter import Connection, Interpreter
 def left_in_node(interpreter: Interpreter, connections: Iterable[Connection]) -> dict[str, int]:
     """What is left over, by its name. `connections`: those that are open."""
     replica, storage = interpreter.replica, interpreter.storage
-    repeats = replica._holder._repeats._peers.values()
+    repeats = replica._acceptor._repeats._peers.values()
     opened = list(connections)
     return _only_some({
         "operations queued": replica.unfinished(),
@@ -40,7 +40,7 @@ def left_in_node(interpreter: Interpreter, connections: Iterable[Connection]) ->
 
 def left_in_client(core: ClientCore) -> dict[str, int]:
     """The same of a client whose connections are up, or known to be down."""
-    steps, nodes = core._steps, core._ring.nodes
+    steps, nodes = core._steps, core._selector.nodes
     return _only_some({
         "operations": len(steps.operations),
         "requests": len(steps.requests),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from dsreg.core import naming
+from dsreg.register import tag_allocator as naming
 from dsreg.storage import identity
 
 # The header area and one record of the longest run that the simulator writes fit easily.

@@ -100,8 +100,8 @@ NODE = (
            "                self._room.release_on_behalf_of(port)\n", "                pass\n", test=_TEST_PROCESS),
     Mutant("storage_is_left_open", _PROCESS, "            await trio.to_thread.run_sync(storage.close)\n",
            "            pass\n", test=_TEST_PROCESS),
-    Mutant("one_life_for_all_incarnations", "dsreg.core.assembly", "storage.ts_reserved, storage.incarnation)",
-           "storage.ts_reserved, 1)", test="tests/core/test_assembly.py"),
+    Mutant("one_life_for_all_incarnations", "dsreg.register.assembly", "storage.ts_reserved, storage.incarnation)",
+           "storage.ts_reserved, 1)", test="tests/register/test_assembly.py"),
     Mutant("both_copies_under_one_sync", "dsreg.storage.state",
            "        write_copy(file, raw, index * COPY_DISTANCE)\n",
            "        file.pwritev([raw], index * COPY_DISTANCE)\n    file.fdatasync()\n",
@@ -208,11 +208,11 @@ EDGE = (
 
 # Of attachments, beside those of the table that the simulator catches.
 OWNERS = (
-    Mutant("owner_that_left_is_alive", "dsreg.core.epochs", "        self._attached.pop(connection, None)\n",
-           "        pass\n", test="tests/core/test_epochs.py"),
-    Mutant("owner_that_has_gone_meanwhile_is_alive", "dsreg.core.epochs",
+    Mutant("owner_that_left_is_alive", "dsreg.register.epochs", "        self._attached.pop(connection, None)\n",
+           "        pass\n", test="tests/register/test_epochs.py"),
+    Mutant("owner_that_has_gone_meanwhile_is_alive", "dsreg.register.epochs",
            "        if connection in self._attached:  # else it has gone meanwhile\n", "        if True:\n",
-           test="tests/core/test_epochs.py"),
+           test="tests/register/test_epochs.py"),
     Mutant("live_owner_of_its_own_keeps_it_out", "dsreg.client.attachment",
            "if told.alive and told.data != self.claim.owner]", "if told.alive]",
            test="tests/client/test_attachment_retries.py"),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from tests.simulation.mutant import Mutant
 from tests.simulation.mutant_glue import GLUE
 
-_QUORUM = "dsreg.core.quorum"
-_REGISTER = "dsreg.core.register"
-_REPLICA = "dsreg.core.replica"
-_HOLDER = "dsreg.core.holder"
-_EPOCHS = "dsreg.core.epochs"
-_TAGS = "dsreg.core.tags"
+_QUORUM = "dsreg.register.quorum"
+_REGISTER = "dsreg.register.atomic_register"
+_REPLICA = "dsreg.register.replica"
+_HOLDER = "dsreg.register.acceptor"
+_EPOCHS = "dsreg.register.epochs"
+_TAGS = "dsreg.protocol.tags"
 _COMMIT = "dsreg.storage.commit"
 _STABLE = "dsreg.storage.stable"
 _TABLE = "dsreg.storage.tags"
@@ -20,7 +20,7 @@ _INDEX_FILE = "dsreg.storage.index_file"
 _INDEX = "tests/storage/test_index.py"
 _BARE = "tests/storage/test_bare.py"
 _CLIENT = "dsreg.client.core"
-_STEPS = "dsreg.client.steps"
+_STEPS = "dsreg.client.dispatch"
 _CLAIM = "dsreg.client.attachment"
 _COUNTED = "dsreg.client.quorum"
 
@@ -53,12 +53,12 @@ ALGORITHM = (
         "self.phase = Storing(record, Return(b'', b'')); return [StoreAll(phase.rid, tags, data), record]",
     ),
     Mutant("named_tags_are_not_avoided", _REGISTER, "self.rank, ts_floor, self.epoch", "self.rank, 0, self.epoch"),
-    Mutant("lost_tags_are_chosen_again", _REPLICA, "            self._namer.forget()\n", "            pass\n"),
+    Mutant("lost_tags_are_chosen_again", _REPLICA, "            self._tags.forget()\n", "            pass\n"),
     Mutant("highest_by_ts_only", _TAGS, "return max(vectors)", "return max(vectors, key=lambda t: t[:13])"),
     Mutant("highest_of_a_run_by_ts_only", _TAGS, "max(column) for", "max(column, key=lambda t: t[:13]) for"),
     Mutant(
         "write_keeps_the_ts",
-        "dsreg.core.tags",
+        "dsreg.protocol.tags",
         "pack_tag(max(unpack_tag(tag).ts, floor) + 1, wr, life, epoch)",
         "pack_tag(max(unpack_tag(tag).ts, floor) or 1, wr, life, epoch)",
     ),
@@ -71,18 +71,18 @@ ALGORITHM = (
         "        if operation: answer = answer._replace(rid=operation.rid)\n"
         "        if operation is None:\n            return self._att",
     ),
-    Mutant("queue_overtakes", "dsreg.core.runqueue", "return not ahead", "return True"),
+    Mutant("queue_overtakes", "dsreg.register.run_queue", "return not ahead", "return True"),
     Mutant(
         "queue_waits_for_one_only",
-        "dsreg.core.runqueue",
+        "dsreg.register.run_queue",
         "if not follower.blockers and",
         "if follower.blockers < 2 and",
     ),
-    Mutant("repeat_answered_before_done", "dsreg.core.repeats", "return Seen.DONE if done else Seen.IN_PROGRESS",
+    Mutant("repeat_answered_before_done", "dsreg.register.repeats", "return Seen.DONE if done else Seen.IN_PROGRESS",
            "return Seen.DONE"),
-    Mutant("part_of_a_run_acknowledges_all", "dsreg.core.contract",
+    Mutant("part_of_a_run_acknowledges_all", "dsreg.register.contract",
            "if len(run.tags) == run.message.count:", "if True:"),
-    Mutant("nothing_is_sent_again", "dsreg.core.links", "for rank in ranks_in(entry.waiting & ~entry.receipts)]",
+    Mutant("nothing_is_sent_again", "dsreg.register.links", "for rank in ranks_in(entry.waiting & ~entry.receipts)]",
            "for rank in ()]"),
     Mutant(
         "unknown_tags_answered_as_zero",
@@ -123,7 +123,7 @@ DURABILITY = (
         "return self._await_ticket(self.storage.reserve(effect.ts), effect)",
         "return effect.then",
     ),
-    Mutant("promise_forgotten_after_restart", "dsreg.core.naming", "0 if promised % 2 else promised", "0"),
+    Mutant("promise_forgotten_after_restart", "dsreg.register.tag_allocator", "0 if promised % 2 else promised", "0"),
     Mutant(
         "operation_ids_reused_after_restart",
         "dsreg.storage.recovery",
@@ -182,7 +182,7 @@ DURABILITY = (
 )
 
 OUTSIDE = (
-    Mutant("frame_hmac_not_checked", "dsreg.core.decoder",
+    Mutant("frame_hmac_not_checked", "dsreg.protocol.decoder",
            "if not rule.mac.verify(frame[-HMAC_SIZE:], body):", "if False:"),
     Mutant(
         "client_retries_write_with_new_tag",
@@ -214,21 +214,21 @@ ATTACHMENTS = (
     Mutant("answers_of_an_older_epoch_count", _REPLICA, "if answer.epoch != register.epoch:",
            "if answer.epoch > register.epoch + 100:"),
     Mutant("second_owner_accepted", _EPOCHS, "and self._owner not in (NO_OWNER, owner)", "and False"),
-    Mutant("nothing_is_raised", _TAGS, "    if is_raised(tags, epoch):\n        return tags\n", "    return tags\n"),
+    Mutant("nothing_is_raised", _TAGS, "    if is_restamped(tags, epoch):\n        return tags\n", "    return tags\n"),
     Mutant("write_loses_to_a_raised_copy", _REGISTER,
-           "choices = [Answer(raised(chosen.tags, self.epoch), chosen.data), ", "choices = [chosen, "),
+           "            Answer(restamped(chosen.tags, self.epoch), chosen.data), Answer(", "            chosen, Answer("),
     Mutant("write_goes_on_without_asking", _REGISTER,
            "            self._chosen = Answer(phase.own.tags, phase.own.data)\n        return",
-           "            own = phase.own._replace(tags=raised(phase.own.tags, epoch), rid=next(self.rids))\n"
+           "            own = phase.own._replace(tags=restamped(phase.own.tags, epoch), rid=next(self.rids))\n"
            "            return self._store(own, Return(b'', b''))\n        return"),
     Mutant("read_goes_on_without_asking", _REGISTER,
            "        return self._ask(values=True)\n\n    @property",
            "        if not isinstance(phase, Storing) or self._chosen: return self._ask(values=True)\n"
-           "        own = phase.own._replace(tags=raised(phase.own.tags, epoch), rid=next(self.rids))\n"
+           "        own = phase.own._replace(tags=restamped(phase.own.tags, epoch), rid=next(self.rids))\n"
            "        return self._store(own, phase.result)\n\n    @property"),
-    Mutant("strict_read_takes_older_copies", _REGISTER, "(not strict or is_raised(own.tags, self.epoch))", "True"),
+    Mutant("strict_read_takes_older_copies", _REGISTER, "(not strict or is_restamped(own.tags, self.epoch))", "True"),
     Mutant("counted_read_takes_older_copies", _COUNTED,
-           "if not self._epoch or is_raised(self._tags, self._epoch) or self.answered == self._nodes:", "if True:"),
+           "if not self._epoch or is_restamped(self._tags, self._epoch) or self.answered == self._nodes:", "if True:"),
     Mutant("counted_read_does_not_compare", _COUNTED,
            "        if not self.agree:\n", "        if False:\n"),
     Mutant("put_counted_short_of_a_majority", _COUNTED, "            if self.answered >= self._majority:",
@@ -244,7 +244,8 @@ ATTACHMENTS = (
 RARE = (
     Mutant("clock_starts_when_held", _CLAIM, "self.state, self.waits_for = State.HELD, Wait()",
            "self.state, self.waits_for, self._asked_s = State.HELD, Wait(), now_s"),
-    Mutant("name_of_an_earlier_life", "dsreg.core.naming", "self._rank, self.life, epoch)", "self._rank, 1, epoch)"),
+    Mutant("name_of_an_earlier_life", "dsreg.register.tag_allocator", "self._rank, self.life, epoch)",
+           "self._rank, 1, epoch)"),
     Mutant("two_writes_with_one_tag", _CLAIM, "max(self._last_counter + 1, int(", "max(1, int(1e3 * "),
     Mutant("choice_of_an_earlier_life", _REGISTER, "life = life if self.epoch else 0", "life = 1 if self.epoch else 0"),
     Mutant("promise_counts_before_it_is_durable", _EPOCHS, "        return self._storage.epoch\n",
@@ -292,7 +293,7 @@ BARE = (
 
 _DOUBT = "tests/client/test_core_doubt.py"
 _CLAIMS = "tests/client/test_attachment_claims.py"
-_ATTACHING = "tests/core/test_attaching.py"
+_ATTACHING = "tests/register/test_attaching.py"
 
 # Rules 11 to 17 of docs/attachments.md: what clients that were put back to a snapshot, nodes with wrong clocks, and
 # claims that fail must not do. Wrong clocks and forged numbers do not occur in the simulator.
@@ -311,9 +312,10 @@ DOUBTS = (
            test=_ATTACHING),
     Mutant("counter_forgotten_after_restart", _STABLE, "return attached_counter(self._table.highest, self.epoch)",
            "return 0", test="tests/storage/test_fence.py"),
-    Mutant("one_node_s_disbelief_is_final", _CLIENT, "op.disbelief.bit_count() > self._ring.cluster_size - self._ring",
-           "op.disbelief.bit_count() > 0 * self._ring", test=_DOUBT),
-    Mutant("who_does_not_believe_is_asked_again", "dsreg.client.ring", " or op.disbelief & bit(node.rank)", "",
+    Mutant("one_node_s_disbelief_is_final", _CLIENT,
+           "op.disbelief.bit_count() > self._selector.cluster_size - self._selector",
+           "op.disbelief.bit_count() > 0 * self._selector", test=_DOUBT),
+    Mutant("who_does_not_believe_is_asked_again", "dsreg.client.node_selector", " or op.disbelief & bit(node.rank)", "",
            test=_DOUBT),
     Mutant("who_was_told_again_is_not_asked", _CLIENT, "            op.disbelief &= ~bit(node.rank)",
            "            pass", test=_DOUBT),
@@ -327,47 +329,49 @@ DOUBTS = (
     Mutant("failed_take_over_fenced_nobody", _CLAIM, "any(count > 0 for count in", "any(count > 9 for count in",
            test=_CLAIMS),
     Mutant("nodes_are_sure_at_once", _EPOCHS, "unsure = not self._met and now < self._sure_s", "unsure = False",
-           test="tests/core/test_epochs.py"),
+           test="tests/register/test_epochs.py"),
     Mutant("gets_and_puts_raise_promises", _EPOCHS,
            "        if epoch > self.promised:\n            return [Answer(connection, self.refusal(command, Status.DIS",
            "        if epoch > self.promised: return [self.fence(epoch, Again(what, connection))]\n"
            "        if epoch > self.promised:\n            return [Answer(connection, self.refusal(command, Status.DIS",
-           test="tests/core/test_holder.py"),
+           test="tests/register/test_acceptor.py"),
     Mutant("leaps_are_taken_unasked", _EPOCHS, "return epoch > self.promised + MAX_LEAP and", "return False and",
            test=_ATTACHING),
-    Mutant("leaps_are_taken_whatever_others_say", "dsreg.core.attaching", "max(self._epochs.promised, *leap",
+    Mutant("leaps_are_taken_whatever_others_say", "dsreg.register.attaching", "max(self._epochs.promised, *leap",
            "max(1 << 24, *leap", test=_ATTACHING),
 )
 
 # Peers of the contract, greetings and bad lines.
 LINES = (
-    Mutant("answered_part_of_a_run_is_sent_again", "dsreg.core.contract",
+    Mutant("answered_part_of_a_run_is_sent_again", "dsreg.register.contract",
            "        self.pending.pop(offset, None)\n        prompt", "        prompt",
-           test="tests/core/test_contract_resend.py"),
-    Mutant("lost_part_of_a_run_is_not_sent_again", "dsreg.core.contract",
-           "list(self.pending)[:RESEND_MESSAGES]", "list(self.pending)[:0]", test="tests/core/test_contract_resend.py"),
-    Mutant("new_link_gets_nothing_of_a_run", "dsreg.core.contract",
+           test="tests/register/test_contract_resend.py"),
+    Mutant("lost_part_of_a_run_is_not_sent_again", "dsreg.register.contract",
+           "list(self.pending)[:RESEND_MESSAGES]", "list(self.pending)[:0]",
+           test="tests/register/test_contract_resend.py"),
+    Mutant("new_link_gets_nothing_of_a_run", "dsreg.register.contract",
            "range(self.message.count) if offset not in self.tags)", "range(0))",
-           test="tests/core/test_contract_resend.py"),
-    Mutant("runs_are_sent_again_whole", "dsreg.core.peers", "not (again and message.count > 1)", "True",
-           test="tests/core/test_replica_peers.py"),
-    Mutant("epoch_told_to_the_contract_again", "dsreg.core.peers", "return [] if epoch else sends", "return sends",
-           test="tests/core/test_replica_peers.py"),
-    Mutant("receipts_go_on_for_who_hangs_up", "dsreg.core.receipts", "if self._hang_ups >= HANG_UPS:", "if False:",
-           test="tests/core/test_receipts.py"),
-    Mutant("contract_peer_is_greeted_at_each_connection", "dsreg.core.dialing", "        if not speaks_contract:\n",
-           "        if True:\n", test="tests/core/test_dialing.py"),
-    Mutant("hang_ups_are_met_without_a_pause", "dsreg.core.dialing",
+           test="tests/register/test_contract_resend.py"),
+    Mutant("runs_are_sent_again_whole", "dsreg.register.peers", "not (again and message.count > 1)", "True",
+           test="tests/register/test_replica_peers.py"),
+    Mutant("epoch_told_to_the_contract_again", "dsreg.register.peers", "return [] if epoch else sends", "return sends",
+           test="tests/register/test_replica_peers.py"),
+    Mutant("receipts_go_on_for_who_hangs_up", "dsreg.register.receipts", "if self._hang_ups >= HANG_UPS:", "if False:",
+           test="tests/register/test_receipts.py"),
+    Mutant("contract_peer_is_greeted_at_each_connection", "dsreg.protocol.dialing", "        if not speaks_contract:\n",
+           "        if True:\n", test="tests/protocol/test_dialing.py"),
+    Mutant("hang_ups_are_met_without_a_pause", "dsreg.protocol.dialing",
            "return 0.0 if lived_s >= RECONNECT_MAX_S else self.failed()", "return 0.0",
-           test="tests/core/test_dialing.py"),
-    Mutant("record_does_not_shrink", "dsreg.core.record_bound",
-           "min(self._goal, max(largest, FIRST_BOUND)) // 2)", "self._goal)", test="tests/core/test_record_bound.py"),
-    Mutant("record_holds_all_that_is_outstanding", "dsreg.port",
+           test="tests/protocol/test_dialing.py"),
+    Mutant("record_does_not_shrink", "dsreg.protocol.record_bound",
+           "min(self._goal, max(largest, FIRST_BOUND)) // 2)", "self._goal)",
+           test="tests/protocol/test_record_bound.py"),
+    Mutant("record_holds_all_that_is_outstanding", "dsreg.transport",
            "if self._frames and self._frames_bytes + size > self.record_bytes:",
-           "if self._frames_bytes + size > MAX_RECORD_BYTES:", test="tests/test_port.py"),
-    Mutant("lost_over_a_new_link_waits_for_the_old_interval", "dsreg.core.links",
+           "if self._frames_bytes + size > MAX_RECORD_BYTES:", test="tests/test_transport.py"),
+    Mutant("lost_over_a_new_link_waits_for_the_old_interval", "dsreg.register.links",
            "if (due := now + self.intervals.first()) < entry.due:", "if (due := now) > entry.due:",
-           test="tests/core/test_links.py"),
+           test="tests/register/test_links.py"),
     Mutant("attaching_waits_for_contract_nodes", "dsreg.client.contract_nodes",
            "if nodes - len(sure) >= majority(nodes):", "if True:", test="tests/client/test_contract_nodes.py"),
 )

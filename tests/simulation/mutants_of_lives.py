@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tests.simulation.mutant_table import Mutant
 
-_LIVES = "dsreg.core.lives"
+_LIVES = "dsreg.register.lives"
 _MEMBERS = "dsreg.node.members"
-_BY_PLAYS = "tests/core/test_lives.py"
+_BY_PLAYS = "tests/register/test_lives.py"
 _BY_NODES = "tests/node/test_members.py"
 
 # The rules of docs/lives.md, each left out.
@@ -33,8 +33,8 @@ LIVES = (
            test=_BY_NODES),
     Mutant("serves_who_has_not_shown_it", _MEMBERS,
            "return rank == connection.shown or not self.lives.keeps_lives(rank)", "return True", test=_BY_NODES),
-    Mutant("waits_and_stores", "dsreg.core.held", "if command.kind in _ASKING and not command.epoch:", "if True:",
+    Mutant("waits_and_stores", "dsreg.register.held", "if command.kind in _ASKING and not command.epoch:", "if True:",
            test=_BY_NODES),
-    Mutant("silence_is_evidence", "dsreg.core.foreign", "        if heard_s is None or rank", "        if rank",
+    Mutant("silence_is_evidence", "dsreg.register.foreign", "        if heard_s is None or rank", "        if rank",
            test=_BY_NODES),
 )

@@ -13,14 +13,14 @@ _GUARD = "dsreg.client.guard"
 _MEMBERS = "dsreg.client.members"
 _CORE = "dsreg.client.core"
 _ENGINE = "dsreg.client.engine"
-_FOREIGN = "dsreg.core.foreign"
+_FOREIGN = "dsreg.register.foreign"
 _TABLE = "dsreg.storage.tags"
 _TEST_BLOCKS = "tests/test_block_device.py"
 _TEST_ENDS = "tests/client/test_ends_at_once.py"
 _TEST_TURNS = "tests/cache/test_turns.py"
 _TEST_CLAIMS = "tests/client/test_attachment_claims.py"
 _TEST_MEMBERS = "tests/client/test_members.py"
-_TEST_FOREIGN = "tests/core/test_foreign.py"
+_TEST_FOREIGN = "tests/register/test_foreign.py"
 _TEST_ENGINE = "tests/client/test_engine.py"
 _TEST_INDEX = "tests/storage/test_index.py"
 _TEST_BARE = "tests/storage/test_bare.py"
@@ -28,7 +28,7 @@ _TEST_HOLDERS = ("tests/fuse/test_holders.py::"
                  "test_mounts_are_released_from_the_last_and_what_is_beside_them_is_left_alone")
 _TEST_NODES = "tests/node/test_members.py"
 _TEST_HEALTH = "tests/cli/test_health.py"
-_TEST_EPOCHS = "tests/core/test_epochs.py"
+_TEST_EPOCHS = "tests/register/test_epochs.py"
 
 TURNS = (
     Mutant("flush_begins_before_the_last_write_has_ended", _BLOCKS,
@@ -62,7 +62,7 @@ TURNS = (
     Mutant("what_came_of_age_is_not_sent", _CACHE,
            "        self._admit()\n        self._start_runs()\n        self._store.end_turn()\n",
            "        self._admit()\n        self._start_runs()\n", test=_TEST_TURNS),
-    Mutant("held_commands_of_one_that_left_are_done", "dsreg.core.held",
+    Mutant("held_commands_of_one_that_left_are_done", "dsreg.register.held",
            "        self._commands = [each for each in self._commands if each[0] is not connection]\n", "",
            test="tests/node/test_members.py"),
     Mutant("foreign_though_it_greets", _FOREIGN, "        self.found.discard(rank)\n", "        pass\n",
@@ -79,9 +79,9 @@ TURNS = (
     Mutant("claims_that_contract_nodes_will_refuse", _ATTACHMENT,
            "sum(not answer.mixed for answer in told.values()) < enough",
            "sum(not answer.mixed for answer in told.values()) < enough - 1", test=_TEST_CLAIMS),
-    Mutant("owner_of_an_older_epoch_was_met", "dsreg.core.epochs", "self._met |= command.epoch == self.promised",
+    Mutant("owner_of_an_older_epoch_was_met", "dsreg.register.epochs", "self._met |= command.epoch == self.promised",
            "self._met = True", test=_TEST_EPOCHS),
-    Mutant("counter_of_an_epoch_that_is_not_durable", "dsreg.core.epochs",
+    Mutant("counter_of_an_epoch_that_is_not_durable", "dsreg.register.epochs",
            "counter=self._counter if epoch == self.promised else 0", "counter=self._counter", test=_TEST_EPOCHS),
     Mutant("guard_believes_who_is_unsure", _GUARD, " or response.unsure:", ":", test="tests/client/test_guard.py"),
     Mutant("answers_of_a_changed_directory_stay_counted", _MEMBERS,

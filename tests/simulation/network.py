@@ -12,8 +12,8 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from dsreg.core.messages import Buffer
-from dsreg.core.sealed import MAX_RECORD_BYTES, Sealer
+from dsreg.protocol.messages import Buffer
+from dsreg.protocol.sealed import MAX_RECORD_BYTES, Sealer
 from tests.simulation.loop import Loop
 from tests.simulation.options import Options
 
@@ -27,8 +27,8 @@ CLIENTS = 1000
 _DELIVERED, _ENDED = 1, 2
 
 
-class SimPort:
-    """One end of a connection; stands in for dsreg.port.Port. `doubles`: frames may be sent twice."""
+class SimTransport:
+    """One end of a connection; stands in for dsreg.transport.Transport. `doubles`: frames may be sent twice."""
 
     def __init__(self, network: Network, host: Host, peer_host: Host, doubles: bool) -> None:
         self.network = network
@@ -39,7 +39,7 @@ class SimPort:
         self.peer = f"{host}-{peer_host}#{self.serial}"
         self.outgoing_bytes = 0
         self.closed = False
-        self.other: SimPort
+        self.other: SimTransport
         self.on_data: Callable[[bytes], None] = lambda data: None
         self.on_end: Callable[[], None] = lambda: None
         self.frames: list[bytes] = []
@@ -103,11 +103,13 @@ class SimPort:
 class Network:
     """`accept(rank)` gives what takes a new connection to that node, None if it does not listen."""
 
-    def __init__(self, loop: Loop, options: Options, accept: Callable[[int], Callable[[SimPort], None] | None]) -> None:
+    def __init__(
+        self, loop: Loop, options: Options, accept: Callable[[int], Callable[[SimTransport], None] | None]
+    ) -> None:
         self.meddles = True
         self.blocked: set[tuple[Host, Host]] = set()
         self.slow: dict[Host, float] = {}  # seconds more for whatever comes from or goes to the host
-        self.ports: dict[SimPort, None] = {}
+        self.ports: dict[SimTransport, None] = {}
         self.frames_sent = 0
         self._loop = loop
         self._options = options
@@ -124,7 +126,7 @@ class Network:
 
     # --- connecting -----------------------------------------------------------------------------
     def connect(
-        self, host: Host, rank: int, doubles: bool, done: Callable[[SimPort | None], None]
+        self, host: Host, rank: int, doubles: bool, done: Callable[[SimTransport | None], None]
     ) -> None:
         """Calls `done` later, with this side's port or, if that fails, None."""
         if (host, rank) in self.blocked or (rank, host) in self.blocked:
@@ -132,18 +134,18 @@ class Network:
             return
         self._loop.after(self.latency(host, rank), self._arrive, host, rank, doubles, done)
 
-    def _arrive(self, host: Host, rank: int, doubles: bool, done: Callable[[SimPort | None], None]) -> None:
+    def _arrive(self, host: Host, rank: int, doubles: bool, done: Callable[[SimTransport | None], None]) -> None:
         accept = self._accept(rank)
         if accept is None:
             self._loop.after(self.latency(rank, host), done, None)
             return
-        near, far = SimPort(self, host, rank, doubles), SimPort(self, rank, host, doubles)
+        near, far = SimTransport(self, host, rank, doubles), SimTransport(self, rank, host, doubles)
         near.other, far.other = far, near
         self.ports[near] = self.ports[far] = None
         accept(far)
         self._loop.after(self.latency(rank, host), self._connected, near, done)
 
-    def _connected(self, port: SimPort, done: Callable[[SimPort | None], None]) -> None:
+    def _connected(self, port: SimTransport, done: Callable[[SimTransport | None], None]) -> None:
         done(None if port.closed else port)
 
     def latency(self, one: Host, other: Host) -> float:
@@ -173,7 +175,7 @@ class Network:
         return place
 
     # --- sending --------------------------------------------------------------------------------
-    def send(self, port: SimPort, frames: list[bytes]) -> None:
+    def send(self, port: SimTransport, frames: list[bytes]) -> None:
         self.frames_sent += len(frames)
         if self.meddles:
             frames = self._meddle(port, frames)
@@ -185,17 +187,17 @@ class Network:
         elif data:
             self._schedule(port, data)
 
-    def send_end(self, port: SimPort) -> None:
+    def send_end(self, port: SimTransport) -> None:
         self.ports.pop(port, None)
         self._schedule(port, None)
 
-    def vanish(self, port: SimPort) -> None:
+    def vanish(self, port: SimTransport) -> None:
         self.ports.pop(port, None)
         port.held.clear()
         port.last_arrival_s = -1.0  # what is under way is lost
         self._loop.after(self.latency(port.host, port.peer_host) + self._loop.between(0, 1.0), self._end, port)
 
-    def cut(self, port: SimPort) -> None:
+    def cut(self, port: SimTransport) -> None:
         """The connection breaks; each side notices in its own time."""
         for side in (port, port.other):
             self.ports.pop(side, None)
@@ -219,7 +221,7 @@ class Network:
                 for data in held:
                     self._schedule(port, data)
 
-    def _schedule(self, port: SimPort, data: bytes | None) -> None:
+    def _schedule(self, port: SimTransport, data: bytes | None) -> None:
         """`data`: None for the end."""
         if self.blocked and (port.host, port.peer_host) in self.blocked:
             if data is None:
@@ -238,14 +240,14 @@ class Network:
         else:
             self._loop.after(arrival_s - self._loop.now_s, self._deliver, port, data)
 
-    def _deliver(self, port: SimPort, data: bytes) -> None:
+    def _deliver(self, port: SimTransport, data: bytes) -> None:
         receiver = port.other
         if port.last_arrival_s < 0 or receiver.closed:
             return
         self._loop.note(_DELIVERED, port.serial, len(data), zlib.crc32(data))
         receiver.on_data(data)
 
-    def _end(self, port: SimPort) -> None:
+    def _end(self, port: SimTransport) -> None:
         """The other side of `port` learns that the connection is over."""
         receiver = port.other
         if not receiver.closed:
@@ -255,7 +257,7 @@ class Network:
             receiver.on_end()
 
     # --- meddling -------------------------------------------------------------------------------
-    def _meddle(self, port: SimPort, frames: list[bytes]) -> list[bytes]:
+    def _meddle(self, port: SimTransport, frames: list[bytes]) -> list[bytes]:
         loop = self._loop
         between_nodes = port.host < CLIENTS and port.peer_host < CLIENTS
         if between_nodes and "replay" in self._options.faults:
@@ -266,7 +268,7 @@ class Network:
                 frames = self._hurt(port, name, list(frames))
         return frames
 
-    def _hurt(self, port: SimPort, name: str, frames: list[bytes]) -> list[bytes]:
+    def _hurt(self, port: SimTransport, name: str, frames: list[bytes]) -> list[bytes]:
         if not frames or (name == "duplicate" and not port.doubles) or (name == "swap" and len(frames) < 2):
             return frames
         rng = self._loop.rng

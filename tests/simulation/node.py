@@ -11,24 +11,33 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from dsreg.constants import DRAIN_S
-from dsreg.core.assembly import new_replica, node_hello
-from dsreg.core.codec import Encoder, Keys, Side, UnsealingDecoder
-from dsreg.core.effects import Send
-from dsreg.core.greeting import Seals
-from dsreg.core.lives import STORE_SIZE
-from dsreg.core.messages import FEATURE_LIVES, FEATURE_SEALED, Hello, LivesReport, ReadProc, Receipt, Seal, WriteProc
-from dsreg.core.wire import SEAL_CONTENT
 from dsreg.errors import DamagedStorage, NoSpace, StorageError
 from dsreg.node.interpreter import Connection, Interpreter
 from dsreg.node.members import Members
 from dsreg.node.server import Server
+from dsreg.protocol.codec import Encoder, Keys, Side, UnsealingDecoder
+from dsreg.protocol.greeting import Seals
+from dsreg.protocol.life import STORE_SIZE
+from dsreg.protocol.messages import (
+    FEATURE_LIVES,
+    FEATURE_SEALED,
+    Hello,
+    LivesReport,
+    ReadProc,
+    Receipt,
+    Seal,
+    WriteProc,
+)
+from dsreg.protocol.wire import SEAL_CONTENT
+from dsreg.register.assembly import new_replica, node_hello
+from dsreg.register.effects import Send
 from dsreg.storage import Commit, Identity, StableStorage
 from dsreg.testing.memory_files import Chooser, drop_all, keep_all, random_chooser
 from tests.simulation.dialer import SimDialer
 from tests.simulation.disk import SimDisk
 from tests.simulation.files import Crash, SimFiles
 from tests.simulation.loop import Loop
-from tests.simulation.network import Host, Network, SimPort
+from tests.simulation.network import Host, Network, SimTransport
 from tests.simulation.options import Options
 from tests.simulation.witness import BrokenPromise, Moment, Witness, check_start
 
@@ -85,7 +94,7 @@ class Process:
         loop, options, rank = world.loop, world.options, node.rank
         self.alive = True
         self.storage = storage
-        self.connections: dict[SimPort, Connection] = {}
+        self.connections: dict[SimTransport, Connection] = {}
         self._world = world
         self._node = node
         self._greeting = node_hello(
@@ -166,8 +175,8 @@ class Process:
                 self._node.exit(error)
 
     # --- connections ----------------------------------------------------------------------------
-    def accept(self, port: SimPort) -> None:
-        connection = Connection(port)  # type: ignore[arg-type]  # it is what a Port is to those behind it
+    def accept(self, port: SimTransport) -> None:
+        connection = Connection(port)  # type: ignore[arg-type]  # it is what a Transport is to those behind it
         decoder = self._new_decoder(False)
         self.connections[port] = connection
         port.on_data = lambda data: self.guard(self._take, connection, decoder, data)
@@ -189,12 +198,12 @@ class Process:
             self._world.loop.fault("seal_broken", connection.port.peer)
             self._gone(connection.port, connection)  # type: ignore[arg-type]
 
-    def _gone(self, port: SimPort, connection: Connection) -> None:
+    def _gone(self, port: SimTransport, connection: Connection) -> None:
         self.connections.pop(port, None)
         self.members.left(port, connection)  # type: ignore[arg-type]
         self.interpreter.disconnected(connection)
 
-    def ports(self) -> list[SimPort]:
+    def ports(self) -> list[SimTransport]:
         return [*self.connections, *(port for dialer in self.dialers for port in dialer.ports())]
 
     # --- time -----------------------------------------------------------------------------------
@@ -244,7 +253,7 @@ class SimNode:
         if self.process is not None:
             self.process.guard(self.process.interpreter.tick)
 
-    def accept(self) -> Callable[[SimPort], None] | None:
+    def accept(self) -> Callable[[SimTransport], None] | None:
         return self.process.accept if self.process is not None else None
 
     # --- lives ----------------------------------------------------------------------------------

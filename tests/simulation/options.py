@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import random
 
-from dsreg.core.naming import PROMISE_STEP
+from dsreg.register.tag_allocator import PROMISE_STEP
 from tests.simulation.kinds import SWARM, directed
 
 # Faults that the nemesis injects now and then, with how many runs in a hundred know them.

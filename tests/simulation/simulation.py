@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from dsreg.constants import SECTOR_SIZE, TAG_SIZE
-from dsreg.core.tags import EPOCH_SIZE
+from dsreg.protocol.tags import EPOCH_SIZE
 from dsreg.storage import Commit
 from tests.simulation.checker import check
 from tests.simulation.clients import ExtensionClient, Worker
@@ -26,7 +26,7 @@ from tests.simulation.leftovers import left_in_client, left_in_node
 from tests.simulation.limits import use_small_limits
 from tests.simulation.loop import Loop
 from tests.simulation.nemesis import Nemesis
-from tests.simulation.network import CLIENTS, Host, Network, SimPort
+from tests.simulation.network import CLIENTS, Host, Network
 from tests.simulation.node import SimNode
 from tests.simulation.options import Options, derive
 from tests.simulation.witness import Moment
@@ -249,4 +249,4 @@ def simulate(seed: int, listener: Callable[[str], None] | None = None) -> Result
     )
 
 
-__all__ = ["Failure", "Result", "SimPort", "Simulation", "simulate"]
+__all__ = ["Failure", "Result", "SimTransport", "Simulation", "simulate"]

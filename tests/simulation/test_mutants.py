@@ -42,7 +42,7 @@ def test_there_are_enough_and_none_twice() -> None:
 
 
 def test_one_that_does_not_apply_is_an_error() -> None:
-    mutant = Mutant("stale", "dsreg.core.quorum", "this is not there", "")
+    mutant = Mutant("stale", "dsreg.register.quorum", "this is not there", "")
     with pytest.raises(MutantError, match="0 places"):
         hunt(mutant, 1, 1)
     with pytest.raises(MutantError, match="no mutant"):

@@ -10,10 +10,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable
 
-from dsreg.core.effects import Answer, Effect, Persist, Reserve, Send
-from dsreg.core.messages import Ack, CommandKind, Response, Status, Value, WriteProc
-from dsreg.core.tags import highest_epoch, iter_tags
 from dsreg.node.interpreter import Connection, Interpreter
+from dsreg.protocol.messages import Ack, CommandKind, Response, Status, Value, WriteProc
+from dsreg.protocol.tags import highest_epoch, iter_tags
+from dsreg.register.effects import Answer, Effect, Persist, Reserve, Send
 from dsreg.storage import Commit, StableStorage
 
 

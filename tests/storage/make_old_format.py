@@ -14,7 +14,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from dsreg.core.tags import pack_tag
+from dsreg.protocol.tags import pack_tag
 from dsreg.storage import Identity, OsFiles
 from tests.storage.support import checkpoint_now, commit_all, open_storage, store, values
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from dsreg.constants import MIN_JOURNAL_BYTES, SECTOR_SIZE
-from dsreg.core.tags import iter_tags, pack_tag, unpack_tag
+from dsreg.protocol.tags import iter_tags, pack_tag, unpack_tag
 from dsreg.storage import Files, Identity, StableStorage, Ticket
 
 IDENTITY = Identity(bytes(range(16)), 1, (1, 2, 3), 1 << 20)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dsreg.constants import SECTOR_SIZE, TAG_SIZE, ZERO_TAG
-from dsreg.core.tags import pack_tag
+from dsreg.protocol.tags import pack_tag
 from dsreg.storage import Identity, OsFiles, Refusal, StableStorage, Ticket
 from dsreg.storage.layout import SLOT_SIZE, TAGS, TAGS_STEP_BYTES
 from dsreg.storage.slots import CHUNK_SECTORS
@@ -20,12 +20,12 @@ CHUNKS = 64
 MIB = 1 << 20
 
 
-def raised(epoch: int) -> bytes:
+def restamped(epoch: int) -> bytes:
     return pack_tag(0, 0, 0, epoch)
 
 
 def raise_to(storage: StableStorage, first: int, count: int, epoch: int, repair: bool = False) -> Ticket:
-    ticket = storage.persist(first, count, raised(epoch) * count, bytes(count * SECTOR_SIZE), repair)
+    ticket = storage.persist(first, count, restamped(epoch) * count, bytes(count * SECTOR_SIZE), repair)
     commit_all(storage)
     assert ticket.done
     return ticket
@@ -73,8 +73,8 @@ def test_pieces_of_a_chunk_come_together(rng: random.Random) -> None:
         pieces = list(range(0, CHUNKS * CHUNK_SECTORS, size))
         for first in pieces:
             assert raise_to(storage, first, size, epoch).ok
-            assert storage.tags(first, size) == raised(epoch) * size
-        assert storage.tags(CHUNK_SECTORS, CHUNK_SECTORS) == raised(epoch) * CHUNK_SECTORS
+            assert storage.tags(first, size) == restamped(epoch) * size
+        assert storage.tags(CHUNK_SECTORS, CHUNK_SECTORS) == restamped(epoch) * CHUNK_SECTORS
     assert storage._table.slots <= 2 * CHUNKS // 8
 
 
@@ -95,7 +95,7 @@ def test_any_runs_of_any_epochs_against_a_model(rng: random.Random) -> None:
             length = min(length, 8)
             tags = [pack_tag(ts, 1, 0, epoch)] * length
         else:
-            tags = [raised(epoch) if rng.random() < 0.99 else pack_tag(ts, 1, 0, epoch) for _ in range(length)]
+            tags = [restamped(epoch) if rng.random() < 0.99 else pack_tag(ts, 1, 0, epoch) for _ in range(length)]
         data = b"".join(value(first + at, ts) if tag[-1] else bytes(SECTOR_SIZE) for at, tag in enumerate(tags))
         assert storage.persist(first, length, b"".join(tags), data).refusal is None
         for sector, tag in enumerate(tags, first):
@@ -122,8 +122,8 @@ def test_a_write_into_a_raised_chunk_wins_and_its_neighbours_stay() -> None:
     checkpoint_now(storage)
     assert written(storage, 9, 1, 5).ok
     for _ in range(2):
-        assert storage.tags(8, 3) == raised(1) + pack_tag(5, 1, 0, 1) + raised(1)
-        assert storage.tags(0, 8) == raised(1) * 8
+        assert storage.tags(8, 3) == restamped(1) + pack_tag(5, 1, 0, 1) + restamped(1)
+        assert storage.tags(0, 8) == restamped(1) * 8
         loaded = storage.load(8, 3, wait=True)
         assert loaded is not None and loaded.data == bytes(4096) + value(9, 5) + bytes(4096)
         storage = open_storage(files := files.crash(drop_all))
@@ -139,14 +139,14 @@ def test_what_an_older_epoch_left_is_not_there_under_the_newer_one() -> None:
     assert raise_to(storage, 0, 256, 2).ok
     for _ in range(2):
         loaded = storage.load(0, 256, wait=True)
-        assert loaded is not None and loaded.tags == raised(2) * 256 and loaded.data == bytes(MIB)
+        assert loaded is not None and loaded.tags == restamped(2) * 256 and loaded.data == bytes(MIB)
         storage = open_storage(files := files.crash(drop_all))
     # Its home holds the old value still; it is claimed like one that was never written.
     files.capacity = 0
     assert written(storage, 9, 2, 6).ok, "its home is allocated"
     refused = written(storage, 17, 2, 6)
     assert not refused.ok and refused.refusal is Refusal.NO_SPACE
-    assert storage.tags(17, 1) == raised(2)
+    assert storage.tags(17, 1) == restamped(2)
 
 
 def test_on_a_full_disk_what_was_never_written_can_be_raised() -> None:
@@ -163,7 +163,7 @@ def test_on_a_full_disk_what_was_never_written_can_be_raised() -> None:
     assert ticket.ok
     storage.close()
     storage = open_storage(files)
-    assert storage.tags(256, 256) == raised(1) * 256 and contents(storage, 0, 8) == [3] * 8
+    assert storage.tags(256, 256) == restamped(1) * 256 and contents(storage, 0, 8) == [3] * 8
 
 
 def test_the_tail_of_a_disk_and_its_growth(rng: random.Random) -> None:
@@ -174,7 +174,7 @@ def test_the_tail_of_a_disk_and_its_growth(rng: random.Random) -> None:
     assert raise_to(storage, 256, sectors - 256, 1).ok
     storage.close()
     storage = open_storage(files, Identity(IDENTITY.cluster, 1, (1, 2, 3), sectors + 100))
-    assert storage.tags(256, sectors - 256) == raised(1) * (sectors - 256)
+    assert storage.tags(256, sectors - 256) == restamped(1) * (sectors - 256)
     assert set(storage.tags(sectors, 8)) <= {0, 1} and storage.load(sectors, 8, wait=True) is not None
 
 
@@ -192,7 +192,7 @@ def test_a_damaged_state_of_chunks_is_unknown_where_nothing_else_is_known() -> N
         assert storage.unknown(0, 256) == [sector for sector in range(256) if sector not in known]
         assert storage.unknown(2000, 40) == list(range(2000, 2040)) and not storage.unknown(2048, 256)
         assert storage.tags(40, 1) == pack_tag(4, 1, 0, 1)
-        refused = storage.persist(0, 256, raised(2) * 256, bytes(MIB))
+        refused = storage.persist(0, 256, restamped(2) * 256, bytes(MIB))
         assert refused.refusal is Refusal.UNKNOWN
         storage.close()
     storage = open_storage(files)
@@ -200,7 +200,7 @@ def test_a_damaged_state_of_chunks_is_unknown_where_nothing_else_is_known() -> N
     assert raise_to(storage, 100, 1, 1, repair=True).ok
     storage.close()
     storage = open_storage(files)
-    assert not storage.unknown(0, 16) and storage.tags(0, 8) == raised(1) * 8
+    assert not storage.unknown(0, 16) and storage.tags(0, 8) == restamped(1) * 8
     assert storage.unknown(96, 8) == [96, 97, 98, 99, 101, 102, 103]
     assert store(storage, 17, 1, 9).refusal is Refusal.UNKNOWN
 
@@ -220,7 +220,7 @@ def test_all_slots_that_a_commit_makes_have_been_claimed(rng: random.Random) -> 
             for _ in range(rng.randrange(1, 6)):
                 first = rng.randrange(64) * 8
                 count = min(rng.choice((1, 8, 32, 256)), 512 - first)
-                tags = raised(rng.randrange(1, 9)) * count
+                tags = restamped(rng.randrange(1, 9)) * count
                 if rng.random() < 0.3:
                     tags = pack_tag(rng.randrange(1, 99), 1, 0, rng.randrange(9)) * count
                 storage.persist(first, count, tags, bytes(count * SECTOR_SIZE))

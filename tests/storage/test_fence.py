@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from dsreg.constants import NO_OWNER, OWNER_SIZE, SECTOR_SIZE
-from dsreg.core.tags import ATTACHED, pack_tag
-from dsreg.core.tags import ts_of as ts_of_write
 from dsreg.errors import SyncFailed
+from dsreg.protocol.tags import ATTACHED, pack_tag
+from dsreg.protocol.tags import ts_of as ts_of_write
 from dsreg.storage import Refusal
 from dsreg.storage.promises import Promises
 from dsreg.storage.state import State

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from dsreg.constants import MAX_RUN_SECTORS, MIN_JOURNAL_BYTES, SECTOR_SIZE
-from dsreg.core.tags import pack_tag
 from dsreg.errors import StorageError
+from dsreg.protocol.tags import pack_tag
 from dsreg.storage import Identity, OsFiles, Refusal, StableStorage
 from dsreg.storage.layout import IDENTITY, JOURNALS, SECTORS, STATE, TAGS
 from tests.storage.file_systems import KINDS, MIB, mounted, why_not

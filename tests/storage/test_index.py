@@ -7,7 +7,7 @@ import random
 import pytest
 
 from dsreg.constants import SECTOR_SIZE
-from dsreg.core.tags import ATTACHED, pack_tag, ts_of
+from dsreg.protocol.tags import ATTACHED, pack_tag, ts_of
 from dsreg.storage import index_file, pages, tags
 from dsreg.storage.files import File, pread_or_zeros
 from dsreg.storage.index import REGION_BITS, SlotIndex

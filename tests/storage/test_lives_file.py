@@ -8,8 +8,8 @@ import zlib
 
 import pytest
 
-from dsreg.core.lives import Life
 from dsreg.errors import DamagedStorage, StorageError, SyncFailed
+from dsreg.protocol.life import Life
 from dsreg.storage import StableStorage, lives
 from dsreg.storage.layout import IDENTITY, LIVES, LIVES_TMP
 from dsreg.testing.memory_files import Kind, MemoryFiles, drop_all, keep_all, random_chooser

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dsreg.core.lives import Life
-from dsreg.core.tags import pack_tag, unpack_tag
 from dsreg.errors import WrongDirectory
+from dsreg.protocol.life import Life
+from dsreg.protocol.tags import pack_tag, unpack_tag
 from dsreg.storage import Files, Identity, OsFiles, StableStorage, identity
 from dsreg.storage.layout import IDENTITY
 from dsreg.testing.memory_files import Content, MemoryFiles, drop_all, keep_all, random_chooser

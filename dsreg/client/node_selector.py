@@ -1,0 +1,125 @@
+"""NodeSelector: the nodes of the cluster, and which of them to ask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dsreg.client.events import KeyRefused, NotSealed, Refusal
+from dsreg.client.limits import ATTEMPT_MAX_S, FULL_S, PROBE_S, RESEND_S, SILENCE_S
+from dsreg.client.state import Node, Operation
+from dsreg.errors import AuthenticationFailed, ClientError, Outcome, UnsealedNode, WrongDisk
+from dsreg.register.quorum import bit, majority
+
+
+class NodeSelector:
+    """`ranks`: in the order of preference.
+
+    `cluster_size`: the nodes of the cluster. The configuration of a client may lack some of them: majorities are of
+    all that there are, as the nodes say.
+    """
+
+    def __init__(self, ranks: Sequence[int]) -> None:
+        assert ranks and len(set(ranks)) == len(ranks)
+        self.nodes = [Node(rank, index) for index, rank in enumerate(ranks)]
+        self.by_rank = {node.rank: node for node in self.nodes}
+        self._rounds = [self.nodes[home:] + self.nodes[:home] for home in range(len(ranks))]  # by the first one
+        self.cluster_size = len(self.nodes)
+        self._ever_connected = False
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    @property
+    def majority(self) -> int:
+        return majority(self.cluster_size)
+
+    def connected(self, node: Node, cluster_size: int = 0) -> None:
+        assert not node.up
+        self.cluster_size = max(self.cluster_size, cluster_size)
+        node.up = node.tried = self._ever_connected = True
+        node.stopping, node.refusal = False, None
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """Why there is nothing to wait for: each node has been tried, none was ever good, and this one refused us."""
+        if self._ever_connected or not all(node.tried for node in self.nodes):
+            return None
+        return next((node.refusal for node in self.nodes if node.refusal is not None), None)
+
+    @property
+    def owes_answers(self) -> bool:
+        return any(node.silent_since_s is not None for node in self.nodes)
+
+    def choose(self, op: Operation, now_s: float) -> Node | None:
+        """The node to send to: one that does not have the command before one that does, one that answers
+        before one that did not of late, else the next one round the ring from the operation's home."""
+        best, best_badness = None, 4
+        for distance in range(len(self.nodes)):
+            node = self.nodes[(op.home + distance) % len(self.nodes)]
+            if not node.usable or op.disbelief & bit(node.rank):
+                continue
+            badness = 0
+            if node.rank in op.sent:
+                if not _seems_lost(op, node, now_s):
+                    continue
+                badness += 2
+            if node.avoided_until_s > now_s:
+                badness += 1
+            if badness == 0:
+                return node
+            if badness < best_badness:
+                best, best_badness = node, badness
+        return best
+
+    def nearest(self, op: Operation, now_s: float) -> list[Node]:
+        """The nodes that can be asked: those that answer first, then round the ring from the operation's home."""
+        usable = [node for node in self._rounds[op.home] if node.up and not node.stopping and not node.barred]
+        for node in usable:
+            if node.avoided_until_s > now_s:
+                return sorted(usable, key=lambda node: node.avoided_until_s > now_s)
+        return usable
+
+    def obstacle(self, now_s: float) -> tuple[str, bool]:
+        """Why no majority can store anything, as far as is known, and whether it is for want of room; "" if nothing is
+        in the way."""
+        up = [node for node in self.nodes if node.up]
+        if len(up) < self.majority:
+            counts = f"{len(up)} of {self.cluster_size} nodes are connected, {self.majority} are needed"
+            return f"no majority: {counts}", False
+        full = [str(node.rank) for node in up if now_s - node.full_s < FULL_S]
+        if len(up) - len(full) >= self.majority:
+            return "", False
+        which = f"node {full[0]} has" if len(full) == 1 else f"the nodes {', '.join(full)} have"
+        return f"no space: {which} no room for new data, make some there", True
+
+    def silent(self, now_s: float) -> tuple[list[Node], list[Node]]:
+        """Nodes that owe answers and say nothing: those to ask for a sign of life, and those to give up."""
+        asked, given_up = [], []
+        for node in self.nodes:
+            if node.silent_since_s is None:
+                continue
+            silence_s = now_s - node.silent_since_s
+            if silence_s >= SILENCE_S:
+                given_up.append(node)
+            elif silence_s >= PROBE_S and not node.probed:
+                node.probed = True
+                asked.append(node)
+        return asked, given_up
+
+
+def refused_by_all(refusal: Refusal, outcome: Outcome) -> ClientError:
+    if isinstance(refusal, KeyRefused):
+        return AuthenticationFailed("no node accepts the client key", outcome)
+    if isinstance(refusal, NotSealed):
+        return UnsealedNode(f"node {refusal.rank} does not seal its connections, as require_sealed demands", outcome)
+    rank, sectors, expected = refusal
+    return WrongDisk(f"node {rank} has a disk of {sectors} sectors, not of {expected} as configured here", outcome)
+
+
+def _seems_lost(op: Operation, node: Node, now_s: float) -> bool:
+    """Whether a command that the node was sent is to be sent to it again: see limits.RESEND_S."""
+    sent_s = op.sent[node.rank]
+    since_s = now_s - sent_s
+    if node.answered_s > sent_s:
+        return since_s >= ATTEMPT_MAX_S
+    return since_s >= max(RESEND_S, (now_s - op.started_s) / 2)

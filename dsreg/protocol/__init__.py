@@ -1,0 +1,16 @@
+"""What goes over the wire, pure: values, their bytes, and how two parties meet.
+
+    bytes -> Unsealing -> Decoder -> messages           messages -> Encoder -> bytes -> Sealer
+
+    messages       every message as a value
+    life           which directory stands behind a rank, as nodes tell it
+    tags           tags and epochs: their 16 bytes, order, restamping
+    wire           byte layouts, type numbers, HMACs
+    encoder        messages to bytes
+    decoder        bytes to messages: what is damaged or foreign is skipped (frames: those that fit any cluster)
+    codec          both, under one name
+    greeting       HELLO and the handshake, of both sides
+    dialing        when a peer is greeted, and in which language it is spoken to
+    noise, sealed, unsealing    sealed connections; record_bound: how large a record may be on a bad line
+    plausibility   which numbers are believed: one bad message must not use up their range
+"""

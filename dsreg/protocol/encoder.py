@@ -1,0 +1,297 @@
+"""Messages to bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from dsreg.constants import MAGIC, MAX_RANK, MAX_RUN_SECTORS, OWNER_SIZE, SECTOR_SIZE, TAG_SIZE, UUID_SIZE
+from dsreg.protocol.messages import (
+    Ack,
+    Buffer,
+    Command,
+    CommandKind,
+    Fenced,
+    Hello,
+    LivesReport,
+    Message,
+    PeerMessage,
+    ReadProc,
+    Receipt,
+    RefusedCommand,
+    Response,
+    Seal,
+    Status,
+    StatusReport,
+    StatusRequest,
+    Value,
+    WriteProc,
+)
+from dsreg.protocol.tags import highest_epoch, unpack_tag
+from dsreg.protocol.wire import (
+    ANSWER,
+    ATTACHED_FLAGS,
+    ATTACHED_STATE,
+    CLUSTER_SIZE,
+    COMMAND,
+    FLAG_TAGS,
+    FLAG_VALUES,
+    GREETING,
+    LIFE,
+    MAX_STATUS_BYTES,
+    PEER,
+    RECEIPT,
+    RECEIPTED,
+    RESPONSE,
+    SEAL_CONTENT,
+    TAG,
+    Keys,
+    Mac,
+    NoMac,
+    Type,
+    extension_header,
+    macs,
+)
+
+_RUN_TYPE: Final = {
+    CommandKind.READ: Type.READ_RUN,
+    CommandKind.TAG: Type.TAG_RUN,
+    CommandKind.STORE: Type.STORE_RUN,
+    CommandKind.GET: Type.GET_RUN,
+    CommandKind.PUT: Type.PUT_RUN,
+    CommandKind.ATTACH: Type.ATTACH,
+}
+_TAGGED: Final = (CommandKind.STORE, CommandKind.PUT)
+_STORING: Final = (CommandKind.WRITE, *_TAGGED)
+_CONTRACT_TYPE: Final = {CommandKind.READ: Type.READ, CommandKind.WRITE: Type.WRITE}
+
+
+class Encoder:
+    """Signs and lays out messages. Holds nothing but the prepared keys, so one serves any number of streams.
+
+    A message that does not fit its layout (a wrong length, rank or count, a WRITE as a run command, a node
+    message without a system key, ...) is a bug of the caller and fails an assertion.
+    """
+
+    def __init__(self, keys: Keys | None) -> None:
+        """`keys`: None for frames that are to be sealed, which have no HMAC."""
+        self._client, self._system = macs(keys) if keys is not None else (NoMac(), NoMac())
+        self._encoders: dict[type, Callable[[Any], list[Buffer]]] = {
+            Command: self._command,
+            RefusedCommand: self._refused,
+            Response: self._response,
+            ReadProc: self._read_proc,
+            Value: self._value,
+            WriteProc: self._write_proc,
+            Ack: self._ack,
+            Fenced: self._fenced,
+            Receipt: self._receipt,
+            Hello: self._hello,
+            Seal: self._seal,
+            LivesReport: self._lives,
+            StatusRequest: self._status_request,
+            StatusReport: self._status_report,
+        }
+
+    def encode(self, message: Message) -> list[Buffer]:
+        """The frame of `message` in pieces, to be sent in order: header, contents if any, HMAC.
+
+        The contents are the message's own `tags` and `data`, not copies: they must not change until they are
+        sent. Any `data` is contiguous and of bytes. A RefusedCommand gives the answer that refuses it.
+        """
+        return self._encoders[type(message)](message)
+
+    # --- client frames ------------------------------------------------------------------------
+    def _command(self, message: Command) -> list[Buffer]:
+        kind, request, first, count, tags, data, extended, epoch, values = message
+        if kind is CommandKind.ATTACH:
+            assert first == count == 0 and len(data) == OWNER_SIZE
+            return _signed(self._client, extension_header(Type.ATTACH, request, length=OWNER_SIZE, epoch=epoch), data)
+        assert len(tags) == (count * TAG_SIZE if kind in _TAGGED else 0)
+        assert len(data) == (count * SECTOR_SIZE if kind in _STORING else 0)
+        if extended:
+            assert 1 <= count <= MAX_RUN_SECTORS
+            if kind is CommandKind.PUT:
+                tags = tags[:TAG_SIZE]
+            length = len(tags) + len(data)
+            flags = FLAG_VALUES if values else 0
+            header = extension_header(
+                _RUN_TYPE[kind], request, first=first, count=count, flags=flags, length=length, epoch=epoch
+            )
+            return _signed(self._client, header, tags, data)
+        assert count == 1 and not epoch
+        return _signed(self._client, COMMAND.pack(MAGIC, _CONTRACT_TYPE[kind], request, first), data)
+
+    def _refused(self, message: RefusedCommand) -> list[Buffer]:
+        assert message.status != Status.OK
+        return self._response(Response(message.status, message.kind, message.request, extended=message.extended))
+
+    def _response(self, message: Response) -> list[Buffer]:
+        status, kind, request, tags, data, extended, epoch, *_ = message
+        ok = status == Status.OK
+        if not extended:
+            assert status < Status.STOPPING and not tags
+            assert len(data) == (SECTOR_SIZE if ok and kind is CommandKind.READ else 0)
+            return _signed(self._client, RESPONSE.pack(MAGIC, status, _CONTRACT_TYPE[kind] + ANSWER, request), data)
+        count, flags = len(tags) // TAG_SIZE or len(data) // SECTOR_SIZE, 0
+        if kind is CommandKind.GET and data:
+            flags = FLAG_VALUES
+        elif kind is CommandKind.READ and tags:
+            flags = FLAG_TAGS
+        elif kind is CommandKind.ATTACH and ok:
+            count, flags, data = 0, *_attached(message)
+        assert len(tags) in (0, count * TAG_SIZE) and not ((tags or data) and kind in _STORING)
+        missing = not data and kind is not CommandKind.READ  # the tags of a READ are those of what it has read
+        assert kind is CommandKind.ATTACH or missing or len(data) == count * SECTOR_SIZE
+        assert not (data and kind is CommandKind.TAG)
+        assert count <= MAX_RUN_SECTORS and (ok or not tags and not data)
+        header = extension_header(
+            _RUN_TYPE[kind] + ANSWER, request, status=status, count=count, flags=flags, length=len(tags) + len(data),
+            epoch=epoch,
+        )
+        return _signed(self._client, header, tags, data)
+
+    def _status_request(self, message: StatusRequest) -> list[Buffer]:
+        return _signed(self._client, extension_header(Type.STATUS, message.request))
+
+    def _status_report(self, message: StatusReport) -> list[Buffer]:
+        assert len(message.body) <= MAX_STATUS_BYTES
+        header = extension_header(Type.STATUS_ANSWER, message.request, length=len(message.body))
+        return _signed(self._client, header, message.body)
+
+    # --- either -------------------------------------------------------------------------------
+    def _hello(self, message: Hello) -> list[Buffer]:
+        return _signed(self._system if message.rank else self._client, hello_bytes(message))
+
+    def _seal(self, message: Seal) -> list[Buffer]:
+        type_ = (Type.SEAL_NODE if message.rank else Type.SEAL_CLIENT) + (ANSWER if message.answer else 0)
+        assert len(message.content) == SEAL_CONTENT[Type(type_)]
+        header = extension_header(type_, 0, rank=message.rank, length=len(message.content))
+        return _signed(self._system if message.rank else self._client, header, message.content)
+
+    def _lives(self, message: LivesReport) -> list[Buffer]:
+        rank, answer, stage, own, known = message
+        assert answer or rank, "no client tells of lives"
+        type_ = (Type.LIVES_NODE_ANSWER if answer else Type.LIVES_NODE) if rank else Type.LIVES_CLIENT
+        content = LIFE.pack(stage, *own) + b"".join(LIFE.pack(other, *life) for other, life in sorted(known.items()))
+        header = extension_header(type_, 0, rank=rank, count=len(known), length=len(content))
+        return _signed(self._system if rank else self._client, header, content)
+
+    # --- node frames --------------------------------------------------------------------------
+    def _read_proc(self, message: ReadProc) -> list[Buffer]:
+        if message.uuid:
+            assert message.values
+            return self._contract_peer(Type.READ_PROC, message)
+        flags = FLAG_VALUES if message.values else 0
+        return self._peer_run(Type.READ_PROC_RUN, message, flags, message.epoch)
+
+    def _value(self, message: Value) -> list[Buffer]:
+        tags, data, count = message.tags, message.data, message.count
+        assert len(tags) == count * TAG_SIZE
+        assert data is None or len(data) == count * SECTOR_SIZE
+        if message.uuid:
+            assert data is not None
+            return self._contract_peer(Type.VALUE, message, _contract_tag(tags), data)
+        if data is None:
+            return self._peer_run(Type.VALUE_RUN, message, 0, message.epoch, tags)
+        return self._peer_run(Type.VALUE_RUN, message, FLAG_VALUES, message.epoch, tags, data)
+
+    def _write_proc(self, message: WriteProc) -> list[Buffer]:
+        tags, data, count = message.tags, message.data, message.count
+        assert len(tags) == count * TAG_SIZE
+        assert len(data) == count * SECTOR_SIZE
+        if message.uuid:
+            return self._contract_peer(Type.WRITE_PROC, message, _contract_tag(tags), data)
+        return self._peer_run(Type.WRITE_PROC_RUN, message, 0, highest_epoch(tags), tags, data)
+
+    def _ack(self, message: Ack) -> list[Buffer]:
+        if message.uuid:
+            return self._contract_peer(Type.ACK, message)
+        return self._peer_run(Type.ACK_RUN, message, 0, 0, status=Status.OVERTAKEN if message.overtaken else Status.OK)
+
+    def _fenced(self, message: Fenced) -> list[Buffer]:
+        return self._peer_run(Type.ACK_RUN, message, 0, message.epoch, status=Status.FENCED)
+
+    def _receipt(self, message: Receipt) -> list[Buffer]:
+        assert 1 <= message.rank <= MAX_RANK
+        assert message.type in RECEIPTED
+        assert len(message.uuid) == UUID_SIZE
+        return _signed(self._system, RECEIPT.pack(MAGIC, message.rank, message.type + ANSWER, message.uuid))
+
+    def _contract_peer(
+        self, type_: Type, message: ReadProc | Value | WriteProc | Ack, *contents: Buffer
+    ) -> list[Buffer]:
+        assert 1 <= message.rank <= MAX_RANK
+        assert message.count == 1
+        assert len(message.uuid) == UUID_SIZE
+        header = PEER.pack(MAGIC, message.rank, type_, message.uuid, message.rid, message.first)
+        return _signed(self._system, header, *contents)
+
+    def _peer_run(
+        self, type_: Type, message: PeerMessage, flags: int, epoch: int, *contents: Buffer, status: int = 0
+    ) -> list[Buffer]:
+        assert 1 <= message.rank <= MAX_RANK
+        assert 1 <= message.count <= MAX_RUN_SECTORS
+        header = extension_header(
+            type_,
+            message.rid,
+            status=status,
+            rank=message.rank,
+            first=message.first,
+            count=message.count,
+            flags=flags,
+            length=sum(map(len, contents)),
+            epoch=epoch,
+        )
+        return _signed(self._system, header, *contents)
+
+
+class EncodeOnce:
+    """Encodes. The same object goes to several nodes one after the other: it is encoded, and signed, once."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._last: tuple[object, list[Buffer]] = (None, [])
+
+    def __call__(self, message: Message) -> list[Buffer]:
+        if self._last[0] is not message:
+            self._last = (message, self._encoder.encode(message))
+        return self._last[1]
+
+
+def _contract_tag(tag: bytes) -> bytes:
+    """As the contract has it: it knows no epochs."""
+    ts, wr, life, epoch = unpack_tag(tag)
+    assert not life and not epoch
+    return TAG.pack(ts, wr)
+
+
+def hello_bytes(message: Hello) -> bytes:
+    """The frame of a greeting without its HMAC: what the handshake that seals the connection vouches for."""
+    assert 0 <= message.rank <= MAX_RANK
+    assert len(message.cluster) == CLUSTER_SIZE
+    greeting = GREETING.pack(message.version, message.features, message.cluster, message.incarnation)
+    header = extension_header(
+        (Type.HELLO_NODE if message.rank else Type.HELLO_CLIENT) + (ANSWER if message.answer else 0),
+        0,
+        rank=message.rank,
+        first=message.sectors,
+        length=len(greeting),
+    )
+    return header + greeting
+
+
+def _attached(message: Response) -> tuple[int, bytes]:
+    """Flags and content of a good answer to ATTACH."""
+    assert len(message.data) == OWNER_SIZE
+    said = (message.alive, message.unsure, message.mixed)
+    flags = sum(flag for flag, is_so in zip(ATTACHED_FLAGS, said, strict=True) if is_so)
+    return flags, ATTACHED_STATE.pack(bytes(message.data), message.counter, message.believed)
+
+
+def _signed(mac: Mac | None, header: bytes, *contents: Buffer) -> list[Buffer]:
+    assert mac is not None, "a node message, and no system key"
+    frame: list[Buffer] = [header, *filter(len, contents)]
+    if type(mac) is not NoMac:
+        frame.append(mac.sign(*frame))
+    return frame

@@ -1,0 +1,104 @@
+"""Frames whose fields mean the same in every cluster: authentic bytes, without their HMAC, to messages.
+
+None where a field is out of range. Those whose fields have to fit the cluster: dsreg.protocol.decoder.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dsreg.constants import MAX_RANK
+from dsreg.protocol.life import Life, Stage
+from dsreg.protocol.messages import (
+    CommandKind,
+    LivesReport,
+    RefusedCommand,
+    Response,
+    Status,
+    StatusReport,
+    StatusRequest,
+)
+from dsreg.protocol.wire import (
+    ANSWER,
+    ATTACHED_FLAGS,
+    ATTACHED_STATE,
+    COMMAND,
+    EXTENSION,
+    FLAG_TAGS,
+    LIFE,
+    RESPONSE,
+    Type,
+    content_from,
+    tags_and_data,
+)
+
+CONTRACT_KINDS: Final = {Type.READ: CommandKind.READ, Type.WRITE: CommandKind.WRITE}
+RUN_KINDS: Final = {
+    Type.READ_RUN: CommandKind.READ,
+    Type.TAG_RUN: CommandKind.TAG,
+    Type.STORE_RUN: CommandKind.STORE,
+    Type.GET_RUN: CommandKind.GET,
+    Type.PUT_RUN: CommandKind.PUT,
+    Type.ATTACH: CommandKind.ATTACH,
+}
+# Their good answers have no content.
+_NOTHING_TO_SAY: Final = (CommandKind.STORE, CommandKind.PUT)
+_STATUSES: Final = {int(status): status for status in Status}
+_STAGES: Final = frozenset(Stage)
+
+
+def unauthentic_command(frame: memoryview) -> RefusedCommand:
+    _, type_, request, _ = COMMAND.unpack_from(frame)
+    return RefusedCommand(Status.AUTH_FAILURE, CONTRACT_KINDS[type_], request)
+
+
+def unauthentic_run_command(frame: memoryview) -> RefusedCommand:
+    _, _, _, type_, request, *_ = EXTENSION.unpack_from(frame)
+    return RefusedCommand(Status.AUTH_FAILURE, RUN_KINDS[type_], request, True)
+
+
+def response(frame: memoryview) -> Response | None:
+    _, code, type_, request = RESPONSE.unpack_from(frame)
+    status = _STATUSES.get(code)
+    if status is None or status >= Status.STOPPING:
+        return None
+    return Response(status, CONTRACT_KINDS[type_ - ANSWER], request, b"", bytes(frame[RESPONSE.size :]))
+
+
+def run_response(frame: memoryview) -> Response | None:
+    _, code, _, type_, request, _, count, flags, length, epoch, _ = EXTENSION.unpack_from(frame)
+    status, kind = _STATUSES.get(code), RUN_KINDS[type_ - ANSWER]
+    if status is None or (status is Status.OK and kind not in _NOTHING_TO_SAY and length == 0):
+        return None
+    if kind in (CommandKind.TAG, CommandKind.GET) or kind is CommandKind.READ and flags & FLAG_TAGS and length:
+        tags, data = tags_and_data(frame, count)
+        return Response(status, kind, request, tags, data, True, epoch)
+    if kind is CommandKind.ATTACH and status is Status.OK:
+        owner, counter, believed = ATTACHED_STATE.unpack_from(frame, EXTENSION.size)
+        alive, unsure, mixed = (bool(flags & flag) for flag in ATTACHED_FLAGS)
+        return Response(status, kind, request, b"", owner, True, epoch, alive, unsure, mixed, counter, believed)
+    return Response(status, kind, request, b"", content_from(frame, EXTENSION.size), True, epoch)
+
+
+def lives(frame: memoryview) -> LivesReport | None:
+    _, status, rank, type_, _, _, count, *_ = EXTENSION.unpack_from(frame)
+    if status != Status.OK:
+        return None
+    (stage, number, store), *entries = LIFE.iter_unpack(frame[EXTENSION.size :])
+    known = {other: Life(life, id_) for other, life, id_ in entries}
+    if stage not in _STAGES or not number or len(known) != count or not all(life.number for life in known.values()):
+        return None
+    if not all(1 <= other <= MAX_RANK for other in known):
+        return None
+    from_node = type_ != Type.LIVES_CLIENT
+    return LivesReport(rank if from_node else 0, type_ != Type.LIVES_NODE, Stage(stage), Life(number, store), known)
+
+
+def status_request(frame: memoryview) -> StatusRequest:
+    _, _, _, _, request, *_ = EXTENSION.unpack_from(frame)
+    return StatusRequest(request)
+
+
+def status_report(frame: memoryview) -> StatusReport | None:
+    _, status, _, _, request, *_ = EXTENSION.unpack_from(frame)
+    return StatusReport(request, bytes(frame[EXTENSION.size :])) if status == Status.OK else None

@@ -1,0 +1,235 @@
+"""What the wire carries, as values. Every message covers a run of consecutive sectors (1..256);
+the contract's single-sector messages are runs of length 1.
+
+`first` is a sector index, `count` a number of sectors. `tags` is `count * 16` bytes, `data`
+`count * 4096` bytes. `uuid` is the contract's message id (16 bytes), or b"" for an extension
+message, which needs none: (rank, rid, type) names it. Layouts: docs/protocol.md.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+from dsreg.constants import OWNER_ID_SIZE, OWNER_NAME_SIZE
+from dsreg.protocol.life import Life, Stage
+
+Buffer = bytes | bytearray | memoryview
+
+
+# In a greeting: the sender can seal the connection. It is sealed where both can.
+FEATURE_SEALED = 1 << 8
+# Likewise: the sender keeps lives, and its first message after the greeting is a LivesReport. A client that sets it
+# wants to be told.
+FEATURE_LIVES = 1 << 9
+
+
+class Status(enum.IntEnum):
+    OK = 0
+    AUTH_FAILURE = 1
+    INVALID_SECTOR_INDEX = 2
+    STOPPING = 4  # extension only, as all below: the node is shutting down; ask another
+    FENCED = 5  # a newer epoch is in force than that of the command
+    REFUSED = 6  # not done, nothing changed: this node's own copy is damaged, or too much waits here; ask another
+    UNSUPPORTED = 7  # no attachments while a node of the cluster speaks only the contract
+    DISBELIEVED = 8  # this node does not take the epoch, or a tag; others may: ask another
+    OVERTAKEN = 9  # of a write: a later one of the same attachment was there
+    NO_SPACE = 10  # not done, nothing changed: the file system of this node has no room for it
+
+
+class CommandKind(enum.IntEnum):
+    READ = 1
+    WRITE = 2
+    TAG = 3  # extension: a majority's highest tags, plus one: the tags for a STORE to come
+    STORE = 4  # extension: store `data` under tags that an earlier TAG named; idempotent
+    GET = 5  # extension: this node's own durable copy, as it is
+    PUT = 6  # extension: store `data` on this node alone, under a tag that the attachment chose; idempotent
+    ATTACH = 7  # extension: who has attached the disk; or attach it, as far as this node is concerned
+
+
+class Command(NamedTuple):
+    """A client's command. `extended`: it came as a run command and is answered as one.
+
+    `epoch`: the attachment that it belongs to, 0 for none. `values`: GET wants the data, not only the tags. ATTACH has
+    no run (first = count = 0); it asks with epoch 0, and else attaches, for the owner (64 bytes) in `data`.
+    """
+
+    kind: CommandKind
+    request: int
+    first: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
+    tags: bytes = b""  # STORE; PUT, where all are the same
+    data: Buffer = b""  # WRITE, STORE and PUT
+    extended: bool = False
+    epoch: int = 0
+    values: bool = False
+
+
+def owner_of(identity: bytes, name: str) -> bytes:
+    """Who attaches a disk: 16 random bytes, and a name for people, of which some characters may be cut off."""
+    assert len(identity) == OWNER_ID_SIZE
+    # File names that are not UTF-8 have characters that cannot be encoded.
+    text = name.encode(errors="backslashreplace")[:OWNER_NAME_SIZE].decode(errors="ignore").encode()
+    return identity + text.ljust(OWNER_NAME_SIZE, b"\0")
+
+
+def name_of_owner(owner: bytes) -> str:
+    return owner[OWNER_ID_SIZE:].rstrip(b"\0").decode(errors="replace")
+
+
+class RefusedCommand(NamedTuple):
+    """A command that must be answered with `status` and has no other effect."""
+
+    status: Status
+    kind: CommandKind
+    request: int
+    extended: bool = False
+
+
+class Response(NamedTuple):
+    """A node's answer to a command. READ carries `data`, TAG carries `tags`, GET both or `tags` alone. A READ for an
+    attachment carries `tags` as well if that has to store what it has read under its own epoch.
+
+    `epoch`: the one in force at the node. ATTACH carries in `data` who has attached the disk in it (64 bytes), and
+    `alive`: whether that one is connected to the node; `unsure`: it is not, but the node has not been up for long;
+    `mixed`: a node of the cluster speaks only the contract. `counter`: the highest one of a write of that attachment
+    that this node has. `believed`: the highest epoch that it would take now.
+    """
+
+    status: Status
+    kind: CommandKind
+    request: int
+    tags: bytes = b""
+    data: Buffer = b""
+    extended: bool = False
+    epoch: int = 0
+    alive: bool = False
+    unsure: bool = False
+    mixed: bool = False
+    counter: int = 0
+    believed: int = 0
+
+
+class ReadProc(NamedTuple):
+    """`epoch`: who answers has promised to store nothing of an older one any more."""
+
+    rank: int
+    rid: int
+    first: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
+    values: bool = True  # False: tags are enough (the contract's READ_PROC always wants values)
+    uuid: bytes = b""
+    epoch: int = 0
+
+
+class Value(NamedTuple):
+    """`epoch`: the one in force at the node that answers."""
+
+    rank: int
+    rid: int
+    first: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
+    tags: bytes
+    data: Buffer | None  # None: tags only
+    uuid: bytes = b""
+    epoch: int = 0
+
+
+class WriteProc(NamedTuple):
+    """All `tags` are of one epoch, under which this is stored."""
+
+    rank: int
+    rid: int
+    first: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
+    tags: bytes
+    data: Buffer
+    uuid: bytes = b""
+
+
+class Ack(NamedTuple):
+    """`overtaken`: instead of a write of an attachment a later one of the same was there, and is durable."""
+
+    rank: int
+    rid: int
+    first: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
+    uuid: bytes = b""
+    overtaken: bool = False
+
+
+class Fenced(NamedTuple):
+    """Instead of an ACK: nothing was stored, as `epoch`, in force at `rank`, is newer than that of the tags."""
+
+    rank: int
+    rid: int
+    first: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
+    epoch: int
+    uuid: bytes = b""  # the contract knows no such answer
+
+
+class Receipt(NamedTuple):
+    """`rank` acknowledges the message `uuid` of contract type `type` (03..06)."""
+
+    rank: int
+    type: int
+    uuid: bytes
+
+
+class Hello(NamedTuple):
+    """The greeting that opens the extension on a connection, and the answer to it.
+
+    `rank` is 0 for a client. `answer` is True for the accepting side's reply. `features`: in bits 0..7 of how many
+    nodes the cluster is, 0 if the sender does not say; FEATURE_SEALED; the others are 0.
+    """
+
+    rank: int
+    answer: bool
+    cluster: bytes  # 16 bytes
+    incarnation: int
+    sectors: int
+    features: int = 0
+    version: int = 1
+
+
+class LivesReport(NamedTuple):
+    """What a node says of the directories behind the ranks, its own and those that it knows (`known`: all but its own).
+
+    `rank` is the sender's between nodes, 0 from node to client. `answer`: from the accepting side of the connection.
+    """
+
+    rank: int
+    answer: bool
+    stage: Stage
+    own: Life
+    known: dict[int, Life]
+
+
+class Seal(NamedTuple):
+    """A message of the handshake that seals the connection, made and read by dsreg.protocol.sealed.
+
+    `rank` is 0 between client and node.
+    """
+
+    rank: int
+    answer: bool
+    content: bytes
+
+
+class StatusRequest(NamedTuple):
+    request: int
+
+
+class StatusReport(NamedTuple):
+    """`body` is UTF-8 JSON, an object."""
+
+    request: int
+    body: bytes
+
+
+PeerMessage = ReadProc | Value | WriteProc | Ack | Fenced
+Message = (
+    Command | RefusedCommand | Response | ReadProc | Value | WriteProc | Ack | Fenced
+    | Receipt | Hello | Seal | LivesReport | StatusRequest | StatusReport
+)

@@ -1,0 +1,259 @@
+"""Byte layouts, message type numbers and the MAC: what the encoder and the decoder share.
+
+The layouts are those of docs/protocol.md; every size here is in bytes and is computed once.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import hmac
+import struct
+import zlib
+from typing import Final, NamedTuple
+
+from dsreg.constants import (
+    CLIENT_KEY_SIZE,
+    HMAC_SIZE,
+    MAGIC,
+    MAX_RUN_BYTES,
+    MAX_RUN_SECTORS,
+    OWNER_SIZE,
+    SECTOR_SIZE,
+    SYSTEM_KEY_SIZE,
+    TAG_SIZE,
+    UUID_SIZE,
+)
+from dsreg.protocol.life import STORE_SIZE
+from dsreg.protocol.messages import Buffer, Status
+
+
+class Type(enum.IntEnum):
+    """The type byte: the eighth of every frame. An answer's is its question's plus ANSWER."""
+
+    READ = 0x01
+    WRITE = 0x02
+    READ_PROC = 0x03
+    VALUE = 0x04
+    WRITE_PROC = 0x05
+    ACK = 0x06
+    READ_ANSWER = 0x41
+    WRITE_ANSWER = 0x42
+    HELLO_CLIENT = 0x80
+    READ_RUN = 0x81
+    TAG_RUN = 0x82
+    STORE_RUN = 0x83
+    STATUS = 0x84
+    GET_RUN = 0x85
+    PUT_RUN = 0x86
+    ATTACH = 0x87
+    SEAL_CLIENT = 0x8F
+    HELLO_NODE = 0x90
+    READ_PROC_RUN = 0x91
+    WRITE_PROC_RUN = 0x92
+    LIVES_NODE = 0x93
+    SEAL_NODE = 0x9F
+    HELLO_CLIENT_ANSWER = 0xC0
+    READ_RUN_ANSWER = 0xC1
+    TAG_RUN_ANSWER = 0xC2
+    STORE_RUN_ANSWER = 0xC3
+    STATUS_ANSWER = 0xC4
+    GET_RUN_ANSWER = 0xC5
+    PUT_RUN_ANSWER = 0xC6
+    ATTACH_ANSWER = 0xC7
+    LIVES_CLIENT = 0xC8
+    SEAL_CLIENT_ANSWER = 0xCF
+    HELLO_NODE_ANSWER = 0xD0
+    VALUE_RUN = 0xD1
+    ACK_RUN = 0xD2
+    LIVES_NODE_ANSWER = 0xD3
+    SEAL_NODE_ANSWER = 0xDF
+
+
+ANSWER: Final = 0x40
+# Receipts for READ_PROC, VALUE, WRITE_PROC, ACK have types 0x43..0x46.
+RECEIPTED: Final = (Type.READ_PROC, Type.VALUE, Type.WRITE_PROC, Type.ACK)
+FLAG_VALUES: Final = 0x0001
+FLAG_TAGS: Final = 0x0001  # in C1
+ATTACHED_FLAGS: Final = (0x0001, 0x0002, 0x0004)  # in C7: alive, unsure, mixed
+
+# --- the contract -----------------------------------------------------------------------------
+# The part that every frame has in common: magic, three bytes that differ, type.
+PREFIX_SIZE: Final = 8
+TYPE_OFFSET: Final = 7
+STATUS_OFFSET: Final = 6  # in a contract response
+
+COMMAND: Final = struct.Struct(">4s3xBQQ")  # magic, type, request, sector
+RESPONSE: Final = struct.Struct(">4s2xBBQ")  # magic, status, type, request
+PEER: Final = struct.Struct(f">4s2xBB{UUID_SIZE}sQQ")  # magic, rank, type, uuid, rid, sector
+RECEIPT: Final = struct.Struct(f">4s2xBB{UUID_SIZE}s")  # magic, rank, type, uuid
+TAG: Final = struct.Struct(">Q7xB")  # ts, wr, as the contract has them; packing writes the pad as zeros
+
+READ_SIZE: Final = COMMAND.size + HMAC_SIZE
+WRITE_SIZE: Final = READ_SIZE + SECTOR_SIZE
+BARE_RESPONSE_SIZE: Final = RESPONSE.size + HMAC_SIZE
+READ_RESPONSE_SIZE: Final = BARE_RESPONSE_SIZE + SECTOR_SIZE
+BARE_PEER_SIZE: Final = PEER.size + HMAC_SIZE
+VALUE_SIZE: Final = BARE_PEER_SIZE + TAG_SIZE + SECTOR_SIZE
+RECEIPT_SIZE: Final = RECEIPT.size + HMAC_SIZE
+
+# --- the extension ----------------------------------------------------------------------------
+# magic, status, rank, type, id, first, count, flags, length, epoch, check
+EXTENSION: Final = struct.Struct(">4sxBBBQQHHIII")
+CHECK: Final = struct.Struct(">I")
+CHECKED_SIZE: Final = EXTENSION.size - CHECK.size
+CLUSTER_SIZE: Final = 16
+GREETING: Final = struct.Struct(f">H2xI{CLUSTER_SIZE}sQ8x")  # version, features, cluster, incarnation
+LIFE: Final = struct.Struct(f">B7xQ{STORE_SIZE}s")  # rank (of the first one: the stage), life, store id
+ATTACHED_STATE: Final = struct.Struct(f">{OWNER_SIZE}sQI4x")  # owner, counter, believed epoch
+BARE_EXTENSION_SIZE: Final = EXTENSION.size + HMAC_SIZE
+# From this size on data is not copied out of the memory that it was decrypted into, all of which it then keeps: that of
+# a record, of which it has to be half or more.
+SHARED_BYTES: Final = 64 * 1024
+# A status report is some numbers per peer; 64 KiB is ample for 254 peers.
+MAX_STATUS_BYTES: Final = 65_536
+# The longest frame there is, and so the bound of a decoder's buffer: a STORE_RUN of 256 sectors.
+MAX_FRAME_SIZE: Final = BARE_EXTENSION_SIZE + MAX_RUN_SECTORS * TAG_SIZE + MAX_RUN_BYTES
+
+GREETING_TYPES: Final = frozenset(
+    (Type.HELLO_CLIENT, Type.HELLO_NODE, Type.HELLO_CLIENT_ANSWER, Type.HELLO_NODE_ANSWER)
+)
+# Content of the messages of the handshake, which dsreg.protocol.sealed makes and reads.
+SEAL_CONTENT: Final = {
+    Type.SEAL_CLIENT: 48,
+    Type.SEAL_NODE: 48,
+    Type.SEAL_CLIENT_ANSWER: 80,
+    Type.SEAL_NODE_ANSWER: 80,
+}
+# Content bytes that do not depend on the number of sectors.
+_FIXED_CONTENT: Final = {
+    **SEAL_CONTENT,
+    Type.PUT_RUN: TAG_SIZE,
+    Type.ATTACH: OWNER_SIZE,
+    Type.ATTACH_ANSWER: ATTACHED_STATE.size,
+    Type.LIVES_NODE: LIFE.size,
+    Type.LIVES_NODE_ANSWER: LIFE.size,
+    Type.LIVES_CLIENT: LIFE.size,
+}
+# Content bytes per sector, or whatever else `count` counts.
+_SECTOR_CONTENT: Final = {
+    Type.PUT_RUN: SECTOR_SIZE,
+    Type.STORE_RUN: TAG_SIZE + SECTOR_SIZE,
+    Type.WRITE_PROC_RUN: TAG_SIZE + SECTOR_SIZE,
+    Type.READ_RUN_ANSWER: SECTOR_SIZE,
+    Type.TAG_RUN_ANSWER: TAG_SIZE,
+    Type.VALUE_RUN: TAG_SIZE,  # and SECTOR_SIZE if FLAG_VALUES is set; likewise:
+    Type.GET_RUN_ANSWER: TAG_SIZE,
+    Type.LIVES_NODE: LIFE.size,
+    Type.LIVES_NODE_ANSWER: LIFE.size,
+    Type.LIVES_CLIENT: LIFE.size,
+}
+_WITH_VALUES: Final = frozenset((Type.VALUE_RUN, Type.GET_RUN_ANSWER))
+# Extension types that are known before a greeting: they are what makes one.
+ALWAYS_KNOWN: Final = frozenset((*GREETING_TYPES, *SEAL_CONTENT))
+FIRST_EXTENSION: Final = Type.HELLO_CLIENT
+# Types from here on are extension answers, and only those have a status.
+_FIRST_ANSWER: Final = Type.HELLO_CLIENT_ANSWER
+
+_BLOCK_SIZE: Final = 64  # of SHA-256, and so the longest HMAC key that is used as it is
+_INNER: Final = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
+
+
+class Keys(NamedTuple):
+    """The two keys of a cluster. A client process has `system` = b""."""
+
+    client: bytes  # 32 bytes
+    system: bytes  # 64 bytes
+
+
+class Mac:
+    """HMAC-SHA256 (RFC 2104) under one key of 1..64 bytes.
+
+    The two hash states that depend on the key alone are prepared once and copied for each frame:
+    a short frame then costs a third of what `hmac.digest` takes.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        # An empty key would make a MAC that anyone can forge.
+        assert 1 <= len(key) <= _BLOCK_SIZE
+        block = key.ljust(_BLOCK_SIZE, b"\0")
+        self._inner = hashlib.sha256(block.translate(_INNER))
+        self._outer = hashlib.sha256(block.translate(_OUTER))
+
+    def sign(self, *parts: Buffer) -> bytes:
+        """The 32-byte MAC of the concatenation of `parts`."""
+        inner = self._inner.copy()
+        for part in parts:
+            inner.update(part)
+        outer = self._outer.copy()
+        outer.update(inner.digest())
+        return outer.digest()
+
+    def verify(self, mac: Buffer, *parts: Buffer) -> bool:
+        """Whether `mac` is the MAC of the concatenation of `parts`; in time that tells nothing of it."""
+        return hmac.compare_digest(self.sign(*parts), mac)
+
+
+class NoMac(Mac):
+    """Stands where the MAC of frames would, that have none: they are sealed together."""
+
+    def __init__(self) -> None:
+        pass
+
+
+def macs(keys: Keys) -> tuple[Mac, Mac | None]:
+    """The MACs of client frames and of node frames; the latter None without a system key."""
+    assert len(keys.client) == CLIENT_KEY_SIZE
+    assert len(keys.system) in (0, SYSTEM_KEY_SIZE)
+    return Mac(keys.client), Mac(keys.system) if keys.system else None
+
+
+def extension_header(
+    type_: int, id_: int, *, status: int = 0, rank: int = 0, first: int = 0, count: int = 0, flags: int = 0,
+    length: int = 0, epoch: int = 0,
+) -> bytes:
+    """The 40-byte header of an extension frame with `length` bytes of content."""
+    header = EXTENSION.pack(MAGIC, status, rank, type_, id_, first, count, flags, length, epoch, 0)[:CHECKED_SIZE]
+    return header + CHECK.pack(zlib.crc32(header))
+
+
+def tags_and_data(frame: memoryview, count: int) -> tuple[bytes, Buffer]:
+    """The content of an extension frame, without its HMAC, that begins with `count` tags."""
+    middle = EXTENSION.size + count * TAG_SIZE
+    return bytes(frame[EXTENSION.size : middle]), content_from(frame, middle)
+
+
+def content_from(frame: memoryview, start: int) -> Buffer:
+    """What stands in the frame from `start` on; a copy, unless it is large and the frame in memory that stays."""
+    size = len(frame) - start
+    if frame.readonly and size >= SHARED_BYTES and 2 * size >= memoryview(frame.obj).nbytes:
+        return frame[start:]
+    return bytes(frame[start:])
+
+
+def read_response_size(view: memoryview, start: int) -> int:
+    return READ_RESPONSE_SIZE if view[start + STATUS_OFFSET] == Status.OK else BARE_RESPONSE_SIZE
+
+
+def extension_size(view: memoryview, start: int) -> int:
+    """Bytes of the extension frame at `start`, at most MAX_FRAME_SIZE; 0 if its header cannot be trusted."""
+    _, status, _, type_, _, _, count, flags, length, _, check = EXTENSION.unpack_from(view, start)
+    if zlib.crc32(view[start : start + CHECKED_SIZE]) != check:
+        return 0
+    if type_ >= _FIRST_ANSWER and status != Status.OK:
+        good = length == 0
+    elif type_ == Type.STATUS_ANSWER:
+        good = length <= MAX_STATUS_BYTES
+    elif type_ in GREETING_TYPES:
+        good = length == GREETING.size
+    else:
+        per_sector = _SECTOR_CONTENT.get(type_, 0)
+        if type_ in _WITH_VALUES and flags & FLAG_VALUES:
+            per_sector += SECTOR_SIZE
+        elif type_ == Type.READ_RUN_ANSWER and flags & FLAG_TAGS:
+            per_sector += TAG_SIZE
+        # Without the bound on count a signed frame could make the decoder keep 269 MB.
+        fixed = _FIXED_CONTENT.get(type_, 0)
+        good = length == fixed + per_sector * count and (per_sector == 0 or count <= MAX_RUN_SECTORS)
+    return BARE_EXTENSION_SIZE + length if good else 0

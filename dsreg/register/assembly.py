@@ -1,0 +1,87 @@
+"""How the parts of a node's core are put together, in one place, so that what the simulator and the tests run is put
+together as in a real node: of which incarnation its read identifiers, message ids and tags are, and how it greets.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from dsreg.protocol.messages import FEATURE_LIVES, FEATURE_SEALED, Hello
+from dsreg.protocol.wire import CLUSTER_SIZE
+from dsreg.register.contract import Uuids
+from dsreg.register.links import RegisterClient
+from dsreg.register.replica import Replica
+from dsreg.register.tag_allocator import TagAllocator
+from dsreg.register.tag_view import TagView
+
+# Read identifiers of one incarnation: 2^40 operations for each of 2^24 incarnations, never the same one twice.
+RIDS_OF_AN_INCARNATION: Final = 1 << 40
+_INCARNATIONS: Final = 1 << 24
+# A client does not know the cluster's identity: a node takes zeros from a client for "any".
+_ANY_CLUSTER: Final = bytes(CLUSTER_SIZE)
+
+
+class OpenedStorage(TagView, Protocol):
+    """What a node's core needs of its storage once that has been opened: see StableStorage."""
+
+    @property
+    def incarnation(self) -> int: ...
+
+    @property
+    def ts_reserved(self) -> int: ...
+
+
+def new_replica(
+    rank: int,
+    ranks: tuple[int, ...],
+    storage: OpenedStorage,
+    *,
+    uuid_prefix: int,
+    jitter: Callable[[], float],
+    unix_time: Callable[[], float],
+    started_s: float = float("-inf"),
+    store: bytes = b"",
+) -> Replica:
+    """The replica of the node `rank` in the incarnation that `storage` has begun.
+
+    `uuid_prefix`: 32 random bits (see Uuids). `jitter`: see RegisterClient. `unix_time`, `started_s`: see
+    Replica. `store`: the id of the storage's directory.
+    """
+    return Replica(
+        rank,
+        ranks,
+        storage,
+        rids=itertools.count(first_rid(storage.incarnation, store)),
+        uuids=Uuids(rank, uuid_prefix),
+        allocator=TagAllocator(rank, storage.ts_reserved, storage.incarnation),
+        links=RegisterClient(ranks, jitter=jitter),
+        unix_time=unix_time,
+        started_s=started_s,
+    )
+
+
+def first_rid(incarnation: int, store: bytes = b"") -> int:
+    """The read identifier of the first operation that a node coordinates in this incarnation.
+
+    A directory in place of a lost one counts its incarnations from 1 again. So that a late answer to an operation
+    of the lost one counts for none of the new one, each directory
+    begins at a place of its own among the 2^24, given by its id.
+    """
+    return (incarnation + int.from_bytes(store[:3])) % _INCARNATIONS * RIDS_OF_AN_INCARNATION + 1
+
+
+def node_hello(
+    rank: int, nodes: int, cluster: bytes, incarnation: int, sectors: int, *, seals: bool = True
+) -> Hello:
+    """What a node says first on a link, and answers with. `nodes`: how many the cluster has. `seals`: whether it can
+    seal its connections."""
+    features = (FEATURE_SEALED if seals else 0) | FEATURE_LIVES | nodes
+    return Hello(rank, False, cluster, incarnation, sectors, features)
+
+
+def client_hello(sectors: int, *, seals: bool = True) -> Hello:
+    """What a client says first to a node."""
+    features = (FEATURE_SEALED if seals else 0) | FEATURE_LIVES
+    return Hello(0, False, _ANY_CLUSTER, 0, sectors, features)

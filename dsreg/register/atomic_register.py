@@ -1,0 +1,395 @@
+"""(N,N)-AtomicRegister, crash-recovery: the coordinator's side, one operation at a time, as a pure
+state machine over a run of consecutive sectors.
+
+Each sector of the run is a register of its own with its own tag; a run is only a way to carry many
+of them in one message. The instance knows no storage, network or time. Its methods take what arrived
+and return the effects to carry out, in order. The line numbers L1..L6 that the tests cite are these:
+
+    L1  read or write:  new rid; broadcast READ_PROC(rid)
+    L2  on VALUE from a majority, for the current rid, in the read phase: take the highest tag, its value
+    L3      reading: broadcast WRITE_PROC(rid, that tag, that value)
+    L4      writing: broadcast WRITE_PROC(rid, (maxts + 1, own rank), the new value)
+    L5  on WRITE_PROC(tag', v'): if tag' > own tag store it durably; then ACK(rid)   (the replica's part)
+    L6  on ACK from a majority, for the current rid, in the write phase: return
+
+Five operations are made of these two phases: READ and WRITE of the contract, TAG (the first phase
+of a write whose tag the client keeps), STORE (the second phase under such a tag) and REPAIR (the first phase
+of a read, for this node alone).
+
+An operation runs under an `epoch` (docs/attachments.md; 0 where the disk was never attached): who answers it has
+promised to store nothing of an older one, and whatever it stores, it stores under that epoch. If a newer epoch
+turns up on the way, `renew` asks again under that one: what an older epoch left behind may outrank nothing, and
+be outranked by nothing, that was not looked at first.
+
+Two rules go beyond the lines, and both are about crashes:
+
+* A READ may return after the first phase if a majority, this node among it, reports one identical
+  vector of durable tags: the write-back would change nothing.
+* A WRITE counts this node's own answer in its first phase, and makes its own copy durable before any
+  other node hears of the tag. Otherwise a coordinator that crashed after one peer had stored
+  (maxts + 1, rank) could choose the same tag again for another value. (Where this node's own copy is
+  damaged it does not answer, a majority of the others decides, and the tag is above all that this node
+  has ever chosen: one that is lost here may be on its way to a node that was not asked. Where it has no
+  room it promises another tag instead, see `renamed`.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from dsreg.constants import SECTOR_SIZE, TAG_SIZE
+from dsreg.protocol.tags import highest, is_restamped, iter_tags, restamped, successors
+from dsreg.register.quorum import bit, is_majority, majority
+
+Buffer = bytes | bytearray | memoryview
+
+
+# --- effects ------------------------------------------------------------------------------------
+class AskAll(NamedTuple):
+    """Broadcast READ_PROC(rid), to this node as well.
+
+    `values`: the others shall send values, not only tags. `own_values`: this node shall.
+    """
+
+    rid: int
+    values: bool
+    own_values: bool
+
+
+class StoreOwn(NamedTuple):
+    """WRITE_PROC(rid, tags, data) to this node alone; its ACK comes once it is durable here.
+
+    `repair`: the values come from, or are newer than those of, a majority that does not count this node.
+    """
+
+    rid: int
+    tags: bytes
+    data: Buffer
+    repair: bool = False
+
+
+class StoreAll(NamedTuple):
+    """Broadcast WRITE_PROC(rid, tags, data) to the other nodes."""
+
+    rid: int
+    tags: bytes
+    data: Buffer
+
+
+class Return(NamedTuple):
+    """The operation is complete: `tags` for TAG, `data` for READ; both for a strict READ that is to be raised."""
+
+    tags: bytes
+    data: Buffer
+
+
+Effect = AskAll | StoreOwn | StoreAll | Return
+
+
+# --- requests and phases --------------------------------------------------------------------------
+class Read(NamedTuple):
+    """`strict`: for the attachment whose epoch this is. What is not at a majority under this very epoch is returned
+    with its tags and not stored: the attachment raises it, so that one decides, once, what comes up of what is left."""
+
+    strict: bool
+
+
+class Write(NamedTuple):
+    data: Buffer
+    ts_floor: int  # no tag at or below it is chosen
+    life: int  # of this node; under an attachment it makes the tag one that no earlier life has chosen
+
+
+class Tag(NamedTuple):
+    pass
+
+
+class Store(NamedTuple):
+    tags: bytes
+    data: Buffer
+
+
+class Repair(NamedTuple):
+    """A read for this node's own damaged copy. It is restored as it is elsewhere, and nobody else is told: a copy of an
+    older epoch must not be raised but by who has attached the disk, or it might come up after he has looked."""
+
+
+Request = Read | Write | Tag | Store | Repair
+
+
+class Answer(NamedTuple):
+    tags: bytes
+    data: Buffer | None
+
+
+class Querying:
+    """The read phase: VALUEs are collected."""
+
+    __slots__ = ("answers", "own_absent", "ranks", "rid", "values")
+
+    def __init__(self, rid: int, values: bool) -> None:
+        self.rid = rid
+        self.values = values
+        self.answers: dict[int, Answer] = {}
+        self.ranks = 0
+        self.own_absent = False
+
+
+class Recording:
+    """A WRITE's tag is chosen and is being made durable here, before anybody else hears of it. Or a REPAIR."""
+
+    __slots__ = ("own", "rid")
+
+    def __init__(self, own: StoreOwn) -> None:
+        self.rid = own.rid
+        self.own = own
+
+
+class Storing:
+    """The write phase: ACKs are counted."""
+
+    __slots__ = ("acks", "own", "result", "rid")
+
+    def __init__(self, own: StoreOwn, result: Return) -> None:
+        self.rid = own.rid
+        self.own = own
+        self.result = result
+        self.acks = 0
+
+
+class AtomicRegister:
+    """Coordinates one operation on the sectors [first, first + count) for the node `rank` of `nodes`.
+
+    `rids` gives read identifiers that were never given before, not even by an earlier incarnation.
+    """
+
+    __slots__ = ("_chosen", "_request", "count", "epoch", "first", "nodes", "phase", "rank", "rids")
+
+    def __init__(self, rank: int, nodes: int, first: int, count: int, rids: Iterator[int], epoch: int = 0) -> None:
+        self.rank = rank
+        self.nodes = nodes
+        self.first = first
+        self.count = count
+        self.rids = rids
+        self.epoch = epoch
+        self.phase: Querying | Recording | Storing | None = None
+        self._request: Request | None = None
+        self._chosen: Answer | None = None  # what a write stores, if its tags were chosen under an older epoch
+
+    # --- invocations ------------------------------------------------------------------------------
+    def read(self, strict: bool = False) -> list[Effect]:
+        return self._query(Read(strict))  # L1
+
+    def repair(self) -> list[Effect]:
+        return self._query(Repair())  # L1
+
+    def write(self, data: Buffer, ts_floor: int = 0, life: int = 1) -> list[Effect]:
+        assert len(data) == self.count * SECTOR_SIZE
+        return self._query(Write(data, ts_floor, life))  # L1
+
+    def tag(self) -> list[Effect]:
+        return self._query(Tag())  # L1
+
+    def store(self, tags: bytes, data: Buffer) -> list[Effect]:
+        assert len(tags) == self.count * TAG_SIZE and len(data) == self.count * SECTOR_SIZE
+        self._begin(Store(tags, data))
+        if not is_restamped(tags, self.epoch):
+            self._chosen = Answer(tags, data)
+            return self._ask(values=True)
+        return self._store(StoreOwn(next(self.rids), tags, data), Return(b"", b""))
+
+    # --- what arrives -----------------------------------------------------------------------------
+    def value(self, rank: int, rid: int, tags: bytes, data: Buffer | None) -> list[Effect]:
+        """VALUE(rid, tags, data) from `rank`; `data` is None where only tags were sent."""
+        phase = self.phase
+        if not isinstance(phase, Querying) or phase.rid != rid:
+            return []
+        if phase.values and data is None:
+            return []
+        phase.answers[rank] = Answer(tags, data)
+        phase.ranks |= bit(rank)
+        return self._decide(phase)
+
+    def own_absent(self, rid: int, ts_floor: int = 0) -> list[Effect]:
+        """This node's own copy is damaged and does not answer READ_PROC(rid). `ts_floor`: see Write."""
+        phase = self.phase
+        if not isinstance(phase, Querying) or phase.rid != rid:
+            return []
+        if isinstance(self._request, Write):
+            self._request = self._request._replace(ts_floor=max(self._request.ts_floor, ts_floor))
+        phase.own_absent = True
+        return self._decide(phase)
+
+    def ack(self, rank: int, rid: int) -> list[Effect]:
+        """ACK(rid) from `rank`."""
+        phase = self.phase
+        if isinstance(phase, Recording) and phase.rid == rid and rank == self.rank:
+            return self._recorded(phase)
+        if not isinstance(phase, Storing) or phase.rid != rid:
+            return []
+        phase.acks |= bit(rank)
+        if not is_majority(phase.acks, self.nodes):
+            return []
+        return self._finish(phase.result)  # L6
+
+    def discount(self, rank: int) -> None:
+        """What `rank` has answered does not count any more: it has forgotten it. The others have been asked, too."""
+        phase = self.phase
+        if isinstance(phase, Querying):
+            phase.answers.pop(rank, None)
+            phase.ranks &= ~bit(rank)
+        elif isinstance(phase, Storing):
+            phase.acks &= ~bit(rank)
+
+    @property
+    def recording(self) -> StoreOwn | None:
+        """What a WRITE is making durable here before anybody else may hear of it; None in any other phase."""
+        writes = isinstance(self._request, Write)
+        return self.phase.own if isinstance(self.phase, Recording) and writes else None
+
+    def renamed(self, rid: int, tags: bytes) -> list[Effect]:
+        """This node has no room for StoreOwn(rid), but has durably promised never to choose `tags` again.
+
+        That serves the purpose of the own copy as well, so the others may hear of the write.
+        """
+        phase = self.phase
+        if not isinstance(phase, Recording) or phase.rid != rid:
+            return []
+        assert tags > phase.own.tags
+        return self._store(phase.own._replace(tags=tags), Return(b"", b""))
+
+    def store_own(self, rid: int) -> list[Effect]:
+        """StoreOwn(rid) once more: this node refused it some time ago, or had to promise something before it."""
+        phase = self.phase
+        if not isinstance(phase, Recording | Storing) or phase.rid != rid:
+            return []
+        return [phase.own]
+
+    def renew(self, epoch: int) -> list[Effect]:
+        """A newer epoch is in force, at this node as well: what was asked and stored under the old one is void."""
+        assert epoch > self.epoch
+        self.epoch = epoch
+        phase = self.phase
+        if isinstance(phase, Querying):
+            return self._ask(phase.values)
+        if phase is not None and not isinstance(self._request, Read | Repair):
+            self._chosen = Answer(phase.own.tags, phase.own.data)
+        return self._ask(values=True)
+
+    @property
+    def wants_own_values(self) -> bool:
+        """Whether this node is to answer a query with its values, whatever the others are asked for."""
+        return isinstance(self._request, Read | Repair) or self._chosen is not None
+
+    # --- transitions ------------------------------------------------------------------------------
+    def _begin(self, request: Request) -> None:
+        assert self._request is None, "one register executes one operation at a time"
+        self._request = request
+
+    def _query(self, request: Request) -> list[Effect]:
+        self._begin(request)
+        return self._ask(values=False)
+
+    def _ask(self, values: bool) -> list[Effect]:
+        self.phase = Querying(next(self.rids), values)
+        return [AskAll(self.phase.rid, values, self.wants_own_values)]
+
+    def _finish(self, result: Return) -> list[Effect]:
+        self.phase = None
+        self._request = self._chosen = None
+        return [result]
+
+    def _decide(self, phase: Querying) -> list[Effect]:
+        if not is_majority(phase.ranks, self.nodes):  # L2
+            return []
+        own = phase.answers.get(self.rank)
+        if own is None and not phase.own_absent:
+            return []
+        if self._chosen is not None:
+            return self._decide_again(phase, self._chosen, own)
+        match self._request:
+            case Read(strict):
+                return self._decide_read(phase, own, strict)
+            case Repair():
+                return self._decide_repair(phase, own)
+            case Write(data, ts_floor, life):
+                life = life if self.epoch else 0
+                tags = successors(self._highest(phase), self.rank, ts_floor, self.epoch, life)
+                record = StoreOwn(phase.rid, tags, data, repair=own is None)
+                self.phase = Recording(record)
+                return [record]  # L4, own copy first
+            case Tag():
+                return self._finish(Return(self._highest(phase), b""))
+            case _:
+                raise AssertionError("a query phase without a request that has one")
+
+    def _decide_read(self, phase: Querying, own: Answer | None, strict: bool) -> list[Effect]:
+        if own is not None and own.data is not None and (not strict or is_restamped(own.tags, self.epoch)):
+            same = sum(1 for answer in phase.answers.values() if answer.tags == own.tags)
+            if same >= majority(self.nodes):
+                return self._finish(Return(b"" if strict else own.tags, own.data))
+        tags = self._highest(phase)
+        data = _compose(tags, list(phase.answers.values()))
+        if data is not None and strict:
+            return self._finish(Return(tags, data))
+        if data is not None:
+            tags = restamped(tags, self.epoch)
+            return self._store(StoreOwn(phase.rid, tags, data, repair=own is None), Return(tags, data))  # L3
+        assert not phase.values, "every answer of a query for values has them"
+        return self._ask(values=True)
+
+    def _decide_repair(self, phase: Querying, own: Answer | None) -> list[Effect]:
+        tags = self._highest(phase)
+        data = _compose(tags, list(phase.answers.values()))
+        if data is None:
+            return self._ask(values=True)
+        record = StoreOwn(phase.rid, tags, data, repair=own is None)
+        self.phase = Recording(record)
+        return [record]
+
+    def _decide_again(self, phase: Querying, chosen: Answer, own: Answer | None) -> list[Effect]:
+        """The tags of a write were chosen under an older epoch: under this one goes it, or per sector what is there.
+
+        Raised, the two compare by the names of the writes: a read that has raised an older write in the meantime,
+        because it did not see this one, must not make this one lose.
+        """
+        there = self._highest(phase)
+        values = _compose(there, list(phase.answers.values()))
+        assert values is not None, "every answer of a query for values has them"
+        choices = [
+            Answer(restamped(chosen.tags, self.epoch), chosen.data), Answer(restamped(there, self.epoch), values)
+        ]
+        tags = highest([choice.tags for choice in choices])
+        data = _compose(tags, choices)
+        assert data is not None
+        return self._store(StoreOwn(phase.rid, tags, data, repair=own is None), Return(b"", b""))
+
+    def _recorded(self, phase: Recording) -> list[Effect]:
+        if isinstance(self._request, Repair):
+            return self._finish(Return(b"", b""))
+        self.phase = Storing(phase.own, Return(b"", b""))
+        rest: list[Effect] = [StoreAll(phase.rid, phase.own.tags, phase.own.data)]  # L4
+        return [*rest, *self.ack(self.rank, phase.rid)]
+
+    def _store(self, own: StoreOwn, result: Return) -> list[Effect]:
+        self.phase = Storing(own, result)
+        return [StoreAll(own.rid, own.tags, own.data), own]
+
+    def _highest(self, phase: Querying) -> bytes:
+        return highest([answer.tags for answer in phase.answers.values()])
+
+
+def _compose(tags: bytes, answers: list[Answer]) -> Buffer | None:
+    """The values that belong to `tags`, out of the answers that carry values; None if one is not there."""
+    for answer in answers:
+        if answer.tags == tags and answer.data is not None:
+            return answer.data
+    columns = [(iter_tags(answer.tags), answer.data) for answer in answers if answer.data is not None]
+    parts: list[Buffer] = []
+    for index, tag in enumerate(iter_tags(tags)):
+        data = next((data for own, data in columns if own[index] == tag), None)
+        if data is None:
+            return None
+        parts.append(data[index * SECTOR_SIZE : (index + 1) * SECTOR_SIZE])
+    return b"".join(parts)

@@ -1,0 +1,96 @@
+"""Attaching: what a node does with ATTACH, and, where a claim is far above what it has promised, whom it asks before.
+
+One message of a client must not use up the range of epochs, and a node that was away for long must be able to follow.
+So a node accepts at most MAX_LEAP more than a majority of the nodes has promised, itself among them. The question is a
+READ_PROC of sector 0 for its tags, under the epoch that is in force here: of the VALUEs only their epoch counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dsreg.protocol.messages import Command, ReadProc, Status, Value
+from dsreg.register.effects import Answer, Connection, Effect
+from dsreg.register.epochs import MAX_LEAP, Epochs
+from dsreg.register.links import RegisterClient
+from dsreg.register.peers import Peers
+from dsreg.register.quorum import majority
+
+
+class _Leap:
+    """Such a claim, and what the others have promised, by rank."""
+
+    def __init__(self, connection: Connection, command: Command) -> None:
+        self.connection = connection
+        self.command = command
+        self.promised: dict[int, int] = {}
+
+
+class Attaching:
+    """Of the node `rank` among `nodes`. The others see to the messages of the other kinds."""
+
+    def __init__(
+        self, rank: int, nodes: int, epochs: Epochs, peers: Peers, links: RegisterClient, rids: Iterator[int]
+    ) -> None:
+        self._rank = rank
+        self._nodes = nodes
+        self._epochs = epochs
+        self._peers = peers
+        self._links = links
+        self._rids = rids
+        self._leaps: dict[int, _Leap] = {}  # by rid
+
+    def command(self, connection: Connection, command: Command, now: float) -> list[Effect]:
+        """An ATTACH."""
+        if not self._epochs.is_leap(command.epoch) or not self._peers.all_keep_epochs:
+            return self._epochs.attach(connection, command, self._peers.all_keep_epochs, now)
+        # A client that asks again, as nobody has answered for a while, replaces its question.
+        effects: list[Effect] = [
+            self._refuse(rid, leap) for rid, leap in list(self._leaps.items()) if leap.connection is connection
+        ]
+        rid = next(self._rids)
+        self._leaps[rid] = _Leap(connection, command)
+        question = ReadProc(self._rank, rid, 0, 1, False, epoch=self._epochs.durable)
+        sends = self._links.broadcast(question, now, but=self._rank)
+        effects += self._peers.translated(sends, self._epochs.promised, now, again=False)
+        return effects + self._decide(rid, now)
+
+    def told(self, value: Value, now: float) -> list[Effect]:
+        """A VALUE that belongs to no operation: perhaps to a question of these."""
+        leap = self._leaps.get(value.rid)
+        if leap is None or not self._epochs.believes(value.epoch):
+            return []
+        self._links.answered(value)
+        leap.promised[value.rank] = value.epoch
+        return self._decide(value.rid, now)
+
+    def _decide(self, rid: int, now: float) -> list[Effect]:
+        leap = self._leaps[rid]
+        answered = len(leap.promised) + 1
+        if answered < majority(self._nodes):
+            return []
+        if leap.command.epoch <= max(self._epochs.promised, *leap.promised.values(), 0) + MAX_LEAP:
+            self._forget(rid)
+            return self._epochs.attach(leap.connection, leap.command, self._peers.all_keep_epochs, now)
+        # One that has not answered may be the one that knows of more.
+        return [self._refuse(rid, leap)] if answered == self._nodes else []
+
+    def _refuse(self, rid: int, leap: _Leap) -> Answer:
+        self._forget(rid)
+        refusal = self._epochs.refusal(leap.command, Status.DISBELIEVED)
+        return Answer(leap.connection, refusal, leap.command)
+
+    def _forget(self, rid: int) -> None:
+        del self._leaps[rid]
+        self._links.cancel(rid)
+
+    def disconnected(self, connection: Connection) -> list[Command]:
+        """Gives the claims that are given up."""
+        self._epochs.disconnected(connection)
+        given_up = [(rid, leap) for rid, leap in self._leaps.items() if leap.connection is connection]
+        for rid, _ in given_up:
+            self._forget(rid)
+        return [leap.command for _, leap in given_up]
+
+    def is_asking(self, rid: int) -> bool:
+        return rid in self._leaps

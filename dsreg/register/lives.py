@@ -1,0 +1,157 @@
+"""Lives: which directory stands behind a rank, and when a node with an empty one may begin. docs/lives.md.
+
+A node's acknowledgements rest on its directory. Behind the same rank with another directory stands a node that has
+forgotten them. So each directory has a random id, made with it; every node keeps durably which one it knows each rank
+by, and whoever counts answers, node or client, does not count a rank whose directory is another one.
+
+    Lives       what one party knows of the others, and whom it must not count
+    FirstStart  a node with an empty directory: has anybody heard of its rank?
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+
+from dsreg.protocol.life import Life, Stage
+
+# How long `new` waits for answers before it stands in for those that have not come, in each of the two phases.
+PATIENCE_S: Final = 2.0
+
+
+class _Told(NamedTuple):
+    """The last that a node has said."""
+
+    stage: Stage
+    own: Life
+    known: Mapping[int, Life]
+
+
+class Lives:
+    """`own_rank`: of the node whose knowledge this is, 0 for a client. `known`: what it knows of others, by rank."""
+
+    def __init__(self, own_rank: int, known: Mapping[int, Life]) -> None:
+        self._own_rank = own_rank
+        self.known = {rank: life for rank, life in known.items() if rank != own_rank}
+        self._told: dict[int, _Told] = {}
+        self._refused: dict[int, Life] = {}  # began, or tried to, with this directory in place of the known one
+        self._unwritten: set[int] = set()  # heard, but not made durable
+
+    def take(self, rank: int, stage: Stage, own: Life, known: Mapping[int, Life]) -> dict[int, Life]:
+        """The node `rank` says this. Gives what is heard for the first time: a node makes that durable before it
+        counts that rank, and before it tells anybody."""
+        if stage is not Stage.STARTED and self.known.get(rank, own) != own:
+            self._refused[rank] = own  # it will be told so, and end; the node that is known may be up elsewhere
+            return {}
+        self._refused.pop(rank, None)
+        self._told[rank] = _Told(stage, own, known)
+        heard = {rank: own} if stage is not Stage.ASKING else {}
+        heard = {**known, **heard}
+        heard = {
+            other: life for other, life in heard.items() if other not in self.known and other != self._own_rank
+        }
+        self.known.update(heard)
+        self._unwritten.difference_update(heard)
+        return heard
+
+    def not_written(self, heard: Mapping[int, Life]) -> None:
+        """What `take` gave could not be made durable: these ranks do not count until it can."""
+        for rank in heard:
+            del self.known[rank]
+        self._unwritten.update(heard)
+
+    def fault(self, rank: int) -> str:
+        """Why `rank` must not be counted, asked or served, whatever it says; "" if there is no reason."""
+        if rank in self._unwritten:
+            return "there is no room here to write down the id of its directory"
+        life = self.known.get(rank)
+        if life is None:
+            return ""
+        told = self._told.get(rank)
+        if told is not None and told.own != life:
+            return f"its directory has changed: it is {told.own}, and was {life}"
+        for other, report in self._told.items():
+            if other != rank and report.known.get(rank, life) != life:
+                return f"its directory is not known for sure: node {other} knows {report.known[rank]}, not {life}"
+        return ""
+
+    def counts(self, rank: int) -> bool:
+        """Whether `rank` has shown the directory that it is known by, has started, and nobody says otherwise."""
+        told = self._told.get(rank)
+        return told is not None and told.stage is Stage.STARTED and not self.fault(rank)
+
+    def keeps_lives(self, rank: int) -> bool:
+        """Whether `rank` has to show its directory before it counts. A node that was never heard to have one is taken
+        for one of the contract, or of an older version."""
+        return rank in self.known or rank in self._told
+
+    def faults(self) -> dict[int, str]:
+        """By rank, for people: those that must not be counted, and those that were refused."""
+        refused = {
+            rank: f"it was started with another, empty directory: {life} in place of {self.known[rank]}"
+            for rank, life in self._refused.items()
+        }
+        return refused | {rank: fault for rank in self.known if (fault := self.fault(rank))}
+
+
+class FirstStart:
+    """Whether the node `rank` may begin with its directory, which is `own`. `begun`: it has, before.
+
+    `strict`: one more than the others that may be missing have to say that they have never heard of the rank; else as
+    many as make a majority with this node. `new`: a person says that it is new, which stands in for answers that do not
+    come, and never for one that says otherwise. Time is in seconds, on any clock that does not go backwards.
+    """
+
+    def __init__(
+        self, rank: int, ranks: Iterable[int], own: Life, *, begun: bool, strict: bool = False, new: bool = False
+    ) -> None:
+        others = len(set(ranks) - {rank})
+        majority = (others + 1) // 2 + 1
+        self.needed = min(others, others + 2 - majority) if strict else majority - 1
+        self.stage = Stage.STARTED if begun else Stage.ASKING
+        self.denied: tuple[int, Life] | None = None  # who knows the rank by another directory
+        self._own = own
+        self._new = new
+        self._patience_until_s = math.inf
+        self._never: set[int] = set()  # others that have never heard of another directory
+        self._remember: set[int] = set()  # of these: that know this one, durably
+
+    def told(self, teller: int, life: Life | None) -> None:
+        """The node `teller` knows this rank by `life`; None: it has never heard of it."""
+        if life is not None and life != self._own:
+            self.denied = teller, life
+            return
+        self._never.add(teller)
+        if life is None:
+            self._remember.discard(teller)
+        else:
+            self._remember.add(teller)
+
+    def speaks_contract(self, teller: int) -> None:
+        """The node `teller` speaks only the contract, and cannot say."""
+        self._never.add(teller)
+        self._remember.add(teller)
+
+    def due(self, now: float) -> Stage | None:
+        """The stage that the node can go to now; the caller does what belongs to it, then sets `stage`."""
+        if self.denied is not None or self.stage is Stage.STARTED:
+            return None
+        if self._new and self._patience_until_s == math.inf:
+            self._patience_until_s = now + PATIENCE_S
+        answers = self._never if self.stage is Stage.ASKING else self._remember
+        if len(answers) < self.needed and now < self._patience_until_s:
+            return None
+        self._patience_until_s = math.inf
+        return Stage(self.stage + 1)
+
+    @property
+    def next_due(self) -> float:
+        """When `due` may say something without having been told anything; inf: never."""
+        return self._patience_until_s
+
+    def waits_for(self) -> str:
+        """For people."""
+        if self.stage is Stage.ASKING:
+            return f"{len(self._never)} of the other nodes have said that they do not know it, {self.needed} must"
+        return f"{len(self._remember)} of the other nodes have stored its id, {self.needed} must"

@@ -1,0 +1,54 @@
+"""One command under way in a replica, and the answer to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dsreg.protocol.messages import Buffer, Command, CommandKind, Response, Status
+from dsreg.register.atomic_register import AtomicRegister, Effect, Return
+from dsreg.register.effects import Connection
+from dsreg.register.tag_allocator import TagAllocator
+
+
+class Operation:
+    """A command under way. `connection` is None for a repair that this node does of its own accord."""
+
+    __slots__ = ("command", "connection", "register", "rid")
+
+    def __init__(self, command: Command, connection: Connection | None, register: AtomicRegister) -> None:
+        self.command = command
+        self.connection = connection
+        self.register = register
+        self.rid = 0  # no rid is 0
+
+    def start(self, allocator: TagAllocator) -> list[Effect]:
+        """What the register does first. `allocator`: whose tags a WRITE must not choose."""
+        command, register = self.command, self.register
+        if self.connection is None:
+            return register.repair()
+        if command.kind is CommandKind.READ:
+            return register.read(strict=command.epoch > 0)
+        if command.kind is CommandKind.WRITE:
+            return register.write(command.data, allocator.last, allocator.life)
+        if command.kind is CommandKind.TAG:
+            return register.tag()
+        assert command.kind is CommandKind.STORE
+        return register.store(command.tags, command.data)
+
+
+def begin(command: Command, connection: Connection | None, rank: int, nodes: int, rids: Iterator[int]) -> Operation:
+    """An operation for the command; see AtomicRegister."""
+    return Operation(command, connection, AtomicRegister(rank, nodes, command.first, command.count, rids))
+
+
+def response_to(
+    command: Command, status: Status, tags: bytes = b"", data: Buffer = b"", epoch: int = 0
+) -> Response:
+    return Response(status, command.kind, command.request, tags, data, command.extended, epoch)
+
+
+def result_of(command: Command, result: Return) -> Response:
+    """The answer to a READ, WRITE or STORE that is complete."""
+    if command.kind is not CommandKind.READ:
+        return response_to(command, Status.OK)
+    return response_to(command, Status.OK, result.tags if command.epoch else b"", result.data)

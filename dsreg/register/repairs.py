@@ -1,0 +1,56 @@
+"""What this node cannot store or read at the moment, and tries again.
+
+Damaged sectors are read anew through the register, which writes them back here as well.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from dsreg.protocol.messages import Command, CommandKind
+from dsreg.register.tag_view import TagView
+
+# Repairs at one time. The others wait for the next question about them.
+MAX_REPAIRS = 64
+# Seconds until this node tries again to store its own value for which it had no room.
+REFUSED_RETRY_S = 1.0
+
+
+class Repairs:
+    """Not queued with the commands: a run that waits for another node's repair would hold up the repair for which that
+    node's run waits. A read chooses no tag, so it may go beside whatever else is under way on its sector."""
+
+    def __init__(self, storage: TagView) -> None:
+        self._storage = storage
+        self.under_way: set[int] = set()
+
+    def begin(self, first: int, count: int) -> list[Command]:
+        """What reads, through the register, the damaged sectors of the run whose repair is to begin now."""
+        reads = []
+        for sector in self._storage.missing(first, count):
+            if sector not in self.under_way and len(self.under_way) < MAX_REPAIRS:
+                self.under_way.add(sector)
+                reads.append(Command(CommandKind.READ, 0, sector, 1))
+        return reads
+
+    def end(self, sector: int) -> None:
+        self.under_way.discard(sector)
+
+
+class Refused:
+    """Operations whose own copy found no room, until it is to be tried again. Times as in Replica."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[float, int]] = deque()  # (again at, rid), ascending
+
+    def add(self, rid: int, now: float) -> None:
+        self._waiting.append((now + REFUSED_RETRY_S, rid))
+
+    def due(self, now: float) -> list[int]:
+        rids = []
+        while self._waiting and self._waiting[0][0] <= now:
+            rids.append(self._waiting.popleft()[1])
+        return rids
+
+    def next_due(self) -> float | None:
+        return self._waiting[0][0] if self._waiting else None

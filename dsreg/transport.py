@@ -1,0 +1,198 @@
+"""Transport: one connected TCP socket with a bounded habit: read what is there, write what has been put.
+
+Sending is tried at once, without a task switch; only what the kernel does not take waits for the
+writer task. It uses the plain socket with trio's wait_readable and wait_writable, which saves a
+checkpoint per call against trio.SocketStream.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import trio
+
+from dsreg.constants import RECV_BYTES
+from dsreg.protocol.messages import Buffer
+from dsreg.protocol.sealed import MAX_RECORD_BYTES, RECORD_OVERHEAD, Sealer
+
+# The kernel takes at most 1024 buffers in one sendmsg (IOV_MAX).
+_MAX_BUFFERS = 1024
+# States of a TCP connection, as the first byte of TCP_INFO gives them.
+_TCP_ESTABLISHED, _TCP_CLOSE_WAIT = 1, 8
+# Receives that may go by without letting other tasks run, if the bytes are already there.
+_MAX_EAGER = 4
+# A connection whose other machine is gone is given up after 5 + 3 * 2 s of silence, or after UNACKED_MS with
+# something unacknowledged on a link. Far above a pause of a healthy machine, far below the kernel's 15 minutes.
+KEEPALIVE_IDLE_S = 5
+KEEPALIVE_INTERVAL_S = 2
+KEEPALIVE_PROBES = 3
+UNACKED_MS = 10_000
+
+
+class Transport:
+    """Takes over `sock`. `peer`: how to name the other side in messages to people."""
+
+    def __init__(self, sock: socket.socket, peer: str) -> None:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # A machine that lost its power sends no FIN: ask, after some silence, whether it is there.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+        self.peer = peer
+        self.outgoing_bytes = 0
+        self.on_room: Callable[[], None] = lambda: None  # called when bytes have gone; may `put` more
+        self._sock = sock
+        self._out: deque[Buffer] = deque()
+        self._sealer: Sealer | None = None
+        self._frames: list[Buffer] = []  # to be sealed at the next flush
+        self._frames_bytes = 0
+        self.record_bytes = MAX_RECORD_BYTES  # of frames in one record, unless a single one is longer
+        self.largest_record = 0  # bytes of frames in the largest record so far
+        self._blocked = trio.Event()  # the kernel's buffer is full: the writer task has work
+        self._sent: trio.Event | None = None  # set, and forgotten, when bytes have gone; all who wait share it
+        self._closed = False
+        self._eager = 0  # receives in a row that had not to wait
+
+    async def receive(self) -> bytes:
+        """Some bytes; b"" once the connection is over, for whatever reason."""
+        if self._eager >= _MAX_EAGER:
+            self._eager = 0
+            await trio.lowlevel.checkpoint()
+        while not self._closed:
+            try:
+                data = self._sock.recv(RECV_BYTES)
+                self._eager += 1
+                return data
+            except BlockingIOError:
+                self._eager = 0
+                try:
+                    await trio.lowlevel.wait_readable(self._sock)
+                except trio.ClosedResourceError:
+                    break
+            except OSError:
+                self.close()
+        return b""
+
+    def seal(self, sealer: Sealer) -> None:
+        """What is put from now on is sealed: what has been put since the last flush becomes one record, or several of
+        at most `record_bytes`."""
+        assert self._sealer is None
+        self._sealer = sealer
+
+    @property
+    def is_sealed(self) -> bool:
+        return self._sealer is not None
+
+    def put(self, buffers: Sequence[Buffer]) -> None:
+        """Queue a frame; `flush` sends it. Frames put after the connection broke are dropped."""
+        if self._closed:
+            return
+        size = sum(map(len, buffers))
+        self.outgoing_bytes += size
+        if self._sealer is None:
+            self._out.extend(buffers)
+            return
+        if self._frames and self._frames_bytes + size > self.record_bytes:
+            self._seal_frames(self._sealer)
+        self._frames.extend(buffers)
+        self._frames_bytes += size
+
+    def _seal_frames(self, sealer: Sealer) -> None:
+        self._out.extend(sealer.seal(self._frames))
+        self.outgoing_bytes += RECORD_OVERHEAD
+        self.largest_record = max(self.largest_record, self._frames_bytes)
+        self._frames.clear()
+        self._frames_bytes = 0
+
+    def flush(self) -> None:
+        """Send what the kernel takes now."""
+        out = self._out
+        while (out or self._frames) and not self._closed:
+            if self._frames and self._sealer is not None:
+                self._seal_frames(self._sealer)
+            buffers = list(itertools.islice(out, _MAX_BUFFERS))
+            try:
+                sent = self._sock.sendmsg(buffers)
+            except BlockingIOError:
+                self._blocked.set()
+                return
+            except OSError:
+                self.close()
+                return
+            self._drop_sent(sent)
+            self._wake_drained()
+            self.on_room()
+
+    def _drop_sent(self, sent: int) -> None:
+        out = self._out
+        self.outgoing_bytes -= sent
+        while sent:
+            head = out[0]
+            if len(head) <= sent:
+                sent -= len(head)
+                out.popleft()
+            else:
+                out[0] = memoryview(head)[sent:]
+                sent = 0
+
+    async def run_writer(self) -> None:
+        """Sends on what `flush` could not, until the connection is closed."""
+        while not self._closed:
+            await self._blocked.wait()
+            self._blocked = trio.Event()
+            if self.closed:
+                return  # the socket has no descriptor left to wait for
+            with contextlib.suppress(trio.ClosedResourceError):
+                await trio.lowlevel.wait_writable(self._sock)
+            self.flush()
+
+    async def drained(self, limit_bytes: int) -> None:
+        """Wait until at most `limit_bytes` wait to be sent, or the connection is over."""
+        while self.outgoing_bytes > limit_bytes and not self._closed:
+            if self._sent is None:
+                self._sent = trio.Event()
+            await self._sent.wait()
+
+    def _wake_drained(self) -> None:
+        sent, self._sent = self._sent, None
+        if sent is not None:
+            sent.set()
+
+    def close(self) -> None:
+        """At once; what was not sent is dropped. Wakes everybody who waits here."""
+        if self._closed:
+            return
+        self._closed = True
+        self._out.clear()
+        self._frames.clear()
+        self._frames_bytes = self.outgoing_bytes = 0
+        trio.lowlevel.notify_closing(self._sock)
+        self._sock.close()
+        self._blocked.set()
+        self._wake_drained()
+
+    def is_dead(self) -> bool:
+        """Whether the connection is over, other than by the other side's having said all it had to say."""
+        if self._closed:
+            return True
+        state = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        return state not in (_TCP_ESTABLISHED, _TCP_CLOSE_WAIT)
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+
+async def dial(host: str, port: int, unacked_ms: int = 0) -> Transport:
+    """Connect; OSError if that fails. A peer that leaves our bytes unread for `unacked_ms` is given up, too, if that is
+    not 0."""
+    stream = await trio.open_tcp_stream(host, port)
+    plain = socket.socket(fileno=stream.socket.detach())
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, unacked_ms)
+    return Transport(plain, f"{host}:{port}")

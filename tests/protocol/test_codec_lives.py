@@ -1,0 +1,72 @@
+"""The message that tells of lives, byte by byte."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import pytest
+
+from dsreg.protocol.codec import Encoder, Keys, Side, UnsealingDecoder
+from dsreg.protocol.life import Life, Stage
+from dsreg.protocol.messages import LivesReport
+from dsreg.protocol.wire import Mac
+
+KEYS = Keys(bytes(range(32)), bytes(range(64)))
+OWN, OTHER = Life(1, b"a" * 16), Life(1 << 40, b"b" * 16)
+
+
+def decoder(side: Side = Side.NODE) -> UnsealingDecoder:
+    keys = KEYS if side is Side.NODE else Keys(KEYS.client, b"")
+    ranks = frozenset((1, 2, 3)) if side is Side.NODE else frozenset()
+    return UnsealingDecoder(keys, sectors=9, ranks=ranks, side=side, extended=True)
+
+
+def frame(type_: int, rank: int, count: int, content: bytes, key: bytes, status: int = 0) -> bytes:
+    header = struct.pack(">4sxBBBQQHHII", b"atdd", status, rank, type_, 0, 0, count, 0, len(content), 0)
+    body = header + struct.pack(">I", zlib.crc32(header)) + content
+    return body + Mac(key).sign(body)
+
+
+def entry(number: int, life: Life) -> bytes:
+    return struct.pack(">B7xQ16s", number, *life)
+
+
+@pytest.mark.parametrize(
+    ("type_", "rank", "answer", "side"),
+    [(0x93, 2, False, Side.NODE), (0xD3, 2, True, Side.NODE), (0xC8, 0, True, Side.CLIENT)],
+)
+@pytest.mark.parametrize("known", [{}, {3: OTHER}, {3: OTHER, 1: OWN}])
+def test_layout(type_: int, rank: int, answer: bool, side: Side, known: dict[int, Life]) -> None:
+    report = LivesReport(rank, answer, Stage.CLAIMING, OWN, known)
+    content = entry(1, OWN) + b"".join(entry(other, life) for other, life in sorted(known.items()))
+    raw = b"".join(Encoder(KEYS).encode(report))
+    assert raw == frame(type_, rank, len(known), content, KEYS.system if rank else KEYS.client)
+    assert decoder(side).feed(raw) == [report]
+
+
+@pytest.mark.parametrize(
+    ("rank", "content"),
+    [
+        (4, entry(2, OWN)),  # no such rank
+        (2, entry(3, OWN)),  # no such stage
+        (2, entry(2, Life(0, b"a" * 16))),
+        (2, entry(2, OWN) + entry(4, OTHER)),
+        (2, entry(2, OWN) + entry(0, OTHER)),
+        (2, entry(2, OWN) + entry(3, Life(0, b"a" * 16))),
+        (2, entry(2, OWN) + entry(3, OTHER) + entry(3, OWN)),
+    ],
+)
+def test_what_is_dropped(rank: int, content: bytes) -> None:
+    listening = decoder()
+    assert listening.feed(frame(0x93, rank, len(content) // 32 - 1, content, KEYS.system)) == []
+    assert listening.counters["bad_field"] == 1
+
+
+def test_a_wrong_length_or_key() -> None:
+    listening = decoder()
+    assert listening.feed(frame(0x93, 2, 1, entry(2, OWN), KEYS.system)) == []
+    assert listening.counters["bad_header"] == 1
+    assert listening.feed(frame(0x93, 2, 0, entry(2, OWN), KEYS.client + KEYS.client)) == []
+    assert listening.counters["bad_mac"] == 1
+    assert decoder(Side.CLIENT).feed(frame(0xC8, 0, 0, b"", KEYS.client, status=4)) == []

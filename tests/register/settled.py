@@ -1,0 +1,20 @@
+"""What a replica may keep once its operations have finished: nothing."""
+
+from __future__ import annotations
+
+from dsreg.register.replica import Replica
+
+
+def assert_settled(replica: Replica, later: float) -> None:
+    """Looks into the private tables. `later`: a time after the last retry of anything; nothing may happen then."""
+    assert replica.tick(later) == []
+    assert replica.next_due() is None
+    assert replica.unfinished() == 0
+    assert not replica._operations
+    assert not replica._ready
+    assert not replica._repairs.under_way
+    assert replica._refused.next_due() is None
+    assert not replica._queue._entries and not replica._queue._chunks
+    assert len(replica._links) == 0 and not replica._links._alarms
+    for rank, peer in replica._peers._contract.items():
+        assert not peer._runs, f"of node {rank}"

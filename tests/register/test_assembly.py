@@ -1,0 +1,85 @@
+"""A node's core put together: what differs from one incarnation to the next, and how nodes and clients greet."""
+
+from __future__ import annotations
+
+import pytest
+
+from dsreg.protocol.messages import FEATURE_LIVES, FEATURE_SEALED, Command, CommandKind, Hello, Value
+from dsreg.protocol.tags import highest_ts, pack_tag, ts_of, unpack_tag
+from dsreg.register.assembly import OpenedStorage, client_hello, first_rid, new_replica, node_hello
+from dsreg.register.effects import Effect, Reserve
+from dsreg.register.replica import Replica
+from dsreg.testing.memory_storage import MemoryStorage
+
+
+def replica_on(storage: OpenedStorage, jitter: float = 1.0, unix_time_s: float = 0.0) -> Replica:
+    replica = new_replica(
+        1, (1, 2, 3), storage, uuid_prefix=storage.incarnation, jitter=lambda: jitter, unix_time=lambda: unix_time_s
+    )
+    for rank in (2, 3):
+        replica.link_up(rank, True, 0.0)
+    return replica
+
+
+def storage_of(incarnation: int, epoch: int = 0, ts_reserved: int = 0) -> MemoryStorage:
+    storage = MemoryStorage()
+    storage.incarnation, storage.epoch, storage.ts_reserved = incarnation, epoch, ts_reserved
+    return storage
+
+
+def tag_named_on(storage: MemoryStorage, highest: bytes) -> tuple[bytes, int]:
+    """The tag that a new incarnation names first, when a majority has told it `highest`, and the rid it asked under."""
+    replica = replica_on(storage)
+    asked = replica.command("client", Command(CommandKind.TAG, 1, 0, 1, extended=True), 0.0)
+    (rid,) = {effect.message.rid for effect in asked}  # type: ignore[union-attr]
+    answers = [Value(rank, rid, 0, 1, highest, b"", epoch=storage.epoch) for rank in (2, 3)]
+    effects: list[Effect] = [effect for answer in answers for effect in replica.message(None, answer, 0.0)]
+    (last,) = effects
+    answer = last.then[0] if isinstance(last, Reserve) else last
+    return answer.message.tags, rid  # type: ignore[union-attr]
+
+
+def test_no_tag_is_named_by_two_lives_of_an_attached_disk() -> None:
+    highest = pack_tag(ts_of(3, 5), 2, 0, 3)
+    tags = [tag_named_on(storage_of(life, epoch=3), highest)[0] for life in (1, 2, 3)]
+    assert len(set(tags)) == 3
+    assert len({unpack_tag(tag).life for tag in tags}) == 3
+
+
+def test_what_was_promised_before_is_not_named_again() -> None:
+    first, _ = tag_named_on(storage_of(1), bytes(16))
+    again, _ = tag_named_on(storage_of(2, ts_reserved=1 << 20), bytes(16))
+    assert highest_ts(first) == 1
+    assert highest_ts(again) == (1 << 20) + 1
+
+
+@pytest.mark.parametrize("incarnation", [1, 2, (1 << 24) - 2])
+def test_no_two_incarnations_use_the_same_read_identifiers(incarnation: int) -> None:
+    _, rid = tag_named_on(storage_of(incarnation), bytes(16))
+    assert rid == first_rid(incarnation)
+    assert first_rid(incarnation + 1) - rid == 1 << 40, "an incarnation has so many operations"
+
+
+def test_the_jitter_and_the_clock_are_those_given() -> None:
+    replica = replica_on(storage_of(1), jitter=3.0, unix_time_s=1_700_000_000.0 + 64 * 70_000)
+    replica.command("client", Command(CommandKind.READ, 1, 0, 1, extended=True), 0.0)
+    assert replica.next_due() == 3 * 0.5
+    assert replica.epochs.believes(70_000) and not replica.epochs.believes(70_001)
+
+
+def test_a_node_says_what_it_is() -> None:
+    cluster = bytes(range(16))
+    assert node_hello(2, 5, cluster, 7, 64) == Hello(2, False, cluster, 7, 64, FEATURE_SEALED | FEATURE_LIVES | 5)
+    assert node_hello(2, 5, cluster, 7, 64, seals=False).features == FEATURE_LIVES | 5
+
+
+def test_a_client_says_only_what_it_can() -> None:
+    assert client_hello(64) == Hello(0, False, bytes(16), 0, 64, FEATURE_SEALED | FEATURE_LIVES)
+    assert client_hello(64, seals=False).features == FEATURE_LIVES
+
+
+def test_each_directory_has_read_identifiers_of_its_own() -> None:
+    """One in place of a lost one counts its incarnations from 1 again."""
+    lost, new = first_rid(9, bytes(13) + b"old"), first_rid(1, bytes([0, 1, 0]) + bytes(13))
+    assert lost == first_rid(9) and new == first_rid(257) and first_rid(2, b"\xff" * 16) == first_rid(1)
+    assert 0 < first_rid((1 << 24) - 1, b"\xff" * 16) < 1 << 64
