@@ -108,8 +108,8 @@ async def test_what_was_never_written_takes_no_room_when_it_is_read(cluster: Clu
     for _ in range(3):
         async with Client(cluster.config, attach=Attach(name="reader")) as client:
             await client.attached()
-            with trio.fail_after(TIMEOUT_S):
-                for first in range(0, cluster.config.sectors, piece):
+            for first in range(0, cluster.config.sectors, piece):
+                with trio.fail_after(TIMEOUT_S):
                     assert await client.read(first, piece) == bytes(piece * 4096)
             assert (await client.status(1, TIMEOUT_S))["sectors_written"] == 0
     assert max(used(cluster, 1) - before[0], used(cluster, 2) - before[1]) <= 128 * 1024
@@ -130,8 +130,8 @@ async def test_an_attachment_reads_on_full_nodes(small_disk: Path, make_cluster:
     leave_free(small_disk, 0)
     for name in ("first", "second"):
         async with Client(cluster.config, attach=Attach(name=name)) as client:
-            with trio.fail_after(TIMEOUT_S):
-                for first in range(0, cluster.config.sectors, 256):
+            for first in range(0, cluster.config.sectors, 256):
+                with trio.fail_after(TIMEOUT_S):
                     assert await client.read(first, 256) == (data if first == 512 else bytes(1 << 20))
 
 

@@ -19,7 +19,7 @@ DIRECTED = 0.5
 SWARM = "swarm"
 
 # Faults that only directed runs know: see traps.py.
-TRAPS = frozenset({"allocator", "coordinator_lost", "late_hold", "first_hold", "leftover", "columns"})
+TRAPS = frozenset({"tags_named", "coordinator_lost", "late_hold", "first_hold", "leftover", "columns"})
 
 
 def _late_hold(rng: random.Random) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def _late_hold(rng: random.Random) -> dict[str, Any]:
 def _named_twice(rng: random.Random) -> dict[str, Any]:
     """A node names a tag and is restarted; whom it named it for stores under it late. The disk has been attached."""
     return {
-        "sectors": 1, "extension_clients": 3, "frontends": 1, "reads": 0.1, "faults": ("allocator",), "think_s": 0.5,
+        "sectors": 1, "extension_clients": 3, "frontends": 1, "reads": 0.1, "faults": ("tags_named",), "think_s": 0.5,
         "fault_interval_s": 3.0, "max_faults": 12, "one_home": True,
     }
 

@@ -216,7 +216,7 @@ ATTACHMENTS = (
     Mutant("second_owner_accepted", _EPOCHS, "and self._owner not in (NO_OWNER, owner)", "and False"),
     Mutant("nothing_is_raised", _TAGS, "    if is_restamped(tags, epoch):\n        return tags\n", "    return tags\n"),
     Mutant("write_loses_to_a_raised_copy", _REGISTER,
-           "            Answer(restamped(chosen.tags, self.epoch), chosen.data), Answer(", "            chosen, Answer("),
+           "Answer(restamped(chosen.tags, self.epoch), chosen.data), Answer(", "chosen, Answer("),
     Mutant("write_goes_on_without_asking", _REGISTER,
            "            self._chosen = Answer(phase.own.tags, phase.own.data)\n        return",
            "            own = phase.own._replace(tags=restamped(phase.own.tags, epoch), rid=next(self.rids))\n"

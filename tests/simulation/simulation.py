@@ -249,4 +249,4 @@ def simulate(seed: int, listener: Callable[[str], None] | None = None) -> Result
     )
 
 
-__all__ = ["Failure", "Result", "SimTransport", "Simulation", "simulate"]
+__all__ = ["Failure", "Result", "Simulation", "simulate"]

@@ -50,7 +50,7 @@ class Traps:
             self._moments[what](rank, client)
 
     # --- names that are forgotten ---------------------------------------------------------------
-    def _tags(self, node: SimNode) -> None:
+    def _tags_named(self, node: SimNode) -> None:
         self._namers = 1
 
     def _named(self, rank: int, client: Host) -> None:
@@ -61,7 +61,7 @@ class Traps:
     def _unname(self, rank: int, client: Host) -> None:
         """The node forgets what it has named. The client stores under that when the others, which are connected to the
         node again by then, ask it for tags."""
-        self._loop.fault("allocator", f"{rank}, named for {client}")
+        self._loop.fault("tags_named", f"{rank}, named for {client}")
         node = self._world.nodes[rank]
         node.exit()
         node.start_after(self._world.options.disk_s)
