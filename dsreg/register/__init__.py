@@ -5,7 +5,7 @@
     acceptor       the node's own copy: queries and orders of others answered
     epochs, attaching    who has attached the disk; promises, fences
     lives          which directory stands behind a rank; the first start of an empty one
-    quorum         majorities
+    quorum, one_round    which nodes decide; when a read is complete after one round
     tag_allocator  the tags that this node chooses, no tag twice
     links, peers, contract, receipts, intervals, repeats    stubborn links, to nodes of either language
     run_queue, repairs    what waits for what; what has to be repaired

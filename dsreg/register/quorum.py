@@ -1,9 +1,96 @@
-"""Majorities, as bit masks of ranks: bit r stands for the node of rank r.
+"""Quorums as values, over bit masks of ranks: bit r stands for the node of rank r.
 
-Checked against a dumb version over sets in tests/register/test_quorum.py.
+    Quorum          what is asked of a quorum, whatever kind it is
+    Majority        a majority of one set of nodes, which is the only kind there is
+    majority_of     makes one, also where some of the nodes are not known here
+
+Nobody else counts nodes. Another kind, such as a majority of each of two sets while members change, is another class
+with the questions of Quorum: tests/register/joint.py is that one. Both are checked against a dumb version over sets. The
+model is etcd's package quorum.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from dsreg.constants import MAX_RANK
+
+
+class Quorum(Protocol):
+    """Which sets of nodes decide. Any two of them share a node. What is in no `members` counts for nothing.
+
+    Masks come in, of who has answered; whether a set that has not answered wholly could still decide is
+    `decided(answers | outstanding)`. The numbers are for people, and for nothing else.
+    """
+
+    @property
+    def members(self) -> int:
+        """The mask of all nodes; of some, perhaps, only that they exist is known: see `majority_of`."""
+
+    @property
+    def size(self) -> int:
+        """How many members there are."""
+
+    @property
+    def needed(self) -> int:
+        """How many the smallest set that decides has."""
+
+    @property
+    def needed_to_block(self) -> int:
+        """How many the smallest set has without which none decides."""
+
+    def decided(self, answers: int) -> bool:
+        """Whether these decide."""
+
+    def blocks(self, refusals: int) -> bool:
+        """Whether without these no set is left that decides. Then each set that does has one of them."""
+
+    def all_answered(self, answers: int) -> bool:
+        """Whether these are all."""
+
+
+class Majority:
+    """More than half of `members`, a mask that is not 0."""
+
+    __slots__ = ("members", "needed", "needed_to_block", "size")
+
+    def __init__(self, members: int) -> None:
+        self.members = members
+        self.size = members.bit_count()
+        self.needed = majority(self.size)
+        self.needed_to_block = self.size - self.needed + 1
+
+    def decided(self, answers: int) -> bool:
+        return (answers & self.members).bit_count() >= self.needed
+
+    def blocks(self, refusals: int) -> bool:
+        return not self.decided(self.members & ~refusals)
+
+    def all_answered(self, answers: int) -> bool:
+        return not self.members & ~answers
+
+
+def majority_of(ranks: Iterable[int], cluster_size: int = 0) -> Majority:
+    """A majority of the nodes `ranks`, and of as many more as make `cluster_size`.
+
+    Of those it is not known which ranks they have, so that they never answer, nor refuse: bits above all ranks
+    stand for them.
+    """
+    members = mask(ranks)
+    for place in range(cluster_size - members.bit_count()):
+        members |= bit(MAX_RANK + 1 + place)
+    return Majority(members)
+
+
+def how_many_decide(quorum: Quorum, ranks: Iterable[int]) -> int:
+    """How many of the `ranks`, from the first one on, decide; 0 if not even all of them do."""
+    bits = 0
+    for index, rank in enumerate(ranks, 1):
+        bits |= 1 << rank
+        if quorum.decided(bits):
+            return index
+    return 0
 
 
 def majority(nodes: int) -> int:
@@ -16,7 +103,7 @@ def bit(rank: int) -> int:
     return 1 << rank
 
 
-def mask(ranks: tuple[int, ...] | range) -> int:
+def mask(ranks: Iterable[int]) -> int:
     bits = 0
     for rank in ranks:
         bits |= 1 << rank

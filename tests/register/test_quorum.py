@@ -1,33 +1,155 @@
-"""Majorities as bit masks, against the same over sets."""
+"""Quorums as bit masks, against the same over sets, and as cases that a person can check."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Iterable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dsreg.constants import MAX_RANK
-from dsreg.register.quorum import bit, is_majority, majority, mask, ranks_in
+from dsreg.register.quorum import Majority, Quorum, bit, how_many_decide, majority_of, mask, ranks_in
+from tests.register.joint import Joint
 
 SETS = st.sets(st.integers(1, MAX_RANK))
 
+# members; who has answered; whether these decide, and whether they block if they have refused; whether they are all.
+# Two sets of members are a joint quorum. "+2": two members of which only that they exist is known.
+CASES = """
+1           -         .  .  .
+1           1         decided  blocks  all
+1           2         .  .  .
+1 2         1         .  blocks  .
+1 2         1 2       decided  blocks  all
+1 2 3       -         .  .  .
+1 2 3       2         .  .  .
+1 2 3       2 3       decided  blocks  .
+1 2 3       2 4 5     .  .  .
+1 2 3       1 2 3     decided  blocks  all
+1 2 3       1 2 3 4   decided  blocks  all
+1 2 3 4     1 2       .  blocks  .
+1 2 3 4     1 2 4     decided  blocks  .
+1 3 5 7 9   1 9       .  .  .
+1 3 5 7 9   1 5 9     decided  blocks  .
+1 2 +1      1         .  .  .
+1 2 +1      1 2       decided  blocks  .
+1 2 +3      1 2       .  .  .
+1 2 3 +2    1 2 3     decided  blocks  .
+1 +2        1         .  .  .
+255         255       decided  blocks  all
+1 2 3 / 1 2 3      1 2         decided  blocks  .
+1 2 3 / 1 2 4      1 2         decided  blocks  .
+1 2 3 / 1 2 4      1 3         .  blocks  .
+1 2 3 / 1 2 4      3 4         .  .  .
+1 2 3 / 1 2 4      1 3 4       decided  blocks  .
+1 2 3 / 1 2 4      1 2 3       decided  blocks  .
+1 2 3 / 1 2 4      1 2 3 4     decided  blocks  all
+1 2 3 / 4 5 6      1 2 3       .  blocks  .
+1 2 3 / 4 5 6      1 4         .  .  .
+1 2 3 / 4 5 6      1 2 5 6     decided  blocks  .
+1 / 1 2 3          2 3         .  blocks  .
+1 / 1 2 3          1           .  blocks  .
+1 / 1 2 3          1 3         decided  blocks  .
+"""
 
-@pytest.mark.parametrize(("nodes", "expected"), [(1, 1), (2, 2), (3, 2), (4, 3), (5, 3), (7, 4), (MAX_RANK, 128)])
-def test_majority(nodes: int, expected: int) -> None:
-    assert majority(nodes) == expected
+
+def quorum_of(text: str) -> Quorum:
+    parts: list[Quorum] = []
+    for part in text.split("/"):
+        ranks, _, unknown = part.partition("+")
+        known = [int(rank) for rank in ranks.split()]
+        parts.append(majority_of(known, len(known) + int(unknown or 0)))
+    return parts[0] if len(parts) == 1 else Joint(*parts)
+
+
+def cases() -> list[tuple[str, str, str]]:
+    found = []
+    for line in CASES.strip().splitlines():
+        # Columns are two spaces or more apart, what is in them is not.
+        members, answers, *verdicts = (cell.strip() for cell in line.split("  ") if cell.strip())
+        found.append((members, answers, " ".join(verdicts)))
+    return found
+
+
+@pytest.mark.parametrize(("members", "answers", "verdicts"), cases())
+def test_cases(members: str, answers: str, verdicts: str) -> None:
+    quorum, bits = quorum_of(members), mask(map(int, answers.replace("-", "").split()))
+    found = (
+        "decided" if quorum.decided(bits) else ".",
+        "blocks" if quorum.blocks(bits) else ".",
+        "all" if quorum.all_answered(bits) else ".",
+    )
+    assert " ".join(found) == verdicts
+
+
+def subsets(ranks: Iterable[int]) -> list[frozenset[int]]:
+    pool = sorted(ranks)
+    return [frozenset(some) for size in range(len(pool) + 1) for some in itertools.combinations(pool, size)]
+
+
+def check_against_sets(quorum: Quorum, members: Iterable[int], decides: Callable[[frozenset[int]], bool]) -> None:
+    """`decides` says of a set whether it is enough; all else follows from that, and is tried over all sets."""
+    everybody = frozenset(members)
+    every_set = subsets(everybody)
+    deciding = [some for some in every_set if decides(some)]
+    blocking = [some for some in every_set if not decides(everybody - some)]
+    assert deciding and all(a & b for a in deciding for b in deciding)
+    assert blocking == [some for some in every_set if all(some & other for other in deciding)]
+    outsider = MAX_RANK
+    for some in every_set:
+        for bits in (mask(some), mask(some | {outsider})):
+            assert quorum.decided(bits) == (some in deciding)
+            assert quorum.blocks(bits) == (some in blocking)
+            assert quorum.all_answered(bits) == (some == everybody)
+    assert ranks_in(quorum.members) == sorted(everybody)
+    assert quorum.size == len(everybody)
+    assert quorum.needed == min(map(len, deciding))
+    assert quorum.needed_to_block == min(map(len, blocking))
 
 
 @pytest.mark.parametrize("nodes", range(1, 8))
-def test_any_two_majorities_meet_and_none_smaller_would_do(nodes: int) -> None:
-    ranks = range(1, nodes + 1)
-    subsets = [set(some) for size in range(nodes + 1) for some in itertools.combinations(ranks, size)]
-    quorums = [some for some in subsets if is_majority(mask(tuple(some)), nodes)]
-    assert quorums == [some for some in subsets if 2 * len(some) > nodes]
-    assert all(a & b for a in quorums for b in quorums)
-    below = [some for some in subsets if len(some) == majority(nodes) - 1]
-    assert not all(a & b for a in below for b in below)
+def test_a_majority_against_sets(nodes: int) -> None:
+    for first in (1, 40):
+        ranks = range(first, first + 2 * nodes, 2)
+        check_against_sets(Majority(mask(ranks)), ranks, lambda some: 2 * len(some) > nodes)
+    smaller = [some for some in subsets(ranks) if len(some) == majority_of(ranks).needed - 1]
+    assert not all(a & b for a in smaller for b in smaller), "a smaller number would not do"
+
+
+@pytest.mark.parametrize("old", subsets(range(1, 6))[1:], ids=lambda some: "".join(map(str, some)))
+def test_a_joint_quorum_against_sets(old: frozenset[int]) -> None:
+    for new in subsets(range(1, 6))[1:]:
+        check_against_sets(
+            Joint(majority_of(old), majority_of(new)), old | new,
+            lambda some, new=new: 2 * len(some & old) > len(old) and 2 * len(some & new) > len(new),
+        )
+
+
+@pytest.mark.parametrize("nodes", range(1, 8))
+def test_members_that_are_not_known_count_and_never_answer(nodes: int) -> None:
+    for known in range(1, nodes + 1):
+        ranks = range(1, known + 1)
+        quorum = majority_of(ranks, nodes)
+        assert quorum.size == nodes and quorum.needed == majority_of(range(nodes)).needed
+        for some in subsets(ranks):
+            bits = mask(some)
+            assert quorum.decided(bits) == (2 * len(some) > nodes)
+            assert quorum.blocks(bits) == (2 * (nodes - len(some)) <= nodes)
+            assert quorum.all_answered(bits) == (len(some) == nodes)
+        assert not any(quorum.members & bit(rank) for rank in range(known + 1, MAX_RANK + 1))
+
+
+def test_a_size_that_is_less_than_what_is_known_changes_nothing() -> None:
+    assert majority_of((1, 2, 3), 2).size == majority_of((1, 2, 3)).size == 3
+
+
+def test_how_many_in_an_order_decide() -> None:
+    assert how_many_decide(majority_of((1, 2, 3)), [3, 1, 2]) == 2
+    assert how_many_decide(majority_of((1, 2, 3)), [4, 3, 5, 1]) == 4
+    assert how_many_decide(majority_of((1, 2, 3)), [3]) == how_many_decide(majority_of((1, 2, 3)), []) == 0
+    assert how_many_decide(Joint(majority_of((1, 2, 3)), majority_of((3, 4, 5))), [1, 2, 3, 4, 5]) == 4
 
 
 @given(SETS)
@@ -38,10 +160,11 @@ def test_mask_and_back(ranks: set[int]) -> None:
     assert {rank for rank in range(MAX_RANK + 1) if bits & bit(rank)} == ranks
 
 
-@given(st.integers(1, MAX_RANK).flatmap(lambda n: st.tuples(st.just(n), st.lists(st.integers(1, n)))))
-def test_is_majority_counts_a_rank_once(case: tuple[int, list[int]]) -> None:
-    nodes, answers = case
+@given(st.sets(st.integers(1, MAX_RANK), min_size=1).flatmap(
+    lambda members: st.tuples(st.just(members), st.lists(st.integers(1, MAX_RANK)))))
+def test_a_rank_counts_once_and_only_if_it_is_a_member(case: tuple[set[int], list[int]]) -> None:
+    members, answers = case
     bits = 0
     for rank in answers:
         bits |= bit(rank)
-    assert is_majority(bits, nodes) == (len(set(answers)) > nodes / 2)
+    assert majority_of(members).decided(bits) == (len(members & set(answers)) > len(members) / 2)
