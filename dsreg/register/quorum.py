@@ -5,8 +5,8 @@
     majority_of     makes one, also where some of the nodes are not known here
 
 Nobody else counts nodes. Another kind, such as a majority of each of two sets while members change, is another class
-with the questions of Quorum: tests/register/joint.py is that one. Both are checked against a dumb version over sets. The
-model is etcd's package quorum.
+with the questions of Quorum: tests/register/joint.py is that one. Both are checked against a dumb version over sets.
+The model is etcd's package quorum.
 """
 
 from __future__ import annotations
