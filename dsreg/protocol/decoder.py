@@ -291,11 +291,11 @@ class Decoder:
             return Command(kind, request, first, count, b"", b"", True, epoch, values)
         tags, data = tags_and_data(frame, 1 if kind is CommandKind.PUT else count)
         # No node names such tags. (0, 0) is the tag of what was never written: nothing is stored under it, but by an
-        # attachment that raises what it has read.
-        raises = epoch > 0 and is_restamped(tags, epoch)
-        good = self._tags_are_good(tags, unwritten=raises)
+        # attachment that restamps what it has read.
+        restamps = epoch > 0 and is_restamped(tags, epoch)
+        good = self._tags_are_good(tags, unwritten=restamps)
         if kind is CommandKind.PUT:
-            good = good and raises
+            good = good and restamps
             tags *= count
         if not good:
             return RefusedCommand(Status.INVALID_SECTOR_INDEX, kind, request, True)

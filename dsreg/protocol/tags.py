@@ -4,8 +4,8 @@
 
 (ts, life, wr) names a write and never changes: `wr` is the rank of the node that chose the tag, or ATTACHED. `life`
 is 0, or tells apart what one node chose before and after a restart. The leading `epoch` says under which epoch
-this copy was last stored at a majority: what is raised to a newer epoch keeps its name, and with it its
-order among what was raised, and stands above every copy that was left behind in an older one
+this copy was last stored at a majority: what is restamped to a newer epoch keeps its name, and with it its
+order among what was restamped, and stands above every copy that was left behind in an older one
 (docs/attachments.md). Without attachments all epochs are 0, and a tag is the contract's (ts, wr).
 
 A vector for `count` sectors is `count * 16` bytes. Working on the bytes keeps the usual case, where all
@@ -83,7 +83,7 @@ def is_uniform(tags: bytes) -> bool:
 
 
 def writers(tags: bytes) -> bytes:
-    """Of each tag its `wr`; 0: of no write at all, whether raised to an epoch or not."""
+    """Of each tag its `wr`; 0: of no write at all, whether restamped or not."""
     return tags[TAG_SIZE - 1 :: TAG_SIZE]
 
 

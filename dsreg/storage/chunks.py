@@ -1,9 +1,9 @@
 """What a whole chunk of 256 sectors says without data: the tag of those of its groups that have no slot of their own.
 
-Such a tag is that of what was never written, raised to an epoch (docs/attachments.md). A group that has a slot is
+Such a tag is that of what was never written, restamped (docs/attachments.md). A group that has a slot is
 never looked up here: what its chunk said is copied into the slot when that is made, and what is stored later goes
 there. A chunk has room for two states, of which the higher tag counts where both cover a group: while one epoch is
-being raised to the next, piece by piece, the chunk has both.
+being restamped to the next, piece by piece, the chunk has both.
 """
 
 from __future__ import annotations

@@ -196,7 +196,7 @@ class Commit:
 
     0. Sectors whose home holds nothing of value (never written, or lost) are written home first. That
        allocates the space, so that ENOSPC refuses just that record, before anything is promised. It is
-       harmless: nobody reads the home of a sector never written, raised or not, or of one known to be lost.
+       harmless: nobody reads the home of a sector never written, restamped or not, or of one known to be lost.
     1. All records go to the journal, which is preallocated.
     2. One fdatasync. From here on they are durable.
     3. The other sectors go home through the page cache, over space that is allocated. Not earlier: a crash

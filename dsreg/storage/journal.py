@@ -7,7 +7,7 @@
               0 u16 | crc32 u32 | 0[12] | tags | crcs | 0... | data      (each part at a multiple of 64 from here)
     bare    = magic[4] | crc32 u32 | batch u64 | index u16 | records u16 | first u56 | count - 1 u8 | epoch u32
 
-A bare record is of sectors that were never written, raised to an epoch: their tag is zeros but for that, and they have
+A bare record is of sectors that were never written, restamped: their tag is zeros but for that, and they have
 no data. 32 bytes; salt and generation are in its checksum.
 
 Generation g lives in segment g % 2, so the two segments always hold consecutive generations, and what is

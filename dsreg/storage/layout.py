@@ -32,7 +32,7 @@ GROUP_SECTORS = 8
 SLOT_SIZE = 256
 # The tag file grows ahead of need in such steps, by allocation, so that no checkpoint runs out of space.
 TAGS_STEP_BYTES = 64 * 1024
-# So much more is allocated than is in use, if there is room: what was never written can then be raised on a full disk,
+# Allocated beyond what is in use, if there is room, so that what was never written can be restamped on a full disk,
 # which takes 32 bytes a chunk (8 GiB of the disk). Less where the disk has fewer chunks.
 TAGS_AHEAD_BYTES = 256 * 1024
 

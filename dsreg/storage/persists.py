@@ -66,7 +66,7 @@ def split(tags: bytes, spans: Sequence[Span]) -> list[Span]:
 
 
 def is_bare(tags: bytes, index: int) -> bool:
-    """Whether this sector was never written, raised to an epoch or not."""
+    """Whether this sector was never written, restamped or not."""
     return not tags[(index + 1) * TAG_SIZE - 1]
 
 

@@ -85,7 +85,7 @@ class Demands:
             return ZERO_SECTOR
         number = self.given.get(sector, {}).get(tag)
         if number == NOTHING:
-            return ZERO_SECTOR  # never written, raised to an epoch
+            return ZERO_SECTOR  # never written, restamped
         return None if number is None else value(sector, number)
 
 

@@ -201,7 +201,7 @@ class Workload:
         self._settle([ticket])
 
     def _raised(self, first: int, length: int) -> tuple[int, bytes]:
-        """Where, and tags of sectors that were never written, raised to an epoch: often whole groups, and sometimes
+        """Where, and tags of sectors that were never written, restamped: often whole groups, and sometimes
         with written ones between them."""
         rng = self._rng
         self._copies_epoch += rng.random() < 0.2

@@ -102,7 +102,7 @@ def used(cluster: Cluster, rank: int) -> int:
 
 @pytest.mark.parametrize("piece", [256, 32])
 async def test_what_was_never_written_takes_no_room_when_it_is_read(cluster: Cluster, piece: int) -> None:
-    """One node is down, so an attachment has to raise what it reads; each new one raises it again."""
+    """One node is down, so an attachment has to restamp what it reads; each new one restamps it again."""
     cluster.kill(3)
     before = used(cluster, 1), used(cluster, 2)
     for _ in range(3):

@@ -86,6 +86,6 @@ def spoiled(frame: bytes, at: int = -1) -> bytes:
 
 T2 = full(7, 2) + full(0, 0)
 GOOD_T2 = full(7, 2) + full(8, 3, 0xABCD, 5)
-E2 = full(7, 2, 0, EPOCH) + full(0, 0, 0, EPOCH)  # of old, raised to EPOCH
+E2 = full(7, 2, 0, EPOCH) + full(0, 0, 0, EPOCH)  # of old, restamped to EPOCH
 A1 = full(ATTACHED_TS, 255, 0, EPOCH)
 TOP = 2**64 - 1

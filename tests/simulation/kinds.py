@@ -98,7 +98,7 @@ def _columns(rng: random.Random) -> dict[str, Any]:
 
 
 def _leftover(rng: random.Random) -> dict[str, Any]:
-    """An attachment dies when one node has its write, the next one raises it slowly, and others write meanwhile."""
+    """An attachment dies when one node has its write, the next one restamps it slowly, and others write meanwhile."""
     return {
         "sectors": 1, "contract_clients": 2, "frontends": 1, "reads": 0.1, "spread": 300.0, "latency_s": 0.0002,
         "disk_s": 0.0001, "faults": ("leftover",), "fault_interval_s": 2.0, "max_faults": 20, "operations": 15,

@@ -260,7 +260,7 @@ RARE = (
     Mutant("own_copy_not_checked_again_after_a_reservation", _REPLICA, "(Again(StoreOwn(step.rid)),)", "(persist,)"),
 )
 
-# Copies without a value: what is raised and was never written.
+# Copies without a value: what is restamped and was never written.
 BARE = (
     Mutant("raise_journaled_but_not_replayed", "dsreg.storage.recovery",
            "        table.put_bare(entry.first + start, stop - start, some[:TAG_SIZE])\n", "", test=_BARE),

@@ -103,7 +103,7 @@ class Simulation:
             for index in range(record.count):
                 tag = record.tags[index * TAG_SIZE : (index + 1) * TAG_SIZE]
                 value = value_of(memoryview(record.data)[index * SECTOR_SIZE : (index + 1) * SECTOR_SIZE])
-                # What names the write: the epoch of a copy may be raised.
+                # What names the write: the epoch of a copy may be restamped.
                 known = self._values.setdefault((record.first + index, tag[EPOCH_SIZE:]), value)
                 if known != value:
                     sector = record.first + index

@@ -112,7 +112,7 @@ class Traps:
 
     def _stored_by_one(self, rank: int, commit: Commit) -> None:
         """An attachment has stored something at one node, and dies. The others write again once its successor has
-        decided what to raise."""
+        decided what to restamp."""
         if not self._leaves_one or not any(_is_new(record.tags[:TAG_SIZE]) for record in commit.records):
             return
         self._leaves_one, self._decides = False, True
@@ -146,6 +146,6 @@ class Traps:
 
 
 def _is_new(tag: bytes) -> bool:
-    """Whether an attachment has chosen the tag in the epoch of this copy: it is no copy that was raised."""
+    """Whether an attachment has chosen the tag in the epoch of this copy: it is no copy that was restamped."""
     epoch, written, _ = rank_of(tag)
     return tag[-1] == ATTACHED and epoch == written

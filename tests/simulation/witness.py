@@ -22,7 +22,7 @@ class Moment(enum.Enum):
 
     NAMED = "it has named tags for a client"
     ACCEPTED = "it has accepted a client's claim to the disk"
-    DECIDED = "it has told a client what that is to raise"
+    DECIDED = "it has told a client what that is to be restamped"
     PROMISES = "it is to promise tags"
 
 

@@ -24,7 +24,7 @@ DISK = Identity(bytes(range(16)), 1, (1, 2, 3), 1 << 14)
 CONTENTS = ((0, 40, 1), (3, 1, 2), (8, 9, 3), (5000, 1, 1), (5003, 1, 2), (8000, 64, 7), (DISK.sectors - 1, 1, 4))
 KILLED = ((3, 1, 9), (30, 20, 9), (7777, 1, 1), (8000, 2, 9))
 EPOCH, OWNER = 5, b"owner".ljust(64, b"!")
-RAISED = (100, 3, 2)  # stored under EPOCH
+RESTAMPED = (100, 3, 2)  # stored under EPOCH
 RESERVED = 77
 
 
@@ -38,7 +38,7 @@ def make(path: Path, killed: bool) -> None:
     storage = open_storage(OsFiles(path), DISK)
     storage.reserve(RESERVED)
     storage.fence(EPOCH, OWNER)
-    first, count, ts = RAISED
+    first, count, ts = RESTAMPED
     storage.persist(first, count, pack_tag(ts, 1, 0, EPOCH) * count, values(first, count, ts))
     commit_all(storage)
     if killed:

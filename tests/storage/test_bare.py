@@ -1,4 +1,4 @@
-"""Sectors that were never written, raised to an epoch: a tag for all that a chunk has of them, and no data."""
+"""Sectors that were never written, restamped: a tag for all that a chunk has of them, and no data."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_a_write_into_a_raised_chunk_wins_and_its_neighbours_stay() -> None:
 
 
 def test_what_an_older_epoch_left_is_not_there_under_the_newer_one() -> None:
-    """A minority's value of an older epoch: raised as never written by who has not seen it."""
+    """A minority's value of an older epoch: restamped as never written by who has not seen it."""
     files = MemoryFiles()
     storage = open_storage(files)
     assert written(storage, 9, 1, 5).ok
@@ -158,7 +158,7 @@ def test_on_a_full_disk_what_was_never_written_can_be_raised() -> None:
     for chunk in range(1, 1 + CHUNKS):
         assert raise_to(storage, chunk * CHUNK_SECTORS, CHUNK_SECTORS, 1).ok
     tags, data = pack_tag(3, 1, 0, 1) * 8, b"".join(value(sector, 3) for sector in range(8))
-    ticket = storage.persist(0, 8, tags, data)  # what is there already is raised in its place
+    ticket = storage.persist(0, 8, tags, data)  # what is there already is restamped in its place
     commit_all(storage)
     assert ticket.ok
     storage.close()

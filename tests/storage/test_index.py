@@ -249,20 +249,20 @@ def test_a_lost_slot_is_lost_after_a_start_by_the_index_as_well(at_start: list[i
 @pytest.mark.parametrize("groups", [100, 2 * TAIL - 1, 0])
 def test_raised_sectors_are_raised_after_a_start_by_the_index(groups: int) -> None:
     """Their slot is in the index, or behind it, or in the journal."""
-    raised = pack_tag(0, 0, 0, 5)
+    restamped = pack_tag(0, 0, 0, 5)
     files = indexed(100)
     storage = open_storage(files)
     for group in range(100, 100 + groups):
         store(storage, group * GROUP_SECTORS, 1, group + 1)
         if group == 100:
-            storage.persist(1 << 16, 256, raised * 256, bytes(256 * SECTOR_SIZE))
+            storage.persist(1 << 16, 256, restamped * 256, bytes(256 * SECTOR_SIZE))
     if not groups:
-        storage.persist(1 << 16, 256, raised * 256, bytes(256 * SECTOR_SIZE))
+        storage.persist(1 << 16, 256, restamped * 256, bytes(256 * SECTOR_SIZE))
     commit_all(storage)
     for _ in range(3):
         storage.close()
         storage = open_storage(files)
-        assert storage.tags(1 << 16, 256) == raised * 256
+        assert storage.tags(1 << 16, 256) == restamped * 256
 
 
 def test_the_counter_of_the_attachment_is_the_highest_of_a_run() -> None:

@@ -15,7 +15,7 @@ from dsreg.protocol.tags import pack_tag, unpack_tag
 from dsreg.storage import Files, Identity, OsFiles, StableStorage, identity
 from dsreg.storage.layout import IDENTITY
 from dsreg.testing.memory_files import Content, MemoryFiles, drop_all, keep_all, random_chooser
-from tests.storage.make_old_format import CONTENTS, DISK, EPOCH, KILLED, OLD_FORMATS, OWNER, RAISED, RESERVED
+from tests.storage.make_old_format import CONTENTS, DISK, EPOCH, KILLED, OLD_FORMATS, OWNER, RESERVED, RESTAMPED
 from tests.storage.support import contents, open_storage, stored, values
 
 STORE = bytes(range(100, 116))
@@ -47,11 +47,11 @@ def check(storage: StableStorage, name: str) -> None:
     expected: dict[int, int] = {}
     for first, count, ts in CONTENTS + (KILLED if name.endswith("killed") else ()):
         expected.update(dict.fromkeys(range(first, first + count), ts))
-    for sector in range(RAISED[0]):
+    for sector in range(RESTAMPED[0]):
         assert contents(storage, sector, 1) == [expected.get(sector, 0)], sector
     for sector in (5000, 5001, 5003, 7777, *range(7999, 8065), DISK.sectors - 1):
         assert contents(storage, sector, 1) == [expected.get(sector, 0)], sector
-    first, count, ts = RAISED
+    first, count, ts = RESTAMPED
     loaded = storage.load(first, count, wait=True)
     assert loaded is not None and loaded.data == values(first, count, ts) and not loaded.missing
     assert loaded.tags == pack_tag(ts, 1, 0, EPOCH) * count
