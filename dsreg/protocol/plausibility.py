@@ -24,7 +24,7 @@ ALWAYS_PLAUSIBLE_EPOCH = 1 << 16
 
 
 def are_plausible(tags: bytes, unix_time_s: float) -> bool:
-    """`unix_time_s`: seconds since 1970, as far as known. Of the epoch of its write or restamped since."""
+    """`unix_time_s`: seconds since 1970, as far as known. A copy is never of an older epoch than its write."""
     counter = max(ALWAYS_PLAUSIBLE_COUNTER, int(min(unix_time_s, (1 << 32) - 1) * MAX_COUNTS_PER_S))
     for epoch, written, count in map(rank_of, (tags[:TAG_SIZE],) if is_uniform(tags) else iter_tags(tags)):
         if count > counter or written > epoch:
