@@ -30,6 +30,10 @@ NO_OWNER = bytes(OWNER_SIZE)
 # 256 sectors are 1 MiB: the largest request that the kernel sends through FUSE in one piece.
 MAX_RUN_SECTORS = 256
 MAX_RUN_BYTES = MAX_RUN_SECTORS * SECTOR_SIZE
+# The same, aligned, is a chunk: nodes compare their copies by a digest of the tags of each. 4096 digests to a message
+# are 64 KiB, for 4 GiB of disk.
+DIGEST_SIZE = 16
+MAX_DIGESTS = 4096
 
 # --- the journal (each of its two segments) -------------------------------------------------------
 # A checkpoint of one segment runs while the other fills: 16 MiB is some hundred milliseconds of writing at

@@ -14,6 +14,8 @@ from dsreg.protocol.messages import (
     Ack,
     Command,
     CommandKind,
+    DigestQuery,
+    Digests,
     Fenced,
     Hello,
     LivesReport,
@@ -249,6 +251,8 @@ class Decoder:
             rules[type_] = extension(client, self._run_command, frames.unauthentic_run_command)
         for type_ in (Type.LIVES_NODE, Type.LIVES_NODE_ANSWER):
             rules[type_] = extension(system, self._lives)
+        for type_ in (Type.DIGESTS, Type.DIGESTS_ANSWER):
+            rules[type_] = extension(system, self._digest_message)
         for type_ in (Type.READ_PROC_RUN, Type.WRITE_PROC_RUN, Type.VALUE_RUN, Type.ACK_RUN):
             rules[type_] = extension(system, self._peer_run)
         return rules
@@ -314,6 +318,10 @@ class Decoder:
         report = frames.lives(frame)
         good = report is not None and report.rank in self._ranks and self._ranks.issuperset(report.known)
         return report if good else None
+
+    def _digest_message(self, frame: memoryview) -> DigestQuery | Digests | None:
+        message = frames.digest_message(frame, -(-self._sectors // MAX_RUN_SECTORS))
+        return message if message is not None and message.rank in self._ranks else None
 
     def _peer(self, frame: memoryview) -> ReadProc | Value | WriteProc | Ack | None:
         _, rank, type_, uuid, rid, sector = PEER.unpack_from(frame)

@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from dsreg.constants import MAGIC, MAX_RANK, MAX_RUN_SECTORS, OWNER_SIZE, SECTOR_SIZE, TAG_SIZE, UUID_SIZE
+from dsreg.constants import (
+    DIGEST_SIZE,
+    MAGIC,
+    MAX_DIGESTS,
+    MAX_RANK,
+    MAX_RUN_SECTORS,
+    OWNER_SIZE,
+    SECTOR_SIZE,
+    TAG_SIZE,
+    UUID_SIZE,
+)
 from dsreg.protocol.messages import (
     Ack,
     Buffer,
     Command,
     CommandKind,
+    DigestQuery,
+    Digests,
     Fenced,
     Hello,
     LivesReport,
@@ -36,6 +48,7 @@ from dsreg.protocol.wire import (
     COMMAND,
     FLAG_TAGS,
     FLAG_VALUES,
+    FOLLOWING,
     GREETING,
     LIFE,
     MAX_STATUS_BYTES,
@@ -85,6 +98,8 @@ class Encoder:
             WriteProc: self._write_proc,
             Ack: self._ack,
             Fenced: self._fenced,
+            DigestQuery: self._digest_query,
+            Digests: self._digests,
             Receipt: self._receipt,
             Hello: self._hello,
             Seal: self._seal,
@@ -211,6 +226,26 @@ class Encoder:
 
     def _fenced(self, message: Fenced) -> list[Buffer]:
         return self._peer_run(Type.ACK_RUN, message, 0, message.epoch, status=Status.FENCED)
+
+    def _digest_query(self, message: DigestQuery) -> list[Buffer]:
+        return self._about_chunks(Type.DIGESTS, message)
+
+    def _digests(self, message: Digests) -> list[Buffer]:
+        first, count, digests = message.first, message.count, sorted(message.digests.items())
+        assert message.following >= first + count
+        bits = 0
+        for chunk, digest in digests:
+            assert first <= chunk < first + count and len(digest) == DIGEST_SIZE
+            bits |= 1 << count - 1 - (chunk - first)
+        bitmap = (bits << -count % 8).to_bytes((count + 7) // 8)
+        content = FOLLOWING.pack(message.following) + bitmap + b"".join(digest for _, digest in digests)
+        return self._about_chunks(Type.DIGESTS_ANSWER, message, content)
+
+    def _about_chunks(self, type_: Type, message: DigestQuery | Digests, content: bytes = b"") -> list[Buffer]:
+        rank, rid, first, count, *_ = message
+        assert 1 <= rank <= MAX_RANK and 1 <= count <= MAX_DIGESTS
+        header = extension_header(type_, rid, rank=rank, first=first, count=count, length=len(content))
+        return _signed(self._system, header, content)
 
     def _receipt(self, message: Receipt) -> list[Buffer]:
         assert 1 <= message.rank <= MAX_RANK

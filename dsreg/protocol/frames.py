@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from dsreg.constants import MAX_RANK
+from dsreg.constants import DIGEST_SIZE, MAX_DIGESTS, MAX_RANK
 from dsreg.protocol.life import Life, Stage
 from dsreg.protocol.messages import (
     CommandKind,
+    DigestQuery,
+    Digests,
     LivesReport,
     RefusedCommand,
     Response,
@@ -25,10 +27,12 @@ from dsreg.protocol.wire import (
     COMMAND,
     EXTENSION,
     FLAG_TAGS,
+    FOLLOWING,
     LIFE,
     RESPONSE,
     Type,
     content_from,
+    digests_at,
     tags_and_data,
 )
 
@@ -92,6 +96,26 @@ def lives(frame: memoryview) -> LivesReport | None:
         return None
     from_node = type_ != Type.LIVES_CLIENT
     return LivesReport(rank if from_node else 0, type_ != Type.LIVES_NODE, Stage(stage), Life(number, store), known)
+
+
+def digest_message(frame: memoryview, chunks: int) -> DigestQuery | Digests | None:
+    """`chunks`: of how many the disk is."""
+    _, status, rank, type_, rid, first, count, *_ = EXTENSION.unpack_from(frame)
+    if status != Status.OK or not 1 <= count <= MAX_DIGESTS or first + count > chunks:
+        return None
+    if type_ == Type.DIGESTS:
+        return DigestQuery(rank, rid, first, count)
+    content = frame[EXTENSION.size :]
+    following, at = FOLLOWING.unpack_from(content)[0], digests_at(count)
+    bits = int.from_bytes(content[FOLLOWING.size : at]) >> -count % 8
+    if not first + count <= following <= chunks or bits.bit_count() * DIGEST_SIZE != len(content) - at:
+        return None
+    listed = (first + index for index in range(count) if bits >> count - 1 - index & 1)
+    digests = {
+        chunk: bytes(content[at + index * DIGEST_SIZE : at + (index + 1) * DIGEST_SIZE])
+        for index, chunk in enumerate(listed)
+    }
+    return Digests(rank, rid, first, count, following, digests)
 
 
 def status_request(frame: memoryview) -> StatusRequest:

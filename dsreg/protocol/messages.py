@@ -22,6 +22,8 @@ FEATURE_SEALED = 1 << 8
 # Likewise: the sender keeps lives, and its first message after the greeting is a LivesReport. A client that sets it
 # wants to be told.
 FEATURE_LIVES = 1 << 9
+# Likewise, between nodes: the sender answers a DigestQuery.
+FEATURE_DIGESTS = 1 << 12
 
 
 class Status(enum.IntEnum):
@@ -169,6 +171,29 @@ class Fenced(NamedTuple):
     uuid: bytes = b""  # the contract knows no such answer
 
 
+class DigestQuery(NamedTuple):
+    """Which tags has the node in the chunks [first, first + count)? See dsreg.register.heal; `rank` asks."""
+
+    rank: int
+    rid: int
+    first: int  # a chunk: of MAX_RUN_SECTORS sectors, the last one of fewer perhaps
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
+    uuid: bytes = b""  # the contract knows no such question
+
+
+class Digests(NamedTuple):
+    """The answer, about the chunks [first, first + count). `digests`: by chunk, 16 bytes each; a chunk that is not in
+    it was never written at `rank`, nor was one from first + count up to `following`."""
+
+    rank: int
+    rid: int
+    first: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
+    following: int
+    digests: dict[int, bytes]
+    uuid: bytes = b""
+
+
 class Receipt(NamedTuple):
     """`rank` acknowledges the message `uuid` of contract type `type` (03..06)."""
 
@@ -228,8 +253,10 @@ class StatusReport(NamedTuple):
     body: bytes
 
 
+# Of healing: dsreg.register.heal answers and asks.
+HealMessage = DigestQuery | Digests
 PeerMessage = ReadProc | Value | WriteProc | Ack | Fenced
 Message = (
     Command | RefusedCommand | Response | ReadProc | Value | WriteProc | Ack | Fenced
-    | Receipt | Hello | Seal | LivesReport | StatusRequest | StatusReport
+    | HealMessage | Receipt | Hello | Seal | LivesReport | StatusRequest | StatusReport
 )

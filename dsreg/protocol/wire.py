@@ -14,8 +14,10 @@ from typing import Final, NamedTuple
 
 from dsreg.constants import (
     CLIENT_KEY_SIZE,
+    DIGEST_SIZE,
     HMAC_SIZE,
     MAGIC,
+    MAX_DIGESTS,
     MAX_RUN_BYTES,
     MAX_RUN_SECTORS,
     OWNER_SIZE,
@@ -52,6 +54,7 @@ class Type(enum.IntEnum):
     READ_PROC_RUN = 0x91
     WRITE_PROC_RUN = 0x92
     LIVES_NODE = 0x93
+    DIGESTS = 0x98
     SEAL_NODE = 0x9F
     HELLO_CLIENT_ANSWER = 0xC0
     READ_RUN_ANSWER = 0xC1
@@ -67,6 +70,7 @@ class Type(enum.IntEnum):
     VALUE_RUN = 0xD1
     ACK_RUN = 0xD2
     LIVES_NODE_ANSWER = 0xD3
+    DIGESTS_ANSWER = 0xD8
     SEAL_NODE_ANSWER = 0xDF
 
 
@@ -105,6 +109,7 @@ CHECKED_SIZE: Final = EXTENSION.size - CHECK.size
 CLUSTER_SIZE: Final = 16
 GREETING: Final = struct.Struct(f">H2xI{CLUSTER_SIZE}sQ8x")  # version, features, cluster, incarnation
 LIFE: Final = struct.Struct(f">B7xQ{STORE_SIZE}s")  # rank (of the first one: the stage), life, store id
+FOLLOWING: Final = struct.Struct(">Q")  # in D8, before the bitmap: a chunk
 ATTACHED_STATE: Final = struct.Struct(f">{OWNER_SIZE}sQI4x")  # owner, counter, believed epoch
 BARE_EXTENSION_SIZE: Final = EXTENSION.size + HMAC_SIZE
 # From this size on data is not copied out of the memory that it was decrypted into, all of which it then keeps: that of
@@ -232,6 +237,11 @@ def content_from(frame: memoryview, start: int) -> Buffer:
     return bytes(frame[start:])
 
 
+def digests_at(count: int) -> int:
+    """Where in the content of a D8 about `count` chunks the digests begin."""
+    return FOLLOWING.size + (count + 7) // 8
+
+
 def read_response_size(view: memoryview, start: int) -> int:
     return READ_RESPONSE_SIZE if view[start + STATUS_OFFSET] == Status.OK else BARE_RESPONSE_SIZE
 
@@ -247,6 +257,9 @@ def extension_size(view: memoryview, start: int) -> int:
         good = length <= MAX_STATUS_BYTES
     elif type_ in GREETING_TYPES:
         good = length == GREETING.size
+    elif type_ == Type.DIGESTS_ANSWER:
+        listed = length - digests_at(count)
+        good = count <= MAX_DIGESTS and listed % DIGEST_SIZE == 0 and 0 <= listed <= count * DIGEST_SIZE
     else:
         per_sector = _SECTOR_CONTENT.get(type_, 0)
         if type_ in _WITH_VALUES and flags & FLAG_VALUES:

@@ -6,11 +6,13 @@ import random
 import struct
 import zlib
 
-from dsreg.constants import HMAC_SIZE, MAGIC, MAX_RUN_SECTORS, OWNER_SIZE, SECTOR_SIZE, TAG_SIZE
+from dsreg.constants import DIGEST_SIZE, HMAC_SIZE, MAGIC, MAX_RUN_SECTORS, OWNER_SIZE, SECTOR_SIZE, TAG_SIZE
 from dsreg.protocol.codec import Decoder, Side
 from dsreg.protocol.messages import (
     Command,
     CommandKind,
+    DigestQuery,
+    Digests,
     Hello,
     Message,
     Response,
@@ -26,7 +28,7 @@ SECTORS = 600
 # Where the header fields of an extension frame stand: what a mutation aims at.
 _FIELDS = (4, 5, 6, 7, 8, 16, 24, 26, 28, 32, 36)
 _HEADER_BYTES = 40
-_TYPES = (1, 2, 3, 4, 5, 6, 0x41, 0x83, 0x86, 0x87, 0x92, 0xC1, 0xC5)
+_TYPES = (1, 2, 3, 4, 5, 6, 0x41, 0x83, 0x86, 0x87, 0x92, 0x98, 0xC1, 0xC5, 0xD8)
 
 
 def decoder(side: Side, extended: bool = True) -> Decoder:
@@ -64,8 +66,16 @@ def valid(rng: random.Random, side: Side) -> Message:
         Command(CommandKind.ATTACH, request, 0, 0, b"", rng.randbytes(OWNER_SIZE), True, rng.choice((0, 7))),
         Hello(rng.choice((0, *RANKS)), False, bytes(16), 1, SECTORS),
         StatusRequest(request),
+        DigestQuery(rng.choice(RANKS), request, 0, rng.randint(1, 3)),
+        _digests(rng, request),
         Hostile(rng, RANKS, SECTORS).message(),
     ))
+
+
+def _digests(rng: random.Random, rid: int) -> Digests:
+    count = rng.randint(1, 3)
+    listed = {chunk: rng.randbytes(DIGEST_SIZE) for chunk in range(count) if rng.random() < 0.5}
+    return Digests(rng.choice(RANKS), rid, 0, count, rng.randint(count, 3), listed)
 
 
 def frame(message: Message) -> bytes:
