@@ -27,9 +27,9 @@ from dsreg.cli.options import Seconds
 
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 DOCS = ROOT / "docs"
-# What the systems keep, in disks: a plain file, nbdkit's, three nodes twice, three bricks twice; and journals, and the
-# clusters of the TCP part, none of which is larger than a disk.
-ROOM_IN_DISKS = 24
+# What the systems keep, in disks: a plain file, nbdkit's, three nodes three times, three bricks twice; and journals,
+# and the clusters of the TCP part, none of which is larger than a disk.
+ROOM_IN_DISKS = 30
 TCP_ROOM_IN_SPANS = 16  # nine nodes, and their journals
 TOOLS = ("fio", "losetup", "mkfs.ext4", "mount", "umount", "findmnt", "cp", "sync")
 

@@ -26,6 +26,7 @@ from bench.tcp import BLOCK_DEPTH, TcpLoad, system_key
 # (colour, marker) by system: the same in all pictures and in all runs, whichever systems took part.
 STYLES = {
     "ours": ("#0072B2", "o"),
+    "ours-pyfuse3": ("#F0E442", "p"),
     "ours-cache": ("#56B4E9", "D"),
     "plain": ("#000000", "x"),
     "nbdkit": ("#009E73", "^"),

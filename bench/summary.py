@@ -28,6 +28,14 @@ class Summary:
         values = self._values.get((part, system, job, name))
         return Figure(statistics.median(values), min(values), max(values)) if values else None
 
+    def ratio(self, part: str, systems: tuple[str, str], job: str, name: str) -> Figure | None:
+        """Of the second system's figure to the first's, round by round; None unless both have all rounds."""
+        below, above = (self._values.get((part, system, job, name), []) for system in systems)
+        if not below or len(below) != len(above):
+            return None
+        ratios = [over / under for under, over in zip(below, above, strict=True)]
+        return Figure(statistics.median(ratios), min(ratios), max(ratios))
+
     def jobs(self, part: str, system: str) -> list[str]:
         """The jobs of a part that were measured on a system, in the order of the run."""
         return list(dict.fromkeys(key[2] for key in self._values if key[:2] == (part, system)))

@@ -19,6 +19,8 @@ HEAD = """\
 How it is measured, and what the figures do not say: [bench/README.md](../bench/README.md).
 """
 EMPTY = f"{HEAD}\nNo run is recorded here yet: `make bench` writes this page.\n"
+# By key, see bench.systems.
+BINDINGS = ("ours", "ours-pyfuse3")
 Plots = Sequence[tuple[str, str]]
 # (file name, what it shows), in the order of the page; bench.plots draws them.
 PLOTS = (
@@ -66,7 +68,7 @@ def page(run: Run, drawn: Iterable[str]) -> str:
     systems = measured(run)
     parts = [HEAD, _about(run, summary)]
     if systems:
-        parts += [_setups(run), _devices(systems, summary, devices), _latencies(systems, summary)]
+        parts += [_setups(run), _devices(systems, summary, devices), _latencies(systems, summary), _bindings(summary)]
     if summary.systems("tcp"):
         parts.append(_tcp(summary, tcp))
     if summary.systems("memory"):
@@ -124,6 +126,14 @@ def _latencies(systems: list[Setup], summary: Summary) -> str:
                           for s in systems)] for job in JOBS if not job.by_bytes]
     return ("### Latency, ms, median / 99th percentile (of the mix: its writes)\n\n"
             + table(["job", *(setup.label for setup in systems)], rows))
+
+
+def _bindings(summary: Summary) -> str:
+    rows = [(job.title, cell(summary.ratio("fio", BINDINGS, job.key, "per_s"))) for job in JOBS]
+    if all(text == cell(None) for _, text in rows):
+        return ""
+    return ("### The two FUSE bindings: operations a second by pyfuse3, to those by the direct one\n\n"
+            + table(("job", "ratio in a round"), rows))
 
 
 def _short(summary: Summary, system: str, job: str, name: str) -> str:

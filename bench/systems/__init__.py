@@ -5,7 +5,7 @@ from __future__ import annotations
 from bench.systems.base import System
 from bench.systems.gluster import GlusterServer, GlusterVolume
 from bench.systems.nbdkit import Nbdkit
-from bench.systems.ours import Ours, offers_cache
+from bench.systems.ours import Ours
 from bench.systems.plain import Plain
 
 __all__ = ["PEERS", "System", "make_ours", "make_peer"]
@@ -14,12 +14,13 @@ PEERS = ("plain", "nbdkit", "gluster")
 
 
 def make_ours() -> list[System]:
-    """Durable, and with the write-back cache where `dsreg-fuse` has one."""
-    systems: list[System] = [Ours()]
-    if offers_cache():
-        systems.append(Ours("ours-cache", "dsreg, write-back cache", ("--cache=writeback",),
-                            "on fsync: fdatasync at a majority; before that in the frontend's memory"))
-    return systems
+    """By each of the FUSE bindings, and with the write-back cache."""
+    return [
+        Ours(),
+        Ours("ours-pyfuse3", "dsreg (pyfuse3)", "pyfuse3"),
+        Ours("ours-cache", "dsreg, write-back cache", options=("--cache=writeback",),
+             durable="on fsync: fdatasync at a majority; before that in the frontend's memory"),
+    ]
 
 
 def make_peer(name: str) -> list[System]:

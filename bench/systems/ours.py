@@ -15,19 +15,13 @@ from bench.processes import command_line, tree
 from bench.shell import BenchFailed, Daemon, call, is_mounted, node_ports, wait_until
 from bench.systems.base import System
 from dsreg.version import VERSION
+from fuse_frontend import bindings
+from fuse_frontend.mounts import MountError
 
 DSREG = (sys.executable, "-m", "dsreg")
 DSREG_FUSE = (sys.executable, "-m", "fuse_frontend.cli")
 NODES = 3
 STOP_ATTEMPTS, STOP_ATTEMPT_S = 3, 10.0
-
-
-def offers_cache() -> bool:
-    """Whether `dsreg-fuse` has a write-back cache."""
-    try:
-        return "--cache" in call(*DSREG_FUSE, "--help")
-    except BenchFailed:
-        return False
 
 
 class Cluster:
@@ -80,13 +74,23 @@ class Ours(System):
     tools = ("fusermount3", "losetup")
     packages = ("fuse3", "mount")
 
-    def __init__(self, key: str = "ours", label: str = "dsreg", options: tuple[str, ...] = (),
-                 durable: str = "after fdatasync at a majority of the nodes") -> None:
+    """`binding`: of `dsreg-fuse --binding`; `options`: its other options."""
+
+    def __init__(self, key: str = "ours", label: str = "dsreg (direct)", binding: str = bindings.DIRECT,
+                 options: tuple[str, ...] = (), durable: str = "after fdatasync at a majority of the nodes") -> None:
         super().__init__(key, label, durable)
         self.replicas = NODES
-        self.options = options
+        self.options = (f"--binding={binding}", *options)
+        self._binding = binding
         self._cluster: Cluster | None = None
         self._frontend: Daemon | None = None
+
+    def missing(self) -> str | None:
+        try:
+            bindings.choose(self._binding, loop_device=True)
+        except MountError as error:
+            return str(error)
+        return super().missing()
 
     @property
     def cluster(self) -> Cluster:
@@ -118,8 +122,7 @@ class Ours(System):
         return (self.cluster.up.pid, self.frontend.pid)
 
     def version(self) -> str:
-        options = " ".join(["", *self.options])
-        return f"dsreg {VERSION}, `dsreg up` with {NODES} nodes, `dsreg-fuse{options} --attach`"
+        return f"dsreg {VERSION}, `dsreg up` with {NODES} nodes, `dsreg-fuse {' '.join(self.options)} --attach`"
 
     def memory_pids(self) -> list[int]:
         return [pid for _, pid in sorted(self.cluster.node_pids().items())]

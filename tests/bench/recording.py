@@ -11,15 +11,16 @@ from bench.settings import QUICK
 from bench.tcp import loads
 
 ROUNDS = 3
-SPEEDS = {"ours": 1000.0, "plain": 20000.0, "gluster": 500.0}
+SPEEDS = {"ours": 1000.0, "ours-pyfuse3": 800.0, "plain": 20000.0, "gluster": 500.0}
 
 
 def recorded_run() -> Run:
-    """Three systems, three rounds at 90, 100 and 120 % of a speed; GlusterFS failed before it copied files."""
+    """Four systems, three rounds at 90, 100 and 120 % of a speed; GlusterFS failed before it copied files."""
     run = Run(
         command="python -m bench --quick", date="2026-01-02 03:04 UTC", machine={"CPU": "some | CPU", "cores": "2"},
         settings={**asdict(QUICK), "rounds": ROUNDS},
-        setups=[Setup("ours", "dsreg", "after fdatasync at a majority", "dsreg 1"),
+        setups=[Setup("ours", "dsreg (direct)", "after fdatasync at a majority", "dsreg 1"),
+                Setup("ours-pyfuse3", "dsreg (pyfuse3)", "after fdatasync at a majority", "dsreg 1"),
                 Setup("plain", "plain file", "on fsync", "a loop"),
                 Setup("gluster", "GlusterFS", "before it is written", "glusterfs 1", "brick | lost\nits way"),
                 Setup("nbdkit", "nbdkit", "on fsync", "", "did not start")],

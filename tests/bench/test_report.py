@@ -6,6 +6,7 @@ import html
 import json
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from click.testing import CliRunner
@@ -14,7 +15,8 @@ from bench import record, tables
 from bench.cli import main
 from bench.record import Run
 from bench.summary import Figure, Summary, measured
-from bench.tables import PLOTS, cell, number
+from bench.systems import make_ours
+from bench.tables import BINDINGS, PLOTS, cell, number
 from tests.bench.recording import recorded_run
 
 
@@ -52,21 +54,37 @@ def test_the_median_and_the_range_of_the_rounds() -> None:
 
 
 def test_what_was_not_measured_has_no_column() -> None:
-    assert [setup.key for setup in measured(recorded_run())] == ["ours", "plain", "gluster"]
+    assert [setup.key for setup in measured(recorded_run())] == ["ours", "ours-pyfuse3", "plain", "gluster"]
 
 
 def test_the_page_has_every_figure_and_fault() -> None:
     found = rows(tables.page(recorded_run(), ()))
     assert found["rand write 4k, depth 1, IOPS"] == [
-        "1,000 (900 - 1,200)", "20,000 (18,000 - 24,000)", "500 (450 - 600)"]
-    assert found["mkfs + copy a tree + sync, s"] == ["1.50", "1.50", "-"]
-    assert found["longest stall, ms, one replica killed"] == ["40.0", "-", "-"]
+        "1,000 (900 - 1,200)", "800 (720 - 960)", "20,000 (18,000 - 24,000)", "500 (450 - 600)"]
+    assert found["mkfs + copy a tree + sync, s"] == ["1.50", "1.50", "1.50", "-"]
+    assert found["longest stall, ms, one replica killed"] == ["40.0", "-", "-", "-"]
     assert found["GlusterFS"][-1] == "brick / lost its way"
     assert found["nbdkit"][-1] == "did not start"
     assert found["64 KiB"][0] == "16"
     assert found["dsreg, N = 5"] == ["over TCP", "40.0", "41.0"]
     assert found["writes/s, depth 16"] == ["1,000 (900 - 1,200)"] * 3
     assert found["command"] == ["`python -m bench --quick`"]
+
+
+def test_the_bindings_are_compared_round_by_round() -> None:
+    run = recorded_run()
+    last = max(index for index, sample in enumerate(run.samples)
+               if (sample.part, sample.system, sample.job) == ("fio", "ours-pyfuse3", "rand-write-4k-d1"))
+    run.samples[last].figures["per_s"] = 600.0  # of 1200
+    assert Summary(run).ratio("fio", BINDINGS, "rand-write-4k-d1", "per_s") == Figure(0.8, 0.5, 0.8)
+    assert set(BINDINGS) <= {system.key for system in make_ours()}
+    heading, _, below = tables.page(run, ()).partition("### The two FUSE bindings")
+    assert rows(below)["rand write 4k, depth 1"] == ["0.80 (0.50 - 0.80)"]
+    # A round that one of them lacks would set rounds beside others; and without pyfuse3 there is nothing to compare.
+    del run.samples[last]
+    assert Summary(run).ratio("fio", BINDINGS, "rand-write-4k-d1", "per_s") is None
+    run.samples = [sample for sample in run.samples if sample.system != "ours-pyfuse3"]
+    assert "FUSE bindings" not in tables.page(run, ())
 
 
 def test_the_page_is_clean_text() -> None:
@@ -92,23 +110,29 @@ def test_the_record_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 # --- plots ----------------------------------------------------------------------------------------
+@pytest.fixture
+def plots() -> ModuleType:
+    module: ModuleType = pytest.importorskip(
+        "bench.plots", reason="matplotlib is not installed", exc_type=ImportError)
+    return module
+
+
 def texts(picture: Path) -> list[str]:
     """What is written in it: letters are drawn as outlines, with the text in a comment beside."""
     return [html.unescape(text) for text in re.findall(r"<!-- (.*?) -->", picture.read_text())]
 
 
-def test_plots_show_every_system(tmp_path: Path) -> None:
-    plots = pytest.importorskip("bench.plots", reason="matplotlib is not installed", exc_type=ImportError)
+def test_plots_show_every_system(plots: ModuleType, tmp_path: Path) -> None:
     assert plots.draw_all(recorded_run(), tmp_path) == [name for name, _ in PLOTS]
     shown = texts(tmp_path / "benchmarks-iops.svg")
-    assert all(label in shown for label in ("dsreg", "plain file", "GlusterFS", "rand write 4k, depth 16"))
+    labels = ("dsreg (direct)", "dsreg (pyfuse3)", "plain file", "GlusterFS")
+    assert all(label in shown for label in (*labels, "rand write 4k, depth 16"))
     assert "nbdkit" not in shown
     assert "one replica killed" in texts(tmp_path / "benchmarks-cost.svg")
     assert all(label in texts(tmp_path / "benchmarks-tcp.svg") for label in ("reads", "writes", "requests in flight"))
 
 
-def test_the_same_run_is_drawn_the_same(tmp_path: Path) -> None:
-    plots = pytest.importorskip("bench.plots", reason="matplotlib is not installed", exc_type=ImportError)
+def test_the_same_run_is_drawn_the_same(plots: ModuleType, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         plots.draw_all(recorded_run(), tmp_path / name)
@@ -116,8 +140,7 @@ def test_the_same_run_is_drawn_the_same(tmp_path: Path) -> None:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-def test_a_run_over_tcp_alone_has_one_picture(tmp_path: Path) -> None:
-    plots = pytest.importorskip("bench.plots", reason="matplotlib is not installed", exc_type=ImportError)
+def test_a_run_over_tcp_alone_has_one_picture(plots: ModuleType, tmp_path: Path) -> None:
     run = recorded_run()
     run.samples = [sample for sample in run.samples if sample.part.startswith("tcp")]
     assert plots.draw_all(run, tmp_path) == ["benchmarks-tcp.svg"]

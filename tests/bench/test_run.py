@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -69,7 +70,7 @@ def test_a_tiny_run_measures_everything(directory: Path, tmp_path: Path) -> None
     run = record.load(tmp_path / "out" / "benchmarks.json")
     summary = Summary(run)
     assert not [setup.fault for setup in run.setups if setup.fault]
-    for key in ("ours", "plain"):
+    for key in ("ours", "ours-pyfuse3", "ours-cache", "plain"):
         assert summary.jobs("fio", key) == [job.key for job in JOBS]
         assert summary.jobs("files", key) == [FILES_JOB]
         assert all(sample.figures["operations"] > 0 for sample in run.samples if sample.part == "fio")
@@ -120,6 +121,13 @@ def test_dsreg_fuse_knows_the_options_of_every_setup() -> None:
     for setup in setups:
         assert isinstance(setup, Ours)
         main.make_context("dsreg-fuse", [*setup.options, "--attach", "mnt"])
+
+
+def test_without_pyfuse3_the_rest_can_be_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    reasons = {setup.key: setup.missing() for setup in make_ours()}
+    assert "pip install" in str(reasons.pop("ours-pyfuse3"))
+    assert not [reason for reason in reasons.values() if reason and "pyfuse3" in reason]
 
 
 def test_a_peer_that_is_not_known_is_refused(tmp_path: Path) -> None:
