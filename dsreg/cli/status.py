@@ -15,7 +15,7 @@ import trio
 
 from dsreg.cli.attached import Attachment, attachment_of
 from dsreg.cli.faults import EXIT_CONFIG, EXIT_NO_QUORUM, is_config_fault
-from dsreg.cli.health import NodeAnswer, assess, assess_one, changed_directories, serves, why_no_space
+from dsreg.cli.health import Assessment, NodeAnswer, assess, assess_one, changed_directories, serves, why_no_space
 from dsreg.cli.options import Seconds, chosen_config, config_argument, config_option
 from dsreg.cli.progress import progress_bar
 from dsreg.client import Client
@@ -44,6 +44,11 @@ class Survey:
     def answering(self) -> int:
         changed = changed_directories(self.answers)
         return sum(serves(answer, changed) for answer in self.answers)
+
+    @property
+    def assessment(self) -> Assessment:
+        # What is wrong here all nodes say alike.
+        return assess(() if is_config_fault(self.error) else self.answers, self.fault)
 
     @property
     def attachment(self) -> Attachment:
@@ -96,8 +101,7 @@ def _check(config: ClusterConfig, timeout_s: float, as_json: bool, rank: int | N
     """`--check`: the line and the exit code of the worst that is found."""
     if rank is None:
         survey = trio.run(_survey, config, timeout_s)
-        # What is wrong here all nodes say alike.
-        found = assess(() if is_config_fault(survey.error) else survey.answers, survey.fault)
+        found = survey.assessment
         what = f"{survey.answering} of {len(survey.answers)} nodes answer"
     else:
         found = assess_one(trio.run(_ask_one, config, _node_of(config, rank), timeout_s))

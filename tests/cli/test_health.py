@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from dsreg.cli.health import Health, NodeAnswer, assess, assess_one, why_no_space
+from dsreg.cli.health import Assessment, Health, NodeAnswer, assess, assess_one, why_no_space
 from dsreg.cli.status import Survey
 from dsreg.cli.status_table import _COLUMNS, fitting
 from dsreg.config import NodeAddress
-from dsreg.errors import OperationTimeout, Outcome
+from dsreg.errors import AuthenticationFailed, OperationTimeout, Outcome
 
 
 def answer(rank: int, fault: str = "", **report: Any) -> NodeAnswer:
@@ -50,6 +50,17 @@ def test_critical() -> None:
     found = assess([*WELL[:2], answer(3, "no route to host")], "no majority answered")
     assert found.health is Health.CRITICAL
     assert found.reasons == ("no quorum: no majority answered", "node 3 (host3:7001): no route to host")
+
+
+def test_a_wrong_key_is_said_once() -> None:
+    """Each node says the same of it; a node that does not answer at all is one of several things that may be wrong."""
+    answers = tuple(answer(rank, "has another client key") for rank in (1, 2, 3))
+    wrong = AuthenticationFailed("no node accepts the client key", Outcome.DID_NOT_HAPPEN)
+    assert Survey(answers, wrong).assessment == Assessment(
+        Health.CRITICAL, ("no quorum: no node accepts the client key",))
+    late = OperationTimeout("no majority answered", Outcome.DID_NOT_HAPPEN)
+    assert len(Survey(answers, late).assessment.reasons) == 4
+    assert Survey((*WELL[:2], answers[2])).assessment.reasons == ("node 3 (host3:7001): has another client key",)
 
 
 def test_one_node_alone() -> None:

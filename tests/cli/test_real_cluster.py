@@ -167,6 +167,8 @@ def test_what_a_person_gets_wrong(cluster: Cluster) -> None:
     done = cluster.run("status", cluster.path, "--check")
     assert (done.returncode, done.stdout, done.stderr) == (
         2, b"critical: 0 of 3 nodes answer; no quorum: no node accepts the client key\n", b"")
+    done = cluster.run("status", cluster.path, "--check", "--rank", 2)
+    assert (done.returncode, done.stdout, done.stderr) == (2, b"critical: node 2; has another client key\n", b"")
 
 
 def test_a_node_that_is_killed_comes_back(cluster: Cluster) -> None:

@@ -12,10 +12,13 @@ import pytest
 import trio
 import trio.testing
 
+from dsreg.volume import Volume
 from fuse_frontend import bindings, state
+from fuse_frontend.files import IMAGE_INODE, DiskFiles
 from fuse_frontend.mounts import MountError
 from tests.fuse.test_cluster import FUSE, mount
-from tests.fuse.tools import Server, run
+from tests.fuse.test_operations import Disk
+from tests.fuse.tools import WAIT_S, Server, run
 
 __all__ = ["mount"]
 
@@ -65,6 +68,22 @@ def test_a_state_file_of_before_is_understood(tmp_path: Path, monkeypatch: pytes
         json.dumps({"mountpoint": str(mountpoint), "pid": 1, "started": 1}))
     serving = state.recall(mountpoint)
     assert serving is not None and serving.binding is None and FUSE
+
+
+async def test_a_request_that_is_alone_is_sent() -> None:
+    """The disk answers at the end of a turn: whatever is asked ends that turn, and waits for no other request."""
+    from fuse_frontend.library import Operations, _Turns
+
+    files = DiskFiles(Volume(Disk(holds=True)), 1000, 1001)
+    turns = _Turns(files.end_turn)
+    operations = Operations(files, turns.end_turn_soon)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(turns.run)
+        with trio.fail_after(WAIT_S):
+            assert await operations.write(IMAGE_INODE, 0, b"alone") == 5
+            assert await operations.read(IMAGE_INODE, 0, 5) == b"alone"
+            await operations.fsync(IMAGE_INODE, False)
+        nursery.cancel_scope.cancel()
 
 
 async def test_what_is_submitted_while_a_turn_ends_has_a_turn_of_its_own() -> None:

@@ -220,6 +220,17 @@ async def test_a_write_changes_the_times(kernel: Kernel) -> None:
     assert after["atime"] == 5 and after["mtime"] == after["ctime"] > 5
 
 
+@pytest.mark.allow_logs("write: ")
+async def test_a_write_that_failed_changes_no_times(kernel: Kernel, disk: Disk) -> None:
+    before = await kernel.setattr(1 << 4 | 1 << 5, atime=5, mtime=5)
+    disk.error = OperationTimeout("no majority", MAYBE)
+    await expect(errno.EIO, kernel.write(0, b"x"))
+    assert await kernel.getattr(IMAGE_INODE) == before
+    disk.error = None
+    await kernel.write(0, b"x")
+    assert (await kernel.getattr(IMAGE_INODE))["mtime"] > 5
+
+
 async def test_fsync_waits_for_the_disk_and_close_does_not(kernel: Kernel, disk: Disk) -> None:
     await kernel.fsync()
     await kernel.fsync(1)

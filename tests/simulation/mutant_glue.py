@@ -198,6 +198,8 @@ EDGE = (
            test="tests/fuse/test_operations.py"),
     Mutant("size_may_be_changed", _FILES, "(inode != IMAGE_INODE or asked.size != self._size)", "inode != IMAGE_INODE",
            test="tests/fuse/test_operations.py"),
+    Mutant("failed_write_changes_the_times", _FILES, "        if not code:\n            self._mtime_ns",
+           "        if True:\n            self._mtime_ns", test="tests/fuse/test_operations.py"),
     Mutant("page_cache_in_front_of_the_disk", _DIRECT,
            "kernel.FOPEN_DIRECT_IO | kernel.FOPEN_PARALLEL_DIRECT_WRITES", "kernel.FOPEN_PARALLEL_DIRECT_WRITES",
            test="tests/fuse/test_operations.py"),
