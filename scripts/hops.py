@@ -29,6 +29,7 @@ from dsreg.protocol.sealed import Opener, Sealer
 from dsreg.protocol.tags import ATTACHED, pack_tag, ts_of
 from dsreg.register.assembly import new_replica
 from dsreg.register.effects import Again, Answer, Durable, Effect, Fence, Load, Persist, Reserve, Send
+from dsreg.register.quorum import majority_of
 from dsreg.storage import Identity, OsFiles, StableStorage
 from dsreg.storage.checksum import crc32
 from dsreg.testing.memory_storage import MemoryStorage
@@ -56,7 +57,7 @@ class Trio:
     def __init__(self) -> None:
         self.storages = [MemoryStorage() for _ in RANKS]
         self.replicas = [
-            new_replica(rank, RANKS, storage, uuid_prefix=1, jitter=lambda: 1.0, unix_time=time.time)
+            new_replica(rank, majority_of(RANKS), storage, uuid_prefix=1, jitter=lambda: 1.0, unix_time=time.time)
             for rank, storage in zip(RANKS, self.storages, strict=True)
         ]
         self.encoder = Encoder(KEYS)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dsreg.config import NodeAddress
-from dsreg.register.quorum import majority
+from dsreg.register.quorum import majority_of, mask
 
 # What a link must not be: see `peers` in docs/protocol.md.
 _LINK_FAULTS = {
@@ -57,13 +57,14 @@ def assess(answers: Sequence[NodeAnswer], no_quorum: str) -> Assessment:
 
 def why_no_space(answers: Sequence[NodeAnswer]) -> str:
     """Why writes of new data wait though a majority answers: too many nodes have no room for it; "" if they do not."""
+    quorum = majority_of(answer.node.rank for answer in answers)
     answering = [answer for answer in answers if answer.report is not None]
     full = [answer.node.rank for answer in answering if _is_full(answer)]
-    needed = majority(len(answers))
-    if not full or len(answering) < needed or len(answering) - len(full) >= needed:
+    roomy = [answer.node.rank for answer in answering if not _is_full(answer)]
+    if not full or not quorum.decided(mask(full + roomy)) or quorum.decided(mask(roomy)):
         return ""
     which = "nodes " + ", ".join(map(str, full)) if len(full) > 1 else f"node {full[0]}"
-    return f"writes of new data wait for room on {which} ({len(answering) - len(full)} have some, {needed} are needed)"
+    return f"writes of new data wait for room on {which} ({len(roomy)} have some, {quorum.needed} are needed)"
 
 
 def _is_full(answer: NodeAnswer) -> bool:

@@ -22,7 +22,7 @@ from dsreg.client import Client
 from dsreg.config import ClusterConfig, NodeAddress
 from dsreg.constants import MAX_RANK
 from dsreg.errors import ClientError, ConfigError, OperationTimeout, Outcome
-from dsreg.register.quorum import majority
+from dsreg.register.quorum import majority_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,8 @@ def _as_dict(config: ClusterConfig, survey: Survey) -> dict[str, Any]:
         for answer in survey.answers
     ]
     return {"sectors": config.sectors, "nodes": nodes, "answering": survey.answering,
-            "needed": majority(len(nodes)), "quorum": survey.quorum, "fault": survey.fault,
+            "needed": majority_of(node.rank for node in config.nodes).needed, "quorum": survey.quorum,
+            "fault": survey.fault,
             "no_space": survey.quorum and bool(why_no_space(survey.answers)),
             "epoch": survey.attachment.epoch, "attached_by": survey.attachment.by}
 

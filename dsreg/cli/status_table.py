@@ -13,7 +13,7 @@ from dsreg.cli.console import new_console
 from dsreg.cli.health import NodeAnswer, changed_directories, serves, why_no_space
 from dsreg.config import ClusterConfig, format_size
 from dsreg.constants import SECTOR_SIZE
-from dsreg.register.quorum import majority
+from dsreg.register.quorum import majority_of, mask
 
 _COLUMNS = ("rank", "address", "state", "peers", "ms", "up", "starts", "written", "version")
 # A fault may be long: it is folded within its column once that is as wide as this.
@@ -39,21 +39,21 @@ def print_table(
     for row in rows:
         table.add_row(*(row[index] for index in shown))
     console.print(table)
-    answering = sum(serves(answer, changed) for answer in answers)
+    answering = [answer.node.rank for answer in answers if serves(answer, changed)]
     if answering:
         console.print(_attachment_line(attachment), markup=False, soft_wrap=True)
     for rank, fault in sorted(changed.items()):
         text = (f": node {rank} is not counted, {fault}; put its old directory back, or see the runbook, "
                 "\"A node's directory is lost\"")
         console.print(Text.assemble(("directory changed", "red"), text), soft_wrap=True)
-    needed = majority(len(answers))
-    counts = f"{answering} of {len(answers)} nodes answer, {needed} are needed"
+    quorum = majority_of(answer.node.rank for answer in answers)
+    counts = f"{len(answering)} of {quorum.size} nodes answer, {quorum.needed} are needed"
     if no_quorum:
         console.print(Text.assemble(("no quorum", "red"), f": {counts}; {no_quorum}"), soft_wrap=True)
     elif no_space := why_no_space(answers):
         console.print(Text.assemble(("quorum, but no space", "red"), f": {counts}; {no_space}"), soft_wrap=True)
-    elif answering < needed:
-        text = (f": only {answering} of {len(answers)} nodes can be used from here, and a majority through them."
+    elif not quorum.decided(mask(answering)):
+        text = (f": only {len(answering)} of {quorum.size} nodes can be used from here, and a majority through them."
                 " Should they fail, this host cannot use the disk; it cannot attach it anyway")
         console.print(Text.assemble(("quorum", "yellow"), text), soft_wrap=True)
     else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from dsreg.errors import ChangedDirectory, NoSpace
 from dsreg.node.interpreter import Connection, Interpreter
@@ -16,6 +16,7 @@ from dsreg.protocol.life import Life, Stage
 from dsreg.protocol.messages import LivesReport
 from dsreg.register.foreign import ForeignPeers
 from dsreg.register.lives import FirstStart, Lives
+from dsreg.register.quorum import Quorum
 from dsreg.storage.lives import LivesFile
 from dsreg.transport import Transport
 
@@ -27,12 +28,12 @@ COMPLAIN_AGAIN_S = 60.0
 
 
 class Members:
-    """Of the node `rank`. `strict`, `new`: see FirstStart."""
+    """Of the node `rank`. `quorum`, `strict`, `new`: see FirstStart."""
 
     def __init__(
         self,
         rank: int,
-        ranks: Iterable[int],
+        quorum: Quorum,
         file: LivesFile,
         interpreter: Interpreter,
         *,
@@ -41,7 +42,7 @@ class Members:
     ) -> None:
         self.rank = rank
         self.lives = Lives(rank, file.known)
-        self.first_start = FirstStart(rank, ranks, file.own, begun=file.begun, strict=strict, new=new)
+        self.first_start = FirstStart(rank, quorum, file.own, begun=file.begun, strict=strict, new=new)
         self.on_review: Callable[[], None] = lambda: None  # whom this node may use has changed, perhaps
         self.on_greet: Callable[[int], None] = lambda rank: None  # this peer is to be greeted now
         self._foreign = ForeignPeers()

@@ -29,7 +29,7 @@ from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import name_of_owner
 from dsreg.register.absences import CHECK_INTERVAL_S, Absences, describe_absence
 from dsreg.register.assembly import new_replica, node_hello
-from dsreg.register.quorum import majority
+from dsreg.register.quorum import majority_of
 from dsreg.storage import Identity, OsFiles, StableStorage
 from dsreg.transport import Transport
 from dsreg.version import described_version
@@ -50,6 +50,7 @@ class Node:
     def __init__(self, config: NodeConfig, storage: StableStorage) -> None:
         cluster = config.cluster
         ranks = tuple(node.rank for node in cluster.nodes)
+        quorum = majority_of(ranks)
         keys = Keys(cluster.client_key, cluster.system_key)
         greeting = node_hello(config.rank, len(ranks), cluster.cluster_id, storage.incarnation, cluster.sectors)
         seals = Seals(keys, lambda: secrets.token_bytes(32), required=cluster.require_sealed)
@@ -63,7 +64,7 @@ class Node:
         self.storage = storage
         self.replica = new_replica(
             config.rank,
-            ranks,
+            quorum,
             storage,
             uuid_prefix=secrets.randbits(32),
             jitter=lambda: random.uniform(0.8, 1.2),
@@ -74,7 +75,7 @@ class Node:
         self.interpreter = Interpreter(self.replica, storage, Encoder(keys), trio.current_time)
         self.disk = Disk(self.interpreter)
         self.members = Members(
-            config.rank, ranks, storage.lives, self.interpreter, strict=cluster.strict_start, new=config.new
+            config.rank, quorum, storage.lives, self.interpreter, strict=cluster.strict_start, new=config.new
         )
         places = max_connections()
         self.server = Server(self.interpreter, greeting, new_decoder, self.report, seals, self.members, places)
@@ -150,15 +151,15 @@ class Node:
 
     async def _watch_peers(self) -> None:
         """Say which of the others have been out of reach for long, and when they are back."""
-        nodes = self.config.cluster.nodes
+        own, nodes = self.config.rank, self.config.cluster.nodes
+        quorum = majority_of(node.rank for node in nodes)
         absences = Absences((dialer.rank for dialer in self.dialers), trio.current_time())
         while True:
             await trio.sleep(CHECK_INTERVAL_S)
             reached = {dialer.rank for dialer in self.dialers if dialer.state != "down"}
             for rank, is_back, absent_s in absences.check(reached, trio.current_time()):
-                log.warning("%s", describe_absence(
-                    rank, nodes[rank - 1].address, is_back, absent_s,
-                    reached=len(reached) + 1, nodes=len(nodes), needed=majority(len(nodes))))
+                address = nodes[rank - 1].address
+                log.warning("%s", describe_absence(rank, address, is_back, absent_s, {own, *reached}, quorum))
 
     async def _accept(self, listener: socket.socket, nursery: trio.Nursery) -> None:
         async def serve(port: Transport) -> None:

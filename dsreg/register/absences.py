@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from dsreg.register.quorum import Quorum, mask
+
 # A node that is restarted is back within a second or two; a machine that reboots, or has lost its network, is not.
 LOST_AFTER_S = 10.0
 # How often to look. A report comes at most this much late.
@@ -40,14 +42,16 @@ class Absences:
 
 
 def describe_absence(
-    rank: int, address: str, is_back: bool, absent_s: float, *, reached: int, nodes: int, needed: int
+    rank: int, address: str, is_back: bool, absent_s: float, reached: Collection[int], quorum: Quorum
 ) -> str:
-    """One line for the log. `reached`: how many of the `nodes` are in reach, of which `needed` are a majority."""
+    """One line for the log. `reached`: the ranks of the nodes that are in reach, with that of whoever looks if it is
+    one. `quorum`: which of them it takes."""
     if is_back:
         return f"node {rank} ({address}) is in reach again, after {absent_s:.0f} s"
     state = (
-        f"{reached} of {nodes} nodes are in reach, {needed} are needed: the disk goes on"
-        if reached >= needed
-        else f"only {reached} of {nodes} nodes are in reach and {needed} are needed: reads and writes wait"
+        f"{len(reached)} of {quorum.size} nodes are in reach, {quorum.needed} are needed: the disk goes on"
+        if quorum.decided(mask(reached))
+        else f"only {len(reached)} of {quorum.size} nodes are in reach and {quorum.needed} are needed: "
+             "reads and writes wait"
     )
     return f"node {rank} ({address}) has been out of reach for {absent_s:.0f} s: is it up, and the network? {state}"

@@ -12,6 +12,7 @@ from dsreg.protocol.messages import FEATURE_LIVES, FEATURE_SEALED, Hello
 from dsreg.protocol.wire import CLUSTER_SIZE
 from dsreg.register.contract import Uuids
 from dsreg.register.links import RegisterClient
+from dsreg.register.quorum import Quorum
 from dsreg.register.replica import Replica
 from dsreg.register.tag_allocator import TagAllocator
 from dsreg.register.tag_view import TagView
@@ -35,7 +36,7 @@ class OpenedStorage(TagView, Protocol):
 
 def new_replica(
     rank: int,
-    ranks: tuple[int, ...],
+    quorum: Quorum,
     storage: OpenedStorage,
     *,
     uuid_prefix: int,
@@ -46,17 +47,17 @@ def new_replica(
 ) -> Replica:
     """The replica of the node `rank` in the incarnation that `storage` has begun.
 
-    `uuid_prefix`: 32 random bits (see Uuids). `jitter`: see RegisterClient. `unix_time`, `started_s`: see
-    Replica. `store`: the id of the storage's directory.
+    `quorum`: of the nodes, this one among them. `uuid_prefix`: 32 random bits (see Uuids). `jitter`: see
+    RegisterClient. `unix_time`, `started_s`: see Replica. `store`: the id of the storage's directory.
     """
     return Replica(
         rank,
-        ranks,
+        quorum,
         storage,
         rids=itertools.count(first_rid(storage.incarnation, store)),
         uuids=Uuids(rank, uuid_prefix),
         allocator=TagAllocator(rank, storage.ts_reserved, storage.incarnation),
-        links=RegisterClient(ranks, jitter=jitter),
+        links=RegisterClient(quorum.members, jitter=jitter),
         unix_time=unix_time,
         started_s=started_s,
     )

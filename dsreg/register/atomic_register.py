@@ -3,7 +3,7 @@ state machine over a run of consecutive sectors.
 
 Each sector of the run is a register of its own with its own tag; a run is only a way to carry many
 of them in one message. The instance knows no storage, network or time. Its methods take what arrived
-and return the effects to carry out, in order. The line numbers L1..L6 that the tests cite are these:
+and return the actions to take, in order. The line numbers L1..L6 that the tests cite are these:
 
     L1  read or write:  new rid; broadcast READ_PROC(rid)
     L2  on VALUE from a majority, for the current rid, in the read phase: take the highest tag, its value
@@ -24,7 +24,7 @@ be outranked by nothing, that was not looked at first.
 Two rules go beyond the lines, and both are about crashes:
 
 * A READ may return after the first phase if a majority, this node among it, reports one identical
-  vector of durable tags: the write-back would change nothing.
+  vector of durable tags: the write-back would change nothing. See `dsreg.register.one_round`.
 * A WRITE counts this node's own answer in its first phase, and makes its own copy durable before any
   other node hears of the tag. Otherwise a coordinator that crashed after one peer had stored
   (maxts + 1, rank) could choose the same tag again for another value. (Where this node's own copy is
@@ -39,55 +39,13 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from dsreg.constants import SECTOR_SIZE, TAG_SIZE
+from dsreg.protocol.messages import Buffer
 from dsreg.protocol.tags import highest, is_restamped, iter_tags, restamped, successors
-from dsreg.register.quorum import bit, is_majority, majority
-
-Buffer = bytes | bytearray | memoryview
-
-
-# --- effects ------------------------------------------------------------------------------------
-class AskAll(NamedTuple):
-    """Broadcast READ_PROC(rid), to this node as well.
-
-    `values`: the others shall send values, not only tags. `own_values`: this node shall.
-    """
-
-    rid: int
-    values: bool
-    own_values: bool
+from dsreg.register.actions import Action, AskAll, Copy, Return, StoreAll, StoreOwn
+from dsreg.register.one_round import may_return
+from dsreg.register.quorum import Quorum, bit
 
 
-class StoreOwn(NamedTuple):
-    """WRITE_PROC(rid, tags, data) to this node alone; its ACK comes once it is durable here.
-
-    `repair`: the values come from, or are newer than those of, a majority that does not count this node.
-    """
-
-    rid: int
-    tags: bytes
-    data: Buffer
-    repair: bool = False
-
-
-class StoreAll(NamedTuple):
-    """Broadcast WRITE_PROC(rid, tags, data) to the other nodes."""
-
-    rid: int
-    tags: bytes
-    data: Buffer
-
-
-class Return(NamedTuple):
-    """The operation is complete: `tags` for TAG, `data` for READ; both for a strict READ that is to be raised."""
-
-    tags: bytes
-    data: Buffer
-
-
-Effect = AskAll | StoreOwn | StoreAll | Return
-
-
-# --- requests and phases --------------------------------------------------------------------------
 class Read(NamedTuple):
     """`strict`: for the attachment whose epoch this is. What is not at a majority under this very epoch is returned
     with its tags and not stored: the attachment raises it, so that one decides, once, what comes up of what is left."""
@@ -118,11 +76,6 @@ class Repair(NamedTuple):
 Request = Read | Write | Tag | Store | Repair
 
 
-class Answer(NamedTuple):
-    tags: bytes
-    data: Buffer | None
-
-
 class Querying:
     """The read phase: VALUEs are collected."""
 
@@ -131,7 +84,7 @@ class Querying:
     def __init__(self, rid: int, values: bool) -> None:
         self.rid = rid
         self.values = values
-        self.answers: dict[int, Answer] = {}
+        self.answers: dict[int, Copy] = {}
         self.ranks = 0
         self.own_absent = False
 
@@ -159,59 +112,62 @@ class Storing:
 
 
 class AtomicRegister:
-    """Coordinates one operation on the sectors [first, first + count) for the node `rank` of `nodes`.
+    """Coordinates one operation on the sectors [first, first + count) for the node `rank`.
 
-    `rids` gives read identifiers that were never given before, not even by an earlier incarnation.
+    `quorum`: whose answers decide. `rids` gives read identifiers that were never given before, not even by an earlier
+    incarnation.
     """
 
-    __slots__ = ("_chosen", "_request", "count", "epoch", "first", "nodes", "phase", "rank", "rids")
+    __slots__ = ("_chosen", "_request", "count", "epoch", "first", "phase", "quorum", "rank", "rids")
 
-    def __init__(self, rank: int, nodes: int, first: int, count: int, rids: Iterator[int], epoch: int = 0) -> None:
+    def __init__(
+        self, rank: int, quorum: Quorum, first: int, count: int, rids: Iterator[int], epoch: int = 0
+    ) -> None:
         self.rank = rank
-        self.nodes = nodes
+        self.quorum = quorum
         self.first = first
         self.count = count
         self.rids = rids
         self.epoch = epoch
         self.phase: Querying | Recording | Storing | None = None
         self._request: Request | None = None
-        self._chosen: Answer | None = None  # what a write stores, if its tags were chosen under an older epoch
+        self._chosen: Copy | None = None  # what a write stores, if its tags were chosen under an older epoch
 
     # --- invocations ------------------------------------------------------------------------------
-    def read(self, strict: bool = False) -> list[Effect]:
+    def read(self, strict: bool = False) -> list[Action]:
         return self._query(Read(strict))  # L1
 
-    def repair(self) -> list[Effect]:
+    def repair(self) -> list[Action]:
         return self._query(Repair())  # L1
 
-    def write(self, data: Buffer, ts_floor: int = 0, life: int = 1) -> list[Effect]:
+    def write(self, data: Buffer, ts_floor: int = 0, life: int = 1) -> list[Action]:
         assert len(data) == self.count * SECTOR_SIZE
         return self._query(Write(data, ts_floor, life))  # L1
 
-    def tag(self) -> list[Effect]:
+    def tag(self) -> list[Action]:
         return self._query(Tag())  # L1
 
-    def store(self, tags: bytes, data: Buffer) -> list[Effect]:
+    def store(self, tags: bytes, data: Buffer) -> list[Action]:
         assert len(tags) == self.count * TAG_SIZE and len(data) == self.count * SECTOR_SIZE
         self._begin(Store(tags, data))
         if not is_restamped(tags, self.epoch):
-            self._chosen = Answer(tags, data)
+            self._chosen = Copy(tags, data)
             return self._ask(values=True)
         return self._store(StoreOwn(next(self.rids), tags, data), Return(b"", b""))
 
     # --- what arrives -----------------------------------------------------------------------------
-    def value(self, rank: int, rid: int, tags: bytes, data: Buffer | None) -> list[Effect]:
+    def value(self, rank: int, rid: int, tags: bytes, data: Buffer | None) -> list[Action]:
         """VALUE(rid, tags, data) from `rank`; `data` is None where only tags were sent."""
         phase = self.phase
         if not isinstance(phase, Querying) or phase.rid != rid:
             return []
         if phase.values and data is None:
             return []
-        phase.answers[rank] = Answer(tags, data)
+        phase.answers[rank] = Copy(tags, data)
         phase.ranks |= bit(rank)
         return self._decide(phase)
 
-    def own_absent(self, rid: int, ts_floor: int = 0) -> list[Effect]:
+    def own_absent(self, rid: int, ts_floor: int = 0) -> list[Action]:
         """This node's own copy is damaged and does not answer READ_PROC(rid). `ts_floor`: see Write."""
         phase = self.phase
         if not isinstance(phase, Querying) or phase.rid != rid:
@@ -221,7 +177,7 @@ class AtomicRegister:
         phase.own_absent = True
         return self._decide(phase)
 
-    def ack(self, rank: int, rid: int) -> list[Effect]:
+    def ack(self, rank: int, rid: int) -> list[Action]:
         """ACK(rid) from `rank`."""
         phase = self.phase
         if isinstance(phase, Recording) and phase.rid == rid and rank == self.rank:
@@ -229,7 +185,7 @@ class AtomicRegister:
         if not isinstance(phase, Storing) or phase.rid != rid:
             return []
         phase.acks |= bit(rank)
-        if not is_majority(phase.acks, self.nodes):
+        if not self.quorum.decided(phase.acks):
             return []
         return self._finish(phase.result)  # L6
 
@@ -248,7 +204,7 @@ class AtomicRegister:
         writes = isinstance(self._request, Write)
         return self.phase.own if isinstance(self.phase, Recording) and writes else None
 
-    def renamed(self, rid: int, tags: bytes) -> list[Effect]:
+    def renamed(self, rid: int, tags: bytes) -> list[Action]:
         """This node has no room for StoreOwn(rid), but has durably promised never to choose `tags` again.
 
         That serves the purpose of the own copy as well, so the others may hear of the write.
@@ -259,14 +215,14 @@ class AtomicRegister:
         assert tags > phase.own.tags
         return self._store(phase.own._replace(tags=tags), Return(b"", b""))
 
-    def store_own(self, rid: int) -> list[Effect]:
+    def store_own(self, rid: int) -> list[Action]:
         """StoreOwn(rid) once more: this node refused it some time ago, or had to promise something before it."""
         phase = self.phase
         if not isinstance(phase, Recording | Storing) or phase.rid != rid:
             return []
         return [phase.own]
 
-    def renew(self, epoch: int) -> list[Effect]:
+    def renew(self, epoch: int) -> list[Action]:
         """A newer epoch is in force, at this node as well: what was asked and stored under the old one is void."""
         assert epoch > self.epoch
         self.epoch = epoch
@@ -274,7 +230,7 @@ class AtomicRegister:
         if isinstance(phase, Querying):
             return self._ask(phase.values)
         if phase is not None and not isinstance(self._request, Read | Repair):
-            self._chosen = Answer(phase.own.tags, phase.own.data)
+            self._chosen = Copy(phase.own.tags, phase.own.data)
         return self._ask(values=True)
 
     @property
@@ -287,21 +243,21 @@ class AtomicRegister:
         assert self._request is None, "one register executes one operation at a time"
         self._request = request
 
-    def _query(self, request: Request) -> list[Effect]:
+    def _query(self, request: Request) -> list[Action]:
         self._begin(request)
         return self._ask(values=False)
 
-    def _ask(self, values: bool) -> list[Effect]:
+    def _ask(self, values: bool) -> list[Action]:
         self.phase = Querying(next(self.rids), values)
         return [AskAll(self.phase.rid, values, self.wants_own_values)]
 
-    def _finish(self, result: Return) -> list[Effect]:
+    def _finish(self, result: Return) -> list[Action]:
         self.phase = None
         self._request = self._chosen = None
         return [result]
 
-    def _decide(self, phase: Querying) -> list[Effect]:
-        if not is_majority(phase.ranks, self.nodes):  # L2
+    def _decide(self, phase: Querying) -> list[Action]:
+        if not self.quorum.decided(phase.ranks):  # L2
             return []
         own = phase.answers.get(self.rank)
         if own is None and not phase.own_absent:
@@ -324,10 +280,10 @@ class AtomicRegister:
             case _:
                 raise AssertionError("a query phase without a request that has one")
 
-    def _decide_read(self, phase: Querying, own: Answer | None, strict: bool) -> list[Effect]:
-        if own is not None and own.data is not None and (not strict or is_restamped(own.tags, self.epoch)):
-            same = sum(1 for answer in phase.answers.values() if answer.tags == own.tags)
-            if same >= majority(self.nodes):
+    def _decide_read(self, phase: Querying, own: Copy | None, strict: bool) -> list[Action]:
+        if own is not None and own.data is not None:
+            agreeing = _agreeing(phase, own.tags)
+            if may_return(self.quorum, agreeing, own.tags, self.epoch if strict else 0):
                 return self._finish(Return(b"" if strict else own.tags, own.data))
         tags = self._highest(phase)
         data = _compose(tags, list(phase.answers.values()))
@@ -339,7 +295,7 @@ class AtomicRegister:
         assert not phase.values, "every answer of a query for values has them"
         return self._ask(values=True)
 
-    def _decide_repair(self, phase: Querying, own: Answer | None) -> list[Effect]:
+    def _decide_repair(self, phase: Querying, own: Copy | None) -> list[Action]:
         tags = self._highest(phase)
         data = _compose(tags, list(phase.answers.values()))
         if data is None:
@@ -348,7 +304,7 @@ class AtomicRegister:
         self.phase = Recording(record)
         return [record]
 
-    def _decide_again(self, phase: Querying, chosen: Answer, own: Answer | None) -> list[Effect]:
+    def _decide_again(self, phase: Querying, chosen: Copy, own: Copy | None) -> list[Action]:
         """The tags of a write were chosen under an older epoch: under this one goes it, or per sector what is there.
 
         Raised, the two compare by the names of the writes: a read that has raised an older write in the meantime,
@@ -358,21 +314,21 @@ class AtomicRegister:
         values = _compose(there, list(phase.answers.values()))
         assert values is not None, "every answer of a query for values has them"
         choices = [
-            Answer(restamped(chosen.tags, self.epoch), chosen.data), Answer(restamped(there, self.epoch), values)
+            Copy(restamped(chosen.tags, self.epoch), chosen.data), Copy(restamped(there, self.epoch), values)
         ]
         tags = highest([choice.tags for choice in choices])
         data = _compose(tags, choices)
         assert data is not None
         return self._store(StoreOwn(phase.rid, tags, data, repair=own is None), Return(b"", b""))
 
-    def _recorded(self, phase: Recording) -> list[Effect]:
+    def _recorded(self, phase: Recording) -> list[Action]:
         if isinstance(self._request, Repair):
             return self._finish(Return(b"", b""))
         self.phase = Storing(phase.own, Return(b"", b""))
-        rest: list[Effect] = [StoreAll(phase.rid, phase.own.tags, phase.own.data)]  # L4
+        rest: list[Action] = [StoreAll(phase.rid, phase.own.tags, phase.own.data)]  # L4
         return [*rest, *self.ack(self.rank, phase.rid)]
 
-    def _store(self, own: StoreOwn, result: Return) -> list[Effect]:
+    def _store(self, own: StoreOwn, result: Return) -> list[Action]:
         self.phase = Storing(own, result)
         return [StoreAll(own.rid, own.tags, own.data), own]
 
@@ -380,7 +336,16 @@ class AtomicRegister:
         return highest([answer.tags for answer in phase.answers.values()])
 
 
-def _compose(tags: bytes, answers: list[Answer]) -> Buffer | None:
+def _agreeing(phase: Querying, tags: bytes) -> int:
+    """The mask of the nodes that have answered with this very vector."""
+    ranks = 0
+    for rank, answer in phase.answers.items():
+        if answer.tags == tags:
+            ranks |= bit(rank)
+    return ranks
+
+
+def _compose(tags: bytes, answers: list[Copy]) -> Buffer | None:
     """The values that belong to `tags`, out of the answers that carry values; None if one is not there."""
     for answer in answers:
         if answer.tags == tags and answer.data is not None:

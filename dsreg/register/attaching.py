@@ -14,26 +14,27 @@ from dsreg.register.effects import Answer, Connection, Effect
 from dsreg.register.epochs import MAX_LEAP, Epochs
 from dsreg.register.links import RegisterClient
 from dsreg.register.peers import Peers
-from dsreg.register.quorum import majority
+from dsreg.register.quorum import Quorum, bit
 
 
 class _Leap:
-    """Such a claim, and what the others have promised, by rank."""
+    """Such a claim, and what the others have promised. `own`: the mask of this node, which has answered itself."""
 
-    def __init__(self, connection: Connection, command: Command) -> None:
+    def __init__(self, connection: Connection, command: Command, own: int) -> None:
         self.connection = connection
         self.command = command
-        self.promised: dict[int, int] = {}
+        self.answered = own  # mask
+        self.promised = 0  # the highest epoch of the others
 
 
 class Attaching:
-    """Of the node `rank` among `nodes`. The others see to the messages of the other kinds."""
+    """Of the node `rank`. The others see to the messages of the other kinds."""
 
     def __init__(
-        self, rank: int, nodes: int, epochs: Epochs, peers: Peers, links: RegisterClient, rids: Iterator[int]
+        self, rank: int, quorum: Quorum, epochs: Epochs, peers: Peers, links: RegisterClient, rids: Iterator[int]
     ) -> None:
         self._rank = rank
-        self._nodes = nodes
+        self._quorum = quorum
         self._epochs = epochs
         self._peers = peers
         self._links = links
@@ -49,7 +50,7 @@ class Attaching:
             self._refuse(rid, leap) for rid, leap in list(self._leaps.items()) if leap.connection is connection
         ]
         rid = next(self._rids)
-        self._leaps[rid] = _Leap(connection, command)
+        self._leaps[rid] = _Leap(connection, command, bit(self._rank))
         question = ReadProc(self._rank, rid, 0, 1, False, epoch=self._epochs.durable)
         sends = self._links.broadcast(question, now, but=self._rank)
         effects += self._peers.translated(sends, self._epochs.promised, now, again=False)
@@ -61,19 +62,19 @@ class Attaching:
         if leap is None or not self._epochs.believes(value.epoch):
             return []
         self._links.answered(value)
-        leap.promised[value.rank] = value.epoch
+        leap.answered |= bit(value.rank)
+        leap.promised = max(leap.promised, value.epoch)
         return self._decide(value.rid, now)
 
     def _decide(self, rid: int, now: float) -> list[Effect]:
         leap = self._leaps[rid]
-        answered = len(leap.promised) + 1
-        if answered < majority(self._nodes):
+        if not self._quorum.decided(leap.answered):
             return []
-        if leap.command.epoch <= max(self._epochs.promised, *leap.promised.values(), 0) + MAX_LEAP:
+        if leap.command.epoch <= max(self._epochs.promised, leap.promised) + MAX_LEAP:
             self._forget(rid)
             return self._epochs.attach(leap.connection, leap.command, self._peers.all_keep_epochs, now)
         # One that has not answered may be the one that knows of more.
-        return [self._refuse(rid, leap)] if answered == self._nodes else []
+        return [self._refuse(rid, leap)] if self._quorum.all_answered(leap.answered) else []
 
     def _refuse(self, rid: int, leap: _Leap) -> Answer:
         self._forget(rid)

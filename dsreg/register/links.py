@@ -19,7 +19,7 @@ from dsreg.constants import RESEND_FIRST_S, RESEND_MAX_S
 from dsreg.protocol.messages import Ack, ReadProc, Value, WriteProc
 from dsreg.register.effects import Send
 from dsreg.register.intervals import Intervals
-from dsreg.register.quorum import bit, mask, ranks_in
+from dsreg.register.quorum import bit, ranks_in
 
 
 class _Outstanding:
@@ -34,20 +34,21 @@ class _Outstanding:
 
 
 class RegisterClient:
-    """`first_s`, `max_s`: the first and the longest interval between two sendings, in seconds.
+    """`members`: the mask of all nodes. `first_s`, `max_s`: the first and the longest interval between two sendings, in
+    seconds.
 
     `jitter` gives a factor for each interval (around 1), so that nodes do not resend in step.
     """
 
     def __init__(
         self,
-        ranks: tuple[int, ...],
+        members: int,
         *,
         first_s: float = RESEND_FIRST_S,
         max_s: float = RESEND_MAX_S,
         jitter: Callable[[], float] = lambda: 1.0,
     ) -> None:
-        self._all = mask(ranks)
+        self._all = members
         self.intervals = Intervals(first_s, max_s, jitter)
         self._outstanding: dict[int, _Outstanding] = {}
         self._alarms: list[tuple[float, int]] = []  # heap of (due, rid); stale entries are skipped

@@ -11,10 +11,11 @@ by, and whoever counts answers, node or client, does not count a rank whose dire
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from dsreg.protocol.life import Life, Stage
+from dsreg.register.quorum import Quorum, bit
 
 # How long `new` waits for answers before it stands in for those that have not come, in each of the two phases.
 PATIENCE_S: Final = 2.0
@@ -98,40 +99,42 @@ class Lives:
 class FirstStart:
     """Whether the node `rank` may begin with its directory, which is `own`. `begun`: it has, before.
 
-    `strict`: one more than the others that may be missing have to say that they have never heard of the rank; else as
-    many as make a majority with this node. `new`: a person says that it is new, which stands in for answers that do not
-    come, and never for one that says otherwise. Time is in seconds, on any clock that does not go backwards.
+    `quorum`: of the nodes, this one among them. `strict`: so many of the others have to say that they have never heard
+    of the rank that every majority has one of them; else as many as make a majority with this node. `new`: a person
+    says that it is new, which stands in for answers that do not come, and never for one that says otherwise. Time is in
+    seconds, on any clock that does not go backwards.
     """
 
     def __init__(
-        self, rank: int, ranks: Iterable[int], own: Life, *, begun: bool, strict: bool = False, new: bool = False
+        self, rank: int, quorum: Quorum, own: Life, *, begun: bool, strict: bool = False, new: bool = False
     ) -> None:
-        others = len(set(ranks) - {rank})
-        majority = (others + 1) // 2 + 1
-        self.needed = min(others, others + 2 - majority) if strict else majority - 1
+        self._rank = bit(rank)
+        self._quorum = quorum
+        self._strict = strict
         self.stage = Stage.STARTED if begun else Stage.ASKING
         self.denied: tuple[int, Life] | None = None  # who knows the rank by another directory
         self._own = own
         self._new = new
         self._patience_until_s = math.inf
-        self._never: set[int] = set()  # others that have never heard of another directory
-        self._remember: set[int] = set()  # of these: that know this one, durably
+        # Masks.
+        self._never = 0  # others that have never heard of another directory
+        self._remember = 0  # of these: that know this one, durably
 
     def told(self, teller: int, life: Life | None) -> None:
         """The node `teller` knows this rank by `life`; None: it has never heard of it."""
         if life is not None and life != self._own:
             self.denied = teller, life
             return
-        self._never.add(teller)
+        self._never |= bit(teller)
         if life is None:
-            self._remember.discard(teller)
+            self._remember &= ~bit(teller)
         else:
-            self._remember.add(teller)
+            self._remember |= bit(teller)
 
     def speaks_contract(self, teller: int) -> None:
         """The node `teller` speaks only the contract, and cannot say."""
-        self._never.add(teller)
-        self._remember.add(teller)
+        self._never |= bit(teller)
+        self._remember |= bit(teller)
 
     def due(self, now: float) -> Stage | None:
         """The stage that the node can go to now; the caller does what belongs to it, then sets `stage`."""
@@ -140,10 +143,23 @@ class FirstStart:
         if self._new and self._patience_until_s == math.inf:
             self._patience_until_s = now + PATIENCE_S
         answers = self._never if self.stage is Stage.ASKING else self._remember
-        if len(answers) < self.needed and now < self._patience_until_s:
+        if not self._are_enough(answers) and now < self._patience_until_s:
             return None
         self._patience_until_s = math.inf
         return Stage(self.stage + 1)
+
+    def _are_enough(self, others: int) -> bool:
+        all_of_them = others | self._rank
+        if self._strict:
+            return self._quorum.blocks(others) or self._quorum.all_answered(all_of_them)
+        return self._quorum.decided(all_of_them)
+
+    @property
+    def needed(self) -> int:
+        """For people: how many of the others are."""
+        if self._strict:
+            return min(self._quorum.size - 1, self._quorum.needed_to_block)
+        return self._quorum.needed - 1
 
     @property
     def next_due(self) -> float:
@@ -153,5 +169,6 @@ class FirstStart:
     def waits_for(self) -> str:
         """For people."""
         if self.stage is Stage.ASKING:
-            return f"{len(self._never)} of the other nodes have said that they do not know it, {self.needed} must"
-        return f"{len(self._remember)} of the other nodes have stored its id, {self.needed} must"
+            said = self._never.bit_count()
+            return f"{said} of the other nodes have said that they do not know it, {self.needed} must"
+        return f"{self._remember.bit_count()} of the other nodes have stored its id, {self.needed} must"

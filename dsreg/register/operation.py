@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dsreg.protocol.messages import Buffer, Command, CommandKind, Response, Status
-from dsreg.register.atomic_register import AtomicRegister, Effect, Return
+from dsreg.register.actions import Action, Return
+from dsreg.register.atomic_register import AtomicRegister
 from dsreg.register.effects import Connection
+from dsreg.register.quorum import Quorum
 from dsreg.register.tag_allocator import TagAllocator
 
 
@@ -21,7 +23,7 @@ class Operation:
         self.register = register
         self.rid = 0  # no rid is 0
 
-    def start(self, allocator: TagAllocator) -> list[Effect]:
+    def start(self, allocator: TagAllocator) -> list[Action]:
         """What the register does first. `allocator`: whose tags a WRITE must not choose."""
         command, register = self.command, self.register
         if self.connection is None:
@@ -36,9 +38,11 @@ class Operation:
         return register.store(command.tags, command.data)
 
 
-def begin(command: Command, connection: Connection | None, rank: int, nodes: int, rids: Iterator[int]) -> Operation:
+def begin(
+    command: Command, connection: Connection | None, rank: int, quorum: Quorum, rids: Iterator[int]
+) -> Operation:
     """An operation for the command; see AtomicRegister."""
-    return Operation(command, connection, AtomicRegister(rank, nodes, command.first, command.count, rids))
+    return Operation(command, connection, AtomicRegister(rank, quorum, command.first, command.count, rids))
 
 
 def response_to(

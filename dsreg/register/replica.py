@@ -24,7 +24,7 @@ from dsreg.protocol.messages import (
     WriteProc,
 )
 from dsreg.protocol.tags import highest_epoch, highest_ts
-from dsreg.register import atomic_register as reg
+from dsreg.register import actions as reg
 from dsreg.register.acceptor import Acceptor
 from dsreg.register.attaching import Attaching
 from dsreg.register.contract import Uuids
@@ -48,6 +48,7 @@ from dsreg.register.epochs import Epochs
 from dsreg.register.links import RegisterClient
 from dsreg.register.operation import Operation, begin, response_to, result_of
 from dsreg.register.peers import Peers
+from dsreg.register.quorum import Quorum
 from dsreg.register.repairs import Refused, Repairs
 from dsreg.register.run_queue import RunQueue
 from dsreg.register.tag_allocator import TagAllocator
@@ -55,7 +56,8 @@ from dsreg.register.tag_view import TagView
 
 
 class Replica:
-    """The node `rank` among `ranks`. `rids`: never used before. `uuids`: ids for contract messages.
+    """The node `rank`. `quorum`: of all nodes, this one among them. `rids`: never used before. `uuids`: ids for
+    contract messages.
 
     `now`: seconds on any clock that does not go backwards. `unix_time`: seconds since 1970; it may be wrong, and jump.
     `started_s`: when this node began to serve, on the clock of `now`. `allocator`: see there.
@@ -64,16 +66,15 @@ class Replica:
     def __init__(
         self,
         rank: int,
-        ranks: tuple[int, ...],
+        quorum: Quorum,
         storage: TagView,
         *,
-        rids: Iterator[int],
-        uuids: Uuids, allocator: TagAllocator, links: RegisterClient,
+        rids: Iterator[int], uuids: Uuids, allocator: TagAllocator, links: RegisterClient,
         unix_time: Callable[[], float] = lambda: 0.0,
         started_s: float = float("-inf"),
     ) -> None:
         self.rank = rank
-        self.ranks = ranks
+        self._quorum = quorum
         self.counters: Counter[str] = Counter()
         self.epochs = Epochs(storage, unix_time, started_s)
         self._acceptor = Acceptor(rank, storage, self.epochs, uuids, self._repair, self.counters, unix_time)
@@ -88,7 +89,7 @@ class Replica:
         self._ready: deque[Operation] = deque()  # may start: what they waited for is complete
         self._peers = Peers(rank, uuids, links.intervals)
         self.link_down = self._peers.link_down
-        self._attaching = Attaching(rank, len(ranks), self.epochs, self._peers, links, rids)
+        self._attaching = Attaching(rank, quorum, self.epochs, self._peers, links, rids)
         self._repairs = Repairs(storage)
         self._refused = Refused()
 
@@ -102,7 +103,7 @@ class Replica:
             return self._attaching.command(connection, command, now)
         if command.kind in (CommandKind.GET, CommandKind.PUT):
             return self._run_ready(self._acceptor.command(connection, command), now)
-        operation = begin(command, connection, self.rank, len(self.ranks), self._rids)
+        operation = begin(command, connection, self.rank, self._quorum, self._rids)
         if self._queue.add(operation, command.first, command.count):
             self._ready.append(operation)
         return self._run_ready([], now)
@@ -269,7 +270,7 @@ class Replica:
         self.counters["renewed"] += 1
         return self._run_ready(self._advance(operation, operation.register.renew(self.epochs.durable), now), now)
 
-    def _advance(self, operation: Operation, steps: list[reg.Effect], now: float) -> list[Effect]:
+    def _advance(self, operation: Operation, steps: list[reg.Action], now: float) -> list[Effect]:
         """Translate what the register wants into effects of this node."""
         effects: list[Effect] = []
         for step in steps:
@@ -386,7 +387,7 @@ class Replica:
         """See to the damaged sectors of a run. Not queued: see Repairs."""
         for read in self._repairs.begin(first, count):
             self.counters["repairs"] += 1
-            self._ready.append(begin(read, None, self.rank, len(self.ranks), self._rids))
+            self._ready.append(begin(read, None, self.rank, self._quorum, self._rids))
 
     # --- links ------------------------------------------------------------------------------------
     def _outgoing(self, sends: list[Send], now: float, *, again: bool = False) -> list[Effect]:

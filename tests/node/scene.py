@@ -22,6 +22,7 @@ from dsreg.protocol.messages import Buffer, Command, CommandKind, Response
 from dsreg.protocol.tags import pack_tag
 from dsreg.register.assembly import new_replica
 from dsreg.register.effects import Answer
+from dsreg.register.quorum import majority_of
 from dsreg.storage import Identity, StableStorage
 from dsreg.testing.memory_files import MemoryFile, MemoryFiles
 from dsreg.transport import Transport
@@ -130,7 +131,8 @@ class Scene:
     ) -> None:
         self.files = files or WatchedFiles()
         self.storage = StableStorage.open(self.files, Identity(bytes(16), 1, ranks, SECTORS), journal_bytes)
-        replica = new_replica(1, ranks, self.storage, uuid_prefix=7, jitter=lambda: 1.0, unix_time=lambda: 0.0)
+        replica = new_replica(1, majority_of(ranks), self.storage, uuid_prefix=7,
+                              jitter=lambda: 1.0, unix_time=lambda: 0.0)
         self.interpreter = Interpreter(replica, self.storage, Encoder(KEYS), trio.current_time)
         self.disk = Disk(self.interpreter)
         mine, its = connected()

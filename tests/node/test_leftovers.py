@@ -14,6 +14,7 @@ from dsreg.protocol.messages import Ack, Buffer, Command, CommandKind, Value, ow
 from dsreg.protocol.tags import ATTACHED, pack_tag
 from dsreg.register.assembly import new_replica
 from dsreg.register.effects import Load
+from dsreg.register.quorum import majority_of
 from dsreg.storage import Identity, StableStorage
 from dsreg.testing.memory_files import MemoryFiles
 from tests.simulation.leftovers import left_in_node
@@ -47,7 +48,7 @@ class Scene:
         self.files = MemoryFiles()
         self.storage = StableStorage.open(self.files, Identity(bytes(16), 1, RANKS, SECTORS), MIN_JOURNAL_BYTES)
         self.replica = new_replica(
-            1, RANKS, self.storage, uuid_prefix=7, jitter=lambda: 1.0, unix_time=lambda: 0.0
+            1, majority_of(RANKS), self.storage, uuid_prefix=7, jitter=lambda: 1.0, unix_time=lambda: 0.0
         )
         self.interpreter = Interpreter(self.replica, self.storage, Encoder(KEYS), lambda: self.now_s)
         self.loads: list[Load] = []

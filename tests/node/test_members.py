@@ -15,6 +15,7 @@ from dsreg.protocol.life import Life, Stage
 from dsreg.protocol.messages import Ack, Buffer, Command, CommandKind, LivesReport, ReadProc, Value
 from dsreg.register.assembly import new_replica
 from dsreg.register.foreign import ANSWER_S
+from dsreg.register.quorum import majority_of
 from dsreg.storage import Identity, StableStorage
 from dsreg.testing.memory_files import MemoryFiles, drop_all
 
@@ -49,9 +50,10 @@ class Node:
         self.now_s = 0.0
         self.files = files
         self.storage = StableStorage.open(files, WHOSE, MIN_JOURNAL_BYTES, lambda: OWN.store)
-        replica = new_replica(1, RANKS, self.storage, uuid_prefix=7, jitter=lambda: 1.0, unix_time=lambda: 0.0)
+        replica = new_replica(1, majority_of(RANKS), self.storage, uuid_prefix=7,
+                              jitter=lambda: 1.0, unix_time=lambda: 0.0)
         self.interpreter = Interpreter(replica, self.storage, Encoder(KEYS), lambda: self.now_s)
-        self.members = Members(1, RANKS, self.storage.lives, self.interpreter)
+        self.members = Members(1, majority_of(RANKS), self.storage.lives, self.interpreter)
 
     def accept(self) -> tuple[Connection, Wire]:
         wire = Wire()

@@ -9,8 +9,9 @@ from typing import NamedTuple
 from dsreg.constants import NO_OWNER, SECTOR_SIZE
 from dsreg.protocol.messages import Command, CommandKind, Response, Status, owner_of
 from dsreg.protocol.tags import ATTACHED, highest, is_restamped, pack_tag, restamped, ts_of
-from dsreg.register.atomic_register import Answer, _compose
-from dsreg.register.quorum import majority
+from dsreg.register.actions import Copy
+from dsreg.register.atomic_register import _compose
+from dsreg.register.quorum import mask
 from tests.protocol.values import data
 from tests.register.cluster import Cluster
 from tests.register.linearizable import Op
@@ -101,7 +102,7 @@ class Attachment:
             self._ask()  # somebody else was faster
             return
         self._votes[rank] = answer
-        if len(self._votes) < majority(len(self._cluster.nodes)):
+        if not self._cluster.quorum.decided(mask(self._votes)):
             return
         if self._wanted:
             assert all((vote.epoch, vote.data) >= (self._wanted, self.owner) for vote in self._votes.values())
@@ -199,26 +200,26 @@ class Attachment:
             self._count(work)
 
     def _count(self, work: Work) -> None:
-        nodes = len(self._cluster.nodes)
-        if len(work.answers) < majority(nodes):
+        quorum = self._cluster.quorum
+        if not quorum.decided(mask(work.answers)):
             return
         if work.write:
             self._return(work, work.data)
             return
         answers = list(work.answers.values())
         for answer in answers:
-            same = sum(1 for other in answers if other.tags == answer.tags)
+            same = mask(rank for rank, other in work.answers.items() if other.tags == answer.tags)
             enough = is_restamped(answer.tags, self.epoch) or not self._raises
-            if not work.raising and (same >= majority(nodes) and enough or same == nodes):
+            if not work.raising and (quorum.decided(same) and enough or quorum.all_answered(same)):
                 self._return(work, bytes(answer.data))
                 return
         if self._decides and not work.raising:
             vectors = [answer.tags for answer in answers]
             tags = highest(vectors)
-            values = _compose(tags, [Answer(answer.tags, answer.data) for answer in answers])
+            values = _compose(tags, [Copy(answer.tags, answer.data) for answer in answers])
             assert values is not None
             work.raising, work.data = restamped(tags, self.epoch), bytes(values)
-        if work.raising or len(answers) == nodes:
+        if work.raising or quorum.all_answered(mask(work.answers)):
             self._through_one(work)
 
     def _return(self, work: Work, found: bytes) -> None:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from dsreg.protocol.messages import Command, PeerMessage, Receipt, Response
 from dsreg.register.assembly import new_replica
 from dsreg.register.effects import Again, Answer, Durable, Effect, Fence, Load, Persist, Reserve, Send
+from dsreg.register.quorum import Quorum, majority_of
 from dsreg.register.replica import Replica
 from dsreg.testing.memory_storage import MemoryStorage
 from tests.register.settled import assert_settled
@@ -35,10 +36,10 @@ class Packet(NamedTuple):
 class Node:
     """A replica on its storage. A crash makes a new replica on the same storage."""
 
-    def __init__(self, rank: int, ranks: tuple[int, ...], unix_time: Callable[[], float] = lambda: 0.0) -> None:
+    def __init__(self, rank: int, quorum: Quorum, unix_time: Callable[[], float] = lambda: 0.0) -> None:
         self.unix_time = unix_time
         self.rank = rank
-        self.ranks = ranks
+        self.quorum = quorum
         self.storage = MemoryStorage()
         self.loads: list[Load] = []
         self.up = True
@@ -47,7 +48,7 @@ class Node:
     def _start(self) -> Replica:
         return new_replica(
             self.rank,
-            self.ranks,
+            self.quorum,
             self.storage,
             uuid_prefix=self.storage.incarnation,
             jitter=lambda: 1.0,
@@ -68,7 +69,7 @@ class Node:
 class Cluster:
     """`contract`: the pairs of ranks (lower first) that speak only the contract with each other.
 
-    `unix_time_s`: what all their clocks say at the beginning.
+    `unix_time_s`: what all their clocks say at the beginning. `quorum`: a majority of all nodes, unless it is given.
     """
 
     def __init__(
@@ -77,12 +78,14 @@ class Cluster:
         rng: random.Random,
         contract: frozenset[tuple[int, int]] = frozenset(),
         unix_time_s: float = 0.0,
+        quorum: Quorum | None = None,
     ) -> None:
         ranks = tuple(range(1, nodes + 1))
         self.rng = rng
         self.now = 0.0
         self.loss = 0.1
-        self.nodes = {rank: Node(rank, ranks, lambda: unix_time_s + self.now) for rank in ranks}
+        self.quorum = majority_of(ranks) if quorum is None else quorum
+        self.nodes = {rank: Node(rank, self.quorum, lambda: unix_time_s + self.now) for rank in ranks}
         self.packets: list[Packet] = []
         self.responses: list[tuple[object, Response]] = []  # for the clients: (connection, response)
         self._contract = contract

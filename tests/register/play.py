@@ -5,6 +5,7 @@ from __future__ import annotations
 from dsreg.protocol.messages import Ack, Command, CommandKind, PeerMessage, ReadProc, Response, Status, Value, WriteProc
 from dsreg.register.assembly import first_rid, new_replica
 from dsreg.register.effects import Again, Answer, Durable, Effect, Fence, Load, Persist, Reserve, Send
+from dsreg.register.quorum import majority_of
 from dsreg.register.tag_allocator import PROMISE_STEP
 from dsreg.testing.memory_storage import MemoryStorage
 from tests.protocol.values import data
@@ -31,7 +32,7 @@ class Play:
         self.storage = MemoryStorage()
         self.storage.ts_reserved = promised
         self.replica = new_replica(
-            RANK, ranks, self.storage, uuid_prefix=77, jitter=lambda: 1.0, unix_time=lambda: unix_time_s
+            RANK, majority_of(ranks), self.storage, uuid_prefix=77, jitter=lambda: 1.0, unix_time=lambda: unix_time_s
         )
         self.uuids = self.replica._uuids
         self.links = self.replica._links

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dsreg.register.absences import LOST_AFTER_S, Absences, describe_absence
+from dsreg.register.quorum import majority_of
 
 
 def test_a_restart_is_not_worth_a_word() -> None:
@@ -37,10 +38,10 @@ def test_a_node_that_was_never_there() -> None:
 
 
 def test_what_is_said() -> None:
-    lost = describe_absence(3, "c:7001", False, 10.2, reached=2, nodes=3, needed=2)
+    lost = describe_absence(3, "c:7001", False, 10.2, (1, 2), majority_of((1, 2, 3)))
     assert lost == ("node 3 (c:7001) has been out of reach for 10 s: is it up, and the network? "
                     "2 of 3 nodes are in reach, 2 are needed: the disk goes on")
-    assert describe_absence(2, "b:1", False, 10, reached=1, nodes=3, needed=2).endswith(
+    assert describe_absence(2, "b:1", False, 10, (1,), majority_of((1, 2, 3))).endswith(
         "only 1 of 3 nodes are in reach and 2 are needed: reads and writes wait")
-    assert describe_absence(2, "b:1", True, 71, reached=2, nodes=3, needed=2) == (
+    assert describe_absence(2, "b:1", True, 71, (1, 2), majority_of((1, 2, 3))) == (
         "node 2 (b:1) is in reach again, after 71 s")

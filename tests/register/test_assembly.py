@@ -8,13 +8,15 @@ from dsreg.protocol.messages import FEATURE_LIVES, FEATURE_SEALED, Command, Comm
 from dsreg.protocol.tags import highest_ts, pack_tag, ts_of, unpack_tag
 from dsreg.register.assembly import OpenedStorage, client_hello, first_rid, new_replica, node_hello
 from dsreg.register.effects import Effect, Reserve
+from dsreg.register.quorum import majority_of
 from dsreg.register.replica import Replica
 from dsreg.testing.memory_storage import MemoryStorage
 
 
 def replica_on(storage: OpenedStorage, jitter: float = 1.0, unix_time_s: float = 0.0) -> Replica:
     replica = new_replica(
-        1, (1, 2, 3), storage, uuid_prefix=storage.incarnation, jitter=lambda: jitter, unix_time=lambda: unix_time_s
+        1, majority_of((1, 2, 3)), storage, uuid_prefix=storage.incarnation,
+        jitter=lambda: jitter, unix_time=lambda: unix_time_s
     )
     for rank in (2, 3):
         replica.link_up(rank, True, 0.0)

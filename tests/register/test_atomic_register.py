@@ -6,8 +6,9 @@ import itertools
 
 import pytest
 
-from dsreg.register.atomic_register import AskAll, AtomicRegister, Return, StoreAll, StoreOwn
-from dsreg.register.quorum import majority
+from dsreg.register.actions import AskAll, Return, StoreAll, StoreOwn
+from dsreg.register.atomic_register import AtomicRegister
+from dsreg.register.quorum import majority_of
 from tests.protocol.values import data, tags
 
 RANK = 1
@@ -18,7 +19,7 @@ LOW, HIGH = tags((3, 2)), tags((4, 1))
 
 def register(nodes: int = 3, count: int = 1) -> AtomicRegister:
     """That of rank 1, on the sectors from 8 on; its rids are 100, 101, ..."""
-    return AtomicRegister(RANK, nodes, 8, count, itertools.count(100))
+    return AtomicRegister(RANK, majority_of(range(1, nodes + 1)), 8, count, itertools.count(100))
 
 
 # --- L1 -------------------------------------------------------------------------------------------
@@ -52,7 +53,7 @@ def test_one_operation_at_a_time() -> None:
 def test_l2_write_waits_for_values_of_a_majority(nodes: int) -> None:
     writer = register(nodes)
     writer.write(NEW)
-    for rank in range(2, majority(nodes) + 1):
+    for rank in range(2, majority_of(range(nodes)).needed + 1):
         assert writer.value(rank, 100, LOW, None) == []
     assert writer.value(RANK, 100, HIGH, None) == [StoreOwn(100, tags((5, RANK)), NEW)]
 
@@ -61,7 +62,7 @@ def test_l2_write_waits_for_values_of_a_majority(nodes: int) -> None:
 def test_l6_returns_on_acks_of_a_majority(nodes: int) -> None:
     storer = register(nodes)
     storer.store(HIGH, NEW)
-    for rank in range(1, majority(nodes)):
+    for rank in range(1, majority_of(range(nodes)).needed):
         assert storer.ack(rank, 100) == []
     assert storer.ack(nodes, 100) == [Return(b"", b"")]
     assert storer.ack(nodes - 1, 100) == []

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from dsreg.protocol.messages import Command, CommandKind, Response, Status
-from dsreg.register.atomic_register import Answer, AtomicRegister, Effect, Querying, _compose
+from dsreg.register.actions import Action, Copy
+from dsreg.register.atomic_register import AtomicRegister, Querying, _compose
 from dsreg.register.effects import Fence
 from dsreg.register.epochs import Epochs
 from dsreg.testing.memory_storage import MemoryStorage
@@ -273,11 +274,11 @@ def test_a_write_that_loses_to_an_older_one_that_was_raised_is_found(monkeypatch
     """Rule 3: by copies, the write that a read has raised meanwhile is the higher one."""
     again = AtomicRegister._decide_again
 
-    def by_copies(self: AtomicRegister, phase: Querying, chosen: Answer, own: Answer | None) -> list[Effect]:
+    def by_copies(self: AtomicRegister, phase: Querying, chosen: Copy, own: Copy | None) -> list[Action]:
         there = self._highest(phase)
         values = _compose(there, list(phase.answers.values()))
         if len(there) == len(chosen.tags) == 16 and there > chosen.tags and values is not None:
-            chosen = Answer(there, values)
+            chosen = Copy(there, values)
         return again(self, phase, chosen, own)
 
     monkeypatch.setattr(AtomicRegister, "_decide_again", by_copies)

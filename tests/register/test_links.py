@@ -10,6 +10,7 @@ from dsreg.constants import RESEND_FIRST_S, RESEND_MAX_S, ZERO_SECTOR, ZERO_TAG
 from dsreg.protocol.messages import Ack, ReadProc, Value, WriteProc
 from dsreg.register.effects import Send
 from dsreg.register.links import RegisterClient
+from dsreg.register.quorum import mask
 
 RID = 7
 READ_PROC = ReadProc(1, RID, 0, 1)
@@ -18,7 +19,7 @@ RUN = ReadProc(1, RID, 0, 4)
 
 
 def links(nodes: int = 3) -> RegisterClient:
-    return RegisterClient(tuple(range(1, nodes + 1)), first_s=1.0, max_s=8.0)
+    return RegisterClient(mask(range(1, nodes + 1)), first_s=1.0, max_s=8.0)
 
 
 def value(rank: int, rid: int = RID) -> Value:
@@ -52,7 +53,7 @@ def test_intervals_double_up_to_the_longest() -> None:
 
 
 def test_defaults_are_those_of_the_constants() -> None:
-    client = RegisterClient((1, 2))
+    client = RegisterClient(mask((1, 2)))
     client.broadcast(READ_PROC, 0.0)
     for _ in range(20):
         due = client.next_due()
@@ -65,7 +66,7 @@ def test_defaults_are_those_of_the_constants() -> None:
 
 def test_jitter_stretches_each_interval() -> None:
     factors = iter([0.5, 1.5, 1.0])
-    client = RegisterClient((1, 2), first_s=1.0, max_s=8.0, jitter=lambda: next(factors))
+    client = RegisterClient(mask((1, 2)), first_s=1.0, max_s=8.0, jitter=lambda: next(factors))
     client.broadcast(READ_PROC, 0.0)
     assert client.next_due() == 0.5
     client.resend(0.5)

@@ -6,13 +6,14 @@ import pytest
 
 from dsreg.protocol.life import Life, Stage
 from dsreg.register.lives import PATIENCE_S, FirstStart, Lives
+from dsreg.register.quorum import majority_of
 
 A, B, C, OTHER = (Life(1, bytes([number]) * 16) for number in (1, 2, 3, 9))
 ASKING, CLAIMING, STARTED = Stage
 
 
 def first(ranks: int = 3, *, begun: bool = False, strict: bool = False, new: bool = False) -> FirstStart:
-    return FirstStart(1, range(1, ranks + 1), A, begun=begun, strict=strict, new=new)
+    return FirstStart(1, majority_of(range(1, ranks + 1)), A, begun=begun, strict=strict, new=new)
 
 
 # --- a first start --------------------------------------------------------------------------------

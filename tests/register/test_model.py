@@ -14,6 +14,7 @@ import pytest
 from dsreg.constants import SECTOR_SIZE
 from dsreg.protocol.messages import Command, CommandKind, Response, Status
 from dsreg.register import atomic_register as register
+from dsreg.register.quorum import Majority, Quorum
 from tests.protocol.values import data
 from tests.register.cluster import Cluster
 from tests.register.linearizable import Op, linearizable
@@ -46,11 +47,12 @@ class Call:
 
 
 class Run:
-    def __init__(self, seed: int, nodes: int = 3) -> None:
+    def __init__(self, seed: int, nodes: int = 3, quorum: Quorum | None = None) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
         pairs = itertools.combinations(range(1, nodes + 1), 2)
-        self.cluster = Cluster(nodes, self.rng, frozenset(pair for pair in pairs if self.rng.random() < 0.3))
+        contract = frozenset(pair for pair in pairs if self.rng.random() < 0.3)
+        self.cluster = Cluster(nodes, self.rng, contract, quorum=quorum)
         self.calls: list[Call] = []
         self.clock = itertools.count()  # orders invocations and responses
         # A node that has lost its tags and crashes may choose a WRITE's tag again: two faults at once, which the
@@ -183,7 +185,7 @@ def test_runs_that_wait_for_each_others_repairs_finish(rng: random.Random, kind:
 # --- the test must be able to fail ----------------------------------------------------------------
 @pytest.mark.pure
 def test_a_majority_that_is_too_small_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(register, "is_majority", lambda bits, nodes: bits != 0)
+    monkeypatch.setattr(Majority, "decided", lambda self, answers: answers != 0)
     assert any(run(number) for number in range(200))
 
 

@@ -11,7 +11,9 @@ import itertools
 import pytest
 
 from dsreg.protocol.tags import ATTACHED, pack_tag, restamped, ts_of
-from dsreg.register.atomic_register import AskAll, AtomicRegister, Return, StoreAll, StoreOwn
+from dsreg.register.actions import AskAll, Return, StoreAll, StoreOwn
+from dsreg.register.atomic_register import AtomicRegister
+from dsreg.register.quorum import majority_of
 from tests.protocol.values import data, tags
 
 RANK = 1
@@ -23,7 +25,7 @@ LIFE = 6  # of this node
 
 
 def register(count: int = 1, epoch: int = 0, nodes: int = 3) -> AtomicRegister:
-    return AtomicRegister(RANK, nodes, 8, count, itertools.count(100), epoch)
+    return AtomicRegister(RANK, majority_of(range(1, nodes + 1)), 8, count, itertools.count(100), epoch)
 
 
 def at(epoch: int, tag: bytes) -> bytes:

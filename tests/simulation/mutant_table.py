@@ -32,20 +32,21 @@ ALGORITHM = (
         "return self._store(StoreOwn(phase.rid, tags, data, repair=own is None), Return(tags, data))",
         "return self._finish(Return(tags, data))",
     ),
-    Mutant("one_round_read_of_any_own", _REGISTER, "if same >= majority(self.nodes):", "if same >= 1:"),
+    Mutant("one_round_read_of_any_own", _REGISTER, "agreeing = _agreeing(phase, own.tags)",
+           "agreeing = phase.ranks"),
     Mutant(
         "one_round_read_counts_older_copies",
         _REGISTER,
-        "same = sum(1 for answer in phase.answers.values() if answer.tags == own.tags)",
-        "same = sum(1 for answer in phase.answers.values() if answer.tags <= own.tags)",
+        "if answer.tags == tags:\n",
+        "if answer.tags <= tags:\n",
     ),
     Mutant(
         "one_round_read_without_majority_of_tags",
         _REGISTER,
-        "if answer.tags == own.tags)",
-        "if answer.tags >= own.tags)",
+        "if answer.tags == tags:\n",
+        "if answer.tags >= tags:\n",
     ),
-    Mutant("acks_counted_twice", _REGISTER, "phase.acks |= bit(rank)", "phase.acks = phase.acks << 1 | 1"),
+    Mutant("acks_counted_twice", _REGISTER, "phase.acks |= bit(rank)", "phase.acks = phase.acks << 1 | 2"),
     Mutant(
         "own_tag_announced_before_durable",
         _REGISTER,
@@ -216,9 +217,9 @@ ATTACHMENTS = (
     Mutant("second_owner_accepted", _EPOCHS, "and self._owner not in (NO_OWNER, owner)", "and False"),
     Mutant("nothing_is_raised", _TAGS, "    if is_restamped(tags, epoch):\n        return tags\n", "    return tags\n"),
     Mutant("write_loses_to_a_raised_copy", _REGISTER,
-           "Answer(restamped(chosen.tags, self.epoch), chosen.data), Answer(", "chosen, Answer("),
+           "Copy(restamped(chosen.tags, self.epoch), chosen.data), Copy(", "chosen, Copy("),
     Mutant("write_goes_on_without_asking", _REGISTER,
-           "            self._chosen = Answer(phase.own.tags, phase.own.data)\n        return",
+           "            self._chosen = Copy(phase.own.tags, phase.own.data)\n        return",
            "            own = phase.own._replace(tags=restamped(phase.own.tags, epoch), rid=next(self.rids))\n"
            "            return self._store(own, Return(b'', b''))\n        return"),
     Mutant("read_goes_on_without_asking", _REGISTER,
@@ -226,7 +227,7 @@ ATTACHMENTS = (
            "        if not isinstance(phase, Storing) or self._chosen: return self._ask(values=True)\n"
            "        own = phase.own._replace(tags=restamped(phase.own.tags, epoch), rid=next(self.rids))\n"
            "        return self._store(own, phase.result)\n\n    @property"),
-    Mutant("strict_read_takes_older_copies", _REGISTER, "(not strict or is_restamped(own.tags, self.epoch))", "True"),
+    Mutant("strict_read_takes_older_copies", _REGISTER, "self.epoch if strict else 0", "0"),
     Mutant("counted_read_takes_older_copies", _COUNTED,
            "if not self._epoch or is_restamped(self._tags, self._epoch) or self.answered == self._nodes:", "if True:"),
     Mutant("counted_read_does_not_compare", _COUNTED,
@@ -337,8 +338,8 @@ DOUBTS = (
            test="tests/register/test_acceptor.py"),
     Mutant("leaps_are_taken_unasked", _EPOCHS, "return epoch > self.promised + MAX_LEAP and", "return False and",
            test=_ATTACHING),
-    Mutant("leaps_are_taken_whatever_others_say", "dsreg.register.attaching", "max(self._epochs.promised, *leap",
-           "max(1 << 24, *leap", test=_ATTACHING),
+    Mutant("leaps_are_taken_whatever_others_say", "dsreg.register.attaching", "max(self._epochs.promised, leap.",
+           "max(1 << 24, leap.", test=_ATTACHING),
 )
 
 # Peers of the contract, greetings and bad lines.

@@ -12,10 +12,10 @@ _BY_NODES = "tests/node/test_members.py"
 # The rules of docs/lives.md, each left out.
 LIVES = (
     Mutant("empty_directory_does_not_wait", _LIVES,
-           "if len(answers) < self.needed and now < self._patience_until_s:", "if False:", test=_BY_PLAYS),
+           "if not self._are_enough(answers) and now < self._patience_until_s:", "if False:", test=_BY_PLAYS),
     Mutant("who_has_heard_is_overruled", _LIVES, "            self.denied = teller, life\n            return\n",
            "            return\n", test=_BY_PLAYS),
-    Mutant("answer_taken_for_a_memory", _LIVES, "self._remember.discard(teller)", "self._remember.add(teller)",
+    Mutant("answer_taken_for_a_memory", _LIVES, "self._remember &= ~bit(teller)", "self._remember |= bit(teller)",
            test=_BY_PLAYS),
     Mutant("changed_directory_counts", _LIVES, "if told is not None and told.own != life:", "if False:",
            test=_BY_PLAYS),

@@ -136,7 +136,7 @@ TURNS = (
     Mutant("each_node_says_that_the_key_is_wrong", "dsreg.cli.status",
            "() if is_config_fault(self.error) else self.answers", "self.answers", test=_TEST_HEALTH),
     Mutant("no_space_hides_that_no_majority_answers", "dsreg.cli.health",
-           "if not full or len(answering) < needed or", "if not full or", test=_TEST_HEALTH),
+           "if not full or not quorum.decided(mask(full + roomy)) or", "if not full or", test=_TEST_HEALTH),
     Mutant("changed_directories_are_counted_as_answering", "dsreg.cli.status",
            "return sum(serves(answer, changed) for", "return sum(serves(answer, ()) for", test=_TEST_HEALTH),
     Mutant("mounts_are_released_from_the_first", "fuse_frontend.holders",

@@ -31,6 +31,7 @@ from dsreg.protocol.messages import (
 from dsreg.protocol.wire import SEAL_CONTENT
 from dsreg.register.assembly import new_replica, node_hello
 from dsreg.register.effects import Send
+from dsreg.register.quorum import majority_of
 from dsreg.storage import Commit, Identity, StableStorage
 from dsreg.testing.memory_files import Chooser, drop_all, keep_all, random_chooser
 from tests.simulation.dialer import SimDialer
@@ -106,9 +107,10 @@ class Process:
             storage.lives.begin()
         seals = Seals(KEYS, world.fresh_key, required=options.require_sealed)
         self._ranks = frozenset(options.ranks)
+        quorum = majority_of(options.ranks)
         self.replica = new_replica(
             rank,
-            options.ranks,
+            quorum,
             storage,
             uuid_prefix=loop.rng.getrandbits(32),
             jitter=lambda: loop.between(0.8, 1.2),
@@ -124,7 +126,7 @@ class Process:
             loop, self.interpreter, node.files, self.guard, self._stored, node.disk_s, options.interleave,
             options.checkpoint_factor,
         )
-        self.members = Members(rank, options.ranks, storage.lives, self.interpreter, strict=options.strict_start)
+        self.members = Members(rank, quorum, storage.lives, self.interpreter, strict=options.strict_start)
         self.server = Server(self.interpreter, self._greeting, self._new_decoder, lambda: b"{}", seals, self.members)
         self._due_s = float("inf")
         self.interpreter.on_due = self._on_due
