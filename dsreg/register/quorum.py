@@ -118,7 +118,3 @@ def ranks_in(bits: int) -> list[int]:
         ranks.append(low.bit_length() - 1)
         bits ^= low
     return ranks
-
-
-def is_majority(bits: int, nodes: int) -> bool:
-    return bits.bit_count() >= majority(nodes)
