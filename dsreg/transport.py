@@ -1,4 +1,4 @@
-"""Transport: one connected TCP socket with a bounded habit: read what is there, write what has been put.
+"""Transport: one connected stream socket with a bounded habit: read what is there, write what has been put.
 
 Sending is tried at once, without a task switch; only what the kernel does not take waits for the
 writer task. It uses the plain socket with trio's wait_readable and wait_writable, which saves a
@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import select
 import socket
+import struct
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -23,6 +25,10 @@ from dsreg.protocol.sealed import MAX_RECORD_BYTES, RECORD_OVERHEAD, Sealer
 _MAX_BUFFERS = 1024
 # States of a TCP connection, as the first byte of TCP_INFO gives them.
 _TCP_ESTABLISHED, _TCP_CLOSE_WAIT = 1, 8
+# In TCP_INFO: how often in a row something was sent again without an answer, or the other side was asked whether its
+# window is open again; and how many milliseconds ago data, and an acknowledgement, came last.
+_TCP_UNANSWERED = struct.Struct("2xBB")
+_TCP_LAST_HEARD = struct.Struct("52xII")
 # Receives that may go by without letting other tasks run, if the bytes are already there.
 _MAX_EAGER = 4
 # A connection whose other machine is gone is given up after 5 + 3 * 2 s of silence, or after UNACKED_MS with
@@ -31,19 +37,22 @@ KEEPALIVE_IDLE_S = 5
 KEEPALIVE_INTERVAL_S = 2
 KEEPALIVE_PROBES = 3
 UNACKED_MS = 10_000
+SILENCE_S = KEEPALIVE_IDLE_S + KEEPALIVE_PROBES * KEEPALIVE_INTERVAL_S
 
 
 class Transport:
-    """Takes over `sock`. `peer`: how to name the other side in messages to people."""
+    """Takes over `sock`, of TCP or of the unix domain. `peer`: how to name the other side in messages to people."""
 
     def __init__(self, sock: socket.socket, peer: str) -> None:
         sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # A machine that lost its power sends no FIN: ask, after some silence, whether it is there.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+        self._is_tcp = sock.family != socket.AF_UNIX
+        if self._is_tcp:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # A machine that lost its power sends no FIN: ask, after some silence, whether it is there.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
         self.peer = peer
         self.outgoing_bytes = 0
         self.on_room: Callable[[], None] = lambda: None  # called when bytes have gone; may `put` more
@@ -183,6 +192,24 @@ class Transport:
             return True
         state = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
         return state not in (_TCP_ESTABLISHED, _TCP_CLOSE_WAIT)
+
+    def has_ended(self) -> bool:
+        """Whether the other side sends nothing more, whatever of it has yet to be received; or all is over."""
+        if self._closed:
+            return True
+        poll = select.poll()
+        poll.register(self._sock, select.POLLRDHUP)
+        return bool(poll.poll(0))
+
+    def is_unheard(self) -> bool:
+        """Whether the other machine has acknowledged nothing for SILENCE_S of what it has to acknowledge, so that it
+        must be taken for gone. The kernel notices it by itself where nothing is to be acknowledged (keepalive); else
+        only after a quarter of an hour, or with TCP_USER_TIMEOUT, which takes a slow reader for dead as well."""
+        if self._closed or not self._is_tcp:
+            return self._closed
+        info = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_LAST_HEARD.size)
+        # One may be on its way at this moment.
+        return max(_TCP_UNANSWERED.unpack_from(info)) > 1 and min(_TCP_LAST_HEARD.unpack_from(info)) > SILENCE_S * 1000
 
     @property
     def closed(self) -> bool:

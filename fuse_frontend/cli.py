@@ -16,17 +16,15 @@ import click
 import trio
 
 from dsreg.cache import WritebackCache
-from dsreg.cli.faults import describe, is_config_fault
-from dsreg.cli.options import Seconds
+from dsreg.cli import edges
+from dsreg.cli.faults import describe, is_config_fault, leaves
 from dsreg.cli.standard_files import run_command
 from dsreg.client import Attach
-from dsreg.config import find_config, load_config, parse_size
-from dsreg.constants import SECTOR_SIZE
 from dsreg.errors import AlreadyAttached, ClientError, ConfigError, DsregError
-from dsreg.logs import error_prefix, log_to_file, log_to_stderr, reopen_at_hangup
-from dsreg.memory import prepare_to_serve_block_io
+from dsreg.logs import log_to_file, log_to_stderr, reopen_at_hangup
 from dsreg.version import described_version
-from dsreg.volume import Opening, VolumeOptions, embedded, open_volume
+from dsreg.volume import Opening, VolumeOptions, open_volume
+from dsreg.volume.signals import say_what_is_left
 from fuse_frontend import bindings, mounts, state
 from fuse_frontend.detach import detach
 from fuse_frontend.loop import Loop
@@ -36,30 +34,13 @@ from fuse_frontend.process import Parent, daemonize
 
 log = logging.getLogger(__name__)
 
-EXIT_FAILED, EXIT_USAGE = 1, 2
 WHO = "fuse"  # in the log
-
-
-def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    """A size like 1GiB, in bytes; a positive multiple of 4096."""
-    if value is None:
-        return None
-    try:
-        size = parse_size(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-    if size <= 0 or size % SECTOR_SIZE:
-        raise click.BadParameter(f"{size} bytes are no positive multiple of {SECTOR_SIZE}")
-    return size
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("mountpoint", type=click.Path(path_type=Path))
-@click.option("-c", "--config", "config_file", type=click.Path(path_type=Path, dir_okay=False),
-              help="The cluster. Default: $DSREG_CONFIG, ~/.config/dsreg/cluster.toml, /etc/dsreg/cluster.toml, "
-                   "or else a cluster of three nodes that is run along with the mount.")
-@click.option("--size", callback=_size, metavar="SIZE",
-              help="Size of the disk of a new embedded cluster.  [default: 1GiB]")
+@edges.config_option
+@edges.size_option
 @click.option("--foreground/--daemon", default=True, show_default=True,
               help="Serve until SIGTERM or SIGINT; or go to the background as soon as the mount is up.")
 @click.option("--log-file", type=click.Path(path_type=Path, dir_okay=False),
@@ -68,23 +49,19 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
               help="Set up a loop device, too (direct I/O, 4096-byte blocks), and print its name.")
 @click.option("--detach", "do_detach", is_flag=True,
               help="Take down the loop device, the mount and what serves it. Refused while it is in use.")
-@click.option("--on-quorum-loss", type=click.Choice(["block", "eio"]), default="block", show_default=True,
-              help="While no majority of the nodes can be reached: wait, or fail after --io-timeout.")
-@click.option("--io-timeout", type=Seconds(min=0.1), default=30.0, show_default=True, metavar="SECONDS",
-              help="How long a request may take with --on-quorum-loss=eio.")
+@edges.quorum_loss_option
+@edges.io_timeout_option
 @click.option("--take-over", is_flag=True,
               help="Attach the disk even if another dsreg-fuse that is alive has it: that one is fenced, and fails.")
 @click.option("--shared", is_flag=True,
               help="Do not attach the disk: others may mount it as well. For what knows how to share, as no ordinary "
                    "file system does. Writes take two rounds instead of one.")
-@click.option("--cache", type=click.Choice(["none", "writeback"]), default="none", show_default=True,
-              help="When a write returns: as soon as a majority has it on disk, or as soon as it is in memory here. In "
-                   "the second case it is durable after an fsync, as with the cache of any disk.")
+@edges.cache_option
 @click.option("--binding", type=click.Choice(bindings.CHOICES), default=bindings.AUTO, show_default=True,
               help="How to speak to FUSE: by the library pyfuse3, or directly, which is faster with many requests in "
                    "flight. auto: pyfuse3, and direct with --attach.")
 @click.option("--allow-other", is_flag=True, help="Let other users see the mount (the file stays mode 0600).")
-@click.option("-v", "--verbose", is_flag=True, help="Log more.")
+@edges.verbose_option
 @click.version_option(described_version(), prog_name="dsreg-fuse")
 def main(
     mountpoint: Path, config_file: Path | None, size: int | None, foreground: bool, log_file: Path | None, attach: bool,
@@ -114,10 +91,9 @@ def main(
         check_mountpoint(path)
         chosen = bindings.choose(binding, loop_device=attach)
         _check_cache(cache, is_exclusive=not shared)
-        source = _source(
-            config_file, size, timeout_s=io_timeout if on_quorum_loss == "eio" else None,
+        source = edges.chosen_disk(
+            config_file, size, on_quorum_loss=on_quorum_loss, io_timeout=io_timeout, cache=cache,
             attach=None if shared else Attach(take_over, f"{socket.gethostname()}:{path}"),
-            is_cached=cache == "writeback",
         )
         if not foreground:
             log_file = _default_log_file(path) if log_file is None else log_file.absolute()
@@ -125,16 +101,14 @@ def main(
         options = MountOptions(path, allow_other, attach, log_file, chosen)
         if foreground:
             reopen_at_hangup(log_file, [] if log_file is None else [log_to_file(WHO, log_file)])
-            _run(source, options, _print_device)
+            edges.serve_block_io(_serve, source, options, _print_device)
         else:
             assert log_file is not None
             parent = daemonize(log_file)
             reopen_at_hangup(log_file, (1, 2))
             _run_as_daemon(source, options, parent)
-    except ConfigError as error:
-        _fail(*error.faults, code=EXIT_USAGE)
     except (DsregError, OSError) as error:
-        _fail(_text(error), code=EXIT_FAILED)
+        edges.fail("dsreg-fuse", error)
 
 
 def run() -> NoReturn:
@@ -150,40 +124,6 @@ def _check_cache(cache: str, is_exclusive: bool) -> None:
             f"--cache={cache} is for a disk that is attached to this mount alone: other mounts would not see what is "
             f"in the cache. Leave out --shared, or the cache."
         )
-
-
-def _source(
-    config_file: Path | None, size: int | None, *, timeout_s: float | None, attach: Attach | None, is_cached: bool
-) -> VolumeOptions:
-    """The cluster that the user means. Raises ConfigError or MountError."""
-    found = find_config(config_file)
-    if found is None:
-        cluster = embedded.ensure_cluster(embedded.default_directory(), size)
-        return VolumeOptions(cluster, True, timeout_s, attach, is_cached)
-    if size is not None:
-        raise ConfigError([f"--size is for a new embedded cluster; the size of this disk stands in {found}"])
-    return VolumeOptions(load_config(found, need_system_key=False), False, timeout_s, attach, is_cached)
-
-
-def _run(source: VolumeOptions, options: MountOptions, on_up: Callable[[Loop | None], None]) -> None:
-    """Serve until unmounted. Raises DsregError, a single one, when it cannot be set up."""
-    prepare_to_serve_block_io()
-    try:
-        trio.run(_serve, source, options, on_up)
-    except BaseExceptionGroup as group:
-        leaves = _leaves(group)
-        if all(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
-            raise KeyboardInterrupt from None  # Ctrl-C while the cluster starts
-        if len(leaves) == 1 and isinstance(leaves[0], DsregError):
-            raise leaves[0] from None
-        raise
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    """The errors in a group, in groups in it, and so on."""
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for part in error.exceptions for leaf in _leaves(part)]
-    return [error]
 
 
 async def _serve(source: VolumeOptions, options: MountOptions, on_up: Callable[[Loop | None], None]) -> None:
@@ -222,7 +162,7 @@ async def _wait_until_attached(opening: Opening) -> bool:
         raise MountError(f"{_reason(group)}: --take-over does that. (--shared mounts the disk beside others, for "
                          "programs that know how to share one)") from None
     except* ClientError as group:
-        [error] = _leaves(group)
+        [error] = leaves(group)
         if is_config_fault(error):
             raise ConfigError(describe([error])) from None  # type: ignore[list-item]  # it is an Exception
         raise MountError(_reason(group)) from None
@@ -230,7 +170,7 @@ async def _wait_until_attached(opening: Opening) -> bool:
 
 
 def _reason(group: BaseExceptionGroup[ClientError]) -> str:
-    [error] = _leaves(group)
+    [error] = leaves(group)
     assert isinstance(error, ClientError)
     return error.reason
 
@@ -250,8 +190,7 @@ async def _telling_what_is_left(is_cached: bool) -> AsyncIterator[Callable[[Writ
 
 async def _say_what_is_left(signals: AsyncIterator[int], cache: WritebackCache) -> None:
     async for signum in signals:
-        log.warning("%s: %d bytes have yet to be written back, for which a majority of nodes must be up; to lose them: "
-                    "kill -9 %d", signal.Signals(signum).name, cache.buffered_bytes, os.getpid())
+        say_what_is_left(signum, cache.buffered_bytes)
 
 
 def _run_as_daemon(source: VolumeOptions, options: MountOptions, parent: Parent) -> None:
@@ -260,12 +199,12 @@ def _run_as_daemon(source: VolumeOptions, options: MountOptions, parent: Parent)
         parent.report_up(f"{attached.node}\n" if attached else "")
 
     try:
-        _run(source, options, on_up)
-        parent.report_failure("ended by a signal before the mount was up: nothing is mounted", EXIT_FAILED)
+        edges.serve_block_io(_serve, source, options, on_up)
+        parent.report_failure("ended by a signal before the mount was up: nothing is mounted", edges.EXIT_FAILED)
     except (DsregError, OSError) as error:
-        code = EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
-        parent.report_failure(_text(error), code)
-        log.error("%s", _text(error))
+        code = edges.EXIT_USAGE if isinstance(error, ConfigError) else edges.EXIT_FAILED
+        parent.report_failure(edges.text_of(error), code)
+        log.error("%s", edges.text_of(error))
         sys.exit(code)
 
 
@@ -288,17 +227,6 @@ def _default_log_file(mountpoint: Path) -> Path:
     else:
         base = Path(os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state"))
     return base / "dsreg" / state.file_name(mountpoint, ".log")
-
-
-def _text(error: DsregError | OSError) -> str:
-    """It may have several lines."""
-    return str(error) if isinstance(error, DsregError) else describe([error])[0]
-
-
-def _fail(*messages: str, code: int) -> None:
-    for message in messages:
-        click.echo(f"{error_prefix()}dsreg-fuse: {message}", err=True)
-    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,7 @@ import logging
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import trio
 
 from dsreg.errors import DsregError, WritebackFailed
 from dsreg.volume import Volume
+from dsreg.volume.signals import signals_to_answer
 from fuse_frontend import bindings, holders, loop, mounts, session, state
 from fuse_frontend.bindings import Binding
 from fuse_frontend.files import DiskFiles
@@ -93,7 +93,7 @@ async def serve(volume: Volume, options: MountOptions, on_up: Callable[[Loop | N
     mounted = mounts.mount_at(options.mountpoint)
     try:
         state.remember(options.mountpoint, options.log_file, options.binding)
-        with _signals_to_answer() as signals:
+        with signals_to_answer() as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_bring_up, binding, options, on_up)
                 nursery.start_soon(_answer_signals, signals, volume, options)
@@ -189,19 +189,6 @@ async def _bring_up(binding: Binding, options: MountOptions, on_up: Callable[[Lo
         on_up(attached)
     except OSError as error:
         log.warning("%s, but that could not be reported: %s", what, error)
-
-
-@contextmanager
-def _signals_to_answer() -> Iterator[AsyncIterator[int]]:
-    """SIGTERM and SIGINT. Those that nobody has taken at the end are dropped: they ask for what has happened. Else trio
-    would raise them again, and the process would die before everything is taken down."""
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        with trio.open_signal_receiver(*before) as signals:
-            yield signals
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 async def _answer_signals(signals: AsyncIterator[int], volume: Volume, options: MountOptions) -> None:

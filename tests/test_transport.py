@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import socket
 
+import pytest
 import trio
 import trio.testing
 
+from dsreg import transport
 from dsreg.protocol.sealed import MAX_RECORD_BYTES, Opener, Sealer
 from dsreg.transport import Transport
+from tests.chaos.namespaces import Network, why_no_namespaces
 
 KEY = bytes(range(32))
 
@@ -181,3 +184,71 @@ async def test_what_is_not_sent_is_dropped_with_the_connection() -> None:
     port.flush()
     assert far.recv(100) == b""
     far.close()
+
+
+@pytest.mark.parametrize("family", ["tcp", "unix"])
+async def test_the_end_of_the_other_side_is_seen_behind_bytes_that_nobody_has_read(family: str) -> None:
+    if family == "tcp":
+        port, far = connected_port()
+    else:
+        near, far = socket.socketpair()
+        port = Transport(near, "test")
+    far.sendall(b"unread")
+    assert not port.has_ended() and not port.is_unheard()
+    far.shutdown(socket.SHUT_WR)
+    with trio.fail_after(10):
+        while not port.has_ended():
+            await trio.testing.wait_all_tasks_blocked()
+    assert await port.receive() == b"unread" and await port.receive() == b""
+    assert not port.is_unheard()
+    port.close()
+    assert port.has_ended() and port.is_unheard()
+    far.close()
+
+
+LOOKS, LOOK_S = 60, 0.05
+
+
+async def unheard(port: Transport) -> list[bool]:
+    """What is said of a port over three seconds in which something is to be acknowledged: the kernel of the other side
+    is asked after 0.2 s, 0.4 s, 0.8 s and so on."""
+    said = []
+    for _ in range(LOOKS):
+        await trio.sleep(LOOK_S)
+        said.append(port.is_unheard())
+    return said
+
+
+async def test_a_reader_that_reads_nothing_is_not_taken_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its kernel says that it has no room, which is to be heard from."""
+    monkeypatch.setattr(transport, "SILENCE_S", 0.5)
+    port, far = connected_port(65536)
+    port.put([bytes(4 << 20)])
+    port.flush()
+    assert port.outgoing_bytes
+    assert not any(await unheard(port))
+    port.close()
+    far.close()
+
+
+@pytest.mark.skipif(why_no_namespaces() is not None, reason=str(why_no_namespaces()))
+async def test_a_machine_that_has_lost_its_power_is_taken_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With something unacknowledged, of which the kernel would go on sending for a quarter of an hour."""
+    monkeypatch.setattr(transport, "SILENCE_S", 0.5)
+    with Network(["near", "far"]) as network:
+        with network.inside("near"):
+            listener = socket.create_server((network.addresses["near"], 0))
+        with network.inside("far"):
+            far = socket.create_connection(listener.getsockname())
+        near, _ = listener.accept()
+        port = Transport(near, "test")
+        assert not any(await unheard(port))
+        network.down("far")
+        assert not port.is_unheard()
+        port.put([b"never acknowledged"])
+        port.flush()
+        said = await unheard(port)
+        assert said[-1] and not said[0] and not port.has_ended()
+        for opened in (listener, far):
+            opened.close()
+        port.close()

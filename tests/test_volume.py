@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from dsreg.block_device import BlockDevice
 from dsreg.client import Attach
 from dsreg.config import ClusterConfig, NodeConfig, create_cluster, load_config
 from dsreg.constants import SECTOR_SIZE
@@ -19,6 +20,7 @@ from dsreg.errors import AlreadyAttached
 from dsreg.listening import bind
 from dsreg.node import run_register_process
 from dsreg.store import Buffer, Flush, Read, Request, Write
+from dsreg.testing.memory_store import MemoryStore
 from dsreg.volume import Volume, VolumeOptions, open_volume
 
 SECTORS = 1024
@@ -26,12 +28,12 @@ NEVER_S = 30
 
 
 @asynccontextmanager
-async def nodes() -> AsyncIterator[ClusterConfig]:
+async def nodes(sectors: int = SECTORS, within_s: float = NEVER_S) -> AsyncIterator[ClusterConfig]:
     """Three nodes with their storage, in this process."""
     listeners = [bind("127.0.0.1", 0) for _ in range(3)]
     addresses = [f"127.0.0.1:{sockets[0].getsockname()[1]}" for sockets in listeners]
-    with tempfile.TemporaryDirectory() as directory, trio.fail_after(NEVER_S):
-        config = load_config(create_cluster(Path(directory) / "cluster", SECTORS * SECTOR_SIZE, addresses))
+    with tempfile.TemporaryDirectory() as directory, trio.fail_after(within_s):
+        config = load_config(create_cluster(Path(directory) / "cluster", sectors * SECTOR_SIZE, addresses))
         async with trio.open_nursery() as nursery:
             for node, sockets in zip(config.nodes, listeners, strict=True):
                 own = NodeConfig(config, node.rank, Path(directory) / str(node.rank), 4 << 20)
@@ -73,6 +75,21 @@ async def test_an_edge_reads_and_writes_it(is_cached: bool) -> None:
             await opening.attached()
             async with opening.volume() as (volume, _):
                 assert await ask(volume, Read(0, 22)) == (b"kept by the last flush", 0)
+
+
+@pytest.mark.allow_logs("read: OutOfRange")
+async def test_what_is_abandoned_is_neither_answered_nor_logged() -> None:
+    """What a dead client has left may still fail, which is nothing that anybody could do something about."""
+    store = MemoryStore(4, holds=True)
+    volume = Volume(BlockDevice(store))
+    told: list[int] = []
+    volume.submit(Write(0, bytes(SECTOR_SIZE)), lambda data, code: told.append(code))
+    volume.submit(Read(0, SECTOR_SIZE), lambda data, code: told.append(code))
+    volume.abandon()
+    volume.end_turn()
+    assert told == [] and not volume.stall_watch.started
+    volume.submit(Read(4 * SECTOR_SIZE, 1), lambda data, code: told.append(code))
+    assert told == [errno.EINVAL]
 
 
 async def test_a_second_one_is_refused() -> None:

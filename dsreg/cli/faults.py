@@ -86,12 +86,12 @@ def operating_errors(error: BaseException) -> list[Exception] | None:
 
     Raises KeyboardInterrupt or BrokenPipeError out of a group: both have their own way to end a command.
     """
-    leaves = _leaves(error)
-    for leaf in leaves:
+    found = leaves(error)
+    for leaf in found:
         if isinstance(leaf, KeyboardInterrupt | BrokenPipeError):
             raise leaf from None
-    errors = [leaf for leaf in leaves if isinstance(leaf, DsregError | OSError)]
-    return list(errors) if len(errors) == len(leaves) else None
+    errors = [leaf for leaf in found if isinstance(leaf, DsregError | OSError)]
+    return list(errors) if len(errors) == len(found) else None
 
 
 def describe(errors: list[Exception]) -> list[str]:
@@ -121,7 +121,8 @@ def exit_code(errors: list[Exception]) -> int:
     return EXIT_FAILED
 
 
-def _leaves(error: BaseException) -> list[BaseException]:
+def leaves(error: BaseException) -> list[BaseException]:
+    """The errors in a group, in groups in it, and so on; `error` itself where it is no group."""
     if isinstance(error, BaseExceptionGroup):
-        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+        return [leaf for inner in error.exceptions for leaf in leaves(inner)]
     return [error]

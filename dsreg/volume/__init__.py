@@ -1,16 +1,19 @@
 """A disk in use, as every edge needs it: assembled once, from a configuration to an attached block device.
 
-    assemble    open_volume: client, attachment, cache, block device, and what is said about nodes and losses
+    assemble    open_volume: client, attachment, cache, block device, and what is said about nodes and losses; or in two
+                steps, run_nodes and connect, for an edge that attaches the disk more than once
     requests    Volume: a request to the disk -> what it came to, and the errno of a failure
     failures    the table of errnos, and log lines that do not flood
     stall       says once when requests wait, and once when they go on
+    signals     SIGTERM and SIGINT, answered in order
     embedded    the three-node cluster that is used when there is no configuration
 """
 
 from __future__ import annotations
 
-from dsreg.volume.assemble import Opening, VolumeOptions, open_volume
+from dsreg.volume.assemble import Opening, VolumeOptions, connect, open_volume, run_nodes
 from dsreg.volume.failures import VolumeError, errno_of
 from dsreg.volume.requests import Answer, Disk, Volume
 
-__all__ = ["Answer", "Disk", "Opening", "Volume", "VolumeError", "VolumeOptions", "errno_of", "open_volume"]
+__all__ = ["Answer", "Disk", "Opening", "Volume", "VolumeError", "VolumeOptions", "connect", "errno_of", "open_volume",
+           "run_nodes"]

@@ -1,4 +1,4 @@
-"""open_volume: from a configuration to an attached block device, in one place for every edge."""
+"""From a configuration to an attached block device, in one place for every edge: open_volume, or its two halves."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ class Opening:
 
 
 @asynccontextmanager
-async def open_volume(options: VolumeOptions) -> AsyncIterator[Opening]:
-    """Run the nodes, if they are run here, and connect to them. Raises VolumeError if they do not start."""
+async def run_nodes(options: VolumeOptions) -> AsyncIterator[None]:
+    """Run the nodes, if they are run here. Raises VolumeError if they do not start."""
     async with trio.open_nursery() as nursery:
         if options.is_embedded:
             try:
@@ -95,14 +95,27 @@ async def open_volume(options: VolumeOptions) -> AsyncIterator[Opening]:
                     await nursery.start(embedded.run_cluster, options.config)
             except trio.TooSlowError:
                 raise VolumeError(f"the nodes of {options.config.path} do not start; see what they log") from None
-        attach = options.attach
-        if attach is not None:
-            # Not before there is a daemon: whoever started it ends.
-            attach = replace(attach, name=f"{attach.name}, process {os.getpid()}")
-        # A disk that is shared is written beside whoever else has it: that was asked for.
-        async with Client(options.config, options.timeout_s, attach, force=attach is None) as client:
-            yield Opening(client, options)
+        yield
         nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def connect(options: VolumeOptions) -> AsyncIterator[Opening]:
+    """Connect to the nodes, which run."""
+    attach = options.attach
+    if attach is not None:
+        # Not before there is a daemon: whoever started it ends.
+        attach = replace(attach, name=f"{attach.name}, process {os.getpid()}")
+    # A disk that is shared is written beside whoever else has it: that was asked for.
+    async with Client(options.config, options.timeout_s, attach, force=attach is None) as client:
+        yield Opening(client, options)
+
+
+@asynccontextmanager
+async def open_volume(options: VolumeOptions) -> AsyncIterator[Opening]:
+    """Run the nodes, if they are run here, and connect to them. Raises VolumeError if they do not start."""
+    async with run_nodes(options), connect(options) as opening:
+        yield opening
 
 
 async def _report_loss(client: Client) -> None:

@@ -59,7 +59,8 @@ class Volume:
         started[number] = (self.stall_watch.clock(), request)
 
         def done(data: Buffer, error: DsregError | None) -> None:
-            del started[number]
+            if started.pop(number, None) is None:
+                return
             answer(data, 0 if error is None else self.failure(type(request).__name__.lower(), error))
 
         try:
@@ -67,6 +68,10 @@ class Volume:
         except BaseException:
             started.pop(number, None)
             raise
+
+    def abandon(self) -> None:
+        """Nobody waits for what is under way any more: it is neither answered nor, if it fails, logged."""
+        self.stall_watch.started.clear()
 
     async def flush(self) -> None:
         """Returned: what was written before is durable. Raises DsregError."""
