@@ -27,8 +27,8 @@ COMPILED = {
         "slots", "stable", "state", "tags",
     ),
     "dsreg/client": (
-        "admission", "answers", "attachment", "core", "dispatch", "engine", "guard", "node_selector", "quorum",
-        "range_lock", "state",
+        "access", "admission", "answers", "attachment", "core", "counting", "dispatch", "engine", "guard",
+        "node_selector", "node_view", "operation", "operations", "quorum", "range_lock", "replies",
     ),
     "dsreg/node": ("interpreter", "outbox"),
 }

@@ -1,11 +1,16 @@
 """The client of a cluster: sectors in and out, whichever nodes are up.
 
     Client (client.py, trio)  <-  BlockingClient (blocking.py, a thread with Client in it)
-        | range_lock.py: one operation per sector at a time; admission.py: how many in all
+        |
+    Engine (engine.py): range_lock.py, one operation per sector at a time; admission.py, how many in all
         | events.py: events in, effects out
-    ClientCore (core.py, pure): which node gets what, when it goes elsewhere, what is known at the end
-        | steps.py: what is sent where; ring.py: the nodes; quorum.py: majorities that the client counts;
-        | attachment.py: the hold on the disk; guard.py: respect for that of another
+    ClientCore (core.py, pure): who is told of an event
+        | access.py       by which right: attachment.py, the hold on the disk; guard.py, respect for that of another
+        | replies.py      what an answer comes to
+        | counting.py     steps of which the client counts the majority (quorum.py)
+        | dispatch.py     steps that are left to a node
+        | operations.py   the operations under way; operation.py: what each waits for
+        | node_selector.py, node_view.py, members.py, contract_nodes.py: the nodes, which to ask, which count
         |
     Connection (connection.py): one per node; queue, codec, socket, reconnecting
 
@@ -17,6 +22,6 @@ from __future__ import annotations
 from dsreg.client.blocking import BlockingClient
 from dsreg.client.client import Client
 from dsreg.client.cluster import Attach
-from dsreg.client.state import Counters
+from dsreg.client.operations import Counters
 
 __all__ = ["Attach", "BlockingClient", "Client", "Counters"]

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Collection
 from typing import NamedTuple
 
+from dsreg.client.limits import NEVER, SAY_AGAIN_S, TELL_AGAIN_S
 from dsreg.constants import NO_OWNER
 from dsreg.errors import AlreadyAttached, AttachRefused, ClientError, DiskFenced, Outcome
 from dsreg.protocol.messages import Response, Status, name_of_owner
@@ -70,9 +71,43 @@ class State(enum.Enum):
     LOST = enum.auto()
 
 
+# --- effects: what is to be done, in order ----------------------------------------------------
+class Ask(NamedTuple):
+    """Ask every node that can be asked, or the one of this `rank`: who has the disk, if `epoch` is 0; else to accept
+    this client's claim of the epoch. `sent` has to be told of each question."""
+
+    epoch: int
+    rank: int = 0
+
+
+class WaitsFor(NamedTuple):
+    """To be told the user; `needs_help`: it may take long."""
+
+    text: str
+    needs_help: bool
+
+
+class Held(NamedTuple):
+    epoch: int
+
+
+class Lost(NamedTuple):
+    """The disk is not this client's, or not any more, for good."""
+
+    error: ClientError
+
+
+class Knows(NamedTuple):
+    """The node has said that it knows of the epoch that is held."""
+
+    rank: int
+
+
+Effect = Ask | WaitsFor | Held | Lost | Knows
+
+
 class Attachment:
-    """`nodes`: of the cluster. Every method that may change the state says what to ask every node now: an epoch,
-    to be claimed, or 0 to ask who has the disk; None for nothing. `sent` has to be told of each question."""
+    """`nodes`: of the cluster. The methods that are told what has happened give the effects, in order."""
 
     def __init__(self, claim: Claim, nodes: int) -> None:
         self.claim = claim
@@ -92,56 +127,98 @@ class Attachment:
         self._unsupported_since_s: float | None = None
         self._asked_s: float | None = None  # for the first time
         self._last_counter = 0
+        self._told_again_s: dict[int, float] = {}  # when a node was told once more whose the disk is
+        self._said = Cause.ANSWERS, NEVER  # what it waits for, as was told last, and when
+        self._effects: list[Effect] = []
 
-    def refuse(self, error: ClientError) -> None:
+    @property
+    def is_open(self) -> bool:
+        """Whether it is neither held nor lost yet."""
+        return self.state in (State.ASKING, State.CLAIMING)
+
+    # --- what happens -----------------------------------------------------------------------------
+    def refuse(self, error: ClientError) -> list[Effect]:
         """No node can be used."""
         if self.state is not State.LOST:
             self._lose(type(error), error.reason)
+        return self._take()
 
-    def question(self, now_s: float) -> int | None:
-        """For a node that has just been connected."""
+    def connected(self, rank: int, nodes: int, now_s: float) -> list[Effect]:
+        """The node has just been connected; `nodes`: of the cluster, as is known now."""
+        self.nodes = nodes
         if self.state is State.LOST or self._backs_off:
-            return None
+            return []
         self._ask_again_s = max(self._ask_again_s, now_s + ASK_AGAIN_S)
         self._asked_s = now_s if self._asked_s is None else self._asked_s
-        return self.epoch
+        return [Ask(self.epoch, rank)]
 
     def sent(self, rank: int, epoch: int) -> None:
-        """The node is sent what a method of these wanted."""
+        """The node is sent what an Ask wanted."""
         self._exposures[rank] += epoch > 0
 
-    def answer(self, rank: int, response: Response, now_s: float) -> int | None:
+    def answer(self, rank: int, response: Response, now_s: float) -> list[Effect]:
+        """To an Ask."""
         if response.status is Status.OK:
             self._compare(response)
         if self.state is State.ASKING:
-            return self._told(rank, response, now_s)
-        if self.state is State.CLAIMING:
-            return self._decided(rank, response, now_s)
-        if self.state is State.HELD:
-            self.check(response)
-        return None
+            self._told(rank, response, now_s)
+        elif self.state is State.CLAIMING:
+            self._decided(rank, response, now_s)
+        elif self.state is State.HELD and response.status is Status.OK:
+            self._effects.append(Knows(rank))
+        else:
+            return self.check(response)
+        self._say(now_s)
+        return self._take()
 
-    def check(self, response: Response) -> None:
+    def check(self, response: Response) -> list[Effect]:
         """Any answer of a node, to any command: is the epoch still the newest?"""
         if self.state is State.HELD and response.status is Status.FENCED and response.epoch > self.epoch:
             self._lose(DiskFenced, FENCED)
+        return self._take()
 
-    def overtaken(self) -> None:
+    def overtaken(self) -> list[Effect]:
         """A write under way has met a later one of this attachment, which it has not made."""
         if self.state is State.HELD:
             self._lose(DiskFenced, COPIED)
+        return self._take()
 
-    def tick(self, now_s: float) -> int | None:
-        if self.state not in (State.ASKING, State.CLAIMING) or now_s < self._ask_again_s:
-            return None
+    def disbelieved(self, rank: int, now_s: float) -> list[Effect]:
+        """The node does not take the epoch, or a tag in it: perhaps nobody has told it whose the disk is."""
+        if self.state is not State.HELD or now_s < self._told_again_s.get(rank, NEVER) + TELL_AGAIN_S:
+            return []
+        self._told_again_s[rank] = now_s
+        return [Ask(self.epoch, rank)]
+
+    def tick(self, now_s: float) -> list[Effect]:
+        """Time has passed."""
+        if not self.is_open:
+            return []
+        if now_s >= self._ask_again_s:
+            self._ask_again(now_s)
+        self._say(now_s)
+        return self._take()
+
+    def _ask_again(self, now_s: float) -> None:
         if Status.FENCED in self._refused.values():
             self._start_over(now_s)  # a rival has as many nodes: who waits for one that is down waits for ever
-            return None
+            return
         if self._backs_off or self.waits_for.text:
             self._answers = {}
         self._backs_off = False
         self._ask_again_s = now_s + ASK_AGAIN_S
-        return self.epoch
+        self._effects.append(Ask(self.epoch))
+
+    def _say(self, now_s: float) -> None:
+        """What it waits for, once, and again after a while."""
+        cause, text, needs_help = self.waits_for
+        if text and (cause is not self._said[0] or now_s >= self._said[1] + SAY_AGAIN_S):
+            self._said = cause, now_s
+            self._effects.append(WaitsFor(text, needs_help))
+
+    def _take(self) -> list[Effect]:
+        effects, self._effects = self._effects, []
+        return effects
 
     def next_tag(self, now_s: float) -> bytes:
         """The tag of a write that begins now: above that of every write that this client has begun, and of every
@@ -161,18 +238,18 @@ class Attachment:
         self._accepted.discard(rank)
 
     # --- asking -----------------------------------------------------------------------------------
-    def _told(self, rank: int, response: Response, now_s: float) -> int | None:
+    def _told(self, rank: int, response: Response, now_s: float) -> None:
         if response.status is not Status.OK or self._backs_off:
-            return None
+            return
         self._answers[rank] = response
         if len(self._answers) < majority(self.nodes):
-            return None
+            return
         answers = self._answers.values()
         others = [told for told in answers if told.alive and told.data != self.claim.owner]
         if others and not self.claim.take_over:
             self._lose(AlreadyAttached, f"the disk is attached by {_name(others)}, which is alive; detach it there, or "
                                         "take it over, which fences that one")
-            return None
+            return
         epoch = self._next_epoch(answers)
         if epoch > MAX_EPOCH:
             self._lose(AttachRefused, "this disk has been attached too often: no epoch is left")
@@ -182,8 +259,7 @@ class Attachment:
             self._previous = _name(others) if others else ""
             self._ask_again_s = now_s + ASK_AGAIN_S
             self._accepted, self._refused = set(), {}
-            return self.epoch
-        return None
+            self._effects.append(Ask(epoch))
 
     def _next_epoch(self, answers: Collection[Response]) -> int:
         """The newest that they know of, if that is this client's own, from a claim that failed; else the next one."""
@@ -228,20 +304,20 @@ class Attachment:
             self._wait(Wait(Cause.CONTRACT, text), now_s + ASK_AGAIN_S)
 
     # --- claiming ---------------------------------------------------------------------------------
-    def _decided(self, rank: int, response: Response, now_s: float) -> int | None:
+    def _decided(self, rank: int, response: Response, now_s: float) -> None:
         if response.status is Status.OK:
             if response.epoch == self.epoch and response.data == self.claim.owner:
                 self._accepted.add(rank)
                 self._refused.pop(rank, None)
             if len(self._accepted) >= majority(self.nodes):
                 self.state, self.waits_for = State.HELD, Wait()
-            return None
+                self._effects.append(Held(self.epoch))
+            return
         self._exposures[rank] -= 1
         if response.status is Status.FENCED and response.epoch > self.epoch:
             self._start_over(now_s)  # this node would fence what is held in this epoch
         elif response.status in (Status.FENCED, Status.DISBELIEVED, Status.UNSUPPORTED):
             self._refuse(rank, response.status, now_s)
-        return None
 
     def _refuse(self, rank: int, status: Status, now_s: float) -> None:
         """One node's opinion: the claim has failed only where no majority is left."""
@@ -281,6 +357,7 @@ class Attachment:
     def _lose(self, kind: type[ClientError], reason: str) -> None:
         self.error = kind(reason + self.aftermath, self.outcome)
         self.state, self.waits_for = State.LOST, Wait()
+        self._effects.append(Lost(self.error))
 
 
 def _name(answers: Collection[Response]) -> str:

@@ -12,8 +12,8 @@ import trio
 import trio.lowlevel
 
 from dsreg.client.client import Client
-from dsreg.client.cluster import Attach, Cluster, Node
-from dsreg.client.state import Counters
+from dsreg.client.cluster import Attach, Cluster, NodeAddress
+from dsreg.client.operations import Counters
 from dsreg.errors import ClientClosed, Outcome
 from dsreg.protocol.messages import Buffer
 
@@ -59,7 +59,7 @@ class BlockingClient:
         return self._client.sectors
 
     @property
-    def nodes(self) -> tuple[Node, ...]:
+    def nodes(self) -> tuple[NodeAddress, ...]:
         return self._client.nodes
 
     @property

@@ -10,11 +10,11 @@ from typing import Any, Self
 import trio
 
 from dsreg.client.attachment import Claim, State
-from dsreg.client.cluster import Attach, Cluster, Node
+from dsreg.client.cluster import Attach, Cluster, NodeAddress
 from dsreg.client.contract_nodes import describe_contract_nodes
 from dsreg.client.engine import Engine
 from dsreg.client.limits import MAX_RUNS_PER_CALL
-from dsreg.client.state import Counters
+from dsreg.client.operations import Counters
 from dsreg.constants import MAX_RUN_SECTORS, OWNER_ID_SIZE, SECTOR_SIZE
 from dsreg.errors import ClientClosed, ClientError, OperationTimeout, Outcome
 from dsreg.protocol.messages import StatusReport, owner_of
@@ -69,7 +69,7 @@ class Client:
         self, config: Cluster, timeout_s: float | None = None, attach: Attach | None = None, force: bool = False
     ) -> None:
         self.sectors = config.sectors
-        self.nodes: tuple[Node, ...] = tuple(sorted(config.nodes, key=lambda node: node.rank))
+        self.nodes: tuple[NodeAddress, ...] = tuple(sorted(config.nodes, key=lambda node: node.rank))
         self._timeout_s = timeout_s
         self._force = force
         claim = None

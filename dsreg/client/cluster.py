@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 
-class Node(Protocol):
+class NodeAddress(Protocol):
     """Where a node is."""
 
     @property
@@ -29,7 +29,7 @@ class Cluster(Protocol):
     @property
     def client_key(self) -> bytes: ...
     @property
-    def nodes(self) -> Sequence[Node]: ...
+    def nodes(self) -> Sequence[NodeAddress]: ...
 
 
 @dataclasses.dataclass(frozen=True)

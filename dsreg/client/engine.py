@@ -19,7 +19,7 @@ import trio
 
 from dsreg.client.admission import Admission, Entry
 from dsreg.client.attachment import Claim
-from dsreg.client.cluster import Cluster, Node
+from dsreg.client.cluster import Cluster, NodeAddress
 from dsreg.client.connection import Connection
 from dsreg.client.core import ClientCore
 from dsreg.client.events import (
@@ -107,7 +107,7 @@ class Engine:
     None for none."""
 
     def __init__(
-        self, config: Cluster, nodes: Sequence[Node], claim: Claim | None, timeout_s: float | None = None
+        self, config: Cluster, nodes: Sequence[NodeAddress], claim: Claim | None, timeout_s: float | None = None
     ) -> None:
         self.core = ClientCore([node.rank for node in nodes], claim)
         self.is_open = False

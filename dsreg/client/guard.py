@@ -10,7 +10,6 @@ the answer and the STORE, and fences no client that has none.
 from __future__ import annotations
 
 from dsreg.client.limits import CLEARED_S
-from dsreg.client.state import Operation
 from dsreg.constants import NO_OWNER
 from dsreg.errors import AlreadyAttached, Outcome
 from dsreg.protocol.messages import Buffer, Response, Status, name_of_owner
@@ -21,11 +20,9 @@ ASK_AGAIN_S = 1.0
 
 
 class Guard:
-    """`parked`: the writes that wait for the answers, by operation, each with the tags that it will be stored under
-    and their epoch."""
+    """Who has the disk, as the nodes have answered last."""
 
     def __init__(self) -> None:
-        self.parked: dict[int, tuple[Operation, bytes, int]] = {}
         self._request = 0  # the question under way; 0: none
         self._asked_s = 0.0
         self._answers: dict[int, Response] = {}
@@ -36,16 +33,17 @@ class Guard:
         """Whether a write whose tags are of `epoch` may go on at once."""
         return epoch == 0 or epoch <= self._epoch and now_s - self._cleared_s < CLEARED_S
 
-    def wants_to_ask(self, now_s: float) -> bool:
-        return bool(self.parked) and (self._request == 0 or now_s - self._asked_s >= ASK_AGAIN_S)
+    def may_ask(self, now_s: float) -> bool:
+        """Whether no question is under way, or the last one seems lost."""
+        return self._request == 0 or now_s - self._asked_s >= ASK_AGAIN_S
 
     def ask(self, request: int, now_s: float) -> None:
         """`request`: of the question that goes to every node now."""
         self._request, self._asked_s, self._answers = request, now_s, {}
 
     def answer(self, rank: int, response: Response, nodes: int, now_s: float) -> AlreadyAttached | None:
-        """The error for every parked write, if somebody who is alive has the disk. Else some of them may be cleared
-        now. `nodes`: of the cluster."""
+        """The error for every write that waits, if somebody who is alive has the disk. Else some of them may be
+        cleared now. `nodes`: of the cluster."""
         if response.request != self._request or response.status is not Status.OK or response.unsure:
             return None
         self._answers[rank] = response

@@ -6,6 +6,9 @@ from typing import Final
 
 from dsreg.constants import MAX_COMMAND_BYTES_PER_CONNECTION, MAX_COMMANDS_PER_CONNECTION, MAX_RUN_BYTES
 
+# Before any time.
+NEVER: Final = float("-inf")
+
 # A node stops reading from a connection that has its limit of unfinished work. The client stays below that
 # limit, so that a node always reads the STATUS that asks whether it is alive. No operation is outstanding
 # twice on one connection (but after RESEND_S), so what holds for the client holds for each connection.

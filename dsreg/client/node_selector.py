@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dsreg.client.events import KeyRefused, NotSealed, Refusal
 from dsreg.client.limits import ATTEMPT_MAX_S, FULL_S, PROBE_S, RESEND_S, SILENCE_S
-from dsreg.client.state import Node, Operation
+from dsreg.client.node_view import NodeView
+from dsreg.client.operation import Delegated, Operation
 from dsreg.errors import AuthenticationFailed, ClientError, Outcome, UnsealedNode, WrongDisk
 from dsreg.register.quorum import bit, majority
 
@@ -20,7 +21,7 @@ class NodeSelector:
 
     def __init__(self, ranks: Sequence[int]) -> None:
         assert ranks and len(set(ranks)) == len(ranks)
-        self.nodes = [Node(rank, index) for index, rank in enumerate(ranks)]
+        self.nodes = [NodeView(rank, index) for index, rank in enumerate(ranks)]
         self.by_rank = {node.rank: node for node in self.nodes}
         self._rounds = [self.nodes[home:] + self.nodes[:home] for home in range(len(ranks))]  # by the first one
         self.cluster_size = len(self.nodes)
@@ -33,7 +34,7 @@ class NodeSelector:
     def majority(self) -> int:
         return majority(self.cluster_size)
 
-    def connected(self, node: Node, cluster_size: int = 0) -> None:
+    def connected(self, node: NodeView, cluster_size: int = 0) -> None:
         assert not node.up
         self.cluster_size = max(self.cluster_size, cluster_size)
         node.up = node.tried = self._ever_connected = True
@@ -50,7 +51,7 @@ class NodeSelector:
     def owes_answers(self) -> bool:
         return any(node.silent_since_s is not None for node in self.nodes)
 
-    def choose(self, op: Operation, now_s: float) -> Node | None:
+    def choose(self, op: Operation, step: Delegated, now_s: float) -> NodeView | None:
         """The node to send to: one that does not have the command before one that does, one that answers
         before one that did not of late, else the next one round the ring from the operation's home."""
         best, best_badness = None, 4
@@ -59,8 +60,8 @@ class NodeSelector:
             if not node.usable or op.disbelief & bit(node.rank):
                 continue
             badness = 0
-            if node.rank in op.sent:
-                if not _seems_lost(op, node, now_s):
+            if node.rank in step.sent:
+                if not _seems_lost(step, node, now_s):
                     continue
                 badness += 2
             if node.avoided_until_s > now_s:
@@ -71,13 +72,21 @@ class NodeSelector:
                 best, best_badness = node, badness
         return best
 
-    def nearest(self, op: Operation, now_s: float) -> list[Node]:
-        """The nodes that can be asked: those that answer first, then round the ring from the operation's home."""
-        usable = [node for node in self._rounds[op.home] if node.up and not node.stopping and not node.barred]
+    def nearest(self, home: int, now_s: float) -> list[NodeView]:
+        """The nodes that can be asked: those that answer first, then round the ring from the
+        operation's `home`."""
+        usable = [node for node in self._rounds[home] if node.up and not node.stopping and not node.barred]
         for node in usable:
             if node.avoided_until_s > now_s:
                 return sorted(usable, key=lambda node: node.avoided_until_s > now_s)
         return usable
+
+    def avoid_silent(self, sent: Mapping[int, float], now_s: float) -> None:
+        """Of the nodes that were sent something, by rank and when, those that have answered nothing since."""
+        for rank, sent_s in sent.items():
+            node = self.by_rank[rank]
+            if node.answered_s <= sent_s:
+                node.avoid(now_s)
 
     def obstacle(self, now_s: float) -> tuple[str, bool]:
         """Why no majority can store anything, as far as is known, and whether it is for want of room; "" if nothing is
@@ -92,7 +101,7 @@ class NodeSelector:
         which = f"node {full[0]} has" if len(full) == 1 else f"the nodes {', '.join(full)} have"
         return f"no space: {which} no room for new data, make some there", True
 
-    def silent(self, now_s: float) -> tuple[list[Node], list[Node]]:
+    def silent(self, now_s: float) -> tuple[list[NodeView], list[NodeView]]:
         """Nodes that owe answers and say nothing: those to ask for a sign of life, and those to give up."""
         asked, given_up = [], []
         for node in self.nodes:
@@ -116,10 +125,10 @@ def refused_by_all(refusal: Refusal, outcome: Outcome) -> ClientError:
     return WrongDisk(f"node {rank} has a disk of {sectors} sectors, not of {expected} as configured here", outcome)
 
 
-def _seems_lost(op: Operation, node: Node, now_s: float) -> bool:
+def _seems_lost(step: Delegated, node: NodeView, now_s: float) -> bool:
     """Whether a command that the node was sent is to be sent to it again: see limits.RESEND_S."""
-    sent_s = op.sent[node.rank]
+    sent_s = step.sent[node.rank]
     since_s = now_s - sent_s
     if node.answered_s > sent_s:
         return since_s >= ATTEMPT_MAX_S
-    return since_s >= max(RESEND_S, (now_s - op.started_s) / 2)
+    return since_s >= max(RESEND_S, (now_s - step.started_s) / 2)

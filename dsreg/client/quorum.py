@@ -1,4 +1,4 @@
-"""Quorum: one question to several nodes, of which the client counts the majority itself."""
+"""Tally: one question to several nodes, of which the client counts the majority itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Verdict(enum.Enum):
     GIVE_UP = enum.auto()  # a node has to see to it
 
 
-class Quorum:
+class Tally:
     """`kind`: GET or PUT. `nodes`: of the cluster. `epoch`: that of the attachment, 0 for none.
 
     A PUT is done when a majority has it. A GET is done when a majority has one identical tag vector and one of

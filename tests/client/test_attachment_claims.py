@@ -18,6 +18,7 @@ from dsreg.errors import AlreadyAttached, AttachRefused, AuthenticationFailed, D
 from dsreg.protocol.messages import CommandKind, Response, Status, owner_of
 from dsreg.protocol.plausibility import ALWAYS_PLAUSIBLE_EPOCH
 from dsreg.protocol.tags import MAX_EPOCH, counter_of, unpack_tag
+from tests.client.asks import asks
 
 ME, RIVAL = owner_of(b"m" * 16, "host a"), owner_of(b"r" * 16, "host b")
 CLOCKLESS = ALWAYS_PLAUSIBLE_EPOCH  # what a node believes whose clock says 1970
@@ -39,9 +40,9 @@ def refused(status: Status, epoch: int = 0) -> Response:
 def claiming(epoch: int, owner: bytes = NO_OWNER, alive: bool = False) -> Attachment:
     """Of three nodes two have said that the disk is at `epoch`, and all are sent the claim of the next one."""
     attachment = Attachment(Claim(ME, take_over=True), 3)
-    assert attachment.question(0.0) == 0
-    assert attachment.answer(1, told(epoch, owner, alive), 0.0) is None
-    assert attachment.answer(2, told(epoch, owner, alive), 0.0) == epoch + 1
+    assert asks(attachment.connected(3, attachment.nodes, 0.0)) == 0
+    assert asks(attachment.answer(1, told(epoch, owner, alive), 0.0)) is None
+    assert asks(attachment.answer(2, told(epoch, owner, alive), 0.0)) == epoch + 1
     for rank in (1, 2, 3):
         attachment.sent(rank, epoch + 1)
     return attachment
@@ -62,7 +63,7 @@ def test_one_node_with_a_wrong_clock_and_one_that_is_down_are_waited_for() -> No
     attachment.answer(1, told(70_001, ME, alive=True), 0.0)
     attachment.answer(3, refused(Status.DISBELIEVED), 0.0)
     assert attachment.state is State.CLAIMING
-    assert attachment.tick(1.0) == 70_001
+    assert asks(attachment.tick(1.0)) == 70_001
     attachment.answer(3, told(70_001, ME, alive=True), 1.0)
     assert attachment.state is State.HELD, "its clock was set"
 
@@ -73,9 +74,9 @@ def test_a_claim_that_failed_does_not_raise_the_epoch_of_the_next_try() -> None:
     for rank in (2, 3):
         attachment.answer(rank, refused(Status.DISBELIEVED), 0.0)
     assert attachment.state is State.ASKING
-    assert attachment.tick(5.0) == 0
+    assert asks(attachment.tick(5.0)) == 0
     attachment.answer(2, told(70_000), 5.0)
-    assert attachment.answer(1, told(70_001, ME, alive=True), 5.0) == 70_001, "node 1 has nobody else in it"
+    assert asks(attachment.answer(1, told(70_001, ME, alive=True), 5.0)) == 70_001, "node 1 has nobody else in it"
 
 
 @pytest.mark.parametrize("other", [NO_OWNER, RIVAL])
@@ -83,29 +84,29 @@ def test_an_epoch_that_may_be_anothers_is_not_claimed(other: bytes) -> None:
     attachment = Attachment(Claim(ME, take_over=True), 5)
     attachment.answer(1, told(7, ME), 0.0)
     attachment.answer(2, told(7, other), 0.0)
-    assert attachment.answer(3, told(6), 0.0) == 8
+    assert asks(attachment.answer(3, told(6), 0.0)) == 8
 
 
 # --- nothing is claimed that cannot succeed -------------------------------------------------------
 def test_a_claim_that_a_majority_would_not_believe_is_not_made_but_waited_for() -> None:
     attachment = Attachment(Claim(ME), 3)
     attachment.answer(1, told(1_500_000, believed=1_500_000), 0.0)
-    assert attachment.answer(2, told(1_500_000, believed=1_500_003), 0.0) is None
+    assert asks(attachment.answer(2, told(1_500_000, believed=1_500_003), 0.0)) is None
     assert attachment.state is State.ASKING and attachment.outcome is Outcome.DID_NOT_HAPPEN
     _, text, needs_help = attachment.waits_for
     assert needs_help and "attached 1500000 times" in text and "node 1 " in text and "about 64 s" in text
-    assert attachment.tick(BOUND_AGAIN_S - 0.1) is None and attachment.tick(BOUND_AGAIN_S) == 0
+    assert asks(attachment.tick(BOUND_AGAIN_S - 0.1)) is None and asks(attachment.tick(BOUND_AGAIN_S)) == 0
     attachment.answer(1, told(1_500_000, believed=1_500_001), 64.0)
-    assert attachment.answer(2, told(1_500_000, believed=1_500_004), 64.0) == 1_500_001
+    assert asks(attachment.answer(2, told(1_500_000, believed=1_500_004), 64.0)) == 1_500_001
     assert attachment.waits_for.text == ""
 
 
 def test_a_third_node_may_make_the_majority() -> None:
     attachment = Attachment(Claim(ME), 3)
     attachment.answer(1, told(70_000, believed=CLOCKLESS), 0.0)
-    assert attachment.answer(2, told(70_000), 0.0) is None
+    assert asks(attachment.answer(2, told(70_000), 0.0)) is None
     assert "years behind" not in attachment.waits_for.text or "node 1" in attachment.waits_for.text
-    assert attachment.answer(3, told(70_000), 0.0) == 70_001
+    assert asks(attachment.answer(3, told(70_000), 0.0)) == 70_001
 
 
 def test_clocks_that_are_years_behind_are_told() -> None:
@@ -119,7 +120,7 @@ def test_clocks_that_are_years_behind_are_told() -> None:
 def test_what_a_node_has_promised_already_it_takes_whatever_its_clock_says() -> None:
     attachment = Attachment(Claim(ME), 3)
     for rank in (1, 2):
-        epoch = attachment.answer(rank, told(70_001, ME, believed=CLOCKLESS), 0.0)
+        epoch = asks(attachment.answer(rank, told(70_001, ME, believed=CLOCKLESS), 0.0))
     assert epoch == 70_001
 
 
@@ -127,7 +128,7 @@ def test_nodes_that_speak_only_the_contract_fence_nobody() -> None:
     attachment, now_s = Attachment(Claim(ME, take_over=True), 3), 0.0
     while attachment.state is State.ASKING:
         for rank in (1, 2):
-            assert attachment.answer(rank, told(3, RIVAL, True, mixed=True), now_s) is None, "nothing is claimed"
+            assert asks(attachment.answer(rank, told(3, RIVAL, True, mixed=True), now_s)) is None, "nothing is claimed"
         now_s += 1.0
     assert now_s > UNSUPPORTED_S
     assert type(attachment.error) is AttachRefused and attachment.error.outcome is Outcome.DID_NOT_HAPPEN
@@ -138,11 +139,11 @@ def test_nodes_that_speak_only_the_contract_fence_nobody() -> None:
 def test_nodes_that_do_not_know_yet_whether_the_owner_is_alive_are_waited_for() -> None:
     attachment = Attachment(Claim(ME), 3)
     for rank in (1, 2):
-        assert attachment.answer(rank, told(4, RIVAL, unsure=True), 0.0) is None
+        assert asks(attachment.answer(rank, told(4, RIVAL, unsure=True), 0.0)) is None
     assert attachment.state is State.ASKING
     text = attachment.waits_for.text
     assert "nodes 1 and 2 started a few seconds ago" in text and "host b" in text
-    assert attachment.tick(UNSURE_AGAIN_S - 0.1) is None and attachment.tick(UNSURE_AGAIN_S) == 0
+    assert asks(attachment.tick(UNSURE_AGAIN_S - 0.1)) is None and asks(attachment.tick(UNSURE_AGAIN_S)) == 0
     attachment.answer(1, told(4, RIVAL, alive=True), 1.0)
     attachment.answer(2, told(4, RIVAL, unsure=True), 1.0)
     assert type(attachment.error) is AlreadyAttached, "it has come back"
@@ -151,11 +152,11 @@ def test_nodes_that_do_not_know_yet_whether_the_owner_is_alive_are_waited_for() 
 def test_a_majority_that_knows_is_enough_and_who_takes_over_need_not_know() -> None:
     attachment = Attachment(Claim(ME), 3)
     attachment.answer(1, told(4, RIVAL, unsure=True), 0.0)
-    assert attachment.answer(2, told(4, RIVAL), 0.0) is None
-    assert attachment.answer(3, told(4, RIVAL), 0.0) == 5
+    assert asks(attachment.answer(2, told(4, RIVAL), 0.0)) is None
+    assert asks(attachment.answer(3, told(4, RIVAL), 0.0)) == 5
     attachment = Attachment(Claim(ME, take_over=True), 3)
     attachment.answer(1, told(4, RIVAL, unsure=True), 0.0)
-    assert attachment.answer(2, told(4, RIVAL, unsure=True), 0.0) == 5
+    assert asks(attachment.answer(2, told(4, RIVAL, unsure=True), 0.0)) == 5
 
 
 # --- what is said of a claim that has failed ------------------------------------------------------
@@ -219,7 +220,7 @@ def test_one_that_was_put_back_to_before_it_had_the_disk_stops() -> None:
 def test_the_counter_of_another_attachment_means_nothing() -> None:
     attachment = Attachment(Claim(ME), 3)
     for rank in (1, 2):
-        epoch = attachment.answer(rank, told(4, RIVAL, counter=17), 1.0)
+        epoch = asks(attachment.answer(rank, told(4, RIVAL, counter=17), 1.0))
     assert epoch == 5
 
 
@@ -235,9 +236,9 @@ def test_who_accepted_an_earlier_claim_has_not_accepted_the_next_one() -> None:
     attachment.answer(1, told(1, ME, alive=True), 0.0)
     for rank in (2, 3):
         attachment.answer(rank, refused(Status.FENCED, 1), 0.0)
-    assert attachment.state is State.ASKING and attachment.tick(60.0) == 0
-    assert attachment.answer(2, told(1, RIVAL), 60.0) is None
-    assert attachment.answer(3, told(1, RIVAL), 60.0) == 2
+    assert attachment.state is State.ASKING and asks(attachment.tick(60.0)) == 0
+    assert asks(attachment.answer(2, told(1, RIVAL), 60.0)) is None
+    assert asks(attachment.answer(3, told(1, RIVAL), 60.0)) == 2
     attachment.answer(3, told(2, ME, alive=True), 60.0)
     assert attachment.state is State.CLAIMING
     attachment.answer(2, told(2, ME, alive=True), 60.0)
@@ -258,15 +259,15 @@ def test_a_rival_has_as_many_nodes_and_the_third_is_down() -> None:
     attachment = claiming(0)
     attachment.answer(1, told(1, ME, alive=True), 0.0)
     attachment.answer(2, refused(Status.FENCED, 1), 0.0)
-    assert attachment.tick(0.5) is None and attachment.state is State.CLAIMING  # the third may still answer
-    assert attachment.tick(1.0) is None and attachment.state is State.ASKING
-    assert attachment.tick(60.0) == 0
+    assert asks(attachment.tick(0.5)) is None and attachment.state is State.CLAIMING  # the third may still answer
+    assert asks(attachment.tick(1.0)) is None and attachment.state is State.ASKING
+    assert asks(attachment.tick(60.0)) == 0
 
 
 def test_nothing_is_claimed_while_one_of_the_majority_has_a_peer_of_the_contract() -> None:
     attachment = Attachment(Claim(ME), 3)
-    attachment.question(0.0)
-    assert attachment.answer(1, told(), 0.0) is None
-    assert attachment.answer(2, told(mixed=True), 0.0) is None
+    attachment.connected(3, attachment.nodes, 0.0)
+    assert asks(attachment.answer(1, told(), 0.0)) is None
+    assert asks(attachment.answer(2, told(mixed=True), 0.0)) is None
     assert attachment.state is State.ASKING and "speaks only the contract" in attachment.waits_for.text
-    assert attachment.answer(3, told(), 0.1) == 1
+    assert asks(attachment.answer(3, told(), 0.1)) == 1

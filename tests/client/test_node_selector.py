@@ -7,7 +7,7 @@ import pytest
 from dsreg.client.events import KeyRefused, OtherDisk
 from dsreg.client.limits import AVOID_FIRST_S, AVOID_MAX_S, MAX_LAGGING, MAX_LAGGING_BYTES, PROBE_S, SILENCE_S
 from dsreg.client.node_selector import NodeSelector
-from dsreg.client.state import Node, Operation
+from dsreg.client.node_view import NodeView
 
 
 def ring(*ranks: int, up: tuple[int, ...] | None = None) -> NodeSelector:
@@ -17,12 +17,8 @@ def ring(*ranks: int, up: tuple[int, ...] | None = None) -> NodeSelector:
     return made
 
 
-def operation(home: int) -> Operation:
-    return Operation(1, 0, 1, None, home, 0.0, 1.0)
-
-
 def nearest(made: NodeSelector, home: int, now_s: float = 0.0) -> list[int]:
-    return [node.rank for node in made.nearest(operation(home), now_s)]
+    return [node.rank for node in made.nearest(home, now_s)]
 
 
 # --- near -----------------------------------------------------------------------------------------
@@ -48,7 +44,7 @@ def test_nodes_that_did_not_answer_come_last_for_a_while() -> None:
 
 
 def test_the_while_doubles_up_to_a_limit() -> None:
-    node, now_s, found = Node(1, 0), 0.0, []
+    node, now_s, found = NodeView(1, 0), 0.0, []
     for _ in range(6):
         node.avoid(now_s)
         node.avoid(now_s)  # another operation: the same failure
@@ -86,7 +82,7 @@ def test_a_refusal_counts_once_all_were_tried_and_none_was_ever_good() -> None:
 
 # --- behind ---------------------------------------------------------------------------------------
 def test_a_node_may_be_behind_with_so_many_puts() -> None:
-    node = Node(1, 0)
+    node = NodeView(1, 0)
     for request in range(MAX_LAGGING):
         assert node.lag(request, 4096) == []
     assert node.lag(MAX_LAGGING, 4096) == [0]
@@ -95,7 +91,7 @@ def test_a_node_may_be_behind_with_so_many_puts() -> None:
 
 
 def test_a_node_may_be_behind_with_so_many_bytes() -> None:
-    node, size = Node(1, 0), 1 << 20
+    node, size = NodeView(1, 0), 1 << 20
     full = MAX_LAGGING_BYTES // size
     for request in range(full):
         assert node.lag(request, size) == []
@@ -105,7 +101,7 @@ def test_a_node_may_be_behind_with_so_many_bytes() -> None:
 
 
 def test_what_a_node_has_caught_up_with_does_not_count() -> None:
-    node = Node(1, 0)
+    node = NodeView(1, 0)
     for turn in range(3 * MAX_LAGGING):
         assert node.lag(turn, 4096) == []
         assert node.catch_up(turn)
@@ -114,7 +110,7 @@ def test_what_a_node_has_caught_up_with_does_not_count() -> None:
 
 
 def test_a_broken_connection_ends_what_it_was_behind_with() -> None:
-    node = Node(1, 0, up=True)
+    node = NodeView(1, 0, up=True)
     node.owed[9] = None
     node.lag(8, 4096)
     node.silent_since_s = 1.0

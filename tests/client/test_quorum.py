@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dsreg.client.quorum import Quorum, Verdict
+from dsreg.client.quorum import Tally, Verdict
 from dsreg.protocol.messages import CommandKind, Response, Status
 from dsreg.protocol.tags import ATTACHED, pack_tag, ts_of
 
@@ -17,9 +17,9 @@ LEFT = pack_tag(ts_of(2, 9), ATTACHED, 0, 2)
 
 
 def quorum(kind: CommandKind, answers: list[tuple[bytes, bool]], nodes: int = 3, epoch: int = 0,
-           asked: int | None = None) -> Quorum:
+           asked: int | None = None) -> Tally:
     """`answers`: tags, and whether values came along."""
-    made = Quorum(kind, nodes, epoch)
+    made = Tally(kind, nodes, epoch)
     made.asked = set(range(1, (len(answers) if asked is None else asked) + 1))
     for rank, (tags, values) in enumerate(answers, 1):
         made.add(Response(Status.OK, kind, rank, tags, b"v" * 4096 if values else b"", True))

@@ -40,11 +40,11 @@ def left_in_node(interpreter: Interpreter, connections: Iterable[Connection]) ->
 
 def left_in_client(core: ClientCore) -> dict[str, int]:
     """The same of a client whose connections are up, or known to be down."""
-    steps, nodes = core._steps, core._selector.nodes
+    operations, nodes = core._operations, core._selector.nodes
     return _only_some({
-        "operations": len(steps.operations),
-        "requests": len(steps.requests),
-        "operations that wait": len(steps.waiting),
+        "operations": len(operations),
+        "requests": len(operations._requests),
+        "operations that wait": len(operations.waiting()),
         "answers owed": sum(len(node.owed) for node in nodes),
         "puts that lag": sum(len(node.lagging) for node in nodes),
         "bytes that lag": sum(node.lagging_bytes for node in nodes),

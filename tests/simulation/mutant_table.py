@@ -20,7 +20,8 @@ _INDEX_FILE = "dsreg.storage.index_file"
 _INDEX = "tests/storage/test_index.py"
 _BARE = "tests/storage/test_bare.py"
 _CLIENT = "dsreg.client.core"
-_STEPS = "dsreg.client.dispatch"
+_DISPATCH = "dsreg.client.dispatch"
+_REPLIES = "dsreg.client.replies"
 _CLAIM = "dsreg.client.attachment"
 _COUNTED = "dsreg.client.quorum"
 
@@ -187,18 +188,18 @@ OUTSIDE = (
            "if not rule.mac.verify(frame[-HMAC_SIZE:], body):", "if False:"),
     Mutant(
         "client_retries_write_with_new_tag",
-        _STEPS,
-        "            self.counters.retries += 1\n",
-        "            self.counters.retries += 1\n            if op.data is not None:"
-        " op.command = op.command._replace(kind=CommandKind.TAG, tags=b'', data=b'')\n",
+        _DISPATCH,
+        "            self._operations.counters.retries += 1\n",
+        "            self._operations.counters.retries += 1\n            if op.data is not None:"
+        " step.command = step.command._replace(kind=CommandKind.TAG, tags=b'', data=b'')\n",
     ),
     Mutant("client_abandons_writes_under_way", _CLIENT,
            "if op is not None and not op.exposures:", "if op is not None:"),
     Mutant(
         "client_does_not_fail_over",
-        _CLIENT,
-        "            elif not op.sent:\n                self._steps.dispatch(op, now_s)\n\n    # --- attaching",
-        "            elif 0:\n                pass\n\n    # --- attaching",
+        "dsreg.client.node_selector",
+        "        for distance in range(len(self.nodes)):\n            node = self.nodes[(op.home",
+        "        for distance in range(1):\n            node = self.nodes[(op.home",
     ),
 )
 
@@ -313,12 +314,12 @@ DOUBTS = (
            test=_ATTACHING),
     Mutant("counter_forgotten_after_restart", _STABLE, "return attached_counter(self._table.highest, self.epoch)",
            "return 0", test="tests/storage/test_fence.py"),
-    Mutant("one_node_s_disbelief_is_final", _CLIENT,
+    Mutant("one_node_s_disbelief_is_final", _REPLIES,
            "op.disbelief.bit_count() > self._selector.cluster_size - self._selector",
            "op.disbelief.bit_count() > 0 * self._selector", test=_DOUBT),
     Mutant("who_does_not_believe_is_asked_again", "dsreg.client.node_selector", " or op.disbelief & bit(node.rank)", "",
            test=_DOUBT),
-    Mutant("who_was_told_again_is_not_asked", _CLIENT, "            op.disbelief &= ~bit(node.rank)",
+    Mutant("who_was_told_again_is_not_asked", "dsreg.client.access", "            op.disbelief &= ~bit(rank)",
            "            pass", test=_DOUBT),
     Mutant("failed_claims_use_up_epochs", _CLAIM, "return newest if own else newest + 1", "return newest + 1",
            test=_CLAIMS),

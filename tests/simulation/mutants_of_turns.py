@@ -10,8 +10,8 @@ _STORE = "dsreg.store"
 _CACHE = "dsreg.cache.writeback"
 _ATTACHMENT = "dsreg.client.attachment"
 _GUARD = "dsreg.client.guard"
-_MEMBERS = "dsreg.client.members"
 _CORE = "dsreg.client.core"
+_REPLIES = "dsreg.client.replies"
 _ENGINE = "dsreg.client.engine"
 _FOREIGN = "dsreg.register.foreign"
 _TABLE = "dsreg.storage.tags"
@@ -84,13 +84,14 @@ TURNS = (
     Mutant("counter_of_an_epoch_that_is_not_durable", "dsreg.register.epochs",
            "counter=self._counter if epoch == self.promised else 0", "counter=self._counter", test=_TEST_EPOCHS),
     Mutant("guard_believes_who_is_unsure", _GUARD, " or response.unsure:", ":", test="tests/client/test_guard.py"),
-    Mutant("answers_of_a_changed_directory_stay_counted", _MEMBERS,
-           "if op.quorum is not None and node.rank in op.quorum.asked:", "if False:", test=_TEST_MEMBERS),
-    Mutant("acceptance_of_a_changed_directory_counts", _MEMBERS,
-           "            self._attachment.discount(node.rank)\n", "            pass\n", test=_TEST_MEMBERS),
-    Mutant("changed_directory_is_down_for_good", _MEMBERS, "        node.up = up\n", "", test=_TEST_MEMBERS),
-    Mutant("answers_of_a_changed_directory_are_heard", _CORE,
-           "        if node.barred:\n            self._steps.counters.late_answers += 1\n            return\n", "",
+    Mutant("answers_of_a_changed_directory_stay_counted", _CORE,
+           "case Counted() as step if node.rank in step.tally.asked:", "case Counted() as step if False:",
+           test=_TEST_MEMBERS),
+    Mutant("acceptance_of_a_changed_directory_counts", _CORE,
+           "        self._access.discount(node.rank)\n", "", test=_TEST_MEMBERS),
+    Mutant("changed_directory_is_down_for_good", _CORE, "        node.up = up\n", "", test=_TEST_MEMBERS),
+    Mutant("answers_of_a_changed_directory_are_heard", _REPLIES,
+           "        if node.barred:\n            self._operations.counters.late_answers += 1\n            return\n", "",
            test=_TEST_MEMBERS),
     Mutant("part_that_ended_in_the_same_step_did_not_happen", _ENGINE,
            "                return effect.error.outcome\n", "                return Outcome.DID_NOT_HAPPEN\n",

@@ -1,0 +1,292 @@
+"""Access: by which right a client uses the disk, and what follows for its operations.
+
+    Exclusive   it attaches the disk (attachment.py): operations wait until it has, and write under its epoch
+    Shared      it does not: it writes unless another client that is alive has the disk attached (guard.py)
+
+docs/attachments.md.
+"""
+
+from __future__ import annotations
+
+import abc
+
+from dsreg.client import attachment as attaching
+from dsreg.client.attachment import Attachment, Claim, State
+from dsreg.client.contract_nodes import ContractNodes
+from dsreg.client.counting import Counting
+from dsreg.client.dispatch import Dispatch
+from dsreg.client.events import Attached, NotAttached, Send, Waits
+from dsreg.client.guard import Guard
+from dsreg.client.node_selector import NodeSelector
+from dsreg.client.node_view import NodeView
+from dsreg.client.operation import Operation, WaitsForClearance, WaitsForNode
+from dsreg.client.operations import Operations, error_for
+from dsreg.constants import NO_OWNER
+from dsreg.errors import ClientError
+from dsreg.protocol.messages import Command, CommandKind, Response
+from dsreg.protocol.tags import highest_epoch
+from dsreg.register.quorum import bit
+
+
+class Access(abc.ABC):
+    """What is the same for both."""
+
+    attachment: Attachment | None = None
+
+    def __init__(
+        self, operations: Operations, selector: NodeSelector, counting: Counting, dispatch: Dispatch
+    ) -> None:
+        self._operations = operations
+        self._selector = selector
+        self._counting = counting
+        self._dispatch = dispatch
+
+    @property
+    @abc.abstractmethod
+    def is_open(self) -> bool:
+        """Whether operations may run."""
+
+    @property
+    @abc.abstractmethod
+    def error(self) -> ClientError | None:
+        """Why no operation will ever run."""
+
+    @property
+    @abc.abstractmethod
+    def is_undecided(self) -> bool:
+        """Whether the nodes are being asked for the right itself."""
+
+    # --- operations -------------------------------------------------------------------------------
+    def start(self, op: Operation, now_s: float) -> None:
+        """Begin it, or have it wait."""
+        if self.is_open:
+            self._begin(op, now_s)
+        elif (error := self.error) is not None:
+            self._operations.fail(op, error_for(op, error))
+
+    def go_on(self, now_s: float) -> None:
+        """What waits for the attachment, or for a node, may find one now."""
+        if not self.is_open:
+            return
+        for op in self._operations.waiting():
+            if isinstance(op.phase, WaitsForNode):
+                self._dispatch.send(op, op.phase.step, now_s)
+            else:
+                self._begin(op, now_s)
+
+    def _begin(self, op: Operation, now_s: float) -> None:
+        if op.is_read:
+            self._read(op, now_s)
+        else:
+            self._write(op, now_s)
+
+    def trust(self, rank: int) -> None:
+        """What the node did not believe may be different now."""
+        for op in self._operations.all():
+            op.disbelief &= ~bit(rank)
+
+    @abc.abstractmethod
+    def _read(self, op: Operation, now_s: float) -> None: ...
+
+    @abc.abstractmethod
+    def _write(self, op: Operation, now_s: float) -> None: ...
+
+    @abc.abstractmethod
+    def store(self, op: Operation, tags: bytes, now_s: float) -> None:
+        """Store `op.data` under these tags."""
+
+    # --- what happens -----------------------------------------------------------------------------
+    @abc.abstractmethod
+    def connected(self, node: NodeView, now_s: float) -> None:
+        """The node may be asked for the right."""
+
+    @abc.abstractmethod
+    def answered(self, node: NodeView, response: Response, now_s: float) -> None:
+        """To an ATTACH."""
+
+    @abc.abstractmethod
+    def tick(self, now_s: float) -> None:
+        """Time has passed."""
+
+    @abc.abstractmethod
+    def refused_by_all(self, error: ClientError, now_s: float) -> None:
+        """No node can be used."""
+
+    @abc.abstractmethod
+    def fenced(self, response: Response, now_s: float) -> None:
+        """A command was refused as that of an older epoch."""
+
+    @abc.abstractmethod
+    def overtaken(self, op: Operation, now_s: float) -> None:
+        """A write has met a later one of this very client, which it has not made."""
+
+    @abc.abstractmethod
+    def disbelieved(self, node: NodeView, now_s: float) -> None:
+        """The node does not take the epoch of a command, or its tag."""
+
+    @abc.abstractmethod
+    def discount(self, rank: int) -> None:
+        """What that node has promised does not count any more."""
+
+
+class Exclusive(Access):
+    """See the module."""
+
+    attachment: Attachment
+
+    def __init__(
+        self, operations: Operations, selector: NodeSelector, counting: Counting, dispatch: Dispatch, claim: Claim,
+        contract_nodes: ContractNodes,
+    ) -> None:
+        super().__init__(operations, selector, counting, dispatch)
+        self.attachment = Attachment(claim, selector.cluster_size)
+        self._contract_nodes = contract_nodes
+
+    @property
+    def is_open(self) -> bool:
+        return self.attachment.state is State.HELD
+
+    @property
+    def error(self) -> ClientError | None:
+        return self.attachment.error
+
+    @property
+    def is_undecided(self) -> bool:
+        return self.attachment.is_open
+
+    def _read(self, op: Operation, now_s: float) -> None:
+        op.epoch = self.attachment.epoch
+        self._counting.begin(op, CommandKind.GET, now_s)
+
+    def _write(self, op: Operation, now_s: float) -> None:
+        op.epoch = self.attachment.epoch
+        self._counting.begin(op, CommandKind.PUT, now_s, self.attachment.next_tag(now_s) * op.count)
+
+    def store(self, op: Operation, tags: bytes, now_s: float) -> None:
+        self._dispatch.begin(op, CommandKind.STORE, now_s, tags)
+
+    def connected(self, node: NodeView, now_s: float) -> None:
+        self._carry_out(self.attachment.connected(node.rank, self._selector.cluster_size, now_s), now_s)
+
+    def answered(self, node: NodeView, response: Response, now_s: float) -> None:
+        self._carry_out(self.attachment.answer(node.rank, response, now_s), now_s)
+
+    def tick(self, now_s: float) -> None:
+        if not self.is_open:
+            refusal = self._contract_nodes.refusal(self._selector.cluster_size, now_s)
+            if refusal is not None:
+                self._carry_out(self.attachment.refuse(refusal), now_s)
+        self._carry_out(self.attachment.tick(now_s), now_s)
+
+    def refused_by_all(self, error: ClientError, now_s: float) -> None:
+        self._carry_out(self.attachment.refuse(error), now_s)
+
+    def fenced(self, response: Response, now_s: float) -> None:
+        self._carry_out(self.attachment.check(response), now_s)
+
+    def overtaken(self, op: Operation, now_s: float) -> None:
+        op.exposures += 1  # of a run the rest is stored
+        self._carry_out(self.attachment.overtaken(), now_s)
+
+    def disbelieved(self, node: NodeView, now_s: float) -> None:
+        self._carry_out(self.attachment.disbelieved(node.rank, now_s), now_s)
+
+    def discount(self, rank: int) -> None:
+        self.attachment.discount(rank)
+
+    # --- effects of the attachment ----------------------------------------------------------------
+    def _carry_out(self, effects: list[attaching.Effect], now_s: float) -> None:
+        out = self._operations.effects
+        for effect in effects:
+            match effect:
+                case attaching.Ask(epoch, 0):
+                    for node in self._selector.nodes:
+                        if node.up and not node.barred:
+                            self._ask(node.rank, epoch)
+                case attaching.Ask(epoch, rank):
+                    self._ask(rank, epoch)
+                case attaching.WaitsFor(text, needs_help):
+                    out.append(Waits(text, needs_help))
+                case attaching.Held(epoch):
+                    out.append(Attached(epoch))
+                    self.go_on(now_s)
+                case attaching.Lost(error):
+                    out.append(NotAttached(error))
+                    self._operations.fail_all(error)
+                case attaching.Knows(rank):
+                    self.trust(rank)
+                    self.go_on(now_s)
+
+    def _ask(self, rank: int, epoch: int) -> None:
+        owner = self.attachment.claim.owner
+        command = Command(CommandKind.ATTACH, self._operations.new_request(), 0, 0, b"", owner, True, epoch)
+        self.attachment.sent(rank, epoch)
+        self._operations.effects.append(Send(rank, command))
+
+
+class Shared(Access):
+    """See the module."""
+
+    is_open = True
+    error = None
+    is_undecided = False
+
+    def __init__(
+        self, operations: Operations, selector: NodeSelector, counting: Counting, dispatch: Dispatch
+    ) -> None:
+        super().__init__(operations, selector, counting, dispatch)
+        self._guard = Guard()
+
+    def _read(self, op: Operation, now_s: float) -> None:
+        self._counting.begin(op, CommandKind.GET, now_s)
+
+    def _write(self, op: Operation, now_s: float) -> None:
+        self._dispatch.begin(op, CommandKind.TAG, now_s)
+
+    def store(self, op: Operation, tags: bytes, now_s: float) -> None:
+        epoch = 0 if op.force else highest_epoch(tags)
+        if self._guard.clears(epoch, now_s):
+            self._dispatch.begin(op, CommandKind.STORE, now_s, tags)
+        else:
+            op.phase = WaitsForClearance(tags, epoch)
+            self._ask_who_has_it(now_s)
+
+    def connected(self, node: NodeView, now_s: float) -> None:
+        """Nothing is asked before a write needs it."""
+
+    def answered(self, node: NodeView, response: Response, now_s: float) -> None:
+        error = self._guard.answer(node.rank, response, self._selector.cluster_size, now_s)
+        for op in self._operations.uncleared():
+            assert isinstance(op.phase, WaitsForClearance)
+            if error is not None:
+                self._operations.fail(op, error_for(op, error))
+            elif self._guard.clears(op.phase.epoch, now_s):
+                self._dispatch.begin(op, CommandKind.STORE, now_s, op.phase.tags)
+        self._ask_who_has_it(now_s)
+
+    def tick(self, now_s: float) -> None:
+        self._ask_who_has_it(now_s)
+
+    def refused_by_all(self, error: ClientError, now_s: float) -> None:
+        """Each operation has failed with that already, and so will the next one."""
+
+    def fenced(self, response: Response, now_s: float) -> None:
+        """A node knows of a newer attachment: the next one may not, and the guard asks before a write is stored."""
+
+    def overtaken(self, op: Operation, now_s: float) -> None:
+        """Its tags are not this client's own."""
+
+    def disbelieved(self, node: NodeView, now_s: float) -> None:
+        """There is no attachment to tell the node of."""
+
+    def discount(self, rank: int) -> None:
+        """No node has promised anything."""
+
+    def _ask_who_has_it(self, now_s: float) -> None:
+        """If an operation waits for that."""
+        if not self._guard.may_ask(now_s) or not self._operations.uncleared():
+            return
+        request = self._operations.new_request()
+        self._guard.ask(request, now_s)
+        question = Command(CommandKind.ATTACH, request, 0, 0, b"", NO_OWNER, True)
+        self._operations.effects += [Send(node.rank, question) for node in self._selector.nodes if node.usable]

@@ -1,0 +1,88 @@
+"""Counting: steps of which the client counts the majority itself. GET from a majority, PUT to all.
+
+Where that does not settle it, the step is left to a node (dispatch.py): a READ for a GET, a STORE with the same tags
+for a PUT.
+"""
+
+from __future__ import annotations
+
+from dsreg.client.dispatch import Dispatch
+from dsreg.client.limits import GET_ATTEMPT_S, PUT_ATTEMPT_S
+from dsreg.client.node_selector import NodeSelector
+from dsreg.client.node_view import NodeView
+from dsreg.client.operation import Counted, Operation
+from dsreg.client.operations import Operations
+from dsreg.client.quorum import Tally, Verdict
+from dsreg.protocol.messages import Command, CommandKind
+
+
+class Counting:
+    """See the module."""
+
+    def __init__(self, operations: Operations, selector: NodeSelector, dispatch: Dispatch) -> None:
+        self._operations = operations
+        self._selector = selector
+        self._dispatch = dispatch
+        self._asks_all = False  # the last GET needed the answers of all nodes
+
+    def begin(self, op: Operation, kind: CommandKind, now_s: float, tags: bytes = b"") -> None:
+        """The operation's next step: GET or PUT. If too few nodes can be reached, it is left to a node at once."""
+        get = kind is CommandKind.GET
+        operations, selector = self._operations, self._selector
+        usable = selector.nearest(op.home, now_s)
+        command = Command(
+            kind, operations.new_request(), op.first, op.count, tags, op.data or b"", True, op.epoch
+        )
+        tally = Tally(kind, selector.cluster_size, op.epoch)
+        step = Counted(command, tally, now_s + (GET_ATTEMPT_S if get else PUT_ATTEMPT_S))
+        operations.enter(op, step)
+        enough = selector.majority
+        if len(usable) < enough:
+            self.leave(op, step, now_s)
+            return
+        operations.counters.quorums += 1
+        for node in usable[:enough] if get and not self._asks_all else usable:
+            self._ask(op, step, node, now_s, values=get and node is usable[0])
+
+    def begin_anew(self, op: Operation, step: Counted, now_s: float) -> None:
+        """A node that has answered does not count any more: the question is asked anew, what is put is the same."""
+        self._operations.retire(step)
+        self.begin(op, step.command.kind, now_s, step.command.tags)
+
+    def _ask(self, op: Operation, step: Counted, node: NodeView, now_s: float, values: bool) -> None:
+        command = step.command
+        step.tally.asked.add(node.rank)
+        op.exposures += command.kind is CommandKind.PUT
+        if values:  # not by _replace, which costs four times as much
+            command = Command(command.kind, command.request, op.first, op.count, b"", b"", True, command.epoch, True)
+        self._operations.send(step, node, command, now_s)
+
+    def count(self, op: Operation, step: Counted, now_s: float) -> None:
+        """A node has answered, or will not."""
+        tally = step.tally
+        match tally.verdict(len(step.sent)):
+            case Verdict.DONE:
+                self._operations.retire(step)
+                values = tally.values
+                if values is not None:
+                    self._asks_all = tally.answered == self._selector.cluster_size > 1
+                self._operations.complete(op, b"" if values is None else values.data)
+            case Verdict.GIVE_UP:
+                self.leave(op, step, now_s)
+            case Verdict.ASK_ALL:
+                others = [node for node in self._selector.nodes if node.usable and node.rank not in tally.asked]
+                for node in others:
+                    self._ask(op, step, node, now_s, values=False)
+                if not others:
+                    self.leave(op, step, now_s)
+
+    def hedge(self, op: Operation, step: Counted, now_s: float) -> None:
+        """No majority has answered in time."""
+        self._selector.avoid_silent(step.sent, now_s)
+        self.leave(op, step, now_s)
+
+    def leave(self, op: Operation, step: Counted, now_s: float) -> None:
+        """A node asks the others, any that can be reached; what was put already is the same write."""
+        self._operations.retire(step)
+        self._operations.counters.coordinated += 1
+        self._dispatch.begin(op, CommandKind.READ if op.is_read else CommandKind.STORE, now_s, step.command.tags)

@@ -1,0 +1,12 @@
+"""What an attachment asks, among its effects."""
+
+from __future__ import annotations
+
+from dsreg.client.attachment import Ask, Effect
+
+
+def asks(effects: list[Effect]) -> int | None:
+    """The epoch that nodes are asked about, 0 for who has the disk; None if nothing is asked."""
+    asked = [effect.epoch for effect in effects if isinstance(effect, Ask)]
+    assert len(asked) <= 1
+    return asked[0] if asked else None
