@@ -223,7 +223,8 @@ async def supervise(
     if failed := [node for node in nodes if node.failure]:
         ranks = ", ".join(str(node.rank) for node in failed)
         raise StartFailed(f"node {ranks}: not started in {len(START_PAUSES_S) + 1} tries, all nodes are stopped; "
-                          f"mend this, or stop what runs these nodes already, and start again: {failed[0].failure}")
+                          "fix the cause, or stop the process that already runs these nodes, and start again: "
+                          f"{failed[0].failure}")
 
 
 def node_command(config: ClusterConfig, *, extra: Sequence[str] = ()) -> Command:

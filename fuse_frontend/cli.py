@@ -52,14 +52,16 @@ WHO = "fuse"  # in the log
 @edges.quorum_loss_option
 @edges.io_timeout_option
 @click.option("--take-over", is_flag=True,
-              help="Attach the disk even if another dsreg-fuse that is alive has it: that one is fenced, and fails.")
+              help="Attach the disk even if another dsreg-fuse that is alive has it attached: all further requests of "
+                   "that one fail.")
 @click.option("--shared", is_flag=True,
-              help="Do not attach the disk: others may mount it as well. For what knows how to share, as no ordinary "
-                   "file system does. Writes take two rounds instead of one.")
+              help="Do not attach the disk, so that several hosts may mount it. For cluster file systems and programs "
+                   "that do their own locking; two mounts destroy any other file system. Writes take two rounds "
+                   "instead of one.")
 @edges.cache_option
 @click.option("--binding", type=click.Choice(bindings.CHOICES), default=bindings.AUTO, show_default=True,
-              help="How to speak to FUSE: by the library pyfuse3, or directly, which is faster with many requests in "
-                   "flight. auto: pyfuse3, and direct with --attach.")
+              help="How to use FUSE: through the library pyfuse3, or directly, which is faster with many requests in "
+                   "flight. auto: direct with --attach, else pyfuse3.")
 @click.option("--allow-other", is_flag=True, help="Let other users see the mount (the file stays mode 0600).")
 @edges.verbose_option
 @click.version_option(described_version(), prog_name="dsreg-fuse")
@@ -80,7 +82,7 @@ def main(
     if attach and do_detach:
         raise click.UsageError("--attach and --detach exclude each other")
     if take_over and shared:
-        raise click.UsageError("--take-over is for a disk of one's own; it excludes --shared")
+        raise click.UsageError("--take-over attaches the disk, --shared does not: they exclude each other")
     log_to_stderr(WHO, 2 if verbose else 1)
     try:
         path = mounts.resolve(mountpoint)
@@ -159,8 +161,8 @@ async def _wait_until_attached(opening: Opening) -> bool:
         async with trio.open_nursery() as waiting:
             waiting.start_soon(end_at_signal)
     except* AlreadyAttached as group:
-        raise MountError(f"{_reason(group)}: --take-over does that. (--shared mounts the disk beside others, for "
-                         "programs that know how to share one)") from None
+        raise MountError(f"{_reason(group)}: --take-over does that. (--shared mounts without attaching, for "
+                         "cluster file systems and programs that do their own locking)") from None
     except* ClientError as group:
         [error] = leaves(group)
         if is_config_fault(error):

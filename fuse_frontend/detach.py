@@ -85,10 +85,10 @@ async def _flush(image: Path) -> None:
     with trio.move_on_after(FLUSH_TIMEOUT_S):
         if await syncing.wait() == 0:
             return
-        raise MountError(f"{image} stays mounted: what was written to it cannot be brought to the nodes; see its log. "
-                         f"To lose it: fusermount3 -u {quoted(image.parent)}")
-    raise MountError(f"{image} stays mounted: what was written to it has not reached the nodes within "
-                     f"{FLUSH_TIMEOUT_S:.0f} s; is a majority of them up?")
+        raise MountError(f"{image} stays mounted: data in its cache cannot be written to the nodes; see its log. "
+                         f"To unmount and lose that data: fusermount3 -u {quoted(image.parent)}")
+    raise MountError(f"{image} stays mounted: data in its cache has not reached a majority of the nodes within "
+                     f"{FLUSH_TIMEOUT_S:.0f} s; see dsreg status, then run this again")
 
 
 def _orphans() -> list[str]:

@@ -94,8 +94,8 @@ async def detach(loop: Loop) -> None:
         raise MountError(f"{loop.node} is open in {', '.join(map(str, users_of(node)))}")
     await _losetup("-d", loop.node)
     if not await _until(lambda: attribute(loop.name, "loop/backing_file") != loop.backing_file, RELEASE_TIMEOUT_S):
-        holders = ", ".join(map(str, users_of(node))) or "nobody that can be seen from here"
-        raise MountError(f"losetup -d {loop.node} is not through after {RELEASE_TIMEOUT_S:.0f} s; held by: {holders}")
+        holders = ", ".join(map(str, users_of(node))) or "no process that this user can see"
+        raise MountError(f"losetup -d {loop.node} did not finish within {RELEASE_TIMEOUT_S:.0f} s; held by: {holders}")
 
 
 async def _until(condition: Callable[[], bool], timeout_s: float) -> bool:

@@ -184,11 +184,12 @@ async def _bring_up(binding: Binding, options: MountOptions, on_up: Callable[[Lo
     try:
         state.remember(options.mountpoint, options.log_file, options.binding, attached)
     except (MountError, OSError) as error:
-        log.warning("%s, but that could not be written down: %s", what, error)
+        log.warning("%s, but its state file could not be written, so that --detach will not find this process: %s",
+                    what, error)
     try:
         on_up(attached)
     except OSError as error:
-        log.warning("%s, but that could not be reported: %s", what, error)
+        log.warning("%s, but this could not be reported to the process that started it: %s", what, error)
 
 
 async def _answer_signals(signals: AsyncIterator[int], volume: Volume, options: MountOptions) -> None:

@@ -48,7 +48,7 @@ class Parent(logging.Handler):
             os.write(self._pipe, json.dumps(message).encode() + b"\n")  # less than a pipe takes at once
         except BrokenPipeError:
             is_last = True
-            log.info("nobody waits for the start any longer")
+            log.info("the process that started this one no longer waits for it")
         if is_last and self._pipe >= 0:
             os.close(self._pipe)
             self._pipe = -1

@@ -126,7 +126,7 @@ class Session:
         size, opcode, unique, inode, *_ = IO_HEAD.unpack_from(self._head)
         if length < kernel.IN_HEADER.size or length != size:
             if length:  # else it is the end of what stands for the device in tests
-                log.error("/dev/fuse: a request of %d bytes that says it has %d", length, size)
+                log.error("/dev/fuse: dropped a request of %d bytes whose header says %d", length, size)
             self._is_over = length == 0
             return not self._is_over
         whole = self._head + self._rest[: max(0, length - IO_HEAD_BYTES)]
@@ -183,7 +183,7 @@ class Session:
     def _not_written(self, unique: int, error: OSError) -> None:
         """ENOENT: nobody waits for the answer any longer. Anything else fails that request alone."""
         if self._fd >= 0 and error.errno != errno.ENOENT:
-            log.error("the answer to request %d is not taken by the kernel: %s", unique, error.strerror)
+            log.error("the kernel refused the answer to request %d: %s", unique, error.strerror)
 
 
 async def mount(mountpoint: Path, options: Iterable[str]) -> int:
@@ -207,7 +207,7 @@ async def mount(mountpoint: Path, options: Iterable[str]) -> int:
         except OSError as error:
             raise MountError(f"fusermount3 cannot be started: {error.strerror}") from None
         except trio.TooSlowError:
-            raise MountError(f"fusermount3 is not done after {FUSERMOUNT_TIMEOUT_S:.0f} s") from None
+            raise MountError(f"fusermount3 did not finish within {FUSERMOUNT_TIMEOUT_S:.0f} s") from None
         theirs.close()  # so that nothing waits here if nothing was sent
         if done.returncode != 0:
             said = (done.stderr + done.stdout).decode(errors="replace").strip()
@@ -216,7 +216,7 @@ async def mount(mountpoint: Path, options: Iterable[str]) -> int:
     for line in done.stderr.decode(errors="replace").splitlines():
         log.info("fusermount3: %s", line)
     if not descriptors:
-        raise MountError("fusermount3 mounted something, but did not say what")
+        raise MountError("fusermount3 mounted, but sent no descriptor of /dev/fuse")
     os.set_inheritable(descriptors[0], False)
     return descriptors[0]
 

@@ -165,7 +165,7 @@ def test_advice(tmp_path: Path) -> None:
 
     assert about("a:1", "b:1", "c:1") == about("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3") == about("a:1") == []
     assert about("a:1", "b:1", "c:1", "d:1") == [
-        "4 nodes survive the loss of 1, as 3 do, and every write waits for 3 of them: take 3 or 5"]
+        "4 nodes survive the loss of 1, as 3 do, and every write waits for 3 of them: use 3 or 5"]
     [line] = about("a:1", "b:1", "A:2")
     assert line.startswith("the nodes 1, 3 are all on a, and fail together with it")
     [line] = about("[fe80::1]:1")

@@ -290,7 +290,7 @@ class WritebackCache:
     def _landed(self, run: Run) -> list[Flush]:
         if self._failing is not None:
             self._failing = None
-            log.warning("buffered data is written back again")
+            log.warning("writing back works again")
         return self._buffer.landed(run, self._clock())
 
     def _failed(self, run: Run, error: DsregError) -> list[Flush]:
@@ -302,6 +302,6 @@ class WritebackCache:
         else:
             if self._failing is None:
                 where = f"sectors {run.first}..{run.stop - 1}"
-                log.warning("writing back %s has failed, they stay buffered and are tried again: %s", where, error)
+                log.warning("writing back %s failed; the data stays in the cache and is tried again: %s", where, error)
             self._failing = error
         return over + self._buffer.failed(run, error, self._clock())

@@ -40,12 +40,12 @@ _STATUS_TIMEOUT_S = 2.0
 @click.option("--seconds", type=Seconds(), default=10.0, show_default=True)
 @click.option("--span", callback=to_size, metavar="SIZE", help="Use this much from the start of the disk. "
               "[default: all of it]")
-@click.option("--seed", type=int, help="Seed of positions and data.  [default: a new one, printed]")
+@click.option("--seed", type=int, help="Seed of positions and data.  [default: random, printed]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--yes", is_flag=True, help="Overwrite what is on the disk.")
 @click.option("--attach", is_flag=True, help="Attach the disk, as a mount does: writes take one round instead of two. "
-              "Refused while somebody who is alive has it attached.")
-@click.option("--force", is_flag=True, help="Write even if somebody has attached the disk; not with --attach.")
+              "Refused while another client that is alive has it attached.")
+@click.option("--force", is_flag=True, help="Write even while another client has the disk attached.")
 def bench(file: Path | None, config_path: Path | None, timeout_s: float, depth: int, block_size: int,
           read_percent: int, pattern: str, seconds: float, span: int | None, seed: int | None, as_json: bool,
           yes: bool, attach: bool, force: bool) -> None:
@@ -66,7 +66,8 @@ def bench(file: Path | None, config_path: Path | None, timeout_s: float, depth: 
         raise click.UsageError(f"this overwrites the first {format_size(span)} of the disk of {config.path}; "
                                "confirm with --yes, or measure reads alone with --mix 100")
     if attach and force:
-        raise click.UsageError("--attach is refused where somebody has the disk; --force is for writing beside it")
+        raise click.UsageError("--attach and --force exclude each other: --force writes while another client has the "
+                               "disk attached")
     load = Load(depth, block_size // SECTOR_SIZE, read_percent, pattern == "sequential", seconds,
                 span // SECTOR_SIZE, secrets.randbits(32) if seed is None else seed)
     hold = Attach(name=f"dsreg bench on {socket.gethostname()}, process {os.getpid()}") if attach else None

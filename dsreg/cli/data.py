@@ -44,7 +44,8 @@ def read(sector: int, count: int, config_path: Path | None, timeout_s: float) ->
 @click.argument("sector", type=Sector())
 @config_option
 @timeout_option
-@click.option("--force", is_flag=True, help="Write even if somebody has attached the disk, as a mount does.")
+@click.option("--force", is_flag=True, help="Write even while another client, such as a mount, has the disk "
+              "attached. Can destroy a file system on it.")
 def write(sector: int, config_path: Path | None, timeout_s: float, force: bool) -> None:
     """Write stdin to the disk from SECTOR on; its length must be a multiple of 4096.
 

@@ -1,4 +1,4 @@
-"""What the command lines of the edges (`dsreg-fuse`, `dsreg-nbd`) share: options, the disk that is meant, the end."""
+"""Shared by the command lines of the edges (`dsreg-fuse`, `dsreg-nbd`): options, the choice of the disk, exit codes."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
     if size <= 0 or size % SECTOR_SIZE:
-        raise click.BadParameter(f"{size} bytes are no positive multiple of {SECTOR_SIZE}")
+        raise click.BadParameter(f"{size} bytes are not a positive multiple of {SECTOR_SIZE}")
     return size
 
 
 config_option = click.option(
     "-c", "--config", "config_file", type=click.Path(path_type=Path, dir_okay=False),
-    help="The cluster. Default: $DSREG_CONFIG, ~/.config/dsreg/cluster.toml, /etc/dsreg/cluster.toml, or else a "
-         "cluster of three nodes that is run along with this program.")
+    help="The cluster. Default: $DSREG_CONFIG, ~/.config/dsreg/cluster.toml, /etc/dsreg/cluster.toml, or else an "
+         "embedded cluster of three nodes, run on this host.")
 size_option = click.option(
     "--size", callback=_size, metavar="SIZE", help="Size of the disk of a new embedded cluster.  [default: 1GiB]")
 quorum_loss_option = click.option(
@@ -51,8 +51,8 @@ io_timeout_option = click.option(
     help="How long a request may take with --on-quorum-loss=eio.")
 cache_option = click.option(
     "--cache", type=click.Choice(["none", "writeback"]), default="none", show_default=True,
-    help="When a write returns: as soon as a majority has it on disk, or as soon as it is in memory here. In the "
-         "second case it is durable after an fsync, as with the cache of any disk.")
+    help="none: a write returns once a majority has it on disk. writeback: it returns once it is in memory here, and is "
+         "durable after an fsync, as with the cache of any disk.")
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Log more.")
 
 
@@ -67,7 +67,7 @@ def chosen_disk(
         cluster = embedded.ensure_cluster(embedded.default_directory(), size)
         return VolumeOptions(cluster, True, timeout_s, attach, is_cached)
     if size is not None:
-        raise ConfigError([f"--size is for a new embedded cluster; the size of this disk stands in {found}"])
+        raise ConfigError([f"--size is for a new embedded cluster; the size of this disk is set in {found}"])
     return VolumeOptions(load_config(found, need_system_key=False), False, timeout_s, attach, is_cached)
 
 

@@ -101,7 +101,7 @@ def describe(errors: list[Exception]) -> list[str]:
         if isinstance(error, ConfigError):
             lines += error.faults
         elif isinstance(error, AuthenticationFailed):
-            lines.append(f"{error.reason}: the client_key_file is another cluster's; copy it from a host of this one")
+            lines.append(f"{error.reason}: client_key_file belongs to another cluster; copy it from a host of this one")
         elif isinstance(error, OSError) and not isinstance(error, DsregError) and error.strerror:
             lines.append(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
         else:

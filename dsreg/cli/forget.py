@@ -15,16 +15,16 @@ from dsreg.storage.opening import forget as forget_rank
 
 @click.command()
 @click.option("--storage", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", required=True,
-              help="The directory of a stopped node, not of the lost one.")
+              help="The storage directory of a remaining node, which must be stopped.")
 @click.option("--rank", type=click.IntRange(1, MAX_RANK), required=True, help="The node whose directory is lost.")
 def forget(storage: Path, rank: int) -> None:
-    """Have a stopped node forget the directory by which it knows another one.
+    """Let a stopped node accept a new directory of another node.
 
-    Only as the runbook says ("A node's directory is lost"), and on every node that remains while all of them are
-    stopped: whoever still knows the lost directory refuses the empty one, and tells the others.
+    Use it only as a step of the runbook ("A node's directory is lost"), on every remaining node, while all of them
+    are stopped: a node that still knows the lost directory refuses the empty one, and tells the others.
     """
     if not storage.is_dir():
-        raise WrongDirectory(f"{storage} is no directory")
+        raise WrongDirectory(f"{storage} is not a directory")
     if os.geteuid() == 0:  # what is written has to stay the node's own
         owner = storage.stat()
         os.setegid(owner.st_gid)
@@ -33,4 +33,4 @@ def forget(storage: Path, rank: int) -> None:
     if life is None:
         click.echo(f"{storage}: node {rank} was not known here; nothing to forget")
     else:
-        click.echo(f"{storage}: the directory of node {rank}, {life}, is forgotten; it may begin with an empty one")
+        click.echo(f"{storage}: forgot the directory of node {rank} ({life}); this node will accept an empty one")

@@ -13,7 +13,7 @@ from dsreg.register.quorum import majority_of, mask
 # What a link must not be: see `peers` in docs/protocol.md.
 _LINK_FAULTS = {
     "down": "does not reach node {peer}",
-    "silent": "hears nothing from node {peer} (other keys, or it speaks only the contract)",
+    "silent": "gets no answer from node {peer} (wrong keys, or it speaks only the contract)",
     "waiting": "waits for node {peer} to start with its directory",
     "unsealed": "does not use node {peer}, which does not seal its connections",
 }

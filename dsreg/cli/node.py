@@ -28,7 +28,7 @@ _log = logging.getLogger("dsreg.node")
 
 @click.command()
 @config_option
-@click.option("--rank", type=click.IntRange(1, MAX_RANK), required=True, help="Which node of the configuration to be.")
+@click.option("--rank", type=click.IntRange(1, MAX_RANK), required=True, help="Rank of this node in the configuration.")
 @click.option("--storage", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
               help="The node's own directory.  [default: as configured, node-RANK beside the file]")
 @click.option("--listen", callback=to_address, metavar="HOST:PORT",
@@ -37,9 +37,10 @@ _log = logging.getLogger("dsreg.node")
 @click.option("--journal-size", "journal_bytes", callback=to_size, metavar="SIZE",
               default=format_size(DEFAULT_JOURNAL_BYTES), show_default=True,
               help="Size of each of the two journal segments, 2MiB to 256MiB.")
-@click.option("--new", is_flag=True, help="The cluster is new: begin with an empty directory though the other nodes "
-              "that would have to say so cannot be started. Never overrules one that knows this rank; not for units.")
-@click.option("-v", "--verbose", "verbosity", count=True, help="Say more: -v what happens, -vv everything.")
+@click.option("--new", is_flag=True, help="For a new cluster whose other nodes cannot be started yet: start with an "
+              "empty directory although they have not confirmed that this rank is new. A node that knows this rank by "
+              "another directory still refuses it. Do not put it into a systemd unit.")
+@click.option("-v", "--verbose", "verbosity", count=True, help="Log more: -v events, -vv everything.")
 @click.option("--supervisor-pid", type=int, hidden=True)
 def node(config_path: Path | None, rank: int, storage: Path | None, listen: tuple[str, int] | None,
          journal_bytes: int, new: bool, verbosity: int, supervisor_pid: int | None) -> None:

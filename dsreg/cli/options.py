@@ -55,7 +55,7 @@ class Seconds(click.FloatRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         seconds = super().convert(value, param, ctx)
         if not math.isfinite(seconds):
-            self.fail(f"{value} is no number of seconds, such as 2.5", param, ctx)
+            self.fail(f"{value} is not a number of seconds; write one such as 2.5", param, ctx)
         return seconds
 
 

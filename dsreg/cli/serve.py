@@ -42,7 +42,8 @@ async def _run(config: NodeConfig, listeners: list[socket.socket]) -> None:
                 nursery.start_soon(_stop_on_signal, signals, stop, limit)
                 await run_register_process(config, task_status=_Ready(), stop=stop, listeners=listeners)
             if limit.cancelled_caught:
-                _log.warning("gave up the drain after %.1f s", _STOP_LIMIT_S)
+                _log.warning("stopping: operations in progress did not end within %.1f s; their clients have no answer",
+                             _STOP_LIMIT_S)
             nursery.cancel_scope.cancel()
 
 

@@ -18,7 +18,7 @@ from dsreg.supervisor import node_command, supervise
 @click.command()
 @config_argument
 @config_option
-@click.option("-v", "--verbose", "verbosity", count=True, help="Have the nodes say more: -v, -vv.")
+@click.option("-v", "--verbose", "verbosity", count=True, help="Have the nodes log more: -v events, -vv everything.")
 def up(file: Path | None, config_path: Path | None, verbosity: int) -> None:
     """Run all nodes of a configuration on this host until SIGTERM or SIGINT.
 

@@ -14,7 +14,7 @@ def advice(nodes: Sequence[NodeAddress]) -> list[str]:
     count = len(nodes)
     if count % 2 == 0:
         lines.append(f"{count} nodes survive the loss of {(count - 1) // 2}, as {count - 1} do, and every write waits "
-                     f"for {count // 2 + 1} of them: take {count - 1} or {count + 1}")
+                     f"for {count // 2 + 1} of them: use {count - 1} or {count + 1}")
     by_host: dict[str, list[int]] = {}
     for node in nodes:
         if not is_local_only(node.host):
@@ -22,9 +22,9 @@ def advice(nodes: Sequence[NodeAddress]) -> list[str]:
     for host, ranks in by_host.items():
         if len(ranks) > 1:
             lines.append(f"the nodes {', '.join(map(str, ranks))} are all on {host}, and fail together with it: "
-                         "a host survives nothing that it carries twice")
+                         "put each node on a host of its own")
     for node in nodes:
         if needs_interface(node.host):
-            lines.append(f"node {node.rank}: {node.host} is link-local, and needs the name of an interface, which has "
-                         f"to be the same on all hosts: [{node.host}%eth0]")
+            lines.append(f"node {node.rank}: {node.host} is link-local, and needs the name of an interface, which must "
+                         f"be the same on all hosts: [{node.host}%eth0]")
     return lines

@@ -27,13 +27,13 @@ size = "{size}"
 client_key_file = "{client_key}"
 # 64 bytes in hex, mode 0600, for the nodes alone; a client host needs no copy of it.
 system_key_file = "{system_key}"
-# Speak only over encrypted connections: turns away clients that send plain commands over TCP.
+# Accept only encrypted connections: refuses clients that send plain commands over TCP.
 # require_sealed = true
 """
 
 _STRICT_START = """\
-# A node with an empty directory begins only once so many others have said that its rank is new that any majority has
-# one of them. If the cluster is new and some nodes cannot be started yet: dsreg node --new.
+# A node with an empty directory starts only after other nodes have confirmed that its rank is new: so many that every
+# majority contains one of them. In a new cluster of which some nodes cannot be started yet: dsreg node --new.
 strict_start = true
 """
 

@@ -88,12 +88,12 @@ def decode(raw: bytes) -> Recorded:
         raise DamagedStorage(f"{IDENTITY} cannot be read ({error}): restore it; the data is in the other files"
                              ) from error
     if "format" not in values:
-        raise DamagedStorage(f"{IDENTITY} names no format: restore it from a copy; the data is in the other files")
+        raise DamagedStorage(f"{IDENTITY} has no format entry: restore it from a copy; the data is in the other files")
     if values["format"] not in range(OLDEST_FORMAT, FORMAT + 1):
         raise WrongDirectory(_other_format(values))
     text, _, check = raw.rpartition(b"check = ")
     if check.strip() != f'"{zlib.crc32(text):08x}"'.encode():
-        raise DamagedStorage(f"{IDENTITY} is damaged (its check does not hold): restore it from a copy")
+        raise DamagedStorage(f"{IDENTITY} is damaged (its checksum does not match): restore it from a copy")
     try:
         identity = Identity(
             bytes.fromhex(values["cluster"]), values["rank"], tuple(values["ranks"]), values["sectors"]
@@ -101,7 +101,7 @@ def decode(raw: bytes) -> Recorded:
         store = bytes.fromhex(values["store"]) if values["format"] > 2 else b""
         return Recorded(identity, values["journal_bytes"], store, values["format"])
     except (KeyError, TypeError, ValueError) as error:
-        raise DamagedStorage(f"{IDENTITY} has values that no version writes: {error!r}") from error
+        raise DamagedStorage(f"{IDENTITY} has invalid values ({error!r}): restore it from a copy") from error
 
 
 def _other_format(values: dict[str, object]) -> str:

@@ -53,7 +53,10 @@ _BARE = struct.Struct(">4sIQHHQI")  # first and count - 1 as one number
 _RECORDS_ALIGNMENT = 32
 _SEED = struct.Struct(">QQ")
 _CRC = struct.Struct(">I")
-_ADVICE = "keep the directory as it is, do not start this rank from an empty one, and replace the node"
+_ADVICE = (
+    "keep the directory as it is, do not start this rank with an empty one, and follow the runbook, "
+    '"A node\'s directory is lost"'
+)
 
 
 UNSAID = -1

@@ -41,10 +41,10 @@ def decode(raw: bytes, salt: int) -> dict[int, Life]:
     """Raises DamagedStorage for what is not as written."""
     body, check = raw[:-_CRC.size], raw[-_CRC.size:]
     if len(raw) < _HEAD.size + _CRC.size or check != _crc(body, salt):
-        raise DamagedStorage(f"the file {LIVES} is damaged (its check does not hold): {_ADVICE}")
+        raise DamagedStorage(f"the file {LIVES} is damaged (its checksum does not match): {_ADVICE}")
     magic, version, count = _HEAD.unpack_from(body)
     if magic != MAGIC or version != VERSION or len(body) != _HEAD.size + count * _ENTRY.size:
-        raise DamagedStorage(f"the file {LIVES} is as no version known here writes it: {_ADVICE}")
+        raise DamagedStorage(f"the file {LIVES} has a layout that this version does not know: {_ADVICE}")
     entries = _ENTRY.iter_unpack(body[_HEAD.size:])
     return {rank: Life(number, store) for rank, number, store in entries}
 

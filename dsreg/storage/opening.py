@@ -47,7 +47,7 @@ def open_and_recover(
             raise
     except OSError as error:
         if error.errno in NO_SPACE:
-            raise NoSpace(f"no room to open the storage directory; make some, start again: {error}") from error
+            raise NoSpace(f"no space to open the storage directory; free some and start again: {error}") from error
         raise StorageError(f"the storage directory cannot be used: {error}") from error
     return Opened(directory, recovered, lives, failure)
 
@@ -58,14 +58,14 @@ def forget(files: Files, rank: int) -> Life | None:
     Raises StorageLocked if the node runs; WrongDirectory, DamagedStorage, StorageError.
     """
     if not files.exists(IDENTITY):
-        raise WrongDirectory(f"this is no storage directory: it has no {IDENTITY}")
+        raise WrongDirectory(f"this is not a storage directory: it has no {IDENTITY}")
     lock = files.lock(LOCK)
     try:
         recorded = identity_file.read(files)
         if rank == recorded.identity.rank or rank not in recorded.identity.ranks:
             raise WrongDirectory(
-                f"this is the directory of node {recorded.identity.rank} of {list(recorded.identity.ranks)}: it knows "
-                f"no node {rank} that it could forget"
+                f"this is the directory of node {recorded.identity.rank}, of a cluster of the nodes "
+                f"{list(recorded.identity.ranks)}: it keeps nothing about a node {rank}"
             )
         return lives_file.forget(files, recorded.identity, rank) if recorded.store else None
     finally:

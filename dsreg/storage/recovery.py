@@ -51,7 +51,7 @@ def recover(directory: Directory, sectors: int) -> Recovered:
         return _recover(directory, sectors)
     except OSError as error:
         if error.errno in NO_SPACE:
-            raise NoSpace(f"no room to bring home what the journal holds; make some, start again: {error}") from error
+            raise NoSpace(f"no space to replay the journal; free some and start again: {error}") from error
         raise failure.fail("recovery", error) from error
 
 
@@ -100,8 +100,8 @@ def _table(directory: Directory, slots: int, told: SegmentHeader | None) -> tupl
         found = index_file.read(directory.files, directory.tags, slots, salt)
     if found is None or told is None:
         if slots >= index_file.MIN_TAIL_SLOTS:
-            log.info("reading all of the file tags, %d MiB, before anything is answered: there is no index that can "
-                     "be used; it is made now", slots * SLOT_SIZE >> 20)
+            log.info("there is no usable index: reading all of the file tags (%d MiB) and writing a new index before "
+                     "the node answers", slots * SLOT_SIZE >> 20)
         return tags.load(directory.tags, slots, sectors, salt), 0
     table = tags.resume(found, directory.tags, sectors, salt)
     tags.load_rest(table, directory.tags, slots, keys_only=True)

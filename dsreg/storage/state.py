@@ -65,8 +65,9 @@ def read(file: File, salt: int = 0) -> State:
     valid = [slot for slot in slots if slot is not None]
     if not valid:
         raise DamagedStorage(
-            "both slots of the file `state` are damaged: which tags this node has named is not known any more. Restore "
-            "the directory from its disk, or replace this node; do not start its rank from an empty directory"
+            "both copies in the file `state` are damaged: which tags the node has used is unknown. Recover the "
+            'file from its disk, or follow the runbook, "A node\'s directory is lost"; do not start this rank with an '
+            "empty directory"
         )
     return max(valid)
 

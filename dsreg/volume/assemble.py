@@ -94,7 +94,7 @@ async def run_nodes(options: VolumeOptions) -> AsyncIterator[None]:
                 with trio.fail_after(CLUSTER_START_TIMEOUT_S):
                     await nursery.start(embedded.run_cluster, options.config)
             except trio.TooSlowError:
-                raise VolumeError(f"the nodes of {options.config.path} do not start; see what they log") from None
+                raise VolumeError(f"the nodes of {options.config.path} do not start; see their log") from None
         yield
         nursery.cancel_scope.cancel()
 
@@ -120,8 +120,8 @@ async def open_volume(options: VolumeOptions) -> AsyncIterator[Opening]:
 
 async def _report_loss(client: Client) -> None:
     error = await client.lost()
-    log.error("%s. Every request is answered with an I/O error from now on: unmount what stands on it, and detach",
-              error.reason)
+    log.error("%s. Every request fails with an I/O error from now on: unmount the file system on the disk, then detach "
+              "it", error.reason)
 
 
 async def _watch_nodes(client: Client) -> None:

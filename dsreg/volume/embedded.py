@@ -51,8 +51,8 @@ def ensure_cluster(directory: Path, size: int | None) -> ClusterConfig:
         if not (directory / CONFIG_NAME).exists():
             _create(directory, DEFAULT_SIZE if size is None else size)
     config = load_config(directory / CONFIG_NAME, need_system_key=True)
-    log.info("the disk of %s is kept in %s; its nodes: dsreg status %s", format_size(config.sectors * SECTOR_SIZE),
-             directory, shlex.quote(str(config.path)))
+    log.info("the disk of %s is kept in %s; to see its nodes: dsreg status %s",
+             format_size(config.sectors * SECTOR_SIZE), directory, shlex.quote(str(config.path)))
     if size is not None and size != config.sectors * SECTOR_SIZE:
         raise VolumeError(
             f"the disk in {directory} exists and has {format_size(config.sectors * SECTOR_SIZE)}; leave --size out, "
@@ -106,7 +106,7 @@ async def run_cluster(
             log.info("using the nodes of %s that another process runs", config.path)
             task_status.started()
             await _wait_for_lock(descriptor)
-            log.info("the process that ran the nodes of %s has ended: running them from here on", config.path)
+            log.info("the process that ran the nodes of %s has ended: this process runs them now", config.path)
             await supervise(config)
         else:
             await supervise(config, task_status=task_status)

@@ -28,5 +28,5 @@ def signals_to_answer() -> Iterator[AsyncIterator[int]]:
 
 def say_what_is_left(signum: int, buffered_bytes: int) -> None:
     """Nothing is left that a signal could end but the writing back of a cache."""
-    log.warning("%s: %d bytes have yet to be written back, for which a majority of nodes must be up; to lose them: "
+    log.warning("%s: %d bytes are not written back yet, which needs a majority of the nodes. To end now and lose them: "
                 "kill -9 %d", signal.Signals(signum).name, buffered_bytes, os.getpid())

@@ -40,9 +40,10 @@ class StallWatch:
         if oldest is not None and age_s >= STALL_S and not self.stalled:
             self.stalled = True
             log.warning(
-                "%s has been waiting for %.0f s (%d requests wait): %s. They go on by themselves once that is over.",
+                "%s has been waiting for %.0f s (%d requests wait): %s. Nothing is lost; they continue once that is "
+                "over.",
                 _described(oldest[1]), age_s, len(self.started),
-                self._why() or "the nodes do not answer in time; dsreg status may tell more",
+                self._why() or "the nodes do not answer in time; see dsreg status",
             )
         elif age_s < STALL_S and self.stalled:
             self.stalled = False

@@ -46,7 +46,7 @@ def call(*command: str | Path) -> str:
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=COMMAND_S, check=False)
     except subprocess.TimeoutExpired as error:
-        raise DemoFailed(f"{' '.join(words)}: not done after {COMMAND_S:.0f} s") from error
+        raise DemoFailed(f"{' '.join(words)}: not finished within {COMMAND_S:.0f} s") from error
     if done.returncode:
         raise DemoFailed(f"{' '.join(words)}: exit code {done.returncode}: {(done.stderr or done.stdout).strip()}")
     return done.stdout

@@ -35,7 +35,7 @@ def test_well() -> None:
     (answer(3, peers={"1": "unsealed"}),
      "node 3 (host3:7001): does not use node 1, which does not seal its connections"),
     (answer(3, peers={"1": "silent"}),
-     "node 3 (host3:7001): hears nothing from node 1 (other keys, or it speaks only the contract)"),
+     "node 3 (host3:7001): gets no answer from node 1 (wrong keys, or it speaks only the contract)"),
 ])
 def test_degraded(bad: NodeAnswer, reason: str) -> None:
     found = assess([*WELL[:2], bad], "")

@@ -158,7 +158,7 @@ def test_what_a_person_gets_wrong(cluster: Cluster) -> None:
     code, report = cluster.status("--timeout", "0.5")
     assert code == EXIT_CONFIG and report["fault"] == "no node accepts the client key"
     assert {node["fault"] for node in report["nodes"]} == {"has another client key"}
-    once = (b"dsreg: no node accepts the client key: the client_key_file is another cluster's; "
+    once = (b"dsreg: no node accepts the client key: client_key_file belongs to another cluster; "
             b"copy it from a host of this one\n")
     for command in (("status", cluster.path), ("read", 0, "-c", cluster.path),
                     ("bench", cluster.path, "--mix", 100, "--seconds", 1)):

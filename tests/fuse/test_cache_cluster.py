@@ -126,12 +126,12 @@ def test_without_a_majority_it_stays_until_it_can_be_written_back(nodes: Nodes, 
         os.fsync(descriptor)
     os.close(descriptor)
     refused = fuse("--detach", server.mountpoint)
-    assert refused.returncode == 1 and "cannot be brought to the nodes" in refused.stderr
+    assert refused.returncode == 1 and "cannot be written to the nodes" in refused.stderr
     server.signal(signal.SIGTERM)
     server.wait_for_log("stays mounted: ")
     assert mount_at(server.mountpoint) is not None
     nodes.start(1, 2)
-    server.wait_for_log("buffered data is written back again")
+    server.wait_for_log("writing back works again")
     done = fuse("--detach", server.mountpoint)
     assert (done.returncode, server.wait()) == (0, 0), done.stderr
     plain = mount("plain", "--config", str(nodes.config.path), *NO_HANG)
@@ -147,7 +147,7 @@ def test_a_signal_does_not_end_the_writing_back(nodes: Nodes, mount: Mount) -> N
     run("fusermount3", "-u", server.mountpoint)
     server.wait_for_log("writing back the last 4096 bytes")
     server.signal(signal.SIGTERM)
-    server.wait_for_log("4096 bytes have yet to be written back")
+    server.wait_for_log("4096 bytes are not written back yet")
     nodes.start(1, 2)
     assert server.wait() == 0
     plain = mount("plain", "--config", str(nodes.config.path), *NO_HANG)

@@ -264,7 +264,7 @@ def test_without_configuration_there_is_a_cluster_anyway(home: Path, mount: Call
     assert second.image.open("rb").read(17) == b"kept between runs"
     first.signal(signal.SIGTERM)
     assert first.wait() == 0
-    second.wait_for_log("running them from here on")
+    second.wait_for_log("this process runs them now")
     with second.image.open("r+b") as image:
         image.write(b"KEPT")
     second.signal(signal.SIGTERM)
@@ -332,7 +332,7 @@ def test_a_device_whose_name_cannot_be_printed_stays(home: Path, mount: Callable
         server = mount("disk", "--attach", "--size", "64MiB", stdout=full if where == "a full disk" else pipe)
     server.wait_for_log("could not be reported")
     [device] = loops_of(server.image)
-    assert f"attached as {device.node}, but that could not be reported" in server.log
+    assert f"attached as {device.node}, but this could not be reported" in server.log
     assert Path(device.node).open("rb").read(4096) == bytes(4096)
     done = fuse("--detach", server.mountpoint)
     assert (done.returncode, server.wait()) == (0, 0), done.stderr

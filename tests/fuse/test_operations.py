@@ -334,7 +334,7 @@ def test_a_stall_is_said_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture
     for _ in range(3):
         watch.check()
     assert watch.stalled and len(caplog.records) == 1
-    assert caplog.messages[0].endswith("the nodes 1, 2 have none. They go on by themselves once that is over.")
+    assert caplog.messages[0].endswith("the nodes 1, 2 have none. Nothing is lost; they continue once that is over.")
     assert "a read of 4096 bytes at 8192 has been waiting for 5 s (2 requests wait)" in caplog.messages[0]
     del watch.started[2]
     watch.check()

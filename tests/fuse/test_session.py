@@ -147,7 +147,7 @@ async def test_answers_after_the_end(
     echo: Echo, end: KernelEnd, allow_logs: Callable[[str], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     """One that is not taken is logged, and raises nothing. After `close` there is nobody to take it."""
-    allow_logs("not taken by the kernel")
+    allow_logs("kernel refused the answer")
     end.close()
     echo.session.answer(2, b"x")
     echo.session.answer_write(4, 1)
@@ -162,7 +162,7 @@ async def test_answers_after_the_end(
 @pytest.mark.parametrize(
     ("script", "message"),
     [("echo no mount today >&2; exit 1", "no mount today"), ("exit 3", "exit code 3"),
-     ("exit 0", "did not say what"), (None, "not installed")],
+     ("exit 0", "sent no descriptor"), (None, "not installed")],
 )
 async def test_what_fusermount_says_is_in_the_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str | None, message: str

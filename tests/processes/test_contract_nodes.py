@@ -149,6 +149,6 @@ def test_status_is_not_green_where_fewer_nodes_than_a_majority_answer(mixed: Mix
     ]
     shown, _ = table.communicate(timeout=2 * TIMEOUT_S)
     assert "does not speak the extension of the protocol" in " ".join(shown.split())
-    assert "quorum: only 1 of 3 nodes can be used from here" in shown and "are needed" not in shown
+    assert "quorum: this host reaches only 1 of 3 nodes" in shown and "are needed" not in shown
     line, _ = checked.communicate(timeout=2 * TIMEOUT_S)
     assert checked.returncode == 1 and line.startswith("degraded: 1 of 3 nodes answer"), line

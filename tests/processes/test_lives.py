@@ -206,7 +206,7 @@ def test_the_runbooks_last_step(make_cluster: Callable[..., Cluster]) -> None:
     cluster.terminate(2)
     for rank in (1, 2):
         done = dsreg("forget", "--storage", str(cluster.storage(rank)), "--rank", "3")
-        assert done.returncode == 0 and "is forgotten" in done.stdout, done.stderr
+        assert done.returncode == 0 and "forgot the directory" in done.stdout, done.stderr
     assert "nothing to forget" in dsreg("forget", "--storage", str(cluster.storage(1)), "--rank", "3").stdout
     assert dsreg("forget", "--storage", str(cluster.storage(1)), "--rank", "1").returncode == 1
     assert dsreg("forget", "--storage", str(cluster.directory / "nothing"), "--rank", "3").returncode == 1
