@@ -1,4 +1,4 @@
-"""mkfs, mount, copy a tree, sync: what a file system makes of the device."""
+"""The file system job: mkfs, mount, copy a tree, sync."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the run took place on, and how fast that was at the moment."""
+"""The machine of a run: hardware, kernel, versions, and how fast it was at the time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes at any offset, on top of a store of sectors. Every edge (FUSE, NBD, ...) sits on this one."""
+"""BlockDevice: reads and writes of any alignment, on a store of whole sectors. Every edge (FUSE, NBD, ...) uses it."""
 
 from __future__ import annotations
 

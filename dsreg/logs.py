@@ -1,4 +1,4 @@
-"""One line format for everything that a process of ours has to say, with priorities where systemd's journal takes it.
+"""Logging: one line format for all processes, with priorities where systemd's journal takes them.
 
     2026-01-31T12:00:00.123Z WARNING node-1 dsreg.node: text
 

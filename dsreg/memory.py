@@ -1,4 +1,4 @@
-"""A process that serves block I/O must not wait for memory that only its own I/O can free, and keeps some at hand."""
+"""Memory of a process that serves block I/O: it must not wait for memory that only its own I/O can free."""
 
 from __future__ import annotations
 

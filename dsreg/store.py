@@ -1,4 +1,4 @@
-"""What storage is here: the requests, who is told of their end, and what a store of sectors can do.
+"""The request seam: requests to a disk, who is told of their end, and what a store of sectors can do.
 
     edges  ->  BlockDevice.submit(request, done)             bytes, of any alignment
                    ->  SectorStore.submit(first, count, data, done)   one run of whole sectors

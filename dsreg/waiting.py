@@ -1,4 +1,4 @@
-"""A task that waits for what calls back: one switch of tasks, nothing else."""
+"""Waiter: lets a task wait for a callback, at the cost of one task switch."""
 
 from __future__ import annotations
 

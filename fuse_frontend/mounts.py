@@ -1,4 +1,4 @@
-"""What the kernel knows: the mount table, and who holds a file, a directory or a device.
+"""The kernel's mount table, and which processes hold a file, a directory or a device.
 
 Everything is read from /proc and /sys. Nothing here opens or stats a file below a mount point, so that
 nothing here waits for a file system that does not answer.

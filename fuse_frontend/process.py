@@ -1,4 +1,4 @@
-"""Life in the background."""
+"""Daemons: going to the background, and the report to the parent that waits for the start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is asked of the mounted file system and what it answers, as values: the same whichever binding carries them."""
+"""Requests to the mounted file system and their answers, as typed values: the same for both bindings."""
 
 from __future__ import annotations
 

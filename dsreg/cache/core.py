@@ -1,4 +1,4 @@
-"""What a write-back cache has to decide: what is dirty, what goes out next, what a flush waits for. Pure.
+"""WriteBuffer: which sectors are dirty, what is written back next, what a flush waits for. Pure.
 
 Sectors are kept by chunks of 256, as runs lie in them. A chunk has *dirty* extents, the newest values, and at most one
 *departure*: extents that were dirty together, and were cut into runs that go out, each with one write of the store

@@ -1,4 +1,4 @@
-"""Pieces of buffers over ranges of sectors: lists sorted by sector, in which none overlaps another. Pure.
+"""Lists of extents, sorted by sector and disjoint: which part of which buffer holds the data of which sectors. Pure.
 
 No piece keeps alive a buffer of more than twice its own size: what would, is copied out. So the memory behind a list is
 at most twice the bytes in it, whatever was written over, and each cut copies less than a half of the buffer it cuts.

@@ -1,4 +1,4 @@
-"""The write-back cache: writes in, runs out. Nobody waits in here; its one task is the clock."""
+"""WritebackCache: buffers writes in memory and writes them back as runs. By callbacks; its one task is the timer."""
 
 from __future__ import annotations
 

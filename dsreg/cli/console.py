@@ -1,4 +1,4 @@
-"""Where tables and progress bars go: as wide as the terminal, in colours where they are wanted."""
+"""Consoles for tables and progress bars: their width, and whether they have colours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of errors: operating errors are lines on stderr and an exit code, bugs keep their traceback."""
+"""Errors of the command line: operating errors become lines on stderr and an exit code, bugs keep their traceback."""
 
 from __future__ import annotations
 

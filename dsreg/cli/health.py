@@ -1,4 +1,4 @@
-"""What the answers of the nodes come to for a monitoring system: well, degraded or critical, and why."""
+"""The verdict for a monitoring system on the answers of the nodes: well, degraded or critical, and why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The message to whoever started us that we are ready: systemd (Type=notify) or our own supervisor."""
+"""Notification that the process is ready, to whoever started it: systemd (Type=notify) or our own supervisor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The part of `dsreg node` that needs trio and the node, which take longer to import than a port may stay unbound."""
+"""`dsreg node` once its port is bound: runs the node. Apart from node.py, as its imports take longer than a bind."""
 
 from __future__ import annotations
 

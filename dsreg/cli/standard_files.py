@@ -1,4 +1,4 @@
-"""stdin, stdout and stderr, of which whoever started us may have closed some; and how a command line ends."""
+"""stdin, stdout and stderr: opened where they were closed, checked when output ends; and the exit code of a command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`dsreg status` for people: a table that fits the terminal, and what it comes to."""
+"""`dsreg status` for people: a table that fits the terminal, and a line on the quorum."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Addresses, as people write them: `host:port`, and what none of them can be."""
+"""Addresses of nodes: `host:port` as people write it, parsed and checked."""
 
 from __future__ import annotations
 

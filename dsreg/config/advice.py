@@ -1,4 +1,4 @@
-"""What is possible in a configuration, and yet hardly meant."""
+"""Warnings of what a configuration permits and hardly anybody wants, such as an even number of nodes."""
 
 from __future__ import annotations
 

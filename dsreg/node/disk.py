@@ -1,6 +1,8 @@
-"""What blocks: commits, reads from a cold disk, checkpoints. Each in a thread, one of each kind at a time; while one
-runs, work gathers for the next (group commit). But on a disk that syncs sooner than a thread could be woken and could
-answer, a commit is made at once, at the end of the turn that gave the work.
+"""Disk: the blocking calls of a node, which are commits, reads from a cold disk and checkpoints.
+
+Each runs in a thread, one of each kind at a time; while one runs, work gathers for the next (group commit). But on a
+disk that syncs sooner than a thread could be woken and could answer, a commit is made at once, at the end of the turn
+that brought the work.
 """
 
 from __future__ import annotations

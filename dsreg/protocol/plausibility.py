@@ -1,11 +1,11 @@
-"""Which tags and epochs are believed: one bad message must not use up their range, nor freeze a register.
+"""Plausibility: which tags and epochs are taken. One bad message must not use up their range, nor freeze a register.
 
-The highest counter that is believed grows with the clock. Honest ones grow by single steps, or with the
-microseconds since an attachment, and never get near it; what an absurd one raised a register to is left behind
-a moment later by tags that every node believes as well. (A bound relative to what a node holds would not do: of
-a tag just within it, the next one is beyond the bound of the nodes that have not heard of it, and they
-would refuse the honest writes of the one that has, for ever.) The same holds for epochs, which an attachment
-raises by one.
+The highest plausible counter grows with the clock. Counters of real writes grow by single steps, or with the
+microseconds since an attachment, and never get near it. Whatever a forged counter set a register to is below the
+bound, so that the next writes are plausible to every node a moment later. (A bound relative to what a node holds would
+not do: the successor of a tag just within it would be beyond the bound of nodes that do not have that tag, and they
+would refuse the writes of the one that has it for ever.) The same holds for epochs, which grow by one with each
+attachment.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""RecordBound: how many bytes of frames go into one sealed record. A record is believed as a whole or not at all, and
-one that was changed on its way ends its connection: on a bad line only short ones get through."""
+"""RecordBound: how many bytes of frames go into one sealed record. A record is accepted
+as a whole or not at all, and a corrupted one ends its connection: on a line that corrupts only short ones arrive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A checkpoint: what a journal segment says is brought home for good, and the segment is free again."""
+"""Checkpoint: syncs homes and tags, so that a segment of the journal is free again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CRC-32, the one of zlib and Ethernet, by the fastest code that there is for this machine.
+"""CRC-32, the one of zlib and Ethernet, by the fastest code available on this machine.
 
 ISA-L takes a twelfth of the time of the zlib that Debian's Python is linked with: at a megabyte, a quarter of a
 millisecond less for each node that stores or reads it.

@@ -1,4 +1,4 @@
-"""What a whole chunk of 256 sectors says without data: the tag of those of its groups that have no slot of their own.
+"""States of whole chunks, without data: the tag of those of their groups that have no slot of their own.
 
 Such a tag is that of what was never written, restamped (docs/attachments.md). A group that has a slot is
 never looked up here: what its chunk said is copied into the slot when that is made, and what is stored later goes

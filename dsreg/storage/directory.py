@@ -146,7 +146,7 @@ def _create(files: Files, recorded: Recorded) -> None:
         identity_file.write(files, recorded)
     except OSError as error:
         if error.errno in NO_SPACE:
-            raise NoSpace(f"no room to create the storage directory: {error}") from error
+            raise NoSpace(f"no space to create the storage directory: {error}") from error
         raise
 
 

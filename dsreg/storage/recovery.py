@@ -1,4 +1,4 @@
-"""From whatever a crash left to a clean start: read the tags, replay the journal, settle, open a segment.
+"""Recovery: from whatever a crash left, reads the tags, replays the journal, and opens a new segment.
 
 What is known after it is the newest that was ever durable. A journal record may make a sector known
 again whose slot of `tags` is lost: the live segments are the unbroken end of this node's history, so

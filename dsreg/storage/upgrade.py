@@ -1,4 +1,4 @@
-"""From older formats to the present one, in place.
+"""Upgrade of a storage directory from an older format to the present one, in place.
 
 A step takes a locked directory to the next format, with identity.toml still saying the old one; that is rewritten last.
 So a crash anywhere in between is followed by the same steps from the beginning, and each has to bear that: it leaves

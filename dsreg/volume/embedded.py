@@ -1,4 +1,4 @@
-"""The cluster for those who have none: three nodes on this host, created once, kept between runs.
+"""The embedded cluster, used without a configuration: three nodes on this host, created once, kept between runs.
 
 Any number of edges may use it at once. The one that holds the lock runs the nodes; the others wait for
 the lock, and the next of them takes over when that one ends, however it ends.

@@ -1,4 +1,4 @@
-"""What a failed request is at a system call, and in the log."""
+"""Failures of requests: their errno, and their line in the log."""
 
 from __future__ import annotations
 

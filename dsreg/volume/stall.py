@@ -1,4 +1,4 @@
-"""Notices when requests do not come back: no quorum, or no space. Says so once, and once when it is over."""
+"""StallWatch: logs once that requests wait too long, for a majority or for space, and once that they go on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way through the demonstration, from an empty temporary directory to none."""
+"""`python -m scripts.demo`: the steps of the demonstration, and the end of them all."""
 
 from __future__ import annotations
 
