@@ -53,8 +53,8 @@ def print_table(
     elif no_space := why_no_space(answers):
         console.print(Text.assemble(("quorum, but no space", "red"), f": {counts}; {no_space}"), soft_wrap=True)
     elif not quorum.decided(mask(answering)):
-        text = (f": this host reaches only {len(answering)} of {quorum.size} nodes. They reach a majority, so reads and "
-                "writes work through them, but this host cannot attach the disk")
+        text = (f": this host reaches only {len(answering)} of {quorum.size} nodes. They reach a majority, so reads "
+                "and writes work through them, but this host cannot attach the disk")
         console.print(Text.assemble(("quorum", "yellow"), text), soft_wrap=True)
     else:
         console.print(Text.assemble(("quorum", "green"), f": {counts}"), soft_wrap=True)
