@@ -51,8 +51,8 @@ io_timeout_option = click.option(
     help="How long a request may take with --on-quorum-loss=eio.")
 cache_option = click.option(
     "--cache", type=click.Choice(["none", "writeback"]), default="none", show_default=True,
-    help="none: a write returns once a majority has it on disk. writeback: it returns once it is in memory here, and is "
-         "durable after an fsync, as with the cache of any disk.")
+    help="none: a write returns once a majority has it on disk. writeback: it returns once it is in memory here, and "
+         "is durable after an fsync, as with the cache of any disk.")
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Log more.")
 
 
