@@ -127,7 +127,7 @@ def measure_core() -> dict[str, float]:
         three.run(Command(CommandKind.READ, 1, next(requests) % 1000, 1, extended=True))
 
     for node in range(len(RANKS)):
-        three.run(Command(CommandKind.ATTACH, 1, 0, 0, data=owner_of(bytes(16), "hops"), extended=True, epoch=1), node)
+        three.run(Command.attach(1, 1, owner_of(bytes(16), "hops")), node)
 
     def put() -> None:
         number = next(requests)

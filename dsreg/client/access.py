@@ -219,7 +219,7 @@ class Exclusive(Access):
 
     def _ask(self, rank: int, epoch: int) -> None:
         owner = self.attachment.claim.owner
-        command = Command(CommandKind.ATTACH, self._operations.new_request(), 0, 0, b"", owner, True, epoch)
+        command = Command.attach(self._operations.new_request(), epoch, owner)
         self.attachment.sent(rank, epoch)
         self._operations.effects.append(Send(rank, command))
 
@@ -288,5 +288,5 @@ class Shared(Access):
             return
         request = self._operations.new_request()
         self._guard.ask(request, now_s)
-        question = Command(CommandKind.ATTACH, request, 0, 0, b"", NO_OWNER, True)
+        question = Command.attach(request, 0, NO_OWNER)
         self._operations.effects += [Send(node.rank, question) for node in self._selector.nodes if node.usable]

@@ -229,7 +229,7 @@ class Attachment:
 
     def _compare(self, response: Response) -> None:
         """What the node has of this owner's writes: all are this client's."""
-        if response.data == self.claim.owner and response.counter > self._last_counter and self.error is None:
+        if response.owner == self.claim.owner and response.counter > self._last_counter and self.error is None:
             self._lose(DiskFenced, COPIED)
 
     def discount(self, rank: int) -> None:
@@ -245,7 +245,7 @@ class Attachment:
         if len(self._answers) < majority(self.nodes):
             return
         answers = self._answers.values()
-        others = [told for told in answers if told.alive and told.data != self.claim.owner]
+        others = [told for told in answers if told.alive and told.owner != self.claim.owner]
         if others and not self.claim.take_over:
             self._lose(AlreadyAttached, f"the disk is attached by {_name(others)}, which is alive; detach it there, or "
                                         "take it over, which fences that one")
@@ -264,7 +264,7 @@ class Attachment:
     def _next_epoch(self, answers: Collection[Response]) -> int:
         """The newest that they know of, if that is this client's own, from a claim that failed; else the next one."""
         newest = max(told.epoch for told in answers)
-        own = newest and all(told.data == self.claim.owner for told in answers if told.epoch == newest)
+        own = newest and all(told.owner == self.claim.owner for told in answers if told.epoch == newest)
         return newest if own else newest + 1
 
     def _may_claim(self, epoch: int, now_s: float) -> bool:
@@ -289,7 +289,7 @@ class Attachment:
         return True
 
     def _is_own(self, rank: int) -> bool:
-        return self._answers[rank].data == self.claim.owner
+        return self._answers[rank].owner == self.claim.owner
 
     def _wait(self, wait: Wait, until_s: float) -> None:
         self.waits_for, self._ask_again_s = wait, until_s
@@ -306,7 +306,7 @@ class Attachment:
     # --- claiming ---------------------------------------------------------------------------------
     def _decided(self, rank: int, response: Response, now_s: float) -> None:
         if response.status is Status.OK:
-            if response.epoch == self.epoch and response.data == self.claim.owner:
+            if response.epoch == self.epoch and response.owner == self.claim.owner:
                 self._accepted.add(rank)
                 self._refused.pop(rank, None)
             if len(self._accepted) >= majority(self.nodes):
@@ -361,7 +361,7 @@ class Attachment:
 
 
 def _name(answers: Collection[Response]) -> str:
-    owner = next((bytes(told.data) for told in answers if told.data != NO_OWNER), NO_OWNER)
+    owner = next((told.owner for told in answers if told.owner != NO_OWNER), NO_OWNER)
     return name_of_owner(owner) if owner != NO_OWNER else "another client"
 
 

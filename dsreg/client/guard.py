@@ -12,7 +12,7 @@ from __future__ import annotations
 from dsreg.client.limits import CLEARED_S
 from dsreg.constants import NO_OWNER
 from dsreg.errors import AlreadyAttached, Outcome
-from dsreg.protocol.messages import Buffer, Response, Status, name_of_owner
+from dsreg.protocol.messages import Response, Status, name_of_owner
 from dsreg.register.quorum import majority
 
 # What was not answered is asked again: a frame may be lost, and a node that has just started does not know yet.
@@ -54,13 +54,13 @@ class Guard:
         epoch = max(told.epoch for told in self._answers.values())
         for told in self._answers.values():
             if told.epoch == epoch and told.alive:
-                return _refusal(told.data)
+                return _refusal(told.owner)
         self._epoch, self._cleared_s = epoch, now_s
         return None
 
 
-def _refusal(owner: Buffer) -> AlreadyAttached:
-    who = name_of_owner(bytes(owner)) if owner != NO_OWNER else "another client"
+def _refusal(owner: bytes) -> AlreadyAttached:
+    who = name_of_owner(owner) if owner != NO_OWNER else "another client"
     return AlreadyAttached(
         f"the disk is attached by {who}, which is alive: writing beside it would damage what it keeps there; detach it "
         "there first, or write all the same with force=True (dsreg: --force)",

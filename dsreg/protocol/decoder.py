@@ -287,7 +287,7 @@ class Decoder:
         if epoch > MAX_EPOCH:
             return RefusedCommand(Status.INVALID_SECTOR_INDEX, kind, request, True)
         if kind is CommandKind.ATTACH:
-            return Command(kind, request, 0, 0, b"", bytes(frame[EXTENSION.size :]), True, epoch)
+            return Command.attach(request, epoch, bytes(frame[EXTENSION.size :]))
         if not self._run_is_good(first, count):
             return RefusedCommand(Status.INVALID_SECTOR_INDEX, kind, request, True)
         if length == 0:

@@ -118,10 +118,10 @@ class Encoder:
 
     # --- client frames ------------------------------------------------------------------------
     def _command(self, message: Command) -> list[Buffer]:
-        kind, request, first, count, tags, data, extended, epoch, values = message
+        kind, request, first, count, tags, data, extended, epoch, values, owner = message
         if kind is CommandKind.ATTACH:
-            assert first == count == 0 and len(data) == OWNER_SIZE
-            return _signed(self._client, extension_header(Type.ATTACH, request, length=OWNER_SIZE, epoch=epoch), data)
+            assert first == count == 0 and len(owner) == OWNER_SIZE
+            return _signed(self._client, extension_header(Type.ATTACH, request, length=OWNER_SIZE, epoch=epoch), owner)
         assert len(tags) == (count * TAG_SIZE if kind in _TAGGED else 0)
         assert len(data) == (count * SECTOR_SIZE if kind in _STORING else 0)
         if extended:
@@ -318,10 +318,10 @@ def hello_bytes(message: Hello) -> bytes:
 
 def _attached(message: Response) -> tuple[int, bytes]:
     """Flags and content of a good answer to ATTACH."""
-    assert len(message.data) == OWNER_SIZE
+    assert len(message.owner) == OWNER_SIZE
     said = (message.alive, message.unsure, message.mixed)
     flags = sum(flag for flag, is_so in zip(ATTACHED_FLAGS, said, strict=True) if is_so)
-    return flags, ATTACHED_STATE.pack(bytes(message.data), message.counter, message.believed)
+    return flags, ATTACHED_STATE.pack(message.owner, message.counter, message.believed)
 
 
 def _signed(mac: Mac | None, header: bytes, *contents: Buffer) -> list[Buffer]:

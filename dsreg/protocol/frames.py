@@ -80,7 +80,7 @@ def run_response(frame: memoryview) -> Response | None:
     if kind is CommandKind.ATTACH and status is Status.OK:
         owner, counter, believed = ATTACHED_STATE.unpack_from(frame, EXTENSION.size)
         alive, unsure, mixed = (bool(flags & flag) for flag in ATTACHED_FLAGS)
-        return Response(status, kind, request, b"", owner, True, epoch, alive, unsure, mixed, counter, believed)
+        return Response(status, kind, request, b"", b"", True, epoch, alive, unsure, mixed, counter, believed, owner)
     return Response(status, kind, request, b"", content_from(frame, EXTENSION.size), True, epoch)
 
 

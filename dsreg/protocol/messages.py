@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
-from dsreg.constants import OWNER_ID_SIZE, OWNER_NAME_SIZE
+from dsreg.constants import OWNER_ID_SIZE, OWNER_NAME_SIZE, SECTOR_SIZE, TAG_SIZE
 from dsreg.protocol.life import Life, Stage
 
 Buffer = bytes | bytearray | memoryview
@@ -53,7 +53,9 @@ class Command(NamedTuple):
     """A client's command. `extended`: it came as a run command and is answered as one.
 
     `epoch`: the attachment that it belongs to, 0 for none. `values`: GET wants the data, not only the tags. ATTACH has
-    no run (first = count = 0); it asks with epoch 0, and else attaches, for the owner (64 bytes) in `data`.
+    no run (first = count = 0); it asks with epoch 0, and else attaches, for the `owner` (64 bytes).
+
+    The constructors below say what a command of each kind has. `extended` commands are all but those of the contract.
     """
 
     kind: CommandKind
@@ -65,6 +67,38 @@ class Command(NamedTuple):
     extended: bool = False
     epoch: int = 0
     values: bool = False
+    owner: bytes = b""
+
+    @classmethod
+    def read(cls, request: int, first: int, count: int = 1, *, extended: bool = False, epoch: int = 0) -> Command:
+        return cls(CommandKind.READ, request, first, count, extended=extended, epoch=epoch)
+
+    @classmethod
+    def write(cls, request: int, first: int, data: Buffer) -> Command:
+        """Of one sector; a node takes runs as well, of which nothing comes by the wire."""
+        return cls(CommandKind.WRITE, request, first, len(data) // SECTOR_SIZE, data=data)
+
+    @classmethod
+    def tag(cls, request: int, first: int, count: int) -> Command:
+        return cls(CommandKind.TAG, request, first, count, extended=True)
+
+    @classmethod
+    def store(cls, request: int, first: int, tags: bytes, data: Buffer, epoch: int = 0) -> Command:
+        return cls(CommandKind.STORE, request, first, len(tags) // TAG_SIZE, tags, data, True, epoch)
+
+    @classmethod
+    def get(cls, request: int, first: int, count: int, epoch: int = 0, *, values: bool = False) -> Command:
+        return cls(CommandKind.GET, request, first, count, extended=True, epoch=epoch, values=values)
+
+    @classmethod
+    def put(cls, request: int, first: int, tag: bytes, data: Buffer, epoch: int) -> Command:
+        """All sectors are stored under one `tag`."""
+        count = len(data) // SECTOR_SIZE
+        return cls(CommandKind.PUT, request, first, count, tag * count, data, True, epoch)
+
+    @classmethod
+    def attach(cls, request: int, epoch: int, owner: bytes) -> Command:
+        return cls(CommandKind.ATTACH, request, 0, 0, extended=True, epoch=epoch, owner=owner)
 
 
 def owner_of(identity: bytes, name: str) -> bytes:
@@ -92,7 +126,7 @@ class Response(NamedTuple):
     """A node's answer to a command. READ carries `data`, TAG carries `tags`, GET both or `tags` alone. A READ for an
     attachment carries `tags` as well if that has to store what it has read under its own epoch.
 
-    `epoch`: the one in force at the node. ATTACH carries in `data` who has attached the disk in it (64 bytes), and
+    `epoch`: the one in force at the node. ATTACH carries the `owner` who has attached the disk in it (64 bytes), and
     `alive`: whether that one is connected to the node; `unsure`: it is not, but the node has not been up for long;
     `mixed`: a node of the cluster speaks only the contract. `counter`: the highest one of a write of that attachment
     that this node has. `believed`: the highest epoch that it would take now.
@@ -110,6 +144,7 @@ class Response(NamedTuple):
     mixed: bool = False
     counter: int = 0
     believed: int = 0
+    owner: bytes = b""
 
 
 class ReadProc(NamedTuple):

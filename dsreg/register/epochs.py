@@ -97,7 +97,7 @@ class Epochs:
     # --- attaching --------------------------------------------------------------------------------
     def attach(self, connection: Connection, command: Command, supported: bool, now: float) -> list[Effect]:
         """`supported`: all nodes that this one knows of keep epochs."""
-        epoch, owner = command.epoch, bytes(command.data)
+        epoch, owner = command.epoch, command.owner
         if not epoch:
             unsure = not self._met and now < self._sure_s
             return [Answer(connection, self._report(command, supported, unsure), command)]
@@ -129,8 +129,9 @@ class Epochs:
 
     def _report(self, command: Command, supported: bool = True, unsure: bool = False) -> Response:
         epoch, alive = self.durable, self.is_owner_connected
-        return response_to(command, Status.OK, data=self._storage.owner)._replace(
-            epoch=epoch, alive=alive, unsure=unsure and epoch > 0 and not alive, mixed=not supported,
+        return response_to(command, Status.OK)._replace(
+            owner=self._storage.owner, epoch=epoch, alive=alive, unsure=unsure and epoch > 0 and not alive,
+            mixed=not supported,
             counter=self._counter if epoch == self.promised else 0,
             believed=max(epoch, highest_plausible_epoch(self._unix_time())),
         )

@@ -17,8 +17,8 @@ RIVAL = owner_of(b"r" * 16, "the other client")
 
 def attach_answer(command: Command, rank: int, epoch: int = 0, owner: bytes = NO_OWNER, alive: bool = False,
                   status: Status = Status.OK, believed: int = MAX_EPOCH) -> Received:
-    data = owner if status is Status.OK else b""
-    message = Response(status, CommandKind.ATTACH, command.request, b"", data, True, epoch, alive, believed=believed)
+    message = Response(status, CommandKind.ATTACH, command.request, extended=True, epoch=epoch, alive=alive,
+                       believed=believed, owner=owner if status is Status.OK else b"")
     return Received(rank, (message,))
 
 
@@ -41,7 +41,7 @@ class AttachedPlay(Play):
         first, second, *_ = self.asked
         assert self.do(attach_answer(self.asked[first], first)) == []
         claims = dict(commands(self.do(attach_answer(self.asked[second], second))))
-        assert {(claim.kind, claim.epoch, claim.data) for claim in claims.values()} == {(CommandKind.ATTACH, 1, OWNER)}
+        assert {(claim.kind, claim.epoch, claim.owner) for claim in claims.values()} == {(CommandKind.ATTACH, 1, OWNER)}
         assert set(claims) == set(self.asked)
         assert self.do(attach_answer(claims[first], first, 1, OWNER, True)) == []
         return self.do(attach_answer(claims[second], second, 1, OWNER, True))

@@ -91,13 +91,13 @@ class Disk:
     def attach(self, stream: trio.SocketStream, command: Command) -> Response:
         answer = Response(Status.OK, CommandKind.ATTACH, command.request, extended=True)
         if command.epoch > self.epoch:
-            self.epoch, self.owner, self.owners = command.epoch, bytes(command.data), set()
-        if command.epoch and (command.epoch, command.data) != (self.epoch, self.owner):
+            self.epoch, self.owner, self.owners = command.epoch, command.owner, set()
+        if command.epoch and (command.epoch, command.owner) != (self.epoch, self.owner):
             answer = answer._replace(status=Status.FENCED)
         elif command.epoch:
             self.owners.add(stream)
-        data = self.owner if answer.status is Status.OK else b""
-        return answer._replace(epoch=self.epoch, data=data, alive=bool(data and self.owners), believed=MAX_EPOCH)
+        owner = self.owner if answer.status is Status.OK else b""
+        return answer._replace(epoch=self.epoch, owner=owner, alive=bool(owner and self.owners), believed=MAX_EPOCH)
 
 
 class FakeNode:
@@ -209,7 +209,7 @@ class FakeNode:
         return True
 
     def _do(self, command: Command) -> Response:
-        kind, request, first, count, tags, data, extended, epoch, values = command
+        kind, request, first, count, tags, data, extended, epoch, values, _ = command
         disk = self.disk
         answer = Response(Status.OK, kind, request, extended=extended, epoch=disk.epoch)
         if epoch and epoch < disk.epoch:

@@ -30,7 +30,7 @@ ME, RIVAL = owner_of(b"m" * 16, "host a"), owner_of(b"r" * 16, "host b, process 
 
 
 def told(epoch: int = 0, owner: bytes = NO_OWNER, alive: bool = False) -> Response:
-    return Response(Status.OK, CommandKind.ATTACH, 1, b"", owner, True, epoch, alive, believed=MAX_EPOCH + 1)
+    return Response(Status.OK, CommandKind.ATTACH, 1, b"", b"", True, epoch, alive, believed=MAX_EPOCH + 1, owner=owner)
 
 
 def refused(status: Status, epoch: int = 0) -> Response:

@@ -29,7 +29,7 @@ def told(
     counter: int = 0, believed: int = MAX_EPOCH,
 ) -> Response:
     return Response(
-        Status.OK, CommandKind.ATTACH, 1, b"", owner, True, epoch, alive, unsure, mixed, counter, believed
+        Status.OK, CommandKind.ATTACH, 1, b"", b"", True, epoch, alive, unsure, mixed, counter, believed, owner
     )
 
 

@@ -94,4 +94,4 @@ def answer(command: object) -> Response:
     assert isinstance(command, Command) and command.kind is CommandKind.ATTACH
     if command.epoch:
         return Response(Status.UNSUPPORTED, CommandKind.ATTACH, command.request, extended=True)
-    return Response(Status.OK, CommandKind.ATTACH, command.request, data=bytes(64), extended=True, mixed=True)
+    return Response(Status.OK, CommandKind.ATTACH, command.request, owner=bytes(64), extended=True, mixed=True)

@@ -63,7 +63,7 @@ def test_a_question_that_is_lost_is_asked_again() -> None:
 def test_a_node_that_comes_later_is_told_who_has_it() -> None:
     play = AttachedPlay(up=(1, 2))
     rank, claim = play.sends(Connected(3))
-    assert (rank, claim.kind, claim.epoch, claim.data) == (3, CommandKind.ATTACH, 1, OWNER)
+    assert (rank, claim.kind, claim.epoch, claim.owner) == (3, CommandKind.ATTACH, 1, OWNER)
     assert play.do(attach_answer(claim, 3, 1, OWNER, True)) == []
     assert set(puts(play)) == {1, 2, 3}
 

@@ -141,7 +141,7 @@ def test_a_node_that_has_just_started_cannot_say_that_nobody_has_it() -> None:
     play = Play(up=(1, 2, 3))
     asked = questions(named(play, 5, 1))
     for rank in (1, 2):
-        answer = Response(Status.OK, ATTACH, asked[rank].request, b"", OWNER, True, 1, False, unsure=True)
+        answer = Response(Status.OK, ATTACH, asked[rank].request, b"", b"", True, 1, False, unsure=True, owner=OWNER)
         assert play.do(Received(rank, (answer,))) == []
     assert play.do(attach_answer(asked[3], 3, 1, OWNER, False)) == []
     again = questions(play.do(Tick(), 1.1))

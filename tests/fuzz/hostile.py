@@ -83,7 +83,7 @@ class Hostile:
         match kind:
             case CommandKind.ATTACH:
                 owner = rng.choice((NO_OWNER, rng.randbytes(OWNER_SIZE), b"\xff" * OWNER_SIZE))
-                return Command(kind, self._rid(), 0, 0, b"", owner, True, epoch)
+                return Command.attach(self._rid(), epoch, owner)
             case CommandKind.STORE:
                 tags = self._tags(count, self.epoch())
                 return Command(kind, self._rid(), first, count, tags, self._data(count), True, epoch)

@@ -50,7 +50,7 @@ def valid(rng: random.Random, side: Side) -> Message:
             Response(Status.STOPPING, CommandKind.STORE, request, b"", b"", True),
             Response(Status.OK, CommandKind.GET, request, tags, rng.choice((b"", data)), True, 7),
             Response(Status.FENCED, CommandKind.PUT, request, b"", b"", True, 7),
-            Response(Status.OK, CommandKind.ATTACH, request, b"", rng.randbytes(OWNER_SIZE), True, 7, True),
+            Response(Status.OK, CommandKind.ATTACH, request, b"", b"", True, 7, True, owner=rng.randbytes(OWNER_SIZE)),
             StatusReport(request, b"{}" * rng.randrange(100)),
             Hello(0, True, bytes(16), 1, SECTORS),
         ))
@@ -63,7 +63,7 @@ def valid(rng: random.Random, side: Side) -> Message:
         Command(CommandKind.STORE, request, first, count, tags, data, True),
         Command(CommandKind.GET, request, first, count, b"", b"", True, 7, rng.random() < 0.5),
         Command(CommandKind.PUT, request, first, count, pack_tag(ts_of(7, 5), ATTACHED, 0, 7) * count, data, True, 7),
-        Command(CommandKind.ATTACH, request, 0, 0, b"", rng.randbytes(OWNER_SIZE), True, rng.choice((0, 7))),
+        Command.attach(request, rng.choice((0, 7)), rng.randbytes(OWNER_SIZE)),
         Hello(rng.choice((0, *RANKS)), False, bytes(16), 1, SECTORS),
         StatusRequest(request),
         DigestQuery(rng.choice(RANKS), request, 0, rng.randint(1, 3)),

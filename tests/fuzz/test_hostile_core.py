@@ -103,10 +103,10 @@ class Attack:
     def _assert_attachable(self) -> None:
         """Whatever epoch the outsider made the nodes promise: soon after somebody else can attach the disk."""
         self.cluster.pass_time(S_PER_EPOCH + 1)
-        epoch = 1 + max(answer.epoch for answer in self._ask_all(Command(CommandKind.ATTACH, 0, 0, 0, data=OWNER)))
-        attach = Command(CommandKind.ATTACH, 0, 0, 0, data=OWNER, extended=True, epoch=epoch)
+        epoch = 1 + max(answer.epoch for answer in self._ask_all(Command.attach(0, 0, OWNER)))
+        attach = Command.attach(0, epoch, OWNER)
         for answer in self._ask_all(attach):
-            assert (answer.status, answer.epoch, answer.data, answer.alive) == (Status.OK, epoch, OWNER, True)
+            assert (answer.status, answer.epoch, answer.owner, answer.alive) == (Status.OK, epoch, OWNER, True)
         tag = pack_tag(ts_of(epoch, 1), ATTACHED, 0, epoch)
         for sector in range(SECTORS):
             put = Command(CommandKind.PUT, 0, sector, 1, tag, VALUE, True, epoch)
@@ -169,7 +169,7 @@ def test_one_bad_epoch_does_not_freeze_a_register(epoch: int, rng: random.Random
         *(command._replace(kind=CommandKind.PUT, tags=tag, epoch=epoch) for tag in tags),
         Command(CommandKind.GET, 7, 3, 1, extended=True, epoch=epoch),
         Command(CommandKind.READ, 7, 3, 1, extended=True, epoch=epoch),
-        Command(CommandKind.ATTACH, 7, 0, 0, data=b"\xff" * 64, extended=True, epoch=epoch),
+        Command.attach(7, epoch, b"\xff" * 64),
     ):
         attack = Attack(rng)
         for delivered in through_the_wire(message, attack.ranks, SECTORS):

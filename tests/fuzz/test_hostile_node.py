@@ -106,12 +106,12 @@ def assert_attachable(cluster: Cluster) -> None:
     """Whatever epochs the outsider has attached the disk in, the next one is somebody else's to use."""
     outsiders = [Outsider(cluster, rank, speak=True) for rank in cluster.ranks]
     owner = owner_of(bytes(16), "later")
-    ask = Command(CommandKind.ATTACH, 1, 0, 0, data=owner, extended=True)
+    ask = Command.attach(1, 0, owner)
     epoch = 1 + max(outsider.command(ask).epoch for outsider in outsiders)
     tag = pack_tag(ts_of(epoch, 1), ATTACHED, 0, epoch)
     for outsider in outsiders:
         answer = outsider.command(ask._replace(request=2, epoch=epoch))
-        assert (answer.status, answer.epoch, answer.data, answer.alive) == (Status.OK, epoch, owner, True)
+        assert (answer.status, answer.epoch, answer.owner, answer.alive) == (Status.OK, epoch, owner, True)
         put = Command(CommandKind.PUT, 3, 5, 1, tag, bytes([epoch % 256]) * raw.SECTOR, True, epoch)
         assert outsider.command(put).status is Status.OK
     for outsider in outsiders:

@@ -110,8 +110,8 @@ def command(kind: CommandKind, request: int, first: int, count: int, epoch: int)
     elif kind is CommandKind.WRITE:
         count, data = 1, DATA
     elif kind is CommandKind.ATTACH:
-        first, count, data = 0, 0, owner_of(bytes(16), "somebody")
-    if kind not in (CommandKind.PUT, CommandKind.ATTACH):
+        return Command.attach(request, epoch, owner_of(bytes(16), "somebody"))
+    if kind is not CommandKind.PUT:
         epoch = 0
     values = kind is CommandKind.GET and request % 2 == 0
     return Command(kind, request, first, count, tags, data, kind is not CommandKind.WRITE, epoch, values)

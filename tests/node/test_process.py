@@ -171,7 +171,7 @@ async def test_status_tells_who_has_the_disk_while_that_one_is_connected(tmp_pat
     async with served(tmp_path) as node:
         owner, observer = await node.connect(), await node.connect()
         who = owner_of(bytes(range(16)), "somebody")
-        claim = Command(CommandKind.ATTACH, 1, 0, 0, b"", who, True, 1)
+        claim = Command.attach(1, 1, who)
         assert (await owner.ask(claim)).status is Status.OK
 
         async def attached_by() -> str:

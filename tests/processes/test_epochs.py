@@ -13,7 +13,7 @@ import trio
 from dsreg.client import Attach, Client
 from dsreg.errors import AlreadyAttached, DiskFenced, OperationTimeout, Outcome
 from dsreg.protocol.codec import Decoder, Encoder, Keys, Side
-from dsreg.protocol.messages import Command, CommandKind, LivesReport, Message, Response, Status, owner_of
+from dsreg.protocol.messages import Command, LivesReport, Message, Response, Status, owner_of
 from dsreg.protocol.plausibility import ALWAYS_PLAUSIBLE_EPOCH
 from dsreg.register.assembly import client_hello
 from dsreg.register.epochs import MAX_LEAP
@@ -53,7 +53,7 @@ def attach_raw(cluster: Cluster, rank: int, epochs: list[int]) -> list[Status]:
         found = []
         for request, epoch in enumerate(epochs):
             owner = owner_of(b"forger".ljust(16), "a forger")
-            claim = Command(CommandKind.ATTACH, request, 0, 0, b"", owner, True, epoch)
+            claim = Command.attach(request, epoch, owner)
             # A node links to one that has just started by the contract first.
             until(lambda claim=claim: answers(claim) is not Status.UNSUPPORTED, "all nodes keep epochs")
             found.append(told.pop())

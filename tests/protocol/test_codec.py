@@ -108,7 +108,7 @@ def commands(draw: st.DrawFn) -> Message:
     kind = draw(st.sampled_from(EXTENDED if extended else [READ, WRITE]))
     count, epoch = (count, draw(epochs)) if extended else (1, 0)
     if kind is ATTACH:
-        return Command(kind, request, 0, 0, b"", draw(owners), True, epoch)
+        return Command.attach(request, epoch, draw(owners))
     if kind is PUT:
         epoch = epoch or 1
     tags = b""
@@ -170,7 +170,7 @@ def responses(draw: st.DrawFn) -> Message:
         if status is not Status.OK:
             return Response(status, kind, request, extended=True, epoch=epoch)
         told = (draw(st.booleans()), draw(st.booleans()), draw(st.booleans()), draw(u64), draw(epochs))
-        return Response(status, kind, request, b"", draw(owners), True, epoch, *told)
+        return Response(status, kind, request, b"", b"", True, epoch, *told, draw(owners))
     if status is not Status.OK or kind in (WRITE, STORE, PUT):
         return Response(status, kind, request, b"", b"", extended, epoch)
     count = draw(st.integers(1, 4)) if extended else 1

@@ -93,7 +93,7 @@ class Attachment:
         for rank in self._cluster.nodes:
             if rank not in self._votes:
                 owner = self.owner if self._wanted else NO_OWNER
-                self._send(rank, Command(CommandKind.ATTACH, self._wanted, 0, 0, b"", owner, True, self._wanted))
+                self._send(rank, Command.attach(self._wanted, self._wanted, owner))
 
     def _voted(self, rank: int, answer: Response) -> None:
         if self.epoch or self.stopped or answer.request != self._wanted:
@@ -105,11 +105,11 @@ class Attachment:
         if not self._cluster.quorum.decided(mask(self._votes)):
             return
         if self._wanted:
-            assert all((vote.epoch, vote.data) >= (self._wanted, self.owner) for vote in self._votes.values())
+            assert all((vote.epoch, vote.owner) >= (self._wanted, self.owner) for vote in self._votes.values())
             self.epoch = self._wanted
             return
         newest = max(vote.epoch for vote in self._votes.values())
-        own = newest and all(vote.data == self.owner for vote in self._votes.values() if vote.epoch == newest)
+        own = newest and all(vote.owner == self.owner for vote in self._votes.values() if vote.epoch == newest)
         self._wanted = newest if own else newest + 1  # rule 15
         self._votes = {}
         self._vote()
@@ -184,7 +184,7 @@ class Attachment:
         elif answer.status is not Status.OK:
             assert answer.status in (Status.REFUSED, Status.DISBELIEVED)
             if answer.status is Status.DISBELIEVED:  # nobody has told it
-                self._send(rank, Command(CommandKind.ATTACH, self.epoch, 0, 0, b"", self.owner, True, self.epoch))
+                self._send(rank, Command.attach(self.epoch, self.epoch, self.owner))
             if work.write or not self._decides:
                 self._through_one(work)
         elif answer.kind is CommandKind.READ:

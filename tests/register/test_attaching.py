@@ -19,7 +19,7 @@ FAR = E + MAX_LEAP + 1
 
 
 def attach(epoch: int, request: int = 1) -> Command:
-    return Command(CommandKind.ATTACH, request, 0, 0, data=OWNER, extended=True, epoch=epoch)
+    return Command.attach(request, epoch, OWNER)
 
 
 def told(effects: list[Effect]) -> Response:
@@ -32,11 +32,12 @@ def told(effects: list[Effect]) -> Response:
 def test_attach_ends_with_its_connection() -> None:
     one = Play()
     owner = bytes([7]) * 64
-    command = Command(CommandKind.ATTACH, 1, 0, 0, data=owner, extended=True, epoch=E)
+    command = Command.attach(1, E, owner)
     (fence,) = one.command(command)
     assert fence == Fence(E, owner, (Again(command, CLIENT),))
     (answer,) = one.commit(fence)
-    response = Response(Status.OK, command.kind, 1, b"", owner, True, E, True, believed=ALWAYS_PLAUSIBLE_EPOCH)
+    response = Response(Status.OK, command.kind, 1, extended=True, epoch=E, alive=True, believed=ALWAYS_PLAUSIBLE_EPOCH,
+                        owner=owner)
     assert answer == Answer(CLIENT, response, command)
     assert one.replica.epochs.is_owner_connected
     assert one.replica.disconnected(CLIENT, 0.0) == ([], [])
@@ -45,7 +46,7 @@ def test_attach_ends_with_its_connection() -> None:
 
 def test_rule_9_attach_while_a_peer_speaks_only_the_contract() -> None:
     one = Play(contract=(3,))
-    command = Command(CommandKind.ATTACH, 1, 0, 0, data=bytes(64), extended=True, epoch=E)
+    command = Command.attach(1, E, bytes(64))
     assert one.command(command) == refusal(command, Status.UNSUPPORTED, epoch=0)
     one.replica.link_up(3, True, 0.0)
     assert isinstance(one.command(command)[0], Fence)

@@ -53,7 +53,7 @@ class Node:
 
 
 def attach(epoch: int, owner: bytes = NO_OWNER) -> Command:
-    return Command(CommandKind.ATTACH, 7, 0, 0, data=owner, extended=True, epoch=epoch)
+    return Command.attach(7, epoch, owner)
 
 
 def response(effect: Effect) -> Response:
@@ -68,8 +68,8 @@ def told(
 ) -> Response:
     good = status is Status.OK
     return Response(
-        status, CommandKind.ATTACH, 7, b"", owner, True, epoch, alive, unsure, mixed, counter,
-        max(epoch, ALWAYS_PLAUSIBLE_EPOCH) if good else 0,
+        status, CommandKind.ATTACH, 7, b"", b"", True, epoch, alive, unsure, mixed, counter,
+        max(epoch, ALWAYS_PLAUSIBLE_EPOCH) if good else 0, owner,
     )
 
 
@@ -287,7 +287,7 @@ def test_a_command_waits_for_a_promise_that_is_being_made() -> None:
     older = command._replace(epoch=5)
     effects = node.epochs.before(older, 5, HERE, older)
     assert effects is not None and response(effects[0]).status is Status.FENCED
-    assert node.ask().data == ALICE, "the promise of 6 is not durable yet"
+    assert node.ask().owner == ALICE, "the promise of 6 is not durable yet"
     assert node.epochs._owner == BOB, "and a fence without an owner does not take him back"
 
 

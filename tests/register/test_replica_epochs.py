@@ -314,7 +314,7 @@ def test_a_command_of_an_attachment_waits_for_the_promise_and_is_not_taken_befor
     one = Play()
     command = Command(CommandKind.READ, 1, 0, 1, extended=True, epoch=E)
     assert one.command(command) == refusal(command, Status.DISBELIEVED, epoch=0)
-    one.command(Command(CommandKind.ATTACH, 1, 0, 0, data=bytes(64), extended=True, epoch=E))
+    one.command(Command.attach(1, E, bytes(64)))
     command = Command(CommandKind.READ, 1, 0, 1, extended=True, epoch=E)
     (fence,) = one.command(command)
     assert isinstance(fence, Fence) and (fence.epoch, fence.owner) == (E, NO_OWNER)

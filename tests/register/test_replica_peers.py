@@ -206,7 +206,7 @@ def test_only_what_is_not_answered_of_a_run_is_sent_again() -> None:
 def test_nothing_of_a_run_is_sent_again_once_an_epoch_is_in_force() -> None:
     play = Play(contract=(2,))
     play.read(count=3)
-    attach = Command(CommandKind.ATTACH, 1, 0, 0, data=bytes(64), extended=True, epoch=1)
+    attach = Command.attach(1, 1, bytes(64))
     play.replica.epochs.fence(1, Again(Renew(RID)))
     assert isinstance(play.command(attach)[0], Answer)
     assert sent(play.tick(0.5), 2) == []
@@ -355,7 +355,7 @@ def test_all_own_questions_that_come_due_together_are_asked_again() -> None:
 def test_a_peer_that_was_killed_in_its_greeting_is_not_taken_for_one_of_the_contract() -> None:
     """It neither answers the greeting nor says anything else. No disk could be attached until it was back."""
     play = Play()
-    attach = Command(CommandKind.ATTACH, 1, 0, 0, data=bytes(64), extended=True, epoch=1)
+    attach = Command.attach(1, 1, bytes(64))
     play.replica.link_up(3, False, 0.0)
     [refused] = play.command(attach)
     assert isinstance(refused, Answer) and isinstance(refused.message, Response)
@@ -366,7 +366,7 @@ def test_a_peer_that_was_killed_in_its_greeting_is_not_taken_for_one_of_the_cont
 
 def test_a_peer_that_has_spoken_the_contract_is_one_of_it_until_it_greets() -> None:
     play = Play()
-    attach = Command(CommandKind.ATTACH, 1, 0, 0, data=bytes(64), extended=True, epoch=1)
+    attach = Command.attach(1, 1, bytes(64))
     play.replica.link_up(3, False, 0.0)
     play.message(ReadProc(3, 50, 0, 1, uuid=UUID))
     for _ in range(2):
