@@ -6,14 +6,12 @@ handler: pyfuse3 ends its main loop on anything else, and what is left then is a
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
 import os
-import signal
 import subprocess
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, InodeT
 
 from dsreg.store import Buffer
+from fuse_frontend import readers
 from fuse_frontend.files import DiskFiles
 from fuse_frontend.mounts import MountError
 from fuse_frontend.requests import Attributes, SetAttr
@@ -36,10 +35,6 @@ FUSE_CONNECTIONS = Path("/sys/fs/fuse/connections")
 MAX_TASKS = MAX_BACKGROUND + 32
 # Tasks that stay when idle, each with a 1 MiB receive buffer: the usual depth costs no new tasks.
 MIN_TASKS = 64
-# pyfuse3 waits until the kernel has a request and then reads it by a blocking call, in the thread that everything else
-# needs. If the process that made the request is killed in between, the kernel takes it back, and the call waits for the
-# next one. A signal ends it, and pyfuse3 then waits as it should. Two signals a second cost nothing measurable.
-WAKE_UP_S = 0.5
 
 
 class _Answered:
@@ -223,7 +218,7 @@ class LibraryBinding:
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._turns.run)
-            with _regular_wake_up():
+            with readers.serving():
                 await pyfuse3.main(min_tasks=MIN_TASKS, max_tasks=MAX_TASKS)
             nursery.cancel_scope.cancel()
 
@@ -275,19 +270,6 @@ async def _raise_queue_depth(mountpoint: Path) -> None:
         (connection / "congestion_threshold").write_text(str(MAX_BACKGROUND))
     except OSError as error:
         log.info("the kernel keeps its default of 12 requests of loop devices in flight: %s", error)
-
-
-@contextlib.contextmanager
-def _regular_wake_up() -> Iterator[None]:
-    """Interrupt system calls of this process now and then, by SIGALRM. For the main thread."""
-    # A handler, other than none at all, lets the signal interrupt what it finds.
-    previous = signal.signal(signal.SIGALRM, lambda number, frame: None)
-    signal.setitimer(signal.ITIMER_REAL, WAKE_UP_S, WAKE_UP_S)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, previous)
 
 
 async def mount(files: DiskFiles, mountpoint: Path, options: Iterable[str]) -> LibraryBinding:

@@ -15,6 +15,8 @@ _REPLIES = "dsreg.client.replies"
 _ENGINE = "dsreg.client.engine"
 _FOREIGN = "dsreg.register.foreign"
 _TABLE = "dsreg.storage.tags"
+_READERS = "fuse_frontend.readers"
+_TEST_READERS = "tests/fuse/test_readers.py"
 _TEST_BLOCKS = "tests/test_block_device.py"
 _TEST_ENDS = "tests/client/test_ends_at_once.py"
 _TEST_TURNS = "tests/cache/test_turns.py"
@@ -130,6 +132,23 @@ TURNS = (
            "        self._end_turn_soon()\n        return await answered.wait()\n",
            "        return await answered.wait()\n",
            test="tests/fuse/test_bindings.py::test_a_request_that_is_alone_is_sent"),
+    Mutant("nobody_waits_for_the_next_request", _READERS,
+           "            self._call(max(self._found, self._expected - self._found))\n", "            pass\n",
+           test=_TEST_READERS),
+    Mutant("task_that_was_called_is_always_on_its_way", _READERS, "        self._called -= 1\n", "",
+           test=_TEST_READERS),
+    Mutant("one_request_in_a_pass", _READERS, "max(self._found, self._expected - self._found)", "1",
+           test=_TEST_READERS),
+    Mutant("burst_of_before_is_forgotten", _READERS, "max(self._found, self._expected - self._found)", "self._found",
+           test=_TEST_READERS),
+    Mutant("who_always_finds_a_request_never_yields", _READERS, "            await trio.lowlevel.checkpoint()\n",
+           "            pass\n", test=_TEST_READERS),
+    Mutant("task_that_has_left_is_called", _READERS, "            self._idle.remove(task)\n", "            pass\n",
+           test=_TEST_READERS),
+    Mutant("reads_although_another_task_has_taken_it", _READERS, "        while not self._poll.poll(0):\n",
+           "        if not self._poll.poll(0):\n", test=_TEST_READERS),
+    Mutant("pyfuse3_waits_by_itself", _READERS, "pyfuse3.trio = given", "pyfuse3.trio = trio",
+           test=_TEST_READERS),
     Mutant("what_a_hoarder_kept_is_freed_when_its_turn_comes", "dsreg.node.slots",
            "        self.connections[hoarder].drop()  # its", "        # its", test="tests/node/test_slots.py"),
     Mutant("who_waits_for_its_start_serves", "dsreg.cli.health",
