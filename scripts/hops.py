@@ -239,6 +239,11 @@ def main(directory: Path | None) -> None:
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
         costs.update(measure_storage(Path(scratch)))
     costs.update(trio.run(measure_threads))
+    show(costs)
+
+
+def show(costs: dict[str, float]) -> None:
+    """A table of the costs, in CPU microseconds by the name of the step."""
     unit = costs["HMAC-SHA256 of 4 KiB"]
     table = Table("step", "CPU us", "HMACs of 4 KiB")
     for name, cost in costs.items():
