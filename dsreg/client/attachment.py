@@ -36,9 +36,9 @@ BOUND_AGAIN_S = 5.0
 UNSUPPORTED_S = 6.0
 
 FENCED = "another client has taken the disk over: this one may neither read nor write it any more"
-COPIED = ("a copy of this very client writes as well, or has written since: this machine was cloned, or put back to an "
-          "earlier state of its memory. What it has in its caches is not what is on the disk, so that it may neither "
-          "read nor write it any more; detach the disk and attach it anew")
+COPIED = ("a copy of this client has written to the disk: this machine was cloned, or restored from a snapshot of its "
+          "memory. Its caches do not match the disk any more, so it may neither read nor write it; detach the disk and "
+          "attach it again")
 
 
 class Claim(NamedTuple):
@@ -252,7 +252,8 @@ class Attachment:
             return
         epoch = self._next_epoch(answers)
         if epoch > MAX_EPOCH:
-            self._lose(AttachRefused, "this disk has been attached too often: no epoch is left")
+            self._lose(AttachRefused, "this disk has been attached too often: no epoch is left; copy it into a new "
+                                      "cluster")
         elif self._may_claim(epoch, now_s):
             self.epoch = epoch
             self.state, self.waits_for = State.CLAIMING, Wait()
@@ -351,7 +352,7 @@ class Attachment:
     def aftermath(self) -> str:
         """To be said where the attaching is given up."""
         if self._previous and self.outcome is Outcome.MAY_HAVE_HAPPENED:
-            return f"; the take-over had begun, so that {self._previous}, who had the disk, may be fenced already"
+            return f"; the take-over had begun: {self._previous}, which had the disk attached, may be fenced already"
         return ""
 
     def _lose(self, kind: type[ClientError], reason: str) -> None:
@@ -373,8 +374,8 @@ def _nodes(ranks: Collection[int]) -> str:
 def _of_bound(epoch: int, believed: dict[int, int]) -> str:
     """`believed`: the highest epoch that each of the nodes takes that do not take this one."""
     bound = max(believed.values())
-    text = (f"the disk has been attached {epoch - 1} times, and {_nodes(believed)} take no more than {bound} by now, "
-            f"one more every {S_PER_EPOCH} s by the clock of the machine")
+    text = (f"the disk has been attached {epoch - 1} times, and {_nodes(believed)} accept at most {bound} by "
+            f"their clocks, one more every {S_PER_EPOCH} s")
     if bound <= ALWAYS_PLAUSIBLE_EPOCH:
-        return f"{text}, which is years behind there: set it"
-    return f"{text}: that takes about {(epoch - bound) * S_PER_EPOCH} s, if the clocks are right"
+        return f"{text}. These clocks are years behind: set them"
+    return f"{text}. If the clocks are right, this takes about {(epoch - bound) * S_PER_EPOCH} s"

@@ -62,7 +62,7 @@ class Guard:
 def _refusal(owner: bytes) -> AlreadyAttached:
     who = name_of_owner(owner) if owner != NO_OWNER else "another client"
     return AlreadyAttached(
-        f"the disk is attached by {who}, which is alive: writing beside it would damage what it keeps there; detach it "
+        f"the disk is attached by {who}, which is alive: a second writer would damage a file system on it; detach it "
         "there first, or write all the same with force=True (dsreg: --force)",
         Outcome.DID_NOT_HAPPEN,
     )

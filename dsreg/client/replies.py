@@ -128,6 +128,6 @@ class Replies:
         node.avoid(now_s)
         if op.disbelief.bit_count() > self._selector.cluster_size - self._selector.majority:
             who = f"nodes {', '.join(map(str, ranks_in(op.disbelief)))}"
-            reason = f"{who} do not believe the epoch or the tag of it: are their clocks right?"
+            reason = f"{who} refuse its epoch or its tag as implausible: check their clocks"
             self._operations.fail(op, NotBelieved(reason, op.outcome))
         self._access.disbelieved(node, now_s)

@@ -123,7 +123,7 @@ class Disk:
             self._no_space(trio.current_time())
         elif self._refused_s is not None and any(record.home_first for record in commit.records if not record.refused):
             self._refused_s = None
-            log.warning("there is space again")
+            log.warning("there is space again: writes of new data are accepted")
         waiting, self._after_commit = self._after_commit, []
         for load in waiting:
             self._loads.send_nowait(load)
@@ -135,7 +135,8 @@ class Disk:
         self._refused_s = now_s
         if now_s >= self._complain_again:
             self._complain_again = now_s + COMPLAIN_S
-            log.warning("no space for what is to be stored here; nothing is lost, and it goes on once there is some")
+            log.warning("no space in the storage directory: writes of new data are refused until there is some; nothing "
+                        "is lost")
 
     async def _run_loads(self) -> None:
         async for load in self._loads_here:

@@ -116,8 +116,8 @@ class Members:
             self.lives.not_written(heard)
             if self._interpreter.clock() >= self._no_space_again_s:
                 self._no_space_again_s = self._interpreter.clock() + COMPLAIN_AGAIN_S
-                log.warning("no room to write down the directories of the nodes %s, which are not used until there is "
-                            "some: %s", ", ".join(map(str, sorted(heard))), error)
+                log.warning("no space to record the directories of the nodes %s, which are not used until there "
+                            "is some: %s", ", ".join(map(str, sorted(heard))), error)
             return
         for other, life in heard.items():
             log.info("node %d is known by its directory %s from now on", other, life)
@@ -194,7 +194,7 @@ class Members:
         if self.first_start.stage is Stage.STARTED:
             return ""
         return (
-            f"rank {self.rank} has an empty directory, and serves once other nodes have said that its rank is new: "
+            f"rank {self.rank} has an empty directory, and serves once other nodes confirm that its rank is new: "
             f"{self.first_start.waits_for()}. Start the others; if the cluster is new and they cannot be started, "
             "start this node with --new"
         )

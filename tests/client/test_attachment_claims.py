@@ -113,8 +113,8 @@ def test_clocks_that_are_years_behind_are_told() -> None:
     attachment = Attachment(Claim(ME), 3)
     attachment.answer(1, told(70_000, believed=CLOCKLESS), 0.0)
     attachment.answer(3, told(70_000, believed=CLOCKLESS), 0.0)
-    assert "nodes 1 and 3 take no more than 65536" in attachment.waits_for.text
-    assert "years behind there: set it" in attachment.waits_for.text
+    assert "nodes 1 and 3 accept at most 65536" in attachment.waits_for.text
+    assert "clocks are years behind: set them" in attachment.waits_for.text
 
 
 def test_what_a_node_has_promised_already_it_takes_whatever_its_clock_says() -> None:
@@ -167,7 +167,7 @@ def test_a_take_over_that_failed_where_a_node_had_accepted_it_may_have_happened(
     attachment.refuse(AuthenticationFailed("no node accepts the client key", Outcome.DID_NOT_HAPPEN))
     assert type(attachment.error) is AuthenticationFailed and attachment.error.outcome is Outcome.MAY_HAVE_HAPPENED
     assert "no node accepts the client key" in attachment.error.reason
-    assert "host b, who had the disk, may be fenced already" in attachment.error.reason
+    assert "host b, which had the disk attached, may be fenced already" in attachment.error.reason
 
 
 def test_a_claim_without_an_answer_may_have_happened_and_one_that_all_refused_has_not() -> None:
@@ -205,7 +205,7 @@ def test_a_client_that_hears_of_a_write_of_its_own_that_it_has_not_made_stops() 
     attachment.answer(3, told(4, ME, counter=counter), 3.0)
     assert attachment.state is State.HELD, "that is its own"
     attachment.answer(3, told(4, ME, counter=counter + 1), 3.0)
-    assert type(attachment.error) is DiskFenced and "put back to an earlier state" in attachment.error.reason
+    assert type(attachment.error) is DiskFenced and "restored from a snapshot" in attachment.error.reason
 
 
 def test_one_that_was_put_back_to_before_it_had_the_disk_stops() -> None:

@@ -82,7 +82,7 @@ def test_what_a_majority_does_not_believe_fails_and_certainly_did_not_happen() -
     assert store.kind is STORE and rank != 1
     failed = failure(play.do(answered(store, rank, Status.DISBELIEVED)))
     assert isinstance(failed.error, NotBelieved) and failed.error.outcome is Outcome.DID_NOT_HAPPEN
-    assert f"nodes 1, {rank} do not believe" in failed.error.reason
+    assert f"nodes 1, {rank} refuse its epoch or its tag" in failed.error.reason
 
 
 def test_a_node_that_comes_back_may_believe_it() -> None:

@@ -218,7 +218,7 @@ async def test_stopping_waits_for_what_was_begun() -> None:
     assert loaded is not None and set(bytes(loaded.data)) == {7}
 
 
-@pytest.mark.allow_logs("no space for what is to be stored here", "there is space again")
+@pytest.mark.allow_logs("no space in the storage directory", "there is space again")
 async def test_a_full_disk_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     async with running(Scene()) as scene:
         scene.store(1, 0, 1, 1)

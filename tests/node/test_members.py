@@ -205,7 +205,7 @@ def test_a_peer_that_has_greeted_does_not() -> None:
     assert not node.interpreter.started
 
 
-@pytest.mark.allow_logs("no room to write down the directories of the nodes 2")
+@pytest.mark.allow_logs("no space to record the directories of the nodes 2")
 def test_a_directory_that_cannot_be_written_down_does_not_count_and_ends_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -99,7 +99,7 @@ async def test_at_the_bound_a_client_waits_says_why_and_fences_nobody(cluster: C
         async with Client(cluster.config, attach=FIRST) as first:
             assert await first.attached() == ALWAYS_PLAUSIBLE_EPOCH
             async with Client(cluster.config, timeout_s=1.0, attach=THIEF) as thief:
-                with pytest.raises(OperationTimeout, match="65536 times.* take no more than 65536.*set it") as caught:
+                with pytest.raises(OperationTimeout, match="65536 times.* accept at most 65536.*set them") as caught:
                     await thief.attached()
                 assert caught.value.outcome is Outcome.DID_NOT_HAPPEN
             await first.write(1, stamp(1))
@@ -152,7 +152,7 @@ async def test_a_client_that_is_put_back_to_a_snapshot_overwrites_nothing(cluste
             assert attachment is not None and attachment._asked_s is not None
             attachment._asked_s += 3600.0
             attachment._last_counter = 1
-            with pytest.raises(DiskFenced, match="put back to an earlier state") as caught:
+            with pytest.raises(DiskFenced, match="restored from a snapshot") as caught:
                 await client.write(2, stamp(3))
             assert caught.value.outcome is Outcome.MAY_HAVE_HAPPENED
             with pytest.raises(DiskFenced):
@@ -177,5 +177,5 @@ async def test_a_copy_of_a_client_that_had_not_attached_yet_stops(cluster: Clust
             assert one is not None and other is not None
             other.claim = one.claim
             async with copy:
-                with pytest.raises(DiskFenced, match="a copy of this very client"):
+                with pytest.raises(DiskFenced, match="a copy of this client"):
                     await copy.attached()
