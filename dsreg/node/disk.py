@@ -135,8 +135,8 @@ class Disk:
         self._refused_s = now_s
         if now_s >= self._complain_again:
             self._complain_again = now_s + COMPLAIN_S
-            log.warning("no space in the storage directory: writes of new data are refused until there is some; nothing "
-                        "is lost")
+            log.warning("no space in the storage directory: writes of new data are refused until there is some; "
+                        "nothing is lost")
 
     async def _run_loads(self) -> None:
         async for load in self._loads_here:
