@@ -19,8 +19,9 @@ COMPILED = {
         "decoder", "encoder", "frames", "plausibility", "sealed", "tags", "unsealing", "wire",
     ),
     "dsreg/register": (
-        "acceptor", "atomic_register", "contract", "epochs", "intervals", "links", "one_round", "operation", "peers",
-        "quorum", "receipts", "repairs", "repeats", "replica", "run_queue", "tag_allocator", "tag_view",
+        "acceptor", "atomic_register", "contract", "coordinator", "epochs", "execution", "intervals", "links",
+        "one_round", "peers", "quorum", "receipts", "repairs", "repeats", "replica", "run_queue", "tag_allocator",
+        "tag_view",
     ),
     "dsreg/storage": (
         "checkpoint", "checksum", "chunks", "commit", "failure", "index", "load", "pages", "persists", "promises",

@@ -28,7 +28,7 @@ from dsreg.protocol.messages import Buffer, Command, CommandKind, Message, ReadP
 from dsreg.protocol.sealed import Opener, Sealer
 from dsreg.protocol.tags import ATTACHED, pack_tag, ts_of
 from dsreg.register.assembly import new_replica
-from dsreg.register.effects import Again, Answer, Durable, Effect, Fence, Load, Persist, Reserve, Send
+from dsreg.register.effects import Again, Durable, Effect, Fence, Load, Persist, Reply, Reserve, Tell
 from dsreg.register.quorum import majority_of
 from dsreg.storage import Identity, OsFiles, StableStorage
 from dsreg.storage.checksum import crc32
@@ -93,9 +93,9 @@ class Trio:
             elif isinstance(effect, Load):
                 loaded = self.storages[index].load(effect.question.first, effect.question.count)
                 todo.extend(self.replicas[index].loaded(effect, *loaded, 0.0))
-            elif isinstance(effect, Send):
+            elif isinstance(effect, Tell):
                 self._wire.append((effect.rank - 1, index, self._encode(effect.message)))
-            elif isinstance(effect, Answer) and isinstance(effect.message, Response):
+            elif isinstance(effect, Reply) and isinstance(effect.message, Response):
                 self._encode(effect.message)
                 self.answer = effect.message
             elif isinstance(effect.connection, int):

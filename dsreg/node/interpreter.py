@@ -17,9 +17,19 @@ import trio
 from dsreg.constants import MAX_QUEUED_ANSWERS, RESEND_FIRST_S, SECTOR_SIZE
 from dsreg.node.outbox import Outbox
 from dsreg.protocol.codec import EncodeOnce, Encoder
-from dsreg.protocol.messages import Ack, Command, CommandKind, Hello, Message, PeerMessage, Receipt, Value
+from dsreg.protocol.messages import (
+    Ack,
+    Command,
+    CommandKind,
+    Hello,
+    Message,
+    PeerMessage,
+    Receipt,
+    Value,
+    is_of_contract,
+)
 from dsreg.protocol.record_bound import RecordBound
-from dsreg.register.effects import Again, Answer, Durable, Effect, Fence, Load, Persist, Reserve, Send
+from dsreg.register.effects import Again, Durable, Effect, Fence, Load, Persist, Reply, Reserve, Tell
 from dsreg.register.held import Held
 from dsreg.register.replica import Replica
 from dsreg.storage import Loaded, Refusal, StableStorage, Ticket
@@ -89,8 +99,8 @@ class Interpreter:
             Durable: self._durable,
             Again: self._again,
             Load: self._load,
-            Send: self._send,
-            Answer: self._answer,
+            Tell: self._send,
+            Reply: self._answer,
         }
 
     # --- events -----------------------------------------------------------------------------------
@@ -112,7 +122,7 @@ class Interpreter:
         self.end_turn()
 
     def message(self, connection: Connection | None, message: PeerMessage | Receipt) -> None:
-        origin = None if isinstance(message, Receipt) or message.uuid else connection
+        origin = None if isinstance(message, Receipt) or is_of_contract(message) else connection
         if origin is None:
             self.heard[message.rank] = self.clock()
             self.on_contract(message.rank)
@@ -245,7 +255,7 @@ class Interpreter:
     def _report_load(self, load: Load, loaded: Loaded) -> Iterable[Effect]:
         return self.replica.loaded(load, loaded.tags, loaded.data, bool(loaded.missing), self.clock())
 
-    def _send(self, effect: Send) -> None:
+    def _send(self, effect: Tell) -> None:
         message = effect.message
         outbox = self._links.get(effect.rank)
         if outbox is not None:
@@ -255,7 +265,7 @@ class Interpreter:
             waiting = self._answers.setdefault(effect.rank, deque(maxlen=MAX_QUEUED_ANSWERS))
             waiting.append(message)
 
-    def _answer(self, effect: Answer) -> None:
+    def _answer(self, effect: Reply) -> None:
         connection = effect.connection
         assert isinstance(connection, Connection)
         if effect.completes is not None:
@@ -281,4 +291,4 @@ def size_of(command: Command) -> int:
 
 def _is_contract_answer(message: PeerMessage | Receipt) -> bool:
     """Answers to contract peers wait for their link; questions are remembered by RegisterClient."""
-    return isinstance(message, (Value, Ack)) and message.uuid != b""
+    return isinstance(message, (Value, Ack)) and is_of_contract(message)

@@ -38,6 +38,7 @@ from dsreg.protocol.messages import (
     StatusRequest,
     Value,
     WriteProc,
+    is_of_contract,
 )
 from dsreg.protocol.tags import highest_epoch, unpack_tag
 from dsreg.protocol.wire import (
@@ -194,7 +195,7 @@ class Encoder:
 
     # --- node frames --------------------------------------------------------------------------
     def _read_proc(self, message: ReadProc) -> list[Buffer]:
-        if message.uuid:
+        if is_of_contract(message):
             assert message.values
             return self._contract_peer(Type.READ_PROC, message)
         flags = FLAG_VALUES if message.values else 0
@@ -204,7 +205,7 @@ class Encoder:
         tags, data, count = message.tags, message.data, message.count
         assert len(tags) == count * TAG_SIZE
         assert data is None or len(data) == count * SECTOR_SIZE
-        if message.uuid:
+        if is_of_contract(message):
             assert data is not None
             return self._contract_peer(Type.VALUE, message, _contract_tag(tags), data)
         if data is None:
@@ -215,12 +216,12 @@ class Encoder:
         tags, data, count = message.tags, message.data, message.count
         assert len(tags) == count * TAG_SIZE
         assert len(data) == count * SECTOR_SIZE
-        if message.uuid:
+        if is_of_contract(message):
             return self._contract_peer(Type.WRITE_PROC, message, _contract_tag(tags), data)
         return self._peer_run(Type.WRITE_PROC_RUN, message, 0, highest_epoch(tags), tags, data)
 
     def _ack(self, message: Ack) -> list[Buffer]:
-        if message.uuid:
+        if is_of_contract(message):
             return self._contract_peer(Type.ACK, message)
         return self._peer_run(Type.ACK_RUN, message, 0, 0, status=Status.OVERTAKEN if message.overtaken else Status.OK)
 

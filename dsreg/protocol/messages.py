@@ -290,6 +290,11 @@ class StatusReport(NamedTuple):
 
 # Of healing: dsreg.register.heal answers and asks.
 HealMessage = DigestQuery | Digests
+def is_of_contract(message: ReadProc | Value | WriteProc | Ack | Fenced) -> bool:
+    """Whether it is in the language of the contract: one sector, with an id, without epochs. Else of the extension."""
+    return message.uuid != b""
+
+
 PeerMessage = ReadProc | Value | WriteProc | Ack | Fenced
 Message = (
     Command | RefusedCommand | Response | ReadProc | Value | WriteProc | Ack | Fenced

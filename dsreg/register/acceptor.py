@@ -11,19 +11,42 @@ from collections import Counter
 from collections.abc import Callable
 
 from dsreg.constants import TAG_SIZE
-from dsreg.protocol.messages import Ack, Buffer, Command, CommandKind, Fenced, ReadProc, Status, Value, WriteProc
+from dsreg.protocol.messages import (
+    Ack,
+    Buffer,
+    Command,
+    CommandKind,
+    Fenced,
+    ReadProc,
+    Status,
+    Value,
+    WriteProc,
+    is_of_contract,
+)
 from dsreg.protocol.plausibility import are_plausible
 from dsreg.protocol.tags import ATTACHED, highest_epoch
 from dsreg.register.contract import Uuids
-from dsreg.register.effects import Again, Answer, Connection, Durable, Effect, Load, Persist, RepeatKey, Send
-from dsreg.register.epochs import Epochs
-from dsreg.register.operation import response_to
+from dsreg.register.effects import (
+    Again,
+    ClientOrder,
+    Connection,
+    Durable,
+    Effect,
+    Load,
+    Persist,
+    RepeatKey,
+    Reply,
+    Tell,
+)
+from dsreg.register.epochs import Epochs, Refuse, Wait
+from dsreg.register.execution import response_to
+from dsreg.register.repairs import Repairs
 from dsreg.register.repeats import Repeats, Seen
 from dsreg.register.tag_view import TagView
 
 
 class Acceptor:
-    """Of the node `rank`. `repair(first, count)`: see to the damaged sectors of a run. `counters`: the replica's."""
+    """Of the node `rank`. `repairs`: what is to be repaired. `counters`: the replica's."""
 
     def __init__(
         self,
@@ -31,7 +54,7 @@ class Acceptor:
         storage: TagView,
         epochs: Epochs,
         uuids: Uuids,
-        repair: Callable[[int, int], None],
+        repairs: Repairs,
         counters: Counter[str],
         unix_time: Callable[[], float],
     ) -> None:
@@ -39,7 +62,7 @@ class Acceptor:
         self._storage = storage
         self._epochs = epochs
         self._uuids = uuids
-        self._repair = repair
+        self._repairs = repairs
         self._counters = counters
         self._unix_time = unix_time
         self._repeats = Repeats()
@@ -57,7 +80,7 @@ class Acceptor:
     # --- questions and orders of nodes --------------------------------------------------------------
     def read_proc(self, origin: Connection | None, question: ReadProc) -> list[Effect]:
         epochs = self._epochs
-        if question.uuid and epochs.promised or not epochs.believes(question.epoch):
+        if epochs.promised and is_of_contract(question) or not epochs.believes(question.epoch):
             self._counters["dishonest_epoch"] += 1  # the contract knows no epochs
             return []
         if question.epoch > epochs.durable:
@@ -66,7 +89,7 @@ class Acceptor:
             return [Load(question, origin, epochs.durable)]
         first, count = question.first, question.count
         if self._storage.unknown(first, count):
-            self._repair(first, count)
+            self._repairs.want(first, count)
             return []
         return [self._reply(origin, question, self._storage.tags(first, count), None, epochs.durable)]
 
@@ -75,20 +98,20 @@ class Acceptor:
         if not self.is_plausible(first, count, message.tags):
             self._counters["implausible_tags"] += 1
             return []
-        if message.uuid and self._epochs.promised:
+        if self._epochs.promised and is_of_contract(message):
             self._counters["dishonest_epoch"] += 1
             return []
         epoch = highest_epoch(message.tags)
         if epoch < self._epochs.promised:
-            return [Answer(origin, Fenced(self._rank, message.rid, first, count, self._epochs.promised))]
+            return [Reply(origin, Fenced(self._rank, message.rid, first, count, self._epochs.promised))]
         if epoch > self._epochs.durable:
             return [self._epochs.fence(epoch, Again(message, origin))]
-        if not message.uuid:
+        if not is_of_contract(message):
             overtaken = ATTACHED in message.tags[TAG_SIZE - 1::TAG_SIZE] and self._epochs.is_overtaken(message)
-            answer = Answer(origin, Ack(self._rank, message.rid, first, count, overtaken=overtaken))
+            answer = Reply(origin, Ack(self._rank, message.rid, first, count, overtaken=overtaken))
             self._epochs.accepted(message.tags)
             return [Persist(first, count, message.tags, message.data, (answer,))]
-        ack = Send(message.rank, Ack(self._rank, message.rid, first, count, self._uuids.answer(Ack)))
+        ack = Tell(message.rank, Ack(self._rank, message.rid, first, count, self._uuids.answer(Ack)))
         key = RepeatKey(message.rank, message.uuid, message.rid, first, message.tags)
         match self._repeats.see(key):
             case Seen.IN_PROGRESS:
@@ -96,15 +119,15 @@ class Acceptor:
             case Seen.DONE:
                 return [ack]
             case Seen.NEW:
-                return [Persist(first, count, message.tags, message.data, (Durable(key), ack), owner=key)]
+                return [Persist(first, count, message.tags, message.data, (Durable(key), ack), origin=key)]
 
     def _reply(
         self, origin: Connection | None, question: ReadProc, tags: bytes, data: Buffer | None, epoch: int
     ) -> Effect:
         value = Value(self._rank, question.rid, question.first, question.count, tags, data, epoch=epoch)
-        if question.uuid:
-            return Send(question.rank, value._replace(uuid=self._uuids.answer(Value)))
-        return Answer(origin, value)
+        if is_of_contract(question):
+            return Tell(question.rank, value._replace(uuid=self._uuids.answer(Value)))
+        return Reply(origin, value)
 
     def own_read_proc(self, question: ReadProc, values: bool) -> Load | Value | None:
         """READ_PROC from this node to itself: the answer, or the way to it; None if the copy is damaged."""
@@ -119,25 +142,28 @@ class Acceptor:
     # --- and of clients -----------------------------------------------------------------------------
     def command(self, connection: Connection, command: Command) -> list[Effect]:
         """A GET, or a PUT whose tags are honest."""
-        first = self._epochs.before(command, command.epoch, connection, command)
-        if first is not None:
-            return first
+        match self._epochs.before(command, command.epoch, connection, command):
+            case Wait(promise):
+                return [promise]
+            case Refuse(reply):
+                return [reply]
         if command.kind is CommandKind.PUT:
             status = Status.OVERTAKEN if self._epochs.is_overtaken(command) else Status.OK
             self._epochs.accepted(command.tags)
-            answer = Answer(connection, response_to(command, status), command)
-            return [Persist(command.first, command.count, command.tags, command.data, (answer,))]
+            answer = Reply(connection, response_to(command, status), command)
+            origin = ClientOrder(connection, command)
+            return [Persist(command.first, command.count, command.tags, command.data, (answer,), origin=origin)]
         epoch = self._epochs.durable
         if command.values:
             return [Load(command, connection, epoch)]
         if self._storage.unknown(command.first, command.count):
             return [self._refuse(connection, command)]
         tags = self._storage.tags(command.first, command.count)
-        return [Answer(connection, response_to(command, Status.OK, tags, epoch=epoch), command)]
+        return [Reply(connection, response_to(command, Status.OK, tags, epoch=epoch), command)]
 
-    def _refuse(self, connection: Connection | None, command: Command, status: Status = Status.REFUSED) -> Answer:
-        self._repair(command.first, command.count)
-        return Answer(connection, self._epochs.refusal(command, status), command)
+    def _refuse(self, connection: Connection | None, command: Command, status: Status = Status.REFUSED) -> Reply:
+        self._repairs.want(command.first, command.count)
+        return Reply(connection, self._epochs.refusal(command, status), command)
 
     # --- what became of them ------------------------------------------------------------------------
     def loaded(self, load: Load, tags: bytes, data: Buffer, damaged: bool) -> list[Effect]:
@@ -146,9 +172,9 @@ class Acceptor:
         if isinstance(question, Command):
             if damaged:
                 return [self._refuse(origin, question)]
-            return [Answer(origin, response_to(question, Status.OK, tags, data, load.epoch), question)]
+            return [Reply(origin, response_to(question, Status.OK, tags, data, load.epoch), question)]
         if damaged:
-            self._repair(question.first, question.count)
+            self._repairs.want(question.first, question.count)
             return []
         return [self._reply(origin, question, tags, data, load.epoch)]
 
@@ -157,9 +183,9 @@ class Acceptor:
 
     def refused(self, persist: Persist, no_space: bool) -> list[Effect]:
         """An order found no room, or this node's copy is damaged. A client is told which; a node asks again."""
-        if isinstance(persist.owner, RepeatKey):
-            self._repeats.forget(persist.owner)
-        answer = persist.then[-1]
-        if isinstance(answer, Answer) and answer.completes is not None:
-            return [self._refuse(answer.connection, answer.completes, Status.NO_SPACE if no_space else Status.REFUSED)]
+        match persist.origin:
+            case ClientOrder(connection, command):
+                return [self._refuse(connection, command, Status.NO_SPACE if no_space else Status.REFUSED)]
+            case RepeatKey() as key:
+                self._repeats.forget(key)
         return []

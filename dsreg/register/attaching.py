@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dsreg.protocol.messages import Command, ReadProc, Status, Value
-from dsreg.register.effects import Answer, Connection, Effect
+from dsreg.register.effects import Connection, Effect, Reply
 from dsreg.register.epochs import MAX_LEAP, Epochs
 from dsreg.register.links import RegisterClient
 from dsreg.register.peers import Peers
@@ -76,10 +76,10 @@ class Attaching:
         # One that has not answered may be the one that knows of more.
         return [self._refuse(rid, leap)] if self._quorum.all_answered(leap.answered) else []
 
-    def _refuse(self, rid: int, leap: _Leap) -> Answer:
+    def _refuse(self, rid: int, leap: _Leap) -> Reply:
         self._forget(rid)
         refusal = self._epochs.refusal(leap.command, Status.DISBELIEVED)
-        return Answer(leap.connection, refusal, leap.command)
+        return Reply(leap.connection, refusal, leap.command)
 
     def _forget(self, rid: int) -> None:
         del self._leaps[rid]

@@ -12,9 +12,9 @@ The crash-recovery contract stands in `then`:
     Again      (in a `then`) call `Replica.again`: what had to wait for the Fence or the Reserve.
     Durable    (in a `then`) tell `Replica.durable` that what it belongs to is on stable storage.
     Load       read this node's own copy, then call `Replica.loaded`.
-    Send       hand a message to the link to a node. A question is dropped if the link is down, or if its
+    Tell       hand a message to the link to a node. A question is dropped if the link is down, or if its
                operation is over before the link has room: RegisterClient remembers what must arrive.
-    Answer     hand a message to the connection on which the question came. Dropped if it is gone.
+    Reply      hand a message to the connection on which the question came. Dropped if it is gone.
 """
 
 from __future__ import annotations
@@ -65,20 +65,20 @@ class Renew(NamedTuple):
     rid: int
 
 
-class Start(NamedTuple):
-    """The operation of this node that waits to start; `operation` is the replica's own."""
+class StartExecution(NamedTuple):
+    """What waits to start at this node; `execution` is the coordinator's own."""
 
-    operation: object
+    execution: object
 
 
-class StoreOwn(NamedTuple):
+class StoreOwnCopy(NamedTuple):
     """The operation `rid` of this node has to store its own copy, unless a newer epoch was promised meanwhile."""
 
     rid: int
 
 
 class Again(NamedTuple):
-    what: ReadProc | WriteProc | Command | Renew | Start | StoreOwn
+    what: ReadProc | WriteProc | Command | Renew | StartExecution | StoreOwnCopy
     connection: Connection | None = None
 
 
@@ -91,12 +91,12 @@ class Load(NamedTuple):
     epoch: int = 0
 
 
-class Send(NamedTuple):
+class Tell(NamedTuple):
     rank: int
     message: PeerMessage | Receipt
 
 
-class Answer(NamedTuple):
+class Reply(NamedTuple):
     """`completes`: the command that is over with this answer, if it is one to a client."""
 
     connection: Connection
@@ -104,19 +104,36 @@ class Answer(NamedTuple):
     completes: Command | None = None
 
 
+class OwnCopy(NamedTuple):
+    """Of an operation of this node, `rid`."""
+
+    rid: int
+
+
+class ClientOrder(NamedTuple):
+    """Of a PUT of a client, which is answered on this connection."""
+
+    connection: Connection
+    command: Command
+
+
+# What a Persist is for, to be told if that is refused; None: a WRITE_PROC of the extension, which is sent again.
+Origin = OwnCopy | RepeatKey | ClientOrder | None
+
+
 class Persist(NamedTuple):
     first: int
     count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
     tags: bytes
     data: Buffer
-    then: tuple[Durable | Send | Answer, ...]
+    then: tuple[Durable | Tell | Reply, ...]
     repair: bool = False
-    owner: int | RepeatKey | None = None  # own operation's rid, or the peer message it is for
+    origin: Origin = None
 
 
 class Reserve(NamedTuple):
     ts: int
-    then: tuple[Answer | Durable | Again, ...]
+    then: tuple[Reply | Durable | Again, ...]
 
 
 class Fence(NamedTuple):
@@ -127,4 +144,4 @@ class Fence(NamedTuple):
     then: tuple[Again, ...]
 
 
-Effect = Persist | Reserve | Fence | Durable | Again | Load | Send | Answer
+Effect = Persist | Reserve | Fence | Durable | Again | Load | Tell | Reply

@@ -9,19 +9,40 @@ Numbers that clients send raise what is promised through ATTACH only. docs/attac
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final, NamedTuple
 
 from dsreg.constants import NO_OWNER
 from dsreg.protocol.messages import Command, CommandKind, Response, Status, WriteProc
 from dsreg.protocol.plausibility import highest_plausible_epoch
 from dsreg.protocol.tags import attached_counter, is_overtaken
-from dsreg.register.effects import Again, Answer, Connection, Effect, Fence, Start
-from dsreg.register.operation import response_to
+from dsreg.register.effects import Again, Connection, Effect, Fence, Reply, StartExecution
+from dsreg.register.execution import response_to
 from dsreg.register.tag_view import TagView
 
 # What is accepted of a claim above all that is promised, here or at a majority: see dsreg.register.attaching.
 MAX_LEAP = 4096
 # After its start a node does not know yet whether the owner is alive: that one has to connect first.
 OWNER_UNSURE_S = 5.0
+
+
+class Go(NamedTuple):
+    """Nothing comes before the command."""
+
+
+class Wait(NamedTuple):
+    """The command is done after this promise."""
+
+    promise: Fence
+
+
+class Refuse(NamedTuple):
+    """The command is not done."""
+
+    reply: Reply
+
+
+Verdict = Go | Wait | Refuse
+_GO: Final = Go()
 
 
 class Epochs:
@@ -62,23 +83,25 @@ class Epochs:
         return Fence(epoch, owner, (then,))
 
     def before(
-        self, command: Command, epoch: int, connection: Connection | None, what: Command | Start
-    ) -> list[Effect] | None:
-        """What comes before a command that belongs to `epoch`: None for nothing, or the answer, or the promise, after
-        which `what` is to be done.
+        self, command: Command, epoch: int, connection: Connection | None, what: Command | StartExecution
+    ) -> Verdict:
+        """Whether a command that belongs to `epoch` may be done now. If it has to wait, `what` is to be done then.
 
         A command of no attachment is never fenced: `epoch` is then the newest that it knows of.
         """
         assert connection is not None or not command.epoch
         if command.epoch and command.epoch < self.promised:
-            return [Answer(connection, self.refusal(command, Status.FENCED), command)]
+            return self._refuse(connection, command, Status.FENCED)
         if epoch > self.promised:
-            return [Answer(connection, self.refusal(command, Status.DISBELIEVED), command)]
+            return self._refuse(connection, command, Status.DISBELIEVED)
         if epoch > self.durable:
-            return [self.fence(self.promised, Again(what, connection))]
+            return Wait(self.fence(self.promised, Again(what, connection)))
         if command.epoch and command.kind is CommandKind.STORE and self.is_overtaken(command):
-            return [Answer(connection, self.refusal(command, Status.OVERTAKEN), command)]
-        return None
+            return self._refuse(connection, command, Status.OVERTAKEN)
+        return _GO
+
+    def _refuse(self, connection: Connection | None, command: Command, status: Status) -> Refuse:
+        return Refuse(Reply(connection, self.refusal(command, status), command))
 
     # --- writes of the attachment -----------------------------------------------------------------
     def is_overtaken(self, order: Command | WriteProc) -> bool:
@@ -100,7 +123,7 @@ class Epochs:
         epoch, owner = command.epoch, command.owner
         if not epoch:
             unsure = not self._met and now < self._sure_s
-            return [Answer(connection, self._report(command, supported, unsure), command)]
+            return [Reply(connection, self._report(command, supported, unsure), command)]
         status = Status.OK
         if not supported:
             status = Status.UNSUPPORTED
@@ -109,7 +132,7 @@ class Epochs:
         elif epoch < self.promised or epoch == self.promised and self._owner not in (NO_OWNER, owner):
             status = Status.FENCED
         if status is not Status.OK:
-            return [Answer(connection, self.refusal(command, status), command)]
+            return [Reply(connection, self.refusal(command, status), command)]
         self._attached.setdefault(connection, 0)
         return [self.fence(epoch, Again(command, connection), owner)]
 
@@ -118,7 +141,7 @@ class Epochs:
         if connection in self._attached:  # else it has gone meanwhile
             self._attached[connection] = command.epoch
         self._met |= command.epoch == self.promised
-        return [Answer(connection, self._report(command), command)]
+        return [Reply(connection, self._report(command), command)]
 
     def disconnected(self, connection: Connection) -> None:
         self._attached.pop(connection, None)

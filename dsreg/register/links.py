@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from dsreg.constants import RESEND_FIRST_S, RESEND_MAX_S
 from dsreg.protocol.messages import Ack, ReadProc, Value, WriteProc
-from dsreg.register.effects import Send
+from dsreg.register.effects import Tell
 from dsreg.register.intervals import Intervals
 from dsreg.register.quorum import bit, ranks_in
 
@@ -54,13 +54,13 @@ class RegisterClient:
         self._alarms: list[tuple[float, int]] = []  # heap of (due, rid); stale entries are skipped
         self.resent = 0
 
-    def broadcast(self, message: ReadProc | WriteProc, now: float, *, but: int = 0) -> list[Send]:
+    def broadcast(self, message: ReadProc | WriteProc, now: float, *, but: int = 0) -> list[Tell]:
         """Send to every node but `but` (a rank; 0: no exception), again and again until answered."""
         waiting = self._all & ~bit(but) if but else self._all
         interval_s = self.intervals.first()
         self._outstanding[message.rid] = _Outstanding(message, waiting, now + interval_s, interval_s)
         heapq.heappush(self._alarms, (now + interval_s, message.rid))
-        return [Send(rank, message) for rank in ranks_in(waiting)]
+        return [Tell(rank, message) for rank in ranks_in(waiting)]
 
     def answered(self, answer: Value | Ack) -> None:
         """An answer has come. One that belongs to the other phase of the same rid changes nothing."""
@@ -87,14 +87,14 @@ class RegisterClient:
         entry = self._outstanding.get(rid)
         return ranks_in(entry.waiting) if entry is not None else []
 
-    def link_up(self, rank: int, now: float) -> list[Send]:
+    def link_up(self, rank: int, now: float) -> list[Tell]:
         """A new connection to `rank`: whatever was sent on the old one may be lost. So may be what is sent on this one,
         which is found out after the first interval, however long the present one is. The oldest goes first."""
         sends = []
         for rid, entry in self._outstanding.items():
             if entry.waiting & bit(rank):
                 entry.receipts &= ~bit(rank)
-                sends.append(Send(rank, entry.message))
+                sends.append(Tell(rank, entry.message))
                 if (due := now + self.intervals.first()) < entry.due:
                     entry.due = due
                     heapq.heappush(self._alarms, (due, rid))
@@ -112,16 +112,16 @@ class RegisterClient:
             heapq.heappop(alarms)
         return None
 
-    def resend(self, now: float) -> list[Send]:
+    def resend(self, now: float) -> list[Tell]:
         """What is due at `now` (seconds on the clock of `broadcast`)."""
-        sends: list[Send] = []
+        sends: list[Tell] = []
         while (due := self.next_due()) is not None and due <= now:
             _, rid = heapq.heappop(self._alarms)
             entry = self._outstanding[rid]
             entry.interval_s = self.intervals.after(entry.interval_s)
             entry.due = now + entry.interval_s
             heapq.heappush(self._alarms, (entry.due, rid))
-            sends += [Send(rank, entry.message) for rank in ranks_in(entry.waiting & ~entry.receipts)]
+            sends += [Tell(rank, entry.message) for rank in ranks_in(entry.waiting & ~entry.receipts)]
         self.resent += len(sends)
         return sends
 

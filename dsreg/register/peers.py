@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dsreg.protocol.messages import Ack, ReadProc, Receipt, Value, WriteProc
+from dsreg.protocol.messages import Ack, ReadProc, Receipt, Value, WriteProc, is_of_contract
 from dsreg.register.contract import ContractPeer, Uuids
-from dsreg.register.effects import Send
+from dsreg.register.effects import Tell
 from dsreg.register.intervals import Intervals
 from dsreg.register.receipts import Receipts
 
@@ -47,7 +47,7 @@ class Peers:
         """As far as is known."""
         return not self._contract
 
-    def translated(self, sends: list[Send], epoch: int, now: float, *, again: bool) -> list[Send]:
+    def translated(self, sends: list[Tell], epoch: int, now: float, *, again: bool) -> list[Tell]:
         """READ_PROCs and WRITE_PROCs to other nodes, each for its peer; without those that cannot be told of `epoch`.
 
         `again`: since they were not answered. What a contract peer has not answered of a run is for `resend`.
@@ -58,18 +58,18 @@ class Peers:
             if peer is not None:
                 assert isinstance(message, (ReadProc, WriteProc))
                 if not epoch and not (again and message.count > 1):
-                    translated += [Send(send.rank, single) for single in peer.split(message, now)]
+                    translated += [Tell(send.rank, single) for single in peer.split(message, now)]
             elif send.rank != self._rank:
                 translated.append(send)
         return translated
 
-    def receipts_for(self, answer: Value | Ack, now: float) -> list[Send]:
+    def receipts_for(self, answer: Value | Ack, now: float) -> list[Tell]:
         """What acknowledges a VALUE or ACK of the contract, if its sender bears that."""
         receipts = self._receipts.get(answer.rank)
-        if not answer.uuid or receipts is None or not receipts.wanted(now):
+        if receipts is None or not is_of_contract(answer) or not receipts.wanted(now):
             return []
         kind = 4 if isinstance(answer, Value) else 6
-        return [Send(answer.rank, Receipt(self._rank, kind, answer.uuid))]
+        return [Tell(answer.rank, Receipt(self._rank, kind, answer.uuid))]
 
     def receipt(self, rank: int, kind: type, rid: int, offset: int) -> None:
         """The node has this message of a run."""
@@ -82,15 +82,15 @@ class Peers:
             return None
         return min((due for peer in self._contract.values() if (due := peer.next_due()) is not None), default=None)
 
-    def resend(self, epoch: int, now: float) -> list[Send]:
+    def resend(self, epoch: int, now: float) -> list[Tell]:
         """What contract peers are to be sent again of runs."""
-        sends = [Send(rank, message) for rank, peer in self._contract.items() for message in peer.resend(now)]
+        sends = [Tell(rank, message) for rank, peer in self._contract.items() for message in peer.resend(now)]
         return [] if epoch else sends
 
     def join(self, answer: Value | Ack, now: float) -> Value | Ack | None:
         """The answer for the whole run that `answer` completes; None if more must come."""
         peer = self._contract.get(answer.rank)
-        return answer if peer is None or not answer.uuid else peer.join(answer, now)
+        return answer if peer is None or not is_of_contract(answer) else peer.join(answer, now)
 
     def forget(self, rid: int) -> None:
         for peer in self._contract.values():

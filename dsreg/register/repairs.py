@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import deque
 
-from dsreg.protocol.messages import Command, CommandKind
 from dsreg.register.tag_view import TagView
 
 # Repairs at one time. The others wait for the next question about them.
@@ -22,16 +21,20 @@ class Repairs:
 
     def __init__(self, storage: TagView) -> None:
         self._storage = storage
-        self.under_way: set[int] = set()
+        self._wanted: list[int] = []  # to begin now
+        self.under_way: set[int] = set()  # with these
 
-    def begin(self, first: int, count: int) -> list[Command]:
-        """What reads, through the register, the damaged sectors of the run whose repair is to begin now."""
-        reads = []
+    def want(self, first: int, count: int) -> None:
+        """Somebody has asked for this run: see to the damaged sectors in it."""
         for sector in self._storage.missing(first, count):
             if sector not in self.under_way and len(self.under_way) < MAX_REPAIRS:
                 self.under_way.add(sector)
-                reads.append(Command(CommandKind.READ, 0, sector, 1))
-        return reads
+                self._wanted.append(sector)
+
+    def take(self) -> list[int]:
+        """The sectors whose repair is to begin now."""
+        wanted, self._wanted = self._wanted, []
+        return wanted
 
     def end(self, sector: int) -> None:
         self.under_way.discard(sector)

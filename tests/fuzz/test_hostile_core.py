@@ -186,7 +186,7 @@ def test_one_bad_answer_does_not_freeze_a_register(under: int, epoch: int, rng: 
         attack = Attack(rng)
         data = VALUE if kind is CommandKind.WRITE else b""
         attack.cluster.command(1, "client", Command(kind, 9, 3, 1, data=data))
-        rid = max(attack.cluster.nodes[1].replica._operations)
+        rid = max(attack.cluster.nodes[1].replica._coordinator._executions)
         for message in (Value(2, rid, 3, 1, tag, VALUE, b"", under), Fenced(2, rid, 3, 1, epoch)):
             for delivered in through_the_wire(message, attack.ranks, SECTORS):
                 attack.tell(1, delivered)

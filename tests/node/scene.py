@@ -21,7 +21,7 @@ from dsreg.protocol.codec import Decoder, Encoder, Keys, Side
 from dsreg.protocol.messages import Buffer, Command, CommandKind, Response
 from dsreg.protocol.tags import pack_tag
 from dsreg.register.assembly import new_replica
-from dsreg.register.effects import Answer
+from dsreg.register.effects import Reply
 from dsreg.register.quorum import majority_of
 from dsreg.storage import Identity, StableStorage
 from dsreg.testing.memory_files import MemoryFile, MemoryFiles
@@ -139,11 +139,11 @@ class Scene:
         self.port = Transport(mine, "the client")
         self.connection = Connection(self.port)
         self.client = Client(its)
-        self._carry_out_answer = self.interpreter._carry[Answer]
-        self.interpreter._carry[Answer] = self._answer
+        self._carry_out_answer = self.interpreter._carry[Reply]
+        self.interpreter._carry[Reply] = self._answer
         self.files.seen.clear()
 
-    def _answer(self, effect: Answer) -> None:
+    def _answer(self, effect: Reply) -> None:
         self.files.note("answered")
         self._carry_out_answer(effect)
 

@@ -67,7 +67,7 @@ class Scene:
 
     def peers_answer(self) -> None:
         """One of the others: with what was never written, then with an acknowledgement."""
-        for rid, operation in list(self.replica._operations.items()):
+        for rid, operation in list(self.replica._coordinator._executions.items()):
             first, count = operation.command.first, operation.command.count
             tags, data = bytes(count * TAG_SIZE), bytes(count * SECTOR_SIZE)
             epoch = operation.register.epoch

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from dsreg.protocol.messages import Command, PeerMessage, Receipt, Response
 from dsreg.register.assembly import new_replica
-from dsreg.register.effects import Again, Answer, Durable, Effect, Fence, Load, Persist, Reserve, Send
+from dsreg.register.effects import Again, Durable, Effect, Fence, Load, Persist, Reply, Reserve, Tell
 from dsreg.register.quorum import Quorum, majority_of
 from dsreg.register.replica import Replica
 from dsreg.testing.memory_storage import MemoryStorage
@@ -167,11 +167,11 @@ class Cluster:
                     todo.extend(node.replica.again(again, self.now))
                 case Durable(what):
                     todo.extend(node.replica.durable(what, self.now))
-                case Send(rank, message):
+                case Tell(rank, message):
                     self._send(Packet(node.rank, rank, message))
-                case Answer(Peer(rank), message) if not isinstance(message, Response):
+                case Reply(Peer(rank), message) if not isinstance(message, Response):
                     self._send(Packet(node.rank, rank, message))
-                case Answer(connection, message):
+                case Reply(connection, message):
                     assert isinstance(message, Response)
                     self.responses.append((connection, message))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dsreg.protocol.messages import Ack, Command, CommandKind, PeerMessage, ReadProc, Response, Status, Value, WriteProc
 from dsreg.register.assembly import first_rid, new_replica
-from dsreg.register.effects import Again, Answer, Durable, Effect, Fence, Load, Persist, Reserve, Send
+from dsreg.register.effects import Again, Durable, Effect, Fence, Load, OwnCopy, Persist, Reply, Reserve, Tell
 from dsreg.register.quorum import majority_of
 from dsreg.register.tag_allocator import PROMISE_STEP
 from dsreg.testing.memory_storage import MemoryStorage
@@ -103,23 +103,23 @@ class Play:
 # --- effects expected -----------------------------------------------------------------------------
 def ask(rid: int = RID, first: int = 0, count: int = 1, *, values: bool = False, to: tuple[int, ...] = (2, 3),
         epoch: int = 0) -> list[Effect]:
-    return [Send(rank, ReadProc(RANK, rid, first, count, values, epoch=epoch)) for rank in to]
+    return [Tell(rank, ReadProc(RANK, rid, first, count, values, epoch=epoch)) for rank in to]
 
 
 def tell(tags: bytes, value: bytes = NEW, rid: int = RID, first: int = 0, to: tuple[int, ...] = (2, 3)) -> list[Effect]:
-    return [Send(rank, WriteProc(RANK, rid, first, len(tags) // 16, tags, value)) for rank in to]
+    return [Tell(rank, WriteProc(RANK, rid, first, len(tags) // 16, tags, value)) for rank in to]
 
 
 def own(tags: bytes, value: bytes = NEW, rid: int = RID, first: int = 0, *, repair: bool = False) -> Persist:
     count = len(tags) // 16
     then = (Durable(Ack(RANK, rid, first, count)),)
-    return Persist(first, count, tags, value, then, repair, rid)
+    return Persist(first, count, tags, value, then, repair, OwnCopy(rid))
 
 
 def load(rid: int = RID, first: int = 0, count: int = 1, *, values: bool = False, epoch: int = 0) -> Load:
     return Load(ReadProc(RANK, rid, first, count, values, epoch=epoch), None, epoch)
 
 
-def ok(command: Command, *, tags: bytes = b"", value: bytes = b"") -> Answer:
+def ok(command: Command, *, tags: bytes = b"", value: bytes = b"") -> Reply:
     response = Response(Status.OK, command.kind, command.request, tags, value, command.extended)
-    return Answer(CLIENT, response, command)
+    return Reply(CLIENT, response, command)

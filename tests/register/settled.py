@@ -10,11 +10,12 @@ def assert_settled(replica: Replica, later: float) -> None:
     assert replica.tick(later) == []
     assert replica.next_due() is None
     assert replica.unfinished() == 0
-    assert not replica._operations
-    assert not replica._ready
-    assert not replica._repairs.under_way
-    assert replica._refused.next_due() is None
-    assert not replica._queue._entries and not replica._queue._chunks
+    coordinator = replica._coordinator
+    assert not coordinator._executions
+    assert not coordinator._ready
+    assert not replica._repairs.under_way and not replica._repairs.take()
+    assert coordinator._refused.next_due() is None
+    assert not coordinator._queue._entries and not coordinator._queue._chunks
     assert len(replica._links) == 0 and not replica._links._alarms
     for rank, peer in replica._peers._contract.items():
         assert not peer._runs, f"of node {rank}"

@@ -10,7 +10,7 @@ import pytest
 from dsreg.constants import NO_OWNER
 from dsreg.protocol.messages import Ack, Command, CommandKind, Fenced, ReadProc, Response, Status, Value, WriteProc
 from dsreg.protocol.tags import ATTACHED, pack_tag, restamped, ts_of
-from dsreg.register.effects import Again, Answer, Effect, Fence, Load, Persist
+from dsreg.register.effects import Again, ClientOrder, Effect, Fence, Load, Persist, Reply
 from tests.protocol.values import data, tags
 from tests.register.play import CLIENT, NEW, PEER, RANK, Play, ask, load
 
@@ -40,7 +40,7 @@ def fence(epoch: int, what: ReadProc | WriteProc | Command, origin: str = PEER) 
 
 
 def disbelief(command: Command, promised: int) -> list[Effect]:
-    return [Answer(CLIENT, Response(Status.DISBELIEVED, command.kind, 9, extended=True, epoch=promised), command)]
+    return [Reply(CLIENT, Response(Status.DISBELIEVED, command.kind, 9, extended=True, epoch=promised), command)]
 
 
 # --- rule 2: an answer under an epoch only once it is durable -------------------------------------
@@ -49,7 +49,7 @@ def disbelief(command: Command, promised: int) -> list[Effect]:
 def test_read_proc(epoch: int, promised: list[int]) -> None:
     one = play(promised)
     question = ReadProc(2, 50, 0, 1, False, b"", epoch)
-    answer = Answer(PEER, Value(RANK, 50, 0, 1, HIGH, None, b"", DURABLE))
+    answer = Reply(PEER, Value(RANK, 50, 0, 1, HIGH, None, b"", DURABLE))
     effects = one.message(question)
     if epoch <= DURABLE:
         assert effects == [answer], "under the epoch in force, whatever was asked"
@@ -57,7 +57,7 @@ def test_read_proc(epoch: int, promised: list[int]) -> None:
     newest = max(epoch, *promised)
     assert effects == fence(newest, question)
     assert one.replica.epochs.promised == newest
-    assert one.commit(effects[0]) == [Answer(PEER, answer.message._replace(epoch=newest))]
+    assert one.commit(effects[0]) == [Reply(PEER, answer.message._replace(epoch=newest))]
 
 
 @pytest.mark.parametrize("promised", [LATE, SOON])
@@ -70,7 +70,7 @@ def test_get(epoch: int, promised: list[int], values: bool) -> None:
     effects = one.command(command)
     if epoch and epoch < promised[-1]:  # rule 6
         refusal = Response(Status.FENCED, CommandKind.GET, 9, extended=True, epoch=promised[-1])
-        assert effects == [Answer(CLIENT, refusal, command)]
+        assert effects == [Reply(CLIENT, refusal, command)]
         return
     if epoch > promised[-1]:
         assert effects == disbelief(command, promised[-1])
@@ -84,7 +84,7 @@ def test_get(epoch: int, promised: list[int], values: bool) -> None:
     if values:
         assert effects == [Load(command, CLIENT, under)]
         effects = one.load(effects[0])
-    assert effects == [Answer(CLIENT, response, command)]
+    assert effects == [Reply(CLIENT, response, command)]
 
 
 # --- rule 1: nothing is stored of an epoch below what is promised ---------------------------------
@@ -95,12 +95,12 @@ def test_write_proc(epoch: int, promised: list[int]) -> None:
     order = WriteProc(2, 50, 0, 1, restamped(HIGH, epoch), NEW)
     effects = one.message(order)
     if epoch < promised[-1]:
-        assert effects == [Answer(PEER, Fenced(RANK, 50, 0, 1, promised[-1]))]
+        assert effects == [Reply(PEER, Fenced(RANK, 50, 0, 1, promised[-1]))]
         return
     if epoch > DURABLE:
         assert effects == fence(epoch, order)
         effects = one.commit(effects[0])
-    assert effects == [Persist(0, 1, restamped(HIGH, epoch), NEW, (Answer(PEER, Ack(RANK, 50, 0, 1)),))]
+    assert effects == [Persist(0, 1, restamped(HIGH, epoch), NEW, (Reply(PEER, Ack(RANK, 50, 0, 1)),))]
     one.commit(effects[0])
     assert one.storage.load(0, 1) == (restamped(HIGH, epoch), NEW, False)
 
@@ -113,7 +113,7 @@ def test_put(epoch: int, promised: list[int]) -> None:
     effects = one.command(command)
     if epoch < promised[-1]:
         refusal = Response(Status.FENCED, CommandKind.PUT, 9, extended=True, epoch=promised[-1])
-        assert effects == [Answer(CLIENT, refusal, command)]
+        assert effects == [Reply(CLIENT, refusal, command)]
         return
     if epoch > promised[-1]:
         assert effects == disbelief(command, promised[-1]), "ATTACH alone raises what is promised"
@@ -122,8 +122,8 @@ def test_put(epoch: int, promised: list[int]) -> None:
     if epoch > DURABLE:
         assert effects == fence(epoch, command, CLIENT)
         effects = one.commit(effects[0])
-    answer = Answer(CLIENT, Response(Status.OK, CommandKind.PUT, 9, extended=True), command)
-    assert effects == [Persist(0, 2, put_tag(epoch) * 2, NEW * 2, (answer,))]
+    answer = Reply(CLIENT, Response(Status.OK, CommandKind.PUT, 9, extended=True), command)
+    assert effects == [Persist(0, 2, put_tag(epoch) * 2, NEW * 2, (answer,), origin=ClientOrder(CLIENT, command))]
     assert one.commit(effects[0]) == [answer], "once it is durable"
     assert one.storage.load(0, 2) == (put_tag(epoch) * 2, NEW * 2, False)
 
@@ -135,9 +135,9 @@ def test_what_waited_for_a_promise_is_judged_again_by_a_newer_one() -> None:
     command = Command(CommandKind.PUT, 9, 0, 1, put_tag(6), NEW, True, 6)
     (waiting,), (waiting_put,) = one.message(order), one.command(command)
     one.message(ReadProc(3, 51, 0, 1, False, b"", 7))
-    assert one.commit(waiting) == [Answer(PEER, Fenced(RANK, 50, 0, 1, 7))]
+    assert one.commit(waiting) == [Reply(PEER, Fenced(RANK, 50, 0, 1, 7))]
     (answer,) = one.commit(waiting_put)
-    assert isinstance(answer, Answer) and answer.message.status is Status.FENCED
+    assert isinstance(answer, Reply) and answer.message.status is Status.FENCED
     assert one.storage.tags(0, 1) == HIGH
 
 
@@ -149,7 +149,7 @@ def test_a_get_of_a_damaged_copy_is_refused_and_repaired() -> None:
     (get,) = one.command(command)
     effects = one.load(get)
     refusal = Response(Status.REFUSED, CommandKind.GET, 9, extended=True, epoch=DURABLE)
-    assert effects[0] == Answer(CLIENT, refusal, command)
+    assert effects[0] == Reply(CLIENT, refusal, command)
     assert one.replica.counters["repairs"] == 1
 
 
@@ -158,7 +158,7 @@ def test_a_get_of_tags_that_are_lost_is_refused_and_repaired() -> None:
     one.storage.damage(0, tag_too=True)
     command = Command(CommandKind.GET, 9, 0, 1, b"", b"", True, DURABLE)
     refusal = Response(Status.REFUSED, CommandKind.GET, 9, extended=True, epoch=DURABLE)
-    assert one.command(command) == [Answer(CLIENT, refusal, command), *ask(epoch=DURABLE), load(epoch=DURABLE)]
+    assert one.command(command) == [Reply(CLIENT, refusal, command), *ask(epoch=DURABLE), load(epoch=DURABLE)]
 
 
 def test_a_put_without_room_is_refused_and_says_so() -> None:
@@ -168,7 +168,7 @@ def test_a_put_without_room_is_refused_and_says_so() -> None:
     (persist,) = one.command(command)
     effects = one.commit(persist)
     refusal = Response(Status.NO_SPACE, CommandKind.PUT, 9, extended=True, epoch=DURABLE)
-    assert effects == [Answer(CLIENT, refusal, command)]
+    assert effects == [Reply(CLIENT, refusal, command)]
     assert one.storage.tags(0, 1) == HIGH
 
 
@@ -178,7 +178,7 @@ def test_a_put_on_a_damaged_copy_is_not_for_want_of_room() -> None:
     command = Command(CommandKind.PUT, 9, 0, 1, put_tag(DURABLE), NEW, True, DURABLE)
     (persist,) = one.command(command)
     answer = one.commit(persist)[0]
-    assert isinstance(answer, Answer) and isinstance(answer.message, Response)
+    assert isinstance(answer, Reply) and isinstance(answer.message, Response)
     assert answer.message.status is Status.REFUSED
 
 
@@ -190,7 +190,7 @@ def test_a_put_that_is_behind_changes_nothing(wr: int, status: Status) -> None:
     command = Command(CommandKind.PUT, 9, 0, 1, put_tag(DURABLE), data(3), True, DURABLE)
     (persist,) = one.command(command)
     (answer,) = one.commit(persist)
-    assert isinstance(answer, Answer) and answer.message.status is status
+    assert isinstance(answer, Reply) and answer.message.status is status
     assert one.storage.load(0, 1) == (newer, NEW, False)
 
 
@@ -226,7 +226,7 @@ def test_absurd_epochs_change_nothing() -> None:
     put = Command(CommandKind.PUT, 9, 0, 1, put_tag(absurd), NEW, True, absurd)
     for command in (get, put):
         (answer,) = one.command(command)
-        assert isinstance(answer, Answer) and answer.message.status is Status.DISBELIEVED
+        assert isinstance(answer, Reply) and answer.message.status is Status.DISBELIEVED
     assert one.replica.epochs.promised == DURABLE
 
 
@@ -235,7 +235,7 @@ def test_a_write_of_a_newer_epoch_than_its_copy_is_nothing_honest() -> None:
     assert one.message(WriteProc(2, 50, 0, 1, pack_tag(ts_of(6, 1), 2, 0, 5), NEW)) == []
     put = Command(CommandKind.PUT, 9, 0, 1, pack_tag(ts_of(6, 1), ATTACHED, 0, 5), NEW, True, 5)
     (answer,) = one.command(put)
-    assert isinstance(answer, Answer) and answer.message.status is Status.DISBELIEVED
+    assert isinstance(answer, Reply) and answer.message.status is Status.DISBELIEVED
 
 
 # --- a load that takes its time -------------------------------------------------------------------
@@ -257,4 +257,4 @@ def test_a_load_that_finds_a_newer_epoch_is_answered_under_that(own: bool) -> No
     if own:
         assert [type(effect) for effect in effects] == [Fence], "the own operation has to go on under it"
     else:
-        assert effects == [Answer(PEER, Value(RANK, 50, 0, 1, newer, NEW, b"", 6))]
+        assert effects == [Reply(PEER, Value(RANK, 50, 0, 1, newer, NEW, b"", 6))]

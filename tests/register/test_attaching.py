@@ -7,7 +7,7 @@ import pytest
 from dsreg.protocol.messages import Ack, Command, CommandKind, ReadProc, Response, Status, Value, WriteProc
 from dsreg.protocol.plausibility import ALWAYS_PLAUSIBLE_EPOCH
 from dsreg.protocol.tags import ATTACHED, attached_counter, is_overtaken, pack_tag, restamped, ts_of
-from dsreg.register.effects import Again, Answer, Effect, Fence, Persist
+from dsreg.register.effects import Again, Effect, Fence, Persist, Reply
 from dsreg.register.epochs import MAX_LEAP
 from tests.protocol.values import data
 from tests.register.play import CLIENT, NEW, PEER, RANK, RID, Play, ask, load, ok, tell
@@ -24,7 +24,7 @@ def attach(epoch: int, request: int = 1) -> Command:
 
 def told(effects: list[Effect]) -> Response:
     (answer,) = effects
-    assert isinstance(answer, Answer) and isinstance(answer.message, Response)
+    assert isinstance(answer, Reply) and isinstance(answer.message, Response)
     return answer.message
 
 
@@ -38,7 +38,7 @@ def test_attach_ends_with_its_connection() -> None:
     (answer,) = one.commit(fence)
     response = Response(Status.OK, command.kind, 1, extended=True, epoch=E, alive=True, believed=ALWAYS_PLAUSIBLE_EPOCH,
                         owner=owner)
-    assert answer == Answer(CLIENT, response, command)
+    assert answer == Reply(CLIENT, response, command)
     assert one.replica.epochs.is_owner_connected
     assert one.replica.disconnected(CLIENT, 0.0) == ([], [])
     assert not one.replica.epochs.is_owner_connected
@@ -186,7 +186,7 @@ def test_a_peer_that_has_a_later_one_says_so_once_it_is_durable() -> None:
     promise(one)
     one.have(attached(6), data(4))
     (persist,) = one.message(WriteProc(2, 50, 0, 1, attached(5), NEW))
-    assert one.commit(persist) == [Answer(PEER, Ack(RANK, 50, 0, 1, overtaken=True))]
+    assert one.commit(persist) == [Reply(PEER, Ack(RANK, 50, 0, 1, overtaken=True))]
     assert one.storage.load(0, 1) == (attached(6), data(4), False)
 
 

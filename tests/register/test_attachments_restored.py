@@ -10,7 +10,7 @@ import pytest
 from dsreg.protocol.messages import Ack, WriteProc
 from dsreg.register import epochs
 from dsreg.register.acceptor import Acceptor
-from dsreg.register.effects import Answer, Persist
+from dsreg.register.effects import Persist, Reply
 from tests.register.test_attachments import is_found, run
 
 
@@ -43,7 +43,7 @@ def _acknowledging(write_proc: Any) -> Any:
 
 
 def _plain_ack(effect: Any) -> Any:
-    if not isinstance(effect, Persist) or not isinstance(effect.then[-1], Answer):
+    if not isinstance(effect, Persist) or not isinstance(effect.then[-1], Reply):
         return effect
     answer = effect.then[-1]
     assert isinstance(answer.message, Ack)

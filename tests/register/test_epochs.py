@@ -8,8 +8,8 @@ from dsreg.constants import NO_OWNER
 from dsreg.protocol.messages import Command, CommandKind, Response, Status, name_of_owner, owner_of
 from dsreg.protocol.plausibility import ALWAYS_PLAUSIBLE_EPOCH
 from dsreg.protocol.tags import ATTACHED, pack_tag, ts_of
-from dsreg.register.effects import Again, Answer, Effect, Fence
-from dsreg.register.epochs import OWNER_UNSURE_S, Epochs
+from dsreg.register.effects import Again, Effect, Fence, Reply
+from dsreg.register.epochs import OWNER_UNSURE_S, Epochs, Go, Refuse, Wait
 from dsreg.testing.memory_storage import MemoryStorage
 
 ALICE, BOB = owner_of(b"a" * 16, "alice"), owner_of(b"b" * 16, "bob")
@@ -57,7 +57,7 @@ def attach(epoch: int, owner: bytes = NO_OWNER) -> Command:
 
 
 def response(effect: Effect) -> Response:
-    assert isinstance(effect, Answer) and effect.completes is not None
+    assert isinstance(effect, Reply) and effect.completes is not None
     assert isinstance(effect.message, Response)
     return effect.message
 
@@ -266,13 +266,13 @@ def test_what_comes_before_a_command(of: int, epoch: int, expected: str) -> None
     node = Node()
     node.attached(5)
     command = Command(CommandKind.GET, 1, 8, 1, extended=True, epoch=of)
-    effects = node.epochs.before(command, epoch, HERE, command)
+    verdict = node.epochs.before(command, epoch, HERE, command)
     if expected == "go":
-        assert effects is None
+        assert verdict == Go()
     else:
-        assert effects is not None
+        assert isinstance(verdict, Refuse)
         status = Status.FENCED if expected == "fenced" else Status.DISBELIEVED
-        assert response(effects[0]) == Response(status, CommandKind.GET, 1, extended=True, epoch=5)
+        assert response(verdict.reply) == Response(status, CommandKind.GET, 1, extended=True, epoch=5)
         assert node.epochs.promised == 5
 
 
@@ -283,10 +283,10 @@ def test_a_command_waits_for_a_promise_that_is_being_made() -> None:
     node.attach(6, BOB)
     command = Command(CommandKind.GET, 1, 8, 1, extended=True, epoch=6)
     then = Again(command, THERE)
-    assert node.epochs.before(command, 6, THERE, command) == [Fence(6, NO_OWNER, (then,))], "behind the first one"
+    assert node.epochs.before(command, 6, THERE, command) == Wait(Fence(6, NO_OWNER, (then,))), "behind the first one"
     older = command._replace(epoch=5)
-    effects = node.epochs.before(older, 5, HERE, older)
-    assert effects is not None and response(effects[0]).status is Status.FENCED
+    verdict = node.epochs.before(older, 5, HERE, older)
+    assert isinstance(verdict, Refuse) and response(verdict.reply).status is Status.FENCED
     assert node.ask().owner == ALICE, "the promise of 6 is not durable yet"
     assert node.epochs._owner == BOB, "and a fence without an owner does not take him back"
 

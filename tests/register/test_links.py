@@ -8,7 +8,7 @@ import pytest
 
 from dsreg.constants import RESEND_FIRST_S, RESEND_MAX_S, ZERO_SECTOR, ZERO_TAG
 from dsreg.protocol.messages import Ack, ReadProc, Value, WriteProc
-from dsreg.register.effects import Send
+from dsreg.register.effects import Tell
 from dsreg.register.links import RegisterClient
 from dsreg.register.quorum import mask
 
@@ -26,16 +26,16 @@ def value(rank: int, rid: int = RID) -> Value:
     return Value(rank, rid, 0, 1, ZERO_TAG, None)
 
 
-def ranks(sends: list[Send]) -> list[int]:
+def ranks(sends: list[Tell]) -> list[int]:
     return [send.rank for send in sends]
 
 
 def test_broadcast_goes_to_all_the_node_itself_included() -> None:
-    assert links().broadcast(READ_PROC, 0.0) == [Send(1, READ_PROC), Send(2, READ_PROC), Send(3, READ_PROC)]
+    assert links().broadcast(READ_PROC, 0.0) == [Tell(1, READ_PROC), Tell(2, READ_PROC), Tell(3, READ_PROC)]
 
 
 def test_broadcast_but_one() -> None:
-    assert links().broadcast(WRITE_PROC, 0.0, but=1) == [Send(2, WRITE_PROC), Send(3, WRITE_PROC)]
+    assert links().broadcast(WRITE_PROC, 0.0, but=1) == [Tell(2, WRITE_PROC), Tell(3, WRITE_PROC)]
 
 
 def test_intervals_double_up_to_the_longest() -> None:
@@ -137,14 +137,14 @@ def test_the_second_phase_replaces_the_first() -> None:
     client.broadcast(WRITE_PROC, 0.5, but=1)
     assert len(client) == 1
     assert client.resend(1.0) == []  # the first phase's alarm
-    assert client.resend(1.5) == [Send(2, WRITE_PROC), Send(3, WRITE_PROC)]
+    assert client.resend(1.5) == [Tell(2, WRITE_PROC), Tell(3, WRITE_PROC)]
 
 
 def test_both_phases_at_one_moment_are_sent_again_once() -> None:
     client = links()
     client.broadcast(READ_PROC, 0.0)
     client.broadcast(WRITE_PROC, 0.0, but=1)
-    assert client.resend(1.0) == [Send(2, WRITE_PROC), Send(3, WRITE_PROC)]
+    assert client.resend(1.0) == [Tell(2, WRITE_PROC), Tell(3, WRITE_PROC)]
 
 
 def test_a_new_link_gets_at_once_what_its_node_has_not_answered() -> None:
@@ -152,8 +152,8 @@ def test_a_new_link_gets_at_once_what_its_node_has_not_answered() -> None:
     client.broadcast(READ_PROC, 0.0)
     client.broadcast(ReadProc(1, 8, 5, 1), 0.0)
     client.answered(value(2, rid=8))
-    assert client.link_up(2, 0.0) == [Send(2, READ_PROC)]
-    assert client.link_up(3, 0.0) == [Send(3, READ_PROC), Send(3, ReadProc(1, 8, 5, 1))]
+    assert client.link_up(2, 0.0) == [Tell(2, READ_PROC)]
+    assert client.link_up(3, 0.0) == [Tell(3, READ_PROC), Tell(3, ReadProc(1, 8, 5, 1))]
     assert client.resent == 3
 
 
@@ -162,7 +162,7 @@ def test_a_new_link_undoes_receipts() -> None:
     client.broadcast(READ_PROC, 0.0)
     client.receipt(ReadProc, RID, 2)
     client.receipt(ReadProc, RID, 3)
-    assert client.link_up(2, 0.0) == [Send(2, READ_PROC)]
+    assert client.link_up(2, 0.0) == [Tell(2, READ_PROC)]
     assert ranks(client.resend(1.0)) == [1, 2]
 
 

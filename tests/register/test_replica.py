@@ -8,7 +8,7 @@ import pytest
 
 from dsreg.protocol.messages import Ack, Command, CommandKind, Response, Status, Value, WriteProc
 from dsreg.protocol.plausibility import ALWAYS_PLAUSIBLE_COUNTER, MAX_COUNTS_PER_S
-from dsreg.register.effects import Again, Answer, Effect, Load, Persist, Reserve, Send, StoreOwn
+from dsreg.register.effects import Again, Effect, Load, Persist, Reply, Reserve, StoreOwnCopy, Tell
 from dsreg.register.repairs import REFUSED_RETRY_S
 from dsreg.register.tag_allocator import PROMISE_STEP, TagAllocator
 from tests.protocol.values import data, tags
@@ -62,9 +62,9 @@ def test_write_is_durable_here_before_anybody_hears_of_its_tag() -> None:
     play = Play()
     play.have(LOW, data(1))
     assert play.write() == ask()  # L1; its own tags by direct call
-    assert play.value(3, RID, HIGH) == [own(tags((5, RANK)))]  # L2, L4: no Send
+    assert play.value(3, RID, HIGH) == [own(tags((5, RANK)))]  # L2, L4: no Tell
     later = [*play.tick(10.0), *play.replica.link_up(2, True, 10.0), *play.ack(2, RID), *play.value(2, RID, LOW)]
-    assert not any(isinstance(effect, Send) and isinstance(effect.message, WriteProc) for effect in later)
+    assert not any(isinstance(effect, Tell) and isinstance(effect.message, WriteProc) for effect in later)
     assert play.commit(own(tags((5, RANK)))) == tell(tags((5, RANK)))
     assert play.ack(2, RID) == [ok(WRITE)]  # L6
     assert_settled(play.replica, 100.0)
@@ -96,7 +96,7 @@ def test_tag_never_names_one_tag_twice() -> None:
         play.tag()
         (reserve,) = play.value(2, rid, HIGH)
         (answer,) = play.commit(reserve)
-        assert isinstance(answer, Answer) and isinstance(answer.message, Response)
+        assert isinstance(answer, Reply) and isinstance(answer.message, Response)
         named.append(answer.message.tags)
     assert named == [tags((ts, RANK)) for ts in (5, 6, 7, 8, 9)]
 
@@ -107,7 +107,7 @@ def test_tag_of_a_run_is_one_tag_above_all() -> None:
     assert play.tag(count=2) == ask(count=2)
     (reserve,) = play.value(2, RID, tags((3, 1), (1, 1)))
     (answer,) = play.commit(reserve)
-    assert isinstance(answer, Answer) and isinstance(answer.message, Response)
+    assert isinstance(answer, Reply) and isinstance(answer.message, Response)
     assert answer.message.tags == tags((10, RANK), (10, RANK))
 
 
@@ -178,7 +178,7 @@ def test_operations_that_overlap_queue_and_others_do_not() -> None:
     assert play.replica.unfinished() == 4
     play.ack(2, RID, count=2)
     answer, *started = play.ack(3, RID, count=2)
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, Reply)
     assert started == [*ask(RID + 2, 1, 4), load(RID + 2, 1, 4)]
     assert play.replica.unfinished() == 3
 
@@ -197,7 +197,7 @@ def test_a_thousand_operations_on_one_sector_of_a_single_node(kind: CommandKind)
                 effects.extend(play.commit(effect))
             case Load() as effect:
                 effects.extend(play.load(effect))
-            case Answer(_, Response() as response):
+            case Reply(_, Response() as response):
                 answered.append(response.request)
             case other:
                 raise AssertionError(other)
@@ -233,7 +233,7 @@ def test_what_a_write_chooses_is_promised_before_its_own_copy_is_durable() -> No
     play = Play(promised=0)
     play.write()
     promise, = play.value(2, RID, LOW)
-    assert promise == Reserve(PROMISE_STEP - 1, (Again(StoreOwn(RID)),))
+    assert promise == Reserve(PROMISE_STEP - 1, (Again(StoreOwnCopy(RID)),))
     assert play.commit(promise) == [own(tags((4, RANK)))]
     play.write(first=1, request=2)
     assert play.value(2, RID + 1, LOW, first=1) == [own(tags((4, RANK)), rid=RID + 1, first=1)], "it is promised"
@@ -355,7 +355,7 @@ def test_absurd_tags_are_refused_everywhere() -> None:
     play.have(HIGH, NEW)
     refusal = Response(Status.DISBELIEVED, CommandKind.STORE, 1, extended=True)
     command = STORE._replace(tags=ABSURD)
-    assert play.command(command) == [Answer(CLIENT, refusal, command)]
+    assert play.command(command) == [Reply(CLIENT, refusal, command)]
     assert play.message(WriteProc(2, 5, 0, 1, ABSURD, NEW)) == []
     assert play.message(WriteProc(2, 5, 0, 1, ABSURD, NEW, bytes(16))) == []
     play.write()
@@ -372,5 +372,5 @@ def test_a_tag_as_high_as_is_believed_is_taken(unix_time_s: int) -> None:
     believed = max(ALWAYS_PLAUSIBLE_COUNTER, unix_time_s * MAX_COUNTS_PER_S)
     assert play.message(WriteProc(2, 5, 0, 1, tags((believed + 1, 2)), NEW)) == []
     far = tags((believed, 2))
-    answer = Answer(PEER, Ack(RANK, 5, 0, 1))
+    answer = Reply(PEER, Ack(RANK, 5, 0, 1))
     assert play.message(WriteProc(2, 5, 0, 1, far, NEW)) == [Persist(0, 1, far, NEW, (answer,))]

@@ -7,7 +7,7 @@ import pytest
 from dsreg.constants import NO_OWNER
 from dsreg.protocol.messages import Command, CommandKind, Fenced, ReadProc, Response, Status, Value, WriteProc
 from dsreg.protocol.tags import ATTACHED, pack_tag, restamped, ts_of
-from dsreg.register.effects import Again, Answer, Durable, Effect, Fence, NamedFor, Renew, Reserve, Send
+from dsreg.register.effects import Again, Durable, Effect, Fence, NamedFor, Renew, Reply, Reserve, Tell
 from dsreg.register.repairs import REFUSED_RETRY_S
 from dsreg.register.tag_allocator import PROMISE_STEP
 from tests.protocol.values import data, tags
@@ -39,7 +39,7 @@ def renewal(rid: int = RID, epoch: int = E) -> list[Effect]:
 
 def refusal(command: Command, status: Status = Status.FENCED, epoch: int = E) -> list[Effect]:
     response = Response(status, command.kind, command.request, extended=command.extended, epoch=epoch)
-    return [Answer(CLIENT, response, command)]
+    return [Reply(CLIENT, response, command)]
 
 
 # --- rule 3: a newer epoch at one peer ------------------------------------------------------------
@@ -148,7 +148,7 @@ def test_a_node_stores_nothing_below_its_promise_though_it_promised_its_tag_befo
     (fence,) = one.message(question)
     if fence_first:
         (value,) = one.commit(fence)
-        assert isinstance(value, Answer) and isinstance(value.message, Value) and value.message.epoch == E
+        assert isinstance(value, Reply) and isinstance(value.message, Value) and value.message.epoch == E
         renew = one.commit(reserve)
     else:
         renew = one.commit(reserve)
@@ -218,9 +218,9 @@ def test_a_tag_that_another_of_a_newer_epoch_has_overtaken_is_believed() -> None
         ok(TAG._replace(first=5), tags=attached(1, RANK, LIFE))
     ]
     (answer,) = one.value(3, RID, LOW)
-    assert isinstance(answer, Answer) and answer == ok(TAG, tags=attached(2, RANK, LIFE))
+    assert isinstance(answer, Reply) and answer == ok(TAG, tags=attached(2, RANK, LIFE))
     tag = attached(2, RANK, LIFE)
-    assert one.store(tag, request=2)[0] == Send(2, WriteProc(RANK, RID + 2, 0, 1, tag, NEW))
+    assert one.store(tag, request=2)[0] == Tell(2, WriteProc(RANK, RID + 2, 0, 1, tag, NEW))
 
 
 # --- STORE ----------------------------------------------------------------------------------------
@@ -291,7 +291,7 @@ def test_rule_6_plain_commands_are_never_refused_for_an_epoch() -> None:
     one = Play()
     promise(one, E + 1)
     for effects in (one.read(), one.write(first=1), one.tag(first=2), one.store(attached(1, 2), first=3)):
-        assert not any(isinstance(effect, Answer) for effect in effects)
+        assert not any(isinstance(effect, Reply) for effect in effects)
 
 
 def test_rules_5_and_10_a_read_of_an_attachment_stores_nothing_and_tells_the_tags_of_what_is_not_raised() -> None:

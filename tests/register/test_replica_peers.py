@@ -7,7 +7,7 @@ import pytest
 from dsreg.constants import MAX_REMEMBERED_UUIDS
 from dsreg.protocol.messages import Ack, Command, CommandKind, ReadProc, Receipt, Response, Status, Value, WriteProc
 from dsreg.register.contract import Uuids
-from dsreg.register.effects import Again, Answer, Durable, Effect, Fence, Load, Persist, Renew, Send
+from dsreg.register.effects import Again, Durable, Effect, Fence, Load, Persist, Renew, Reply, Tell
 from dsreg.register.repairs import MAX_REPAIRS, REFUSED_RETRY_S
 from dsreg.register.tag_allocator import PROMISE_STEP
 from tests.protocol.values import data, tags
@@ -20,7 +20,7 @@ READ = Command(CommandKind.READ, 1, 0, 1)
 
 
 def sent(effects: list[Effect], rank: int) -> list[ReadProc | WriteProc]:
-    return [e.message for e in effects if isinstance(e, Send) and e.rank == rank]  # type: ignore[misc]
+    return [e.message for e in effects if isinstance(e, Tell) and e.rank == rank]  # type: ignore[misc]
 
 
 def pieces(play: Play, message: ReadProc | WriteProc) -> list[ReadProc | WriteProc]:
@@ -41,7 +41,7 @@ def test_read_proc_for_tags_is_answered_at_once() -> None:
     play = Play()
     play.have(tags((3, 2), (4, 1)), data(1, 2))
     answer = Value(RANK, 50, 0, 2, tags((3, 2), (4, 1)), None)
-    assert play.message(ReadProc(2, 50, 0, 2, values=False)) == [Answer(PEER, answer)]
+    assert play.message(ReadProc(2, 50, 0, 2, values=False)) == [Reply(PEER, answer)]
 
 
 def test_read_proc_for_values_loads_first() -> None:
@@ -49,28 +49,28 @@ def test_read_proc_for_values_loads_first() -> None:
     play.have(HIGH, NEW)
     question = ReadProc(2, 50, 0, 1)
     assert play.message(question) == [Load(question, PEER)]
-    assert play.load(Load(question, PEER)) == [Answer(PEER, Value(RANK, 50, 0, 1, HIGH, NEW))]
+    assert play.load(Load(question, PEER)) == [Reply(PEER, Value(RANK, 50, 0, 1, HIGH, NEW))]
 
 
 def test_what_is_not_durable_is_not_reported() -> None:
     play = Play()
     play.have(LOW, data(1))
     play.message(WriteProc(3, 60, 0, 1, HIGH, NEW))  # its Persist is under way
-    assert play.message(ReadProc(2, 50, 0, 1, values=False)) == [Answer(PEER, Value(RANK, 50, 0, 1, LOW, None))]
+    assert play.message(ReadProc(2, 50, 0, 1, values=False)) == [Reply(PEER, Value(RANK, 50, 0, 1, LOW, None))]
 
 
 def test_l5_ack_only_once_it_is_durable() -> None:
     play = Play()
     (persist,) = play.message(WriteProc(2, 50, 0, 1, HIGH, NEW))
-    assert persist == Persist(0, 1, HIGH, NEW, (Answer(PEER, Ack(RANK, 50, 0, 1)),))
-    assert play.commit(persist) == [Answer(PEER, Ack(RANK, 50, 0, 1))]
+    assert persist == Persist(0, 1, HIGH, NEW, (Reply(PEER, Ack(RANK, 50, 0, 1)),))
+    assert play.commit(persist) == [Reply(PEER, Ack(RANK, 50, 0, 1))]
 
 
 def test_l5_a_lower_tag_is_acknowledged_and_not_stored() -> None:
     play = Play()
     play.have(HIGH, NEW)
     (persist,) = play.message(WriteProc(2, 50, 0, 1, LOW, data(1)))
-    assert play.commit(persist) == [Answer(PEER, Ack(RANK, 50, 0, 1))]
+    assert play.commit(persist) == [Reply(PEER, Ack(RANK, 50, 0, 1))]
     assert play.storage.load(0, 1) == (HIGH, NEW, False)
 
 
@@ -89,7 +89,7 @@ def test_a_contract_question_is_answered_over_the_link_each_time_under_a_new_uui
     (first,) = play.load(play.message(question)[0])
     (again,) = play.load(play.message(question)[0])
     for answer in (first, again):
-        assert isinstance(answer, Send) and isinstance(answer.message, Value) and len(answer.message.uuid) == 16
+        assert isinstance(answer, Tell) and isinstance(answer.message, Value) and len(answer.message.uuid) == 16
         assert (answer.rank, answer.message._replace(uuid=b"")) == (2, Value(RANK, 50, 0, 1, HIGH, NEW))
     assert first != again
 
@@ -103,7 +103,7 @@ def test_a_repeated_write_proc_is_acknowledged_without_a_second_persist() -> Non
     (ack,) = play.commit(persist)
     (again,) = play.message(message)
     for effect in (ack, again):
-        assert isinstance(effect, Send) and isinstance(effect.message, Ack)
+        assert isinstance(effect, Tell) and isinstance(effect.message, Ack)
         assert (effect.rank, effect.message._replace(uuid=b"")) == (2, Ack(RANK, 50, 0, 1))
 
 
@@ -138,16 +138,16 @@ def test_answers_of_a_contract_peer_are_joined_and_get_receipts() -> None:
     play.have(LOW * 2, data(1, 1))
     play.read(count=2)
     play.load(load(count=2))
-    receipt = Send(2, Receipt(RANK, 4, UUID))
+    receipt = Tell(2, Receipt(RANK, 4, UUID))
     assert play.message(Value(2, RID, 1, 1, HIGH, NEW, UUID)) == [receipt]
     assert play.message(Value(2, RID, 1, 1, HIGH, NEW, UUID)) == [receipt], "again, to make the peer stop"
     highest, newest = LOW + HIGH, data(1, 9)
     write_proc = WriteProc(RANK, RID, 0, 2, highest, newest)
     assert play.message(Value(2, RID, 0, 1, LOW, data(1), UUID)) == [
-        receipt, *(Send(2, single) for single in pieces(play, write_proc)), Send(3, write_proc),
+        receipt, *(Tell(2, single) for single in pieces(play, write_proc)), Tell(3, write_proc),
         own(highest, newest),
     ]
-    receipt = Send(2, Receipt(RANK, 6, UUID))
+    receipt = Tell(2, Receipt(RANK, 6, UUID))
     assert play.message(Ack(2, RID, 0, 1, UUID)) == [receipt]
     assert play.message(Ack(2, RID, 1, 1, UUID)) == [receipt]
     assert play.ack(3, RID, count=2) == [ok(READ._replace(count=2), value=newest)]
@@ -208,7 +208,7 @@ def test_nothing_of_a_run_is_sent_again_once_an_epoch_is_in_force() -> None:
     play.read(count=3)
     attach = Command.attach(1, 1, bytes(64))
     play.replica.epochs.fence(1, Again(Renew(RID)))
-    assert isinstance(play.command(attach)[0], Answer)
+    assert isinstance(play.command(attach)[0], Reply)
     assert sent(play.tick(0.5), 2) == []
 
 
@@ -288,14 +288,14 @@ def test_a_question_about_a_damaged_copy_is_not_answered_and_starts_its_repair(t
         effects = play.load(effects[0])
     assert effects == [*ask(), load()]
     assert play.message(ReadProc(3, 51, 0, 1, values=False)) == ([] if tag_too else [
-        Answer(PEER, Value(RANK, 51, 0, 1, HIGH, None))]), "one repair at a time; a tag that is known is told"
+        Reply(PEER, Value(RANK, 51, 0, 1, HIGH, None))]), "one repair at a time; a tag that is known is told"
     play.load(load())
     play.value(2, RID, HIGH, NEW)
     repair = own(HIGH, NEW, repair=True)
     assert play.value(3, RID, HIGH, NEW) == [repair], "the others have it"
     assert play.commit(repair) == [], "nobody to answer"
     assert_settled(play.replica, 100.0)
-    assert play.message(ReadProc(2, 52, 0, 1, values=False)) == [Answer(PEER, Value(RANK, 52, 0, 1, HIGH, None))]
+    assert play.message(ReadProc(2, 52, 0, 1, values=False)) == [Reply(PEER, Value(RANK, 52, 0, 1, HIGH, None))]
 
 
 def test_repairs_are_bounded_and_the_rest_gets_its_turn() -> None:
@@ -358,7 +358,7 @@ def test_a_peer_that_was_killed_in_its_greeting_is_not_taken_for_one_of_the_cont
     attach = Command.attach(1, 1, bytes(64))
     play.replica.link_up(3, False, 0.0)
     [refused] = play.command(attach)
-    assert isinstance(refused, Answer) and isinstance(refused.message, Response)
+    assert isinstance(refused, Reply) and isinstance(refused.message, Response)
     assert refused.message.status is Status.UNSUPPORTED, "as long as it stays there and is silent"
     play.replica.link_down(3, 0.5)
     assert isinstance(play.command(attach)[0], Fence)
@@ -371,7 +371,7 @@ def test_a_peer_that_has_spoken_the_contract_is_one_of_it_until_it_greets() -> N
     play.message(ReadProc(3, 50, 0, 1, uuid=UUID))
     for _ in range(2):
         play.replica.link_down(3, 0.5)
-        assert isinstance(play.command(attach)[0], Answer)
+        assert isinstance(play.command(attach)[0], Reply)
         play.replica.link_up(3, False, 1.0)
     play.replica.link_up(3, True, 2.0)
     play.replica.link_down(3, 0.5)

@@ -16,11 +16,11 @@ def left_in_node(interpreter: Interpreter, connections: Iterable[Connection]) ->
     opened = list(connections)
     return _only_some({
         "operations queued": replica.unfinished(),
-        "chunks of the queue": len(replica._queue._chunks),
-        "operations by rid": len(replica._operations),
-        "operations that are ready": len(replica._ready),
+        "chunks of the queue": len(replica._coordinator._queue._chunks),
+        "operations by rid": len(replica._coordinator._executions),
+        "operations that are ready": len(replica._coordinator._ready),
         "repairs": len(replica._repairs.under_way),
-        "refused stores": len(replica._refused._waiting),
+        "refused stores": len(replica._coordinator._refused._waiting),
         "stubborn messages": len(replica._links),
         "parts of runs": sum(len(peer._runs) for peer in replica._peers._contract.values()),
         "orders in progress": sum(not done for peer in repeats for done in peer.values()),

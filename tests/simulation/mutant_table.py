@@ -7,8 +7,8 @@ from tests.simulation.mutant_glue import GLUE
 
 _QUORUM = "dsreg.register.quorum"
 _REGISTER = "dsreg.register.atomic_register"
-_REPLICA = "dsreg.register.replica"
-_HOLDER = "dsreg.register.acceptor"
+_COORDINATOR = "dsreg.register.coordinator"
+_ACCEPTOR = "dsreg.register.acceptor"
 _EPOCHS = "dsreg.register.epochs"
 _TAGS = "dsreg.protocol.tags"
 _COMMIT = "dsreg.storage.commit"
@@ -55,7 +55,7 @@ ALGORITHM = (
         "self.phase = Storing(record, Return(b'', b'')); return [StoreAll(phase.rid, tags, data), record]",
     ),
     Mutant("named_tags_are_not_avoided", _REGISTER, "self.rank, ts_floor, self.epoch", "self.rank, 0, self.epoch"),
-    Mutant("lost_tags_are_chosen_again", _REPLICA, "            self._tags.forget()\n", "            pass\n"),
+    Mutant("lost_tags_are_chosen_again", _COORDINATOR, "            self._tags.forget()\n", "            pass\n"),
     Mutant("highest_by_ts_only", _TAGS, "return max(vectors)", "return max(vectors, key=lambda t: t[:13])"),
     Mutant("highest_of_a_run_by_ts_only", _TAGS, "max(column) for", "max(column, key=lambda t: t[:13]) for"),
     Mutant(
@@ -66,12 +66,11 @@ ALGORITHM = (
     ),
     Mutant(
         "late_answers_of_other_operations_count",
-        _REPLICA,
-        "        operation = self._operations.get(answer.rid)\n        if operation is None:\n"
-        "            return self._att",
-        "        operation = next((o for o in self._operations.values() if o.command.first == answer.first), None)\n"
-        "        if operation: answer = answer._replace(rid=operation.rid)\n"
-        "        if operation is None:\n            return self._att",
+        _COORDINATOR,
+        "        execution = self._executions.get(answer.rid)\n        if execution is None:\n",
+        "        execution = next((e for e in self._executions.values() if e.command.first == answer.first), None)\n"
+        "        if execution: answer = answer._replace(rid=execution.rid)\n"
+        "        if execution is None:\n",
     ),
     Mutant("queue_overtakes", "dsreg.register.run_queue", "return not ahead", "return True"),
     Mutant(
@@ -88,12 +87,12 @@ ALGORITHM = (
            "for rank in ()]"),
     Mutant(
         "unknown_tags_answered_as_zero",
-        _HOLDER,
-        "        if self._storage.unknown(first, count):\n            self._repair(first, count)\n",
+        _ACCEPTOR,
+        "        if self._storage.unknown(first, count):\n            self._repairs.want(first, count)\n",
         "        if False:\n            pass\n",
     ),
     Mutant(
-        "finished_operations_keep_their_messages", _REPLICA, "            self._links.cancel(operation.rid)\n",
+        "finished_operations_keep_their_messages", _COORDINATOR, "            self._links.cancel(execution.rid)\n",
         "            pass\n",
     ),
 )
@@ -101,20 +100,20 @@ ALGORITHM = (
 DURABILITY = (
     Mutant(
         "peer_acknowledges_before_persist",
-        _HOLDER,
+        _ACCEPTOR,
         "return [Persist(first, count, message.tags, message.data, (answer,))]",
         "return [answer, Persist(first, count, message.tags, message.data, ())]",
     ),
     Mutant(
         "contract_peer_acknowledges_before_persist",
-        _HOLDER,
-        "return [Persist(first, count, message.tags, message.data, (Durable(key), ack), owner=key)]",
-        "return [ack, Persist(first, count, message.tags, message.data, (Durable(key),), owner=key)]",
+        _ACCEPTOR,
+        "return [Persist(first, count, message.tags, message.data, (Durable(key), ack), origin=key)]",
+        "return [ack, Persist(first, count, message.tags, message.data, (Durable(key),), origin=key)]",
     ),
     Mutant(
         "own_copy_counts_before_persist",
-        _REPLICA,
-        "return [Reserve(promise, (Again(StoreOwn(step.rid)),)) if promise else persist]",
+        _COORDINATOR,
+        "return [Reserve(promise, (Again(StoreOwnCopy(step.rid)),)) if promise else persist]",
         "return [persist._replace(then=()), own]",
     ),
     Mutant("effects_do_not_wait_for_the_disk", "dsreg.node.interpreter", "if not ticket.done:", "if False:"),
@@ -205,15 +204,15 @@ OUTSIDE = (
 
 # Each breaks one rule of docs/attachments.md.
 ATTACHMENTS = (
-    Mutant("older_epoch_is_stored", _HOLDER, "if epoch < self._epochs.promised:", "if False:"),
-    Mutant("answers_before_it_promises", _HOLDER,
+    Mutant("older_epoch_is_stored", _ACCEPTOR, "if epoch < self._epochs.promised:", "if False:"),
+    Mutant("answers_before_it_promises", _ACCEPTOR,
            "return [epochs.fence(max(question.epoch, epochs.promised), Again(question, origin))]",
            "return [self._reply(origin, question._replace(values=False), self._storage.tags(question.first,"
            " question.count), None, question.epoch)]"),
     Mutant("fenced_attachment_is_served", _EPOCHS, "if command.epoch and command.epoch < self.promised:", "if False:"),
     Mutant("epoch_forgotten_after_restart", "dsreg.storage.recovery", "incarnation=state.incarnation + 1,",
            "incarnation=state.incarnation + 1, epoch=0, owner=bytes(64),"),
-    Mutant("answers_of_an_older_epoch_count", _REPLICA, "if answer.epoch != register.epoch:",
+    Mutant("answers_of_an_older_epoch_count", _COORDINATOR, "if answer.epoch != register.epoch:",
            "if answer.epoch > register.epoch + 100:"),
     Mutant("second_owner_accepted", _EPOCHS, "and self._owner not in (NO_OWNER, owner)", "and False"),
     Mutant("nothing_is_raised", _TAGS, "    if is_restamped(tags, epoch):\n        return tags\n", "    return tags\n"),
@@ -254,12 +253,13 @@ RARE = (
            "        return self.promised\n"),
     Mutant("fence_overtakes_stores", "dsreg.storage.promises", "fence.owned <= owned and fence.after <= self.decided",
            "fence.owned <= owned"),
-    Mutant("own_copy_stored_under_an_older_epoch", _REPLICA,
-           "if epoch < self.epochs.promised:\n            return self._outdated(step",
-           "if False:\n            return self._outdated(step"),
+    Mutant("own_copy_stored_under_an_older_epoch", _COORDINATOR,
+           "if epoch < self._epochs.promised:\n            return self.outdated(step",
+           "if False:\n            return self.outdated(step"),
     Mutant("plain_write_below_the_epoch", _TAGS, "    floor = max(floor, ts_of(epoch, 0))\n", ""),
     Mutant("fence_in_force_before_it_is_done", _STABLE, "self._promises.in_force[0]", "self._promises.state.epoch"),
-    Mutant("own_copy_not_checked_again_after_a_reservation", _REPLICA, "(Again(StoreOwn(step.rid)),)", "(persist,)"),
+    Mutant("own_copy_not_checked_again_after_a_reservation", _COORDINATOR, "(Again(StoreOwnCopy(step.rid)),)",
+           "(persist,)"),
 )
 
 # Copies without a value: what is restamped and was never written.
@@ -304,9 +304,9 @@ DOUBTS = (
            "    if True:\n"),
     Mutant("coordinator_overlooks_later_writes", _EPOCHS, "command.kind is CommandKind.STORE and self", "0 and self",
            test=_ATTACHING),
-    Mutant("peers_do_not_tell_of_later_writes", _HOLDER, "message.tags[TAG_SIZE - 1::TAG_SIZE] and self",
+    Mutant("peers_do_not_tell_of_later_writes", _ACCEPTOR, "message.tags[TAG_SIZE - 1::TAG_SIZE] and self",
            "b'' and self", test=_ATTACHING),
-    Mutant("plain_reads_end_at_later_writes", _REPLICA, "if answer.overtaken and command.epoch and command",
+    Mutant("plain_reads_end_at_later_writes", _COORDINATOR, "if answer.overtaken and command.epoch and command",
            "if answer.overtaken or command.epoch and 0 and command", test=_ATTACHING),
     Mutant("put_back_clients_go_on", _CLAIM, "and response.counter > self._last_counter and", "and 0 and",
            test=_CLAIMS),
@@ -333,9 +333,9 @@ DOUBTS = (
     Mutant("nodes_are_sure_at_once", _EPOCHS, "unsure = not self._met and now < self._sure_s", "unsure = False",
            test="tests/register/test_epochs.py"),
     Mutant("gets_and_puts_raise_promises", _EPOCHS,
-           "        if epoch > self.promised:\n            return [Answer(connection, self.refusal(command, Status.DIS",
-           "        if epoch > self.promised: return [self.fence(epoch, Again(what, connection))]\n"
-           "        if epoch > self.promised:\n            return [Answer(connection, self.refusal(command, Status.DIS",
+           "        if epoch > self.promised:\n            return self._refuse(connection, command, Status.DIS",
+           "        if epoch > self.promised: return Wait(self.fence(epoch, Again(what, connection)))\n"
+           "        if epoch > self.promised:\n            return self._refuse(connection, command, Status.DIS",
            test="tests/register/test_acceptor.py"),
     Mutant("leaps_are_taken_unasked", _EPOCHS, "return epoch > self.promised + MAX_LEAP and", "return False and",
            test=_ATTACHING),

@@ -30,7 +30,7 @@ from dsreg.protocol.messages import (
 )
 from dsreg.protocol.wire import SEAL_CONTENT
 from dsreg.register.assembly import new_replica, node_hello
-from dsreg.register.effects import Send
+from dsreg.register.effects import Tell
 from dsreg.register.quorum import majority_of
 from dsreg.storage import Commit, Identity, StableStorage
 from dsreg.testing.memory_files import Chooser, drop_all, keep_all, random_chooser
@@ -190,7 +190,7 @@ class Process:
                 continue
             if self._world.options.receipts and isinstance(message, ReadProc | WriteProc) and message.uuid:
                 kind = 3 if isinstance(message, ReadProc) else 5
-                self.interpreter.carry_out([Send(message.rank, Receipt(self._node.rank, kind, message.uuid))])
+                self.interpreter.carry_out([Tell(message.rank, Receipt(self._node.rank, kind, message.uuid))])
             if isinstance(message, WriteProc):
                 self.witness.was_asked(message)
             self.server._take(connection, decoder, message)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dsreg.node.interpreter import Connection, Interpreter
 from dsreg.protocol.messages import Ack, CommandKind, Response, Status, Value, WriteProc
 from dsreg.protocol.tags import highest_epoch, iter_tags
-from dsreg.register.effects import Answer, Effect, Persist, Reserve, Send
+from dsreg.register.effects import Effect, Persist, Reply, Reserve, Tell
 from dsreg.storage import Commit, StableStorage
 
 
@@ -44,20 +44,20 @@ class Witness:
         self._storage = interpreter.storage
         self._asked: dict[tuple[int, int, int, int], bytes] = {}  # tags, by who has asked, rid, first sector, count
         carry = interpreter._carry
-        self._carry_out_send, self._carry_out_answer = carry[Send], carry[Answer]
+        self._carry_out_send, self._carry_out_answer = carry[Tell], carry[Reply]
         self._carry_out_persist, self._carry_out_reserve = carry[Persist], carry[Reserve]
-        carry[Send], carry[Answer] = self._send, self._answer
+        carry[Tell], carry[Reply] = self._send, self._answer
         carry[Persist], carry[Reserve] = self._persist, self._reserve
 
     def was_asked(self, message: WriteProc) -> None:
         self._asked[message.rank, message.rid, message.first, message.count] = message.tags
 
-    def _send(self, effect: Send) -> Iterable[Effect] | None:
+    def _send(self, effect: Tell) -> Iterable[Effect] | None:
         if isinstance(effect.message, Ack):
             self._acknowledges(effect.rank, effect.message)
         return self._carry_out_send(effect)
 
-    def _answer(self, effect: Answer) -> Iterable[Effect] | None:
+    def _answer(self, effect: Reply) -> Iterable[Effect] | None:
         if isinstance(effect.message, Ack):
             assert isinstance(effect.connection, Connection)
             self._acknowledges(effect.connection.port.peer_host, effect.message)  # type: ignore[attr-defined]
@@ -68,7 +68,7 @@ class Witness:
             self._tell_who(effect, effect.message.kind)
         return self._carry_out_answer(effect)
 
-    def _tell_who(self, effect: Answer, kind: CommandKind) -> None:
+    def _tell_who(self, effect: Reply, kind: CommandKind) -> None:
         assert isinstance(effect.connection, Connection)
         host = effect.connection.port.peer_host  # type: ignore[attr-defined]
         if kind is CommandKind.TAG:

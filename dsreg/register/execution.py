@@ -1,4 +1,4 @@
-"""One command under way in a replica, and the answer to it."""
+"""One command under way at its coordinator, and the answer to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dsreg.register.quorum import Quorum
 from dsreg.register.tag_allocator import TagAllocator
 
 
-class Operation:
+class Execution:
     """A command under way. `connection` is None for a repair that this node does of its own accord."""
 
     __slots__ = ("command", "connection", "register", "rid")
@@ -38,11 +38,11 @@ class Operation:
         return register.store(command.tags, command.data)
 
 
-def begin(
+def new_execution(
     command: Command, connection: Connection | None, rank: int, quorum: Quorum, rids: Iterator[int]
-) -> Operation:
-    """An operation for the command; see AtomicRegister."""
-    return Operation(command, connection, AtomicRegister(rank, quorum, command.first, command.count, rids))
+) -> Execution:
+    """The execution of the command; see AtomicRegister."""
+    return Execution(command, connection, AtomicRegister(rank, quorum, command.first, command.count, rids))
 
 
 def response_to(
