@@ -152,3 +152,16 @@ def test_commands_of_the_containers_parse() -> None:
         found = cli.get_command(context, command)
         assert found is not None, name
         found.make_context(command, list(arguments), parent=context)
+
+
+# --- Docker ---------------------------------------------------------------------------------------
+def test_the_image_with_fuse_is_built_with_what_setup_installs_for_it() -> None:
+    """There is no Docker engine in the tests: what can be compared is."""
+    stages = re.split(r"^FROM .* AS ", (DEPLOY / "Dockerfile").read_text(), flags=re.MULTILINE)[1:]
+    by_name = {stage.split(maxsplit=1)[0]: stage for stage in stages}
+    assert list(by_name) == ["build-fuse", "fuse", "node"], "what `docker build` makes by itself is the last one"
+    setup = (DEPLOY.parent / "scripts" / "setup.sh").read_text()
+    for package in ("gcc", "libfuse3-dev", "pkg-config"):
+        assert f"echo {package}\n" in setup
+        assert re.search(rf"apt-get install .*\b{package}\b", by_name["build-fuse"]), package
+    assert "gcc" not in by_name["fuse"] + by_name["node"]
