@@ -1,4 +1,4 @@
-"""How much a client has under way at once. Nobody waits in here: who has to is called back."""
+"""Admission: bounds how much a client has in flight. By callbacks; nothing waits in here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers of nodes: whether they are what was asked for."""
+"""Answers of nodes, checked against the commands that they answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client for code that is not under trio: Client, run by a thread."""
+"""BlockingClient: the client for code without trio; a thread runs a Client."""
 
 from __future__ import annotations
 

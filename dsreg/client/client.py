@@ -1,4 +1,4 @@
-"""The client under trio: callers, each in a task of its own, over the engine that does what they ask."""
+"""Client: the client for tasks under trio; a task that calls waits for the engine's callback."""
 
 from __future__ import annotations
 

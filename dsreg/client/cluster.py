@@ -1,4 +1,4 @@
-"""What a client is told: where the nodes are, and whether the disk is to be its own."""
+"""Parameters of a client: where the nodes are, and whether to attach the disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client's decisions, without I/O: where a command goes, when it goes elsewhere, what an operation came to.
+"""ClientCore: the client's decisions, without I/O: where a command goes, when elsewhere, what an operation came to.
 
 `ClientCore.step(event, now_s)` takes one event and returns the effects to carry out, in order. Time comes in,
 in seconds of any monotonic clock; while `busy`, a `Tick` is due every `limits.TICK_S`.

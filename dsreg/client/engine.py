@@ -1,4 +1,4 @@
-"""Engine: the client's core at work, its connections and what operations hold. No caller waits in here.
+"""Engine: carries out what the client's core decides, over its connections; admits and orders operations.
 
 What is submitted calls back. For callers that wait, in tasks of their own: dsreg.client.client.
 """

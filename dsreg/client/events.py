@@ -1,4 +1,4 @@
-"""What happens to the client's core, and what it wants done about it.
+"""Events and effects of the client's core: what happens to it, and what it wants done.
 
 Times, sockets and waiting callers are the shell's; the core (`dsreg.client.core`) sees these values only.
 """

@@ -1,4 +1,4 @@
-"""Guard: keeps the writes of a client that has not attached the disk off one that somebody alive has attached.
+"""Guard: refuses writes of a client that has not attached the disk while another client, which is alive, has.
 
 A write of such a client begins with a TAG, and the tags that a majority names tell the epoch in force: 0 where nobody
 ever attached the disk, and then there is nothing to ask. In any other epoch the client asks the nodes who has it, once

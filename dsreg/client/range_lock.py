@@ -1,4 +1,4 @@
-"""Exclusive locks on ranges of sectors, first come, first served. Nobody waits in here: who has to is called back."""
+"""RangeLock: exclusive locks on ranges of sectors, first come, first served. By callbacks; nothing waits in here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""run_register_process: everything a node does, from binding its port to leaving in order."""
+"""run_register_process: everything a node does, from binding its port to an orderly stop."""
 
 from __future__ import annotations
 

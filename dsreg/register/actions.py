@@ -47,7 +47,7 @@ class StoreAll(NamedTuple):
 
 
 class Return(NamedTuple):
-    """The operation is complete: `tags` for TAG, `data` for READ; both for a strict READ that is to be raised."""
+    """The operation is complete: `tags` for TAG, `data` for READ; both for a strict READ that is to be restamped."""
 
     tags: bytes
     data: Buffer

@@ -48,7 +48,7 @@ from dsreg.register.quorum import Quorum, bit
 
 class Read(NamedTuple):
     """`strict`: for the attachment whose epoch this is. What is not at a majority under this very epoch is returned
-    with its tags and not stored: the attachment raises it, so that one decides, once, what comes up of what is left."""
+    with its tags and not stored: the attachment restamps it, so that one party decides, once, what is left of old epochs."""
 
     strict: bool
 
@@ -70,7 +70,7 @@ class Store(NamedTuple):
 
 class Repair(NamedTuple):
     """A read for this node's own damaged copy. It is restored as it is elsewhere, and nobody else is told: a copy of an
-    older epoch must not be raised but by who has attached the disk, or it might come up after he has looked."""
+    older epoch is restamped by the owner of the disk alone: else it might come up after the owner has looked."""
 
 
 Request = Read | Write | Tag | Store | Repair
@@ -307,7 +307,7 @@ class AtomicRegister:
     def _decide_again(self, phase: Querying, chosen: Copy, own: Copy | None) -> list[Action]:
         """The tags of a write were chosen under an older epoch: under this one goes it, or per sector what is there.
 
-        Raised, the two compare by the names of the writes: a read that has raised an older write in the meantime,
+        Restamped, the two compare by the names of the writes: a read that has restamped an older write meanwhile,
         because it did not see this one, must not make this one lose.
         """
         there = self._highest(phase)

@@ -227,7 +227,7 @@ def test_an_abandoned_put_runs_to_its_end() -> None:
 
 def test_an_abandoned_read_that_has_decided_what_to_raise_runs_to_its_end() -> None:
     """Its STORE may be slow. A later read that met other nodes, decided on something older, and returned that, would be
-    followed by one that finds what this one has raised."""
+    followed by one that finds what this one has restamped."""
     play = AttachedPlay()
     sent = gets(play)
     play.do(ok(sent[1], 1, MINE))

@@ -11,8 +11,8 @@ from dsreg.protocol.tags import ATTACHED, pack_tag, ts_of
 GET, PUT = CommandKind.GET, CommandKind.PUT
 WAIT, DONE, ASK_ALL, GIVE_UP = Verdict
 OLD, NEW = pack_tag(7, 1), pack_tag(8, 2)
-# Under epoch 3: a write of it, and an older one that was raised to it; and one that was left in epoch 2.
-MINE, RAISED = pack_tag(ts_of(3, 5), ATTACHED, 0, 3), pack_tag(7, 1, 0, 3)
+# Under epoch 3: a write of it, and an older one that was restamped to it; and one that was left in epoch 2.
+MINE, RESTAMPED = pack_tag(ts_of(3, 5), ATTACHED, 0, 3), pack_tag(7, 1, 0, 3)
 LEFT = pack_tag(ts_of(2, 9), ATTACHED, 0, 2)
 
 
@@ -52,8 +52,8 @@ def test_a_put_is_done_at_a_majority(nodes: int, answers: int, outstanding: int,
         ([(OLD, False), (NEW, False)], 1, GIVE_UP), ([(OLD, True), (OLD, False), (NEW, False)], 0, GIVE_UP),
         # Whatever epoch it is under: a read of no attachment does not care.
         ([(MINE, True), (MINE, False)], 0, DONE), ([(LEFT, True), (LEFT, False)], 1, DONE),
-        # The same write, raised at one of them.
-        ([(OLD, True), (RAISED, False)], 0, GIVE_UP),
+        # The same write, restamped at one of them.
+        ([(OLD, True), (RESTAMPED, False)], 0, GIVE_UP),
     ],
 )
 def test_a_get_is_done_when_a_majority_agrees(
@@ -65,14 +65,14 @@ def test_a_get_is_done_when_a_majority_agrees(
 @pytest.mark.parametrize(
     ("answers", "asked", "outstanding", "verdict"),
     [
-        ([(MINE, True), (MINE, False)], 2, 0, DONE), ([(RAISED, True), (RAISED, False)], 2, 0, DONE),
+        ([(MINE, True), (MINE, False)], 2, 0, DONE), ([(RESTAMPED, True), (RESTAMPED, False)], 2, 0, DONE),
         # Of an older epoch, or of none: the third may have something newer.
         ([(LEFT, True), (LEFT, False)], 2, 0, ASK_ALL), ([(OLD, True), (OLD, False)], 2, 0, ASK_ALL),
         ([(LEFT, True), (LEFT, False)], 3, 1, WAIT), ([(LEFT, True), (LEFT, False)], 3, 0, GIVE_UP),
         ([(LEFT, True), (LEFT, False), (LEFT, False)], 3, 0, DONE),
         ([(LEFT, True), (LEFT, False), (MINE, False)], 3, 0, GIVE_UP),
         ([(LEFT + MINE, True), (LEFT + MINE, False)], 2, 0, ASK_ALL),
-        ([(RAISED + MINE, True), (RAISED + MINE, False)], 2, 0, DONE),
+        ([(RESTAMPED + MINE, True), (RESTAMPED + MINE, False)], 2, 0, DONE),
     ],
 )
 def test_a_get_of_an_attachment_is_done_when_nobody_can_have_anything_newer(

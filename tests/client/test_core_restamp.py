@@ -32,7 +32,7 @@ from tests.client.test_core_attached import LEFT, MINE, gets, one
 
 READ, STORE = CommandKind.READ, CommandKind.STORE
 NEWER, OTHER = pack_tag(6, 2), b"o" * SECTOR_SIZE
-RAISED = restamped(LEFT, 1)
+RESTAMPED = restamped(LEFT, 1)
 
 
 def left(command: Command, rank: int, tags: bytes = LEFT, data: bytes = DATA) -> Received:
@@ -49,7 +49,7 @@ def reading(play: AttachedPlay) -> Command:
     return read
 
 
-def raising(play: AttachedPlay) -> Command:
+def restamping(play: AttachedPlay) -> Command:
     """Begin a read of what was left: its STORE, which goes to 1."""
     rank, store = one(play.do(left(reading(play), 1)))
     assert (rank, store.kind) == (1, STORE)
@@ -62,7 +62,7 @@ def test_it_is_stored_raised_before_it_is_returned() -> None:
     [sent] = play.do(left(read, 1))
     assert isinstance(sent, Send) and isinstance(sent.message, Command)
     store = sent.message
-    assert (sent.rank, store) == (1, Command(STORE, store.request, 0, 1, RAISED, DATA, True, 1))
+    assert (sent.rank, store) == (1, Command(STORE, store.request, 0, 1, RESTAMPED, DATA, True, 1))
     assert store.request != read.request
     assert play.do(left(read, 1)) == [], "the same answer once more"
     assert play.do(ok(store, 1)) == [Completed(5, DATA)]
@@ -76,7 +76,7 @@ def test_each_sector_under_its_own_name() -> None:
     _, read = play.sends(Start(5, 0, 3))
     tags, values = LEFT + ZERO_TAG + MINE, DATA + ZERO_SECTOR + OTHER
     rank, store = one(play.do(left(read, 1, tags, values)))
-    assert store.tags == RAISED + restamped(ZERO_TAG, 1) + MINE, "what was never written as well"
+    assert store.tags == RESTAMPED + restamped(ZERO_TAG, 1) + MINE, "what was never written as well"
     assert store.data == values
     assert play.do(ok(store, rank)) == [Completed(5, values)]
 
@@ -94,7 +94,7 @@ def test_the_answer_of_a_second_node_to_the_same_read_changes_nothing() -> None:
     assert withdrawn == Withdraw(1, read.request)
     assert isinstance(sent, Send) and isinstance(sent.message, Command)
     store = sent.message
-    assert (sent.rank, store.tags, store.data) == (2, RAISED, DATA)
+    assert (sent.rank, store.tags, store.data) == (2, RESTAMPED, DATA)
     assert play.do(left(read, 1, NEWER, OTHER)) == [] == play.do(left(read, 1, b"", OTHER)), "before it is stored"
     assert play.core.counters.late_answers == 2
     assert play.do(ok(store, 2)) == [Completed(5, DATA)]
@@ -104,7 +104,7 @@ def test_the_answer_of_a_second_node_to_the_same_read_changes_nothing() -> None:
 
 def test_it_is_stored_under_the_same_tags_wherever_it_goes() -> None:
     play = AttachedPlay()
-    store = raising(play)
+    store = restamping(play)
     assert play.do(Tick(), after_s=ATTEMPT_FIRST_S) == [Send(2, store)]
     assert play.do(Disconnected(1)) == []
     assert play.do(Disconnected(2)) == [Send(3, store)]
@@ -123,7 +123,7 @@ def test_one_that_is_abandoned_before_it_has_decided_stores_nothing() -> None:
 def test_one_that_is_abandoned_while_it_stores_is_seen_through() -> None:
     """Else the next read of the sector could return something older before this copy comes up."""
     play = AttachedPlay()
-    store = raising(play)
+    store = restamping(play)
     assert play.core.outcome(5) is Outcome.DID_NOT_HAPPEN, "a read changes no value"
     assert play.do(Abandon(5)) == []
     assert play.do(Disconnected(1)) == [Send(2, store)]
@@ -132,7 +132,7 @@ def test_one_that_is_abandoned_while_it_stores_is_seen_through() -> None:
 
 def test_one_whose_store_no_node_has_can_be_abandoned() -> None:
     play = AttachedPlay()
-    store = raising(play)
+    store = restamping(play)
     for rank in (1, 2, 3):
         effects: list[Effect] = play.do(answered(store, rank, Status.STOPPING))
         assert effects == ([Send(rank + 1, store)] if rank < 3 else [])
@@ -141,7 +141,7 @@ def test_one_whose_store_no_node_has_can_be_abandoned() -> None:
 
 def test_one_that_is_fenced_while_it_stores_returns_nothing() -> None:
     play = AttachedPlay()
-    store = raising(play)
+    store = restamping(play)
     effects = play.do(answered(store, 1, Status.FENCED, epoch=2))
     [failed] = [effect for effect in effects if isinstance(effect, Failed)]
     assert isinstance(failed.error, DiskFenced) and failed.error.outcome is Outcome.DID_NOT_HAPPEN
