@@ -1,4 +1,4 @@
-"""Which nodes have been out of reach for so long that somebody should look, and which of them are back."""
+"""Absences: which nodes have been out of reach for long, and which of them are back, for warnings in the log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Acceptor: this node's own copy, and its part in everybody's operations: questions answered, orders stored.
+"""Acceptor: this node's own copy, and its part in all operations: it answers queries and stores what it is sent.
 
 The questions and orders are the algorithm's READ_PROC and WRITE_PROC, from other nodes, and GET and PUT, by which
 a client that counts the majority itself asks the same. They are dealt with at once, beside whatever is

@@ -48,7 +48,7 @@ from dsreg.register.quorum import Quorum, bit
 
 class Read(NamedTuple):
     """`strict`: for the attachment whose epoch this is. What is not at a majority under this very epoch is returned
-    with its tags and not stored: the attachment restamps it, so that one party decides, once, what is left of old epochs."""
+    with its tags and not stored: the attachment restamps it, so that one decides, once, what older epochs left."""
 
     strict: bool
 

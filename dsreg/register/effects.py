@@ -1,4 +1,4 @@
-"""What the replica asks the world to do, as values; `dsreg.node.interpreter` is the one that does it.
+"""Effects: what the replica wants done, as values; `dsreg.node.interpreter` carries them out.
 
 The crash-recovery contract stands in `then`:
 

@@ -1,4 +1,4 @@
-"""Which peers certainly speak only the contract: they cannot say what they have heard of a rank. Pure.
+"""Evidence that a peer speaks only the contract: such a peer cannot say what it has heard of a rank. Pure.
 
 Silence is no evidence: a node that recovers is bound, and silent. What is: a message of the contract has come from
 that rank, so it is up; it has never greeted, which a node that knows greetings does as soon as it connects; and a

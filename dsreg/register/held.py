@@ -1,4 +1,4 @@
-"""What a node that waits for its first start holds until then. Pure.
+"""Messages that a node holds back until its first start is decided. Pure.
 
 It must not store, acknowledge, answer what it has, or choose a tag. What it may do is ask: a READ, WRITE or TAG goes
 through its query phase as far as its own copy, as nodes of the contract show themselves only by answering. Answers are

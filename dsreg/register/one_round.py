@@ -1,4 +1,4 @@
-"""When a read is complete after one round: the rule, for whoever counts the answers, a node or a client."""
+"""When a read is complete after one round: the rule, for all who count the answers, node or client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Receipts: whether a peer of the contract is sent them. They are optional to send, and some do not bear them."""
+"""Receipts: whether a peer of the contract is sent them. They are optional, and some peers hang up on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this node cannot store or read at the moment, and tries again.
+"""Repairs: sectors that this node cannot store or read at the moment, tried again later.
 
 Damaged sectors are read anew through the register, which writes them back here as well.
 """

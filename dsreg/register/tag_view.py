@@ -1,4 +1,4 @@
-"""What the core sees of stable storage without I/O."""
+"""TagView: what the register sees of stable storage without I/O."""
 
 from __future__ import annotations
 
