@@ -31,7 +31,8 @@ COMPILED = {
         "access", "admission", "answers", "attachment", "core", "counting", "dispatch", "engine", "guard",
         "node_selector", "node_view", "operation", "operations", "quorum", "range_lock", "replies",
     ),
-    "dsreg/node": ("interpreter", "outbox"),
+    "dsreg/node": ("interpreter",),
+    "dsreg": ("outbox",),
 }
 # The steps of a build that make or install files; others only ask what the package is and needs.
 BUILDING = {"build", "build_ext", "bdist_wheel", "install"}

@@ -208,8 +208,9 @@ class Transport:
         if self._closed or not self._is_tcp:
             return self._closed
         info = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_LAST_HEARD.size)
-        # One may be on its way at this moment.
-        return max(_TCP_UNANSWERED.unpack_from(info)) > 1 and min(_TCP_LAST_HEARD.unpack_from(info)) > SILENCE_S * 1000
+        unanswered: int = max(_TCP_UNANSWERED.unpack_from(info))
+        silent_ms: int = min(_TCP_LAST_HEARD.unpack_from(info))
+        return unanswered > 1 and silent_ms > SILENCE_S * 1000  # one may be on its way at this moment
 
     @property
     def closed(self) -> bool:

@@ -23,8 +23,9 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("dsreg.client", "dsreg.node"),
     ("dsreg.waiting",),
     ("dsreg.store",),
+    ("dsreg.lines", "dsreg.outbox"),
     ("dsreg.storage", "dsreg.transport"),
-    ("dsreg.register",),
+    ("dsreg.register", "dsreg.link"),
     ("dsreg.protocol",),
     ("dsreg.config",),
     ("dsreg.constants", "dsreg.errors", "dsreg.listening", "dsreg.logs", "dsreg.memory", "dsreg.version"),
@@ -47,6 +48,7 @@ NOT_IN_THE_CORE = {
 # By layer, or by module.
 NOT_IN = {
     "dsreg.register": NOT_IN_THE_CORE,
+    "dsreg.link": NOT_IN_THE_CORE,
     "dsreg.protocol": NOT_IN_THE_CORE,
     "dsreg.storage": {"trio", "socket", "asyncio"},
     "dsreg.config": {"trio", "socket", "asyncio"},

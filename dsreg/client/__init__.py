@@ -12,7 +12,7 @@
         | operations.py   the operations under way; operation.py: what each waits for
         | node_selector.py, node_view.py, members.py, contract_nodes.py: the nodes, which to ask, which count
         |
-    Connection (connection.py): one per node; queue, codec, socket, reconnecting
+    Connection (connection.py): one per node, as dsreg.link decides; what waits to be sent
 
 limits.py has the numbers. How a write survives fail-over: docs/client.md.
 """

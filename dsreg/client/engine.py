@@ -48,9 +48,11 @@ from dsreg.client.limits import MAX_OPERATION_BYTES, MAX_OPERATIONS, TICK_S
 from dsreg.client.range_lock import Held, RangeLock
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
 from dsreg.errors import ClientClosed, ClientError, NodesFull, OperationTimeout, Outcome
+from dsreg.lines import TcpLines
 from dsreg.protocol.codec import EncodeOnce, Encoder, Keys
 from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import Message, StatusReport, StatusRequest
+from dsreg.register.assembly import client_hello
 from dsreg.store import Buffer, Done
 
 _log = logging.getLogger("dsreg.client")
@@ -130,12 +132,13 @@ class Engine:
         keys, rng = Keys(config.client_key, b""), random.Random()
         seals = Seals(keys, lambda: secrets.token_bytes(32), required=getattr(config, "require_sealed", False))
         encode = EncodeOnce(Encoder(keys)), EncodeOnce(Encoder(None))
+        self._lines = {node.rank: TcpLines(node.host, node.port) for node in nodes}
         self.connections = {
-            node.rank: Connection(
-                node.rank, node.host, node.port, keys=keys, sectors=config.sectors, owner=self, rng=rng, seals=seals,
-                encode=encode,
+            rank: Connection(
+                rank, lines, hello=client_hello(config.sectors), keys=keys, seals=seals, observer=self, encode=encode,
+                jitter=lambda: rng.uniform(0.5, 1.0), clock=trio.current_time,
             )
-            for node in nodes
+            for rank, lines in self._lines.items()
         }
         self._dirty: set[Connection] = set()  # have something to flush
         self._turn = trio.Event()  # set by end_turn_soon
@@ -156,8 +159,8 @@ class Engine:
         self.is_open = True
         nursery.start_soon(self._tick)
         nursery.start_soon(self._end_turns)
-        for connection in self.connections.values():
-            nursery.start_soon(connection.run)
+        for rank, lines in self._lines.items():
+            nursery.start_soon(lines.run, self.connections[rank].driver)
 
     def close(self) -> None:
         """Every operation, and every wait, is over."""
@@ -346,7 +349,7 @@ class Engine:
         self.settled.set()
         self.lost.set()
 
-    # --- the connections' side (connection.Owner) -------------------------------------------------
+    # --- the connections' side (connection.Observer) -------------------------------------------------
     def connected(self, rank: int, nodes: int) -> None:
         self.core.counters.reconnects += rank in self._known
         self._known.add(rank)

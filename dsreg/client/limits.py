@@ -56,16 +56,3 @@ SAY_AGAIN_S: Final = 60.0
 TELL_AGAIN_S: Final = 1.0
 # How exact the times above are. A tick goes through the operations in flight, and happens only while there are any.
 TICK_S: Final = 0.1
-
-# Connecting, and then the HELLO answer, may take this long each. A node answers a HELLO without waiting for others. On
-# a machine that has too much to do it needs longer: after a silence it gets twice as long, up to the last figure.
-CONNECT_S: Final = 2.0
-HELLO_S: Final = 2.0
-HELLO_MAX_S: Final = 16.0
-# How long the HELLO answer may come after the answer to the question that was asked behind it.
-FOREIGN_S: Final = 0.5
-RECONNECT_FIRST_S: Final = 0.05
-RECONNECT_MAX_S: Final = 1.0
-# Encoded bytes that wait in the process for one node: enough to keep a fast link busy over a wake-up, and little enough
-# that commands whose answer came from elsewhere can be withdrawn from what remains.
-HIGH_WATER_BYTES: Final = 2 * MAX_RUN_BYTES

@@ -2,10 +2,9 @@
 
     process        run_register_process: binds, opens the storage, runs the rest, drains
     server         accepted connections: frames in, events out
-    dialer         the link to each other node: connects, greets, reconnects
+    dialer         the link to each other node, as dsreg.link decides
     interpreter    the one interpreter of the replica's effects
     disk           commits, cold reads and checkpoints, in threads (worker: the one for commits)
-    port           one socket, with writes that need no task switch
 
 Events go server/dialer/disk -> interpreter -> replica; effects come back the same way.
 """

@@ -15,17 +15,20 @@ from typing import Any
 import trio
 
 from dsreg.constants import MAX_QUEUED_ANSWERS, RESEND_FIRST_S, SECTOR_SIZE
-from dsreg.node.outbox import Outbox
+from dsreg.outbox import Outbox
 from dsreg.protocol.codec import EncodeOnce, Encoder
 from dsreg.protocol.messages import (
     Ack,
+    Buffer,
     Command,
     CommandKind,
     Hello,
     Message,
     PeerMessage,
+    ReadProc,
     Receipt,
     Value,
+    WriteProc,
     is_of_contract,
 )
 from dsreg.protocol.record_bound import RecordBound
@@ -86,7 +89,7 @@ class Interpreter:
         self.unfinished = 0  # commands, of all connections
         self.unfinished_bytes = 0
         self.heard: dict[int, float] = {}  # ranks that have sent a message of the contract, and when they did last
-        self._links: dict[int, Outbox] = {}
+        self._links: dict[int, Outbox[PeerMessage | Receipt]] = {}
         self._answers: dict[int, deque[PeerMessage | Receipt]] = {}  # for contract peers that are down
         self._dirty: set[Transport] = set()
         self._sealed_encoder = Encoder(None)
@@ -133,7 +136,7 @@ class Interpreter:
 
     def link_up(self, rank: int, port: Transport, extended: bool) -> None:
         encode = self._encode_sealed if port.is_sealed else self._encode
-        outbox = self._links[rank] = Outbox(port, encode, self.replica.is_under_way)
+        outbox = self._links[rank] = link_outbox(port, encode, self.replica.is_under_way)
         self._greeted.discard(rank)
         if extended:
             self._greeted.add(rank)
@@ -145,7 +148,7 @@ class Interpreter:
 
     def link_down(self, rank: int, port: Transport) -> None:
         outbox = self._links.get(rank)
-        if outbox is not None and outbox.port is port:
+        if outbox is not None and outbox.transport is port:
             del self._links[rank]
             self._greeted.discard(rank)
             self.replica.link_down(rank, self.clock())
@@ -212,9 +215,11 @@ class Interpreter:
 
     def tell(self, port: Transport, message: Message) -> None:
         """Put the message on the port; it goes at the end of the turn."""
-        encoder = self._sealed_encoder if port.is_sealed else self.encoder
-        port.put(encoder.encode(message))
+        port.put(self.encode(message, port.is_sealed))
         self._dirty.add(port)
+
+    def encode(self, message: Message, sealed: bool) -> list[Buffer]:
+        return (self._sealed_encoder if sealed else self.encoder).encode(message)
 
     def _persist(self, effect: Persist) -> Iterable[Effect] | None:
         ticket = self.storage.persist(effect.first, effect.count, effect.tags, effect.data, effect.repair)
@@ -260,7 +265,7 @@ class Interpreter:
         outbox = self._links.get(effect.rank)
         if outbox is not None:
             outbox.send(message)
-            self._dirty.add(outbox.port)
+            self._dirty.add(outbox.transport)
         elif _is_contract_answer(message):
             waiting = self._answers.setdefault(effect.rank, deque(maxlen=MAX_QUEUED_ANSWERS))
             waiting.append(message)
@@ -280,6 +285,23 @@ class Interpreter:
         self.unfinished_bytes -= size
         if connection.room is not None:
             connection.room.set()
+
+
+def link_outbox(
+    transport: Transport, encode: Callable[[PeerMessage | Receipt], list[Buffer]], is_under_way: Callable[[int], bool]
+) -> Outbox[PeerMessage | Receipt]:
+    """For the link to another node. `is_under_way(rid)`: whether the operation of a question has not finished."""
+
+    def is_wanted(message: PeerMessage | Receipt) -> bool:
+        return not isinstance(message, (ReadProc, WriteProc)) or is_under_way(message.rid)
+
+    return Outbox(transport, encode, _key, is_wanted)
+
+
+def _key(message: PeerMessage | Receipt) -> tuple[type, int, int] | bytes:
+    if isinstance(message, Receipt):
+        return message.uuid
+    return (type(message), message.rid, message.first)
 
 
 def size_of(command: Command) -> int:

@@ -18,6 +18,7 @@ import trio
 from dsreg.config import NodeConfig, format_address
 from dsreg.constants import DRAIN_S, MAX_FILE_DESCRIPTORS
 from dsreg.errors import StorageError
+from dsreg.lines import TcpLines
 from dsreg.listening import bind, close_all
 from dsreg.node.dialer import Dialer
 from dsreg.node.disk import Disk
@@ -31,7 +32,7 @@ from dsreg.register.absences import CHECK_INTERVAL_S, Absences, describe_absence
 from dsreg.register.assembly import new_replica, node_hello
 from dsreg.register.quorum import majority_of
 from dsreg.storage import Identity, OsFiles, StableStorage
-from dsreg.transport import Transport
+from dsreg.transport import UNACKED_MS, Transport
 from dsreg.version import described_version
 
 log = logging.getLogger("dsreg.node")
@@ -79,14 +80,18 @@ class Node:
         )
         places = max_connections()
         self.server = Server(self.interpreter, greeting, new_decoder, self.report, seals, self.members, places)
+        self._lines = {
+            node.rank: TcpLines(node.host, node.port, UNACKED_MS) for node in cluster.nodes if node.rank != config.rank
+        }
         self.dialers = [
-            Dialer(node.rank, (node.host, node.port), self.interpreter, greeting, new_decoder, seals, self.members)
-            for node in cluster.nodes
-            if node.rank != config.rank
+            Dialer(
+                rank, lines, self.interpreter, greeting, new_decoder, seals, self.members,
+                jitter=lambda: random.uniform(0.8, 1.2),
+            )
+            for rank, lines in self._lines.items()
         ]
-        greeted = {dialer.rank: dialer.was_greeted for dialer in self.dialers}
-        self.server.on_node_sealed = lambda rank: greeted[rank]()
         by_rank = {dialer.rank: dialer for dialer in self.dialers}
+        self.server.on_node_sealed = lambda rank: by_rank[rank].greet_soon()
         self.interpreter.on_contract = self.members.heard_contract
         self.members.on_greet = lambda rank: by_rank[rank].greet_soon()
         self.members.on_review = self._review
@@ -138,7 +143,7 @@ class Node:
             nursery.start_soon(self._tick)
             nursery.start_soon(self._watch_peers)
             for dialer in self.dialers:
-                nursery.start_soon(dialer.run)
+                nursery.start_soon(self._lines[dialer.rank].run, dialer.driver)
             async with trio.open_nursery() as accepting:
                 for listener in listeners:
                     accepting.start_soon(self._accept, listener, nursery)

@@ -10,7 +10,6 @@
     decoder        bytes to messages: what is damaged or foreign is skipped (frames: those that fit any cluster)
     codec          both, under one name
     greeting       HELLO and the handshake, of both sides
-    dialing        when a peer is greeted, and in which language it is spoken to
     noise, sealed, unsealing    sealed connections; record_bound: how large a record may be on a bad line
     plausibility   which numbers are taken: one bad message must not use up their range
 """

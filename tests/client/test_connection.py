@@ -1,4 +1,4 @@
-"""One connection to a node: what waits for a port without room, and what becomes of it."""
+"""One connection to a node, on real sockets: what waits for a transport without room, and what becomes of it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-import pytest
 import trio
 
 from dsreg.client.connection import Connection
 from dsreg.client.events import Disconnected, Refusal
-from dsreg.client.limits import HIGH_WATER_BYTES, RECONNECT_FIRST_S
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
+from dsreg.lines import TcpLines
+from dsreg.outbox import HIGH_WATER_BYTES
 from dsreg.protocol.codec import Decoder, EncodeOnce, Encoder, Keys, Side
 from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import Command, CommandKind, Hello, Message, StatusReport
 from dsreg.protocol.tags import pack_tag
+from dsreg.register.assembly import client_hello
 
 KEYS = Keys(bytes(range(32)), bytes(range(64)))
 SECTORS = 4096
@@ -51,7 +52,7 @@ class Node:
         return found
 
 
-class Owner:
+class Observer:
     """What the connection tells."""
 
     def __init__(self) -> None:
@@ -69,21 +70,23 @@ class Owner:
 
 
 @asynccontextmanager
-async def scene() -> AsyncIterator[tuple[Node, Connection, Owner]]:
+async def scene() -> AsyncIterator[tuple[Node, Connection, Observer]]:
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
             [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
-            node, owner = Node(listener), Owner()
+            node, observer = Node(listener), Observer()
             encode = EncodeOnce(Encoder(KEYS)), EncodeOnce(Encoder(None))
+            lines = TcpLines("127.0.0.1", listener.socket.getsockname()[1])
+            rng = random.Random(1)
             connection = Connection(
-                1, "127.0.0.1", listener.socket.getsockname()[1], keys=Keys(KEYS.client, b""), sectors=SECTORS,
-                owner=owner, rng=random.Random(1), encode=encode,
-                seals=Seals(Keys(KEYS.client, b""), lambda: bytes(32)),
+                1, lines, hello=client_hello(SECTORS), keys=Keys(KEYS.client, b""), observer=observer, encode=encode,
+                seals=Seals(Keys(KEYS.client, b""), lambda: bytes(32)), jitter=lambda: rng.uniform(0.5, 1.0),
+                clock=trio.current_time,
             )
-            nursery.start_soon(connection.run)
+            nursery.start_soon(lines.run, connection.driver)
             await node.accept()
-            await owner.up.wait()
-            yield node, connection, owner
+            await observer.up.wait()
+            yield node, connection, observer
             nursery.cancel_scope.cancel()
 
 
@@ -95,10 +98,10 @@ def store(request: int) -> Command:
 
 
 def fill(connection: Connection) -> int:
-    """As much as the port takes; how many commands that are."""
-    assert connection._port is not None
+    """As much as the transport takes; how many commands that are."""
+    assert connection._outbox is not None
     sent = 0
-    while connection._port.outgoing_bytes < HIGH_WATER_BYTES:
+    while connection._outbox.transport.outgoing_bytes < HIGH_WATER_BYTES:
         sent += 1
         connection.send(store(sent))
     return sent
@@ -126,31 +129,38 @@ async def test_what_is_withdrawn_while_it_waits_is_not_sent() -> None:
 
 async def test_what_waited_is_not_sent_over_the_next_connection() -> None:
     """It was given up with the old one, and has been sent elsewhere since."""
-    async with scene() as (node, connection, owner):
+    async with scene() as (node, connection, observer):
         fill(connection)
         connection.send(store(91))
+        up = observer.up
         await node.stream.aclose()
+        while observer.up is up:
+            await trio.lowlevel.checkpoint()
+        assert not connection.is_up
         await node.accept()
-        await owner.up.wait()
+        await observer.up.wait()
         connection.send(store(92))
         connection.flush()
         assert await node.requests_until(92) == [92]
 
 
-async def test_a_connection_that_was_of_use_is_made_again_soon() -> None:
-    async with scene() as (node, connection, owner):
-        connection._backoff_s = 1.0  # as after some that were not
-        await node.send(StatusReport(1, b"{}"))
-        while not owner.messages:
+async def test_a_connection_that_is_dropped_is_made_again() -> None:
+    async with scene() as (node, connection, observer):
+        up = observer.up
+        connection.drop()
+        await node.accept()
+        while observer.up is up:
             await trio.lowlevel.checkpoint()
-        assert connection._backoff_s == RECONNECT_FIRST_S
+        await observer.up.wait()
+        connection.send(store(7))
+        connection.flush()
+        assert await node.requests_until(7) == [7]
 
 
-@pytest.mark.parametrize("times", [3])
-async def test_connections_that_are_of_no_use_are_made_ever_more_seldom(times: int) -> None:
-    async with scene() as (node, connection, owner):
-        for again in range(times):
-            await node.stream.aclose()
-            await node.accept()
-            await owner.up.wait()
-            assert connection._backoff_s == 2 ** (again + 1) * RECONNECT_FIRST_S
+async def test_bytes_of_a_node_come_in_order() -> None:
+    async with scene() as (node, _, observer):
+        for request in (1, 2, 3):
+            await node.send(StatusReport(request, b"{}"))
+        while len(observer.messages) < 3:
+            await trio.lowlevel.checkpoint()
+        assert observer.messages == [StatusReport(request, b"{}") for request in (1, 2, 3)]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import trio
 
 from dsreg.client import Client
-from dsreg.client.limits import HELLO_S
+from dsreg.link.client_line import HELLO_S
 from tests.client.fake_node import FakeCluster
 from tests.client.test_client import all_connected, nodes
 

@@ -8,7 +8,8 @@ import pytest
 import trio
 
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
-from dsreg.node.outbox import HIGH_WATER_BYTES, PRUNE_FIRST, Outbox
+from dsreg.node.interpreter import link_outbox
+from dsreg.outbox import HIGH_WATER_BYTES, PRUNE_FIRST
 from dsreg.protocol.codec import Decoder, EncodeOnce, Encoder, Side
 from dsreg.protocol.messages import Ack, Message, PeerMessage, ReadProc, WriteProc
 from dsreg.protocol.tags import pack_tag
@@ -23,7 +24,7 @@ class Link:
         mine, its = connected()
         self.port = Transport(mine, "the other node")
         self.over: set[int] = set()
-        self.outbox = Outbox(self.port, EncodeOnce(Encoder(KEYS)), lambda rid: rid not in self.over)
+        self.outbox = link_outbox(self.port, EncodeOnce(Encoder(KEYS)), lambda rid: rid not in self.over)
         its.setblocking(False)
         self._other = trio.SocketStream(trio.socket.from_stdlib_socket(its))
         self._decoder = Decoder(KEYS, sectors=SECTORS, ranks=frozenset({1, 2, 3}), side=Side.NODE, extended=True)

@@ -21,9 +21,9 @@ from dsreg.client.events import (
     Dropped,
     Event,
     Failed,
-    KeyRefused,
     NotAttached,
     Received,
+    Refusal,
     Send,
     Start,
     Tick,
@@ -277,12 +277,11 @@ class ExtensionClient(Worker):
             self.step(Tick())
 
     # --- what the connections tell ----------------------------------------------------------------
-    def connected(self, rank: int) -> None:
-        self.step(Connected(rank))
+    def connected(self, rank: int, nodes: int) -> None:
+        self.step(Connected(rank, nodes))
 
     def received(self, rank: int, messages: Sequence[Message]) -> None:
         self.step(Received(rank, messages))
 
-    def disconnected(self, rank: int, key_refused: bool) -> None:
-        self.step(KeyRefused(rank) if key_refused else Disconnected(rank))
-
+    def disconnected(self, event: Disconnected | Refusal) -> None:
+        self.step(event)

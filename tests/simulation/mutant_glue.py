@@ -8,11 +8,12 @@ from tests.simulation.mutant import Mutant
 
 _DISK = "dsreg.node.disk"
 _INTERPRETER = "dsreg.node.interpreter"
-_OUTBOX = "dsreg.node.outbox"
+_OUTBOX = "dsreg.outbox"
 _WORKER = "dsreg.node.worker"
 _PROCESS = "dsreg.node.process"
 _ENGINE = "dsreg.client.engine"
 _CONNECTION = "dsreg.client.connection"
+_LINES = "dsreg.lines"
 _ADMISSION = "dsreg.client.admission"
 _CACHE = "dsreg.cache.writeback"
 _BUFFER = "dsreg.cache.core"
@@ -30,6 +31,7 @@ _TEST_CLIENT = "tests/client/test_client.py"
 _TEST_SUBMIT = "tests/client/test_submit.py"
 _TEST_CACHE = "tests/cache/test_writeback.py"
 _TEST_BUFFER = "tests/cache/test_core.py"
+_TEST_LINES = "tests/test_lines.py"
 _TEST_CONNECTION = "tests/client/test_connection.py"
 
 NODE = (
@@ -72,7 +74,7 @@ NODE = (
            "        for answer in self._answers.pop(rank, ()):\n            outbox.send(answer)\n", "",
            test=_TEST_INTERPRETER),
     Mutant("end_of_an_old_link_ends_the_new_one", _INTERPRETER,
-           "if outbox is not None and outbox.port is port:", "if outbox is not None:", test=_TEST_INTERPRETER),
+           "if outbox is not None and outbox.transport is port:", "if outbox is not None:", test=_TEST_INTERPRETER),
     Mutant("reader_that_waits_for_room_is_not_woken", _INTERPRETER,
            "        if connection.room is not None:\n            connection.room.set()\n", "",
            test=_TEST_INTERPRETER),
@@ -80,13 +82,14 @@ NODE = (
            test=_TEST_INTERPRETER),
     Mutant("bytes_of_questions_count_for_nothing", _INTERPRETER,
            "    return command.count * SECTOR_SIZE\n", "    return len(command.data)\n", test=_TEST_INTERPRETER),
-    Mutant("nobody_hears_that_a_port_has_room", _OUTBOX, "        port.on_room = self._pump\n", "", test=_TEST_OUTBOX),
+    Mutant("nobody_hears_that_a_port_has_room", _OUTBOX,
+           "        transport.on_room = self._pump\n", "", test=_TEST_OUTBOX),
     Mutant("what_is_over_is_sent_all_the_same", _OUTBOX,
-           "            if self._is_wanted(message):\n                self.port.put",
-           "            if True:\n                self.port.put", test=_TEST_OUTBOX),
-    Mutant("answers_are_weeded_out", _OUTBOX, "return not isinstance(message, (ReadProc, WriteProc)) or",
+           "            if self._is_wanted(message):\n                self.transport.put",
+           "            if True:\n                self.transport.put", test=_TEST_OUTBOX),
+    Mutant("answers_are_weeded_out", _INTERPRETER, "return not isinstance(message, (ReadProc, WriteProc)) or",
            "return", test=_TEST_OUTBOX),
-    Mutant("runs_of_one_operation_replace_each_other", _OUTBOX, "(type(message), message.rid, message.first)",
+    Mutant("runs_of_one_operation_replace_each_other", _INTERPRETER, "(type(message), message.rid, message.first)",
            "(type(message), message.rid, 0)", test=_TEST_OUTBOX),
     Mutant("commit_is_cut_off_half_way", _WORKER, "trio.lowlevel.Abort.FAILED", "trio.lowlevel.Abort.SUCCEEDED",
            test=_TEST_WORKER),
@@ -144,19 +147,16 @@ CLIENT = (
            "            del op.phase.sent[node.rank]\n",
            "            del op.phase.sent[node.rank]\n            op.exposures -= 1\n",
            test="tests/client/test_core_fenced.py"),
-    Mutant("one_damaged_byte_is_believed", _CONNECTION,
-           "if greeting in _DOUBTFUL and greeting is not self._suspected:", "if False:", test=_TEST_CLIENT),
-    Mutant("what_waited_goes_over_the_next_connection", _CONNECTION, "            self._waiting.clear()\n", "",
+    Mutant("lost_connection_counts_as_up", _CONNECTION, "        self._outbox = None\n", "        pass\n",
            test=_TEST_CONNECTION),
-    Mutant("withdrawn_is_sent_all_the_same", _CONNECTION, "        self._waiting.pop(request, None)\n",
-           "        pass\n",
+    Mutant("withdrawn_is_sent_all_the_same", _OUTBOX, "        self._waiting.pop(key, None)\n", "        pass\n",
            test=_TEST_CONNECTION),
-    Mutant("waits_grow_for_ever", _CONNECTION,
-           "                self._backoff_s = RECONNECT_FIRST_S\n                self._records",
-           "                self._records", test=_TEST_CONNECTION),
-    Mutant("other_disk_is_used", _CONNECTION, "        if self._node_sectors != self._sectors:\n",
-           "        if False:\n",
-           test=_TEST_CLIENT),
+    Mutant("record_limit_is_not_passed_on", _LINES, "record_bytes = effect.size", "record_bytes += 0",
+           test=_TEST_LINES),
+    Mutant("given_up_dialling_goes_on", _LINES, "            self._dialling[line].cancel()\n", "            pass\n",
+           test=_TEST_LINES),
+    Mutant("time_that_is_moved_is_missed", _LINES, "self._due_s = self._wait.deadline = due_s",
+           "self._due_s = due_s", test=_TEST_LINES),
 )
 
 CACHE = (

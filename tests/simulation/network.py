@@ -59,6 +59,7 @@ class SimTransport:
 
     def seal(self, sealer: Sealer) -> None:
         self._sealer = sealer
+        self.network.sealed(self)
 
     @property
     def is_sealed(self) -> bool:
@@ -119,6 +120,9 @@ class Network:
         self._skews: dict[tuple[Host, Host], float] = {}
         self._places: dict[Host, float] = {}  # on a line from 0 to 1
         self._serial = 0
+
+    def sealed(self, port: SimTransport) -> None:
+        self._loop.fault("sealed", port.peer)
 
     def new_serial(self) -> int:
         self._serial += 1

@@ -15,8 +15,6 @@ GREET_AGAIN_S: Final = 30.0
 # A greeting without an answer proves nothing if the peer said nothing else meanwhile: it may have been killed. The next
 # connection is greeted again then, but not sooner than this after the last one; it doubles with each, to GREET_AGAIN_S.
 GREET_GAP_S: Final = 0.5
-
-
 # How long the answer to a greeting is waited for, and how long at first by a peer that has answered before: on a line
 # that loses bytes it may never come. It doubles each time, up to the longest.
 GREETING_S: Final = 2.0
@@ -48,11 +46,15 @@ class Pauses:
         pause_s, self._pause_s = self._pause_s, min(2 * self._pause_s, RECONNECT_MAX_S)
         return pause_s
 
+    def was_of_use(self) -> None:
+        """A connection has brought something."""
+        self._pause_s = RECONNECT_FIRST_S
+
     def ended(self, lived_s: float, *, was_of_use: bool) -> float:
         """A connection has ended. One that lasted no time and brought nothing is no better than none: whoever accepts
         and closes at once must not be connected to a thousand times a second."""
         if was_of_use or lived_s >= RECONNECT_MAX_S:
-            self._pause_s = RECONNECT_FIRST_S
+            self.was_of_use()
         return 0.0 if lived_s >= RECONNECT_MAX_S else self.failed()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsreg.protocol.dialing import (
+from dsreg.link.dialing import (
     GREET_AGAIN_S,
     GREET_GAP_S,
     GREETING_FIRST_S,

@@ -1,0 +1,140 @@
+"""What link machines want done. `line`: the number of a connection, never used again by the same machine."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from dsreg.protocol.messages import LivesReport, Message
+from dsreg.protocol.sealed import Sealer
+
+
+# --- on the connection ------------------------------------------------------------------------
+class Connect(NamedTuple):
+    line: int
+
+
+class Put(NamedTuple):
+    """Send the messages now, sealed if a Seal went before."""
+
+    line: int
+    messages: Sequence[Message]
+
+
+class SealWith(NamedTuple):
+    """What is put from now on is sealed."""
+
+    line: int
+    sealer: Sealer
+
+
+class LimitRecords(NamedTuple):
+    """No record holds more than `size` bytes of frames from now on, unless a single frame is longer."""
+
+    line: int
+    size: int
+
+
+class Close(NamedTuple):
+    """Close the connection, or give up making it. `closed` is to be called, later."""
+
+    line: int
+
+
+class Level(enum.IntEnum):
+    """As in the module logging."""
+
+    DEBUG = 10
+    INFO = 20
+    WARNING = 30
+
+
+class Log(NamedTuple):
+    """`text` says it of the party at the other end, without naming it."""
+
+    level: Level
+    text: str
+
+
+# --- of a client ------------------------------------------------------------------------------
+class Up(NamedTuple):
+    """The connection may be used. `nodes`: of how many nodes the cluster is, 0 if the node did not say."""
+
+    line: int
+    nodes: int
+
+
+class Deliver(NamedTuple):
+    """These messages have come. To a client also without any: bytes have come."""
+
+    line: int
+    messages: Sequence[Message]
+
+
+class Down(NamedTuple):
+    """The connection is over, or could not be made. The reason is `ClientLine.ending`."""
+
+    line: int
+
+
+# --- of a node --------------------------------------------------------------------------------
+class LinkUp(NamedTuple):
+    """The connection is the link to the peer. `extended`: it is spoken to by the extension."""
+
+    line: int
+    extended: bool
+
+
+class LinkDown(NamedTuple):
+    """It is not the link any more, if it was."""
+
+    line: int
+
+
+class Greeting(NamedTuple):
+    """The peer is sent a greeting."""
+
+
+class Greets(NamedTuple):
+    """The peer has answered a greeting."""
+
+
+class Unanswered(NamedTuple):
+    """It has not. `hung_up`: it closed the connection, or sent what could not be read, before the time was up."""
+
+    hung_up: bool
+
+
+class Introduce(NamedTuple):
+    """Tell the peer of lives, now and whenever they change, until `Left`."""
+
+    line: int
+
+
+class TellLives(NamedTuple):
+    """Tell it again."""
+
+    line: int
+
+
+class Left(NamedTuple):
+    line: int
+
+
+class Told(NamedTuple):
+    """The peer has told of lives. What may be used afterwards may have changed: `review` follows."""
+
+    report: LivesReport
+
+
+class Continue(NamedTuple):
+    """Call `more`: there are messages behind a Told, to be judged by what that has changed."""
+
+    line: int
+
+
+Effect = (
+    Connect | Put | SealWith | LimitRecords | Close | Log | Up | Deliver | Down
+    | LinkUp | LinkDown | Greeting | Greets | Unanswered | Introduce | TellLives | Left | Told | Continue
+)

@@ -1,0 +1,235 @@
+"""One life of a simulated node, from the opening of its storage to a crash: the production replica, interpreter,
+server, dialers, codec and storage, put together as in dsreg.node.process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dsreg.errors import StorageError
+from dsreg.node.dialer import Dialer
+from dsreg.node.interpreter import Connection, Interpreter
+from dsreg.node.members import Members
+from dsreg.node.server import Server
+from dsreg.protocol.codec import Encoder, Keys, Side, UnsealingDecoder
+from dsreg.protocol.greeting import Seals
+from dsreg.protocol.messages import (
+    FEATURE_LIVES,
+    FEATURE_SEALED,
+    Hello,
+    LivesReport,
+    ReadProc,
+    Receipt,
+    Seal,
+    WriteProc,
+)
+from dsreg.protocol.wire import SEAL_CONTENT
+from dsreg.register.assembly import new_replica, node_hello
+from dsreg.register.effects import Tell
+from dsreg.register.quorum import majority_of
+from dsreg.storage import Commit, StableStorage
+from tests.simulation.dialer import ContractDialer
+from tests.simulation.disk import SimDisk
+from tests.simulation.files import Crash
+from tests.simulation.lines import SimLines
+from tests.simulation.loop import Loop
+from tests.simulation.network import Host, Network, SimTransport
+from tests.simulation.options import Options
+from tests.simulation.witness import Moment, Witness
+
+if TYPE_CHECKING:
+    from tests.simulation.node import SimNode
+
+CLUSTER = bytes(range(16))
+KEYS = Keys(bytes(range(32)), bytes(range(64)))
+# What the clocks of the hosts say when a run begins, in seconds since 1970.
+UNIX_TIME_S = 1_800_000_000.0
+
+
+class World(Protocol):
+    """What a node has around it."""
+
+    loop: Loop
+    network: Network
+    options: Options
+    nodes: dict[int, SimNode]
+
+    def stored(self, rank: int, commit: Commit) -> None:
+        """A commit has become durable at the node."""
+
+    def happens(self, what: Moment, rank: int, client: Host) -> None:
+        """The node has come to this moment, with the client or, if that is 0, by itself."""
+
+    def is_foreign(self, rank: int) -> bool:
+        """Whether this node speaks only the contract to other nodes."""
+
+    def seals(self, host: int) -> bool:
+        """Whether the node or client can seal its connections."""
+
+    def fresh_key(self) -> bytes:
+        """32 bytes, from the seed."""
+
+    def broken(self, rank: int, error: Exception) -> None:
+        """The node cannot start, and nothing that was done to it excuses that; or it has a bug."""
+
+
+def made_seal_blind(decoder: UnsealingDecoder) -> UnsealingDecoder:
+    """As of a node that cannot seal: what it is sent for that is of an unknown type. (Not a class of its own, which
+    could not derive from that of the compiled build.)"""
+    for type_ in SEAL_CONTENT:
+        decoder._all_rules.pop(type_, None)
+    decoder.extended = decoder.extended  # which rules are in use follows from these
+    return decoder
+
+
+class Process:
+    """From the opening of the storage on: see dsreg.node.process.Node, whose parts these are."""
+
+    def __init__(self, world: World, node: SimNode, storage: StableStorage) -> None:
+        loop, options, rank = world.loop, world.options, node.rank
+        self.alive = True
+        self.storage = storage
+        self.connections: dict[SimTransport, Connection] = {}
+        self._world = world
+        self._node = node
+        self._greeting = node_hello(
+            rank, options.nodes, CLUSTER, storage.incarnation, options.sectors, seals=world.seals(rank)
+        )
+        self._is_foreign = world.is_foreign(rank)
+        if self._is_foreign:  # it knows nothing of greetings between nodes, or of lives
+            self._greeting = self._greeting._replace(features=self._greeting.features & ~FEATURE_LIVES)
+            storage.lives.begin()
+        seals = Seals(KEYS, world.fresh_key, required=options.require_sealed)
+        self._ranks = frozenset(options.ranks)
+        quorum = majority_of(options.ranks)
+        self.replica = new_replica(
+            rank,
+            quorum,
+            storage,
+            uuid_prefix=loop.rng.getrandbits(32),
+            jitter=lambda: loop.between(0.8, 1.2),
+            unix_time=lambda: UNIX_TIME_S + loop.now_s,
+            started_s=node.clock(),
+            store=storage.lives.own.store,
+        )
+        self.interpreter = Interpreter(self.replica, storage, Encoder(KEYS), node.clock)
+        self.witness = Witness(
+            self.interpreter, node.told, lambda what, client: world.happens(what, rank, client)
+        )
+        self.disk = SimDisk(
+            loop, self.interpreter, node.files, self.guard, self._stored, node.disk_s, options.interleave,
+            options.checkpoint_factor,
+        )
+        self.members = Members(rank, quorum, storage.lives, self.interpreter, strict=options.strict_start)
+        self.server = Server(self.interpreter, self._greeting, self._new_decoder, lambda: b"{}", seals, self.members)
+        self._due_s = float("inf")
+        self.interpreter.on_due = self._on_due
+        self.dialers: dict[int, Dialer] = {}
+        self._outgoing: list[SimLines | ContractDialer] = []
+        for other in options.ranks:
+            if other != rank:
+                self._link_to(other, seals)
+        self.server.on_node_sealed = self._greet_soon
+        self.interpreter.on_contract = self.members.heard_contract
+        self.members.on_greet = self._greet_soon
+        self.members.on_review = self._review
+        self._on_due()
+
+    def _link_to(self, other: int, seals: Seals) -> None:
+        loop, network, own = self._world.loop, self._world.network, self._node.rank
+        if self._is_foreign:
+            self._outgoing.append(
+                ContractDialer(loop, network, own, other, self.interpreter, self._new_decoder, self.guard)
+            )
+            return
+        lines = SimLines(loop, network, own, other, self.guard, self._node.clock)
+        self._outgoing.append(lines)
+        dialer = self.dialers[other] = Dialer(
+            other, lines, self.interpreter, self._greeting, self._new_decoder,  # type: ignore[arg-type]
+            seals, self.members, jitter=lambda: loop.between(0.8, 1.2),
+        )
+        lines.begin(dialer.driver)
+
+    def _greet_soon(self, other: int) -> None:
+        if other in self.dialers:
+            self.dialers[other].greet_soon()
+
+    def _review(self) -> None:
+        if self.interpreter.started:
+            self._node.check_served()
+        for dialer in self.dialers.values():
+            dialer.review()
+
+    def _new_decoder(self, extended: bool) -> UnsealingDecoder:
+        decoder = UnsealingDecoder(
+            KEYS, sectors=self._world.options.sectors, ranks=self._ranks, side=Side.NODE, extended=extended
+        )
+        return decoder if self._greeting.features & FEATURE_SEALED else made_seal_blind(decoder)
+
+    def _stored(self, commit: Commit) -> None:
+        self.witness.stored(commit)
+        self._world.stored(self._node.rank, commit)
+
+    def guard(self, call: Callable[..., None], *args: Any) -> None:
+        """Do it as this process: not if that is dead, later if it is stopped; what kills it ends here."""
+        if not self.alive:
+            return
+        if self._node.paused:
+            self._node.deferred.append((self.guard, (call, *args)))
+            return
+        try:
+            call(*args)
+        except Crash:
+            if self.alive:
+                self._node.lose_power()
+        except StorageError as error:
+            if self.alive:
+                self._node.exit(error)
+
+    # --- connections ----------------------------------------------------------------------------
+    def accept(self, port: SimTransport) -> None:
+        connection = Connection(port)  # type: ignore[arg-type]  # it is what a Transport is to those behind it
+        decoder = self._new_decoder(False)
+        self.connections[port] = connection
+        port.on_data = lambda data: self.guard(self._take, connection, decoder, data)
+        port.on_end = lambda: self.guard(self._gone, port, connection)
+
+    def _take(self, connection: Connection, decoder: UnsealingDecoder, data: bytes) -> None:
+        for message in decoder.feed(data):
+            if self._is_foreign and isinstance(message, Hello | Seal | LivesReport) and message.rank:
+                continue
+            if self._world.options.receipts and isinstance(message, ReadProc | WriteProc) and message.uuid:
+                kind = 3 if isinstance(message, ReadProc) else 5
+                self.interpreter.carry_out([Tell(message.rank, Receipt(self._node.rank, kind, message.uuid))])
+            if isinstance(message, WriteProc):
+                self.witness.was_asked(message)
+            self.server._take(connection, decoder, message)
+        self.interpreter.end_turn()
+        if decoder.broken and not connection.port.closed:
+            connection.port.close()
+            self._world.loop.fault("seal_broken", connection.port.peer)
+            self._gone(connection.port, connection)  # type: ignore[arg-type]
+
+    def _gone(self, port: SimTransport, connection: Connection) -> None:
+        self.connections.pop(port, None)
+        self.members.left(port, connection)  # type: ignore[arg-type]
+        self.interpreter.disconnected(connection)
+
+    def ports(self) -> list[SimTransport]:
+        return [*self.connections, *(port for lines in self._outgoing for port in lines.transports.values())]
+
+    # --- time -----------------------------------------------------------------------------------
+    def _on_due(self) -> None:
+        due_s = min(self.interpreter.next_due(), self.members.next_due)
+        if due_s < self._due_s:
+            self._due_s = due_s
+            wait_s = max(0.0, due_s - self._node.clock())
+            self._world.loop.after(wait_s, self.guard, self._tick, due_s)
+
+    def _tick(self, due_s: float) -> None:
+        if due_s == self._due_s:
+            self._due_s = float("inf")
+            self.interpreter.tick()
+            self.members.tick()
+            self._on_due()
