@@ -39,7 +39,7 @@ def bind(host: str, port: int, *, for_others: bool = False) -> list[socket.socke
     them cannot be bound, OnlyThisHost if they are `for_others` and none of them would hear of it."""
     if for_others and (meant := loopback_meant(host, port)):
         raise OnlyThisHost(
-            errno.EADDRNOTAVAIL, f"{host} stands for {meant} on this host (see /etc/hosts), where no other host can "
+            errno.EADDRNOTAVAIL, f"{host} resolves to {meant} on this host (see /etc/hosts), where no other host can "
             f'reach it: write its address in place of its name, or listen = "0.0.0.0:{port}" beside it')
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     with contextlib.ExitStack() as opened:

@@ -83,7 +83,7 @@ def test_sectors_id_storage_and_order(tmp_path: Path) -> None:
     ('size = "5000"', "the next smaller is 4096, the next larger 8192"),
     ('size = "0"', "outside 1.."),
     ('size = "1GB"', "did you mean GiB?"),
-    ('size = "much"', "is no size"),
+    ('size = "much"', "is not a size"),
     ("size = 4096", "must be text"),
     ('sectors = "4"', "whole number, without quotes"),
     ("sectors = true", "whole number"),
@@ -109,11 +109,11 @@ def test_faults_of_the_size(tmp_path: Path, size: str, expected: str) -> None:
     ("[[node]]\nrank = 1\n", ["address must be text"]),
     (node(1, "a:1", "storage = 3"), ["storage must be"]),
     (node(1, "a:1", "listen = 7001"), ["listen must be text"]),
-    (node(1, "a:1", 'listen = "0.0.0.0"'), ["listen '0.0.0.0' is no address: write host:port"]),
-    (node(1, "0.0.0.0:7001"), ['0.0.0.0 stands for all addresses of a host, and nobody can connect to it; give one '
+    (node(1, "a:1", 'listen = "0.0.0.0"'), ["listen '0.0.0.0' is not an address: write host:port"]),
+    (node(1, "0.0.0.0:7001"), ['0.0.0.0 means all addresses of a host, and nobody can connect to it; give one '
                                'that all nodes and clients reach, and beside it listen = "0.0.0.0:PORT"']),
     (node(1, "[::]:7001"), ['beside it listen = "[::]:PORT"']),
-    (node(1, "[::ffff:0.0.0.0]:7001"), ["stands for all addresses"]),
+    (node(1, "[::ffff:0.0.0.0]:7001"), ["means all addresses"]),
     (node(1, "255.255.255.255:1"), ["is the address of many hosts"]),
     (node(1, "[ff02::1%eth0]:1"), ["is the address of many hosts"]),
     (node(1, "0:7001"), ["0 is no IPv4 address"]),
@@ -290,7 +290,7 @@ def test_sizes_round_trip(text: str) -> None:
 
 def test_sizes_and_addresses() -> None:
     for huge in ("9" * 5000 + "GiB", "9" * 30):
-        with pytest.raises(ValueError, match="is no size"):
+        with pytest.raises(ValueError, match="is not a size"):
             parse_size(huge)
     assert parse_size("4096") == 4096 and parse_size(" 1 GiB ") == 1 << 30
     assert format_size(4096) == "4KiB" and format_size(4097) == "4097" and format_size(0) == "0"

@@ -78,7 +78,7 @@ def _bind(config: NodeConfig) -> list[socket.socket]:
     host, port = config.listen_at
     listeners = bind(host, port, for_others=config.is_for_others)
     if meant := loopback_meant(host, port):
-        _log.warning("%s stands for %s on this host (see /etc/hosts): no other host can reach the node", host, meant)
+        _log.warning("%s resolves to %s on this host (see /etc/hosts): no other host can reach the node", host, meant)
     return listeners
 
 

@@ -1,7 +1,7 @@
 """Attachment: the client's exclusive hold on the disk, as a state machine: ask who has it, claim an epoch, hold it.
 
 An epoch is held once a majority has accepted the claim; a node accepts one owner an epoch, so there is one at
-most. A node that accepts it fences the previous holder: so nothing is claimed before a majority has told that it could
+most. A node that accepts it fences the previous owner: so nothing is claimed before a majority has told that it could
 accept, and what a claim that fails after all may have done is said. While it is held the client chooses the tags of its
 writes itself: (epoch, microseconds). Its clock runs faster than any chain of (ts + 1) by others, each of which takes a
 message, and from the first question on: others may write in the epoch, which a rival may have brought up before, as
@@ -28,7 +28,7 @@ ASK_AGAIN_S = 1.0
 # A claim that was crossed by another is tried again after up to this long, the longer the more often, up to MAX_TRIES.
 RETRY_S = 0.2
 MAX_TRIES = 25
-# Nodes that do not know yet whether the holder is alive know it after some seconds.
+# Nodes that do not know yet whether the owner is alive know it after some seconds.
 UNSURE_AGAIN_S = 0.5
 # The bound of epochs moves once in S_PER_EPOCH; a clock may be set at any time.
 BOUND_AGAIN_S = 5.0

@@ -53,7 +53,7 @@ class NodeSelector:
 
     def choose(self, op: Operation, step: Delegated, now_s: float) -> NodeView | None:
         """The node to send to: one that does not have the command before one that does, one that answers
-        before one that did not of late, else the next one round the ring from the operation's home."""
+        before one that did not of late, else the next rank from the operation's home on."""
         best, best_badness = None, 4
         for distance in range(len(self.nodes)):
             node = self.nodes[(op.home + distance) % len(self.nodes)]
@@ -73,7 +73,7 @@ class NodeSelector:
         return best
 
     def nearest(self, home: int, now_s: float) -> list[NodeView]:
-        """The nodes that can be asked: those that answer first, then round the ring from the
+        """The nodes that can be asked: those that answer first, each in the order of ranks from the
         operation's `home`."""
         usable = [node for node in self._rounds[home] if node.up and not node.stopping and not node.barred]
         for node in usable:

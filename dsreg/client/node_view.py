@@ -11,7 +11,7 @@ from dsreg.client.limits import AVOID_FIRST_S, AVOID_MAX_S, MAX_LAGGING, MAX_LAG
 @dataclasses.dataclass(slots=True, eq=False)
 class NodeView:
     rank: int
-    index: int  # in the ring
+    index: int  # in the order of ranks
     up: bool = False
     stopping: bool = False
     barred: bool = False  # not to be asked or counted: see members.py

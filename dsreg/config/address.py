@@ -11,7 +11,7 @@ def parse_address(text: str) -> tuple[str, int]:
     match = re.fullmatch(r"(?:\[([^\[\]\s]+)\]|([^\s:\[\]/]+)):([0-9]{1,5})", text)
     if match is None:
         hint = ", an IPv6 address in brackets: [::1]:7001" if text.count(":") > 1 else ""
-        raise ValueError(f"{text!r} is no address: write host:port{hint}")
+        raise ValueError(f"{text!r} is not an address: write host:port{hint}")
     in_brackets, name, port = match[1], match[2], int(match[3])
     if not 1 <= port <= 65535:
         raise ValueError(f"{text!r}: port {port} is outside 1..65535")
@@ -53,7 +53,7 @@ def why_not_reachable(host: str) -> str:
         return ""
     if literal.is_unspecified:
         wildcard = f"[{host}]" if ":" in host else host
-        return (f"{host} stands for all addresses of a host, and nobody can connect to it; give one that all nodes "
+        return (f"{host} means all addresses of a host, and nobody can connect to it; give one that all nodes "
                 f'and clients reach, and beside it listen = "{wildcard}:PORT" for a node that listens on all')
     if literal.is_multicast or literal == ipaddress.IPv4Address("255.255.255.255"):
         return f"{host} is the address of many hosts; give one of this node alone"

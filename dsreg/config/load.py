@@ -159,7 +159,7 @@ def parse_size(text: str) -> int:
     if match is None or (unit and unit not in _UNITS):
         close = difflib.get_close_matches(unit, _UNITS, n=1, cutoff=0.6)
         hint = f"; did you mean {close[0]}?" if close else ""
-        raise ValueError(f"{text!r} is no size: write a whole number and KiB, MiB, GiB or TiB, like 1GiB{hint}")
+        raise ValueError(f"{text!r} is not a size: write a whole number and KiB, MiB, GiB or TiB, like 1GiB{hint}")
     return int(match.group(1)) * _UNITS.get(unit, 1)
 
 
@@ -251,7 +251,7 @@ class _Loader:
                 return 0
             sectors, odd = divmod(size, SECTOR_SIZE)
             if odd:
-                self._fault(f"[cluster] size of {size} bytes is no multiple of 4096; the next smaller is "
+                self._fault(f"[cluster] size of {size} bytes is not a multiple of 4096; the next smaller is "
                             f"{size - odd}, the next larger {size - odd + SECTOR_SIZE}")
                 return 0
         if not 1 <= sectors <= MAX_SECTORS:

@@ -141,7 +141,7 @@ class Acceptor:
 
     # --- and of clients -----------------------------------------------------------------------------
     def command(self, connection: Connection, command: Command) -> list[Effect]:
-        """A GET, or a PUT whose tags are honest."""
+        """A GET, or a PUT whose tags are plausible."""
         match self._epochs.before(command, command.epoch, connection, command):
             case Wait(promise):
                 return [promise]

@@ -65,7 +65,7 @@ class Lives:
     def fault(self, rank: int) -> str:
         """Why `rank` must not be counted, asked or served, whatever it says; "" if there is no reason."""
         if rank in self._unwritten:
-            return "there is no room here to write down the id of its directory"
+            return "there is no space here to record the id of its directory"
         life = self.known.get(rank)
         if life is None:
             return ""

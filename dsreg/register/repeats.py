@@ -17,7 +17,7 @@ class Seen(enum.Enum):
 class Repeats:
     """Remembers, per peer, the last `limit` messages that change something.
 
-    A uuid alone would do for honest peers; the rest of the key keeps one that uses a uuid for two
+    A uuid alone would do for correct peers; the rest of the key keeps one that uses a uuid for two
     messages from losing the second.
     """
 

@@ -73,7 +73,7 @@ def test_a_name_that_stands_for_loopback_is_not_bound_for_others(
     done = in_namespace(tmp_path, hosts_file + node, dsreg)
     assert done.returncode == EXIT_CONFIG, done
     assert done.stderr.endswith(
-        "CRITICAL node-1 dsreg.node: here:7001: here stands for 127.0.1.1 on this host (see /etc/hosts), where no "
+        "CRITICAL node-1 dsreg.node: here:7001: here resolves to 127.0.1.1 on this host (see /etc/hosts), where no "
         'other host can reach it: write its address in place of its name, or listen = "0.0.0.0:7001" beside it\n')
     assert not (tmp_path / "s").exists()
 
@@ -92,7 +92,7 @@ def test_a_cluster_on_one_host_by_its_name_is_told(tmp_path: Path, dsreg: list[s
     create(tmp_path, dsreg, "here", "here", "here")
     done = in_namespace(tmp_path, hosts_file + WITH_NODES, dsreg, ranks="1 2 3")
     assert done.returncode == 0 and done.stdout.endswith("well: 3 of 3 nodes answer\n"), done
-    assert done.stderr.count("here stands for 127.0.1.1 on this host (see /etc/hosts): no other host can reach") == 3
+    assert done.stderr.count("here resolves to 127.0.1.1 on this host (see /etc/hosts): no other host can reach") == 3
 
 
 @pytest.mark.parametrize("interface", ["br-lan", "enP2p1s0", "eth0.100"])

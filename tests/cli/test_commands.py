@@ -116,7 +116,7 @@ def test_init_warns(tmp_path: Path, options: list[str], warnings: list[str]) -> 
     (["--nodes", "0"], "--nodes"),
     (["--nodes", "300"], "--nodes"),
     (["--nodes", "1", "--host", "a", "--host", "b"], "leave --nodes out"),
-    (["--host", "a b"], "is no address"),
+    (["--host", "a b"], "is not an address"),
 ])
 def test_init_refuses(tmp_path: Path, options: list[str], expected: str) -> None:
     result = run("init", tmp_path / "c", *options)
