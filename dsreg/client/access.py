@@ -139,7 +139,7 @@ class Exclusive(Access):
         contract_nodes: ContractNodes,
     ) -> None:
         super().__init__(operations, selector, counting, dispatch)
-        self.attachment = Attachment(claim, selector.cluster_size)
+        self.attachment = Attachment(claim, selector.quorum)
         self._contract_nodes = contract_nodes
 
     @property
@@ -166,14 +166,14 @@ class Exclusive(Access):
         self._dispatch.begin(op, CommandKind.STORE, now_s, tags)
 
     def connected(self, node: NodeView, now_s: float) -> None:
-        self._carry_out(self.attachment.connected(node.rank, self._selector.cluster_size, now_s), now_s)
+        self._carry_out(self.attachment.connected(node.rank, self._selector.quorum, now_s), now_s)
 
     def answered(self, node: NodeView, response: Response, now_s: float) -> None:
         self._carry_out(self.attachment.answer(node.rank, response, now_s), now_s)
 
     def tick(self, now_s: float) -> None:
         if not self.is_open:
-            refusal = self._contract_nodes.refusal(self._selector.cluster_size, now_s)
+            refusal = self._contract_nodes.refusal(self._selector.quorum, now_s)
             if refusal is not None:
                 self._carry_out(self.attachment.refuse(refusal), now_s)
         self._carry_out(self.attachment.tick(now_s), now_s)
@@ -255,7 +255,7 @@ class Shared(Access):
         """Nothing is asked before a write needs it."""
 
     def answered(self, node: NodeView, response: Response, now_s: float) -> None:
-        error = self._guard.answer(node.rank, response, self._selector.cluster_size, now_s)
+        error = self._guard.answer(node.rank, response, self._selector.quorum, now_s)
         for op in self._operations.uncleared():
             assert isinstance(op.phase, WaitsForClearance)
             if error is not None:

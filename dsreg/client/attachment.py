@@ -21,7 +21,7 @@ from dsreg.errors import AlreadyAttached, AttachRefused, ClientError, DiskFenced
 from dsreg.protocol.messages import Response, Status, name_of_owner
 from dsreg.protocol.plausibility import ALWAYS_PLAUSIBLE_EPOCH, S_PER_EPOCH
 from dsreg.protocol.tags import ATTACHED, MAX_EPOCH, pack_tag, ts_of
-from dsreg.register.quorum import majority
+from dsreg.register.quorum import Quorum, mask
 
 # What was not answered is asked again: a frame may be lost.
 ASK_AGAIN_S = 1.0
@@ -107,11 +107,11 @@ Effect = Ask | WaitsFor | Held | Lost | Knows
 
 
 class Attachment:
-    """`nodes`: of the cluster. The methods that are told what has happened give the effects, in order."""
+    """`quorum`: of the cluster's nodes. The methods that are told what has happened give the effects, in order."""
 
-    def __init__(self, claim: Claim, nodes: int) -> None:
+    def __init__(self, claim: Claim, quorum: Quorum) -> None:
         self.claim = claim
-        self.nodes = nodes
+        self.quorum = quorum
         self.state = State.ASKING
         self.epoch = 0
         self.error: ClientError | None = None  # when LOST
@@ -143,9 +143,9 @@ class Attachment:
             self._lose(type(error), error.reason)
         return self._take()
 
-    def connected(self, rank: int, nodes: int, now_s: float) -> list[Effect]:
-        """The node has just been connected; `nodes`: of the cluster, as is known now."""
-        self.nodes = nodes
+    def connected(self, rank: int, quorum: Quorum, now_s: float) -> list[Effect]:
+        """The node has just been connected; `quorum`: of the nodes as they are known now."""
+        self.quorum = quorum
         if self.state is State.LOST or self._backs_off:
             return []
         self._ask_again_s = max(self._ask_again_s, now_s + ASK_AGAIN_S)
@@ -242,7 +242,7 @@ class Attachment:
         if response.status is not Status.OK or self._backs_off:
             return
         self._answers[rank] = response
-        if len(self._answers) < majority(self.nodes):
+        if not self.quorum.decided(mask(self._answers)):
             return
         answers = self._answers.values()
         others = [told for told in answers if told.alive and told.owner != self.claim.owner]
@@ -270,20 +270,20 @@ class Attachment:
 
     def _may_claim(self, epoch: int, now_s: float) -> bool:
         """Whether a majority can be had; else what has to be waited for is set, or it is lost."""
-        told, enough = self._answers, majority(self.nodes)
+        told, decided = self._answers, self.quorum.decided
         unsure = [] if self.claim.take_over else [rank for rank in told if told[rank].unsure and not self._is_own(rank)]
-        if len(told) - len(unsure) < enough:
+        if not decided(mask(told.keys() - unsure)):
             self._wait(Wait(
                 Cause.UNSURE,
                 f"{_nodes(unsure)} started a few seconds ago and cannot tell yet whether "
                 f"{_name([told[rank] for rank in unsure])}, who had the disk attached, is alive"
             ), now_s + UNSURE_AGAIN_S)
             return False
-        if sum(not answer.mixed for answer in told.values()) < enough:
+        if not decided(mask(rank for rank, answer in told.items() if not answer.mixed)):
             self._meet_contract_peer(now_s)
             return False
         doubtful = [rank for rank, answer in told.items() if epoch > max(answer.believed, answer.epoch)]
-        if len(told) - len(doubtful) < enough:
+        if not decided(mask(told.keys() - doubtful)):
             text = _of_bound(epoch, {rank: told[rank].believed for rank in doubtful})
             self._wait(Wait(Cause.BOUND, text, True), now_s + BOUND_AGAIN_S)
             return False
@@ -310,7 +310,7 @@ class Attachment:
             if response.epoch == self.epoch and response.owner == self.claim.owner:
                 self._accepted.add(rank)
                 self._refused.pop(rank, None)
-            if len(self._accepted) >= majority(self.nodes):
+            if self.quorum.decided(mask(self._accepted)):
                 self.state, self.waits_for = State.HELD, Wait()
                 self._effects.append(Held(self.epoch))
             return
@@ -324,7 +324,7 @@ class Attachment:
         """One node's opinion: the claim has failed only where no majority is left."""
         epoch, refused = self.epoch, self._refused
         refused[rank] = status
-        if len(refused) > self.nodes - majority(self.nodes):
+        if self.quorum.blocks(mask(refused)):
             self._start_over(now_s)
             if Status.DISBELIEVED in refused.values():
                 self.waits_for = Wait(Cause.LEAP, f"{_nodes(refused)} do not take the epoch {epoch}: they know of none "

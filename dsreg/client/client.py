@@ -18,7 +18,7 @@ from dsreg.client.operations import Counters
 from dsreg.constants import MAX_RUN_SECTORS, OWNER_ID_SIZE, SECTOR_SIZE
 from dsreg.errors import ClientClosed, ClientError, OperationTimeout, Outcome
 from dsreg.protocol.messages import StatusReport, owner_of
-from dsreg.register.quorum import majority
+from dsreg.register.quorum import mask
 from dsreg.store import SETTLED, Buffer, Done, Runs, Submitted, out_of_range
 from dsreg.waiting import Waiter
 
@@ -183,15 +183,15 @@ class Client:
 
     def why_not_attached(self) -> str:
         """What stands in the way of attaching at this moment, for people."""
-        up, nodes, contract = len(self.connected_ranks), len(self.nodes), self._core.contract_nodes.ranks
-        needed = majority(nodes)
+        up, quorum, contract = len(self.connected_ranks), self._core.quorum, self._core.contract_nodes.ranks
         if contract:
             return f"{describe_contract_nodes(contract)}, with which a disk cannot be attached"
         if self.waits_for:
             return self.waits_for
-        if up < needed:
-            return f"no majority of the nodes can be reached: {up} of {nodes} are connected, {needed} are needed"
-        return f"{up} of {nodes} nodes are connected, but no majority has agreed yet"
+        if not quorum.decided(mask(self.connected_ranks)):
+            counts = f"{up} of {quorum.size} are connected, {quorum.needed} are needed"
+            return f"no majority of the nodes can be reached: {counts}"
+        return f"{up} of {quorum.size} nodes are connected, but no majority has agreed yet"
 
     def complaint(self, rank: int) -> str:
         """Why the node cannot be used, as it turned out when it was greeted last; "" if nothing is known against it."""

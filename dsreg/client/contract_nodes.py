@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dsreg.errors import AttachRefused, Outcome
-from dsreg.register.quorum import majority
+from dsreg.register.quorum import Quorum, mask
 
 # A node that has answered the contract's question but not the greeting, twice in a row, speaks only the contract; or
 # the line has changed both greetings. How long this must have been so before attaching is refused for it.
@@ -28,14 +28,14 @@ class ContractNodes:
     def ranks(self) -> list[int]:
         return sorted(self._since_s)
 
-    def refusal(self, nodes: int, now_s: float) -> AttachRefused | None:
-        """Why the disk cannot be attached, in a cluster of so many nodes; None: these do not stand in the way."""
+    def refusal(self, quorum: Quorum, now_s: float) -> AttachRefused | None:
+        """Why the disk cannot be attached; None: these do not stand in the way."""
         sure = sorted(rank for rank, since_s in self._since_s.items() if now_s - since_s >= SURE_AFTER_S)
-        if nodes - len(sure) >= majority(nodes):
+        if not quorum.blocks(mask(sure)):
             return None
         return AttachRefused(
-            f"{describe_contract_nodes(sure)}, which leaves no majority of the {nodes} nodes that could keep another "
-            f"client out; use the disk without attaching it, or replace {'them' if len(sure) > 1 else 'it'}",
+            f"{describe_contract_nodes(sure)}, which leaves no majority of the {quorum.size} nodes that could keep "
+            f"another client out; use the disk without attaching it, or replace {'them' if len(sure) > 1 else 'it'}",
             Outcome.DID_NOT_HAPPEN,
         )
 

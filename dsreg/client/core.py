@@ -52,6 +52,7 @@ from dsreg.client.replies import Replies
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
 from dsreg.errors import ClientClosed, Outcome
 from dsreg.protocol.messages import LivesReport, Response, StatusReport, StatusRequest
+from dsreg.register.quorum import Quorum, bit
 
 
 class ClientCore:
@@ -97,6 +98,11 @@ class ClientCore:
     @property
     def attachment(self) -> Attachment | None:
         return self._access.attachment
+
+    @property
+    def quorum(self) -> Quorum:
+        """Of the cluster's nodes."""
+        return self._selector.quorum
 
     def outcome(self, operation: int) -> Outcome | None:
         """What would be known of a running operation if it were given up now; None if it has ended."""
@@ -182,7 +188,7 @@ class ClientCore:
         self._access.discount(node.rank)
         for op in self._operations.all():
             match op.phase:
-                case Counted() as step if node.rank in step.tally.asked:
+                case Counted() as step if step.tally.asked & bit(node.rank):
                     self._counting.begin_anew(op, step, now_s)
                 case Delegated() as step if op in owed and not step.sent:
                     self._dispatch.send(op, step, now_s)

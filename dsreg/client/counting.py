@@ -14,6 +14,7 @@ from dsreg.client.operation import Counted, Operation
 from dsreg.client.operations import Operations
 from dsreg.client.quorum import Tally, Verdict
 from dsreg.protocol.messages import Command, CommandKind
+from dsreg.register.quorum import bit
 
 
 class Counting:
@@ -33,11 +34,11 @@ class Counting:
         command = Command(
             kind, operations.new_request(), op.first, op.count, tags, op.data or b"", True, op.epoch
         )
-        tally = Tally(kind, selector.cluster_size, op.epoch)
+        tally = Tally(kind, selector.quorum, op.epoch)
         step = Counted(command, tally, now_s + (GET_ATTEMPT_S if get else PUT_ATTEMPT_S))
         operations.enter(op, step)
-        enough = selector.majority
-        if len(usable) < enough:
+        enough = selector.enough_of(usable)
+        if not enough:
             self.leave(op, step, now_s)
             return
         operations.counters.quorums += 1
@@ -51,7 +52,7 @@ class Counting:
 
     def _ask(self, op: Operation, step: Counted, node: NodeView, now_s: float, values: bool) -> None:
         command = step.command
-        step.tally.asked.add(node.rank)
+        step.tally.asked |= 1 << node.rank
         op.exposures += command.kind is CommandKind.PUT
         if values:  # not by _replace, which costs four times as much
             command = Command(command.kind, command.request, op.first, op.count, b"", b"", True, command.epoch, True)
@@ -60,17 +61,17 @@ class Counting:
     def count(self, op: Operation, step: Counted, now_s: float) -> None:
         """A node has answered, or will not."""
         tally = step.tally
-        match tally.verdict(len(step.sent)):
+        match tally.verdict(step.sent):
             case Verdict.DONE:
                 self._operations.retire(step)
                 values = tally.values
                 if values is not None:
-                    self._asks_all = tally.answered == self._selector.cluster_size > 1
+                    self._asks_all = tally.has_all
                 self._operations.complete(op, b"" if values is None else values.data)
             case Verdict.GIVE_UP:
                 self.leave(op, step, now_s)
             case Verdict.ASK_ALL:
-                others = [node for node in self._selector.nodes if node.usable and node.rank not in tally.asked]
+                others = [node for node in self._selector.nodes if node.usable and not tally.asked & bit(node.rank)]
                 for node in others:
                     self._ask(op, step, node, now_s, values=False)
                 if not others:

@@ -13,7 +13,7 @@ from dsreg.client.limits import CLEARED_S
 from dsreg.constants import NO_OWNER
 from dsreg.errors import AlreadyAttached, Outcome
 from dsreg.protocol.messages import Response, Status, name_of_owner
-from dsreg.register.quorum import majority
+from dsreg.register.quorum import Quorum, mask
 
 # What was not answered is asked again: a frame may be lost, and a node that has just started does not know yet.
 ASK_AGAIN_S = 1.0
@@ -41,13 +41,13 @@ class Guard:
         """`request`: of the question that goes to every node now."""
         self._request, self._asked_s, self._answers = request, now_s, {}
 
-    def answer(self, rank: int, response: Response, nodes: int, now_s: float) -> AlreadyAttached | None:
+    def answer(self, rank: int, response: Response, quorum: Quorum, now_s: float) -> AlreadyAttached | None:
         """The error for every write that waits, if somebody who is alive has the disk. Else some of them may be
-        cleared now. `nodes`: of the cluster."""
+        cleared now."""
         if response.request != self._request or response.status is not Status.OK or response.unsure:
             return None
         self._answers[rank] = response
-        if len(self._answers) < majority(nodes):
+        if not quorum.decided(mask(self._answers)):
             return None
         self._request = 0
         # A node that has missed a take-over may still have the connection of the one that was fenced.

@@ -9,14 +9,15 @@ from dsreg.client.limits import ATTEMPT_MAX_S, FULL_S, PROBE_S, RESEND_S, SILENC
 from dsreg.client.node_view import NodeView
 from dsreg.client.operation import Delegated, Operation
 from dsreg.errors import AuthenticationFailed, ClientError, Outcome, UnsealedNode, WrongDisk
-from dsreg.register.quorum import bit, majority
+from dsreg.register.quorum import bit, how_many_decide, majority_of, mask
+
+_NONE: tuple[list[int], int] = [], 0
 
 
 class NodeSelector:
     """`ranks`: in the order of preference.
 
-    `cluster_size`: the nodes of the cluster. The configuration of a client may lack some of them: majorities are of
-    all that there are, as the nodes say.
+    `quorum`: of all nodes of the cluster, as these say. The configuration of a client may lack some of them.
     """
 
     def __init__(self, ranks: Sequence[int]) -> None:
@@ -24,19 +25,19 @@ class NodeSelector:
         self.nodes = [NodeView(rank, index) for index, rank in enumerate(ranks)]
         self.by_rank = {node.rank: node for node in self.nodes}
         self._rounds = [self.nodes[home:] + self.nodes[:home] for home in range(len(ranks))]  # by the first one
-        self.cluster_size = len(self.nodes)
+        self.quorum = majority_of(ranks)
+        # What `enough_of` has found last of nodes in this order, by the first one: counting costs as much as asking.
+        self._enough: dict[int, tuple[list[int], int]] = {}
         self._ever_connected = False
 
     def __len__(self) -> int:
         return len(self.nodes)
 
-    @property
-    def majority(self) -> int:
-        return majority(self.cluster_size)
-
     def connected(self, node: NodeView, cluster_size: int = 0) -> None:
         assert not node.up
-        self.cluster_size = max(self.cluster_size, cluster_size)
+        if cluster_size > self.quorum.size:
+            self.quorum = majority_of(self.by_rank, cluster_size)
+            self._enough.clear()
         node.up = node.tried = self._ever_connected = True
         node.stopping, node.refusal = False, None
 
@@ -81,6 +82,16 @@ class NodeSelector:
                 return sorted(usable, key=lambda node: node.avoided_until_s > now_s)
         return usable
 
+    def enough_of(self, nodes: list[NodeView]) -> int:
+        """How many of these nodes, from the first one on, decide; 0 if not even all of them do."""
+        ranks = [node.rank for node in nodes]
+        home = ranks[0] if ranks else 0
+        known, enough = self._enough.get(home, _NONE)
+        if known != ranks:
+            enough = how_many_decide(self.quorum, ranks)
+            self._enough[home] = ranks, enough
+        return enough
+
     def avoid_silent(self, sent: Mapping[int, float], now_s: float) -> None:
         """Of the nodes that were sent something, by rank and when, those that have answered nothing since."""
         for rank, sent_s in sent.items():
@@ -92,13 +103,13 @@ class NodeSelector:
         """Why no majority can store anything, as far as is known, and whether it is for want of room; "" if nothing is
         in the way."""
         up = [node for node in self.nodes if node.up]
-        if len(up) < self.majority:
-            counts = f"{len(up)} of {self.cluster_size} nodes are connected, {self.majority} are needed"
+        if not self.quorum.decided(mask(node.rank for node in up)):
+            counts = f"{len(up)} of {self.quorum.size} nodes are connected, {self.quorum.needed} are needed"
             return f"no majority: {counts}", False
-        full = [str(node.rank) for node in up if now_s - node.full_s < FULL_S]
-        if len(up) - len(full) >= self.majority:
+        full = [node.rank for node in up if now_s - node.full_s < FULL_S]
+        if self.quorum.decided(mask(node.rank for node in up if node.rank not in full)):
             return "", False
-        which = f"node {full[0]} has" if len(full) == 1 else f"the nodes {', '.join(full)} have"
+        which = f"node {full[0]} has" if len(full) == 1 else f"the nodes {', '.join(map(str, full))} have"
         return f"no space: {which} no room for new data, make some there", True
 
     def silent(self, now_s: float) -> tuple[list[NodeView], list[NodeView]]:

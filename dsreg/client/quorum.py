@@ -1,12 +1,13 @@
-"""Tally: one question to several nodes, of which the client counts the majority itself."""
+"""Tally: one question to several nodes, of which the client counts the answers itself."""
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 
 from dsreg.protocol.messages import CommandKind, Response
-from dsreg.protocol.tags import is_restamped
-from dsreg.register.quorum import majority
+from dsreg.register.one_round import may_return
+from dsreg.register.quorum import Quorum, mask
 
 
 class Verdict(enum.Enum):
@@ -17,49 +18,54 @@ class Verdict(enum.Enum):
 
 
 class Tally:
-    """`kind`: GET or PUT. `nodes`: of the cluster. `epoch`: that of the attachment, 0 for none.
+    """`kind`: GET or PUT. `epoch`: that of the attachment, 0 for none. Sets of nodes are masks of ranks.
 
-    A PUT is done when a majority has it. A GET is done when a majority has one identical tag vector and one of
-    these nodes its values. Under an attachment, all of that must have been stored under its own epoch, or
-    all nodes must have it: otherwise a node that was not heard may hold a newer value of an older attachment.
+    A PUT is done when a quorum has it. A GET is done when all that have answered have one identical vector of tags, one
+    of them its values, and the rule of one-round reads is met (dsreg.register.one_round).
     """
 
-    __slots__ = ("_epoch", "_kind", "_majority", "_nodes", "_tags", "agree", "answered", "asked", "values")
+    __slots__ = ("_epoch", "_is_put", "_quorum", "_tags", "agree", "answered", "asked", "values")
 
-    def __init__(self, kind: CommandKind, nodes: int, epoch: int) -> None:
-        self._kind = kind
-        self._nodes = nodes
-        self._majority = majority(nodes)
+    def __init__(self, kind: CommandKind, quorum: Quorum, epoch: int) -> None:
+        self._is_put = kind is CommandKind.PUT
+        self._quorum = quorum
         self._epoch = epoch
         self._tags = b""  # of the first answer
-        self.asked: set[int] = set()
+        self.asked = 0  # nodes
         self.answered = 0  # nodes
         self.agree = True  # all have answered with the same tags
         self.values: Response | None = None  # the answer that has values
 
-    def add(self, answer: Response) -> None:
+    def add(self, rank: int, answer: Response) -> None:
         """The answer of one more node."""
         if not self.answered:
             self._tags = answer.tags
         elif answer.tags != self._tags:
             self.agree = False
-        self.answered += 1
+        self.answered |= 1 << rank
         if answer.data:
             self.values = answer
 
-    def verdict(self, outstanding: int) -> Verdict:
-        """`outstanding`: nodes that were asked and may still answer."""
-        if self._kind is CommandKind.PUT:
-            if self.answered >= self._majority:
+    def verdict(self, outstanding: Iterable[int]) -> Verdict:
+        """`outstanding`: the ranks of those that were asked and may still answer."""
+        quorum, answered = self._quorum, self.answered
+        if self._is_put:
+            if quorum.decided(answered):
                 return Verdict.DONE
-            return Verdict.WAIT if self.answered + outstanding >= self._majority else Verdict.GIVE_UP
+            return Verdict.WAIT if quorum.decided(answered | mask(outstanding)) else Verdict.GIVE_UP
         if not self.agree:
             return Verdict.GIVE_UP
-        if self.answered < self._majority or self.values is None:
-            enough = outstanding and self.answered + outstanding >= self._majority
-            return Verdict.WAIT if enough else Verdict.GIVE_UP
-        if not self._epoch or is_restamped(self._tags, self._epoch) or self.answered == self._nodes:
+        if self.values is not None and may_return(quorum, answered, self._tags, self._epoch):
             return Verdict.DONE
-        if outstanding:
+        waits_for = mask(outstanding)
+        if self.values is None or not quorum.decided(answered):
+            enough = waits_for and quorum.decided(answered | waits_for)
+            return Verdict.WAIT if enough else Verdict.GIVE_UP
+        if waits_for:
             return Verdict.WAIT
-        return Verdict.GIVE_UP if len(self.asked) == self._nodes else Verdict.ASK_ALL
+        return Verdict.GIVE_UP if quorum.all_answered(self.asked) else Verdict.ASK_ALL
+
+    @property
+    def has_all(self) -> bool:
+        """Whether all nodes have answered."""
+        return self._quorum.all_answered(self.answered)

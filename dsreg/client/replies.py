@@ -56,7 +56,7 @@ class Replies:
             if isinstance(step, Counted):
                 del step.sent[node.rank]
                 node.owed.pop(response.request, None)
-                step.tally.add(response)
+                step.tally.add(node.rank, response)
                 self._counting.count(op, step, now_s)
             else:
                 self._done(op, step, node, response, now_s)
@@ -126,7 +126,7 @@ class Replies:
         is attached. That is its own opinion."""
         op.disbelief |= bit(node.rank)
         node.avoid(now_s)
-        if op.disbelief.bit_count() > self._selector.cluster_size - self._selector.majority:
+        if self._selector.quorum.blocks(op.disbelief):
             who = f"nodes {', '.join(map(str, ranks_in(op.disbelief)))}"
             reason = f"{who} refuse its epoch or its tag as implausible: check their clocks"
             self._operations.fail(op, NotBelieved(reason, op.outcome))

@@ -24,7 +24,7 @@ from dsreg.constants import NO_OWNER
 from dsreg.errors import AlreadyAttached, AttachRefused, ClientError, DiskFenced, Outcome
 from dsreg.protocol.messages import CommandKind, Response, Status, owner_of
 from dsreg.protocol.tags import ATTACHED, MAX_EPOCH, counter_of, epoch_of, unpack_tag
-from tests.client.asks import asks
+from tests.client.asks import asks, of
 
 ME, RIVAL = owner_of(b"m" * 16, "host a"), owner_of(b"r" * 16, "host b, process 7")
 
@@ -39,8 +39,8 @@ def refused(status: Status, epoch: int = 0) -> Response:
 
 def claiming(take_over: bool = False, now_s: float = 0.0, epoch: int = 0) -> Attachment:
     """Of three nodes, two have said that the disk is at `epoch` and free."""
-    attachment = Attachment(Claim(ME, take_over), 3)
-    assert asks(attachment.connected(3, attachment.nodes, now_s)) == 0
+    attachment = Attachment(Claim(ME, take_over), of(3))
+    assert asks(attachment.connected(3, attachment.quorum, now_s)) == 0
     assert asks(attachment.answer(1, told(epoch), now_s)) is None
     assert asks(attachment.answer(2, told(epoch), now_s)) == epoch + 1
     return attachment
@@ -58,36 +58,36 @@ def lost(attachment: Attachment, kind: type[ClientError]) -> str:
     """Why it is lost; it says nothing more to anybody."""
     assert attachment.state is State.LOST and type(attachment.error) is kind
     assert attachment.error.outcome is Outcome.DID_NOT_HAPPEN
-    assert asks(attachment.connected(3, attachment.nodes, 1e9)) is asks(attachment.tick(1e9)) is None
+    assert asks(attachment.connected(3, attachment.quorum, 1e9)) is asks(attachment.tick(1e9)) is None
     assert asks(attachment.answer(3, told(), 1e9)) is None and attachment.state is State.LOST
     return attachment.error.reason
 
 
 # --- the way there --------------------------------------------------------------------------------
 def test_the_epoch_after_the_highest_that_a_majority_knows_is_claimed_and_held_at_a_majority() -> None:
-    attachment = Attachment(Claim(ME), 5)
-    assert asks(attachment.connected(3, attachment.nodes, 0.0)) == 0
+    attachment = Attachment(Claim(ME), of(5))
+    assert asks(attachment.connected(3, attachment.quorum, 0.0)) == 0
     assert asks(attachment.answer(1, told(4, RIVAL), 0.0)) is None
     assert asks(attachment.answer(2, told(), 0.0)) is None
     assert asks(attachment.answer(3, told(6), 0.0)) == 7
     for rank in (3, 4):
         assert asks(attachment.answer(rank, told(7, ME, alive=True), 0.0)) is None
         assert attachment.state is State.CLAIMING
-    assert asks(attachment.connected(3, attachment.nodes, 0.0)) == 7, "a node that connects now"
+    assert asks(attachment.connected(3, attachment.quorum, 0.0)) == 7, "a node that connects now"
     assert asks(attachment.answer(5, told(7, ME, alive=True), 0.0)) is None
     assert attachment.state is State.HELD
-    assert asks(attachment.connected(3, attachment.nodes, 0.0)) == 7, "a node that connects later is to know who has it"
+    assert asks(attachment.connected(3, attachment.quorum, 0.0)) == 7, "a node that connects later is to know the owner"
 
 
 def test_a_single_node_is_a_majority_of_one() -> None:
-    attachment = Attachment(Claim(ME), 1)
+    attachment = Attachment(Claim(ME), of(1))
     assert asks(attachment.answer(1, told(), 0.0)) == 1
     attachment.answer(1, told(1, ME, alive=True), 0.0)
     assert attachment.state is State.HELD
 
 
 def test_a_node_counts_once() -> None:
-    attachment = Attachment(Claim(ME), 3)
+    attachment = Attachment(Claim(ME), of(3))
     assert asks(attachment.answer(1, told(), 0.0)) is asks(attachment.answer(1, told(), 0.0)) is None
     assert attachment.state is State.ASKING
     assert asks(attachment.answer(2, told(), 0.0)) == 1
@@ -104,8 +104,8 @@ def test_answers_to_the_question_do_not_accept_the_claim() -> None:
 
 
 def test_what_is_not_answered_is_asked_again() -> None:
-    attachment = Attachment(Claim(ME), 3)
-    attachment.connected(3, attachment.nodes, 10.0)
+    attachment = Attachment(Claim(ME), of(3))
+    attachment.connected(3, attachment.quorum, 10.0)
     assert asks(attachment.tick(10.0 + ASK_AGAIN_S - 0.01)) is None
     assert asks(attachment.tick(10.0 + ASK_AGAIN_S)) == 0
     assert asks(attachment.tick(10.0 + ASK_AGAIN_S)) is None
@@ -119,7 +119,7 @@ def test_what_is_not_answered_is_asked_again() -> None:
 
 # --- others ---------------------------------------------------------------------------------------
 def test_an_owner_that_is_alive_keeps_it() -> None:
-    attachment = Attachment(Claim(ME), 3)
+    attachment = Attachment(Claim(ME), of(3))
     attachment.answer(1, told(4, RIVAL, alive=True), 0.0)
     assert attachment.state is State.ASKING, "one node's word is not heeded"
     assert asks(attachment.answer(2, told(4, RIVAL), 0.0)) is None
@@ -127,14 +127,14 @@ def test_an_owner_that_is_alive_keeps_it() -> None:
 
 
 def test_an_owner_without_a_name_keeps_it() -> None:
-    attachment = Attachment(Claim(ME), 1)
+    attachment = Attachment(Claim(ME), of(1))
     attachment.answer(1, told(4, NO_OWNER, alive=True), 0.0)
     assert "attached by another client" in lost(attachment, AlreadyAttached)
 
 
 def test_an_owner_that_is_gone_or_to_be_taken_over_does_not() -> None:
     for alive, take_over in ((False, False), (True, True)):
-        attachment = Attachment(Claim(ME, take_over), 3)
+        attachment = Attachment(Claim(ME, take_over), of(3))
         attachment.answer(1, told(4, RIVAL, alive), 0.0)
         assert asks(attachment.answer(2, told(4, RIVAL, alive), 0.0)) == 5
 
@@ -146,7 +146,7 @@ def test_a_claim_that_is_crossed_is_made_anew_after_a_while() -> None:
     assert attachment.state is State.CLAIMING, "node 3 may accept it"
     assert asks(attachment.answer(3, refused(Status.FENCED, 1), 0.0)) is None
     assert attachment.state is State.ASKING
-    assert asks(attachment.connected(3, attachment.nodes, 0.0)) is asks(attachment.tick(RETRY_S - 0.01)) is None
+    assert asks(attachment.connected(3, attachment.quorum, 0.0)) is asks(attachment.tick(RETRY_S - 0.01)) is None
     for rank in (1, 2, 3):
         assert asks(attachment.answer(rank, told(), 0.0)) is None, "an answer from before"
     assert asks(attachment.tick(2 * RETRY_S)) == 0
@@ -161,7 +161,7 @@ def test_a_claim_that_is_crossed_is_made_anew_after_a_while() -> None:
 
 def test_rivals_wait_for_different_times_and_longer_each_time() -> None:
     def waits(owner: bytes) -> list[float]:
-        attachment = Attachment(Claim(owner), 1)
+        attachment = Attachment(Claim(owner), of(1))
         found, now_s = [], 0.0
         for _ in range(4):
             attachment.answer(1, told(), now_s)
@@ -180,7 +180,7 @@ def test_rivals_wait_for_different_times_and_longer_each_time() -> None:
 
 # --- nodes that cannot ----------------------------------------------------------------------------
 def test_nodes_that_speak_only_the_contract_are_waited_for_and_then_it_is_refused() -> None:
-    attachment, now_s = Attachment(Claim(ME), 1), 0.0
+    attachment, now_s = Attachment(Claim(ME), of(1)), 0.0
     while attachment.state is not State.LOST:
         assert now_s < UNSUPPORTED_S + 10
         attachment.answer(1, told(), now_s)
@@ -201,7 +201,7 @@ def test_a_node_that_links_to_its_peers_later_is_waited_for() -> None:
 
 
 def test_no_epoch_is_left() -> None:
-    attachment = Attachment(Claim(ME), 1)
+    attachment = Attachment(Claim(ME), of(1))
     assert asks(attachment.answer(1, told(MAX_EPOCH), 0.0)) is None
     assert "too often" in lost(attachment, AttachRefused)
 
@@ -270,8 +270,8 @@ def test_a_new_claim_keeps_the_clock() -> None:
 def test_the_clock_runs_while_a_majority_is_still_being_asked() -> None:
     """Epoch 5 was a rival's claim at node 1, which we cannot reach. Node 2 says that it knows of 4, and hears of 5 in
     a plain write at once: 1 and 2 complete such writes, each with one count more, until node 3 tells us of 4, too."""
-    attachment = Attachment(Claim(ME), 3)
-    assert asks(attachment.connected(3, attachment.nodes, 100.0)) == 0
+    attachment = Attachment(Claim(ME), of(3))
+    assert asks(attachment.connected(3, attachment.quorum, 100.0)) == 0
     assert asks(attachment.answer(2, told(4), 100.0)) is None
     assert asks(attachment.answer(3, told(4), 100.9)) == 5
     for rank in (2, 3):
@@ -281,8 +281,8 @@ def test_the_clock_runs_while_a_majority_is_still_being_asked() -> None:
 
 # --- effects --------------------------------------------------------------------------------------
 def test_each_change_is_told_once() -> None:
-    attachment = Attachment(Claim(ME), 3)
-    assert attachment.connected(2, 3, 0.0) == [Ask(0, 2)]
+    attachment = Attachment(Claim(ME), of(3))
+    assert attachment.connected(2, of(3), 0.0) == [Ask(0, 2)]
     assert attachment.answer(1, told(), 0.0) == []
     assert attachment.answer(2, told(), 0.0) == [Ask(1)]
     assert attachment.answer(1, told(1, ME, alive=True), 0.0) == []
@@ -295,11 +295,11 @@ def test_each_change_is_told_once() -> None:
 
 
 def test_what_it_waits_for_is_said_again_after_a_while() -> None:
-    attachment = Attachment(Claim(ME), 1)
+    attachment = Attachment(Claim(ME), of(1))
     mixed = told()._replace(mixed=True)
     [said] = attachment.answer(1, mixed, 0.0)
     assert isinstance(said, WaitsFor) and "speaks only the contract" in said.text and not said.needs_help
-    attachment = Attachment(Claim(ME), 1)
+    attachment = Attachment(Claim(ME), of(1))
     doubtful = told(70_000)._replace(believed=70_000)
     [said] = attachment.answer(1, doubtful, 0.0)
     assert isinstance(said, WaitsFor) and said.needs_help

@@ -18,7 +18,7 @@ from dsreg.errors import AlreadyAttached, AttachRefused, AuthenticationFailed, D
 from dsreg.protocol.messages import CommandKind, Response, Status, owner_of
 from dsreg.protocol.plausibility import ALWAYS_PLAUSIBLE_EPOCH
 from dsreg.protocol.tags import MAX_EPOCH, counter_of, unpack_tag
-from tests.client.asks import asks
+from tests.client.asks import asks, of
 
 ME, RIVAL = owner_of(b"m" * 16, "host a"), owner_of(b"r" * 16, "host b")
 CLOCKLESS = ALWAYS_PLAUSIBLE_EPOCH  # what a node believes whose clock says 1970
@@ -39,8 +39,8 @@ def refused(status: Status, epoch: int = 0) -> Response:
 
 def claiming(epoch: int, owner: bytes = NO_OWNER, alive: bool = False) -> Attachment:
     """Of three nodes two have said that the disk is at `epoch`, and all are sent the claim of the next one."""
-    attachment = Attachment(Claim(ME, take_over=True), 3)
-    assert asks(attachment.connected(3, attachment.nodes, 0.0)) == 0
+    attachment = Attachment(Claim(ME, take_over=True), of(3))
+    assert asks(attachment.connected(3, attachment.quorum, 0.0)) == 0
     assert asks(attachment.answer(1, told(epoch, owner, alive), 0.0)) is None
     assert asks(attachment.answer(2, told(epoch, owner, alive), 0.0)) == epoch + 1
     for rank in (1, 2, 3):
@@ -81,7 +81,7 @@ def test_a_claim_that_failed_does_not_raise_the_epoch_of_the_next_try() -> None:
 
 @pytest.mark.parametrize("other", [NO_OWNER, RIVAL])
 def test_an_epoch_that_may_be_anothers_is_not_claimed(other: bytes) -> None:
-    attachment = Attachment(Claim(ME, take_over=True), 5)
+    attachment = Attachment(Claim(ME, take_over=True), of(5))
     attachment.answer(1, told(7, ME), 0.0)
     attachment.answer(2, told(7, other), 0.0)
     assert asks(attachment.answer(3, told(6), 0.0)) == 8
@@ -89,7 +89,7 @@ def test_an_epoch_that_may_be_anothers_is_not_claimed(other: bytes) -> None:
 
 # --- nothing is claimed that cannot succeed -------------------------------------------------------
 def test_a_claim_that_a_majority_would_not_believe_is_not_made_but_waited_for() -> None:
-    attachment = Attachment(Claim(ME), 3)
+    attachment = Attachment(Claim(ME), of(3))
     attachment.answer(1, told(1_500_000, believed=1_500_000), 0.0)
     assert asks(attachment.answer(2, told(1_500_000, believed=1_500_003), 0.0)) is None
     assert attachment.state is State.ASKING and attachment.outcome is Outcome.DID_NOT_HAPPEN
@@ -102,7 +102,7 @@ def test_a_claim_that_a_majority_would_not_believe_is_not_made_but_waited_for() 
 
 
 def test_a_third_node_may_make_the_majority() -> None:
-    attachment = Attachment(Claim(ME), 3)
+    attachment = Attachment(Claim(ME), of(3))
     attachment.answer(1, told(70_000, believed=CLOCKLESS), 0.0)
     assert asks(attachment.answer(2, told(70_000), 0.0)) is None
     assert "years behind" not in attachment.waits_for.text or "node 1" in attachment.waits_for.text
@@ -110,7 +110,7 @@ def test_a_third_node_may_make_the_majority() -> None:
 
 
 def test_clocks_that_are_years_behind_are_told() -> None:
-    attachment = Attachment(Claim(ME), 3)
+    attachment = Attachment(Claim(ME), of(3))
     attachment.answer(1, told(70_000, believed=CLOCKLESS), 0.0)
     attachment.answer(3, told(70_000, believed=CLOCKLESS), 0.0)
     assert "nodes 1 and 3 accept at most 65536" in attachment.waits_for.text
@@ -118,14 +118,14 @@ def test_clocks_that_are_years_behind_are_told() -> None:
 
 
 def test_what_a_node_has_promised_already_it_takes_whatever_its_clock_says() -> None:
-    attachment = Attachment(Claim(ME), 3)
+    attachment = Attachment(Claim(ME), of(3))
     for rank in (1, 2):
         epoch = asks(attachment.answer(rank, told(70_001, ME, believed=CLOCKLESS), 0.0))
     assert epoch == 70_001
 
 
 def test_nodes_that_speak_only_the_contract_fence_nobody() -> None:
-    attachment, now_s = Attachment(Claim(ME, take_over=True), 3), 0.0
+    attachment, now_s = Attachment(Claim(ME, take_over=True), of(3)), 0.0
     while attachment.state is State.ASKING:
         for rank in (1, 2):
             assert asks(attachment.answer(rank, told(3, RIVAL, True, mixed=True), now_s)) is None, "nothing is claimed"
@@ -137,7 +137,7 @@ def test_nodes_that_speak_only_the_contract_fence_nobody() -> None:
 
 # --- nodes that have just started -----------------------------------------------------------------
 def test_nodes_that_do_not_know_yet_whether_the_owner_is_alive_are_waited_for() -> None:
-    attachment = Attachment(Claim(ME), 3)
+    attachment = Attachment(Claim(ME), of(3))
     for rank in (1, 2):
         assert asks(attachment.answer(rank, told(4, RIVAL, unsure=True), 0.0)) is None
     assert attachment.state is State.ASKING
@@ -150,11 +150,11 @@ def test_nodes_that_do_not_know_yet_whether_the_owner_is_alive_are_waited_for() 
 
 
 def test_a_majority_that_knows_is_enough_and_who_takes_over_need_not_know() -> None:
-    attachment = Attachment(Claim(ME), 3)
+    attachment = Attachment(Claim(ME), of(3))
     attachment.answer(1, told(4, RIVAL, unsure=True), 0.0)
     assert asks(attachment.answer(2, told(4, RIVAL), 0.0)) is None
     assert asks(attachment.answer(3, told(4, RIVAL), 0.0)) == 5
-    attachment = Attachment(Claim(ME, take_over=True), 3)
+    attachment = Attachment(Claim(ME, take_over=True), of(3))
     attachment.answer(1, told(4, RIVAL, unsure=True), 0.0)
     assert asks(attachment.answer(2, told(4, RIVAL, unsure=True), 0.0)) == 5
 
@@ -212,13 +212,13 @@ def test_one_that_was_put_back_to_before_it_had_the_disk_stops() -> None:
     attachment = claiming(3)
     attachment.answer(1, told(4, ME, alive=True, counter=17), 1.0)
     assert type(attachment.error) is DiskFenced
-    attachment = Attachment(Claim(ME), 3)
+    attachment = Attachment(Claim(ME), of(3))
     attachment.answer(1, told(4, ME, counter=17), 1.0)
     assert type(attachment.error) is DiskFenced
 
 
 def test_the_counter_of_another_attachment_means_nothing() -> None:
-    attachment = Attachment(Claim(ME), 3)
+    attachment = Attachment(Claim(ME), of(3))
     for rank in (1, 2):
         epoch = asks(attachment.answer(rank, told(4, RIVAL, counter=17), 1.0))
     assert epoch == 5
@@ -265,8 +265,8 @@ def test_a_rival_has_as_many_nodes_and_the_third_is_down() -> None:
 
 
 def test_nothing_is_claimed_while_one_of_the_majority_has_a_peer_of_the_contract() -> None:
-    attachment = Attachment(Claim(ME), 3)
-    attachment.connected(3, attachment.nodes, 0.0)
+    attachment = Attachment(Claim(ME), of(3))
+    attachment.connected(3, attachment.quorum, 0.0)
     assert asks(attachment.answer(1, told(), 0.0)) is None
     assert asks(attachment.answer(2, told(mixed=True), 0.0)) is None
     assert attachment.state is State.ASKING and "speaks only the contract" in attachment.waits_for.text

@@ -9,18 +9,20 @@ from dsreg.client.events import Connected, Disconnected, Failed, NotAttached, Re
 from dsreg.client.limits import TICK_S
 from dsreg.errors import AttachRefused, Outcome
 from dsreg.protocol.messages import Command, CommandKind, Response, Status, owner_of
+from dsreg.register.quorum import majority_of
 
+THREE = majority_of((1, 2, 3))
 OWNER = owner_of(bytes(range(1, 17)), "a client")
 
 
 def test_what_leaves_no_majority_is_refused_once_it_is_sure() -> None:
     nodes = ContractNodes()
     nodes.found(2, 10.0)
-    assert nodes.refusal(3, 1000.0) is None, "two can keep others out"
+    assert nodes.refusal(THREE, 1000.0) is None, "two can keep others out"
     nodes.found(3, 20.0)
     nodes.found(3, 20.0 + SURE_AFTER_S)  # found so again
-    assert nodes.refusal(3, 20.0 + SURE_AFTER_S - 0.1) is None
-    refused = nodes.refusal(3, 20.0 + SURE_AFTER_S)
+    assert nodes.refusal(THREE, 20.0 + SURE_AFTER_S - 0.1) is None
+    refused = nodes.refusal(THREE, 20.0 + SURE_AFTER_S)
     assert refused is not None and refused.outcome is Outcome.DID_NOT_HAPPEN
     assert refused.reason.startswith("nodes 2 and 3 speak only the contract, which leaves no majority of the 3 nodes")
     assert nodes.ranks == [2, 3]
@@ -32,13 +34,13 @@ def test_who_answers_a_greeting_is_none_of_them() -> None:
     nodes.found(3, 0.0)
     nodes.connected(3)
     nodes.connected(1)
-    assert nodes.refusal(3, 100.0) is None and nodes.ranks == [2]
+    assert nodes.refusal(THREE, 100.0) is None and nodes.ranks == [2]
 
 
 def test_the_only_node() -> None:
     nodes = ContractNodes()
     nodes.found(1, 0.0)
-    refused = nodes.refusal(1, 100.0)
+    refused = nodes.refusal(majority_of((1,)), 100.0)
     assert refused is not None and refused.reason.startswith("node 1 speaks only the contract")
 
 

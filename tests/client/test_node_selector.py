@@ -55,7 +55,7 @@ def test_the_while_doubles_up_to_a_limit() -> None:
 
 @pytest.mark.parametrize(("nodes", "majority"), [(1, 1), (2, 2), (3, 2), (4, 3), (5, 3)])
 def test_majorities(nodes: int, majority: int) -> None:
-    assert ring(*range(1, nodes + 1)).majority == majority
+    assert ring(*range(1, nodes + 1)).quorum.needed == majority
 
 
 # --- silence and refusals -------------------------------------------------------------------------

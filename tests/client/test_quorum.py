@@ -7,6 +7,8 @@ import pytest
 from dsreg.client.quorum import Tally, Verdict
 from dsreg.protocol.messages import CommandKind, Response, Status
 from dsreg.protocol.tags import ATTACHED, pack_tag, ts_of
+from dsreg.register.quorum import majority_of, mask
+from tests.register.joint import Joint
 
 GET, PUT = CommandKind.GET, CommandKind.PUT
 WAIT, DONE, ASK_ALL, GIVE_UP = Verdict
@@ -19,11 +21,16 @@ LEFT = pack_tag(ts_of(2, 9), ATTACHED, 0, 2)
 def quorum(kind: CommandKind, answers: list[tuple[bytes, bool]], nodes: int = 3, epoch: int = 0,
            asked: int | None = None) -> Tally:
     """`answers`: tags, and whether values came along."""
-    made = Tally(kind, nodes, epoch)
-    made.asked = set(range(1, (len(answers) if asked is None else asked) + 1))
+    made = Tally(kind, majority_of(range(1, nodes + 1)), epoch)
+    made.asked = mask(range(1, (len(answers) if asked is None else asked) + 1))
     for rank, (tags, values) in enumerate(answers, 1):
-        made.add(Response(Status.OK, kind, rank, tags, b"v" * 4096 if values else b"", True))
+        made.add(rank, Response(Status.OK, kind, rank, tags, b"v" * 4096 if values else b"", True))
     return made
+
+
+def open_ranks(answered: int, outstanding: int) -> range:
+    """The next ones after those that have answered."""
+    return range(answered + 1, answered + outstanding + 1)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +42,7 @@ def quorum(kind: CommandKind, answers: list[tuple[bytes, bool]], nodes: int = 3,
     ],
 )
 def test_a_put_is_done_at_a_majority(nodes: int, answers: int, outstanding: int, verdict: Verdict) -> None:
-    assert quorum(PUT, [(b"", False)] * answers, nodes, epoch=3).verdict(outstanding) is verdict
+    assert quorum(PUT, [(b"", False)] * answers, nodes, epoch=3).verdict(open_ranks(answers, outstanding)) is verdict
 
 
 @pytest.mark.parametrize(
@@ -59,7 +66,7 @@ def test_a_put_is_done_at_a_majority(nodes: int, answers: int, outstanding: int,
 def test_a_get_is_done_when_a_majority_agrees(
     answers: list[tuple[bytes, bool]], outstanding: int, verdict: Verdict
 ) -> None:
-    assert quorum(GET, answers).verdict(outstanding) is verdict
+    assert quorum(GET, answers).verdict(open_ranks(len(answers), outstanding)) is verdict
 
 
 @pytest.mark.parametrize(
@@ -78,10 +85,27 @@ def test_a_get_is_done_when_a_majority_agrees(
 def test_a_get_of_an_attachment_is_done_when_nobody_can_have_anything_newer(
     answers: list[tuple[bytes, bool]], asked: int, outstanding: int, verdict: Verdict
 ) -> None:
-    assert quorum(GET, answers, epoch=3, asked=asked).verdict(outstanding) is verdict
+    assert quorum(GET, answers, epoch=3, asked=asked).verdict(open_ranks(len(answers), outstanding)) is verdict
 
 
 def test_the_values_are_those_of_the_answer_that_has_them() -> None:
     made = quorum(GET, [(OLD, False), (OLD, True)])
     assert made.values is not None and made.values.request == 2
     assert quorum(GET, [(OLD, False)]).values is None
+
+
+# --- of another kind ------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("answers", "outstanding", "verdict"),
+    [
+        ((1, 2), (4,), GIVE_UP), ((1, 2), (4, 5), WAIT), ((1, 2, 4, 5), (), DONE), ((1, 2, 4), (), GIVE_UP),
+        ((2, 3), (5,), WAIT), ((2, 3, 5), (), DONE), ((4, 5), (1,), GIVE_UP),
+    ],
+)
+def test_a_put_to_a_joint_quorum_needs_both(
+    answers: tuple[int, ...], outstanding: tuple[int, ...], verdict: Verdict
+) -> None:
+    made = Tally(PUT, Joint(majority_of((1, 2, 3)), majority_of((3, 4, 5))), 3)
+    for rank in answers:
+        made.add(rank, Response(Status.OK, PUT, rank, b"", b"", True))
+    assert made.verdict(outstanding) is verdict
