@@ -131,7 +131,7 @@ class ClientLine:
         if self.phase is Phase.UP:
             self._records.broke(largest_record)
             self._told = None  # whoever reads that wants to read as well that it is usable again
-            return [Log(Level.INFO, "the connection is over"), *self._over(Ending.LOST, now)]
+            return [Log(Level.INFO, "the connection has ended"), *self._over(Ending.LOST, now)]
         return self._over(self.ending if self.phase is Phase.CLOSING else Ending.LOST, now)
 
     def tick(self, now: float) -> list[Effect]:
@@ -185,7 +185,7 @@ class ClientLine:
         """It was not good, and the connection is of no use."""
         if ending in DOUBTFUL and ending is not self._suspected:
             self._note(ending)
-            return [Log(Level.INFO, f"{ending.value}, or so it seems: asking again"), *self._close(Ending.LOST)]
+            return [Log(Level.INFO, f"{ending.value}, apparently: asking again"), *self._close(Ending.LOST)]
         return [*self._believed(ending), *self._close(ending)]
 
     def _believed(self, ending: Ending) -> list[Effect]:

@@ -48,7 +48,7 @@ CONTRACT_AFTER_S: Final = 0.05
 LIVES_AGAIN_S: Final = 5.0
 
 _FAULTS: Final = {
-    "silent": "does not answer the greeting: it has other keys, is stuck, or speaks only the contract",
+    "silent": "does not answer the greeting: it has other keys, hangs, or speaks only the contract",
     "unsealed": "does not seal its connections: it is of an older version",
 }
 

@@ -53,7 +53,7 @@ class Connection:
         self.address = port.peer.rpartition(":")[0]
         self.since_s = 0.0
         self.is_known = False  # something with a good HMAC has come over it, perhaps not for the first time
-        self.is_fresh = False  # it is sealed, and something has come over it since: see dsreg.node.slots
+        self.is_fresh = False  # it is sealed, and something has come over it since: see dsreg.node.connection_table
         self.rank = 0  # of the node that has greeted, as it says; 0: a client, or nobody yet
         self.shown = 0  # the rank whose directory it has shown: see dsreg.node.members
         self.held = 0  # bytes of memory for an unfinished frame, as long as it is not fresh

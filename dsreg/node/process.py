@@ -38,7 +38,7 @@ from dsreg.version import described_version
 log = logging.getLogger("dsreg.node")
 
 # Not for accepted connections, but for the links, the storage's files and some reserve. When all others are in use one
-# is closed for a new one: see dsreg.node.slots.
+# is closed for a new one: see dsreg.node.connection_table.
 RESERVED_DESCRIPTORS = 300
 # The system, or this process, has no descriptor or memory for another connection.
 NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
@@ -183,7 +183,7 @@ class Node:
                 continue  # else the peer was gone before we looked
             port = Transport(sock, f"{address[0]}:{address[1]}")
             if self._room.available_tokens == 0:
-                self.server.slots.make_room(trio.current_time())
+                self.server.table.make_room(trio.current_time())
             await self._room.acquire_on_behalf_of(port)
             nursery.start_soon(serve, port)
 

@@ -14,9 +14,9 @@ from dsreg.constants import (
     MAX_FILE_DESCRIPTORS,
     MAX_RUN_BYTES,
 )
+from dsreg.node.connection_table import HANDSHAKE_S, ConnectionTable
 from dsreg.node.interpreter import Connection, Interpreter
 from dsreg.node.members import Members
-from dsreg.node.slots import HANDSHAKE_S, Slots
 from dsreg.protocol.codec import UnsealingDecoder
 from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import (
@@ -61,10 +61,10 @@ MAX_OPERATION_BYTES = 128 * MAX_RUN_BYTES
 _UNSEALED = (Hello, Seal, RefusedCommand)
 # By counter of a decoder.
 _COMPLAINTS = {
-    "bad_mac": "sends frames with a wrong HMAC: it has other keys, or the network changes bytes",
-    "bad_record": "is cut off: what came over the sealed connection was not what was sent, or not in that order",
-    "bad_seal": "is cut off: what it sent to seal the connection was not made for it",
-    "unsealed": "does not seal its connection, which require_sealed demands: what it asks for is refused",
+    "bad_mac": "sends frames with a wrong HMAC: its keys differ, or data is corrupted in transit",
+    "bad_record": "is disconnected: data on its sealed connection was corrupted or reordered in transit",
+    "bad_seal": "is disconnected: its handshake message does not fit this connection",
+    "unsealed": "does not seal its connection, which require_sealed demands: its requests are refused",
 }
 
 # Counters of bytes that are none of a good frame.
@@ -72,7 +72,7 @@ _DAMAGED = ("bad_mac", "bad_header", "skipped_bytes")
 
 
 class Server:
-    """`greeting`: what to answer a HELLO with. `report`: makes the body of a STATUS answer. `places`: see Slots.
+    """`greeting`: the answer to a HELLO. `report`: makes the body of a STATUS answer. `places`: how many connections.
     Counters of decoders have one key more: "unproven", messages in the name of a node that has not shown its directory.
 
     Where `seals.required` is set, only greetings have an effect on a connection that is not sealed.
@@ -88,8 +88,8 @@ class Server:
         members: Members,
         places: int = MAX_FILE_DESCRIPTORS,
     ) -> None:
-        self.slots = Slots(places)
-        self.connections = self.slots.connections
+        self.table = ConnectionTable(places)
+        self.connections = self.table.connections
         self.stopping = False
         self.decoder_counters: dict[str, int] = {}
         self.on_node_sealed: Callable[[int], None] = lambda rank: None  # the node has sealed a connection to this one
@@ -105,7 +105,7 @@ class Server:
         """One connection, until it is over."""
         connection = Connection(port)
         decoder = self._new_decoder(False)
-        self.slots.add(connection, decoder, self._interpreter.clock())
+        self.table.add(connection, decoder, self._interpreter.clock())
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(port.run_writer)
@@ -116,7 +116,7 @@ class Server:
                 await self._answer_the_rest(connection)
                 nursery.cancel_scope.cancel()
         finally:
-            self.slots.remove(connection)
+            self.table.remove(connection)
             for name, count in decoder.counters.items():
                 self.decoder_counters[name] = self.decoder_counters.get(name, 0) + count
             port.close()
@@ -142,12 +142,12 @@ class Server:
             self._interpreter.end_turn()
             self._judge(connection, decoder)
             self._prove(connection, decoder)
-            self.slots.used(connection)
+            self.table.used(connection)
             await port.drained(MAX_OUTGOING_BYTES)
 
     def _prove(self, connection: Connection, decoder: UnsealingDecoder) -> None:
         if decoder.proven and not connection.is_fresh:
-            self.slots.prove(connection)
+            self.table.prove(connection)
 
     def _judge(self, connection: Connection, decoder: UnsealingDecoder) -> None:
         """Close a connection that is of no use any more. What somebody must mend is said, but not a thousand times."""

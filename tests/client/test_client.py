@@ -143,7 +143,7 @@ async def test_operations_wait_for_a_node_and_the_client_comes_back(caplog: pyte
             assert nodes.disk.read(0, 2) == sectors(1, 2) + sectors(1, 3)
             assert client.counters.reconnects == 1
     news = [message.rpartition(": ")[2] for message in caplog.messages]
-    assert news == ["usable", "the connection is over", "usable"]
+    assert news == ["usable", "the connection has ended", "usable"]
 
 
 async def test_connections_that_keep_breaking_lose_nothing(nodes: FakeCluster, rng: random.Random) -> None:

@@ -184,7 +184,7 @@ def test_an_answer_ends_the_longer_wait_and_the_suspicion() -> None:
     line.tick(line.next_due)
     line.closed(1, 0, NOW)
     up(line, Party(0), 2)
-    assert line.closed(2, 0, NOW) == [Log(Level.INFO, "the connection is over"), Down(2)]
+    assert line.closed(2, 0, NOW) == [Log(Level.INFO, "the connection has ended"), Down(2)]
     greeting(line, 3)
     assert line.next_due == NOW + HELLO_S
     line.tick(line.next_due)
@@ -215,7 +215,7 @@ def test_a_late_hello_after_the_answer_to_the_question_is_good() -> None:
 def test_another_client_key_is_believed_when_it_is_seen_twice() -> None:
     line = new_line(keys=Keys(bytes(32), b""))
     other = plain([ANSWERED])
-    assert refused(line, other, 1)[0] == Log(Level.INFO, "has another client key, or so it seems: asking again")
+    assert refused(line, other, 1)[0] == Log(Level.INFO, "has another client key, apparently: asking again")
     assert line.ending is Ending.LOST and line.complaint == ""
     assert refused(line, other, 2)[0] == Log(Level.WARNING, "has another client key")
     assert line.ending is Ending.KEY_REFUSED and line.complaint == "has another client key"

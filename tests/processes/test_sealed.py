@@ -151,7 +151,7 @@ async def test_a_recorded_connection_has_no_effect_when_it_is_sent_again(lines: 
             door.insert(recorded[-4000:])
             await again.write(5, b"newer".ljust(4096))
         assert await client.read(5) == b"newer".ljust(4096)
-    assert "is cut off" in cluster.log(1).read_text()
+    assert "is disconnected" in cluster.log(1).read_text()
 
 
 @pytest.mark.parametrize("to_target", [True, False], ids=["question", "answer"])

@@ -1,4 +1,4 @@
-"""Slots: the accepted connections, and which of them go when places or memory run short.
+"""ConnectionTable: the accepted connections, and which of them go when places or memory run short.
 
 A connection is *fresh* once its other side has shown that it has the key, now: it is sealed, and a record has come that
 opens. Everything else may have been recorded and be sent again by anybody: a HELLO and a SEAL as well, whose answer a
@@ -27,7 +27,7 @@ MAX_UNPROVEN_BYTES = 16 * MAX_RUN_BYTES
 NEW_S = 2.0
 
 
-class Slots:
+class ConnectionTable:
     """`places`: how many connections there may be; the caller waits for one to end if there are more.
 
     The set `connections` is kept in the order of last use. Times (`now`) in seconds.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dsreg.node.connection_table import MAX_LINKS_PER_RANK, MAX_UNPROVEN_BYTES, NEW_S, ConnectionTable
 from dsreg.node.interpreter import Connection
-from dsreg.node.slots import MAX_LINKS_PER_RANK, MAX_UNPROVEN_BYTES, NEW_S, Slots
 from dsreg.protocol.wire import VALUE_SIZE
 
 
@@ -30,37 +30,37 @@ class FakeDecoder:
 
 
 class Play:
-    """Slots, and what its caller does: a connection whose port was closed is removed at the next `turn`."""
+    """ConnectionTable, and what its caller does: a connection whose port was closed is removed at the next `turn`."""
 
     def __init__(self, places: int = 100) -> None:
-        self.slots = Slots(places)
+        self.table = ConnectionTable(places)
         self.now = 0.0
 
     def connect(self, address: str = "a", *, known: bool = False, fresh: bool = False, rank: int = 0) -> Connection:
         connection = Connection(FakePort(address))  # type: ignore[arg-type]
         connection.rank = rank
         connection.is_known = known or fresh
-        self.slots.add(connection, FakeDecoder(), self.now)  # type: ignore[arg-type]
+        self.table.add(connection, FakeDecoder(), self.now)  # type: ignore[arg-type]
         if fresh:
-            self.slots.prove(connection)
+            self.table.prove(connection)
         return connection
 
     def use(self, connection: Connection, held: int) -> None:
-        self.slots.connections[connection].held = held  # type: ignore[misc]
-        self.slots.used(connection)
+        self.table.connections[connection].held = held  # type: ignore[misc]
+        self.table.used(connection)
 
     def turn(self) -> None:
-        for connection in [one for one in self.slots.connections if one.port.closed]:
-            self.slots.remove(connection)
+        for connection in [one for one in self.table.connections if one.port.closed]:
+            self.table.remove(connection)
 
     def make_room(self) -> None:
-        self.slots.make_room(self.now)
+        self.table.make_room(self.now)
 
     def end(self) -> None:
         """Nothing of it stays counted."""
-        for connection in list(self.slots.connections):
-            self.slots.remove(connection)
-        assert self.slots.unproven_bytes == 0 and not self.slots._addresses
+        for connection in list(self.table.connections):
+            self.table.remove(connection)
+        assert self.table.unproven_bytes == 0 and not self.table._addresses
 
 
 def closed(connections: Sequence[Connection]) -> list[int]:
@@ -158,7 +158,7 @@ def test_unfinished_frames_are_bounded_in_total() -> None:
             play.use(connection, part * MAX_UNPROVEN_BYTES // 12)
     assert closed(large) == [0, 1, 2, 3, 4], "three of a quarter each, and the small ones"
     assert not closed([*small, fresh])
-    assert play.slots.unproven_bytes <= MAX_UNPROVEN_BYTES
+    assert play.table.unproven_bytes <= MAX_UNPROVEN_BYTES
     play.turn()
     play.end()
 
@@ -167,10 +167,10 @@ def test_what_has_been_counted_is_not_when_a_connection_becomes_fresh() -> None:
     play = Play()
     connection = play.connect()
     play.use(connection, 1000)
-    play.slots.prove(connection)
-    assert play.slots.unproven_bytes == 0
+    play.table.prove(connection)
+    assert play.table.unproven_bytes == 0
     play.use(connection, 5000)
-    assert play.slots.unproven_bytes == 0
+    assert play.table.unproven_bytes == 0
     play.end()
 
 
@@ -179,6 +179,6 @@ def test_what_a_closed_connection_has_kept_is_freed_at_once() -> None:
     play = Play()
     hoarder = play.connect()
     play.use(hoarder, MAX_UNPROVEN_BYTES + 1)
-    assert hoarder.port.closed and play.slots.connections[hoarder].held == 0 and play.slots.unproven_bytes == 0
+    assert hoarder.port.closed and play.table.connections[hoarder].held == 0 and play.table.unproven_bytes == 0
     play.turn()
     play.end()
