@@ -19,7 +19,7 @@ COMPILED = {
         "decoder", "encoder", "frames", "plausibility", "sealed", "tags", "unsealing", "wire",
     ),
     "dsreg/register": (
-        "acceptor", "atomic_register", "contract", "coordinator", "epochs", "execution", "intervals", "links",
+        "acceptor", "alarms", "atomic_register", "contract", "coordinator", "epochs", "execution", "intervals", "links",
         "one_round", "peers", "quorum", "receipts", "repairs", "repeats", "replica", "run_queue", "tag_allocator",
         "tag_view",
     ),

@@ -8,7 +8,7 @@
     lives          which directory stands behind a rank; the first start of an empty one
     quorum, one_round    which nodes decide; when a read is complete after one round
     tag_allocator  the tags that this node chooses, no tag twice
-    links, peers, contract, receipts, intervals, repeats    stubborn links, to nodes of either language
+    links, peers, contract, receipts, intervals, alarms, repeats    stubborn links, to nodes of either language
     effects, tag_view    what is asked of the world; what is seen of storage
     assembly       how these are put together, in one place for product, simulator and tests
     absences       which nodes have been out of reach for long

@@ -11,11 +11,11 @@ socket, and gets nothing twice.
 
 from __future__ import annotations
 
-import heapq
 import struct
 
 from dsreg.constants import SECTOR_SIZE, TAG_SIZE
 from dsreg.protocol.messages import Ack, Buffer, ReadProc, Value, WriteProc
+from dsreg.register.alarms import Alarms
 from dsreg.register.intervals import Intervals
 
 # Messages of one run that are sent again together, at most: 134 kB. The next ones follow when these are answered.
@@ -52,10 +52,10 @@ class _Run:
     """A run of several sectors at one peer: what has come of its answer, and what is still to be sent again.
 
     `pending`: offsets of the messages without answer or receipt, those that were sent longest ago first. `probe`: those
-    of them that were sent again last, at `probed_s`. `due`: when the next ones are; `alarm`: when that is looked at.
+    of them that were sent again last, at `probed_s`. `due`: when the next ones are.
     """
 
-    __slots__ = ("alarm", "data", "due", "interval_s", "message", "pending", "probe", "probed_s", "tags", "wanted")
+    __slots__ = ("data", "due", "interval_s", "message", "pending", "probe", "probed_s", "tags", "wanted")
 
     def __init__(self, message: ReadProc | WriteProc, interval_s: float) -> None:
         self.message = message
@@ -65,7 +65,7 @@ class _Run:
         self.data: dict[int, Buffer] = {}
         self.pending: dict[int, None] = {}
         self.probe: set[int] = set()
-        self.probed_s = self.due = self.alarm = 0.0
+        self.probed_s = self.due = 0.0
 
     def send_all(self, now: float) -> None:
         """The connection is new: whatever was sent before may be lost, and so may be what a receipt was for."""
@@ -111,7 +111,7 @@ class ContractPeer:
         self._uuids = uuids
         self._intervals = intervals
         self._runs: dict[int, _Run] = {}  # by rid
-        self._alarms: list[tuple[float, int]] = []  # heap of (alarm, rid); stale entries are skipped
+        self._alarms = Alarms()  # by rid: when to look at the run, not later than it is due
 
     def split(self, message: ReadProc | WriteProc, now: float) -> list[ReadProc | WriteProc]:
         """The single-sector messages that carry what is not answered of `message`, for a new operation or link."""
@@ -147,10 +147,10 @@ class ContractPeer:
             run.data[offset] = answer.data
         run.tags[offset] = answer.tags if isinstance(answer, Value) else b""
         if len(run.tags) == run.message.count:
-            del self._runs[answer.rid]
+            self.forget(answer.rid)
             return run.whole(answer.rank)
         run.answered(offset, now)
-        if run.due < run.alarm:
+        if run.due < self._alarms[answer.rid]:
             self._watch(run)
         return None
 
@@ -162,24 +162,17 @@ class ContractPeer:
 
     def forget(self, rid: int) -> None:
         self._runs.pop(rid, None)
+        self._alarms.drop(rid)
 
     # --- time -------------------------------------------------------------------------------------
     def next_due(self) -> float | None:
         """When `resend` has something to look at; None: no run is under way."""
-        alarms = self._alarms
-        while alarms:
-            alarm, rid = alarms[0]
-            run = self._runs.get(rid)
-            if run is not None and run.alarm == alarm:
-                return alarm
-            heapq.heappop(alarms)
-        return None
+        return self._alarms.next_due()
 
     def resend(self, now: float) -> list[ReadProc | WriteProc]:
         """What is due at `now`."""
         messages: list[ReadProc | WriteProc] = []
-        while (alarm := self.next_due()) is not None and alarm <= now:
-            _, rid = heapq.heappop(self._alarms)
+        while (rid := self._alarms.take(now)) is not None:
             run = self._runs[rid]
             if run.due <= now:
                 offsets = run.take_due(now, self._intervals.after(run.interval_s))
@@ -188,8 +181,7 @@ class ContractPeer:
         return messages
 
     def _watch(self, run: _Run) -> None:
-        run.alarm = run.due
-        heapq.heappush(self._alarms, (run.alarm, run.message.rid))
+        self._alarms.set(run.message.rid, run.due)
 
 
 def _answer_to(message: ReadProc | WriteProc) -> type:

@@ -12,24 +12,23 @@ A message goes out again
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
 
 from dsreg.constants import RESEND_FIRST_S, RESEND_MAX_S
 from dsreg.protocol.messages import Ack, ReadProc, Value, WriteProc
+from dsreg.register.alarms import Alarms
 from dsreg.register.effects import Tell
 from dsreg.register.intervals import Intervals
 from dsreg.register.quorum import bit, ranks_in
 
 
 class _Outstanding:
-    __slots__ = ("due", "interval_s", "message", "receipts", "waiting")
+    __slots__ = ("interval_s", "message", "receipts", "waiting")
 
-    def __init__(self, message: ReadProc | WriteProc, waiting: int, due: float, interval_s: float) -> None:
+    def __init__(self, message: ReadProc | WriteProc, waiting: int, interval_s: float) -> None:
         self.message = message
         self.waiting = waiting  # ranks whose answer has not come
         self.receipts = 0  # ranks that have at least acknowledged the message
-        self.due = due
         self.interval_s = interval_s
 
 
@@ -51,15 +50,15 @@ class RegisterClient:
         self._all = members
         self.intervals = Intervals(first_s, max_s, jitter)
         self._outstanding: dict[int, _Outstanding] = {}
-        self._alarms: list[tuple[float, int]] = []  # heap of (due, rid); stale entries are skipped
+        self._alarms = Alarms()  # by rid, of all that are outstanding
         self.resent = 0
 
     def broadcast(self, message: ReadProc | WriteProc, now: float, *, but: int = 0) -> list[Tell]:
         """Send to every node but `but` (a rank; 0: no exception), again and again until answered."""
         waiting = self._all & ~bit(but) if but else self._all
         interval_s = self.intervals.first()
-        self._outstanding[message.rid] = _Outstanding(message, waiting, now + interval_s, interval_s)
-        heapq.heappush(self._alarms, (now + interval_s, message.rid))
+        self._outstanding[message.rid] = _Outstanding(message, waiting, interval_s)
+        self._alarms.set(message.rid, now + interval_s)
         return [Tell(rank, message) for rank in ranks_in(waiting)]
 
     def answered(self, answer: Value | Ack) -> None:
@@ -81,6 +80,7 @@ class RegisterClient:
     def cancel(self, rid: int) -> None:
         """The operation has finished, or has gone on under another rid."""
         self._outstanding.pop(rid, None)
+        self._alarms.drop(rid)
 
     def waiting_for(self, rid: int) -> list[int]:
         """Ranks whose answer to `rid` has not come."""
@@ -95,32 +95,22 @@ class RegisterClient:
             if entry.waiting & bit(rank):
                 entry.receipts &= ~bit(rank)
                 sends.append(Tell(rank, entry.message))
-                if (due := now + self.intervals.first()) < entry.due:
-                    entry.due = due
-                    heapq.heappush(self._alarms, (due, rid))
+                if (due := now + self.intervals.first()) < self._alarms[rid]:
+                    self._alarms.set(rid, due)
         self.resent += len(sends)
         return sends
 
     def next_due(self) -> float | None:
         """When `resend` has something to do; None: nothing is outstanding."""
-        alarms = self._alarms
-        while alarms:
-            due, rid = alarms[0]
-            entry = self._outstanding.get(rid)
-            if entry is not None and entry.due == due:
-                return due
-            heapq.heappop(alarms)
-        return None
+        return self._alarms.next_due()
 
     def resend(self, now: float) -> list[Tell]:
         """What is due at `now` (seconds on the clock of `broadcast`)."""
         sends: list[Tell] = []
-        while (due := self.next_due()) is not None and due <= now:
-            _, rid = heapq.heappop(self._alarms)
+        while (rid := self._alarms.take(now)) is not None:
             entry = self._outstanding[rid]
             entry.interval_s = self.intervals.after(entry.interval_s)
-            entry.due = now + entry.interval_s
-            heapq.heappush(self._alarms, (entry.due, rid))
+            self._alarms.set(rid, now + entry.interval_s)
             sends += [Tell(rank, entry.message) for rank in ranks_in(entry.waiting & ~entry.receipts)]
         self.resent += len(sends)
         return sends
