@@ -38,7 +38,7 @@ from dsreg.register.effects import (
     Reply,
     Tell,
 )
-from dsreg.register.epochs import Epochs, Refuse, Wait
+from dsreg.register.epochs import Epochs, Go, Wait
 from dsreg.register.execution import response_to
 from dsreg.register.repairs import Repairs
 from dsreg.register.repeats import Repeats, Seen
@@ -142,11 +142,9 @@ class Acceptor:
     # --- and of clients -----------------------------------------------------------------------------
     def command(self, connection: Connection, command: Command) -> list[Effect]:
         """A GET, or a PUT whose tags are plausible."""
-        match self._epochs.before(command, command.epoch, connection, command):
-            case Wait(promise):
-                return [promise]
-            case Refuse(reply):
-                return [reply]
+        verdict = self._epochs.before(command, command.epoch, connection, command)
+        if not isinstance(verdict, Go):
+            return [verdict.promise if isinstance(verdict, Wait) else verdict.reply]
         if command.kind is CommandKind.PUT:
             status = Status.OVERTAKEN if self._epochs.is_overtaken(command) else Status.OK
             self._epochs.accepted(command.tags)

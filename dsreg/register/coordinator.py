@@ -30,7 +30,7 @@ from dsreg.register.effects import (
     StoreOwnCopy,
     Tell,
 )
-from dsreg.register.epochs import Epochs, Go, Refuse, Wait
+from dsreg.register.epochs import Epochs, Refuse, Wait
 from dsreg.register.execution import Execution, new_execution, response_to, result_of
 from dsreg.register.links import RegisterClient
 from dsreg.register.peers import Peers
@@ -88,19 +88,21 @@ class Coordinator:
         for execution in given_up:
             self._forget(execution)
             self._ready.extend(self._queue.remove(execution))
-        self._ready = deque(execution for execution in self._ready if execution not in given_up)
+        kept = [execution for execution in self._ready if execution not in given_up]
+        self._ready.clear()
+        self._ready.extend(kept)
         return [execution.command for execution in given_up]
 
     def start_ready(self, effects: list[Effect], now: float) -> list[Effect]:
         """Start what may start; a loop, as starting one can complete it and free the next."""
-        while True:
-            for sector in self._repairs.take():  # not queued: see Repairs
+        ready, wanted = self._ready, self._repairs.wanted
+        while ready or wanted:
+            while wanted:  # not queued: see Repairs
                 self._counters["repairs"] += 1
-                read = Command.read(0, sector)
-                self._ready.append(new_execution(read, None, self._rank, self._quorum, self._rids))
-            if not self._ready:
-                return effects
-            effects += self._start(self._ready.popleft(), now)
+                read = Command.read(0, wanted.popleft())
+                ready.append(new_execution(read, None, self._rank, self._quorum, self._rids))
+            effects += self._start(ready.popleft(), now)
+        return effects
 
     def start_again(self, start: StartExecution) -> None:
         """The promise for which this waited is durable."""
@@ -120,15 +122,14 @@ class Coordinator:
     def _start(self, execution: Execution, now: float) -> list[Effect]:
         command = execution.command
         epoch = highest_epoch(command.tags) if command.tags else command.epoch
-        match self._epochs.before(command, epoch, execution.connection, StartExecution(execution)):
-            case Go():
-                execution.register.epoch = self._epochs.durable
-                return self._advance(execution, execution.start(self._tags), now)
-            case Wait(promise):
-                return [promise]
-            case Refuse(reply):
-                self._ready.extend(self._queue.remove(execution))
-                return [reply]
+        verdict = self._epochs.before(command, epoch, execution.connection, StartExecution(execution))
+        if isinstance(verdict, Wait):
+            return [verdict.promise]
+        if isinstance(verdict, Refuse):
+            self._ready.extend(self._queue.remove(execution))
+            return [verdict.reply]
+        execution.register.epoch = self._epochs.durable
+        return self._advance(execution, execution.start(self._tags), now)
 
     def outdated(self, rid: int, epoch: int) -> list[Effect]:
         """The operation has met a newer epoch: one of an attachment is fenced, any other goes on under it."""

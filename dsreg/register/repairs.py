@@ -21,7 +21,7 @@ class Repairs:
 
     def __init__(self, storage: TagView) -> None:
         self._storage = storage
-        self._wanted: list[int] = []  # to begin now
+        self.wanted: deque[int] = deque()  # the sectors whose repair is to begin now
         self.under_way: set[int] = set()  # with these
 
     def want(self, first: int, count: int) -> None:
@@ -29,12 +29,7 @@ class Repairs:
         for sector in self._storage.missing(first, count):
             if sector not in self.under_way and len(self.under_way) < MAX_REPAIRS:
                 self.under_way.add(sector)
-                self._wanted.append(sector)
-
-    def take(self) -> list[int]:
-        """The sectors whose repair is to begin now."""
-        wanted, self._wanted = self._wanted, []
-        return wanted
+                self.wanted.append(sector)
 
     def end(self, sector: int) -> None:
         self.under_way.discard(sector)

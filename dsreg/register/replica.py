@@ -99,14 +99,14 @@ class Replica:
         if command.kind is CommandKind.ATTACH:
             return self._attaching.command(connection, command, now)
         if command.kind in (CommandKind.GET, CommandKind.PUT):
-            return self._start_ready(self._acceptor.command(connection, command), now)
+            return self._coordinator.start_ready(self._acceptor.command(connection, command), now)
         self._coordinator.add(connection, command)
-        return self._start_ready([], now)
+        return self._coordinator.start_ready([], now)
 
     def disconnected(self, connection: Connection, now: float) -> tuple[list[Command], list[Effect]]:
         """Nobody waits for this connection's commands any more. Gives those given up: reads, and what was not begun."""
         given_up = self._attaching.disconnected(connection) + self._coordinator.disconnected(connection)
-        return given_up, self._start_ready([], now)
+        return given_up, self._coordinator.start_ready([], now)
 
     def is_under_way(self, rid: int) -> bool:
         """Whether an answer to `rid` still means something."""
@@ -137,12 +137,12 @@ class Replica:
             effects += self._peers.receipts_for(message, now)
             if (whole := self._peers.join(message, now)) is not None:
                 effects += self._answer(whole, now)
-        return self._start_ready(effects, now)
+        return self._coordinator.start_ready(effects, now)
 
     def link_up(self, rank: int, extended: bool, now: float) -> list[Effect]:
         """The link to `rank` is connected, and speaks the extension or only the contract."""
         self._peers.link_up(rank, extended)
-        return self._start_ready(self._coordinator.outgoing(self._links.link_up(rank, now), now), now)
+        return self._coordinator.start_ready(self._coordinator.outgoing(self._links.link_up(rank, now), now), now)
 
     def again(self, again: Again, now: float) -> list[Effect]:
         """The promise for which this waited is durable."""
@@ -151,7 +151,7 @@ class Replica:
             assert connection is not None
             if what.kind is CommandKind.ATTACH:
                 return self.epochs.attached(connection, what)
-            return self._start_ready(self._acceptor.command(connection, what), now)
+            return self._coordinator.start_ready(self._acceptor.command(connection, what), now)
         if isinstance(what, (ReadProc, WriteProc)):
             return self.message(connection, what, now)
         effects: list[Effect] = []
@@ -161,7 +161,7 @@ class Replica:
             effects = self._coordinator.store_own(what.rid, now)
         else:
             self._coordinator.start_again(what)
-        return self._start_ready(effects, now)
+        return self._coordinator.start_ready(effects, now)
 
     # --- what the world did -----------------------------------------------------------------------
     def loaded(self, load: Load, tags: bytes, data: Buffer, damaged: bool, now: float) -> list[Effect]:
@@ -177,12 +177,12 @@ class Replica:
         else:
             own = Value(self.rank, question.rid, question.first, question.count, tags, data, epoch=load.epoch)
             effects = self._coordinator.answer(own, now)
-        return self._start_ready(effects, now)
+        return self._coordinator.start_ready(effects, now)
 
     def durable(self, what: Ack | RepeatKey | NamedFor, now: float) -> list[Effect]:
         """What Durable(what) belongs to is on stable storage."""
         if isinstance(what, Ack):
-            return self._start_ready(self._coordinator.answer(what, now), now)
+            return self._coordinator.start_ready(self._coordinator.answer(what, now), now)
         if isinstance(what, NamedFor):
             return self._coordinator.renamed(what, now)
         self._acceptor.durable(what)
@@ -197,14 +197,14 @@ class Replica:
             effects = self._acceptor.refused(persist, no_space)
         if self._storage.unknown(persist.first, persist.count):
             self._repairs.want(persist.first, persist.count)
-        return self._start_ready(effects, now)
+        return self._coordinator.start_ready(effects, now)
 
     def tick(self, now: float) -> list[Effect]:
         """What is due by `now`."""
         effects = self._coordinator.outgoing(self._links.resend(now), now, again=True)
         effects += self._peers.resend(self.epochs.promised, now)
         effects += self._coordinator.tick(now)
-        return self._start_ready(effects, now)
+        return self._coordinator.start_ready(effects, now)
 
     def next_due(self) -> float | None:
         """When `tick` has something to do; None: not before something else happens."""
@@ -217,6 +217,3 @@ class Replica:
         if isinstance(answer, Value) and self._attaching.is_asking(answer.rid):
             return self._attaching.told(answer, now)
         return self._coordinator.answer(answer, now)
-
-    def _start_ready(self, effects: list[Effect], now: float) -> list[Effect]:
-        return self._coordinator.start_ready(effects, now)

@@ -13,7 +13,7 @@ def assert_settled(replica: Replica, later: float) -> None:
     coordinator = replica._coordinator
     assert not coordinator._executions
     assert not coordinator._ready
-    assert not replica._repairs.under_way and not replica._repairs.take()
+    assert not replica._repairs.under_way and not replica._repairs.wanted
     assert coordinator._refused.next_due() is None
     assert not coordinator._queue._entries and not coordinator._queue._chunks
     assert len(replica._links) == 0 and not replica._links._alarms
