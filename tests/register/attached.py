@@ -43,7 +43,7 @@ class Work:
         self.returned: int | None = None
         self.data = data(*[number] * count) if write else b""
         self.tag = b""
-        self.raising = b""  # the tags, and in `data` the values, that a read has decided on
+        self.restamping = b""  # the tags, and in `data` the values, that a read has decided on
         self.answers: dict[int, Response] = {}  # GETs under the epoch, or PUTs that are done
 
     def overlaps(self, first: int, count: int) -> bool:
@@ -58,12 +58,12 @@ class Work:
 
 
 class Attachment:
-    """`clock` orders everything that clients see. `raises`: whether its reads insist on its own epoch. `decides`:
-    whether a read that must raise something decides itself, once, what; else it takes what any coordinator says.
+    """`clock` orders everything that clients see. `restamps`: whether its reads insist on its own epoch. `decides`:
+    whether a read that must restamp something decides itself, once, what; else it takes what any coordinator says.
     `identity`: its own, unless it has that of another."""
 
     def __init__(
-        self, cluster: Cluster, number: int, clock: Iterator[int], raises: bool = True, decides: bool = True,
+        self, cluster: Cluster, number: int, clock: Iterator[int], restamps: bool = True, decides: bool = True,
         identity: int = 0,
     ) -> None:
         self.life = number
@@ -74,7 +74,7 @@ class Attachment:
         self.works: list[Work] = []
         self._cluster = cluster
         self._clock = clock
-        self._raises = raises
+        self._restamps = restamps
         self._decides = decides
         self._wanted = 0  # the epoch that it tries to get; 0: it asks which ones there are
         self._votes: dict[int, Response] = {}
@@ -144,14 +144,14 @@ class Attachment:
                 self._send(rank, self._command(work, CommandKind.PUT if work.write else CommandKind.GET))
 
     def _through_one(self, work: Work) -> None:
-        """A coordinator sees to it: a write, or what a read has decided to raise; the same however often it is sent."""
-        if work.write or work.raising:
+        """A coordinator sees to it: a write, or what a read has decided to restamp; the same however often sent."""
+        if work.write or work.restamping:
             self._send(self._cluster.rng.choice(list(self._cluster.nodes)), self._command(work, CommandKind.STORE))
         elif not self._decides or self._cluster.rng.random() < 0.5:
             self._send(self._cluster.rng.choice(list(self._cluster.nodes)), self._command(work, CommandKind.READ))
 
     def _command(self, work: Work, kind: CommandKind) -> Command:
-        tags = work.tag * work.count if work.write else work.raising if kind is CommandKind.STORE else b""
+        tags = work.tag * work.count if work.write else work.restamping if kind is CommandKind.STORE else b""
         sent = work.data if tags else b""
         values = kind is CommandKind.GET
         return Command(kind, work.number, work.first, work.count, tags, sent, True, self.epoch, values)
@@ -190,8 +190,8 @@ class Attachment:
         elif answer.kind is CommandKind.READ:
             if not answer.tags or not self._decides:
                 self._return(work, bytes(answer.data))
-            elif not work.raising:  # else it has decided, and another coordinator may have seen something else
-                work.raising, work.data = restamped(answer.tags, self.epoch), bytes(answer.data)
+            elif not work.restamping:  # else it has decided, and another coordinator may have seen something else
+                work.restamping, work.data = restamped(answer.tags, self.epoch), bytes(answer.data)
                 self._through_one(work)
         elif answer.kind is CommandKind.STORE:
             self._return(work, work.data)
@@ -209,17 +209,17 @@ class Attachment:
         answers = list(work.answers.values())
         for answer in answers:
             same = mask(rank for rank, other in work.answers.items() if other.tags == answer.tags)
-            enough = is_restamped(answer.tags, self.epoch) or not self._raises
-            if not work.raising and (quorum.decided(same) and enough or quorum.all_answered(same)):
+            enough = is_restamped(answer.tags, self.epoch) or not self._restamps
+            if not work.restamping and (quorum.decided(same) and enough or quorum.all_answered(same)):
                 self._return(work, bytes(answer.data))
                 return
-        if self._decides and not work.raising:
+        if self._decides and not work.restamping:
             vectors = [answer.tags for answer in answers]
             tags = highest(vectors)
             values = _compose(tags, [Copy(answer.tags, answer.data) for answer in answers])
             assert values is not None
-            work.raising, work.data = restamped(tags, self.epoch), bytes(values)
-        if work.raising or quorum.all_answered(mask(work.answers)):
+            work.restamping, work.data = restamped(tags, self.epoch), bytes(values)
+        if work.restamping or quorum.all_answered(mask(work.answers)):
             self._through_one(work)
 
     def _return(self, work: Work, found: bytes) -> None:

@@ -148,7 +148,7 @@ def put(tag: bytes, first: int = 0, count: int = 1) -> Command:
         (attached(5), restamped(attached(6), E + 1), False),  # that is for the fence
         (attached(5), bytes(16), False),
         (attached(5, 2), attached(6), False),  # of no attachment
-        (restamped(pack_tag(ts_of(E - 1, 5), ATTACHED), E), attached(6), False),  # a raised one of an older attachment
+        (restamped(pack_tag(ts_of(E - 1, 5), ATTACHED), E), attached(6), False),  # one restamped from an older one
         (attached(5) + attached(5), attached(4) + attached(6), True),
     ],
 )

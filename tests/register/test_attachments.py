@@ -38,18 +38,18 @@ class Plain:
 
 
 class Run:
-    """`plain`: with clients of no attachment. `raises`, `decides`: see Attachment. `restores`: machines of clients are
+    """`plain`: with plain clients as well. `restamps`, `decides`: see Attachment. `restores`: machines of clients are
     put back to earlier states. `one_identity`: who is started again claims under the identity that he had before."""
 
     def __init__(
-        self, seed: int, plain: bool, nodes: int = 3, raises: bool = True, decides: bool = True,
+        self, seed: int, plain: bool, nodes: int = 3, restamps: bool = True, decides: bool = True,
         restores: bool = False, one_identity: bool = False,
     ) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
         self.cluster = Cluster(nodes, self.rng)
         self.plain = plain
-        self.raises = raises
+        self.restamps = restamps
         self.decides = decides
         self.restores = restores
         self.one_identity = one_identity
@@ -120,7 +120,7 @@ class Run:
     # --- clients -----------------------------------------------------------------------------------------
     def _take_over(self) -> Attachment:
         number = len(self.attachments) + 1
-        made = Attachment(self.cluster, number, self.clock, self.raises, self.decides, int(self.one_identity))
+        made = Attachment(self.cluster, number, self.clock, self.restamps, self.decides, int(self.one_identity))
         self.attachments.append(made)
         return made
 
@@ -239,7 +239,7 @@ def test_reads_that_are_not_strict_are_found(monkeypatch: pytest.MonkeyPatch) ->
     """Rules 5 and 8, by the strict variant alone: linearizability does not miss them."""
     ask = AtomicRegister.read
     monkeypatch.setattr(AtomicRegister, "read", lambda self, strict=False: ask(self, False))
-    assert is_found(600, plain=False, raises=False, decides=False)
+    assert is_found(600, plain=False, restamps=False, decides=False)
 
 
 def test_reads_that_return_what_is_not_raised_are_found() -> None:
@@ -271,7 +271,7 @@ def test_a_fence_that_overtakes_what_was_accepted_before_is_found(monkeypatch: p
 
 @pytest.mark.pure
 def test_a_write_that_loses_to_an_older_one_that_was_raised_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rule 3: by copies, the write that a read has raised meanwhile is the higher one."""
+    """Rule 3: by copies, the write that a read has restamped meanwhile is the higher one."""
     again = AtomicRegister._decide_again
 
     def by_copies(self: AtomicRegister, phase: Querying, chosen: Copy, own: Copy | None) -> list[Action]:

@@ -11,7 +11,7 @@ from tests.register.joint import Joint
 
 THREE = majority_of((1, 2, 3))
 OLD = pack_tag(7, 1)
-# Under epoch 3: a write of it, and an older one that was raised to it; and one that was left in epoch 2.
+# Under epoch 3: a write of it, and an older one that was restamped to it; and one that was left in epoch 2.
 MINE, RAISED = pack_tag(ts_of(3, 5), ATTACHED, 0, 3), pack_tag(7, 1, 0, 3)
 LEFT = pack_tag(ts_of(2, 9), ATTACHED, 0, 2)
 

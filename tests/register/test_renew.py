@@ -1,7 +1,7 @@
 """AtomicRegister.renew, in every phase of every operation: rule 3 of docs/attachments.md, and L1..L6 of the register.
 
 Rule 3: an operation that meets a newer epoch starts over under it. A read asks again; a write whose tags were chosen
-asks for values, compares by the names of the writes, and stores per sector what is the highest, raised.
+asks for values, compares by the names of the writes, and stores per sector what is the highest, restamped.
 """
 
 from __future__ import annotations
@@ -86,14 +86,14 @@ def test_rule_5_a_strict_read_tells_the_tags_of_what_is_not_raised_and_stores_no
     reader = register(epoch=E)
     assert reader.read(strict=True) == ask(100, values=False, own=True)
     reader.value(2, 100, HIGH, None)
-    assert reader.value(RANK, 100, HIGH, NEW) == [Return(HIGH, NEW)], "as they are: the attachment raises them"
+    assert reader.value(RANK, 100, HIGH, NEW) == [Return(HIGH, NEW)], "as they are: the attachment restamps them"
     assert reader.phase is None
     assert reader.value(3, 100, HIGH, NEW) == []
 
 
 @pytest.mark.parametrize("newer", [HIGH, at(E, LOW)])
 def test_rule_10_a_strict_read_that_finds_different_copies_takes_the_highest_and_stores_nothing(newer: bytes) -> None:
-    """Also where the higher one is raised already: at a minority, by a STORE of the attachment that got no further."""
+    """Also where the higher one has been restamped: at a minority, by a STORE that got no further."""
     reader = register(epoch=E)
     reader.read(strict=True)
     reader.value(RANK, 100, LOW, data(1))
@@ -276,8 +276,8 @@ def test_rule_3_sector_by_sector() -> None:
     newer = written_in(E, 1)
     writer.value(2, 101, tags((6, 2)) + newer + LOW, data(1, 2, 3))
     (everywhere, own) = writer.value(RANK, 101, at(E, HIGH) + HIGH + HIGH, data(4, 5, 6))
-    # Of the first sector (6, 2) is the higher name, but the highest copy there is the raised (4, 1): an answer under E
-    # tells what will ever be of older epochs, and the read that raised (4, 1) did not see (6, 2) at a majority.
+    # Of the first sector (6, 2) is the higher name; the highest copy is the restamped (4, 1): an answer under E
+    # tells what will ever be of older epochs, and the read that restamped (4, 1) did not see (6, 2) at a majority.
     expected = at(E, tags((5, 1))) + newer + at(E, tags((5, 1)))
     assert everywhere == StoreAll(101, expected, data(9, 2, 9)) and own.tags == expected
 

@@ -80,7 +80,7 @@ def test_a_write_that_is_fenced_by_one_peer_keeps_its_place() -> None:
     assert one.commit(renewal()[0]) == [*ask(RID + 1, values=True, epoch=E), load(RID + 1, values=True, epoch=E)]
     assert one.ack(2, RID) == [], "it may have been given before that peer made its promise, or never reach a majority"
     assert one.load(load(RID + 1, values=True, epoch=E)) == []
-    # Somebody has raised what was there before this write, without seeing it: by its name this one is the higher.
+    # Somebody has restamped what was there before this write, without seeing it: by its name this one is the higher.
     assert one.value(3, RID + 1, restamped(HIGH, E), data(4), epoch=E) == [
         *tell(restamped(CHOSEN, E), rid=RID + 1), own(restamped(CHOSEN, E), rid=RID + 1)
     ]
@@ -138,7 +138,7 @@ def test_a_node_stores_nothing_of_its_own_below_its_promise() -> None:
 
 @pytest.mark.parametrize("fence_first", [False, True])
 def test_a_node_stores_nothing_below_its_promise_though_it_promised_its_tag_before_that(fence_first: bool) -> None:
-    """Else: asked under E, this node and node 2 know of nothing, and what they have is raised. Then the own copy is
+    """Else: asked under E, this node and node 2 know of nothing, and what they have is restamped. Then the own copy is
     durable here, node 3, which has not heard of E, acknowledges it: the write has returned, and is not to be seen."""
     one = Play(promised=0)
     one.write()
@@ -340,7 +340,7 @@ def test_a_repair_under_an_epoch(tag_too: bool) -> None:
     one.value(2, RID + 1, HIGH, NEW, epoch=E)
     effects = one.value(3, RID + 1, restamped(LOW, E), data(1), epoch=E)
     repair = own(restamped(LOW, E), data(1), RID + 1, repair=True)
-    assert effects == [repair], "rule 10: it raises nothing, and tells nobody"
+    assert effects == [repair], "rule 10: it restamps nothing, and tells nobody"
     assert one.commit(repair) == []
     assert one.storage.load(0, 1) == (restamped(LOW, E), data(1), False)
     assert_settled(one.replica, 100.0)

@@ -277,7 +277,7 @@ BARE = (
            "self.chunks.suspect", "suspect = self.lost", test=_BARE),
     Mutant("home_of_a_raised_sector_read", "dsreg.storage.load", "            if not who[index]:\n",
            "            if not any(tags[16 * index:16 * index + 16]):\n", test=_BARE),
-    Mutant("raised_sector_written_without_claiming_room", _COMMIT, "            if not table.tag(record.first)[-1]:\n",
+    Mutant("restamped_sector_written_without_room", _COMMIT, "            if not table.tag(record.first)[-1]:\n",
            "            if not any(table.tag(record.first)):\n", test=_BARE),
     Mutant("stale_index_used", _INDEX_FILE, "(slots - 1) * SLOT_SIZE) != head:\n", "0) == b'':\n", test=_INDEX),
     Mutant("index_has_slots_that_are_not_certain", _INDEX_FILE, "or not 0 < slots <= certain", "", test=_INDEX),
