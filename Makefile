@@ -40,7 +40,7 @@ compiled: setup  ## an optional build with mypyc, in build/compiled, and tests o
 lint: setup  ## ruff and mypy
 	@test -x $(BIN)/ruff -a -x $(BIN)/mypy || $(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[lint]'
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy dsreg fuse_frontend scripts bench
+	@$(BIN)/mypy dsreg fuse_frontend nbd_frontend scripts bench
 
 clean:  ## remove what the other targets made
 	@rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

@@ -101,18 +101,12 @@ class BlockDevice:
             self.writes.when_ended(lambda: self.store.flush(done))
 
     def _zero(self, offset: int, length: int, fua: bool, done: Done) -> None:
-        """Writes of zeros, one after the other."""
-        if self._is_nothing(offset, length, done):
-            return
-        size = min(length, MAX_RUN_BYTES - offset % MAX_RUN_BYTES)
+        if not self._is_nothing(offset, length, done):
+            _ZeroOperation(self, offset, length, fua, done)
 
-        def go_on(nothing: Buffer, error: DsregError | None) -> None:
-            if error is not None or size == length:
-                done(b"", error)
-            else:
-                self._zero(offset + size, length - size, fua, done)
-
-        self._write(offset, _ZEROS[:size], fua and size == length, go_on)
+    def write_zeros(self, offset: int, length: int, fua: bool, done: Done) -> None:
+        """Of one run."""
+        self._write(offset, _ZEROS[:length], fua, done)
 
     def _is_nothing(self, offset: int, length: int, done: Done) -> bool:
         """Whether the request is over already: empty, or beyond the end."""
@@ -126,6 +120,41 @@ class BlockDevice:
         else:
             return False
         return True
+
+
+class _ZeroOperation:
+    """Writes of zeros, one after the other: a loop, as each may end at once, and there may be thousands."""
+
+    __slots__ = ("_device", "_done", "_fua", "_is_going", "_offset", "_stop", "_under_way")
+
+    def __init__(self, device: BlockDevice, offset: int, length: int, fua: bool, done: Done) -> None:
+        self._device = device
+        self._offset = offset
+        self._stop = offset + length
+        self._fua = fua
+        self._done = done
+        self._under_way = False
+        self._is_going = False
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._is_going:
+            return
+        self._is_going = True
+        while not self._under_way and self._offset < self._stop:
+            size = min(self._stop - self._offset, MAX_RUN_BYTES - self._offset % MAX_RUN_BYTES)
+            begin, self._offset = self._offset, self._offset + size
+            self._under_way = True
+            self._device.write_zeros(begin, size, self._fua and self._offset == self._stop, self._ended)
+        self._is_going = False
+
+    def _ended(self, nothing: Buffer, error: DsregError | None) -> None:
+        self._under_way = False
+        if error is not None or self._offset == self._stop:
+            self._offset = self._stop
+            self._done(b"", error)
+        else:
+            self._go_on()
 
 
 class _WriteOperation:

@@ -141,14 +141,10 @@ class Transport:
     def _drop_sent(self, sent: int) -> None:
         out = self._out
         self.outgoing_bytes -= sent
-        while sent:
-            head = out[0]
-            if len(head) <= sent:
-                sent -= len(head)
-                out.popleft()
-            else:
-                out[0] = memoryview(head)[sent:]
-                sent = 0
+        while out and len(out[0]) <= sent:  # empty ones as well
+            sent -= len(out.popleft())
+        if sent:
+            out[0] = memoryview(out[0])[sent:]
 
     async def run_writer(self) -> None:
         """Sends on what `flush` could not, until the connection is closed."""

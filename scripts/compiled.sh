@@ -10,7 +10,7 @@ say() { printf 'compiled: %s\n' "$*" >&2; }
 
 python=$PWD/.venv/bin/python
 built=$PWD/build/compiled
-sources=(dsreg fuse_frontend pyproject.toml setup.py README.md LICENSE)
+sources=(dsreg fuse_frontend nbd_frontend pyproject.toml setup.py README.md LICENSE)
 
 include=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
 if ! command -v gcc >/dev/null || [ ! -e "$include/Python.h" ]; then

@@ -288,6 +288,23 @@ def test_zeros_are_zeros_whatever_is_around_them(rng: random.Random) -> None:
     assert calls.told[-1][1] == content and not [error for _, _, error in calls.told if error is not None]
 
 
+def test_zeros_over_gigabytes_of_a_store_that_answers_at_once() -> None:
+    """Each run ends within the submitting of it: thousands of them must not be thousands of calls deep."""
+    class Sink(MemoryStore):
+        zeroed = 0
+
+        def submit(self, first: int, count: int, data: bytes | None, done: Done) -> Submitted:
+            assert first == self.zeroed and data == bytes(count * SECTOR_SIZE)
+            self.zeroed += count
+            done(b"", None)
+            return SETTLED
+
+    store = Sink(1 << 20)
+    calls = Calls(BlockDevice(store))
+    calls.submit("zero", Trim(0, calls.device.size))
+    assert calls.told == [("zero", b"", None)] and store.zeroed == store.sectors
+
+
 def test_fua_is_flushed_through_a_cache() -> None:
     class Cached(MemoryStore):
         is_cached = True

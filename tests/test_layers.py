@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # From the top down. What stands in one row does not import each other; a row imports rows below it only.
 ROWS: tuple[tuple[str, ...], ...] = (
-    ("fuse_frontend",),
+    ("fuse_frontend", "nbd_frontend"),
     ("dsreg.__main__",),
     ("dsreg.cli",),
     ("dsreg.volume",),
@@ -36,7 +36,7 @@ FOR_TESTS = "dsreg.testing"
 
 # Imported by these layers alone.
 ONLY_IN = {
-    "click": {"dsreg.cli", "fuse_frontend"},
+    "click": {"dsreg.cli", "fuse_frontend", "nbd_frontend"},
     "rich": {"dsreg.cli", "dsreg.supervisor", "dsreg.bench", "fuse_frontend"},
 }
 # Imported by these modules alone: pure functions of bytes, which they use without its sources of randomness.
@@ -53,6 +53,7 @@ NOT_IN = {
     "dsreg.storage": {"trio", "socket", "asyncio"},
     "dsreg.config": {"trio", "socket", "asyncio"},
     "fuse_frontend.kernel": NOT_IN_THE_CORE,
+    **dict.fromkeys(("nbd_frontend.numbers", "nbd_frontend.codec", "nbd_frontend.negotiation"), NOT_IN_THE_CORE),
 }
 
 
@@ -121,7 +122,7 @@ def faults_of(module: str, imported: set[str]) -> list[str]:
     return faults
 
 
-FILES = sorted(path for top in ("dsreg", "fuse_frontend") for path in (ROOT / top).rglob("*.py"))
+FILES = sorted(path for top in ("dsreg", "fuse_frontend", "nbd_frontend") for path in (ROOT / top).rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -134,7 +135,7 @@ def test_imports_point_down(path: Path) -> None:
 def test_layers_are_those_of_the_document() -> None:
     document = (ROOT / "docs" / "architecture.md").read_text()
     block = "\n".join(re.findall(r"^    .*$", document, re.MULTILINE))
-    for layer in re.findall(r"^    (fuse_frontend|dsreg\.\w+)", block, re.MULTILINE):
+    for layer in re.findall(r"^    (fuse_frontend|nbd_frontend|dsreg\.\w+)", block, re.MULTILINE):
         assert layer in HEIGHT, f"docs/architecture.md names {layer}, this test does not"
 
 
@@ -150,6 +151,8 @@ def test_layers_are_those_of_the_document() -> None:
         ("dsreg.storage.journal", "def late():\n    import trio"),
         ("dsreg.block_device", "from fuse_frontend import kernel"),
         ("fuse_frontend.kernel", "import os"),
+        ("nbd_frontend.codec", "import ssl"),
+        ("nbd_frontend.server", "from fuse_frontend import mounts"),
         ("dsreg.node.process", "from dsreg.testing import proxy"),
         ("dsreg.unheard_of", "import struct"),
         ("dsreg.protocol.wire", "from cryptography.hazmat.primitives.ciphers.aead import AESGCM"),

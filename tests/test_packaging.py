@@ -74,7 +74,7 @@ def test_what_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
     names = wheel.namelist()
     for name in ("dsreg/py.typed", "dsreg/testing/__init__.py", "dsreg/testing/memory_client.py", "dsreg/cli/node.py"):
         assert name in names
-    assert {name.split("/")[0].split("-")[0] for name in names} == {"dsreg", "fuse_frontend"}
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"dsreg", "fuse_frontend", "nbd_frontend"}
     [metadata] = [wheel.read(name).decode() for name in names if name.endswith("/METADATA")]
     head = metadata.split("\n\n")[0].splitlines()
     assert "License-Expression: MIT" in head and "License-File: LICENSE" in head
@@ -82,6 +82,7 @@ def test_what_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
     assert any(name.endswith("/licenses/LICENSE") for name in names)
     [scripts] = [wheel.read(name).decode() for name in names if name.endswith("/entry_points.txt")]
     assert "dsreg = dsreg.cli:main" in scripts and "dsreg-fuse = fuse_frontend.cli:run" in scripts
+    assert "dsreg-nbd = nbd_frontend.cli:run" in scripts
 
 
 def test_the_front_door_of_the_wheel(wheel: zipfile.ZipFile, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 MAX_LINE_LENGTH = 120
 
-PRODUCT = sorted(path for top in ("dsreg", "fuse_frontend") for path in (ROOT / top).rglob("*.py"))
+PRODUCT = sorted(path for top in ("dsreg", "fuse_frontend", "nbd_frontend") for path in (ROOT / top).rglob("*.py"))
 OTHERS = sorted(path for top in ("tests", "scripts", "bench") for path in (ROOT / top).rglob("*.py"))
 PYTHON = PRODUCT + OTHERS
 TEXT = sorted(

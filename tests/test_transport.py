@@ -206,6 +206,17 @@ async def test_the_end_of_the_other_side_is_seen_behind_bytes_that_nobody_has_re
     far.close()
 
 
+async def test_empty_buffers_are_nothing_to_send() -> None:
+    port, far = connected_port()
+    for buffers in ([b""], [b"ab", b""], [b"", b"c", b"", b"d"]):
+        port.put(buffers)
+        port.flush()
+    assert port.outgoing_bytes == 0
+    port.close()
+    assert far.recv(100, socket.MSG_WAITALL) == b"abcd"
+    far.close()
+
+
 LOOKS, LOOK_S = 60, 0.05
 
 
