@@ -166,7 +166,7 @@ def test_an_upward_import_is_found(module: str, code: str) -> None:
 @pytest.mark.parametrize(
     ("module", "code"),
     [
-        ("dsreg.register.atomic_register", "import struct\nfrom dsreg import constants\nfrom .quorum import majority"),
+        ("dsreg.register.atomic_register", "import struct\nfrom dsreg import constants\nfrom .quorum import Quorum"),
         ("dsreg.node.process", "import trio\nfrom dsreg.storage import Identity\nfrom dsreg.protocol import codec"),
         ("dsreg.protocol.noise", "from cryptography.exceptions import InvalidTag"),
         ("dsreg.storage.journal", "if TYPE_CHECKING:\n    from dsreg.node import process"),

@@ -58,7 +58,8 @@ class Majority:
     def __init__(self, members: int) -> None:
         self.members = members
         self.size = members.bit_count()
-        self.needed = majority(self.size)
+        assert self.size >= 1
+        self.needed = self.size // 2 + 1
         self.needed_to_block = self.size - self.needed + 1
 
     def decided(self, answers: int) -> bool:
@@ -91,12 +92,6 @@ def how_many_decide(quorum: Quorum, ranks: Iterable[int]) -> int:
         if quorum.decided(bits):
             return index
     return 0
-
-
-def majority(nodes: int) -> int:
-    """The smallest number of nodes of which any two such groups share one."""
-    assert nodes >= 1
-    return nodes // 2 + 1
 
 
 def bit(rank: int) -> int:

@@ -26,7 +26,8 @@ _CLAIM = "dsreg.client.attachment"
 _COUNTED = "dsreg.client.quorum"
 
 ALGORITHM = (
-    Mutant("majority_off_by_one", _QUORUM, "return nodes // 2 + 1", "return max(1, nodes // 2)"),
+    Mutant("majority_off_by_one", _QUORUM, "self.needed = self.size // 2 + 1",
+           "self.needed = max(1, self.size // 2)"),
     Mutant(
         "no_write_back",
         _REGISTER,
