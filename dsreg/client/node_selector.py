@@ -9,7 +9,7 @@ from dsreg.client.limits import ATTEMPT_MAX_S, FULL_S, PROBE_S, RESEND_S, SILENC
 from dsreg.client.node_view import NodeView
 from dsreg.client.operation import Delegated, Operation
 from dsreg.errors import AuthenticationFailed, ClientError, Outcome, UnsealedNode, WrongDisk
-from dsreg.register.quorum import bit, how_many_decide, majority_of, mask
+from dsreg.register.quorum import Quorum, bit, how_many_decide, majority_of, mask
 
 _NONE: tuple[list[int], int] = [], 0
 
@@ -25,7 +25,7 @@ class NodeSelector:
         self.nodes = [NodeView(rank, index) for index, rank in enumerate(ranks)]
         self.by_rank = {node.rank: node for node in self.nodes}
         self._rounds = [self.nodes[home:] + self.nodes[:home] for home in range(len(ranks))]  # by the first one
-        self.quorum = majority_of(ranks)
+        self.quorum: Quorum = majority_of(ranks)
         # What `enough_of` has found last of nodes in this order, by the first one: counting costs as much as asking.
         self._enough: dict[int, tuple[list[int], int]] = {}
         self._ever_connected = False
