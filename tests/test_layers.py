@@ -45,8 +45,15 @@ NOT_IN_THE_CORE = {
     "trio", "socket", "ssl", "select", "selectors", "asyncio", "threading", "subprocess", "time", "datetime", "random",
     "secrets", "uuid", "os", "io", "pathlib", "shutil", "tempfile", "mmap", "logging", "dsreg.config",
 }
+# Of the client, what the simulator runs as it is.
+PURE_CLIENT = (
+    "access", "admission", "answers", "attachment", "contract_nodes", "core", "counting", "dispatch", "engine",
+    "events", "guard", "limits", "members", "node_selector", "node_view", "operation", "operations", "quorum",
+    "range_lock", "replies",
+)
 # By layer, or by module.
 NOT_IN = {
+    **{f"dsreg.client.{module}": NOT_IN_THE_CORE for module in PURE_CLIENT},
     "dsreg.register": NOT_IN_THE_CORE,
     "dsreg.link": NOT_IN_THE_CORE,
     "dsreg.protocol": NOT_IN_THE_CORE,

@@ -2,7 +2,9 @@
 
     Client (client.py, trio)  <-  BlockingClient (blocking.py, a thread with Client in it)
         |
-    Engine (engine.py): range_lock.py, one operation per sector at a time; admission.py, how many in all
+    Runner (runner.py, trio): tasks, clock, events to wait for
+        |
+    Engine (engine.py, pure): range_lock.py, one operation per sector at a time; admission.py, how many in all
         | events.py: events in, effects out
     ClientCore (core.py, pure): who is told of an event
         | access.py       by which right: attachment.py, the hold on the disk; guard.py, respect for that of another

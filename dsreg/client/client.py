@@ -12,9 +12,9 @@ import trio
 from dsreg.client.attachment import Claim, State
 from dsreg.client.cluster import Attach, Cluster, NodeAddress
 from dsreg.client.contract_nodes import describe_contract_nodes
-from dsreg.client.engine import Engine
 from dsreg.client.limits import MAX_RUNS_PER_CALL
 from dsreg.client.operations import Counters
+from dsreg.client.runner import Runner
 from dsreg.constants import MAX_RUN_SECTORS, OWNER_ID_SIZE, SECTOR_SIZE
 from dsreg.errors import ClientClosed, ClientError, OperationTimeout, Outcome
 from dsreg.protocol.messages import StatusReport, owner_of
@@ -29,20 +29,20 @@ class _Call:
     is_cached = False
     obstacle = ""
 
-    def __init__(self, engine: Engine, sectors: int, force: bool) -> None:
+    def __init__(self, runner: Runner, sectors: int, force: bool) -> None:
         self.sectors = sectors
-        self._engine = engine
+        self._runner = runner
         self._force = force
-        self._deadline_s = engine.deadline_s()
+        self._deadline_s = runner.engine.deadline_s()
 
     def submit(self, first: int, count: int, data: bytes | None, done: Done) -> Submitted:
-        return self._engine.submit(first, count, data, done, self._deadline_s, self._force)
+        return self._runner.engine.submit(first, count, data, done, self._deadline_s, self._force)
 
     def flush(self, done: Done) -> None:
         done(b"", None)
 
     def end_turn(self) -> None:
-        self._engine.end_turn_soon()
+        self._runner.end_turn_soon()
 
 
 class Client:
@@ -75,7 +75,8 @@ class Client:
         claim = None
         if attach is not None:
             claim = Claim(owner_of(secrets.token_bytes(OWNER_ID_SIZE), attach.name), attach.take_over)
-        self._engine = Engine(config, self.nodes, claim, timeout_s)
+        self._runner = Runner(config, self.nodes, claim, timeout_s)
+        self._engine = self._runner.engine
         self._core = self._engine.core
 
     # --- the caller's side --------------------------------------------------------------------
@@ -116,19 +117,19 @@ class Client:
 
     def end_turn_soon(self) -> None:
         """The same, when the other tasks that run in this pass of the scheduler have submitted what they have to."""
-        self._engine.end_turn_soon()
+        self._runner.end_turn_soon()
 
     # --- the cluster ------------------------------------------------------------------------------
     async def status(self, rank: int, timeout_s: float) -> dict[str, Any]:
         """The node's own report, and `round_trip_s`. Raises OperationTimeout if none comes in time, ClientError
         if it cannot be read, ValueError for a rank that the cluster does not have."""
-        if rank not in self._engine.connections:
+        if rank not in self._runner.connections:
             raise ValueError(f"no node has rank {rank}")
         with trio.move_on_after(timeout_s):
             while self._engine.is_open:
-                await self._engine.ups[rank].wait()
+                await self._runner.ups[rank].wait()
                 started_s = trio.current_time()
-                report = await self._engine.ask_status(rank)
+                report = await self._runner.ask_status(rank)
                 if report is not None:
                     return _parse_status(report, trio.current_time() - started_s)
             raise _closed()
@@ -142,12 +143,12 @@ class Client:
         if attachment is None:
             raise ValueError("this client was made without `attach`")
         with trio.move_on_after(float("inf") if self._timeout_s is None else self._timeout_s):
-            await self._engine.settled.wait()
+            await self._runner.settled.wait()
         if attachment.error is not None:
             raise attachment.error
-        if self._engine.settled.is_set() and attachment.state is not State.HELD:
+        if self._runner.settled.is_set() and attachment.state is not State.HELD:
             raise ClientClosed(f"the client is not open{attachment.aftermath}", attachment.outcome)
-        if not self._engine.settled.is_set():
+        if not self._runner.settled.is_set():
             why = f"{self.why_not_attached()}{attachment.aftermath}"
             raise OperationTimeout(f"not attached within {self._timeout_s} s: {why}", attachment.outcome)
         return attachment.epoch
@@ -161,7 +162,7 @@ class Client:
     async def lost(self) -> ClientError:
         """Wait until the disk is not this client's any more: why every operation fails from then on. Closing the
         client does not end the wait."""
-        await self._engine.lost.wait()
+        await self._runner.lost.wait()
         assert self._core.attachment is not None and self._core.attachment.error is not None
         return self._core.attachment.error
 
@@ -195,19 +196,19 @@ class Client:
 
     def complaint(self, rank: int) -> str:
         """Why the node cannot be used, as it turned out when it was greeted last; "" if nothing is known against it."""
-        return self._engine.connections[rank].complaint
+        return self._runner.connections[rank].complaint
 
     async def __aenter__(self) -> Self:
         assert not self._engine.is_open
         self._manager = trio.open_nursery()
         self._nursery = await self._manager.__aenter__()
-        self._engine.start(self._nursery)
+        self._runner.start(self._nursery)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._engine.close()
+        self._runner.close()
         self._nursery.cancel_scope.cancel()
         # The body's error is not shown to the nursery, which would wrap it in an ExceptionGroup.
         await self._manager.__aexit__(None, None, None)
@@ -225,8 +226,8 @@ class Client:
         if first % MAX_RUN_SECTORS + count <= MAX_RUN_SECTORS:
             call = self._engine.submit(first, count, data, waiter.done, force=force)
         else:
-            call = Runs(_Call(self._engine, self.sectors, force), first, count, data, waiter.done, MAX_RUNS_PER_CALL)
-        self._engine.end_turn_soon()
+            call = Runs(_Call(self._runner, self.sectors, force), first, count, data, waiter.done, MAX_RUNS_PER_CALL)
+        self._runner.end_turn_soon()
         content = await waiter.wait(call.abandon)
         return content if isinstance(content, bytes) else bytes(content)
 

@@ -1,26 +1,18 @@
-"""Engine: carries out what the client's core decides, over its connections; admits and orders operations.
+"""Engine: carries out what the client's core decides, over its connections; admits and orders operations. Pure.
 
-What is submitted calls back. For callers that wait, in tasks of their own: dsreg.client.client.
+What is submitted calls back. Who runs it (a Shell: dsreg.client.runner under trio, and the simulator) brings the
+connections and a clock, calls `tick` while the engine is busy, and is told of what happens.
 """
 
 from __future__ import annotations
 
 import collections
 import itertools
-import logging
 import math
-import random
-import secrets
-import time
 from collections.abc import Callable, Sequence
-from typing import Any
-
-import trio
+from typing import Any, Protocol
 
 from dsreg.client.admission import Admission, Entry
-from dsreg.client.attachment import Claim
-from dsreg.client.cluster import Cluster, NodeAddress
-from dsreg.client.connection import Connection
 from dsreg.client.core import ClientCore
 from dsreg.client.events import (
     Abandon,
@@ -44,18 +36,42 @@ from dsreg.client.events import (
     Waits,
     Withdraw,
 )
-from dsreg.client.limits import MAX_OPERATION_BYTES, MAX_OPERATIONS, TICK_S
 from dsreg.client.range_lock import Held, RangeLock
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
 from dsreg.errors import ClientClosed, ClientError, NodesFull, OperationTimeout, Outcome
-from dsreg.lines import TcpLines
-from dsreg.protocol.codec import EncodeOnce, Encoder, Keys
-from dsreg.protocol.greeting import Seals
-from dsreg.protocol.messages import Message, StatusReport, StatusRequest
-from dsreg.register.assembly import client_hello
+from dsreg.protocol.messages import Command, Message, StatusReport, StatusRequest
 from dsreg.store import Buffer, Done
 
-_log = logging.getLogger("dsreg.client")
+
+class Connection(Protocol):
+    """To one node. What is sent goes out with the next `flush`; see dsreg.client.connection."""
+
+    def send(self, message: Command | StatusRequest) -> None: ...
+
+    def withdraw(self, request: int) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def drop(self) -> None: ...
+
+
+class Shell(Protocol):
+    """Who runs an engine. It must not call the engine back from these."""
+
+    def busy(self) -> None:
+        """`tick` is due every limits.TICK_S from now on, until it says that it is not."""
+
+    def up(self, rank: int) -> None:
+        """The node can be asked."""
+
+    def down(self, rank: int) -> None:
+        """It cannot be, any more."""
+
+    def reported(self, report: StatusReport) -> None:
+        """The answer to a status request, which may be the core's own."""
+
+    def told(self, effect: Attached | NotAttached | Waits | NotCounted) -> None:
+        """What the user is to know."""
 
 
 class Run:
@@ -94,30 +110,22 @@ class Run:
         return self.engine.abandon(self)
 
 
-class _StatusCall:
-    """A question for a node's status."""
-
-    def __init__(self, rank: int) -> None:
-        self.rank = rank
-        self.over = trio.Event()
-        self.report: StatusReport | None = None
-
-
 class Engine:
-    """Between `start` and `close`. What is submitted goes out with the next `end_turn`, so that one writing serves all
-    that is submitted in a turn; a task that does not end the turn calls `end_turn_soon`. `timeout_s`: for each run,
-    None for none."""
+    """Between `open` and `close`. What is submitted goes out with the next `end_turn`, so that one writing serves all
+    that is submitted in a turn. `connect`: makes the connection to a node, which tells the engine of it
+    (dsreg.client.connection.Observer). `clock`: seconds of the clock of ClientCore. `admission`: how much may be
+    under way. `timeout_s`: for each run, None for none."""
 
     def __init__(
-        self, config: Cluster, nodes: Sequence[NodeAddress], claim: Claim | None, timeout_s: float | None = None
+        self, core: ClientCore, ranks: Sequence[int], connect: Callable[[int, Engine], Connection], shell: Shell,
+        clock: Callable[[], float], admission: Admission, timeout_s: float | None = None,
     ) -> None:
-        self.core = ClientCore([node.rank for node in nodes], claim)
+        self.core = core
         self.is_open = False
-        self.settled = trio.Event()  # whether the disk is attached is known, or the client was closed
-        self.lost = trio.Event()  # it is not attached, or not any more
-        self.ups = {node.rank: trio.Event() for node in nodes}
+        self._shell = shell
+        self._clock = clock
         self._lock = RangeLock()
-        self._admission = Admission(MAX_OPERATIONS, MAX_OPERATION_BYTES)
+        self._admission = admission
         self._timeout_s = timeout_s
         self._runs: dict[Run, None] = {}  # all that have not ended
         self._operations: dict[int, Run] = {}  # those that the core has
@@ -126,53 +134,44 @@ class Engine:
         self._is_starting = False
         self._under_way: list[list[Effect]] = []  # of steps within steps
         self._ticks = False  # from the first operation until none is left
-        self._busy = trio.Event()
         self._known: set[int] = set()  # ranks that have been connected
-        self._status_calls: dict[int, _StatusCall] = {}
-        keys, rng = Keys(config.client_key, b""), random.Random()
-        seals = Seals(keys, lambda: secrets.token_bytes(32), required=getattr(config, "require_sealed", False))
-        encode = EncodeOnce(Encoder(keys)), EncodeOnce(Encoder(None))
-        self._lines = {node.rank: TcpLines(node.host, node.port) for node in nodes}
-        self.connections = {
-            rank: Connection(
-                rank, lines, hello=client_hello(config.sectors), keys=keys, seals=seals, observer=self, encode=encode,
-                jitter=lambda: rng.uniform(0.5, 1.0), clock=trio.current_time,
-            )
-            for rank, lines in self._lines.items()
-        }
-        self._dirty: set[Connection] = set()  # have something to flush
-        self._turn = trio.Event()  # set by end_turn_soon
+        self._dirty: dict[Connection, None] = {}  # have something to flush; in order, so that runs repeat
         self._effects: dict[type, Callable[[Any], None]] = {
-            Send: self._send,
-            Withdraw: lambda effect: self.connections[effect.rank].withdraw(effect.request),
-            Drop: lambda effect: self.connections[effect.rank].drop(),
+            Send: lambda effect: self.send(effect.rank, effect.message),
+            Withdraw: lambda effect: self._connections[effect.rank].withdraw(effect.request),
+            Drop: lambda effect: self._connections[effect.rank].drop(),
             Completed: lambda effect: self._settle(effect.operation, effect.data, None),
             Failed: lambda effect: self._settle(effect.operation, b"", effect.error),
             Dropped: lambda effect: self._settle(effect.operation, b"", None),
-            Attached: lambda effect: self.settled.set(),
-            Waits: self._waits,
-            NotAttached: lambda effect: self._not_attached(),
-            NotCounted: self._not_counted,
+            Attached: shell.told,
+            Waits: shell.told,
+            NotAttached: shell.told,
+            NotCounted: shell.told,
         }
+        self._connections = {rank: connect(rank, self) for rank in ranks}
 
-    def start(self, nursery: trio.Nursery) -> None:
+    def open(self) -> None:
+        """Runs that are submitted from now on are done."""
         self.is_open = True
-        nursery.start_soon(self._tick)
-        nursery.start_soon(self._end_turns)
-        for rank, lines in self._lines.items():
-            nursery.start_soon(lines.run, self.connections[rank].driver)
 
     def close(self) -> None:
-        """Every operation, and every wait, is over."""
+        """Every operation is over."""
         self.is_open = False
         self.step(Close())
-        self.settled.set()
-        for call in self._status_calls.values():
-            call.over.set()
 
     def obstacle(self) -> tuple[str, bool]:
         """See NodeSelector."""
-        return self.core.obstacle(_now_s())
+        return self.core.obstacle(self._clock())
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is held, counted or waited for."""
+        return not self._runs and not self._operations and self._admission.is_idle and len(self._lock) == 0
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether something waits for the end of the turn."""
+        return bool(self._dirty)
 
     # --- runs -----------------------------------------------------------------------------------
     def submit(
@@ -192,7 +191,7 @@ class Engine:
 
     def deadline_s(self) -> float:
         """For what is submitted now."""
-        return math.inf if self._timeout_s is None else _now_s() + self._timeout_s
+        return math.inf if self._timeout_s is None else self._clock() + self._timeout_s
 
     def ask_for_room(self, run: Run) -> None:
         """The sectors are the run's."""
@@ -260,63 +259,41 @@ class Engine:
         return Outcome.DID_NOT_HAPPEN if run.data is None else Outcome.MAY_HAVE_HAPPENED
 
     def _end_overdue(self) -> None:
-        now_s = _now_s()
+        now_s = self._clock()
         for run in [run for run in self._runs if run.deadline_s <= now_s]:
             if (done := run.done) is None:
                 continue  # ended by what the one before it has caused
             what = "read" if run.data is None else "write"
             obstacle, is_full = self.obstacle()
-            up = f"{sum(map(self.core.up, self.connections))} of {len(self.connections)} nodes connected"
+            up = f"{sum(map(self.core.up, self._connections))} of {len(self._connections)} nodes connected"
             kind = NodesFull if is_full and run.data is not None else OperationTimeout
             where = f"{run.first}..{run.first + run.count - 1}"
             reason = f"{what} of sectors {where}: not done within {self._timeout_s} s, {obstacle or up}"
             done(b"", kind(reason, self.abandon(run)))
 
-    async def ask_status(self, rank: int) -> StatusReport | None:
-        """None: the connection broke first, perhaps in the very turn in which the caller was told that it is up."""
-        if not self.ups[rank].is_set():
-            return None
-        request = self.core.new_request()
-        call = self._status_calls[request] = _StatusCall(rank)
-        self._send(Send(rank, StatusRequest(request)))
-        self.end_turn_soon()
-        try:
-            await call.over.wait()
-        finally:
-            del self._status_calls[request]
-            self.connections[rank].withdraw(request)
-        return call.report
-
     # --- turns ----------------------------------------------------------------------------------
+    def send(self, rank: int, message: Command | StatusRequest) -> None:
+        """With the end of the turn."""
+        connection = self._connections[rank]
+        connection.send(message)
+        self._dirty[connection] = None
+
     def end_turn(self) -> None:
         """Send what has been submitted."""
         while self._dirty:
-            self._dirty.pop().flush()
+            self._dirty.popitem()[0].flush()
 
-    def end_turn_soon(self) -> None:
-        """When the other tasks that run in this pass of the scheduler have submitted what they have to."""
-        self._turn.set()
-
-    async def _end_turns(self) -> None:
-        while True:
-            await self._turn.wait()
-            self._turn = trio.Event()
-            self.end_turn()
-
-    async def _tick(self) -> None:
-        while True:
-            await self._busy.wait()
-            self._busy = trio.Event()
-            while self.core.busy:
-                await trio.sleep(TICK_S)
-                self.step(Tick())
-                self._end_overdue()
-                self.end_turn()
-            self._ticks = False
+    def tick(self) -> bool:
+        """Time has passed; whether the next tick is due."""
+        self.step(Tick())
+        self._end_overdue()
+        self.end_turn()
+        self._ticks = self.core.busy
+        return self._ticks
 
     # --- the core's side ------------------------------------------------------------------------
     def step(self, event: Event) -> None:
-        effects = self.core.step(event, _now_s())
+        effects = self.core.step(event, self._clock())
         self._under_way.append(effects)
         for effect in effects:
             self._effects[type(effect)](effect)
@@ -324,63 +301,24 @@ class Engine:
         self._start_ready()
         if not self._ticks and self.core.busy:
             self._ticks = True
-            self._busy.set()
+            self._shell.busy()
 
-    def _send(self, effect: Send) -> None:
-        connection = self.connections[effect.rank]
-        connection.send(effect.message)
-        self._dirty.add(connection)
-
-    def _waits(self, effect: Waits) -> None:
-        level = logging.WARNING if effect.needs_help else logging.INFO
-        _log.log(level, "the disk is not attached yet: %s", effect.text)
-
-    def _not_counted(self, effect: NotCounted) -> None:
-        if effect.fault:
-            _log.error(
-                "node %d is neither asked nor counted: %s. Put its old directory back; if that is lost for good, "
-                "follow the runbook, \"A node's directory is lost\", and then start this program again",
-                effect.rank, effect.fault,
-            )
-        else:
-            _log.warning("node %d is used again: its directory is the one that it is known by", effect.rank)
-
-    def _not_attached(self) -> None:
-        self.settled.set()
-        self.lost.set()
-
-    # --- the connections' side (connection.Observer) -------------------------------------------------
+    # --- the connections' side (connection.Observer) -----------------------------------------------
     def connected(self, rank: int, nodes: int) -> None:
         self.core.counters.reconnects += rank in self._known
         self._known.add(rank)
         self.step(Connected(rank, nodes))
         self.end_turn()
-        self.ups[rank].set()
+        self._shell.up(rank)
 
     def received(self, rank: int, messages: Sequence[Message]) -> None:
         self.step(Received(rank, messages))
         self.end_turn()
-        if self._status_calls:
-            self._report(messages)
-
-    def _report(self, messages: Sequence[Message]) -> None:
         for message in messages:
-            if isinstance(message, StatusReport) and message.request in self._status_calls:
-                call = self._status_calls[message.request]
-                call.report = message
-                call.over.set()
+            if isinstance(message, StatusReport):
+                self._shell.reported(message)
 
     def disconnected(self, event: Disconnected | Refusal) -> None:
         self.step(event)
         self.end_turn()
-        rank = event.rank
-        if self.ups[rank].is_set():
-            self.ups[rank] = trio.Event()
-        for call in self._status_calls.values():
-            if call.rank == rank:
-                call.over.set()
-
-
-def _now_s() -> float:
-    """Seconds that also pass while the machine sleeps: the tags of an attachment must not fall behind others."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+        self._shell.down(event.rank)

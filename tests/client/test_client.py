@@ -363,4 +363,4 @@ async def test_a_status_asked_for_in_the_turn_in_which_the_connection_breaks(nod
     async with Client(nodes.config) as client:
         await all_connected(client)
         client._engine.disconnected(Disconnected(1))
-        assert await client._engine.ask_status(1) is None
+        assert await client._runner.ask_status(1) is None

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from dsreg.client import Client, engine
+from dsreg.client import Client, runner
 from dsreg.constants import SECTOR_SIZE
 from dsreg.errors import DsregError
 from dsreg.protocol.messages import CommandKind
@@ -37,7 +37,7 @@ def test_the_clock_goes_on_while_the_machine_sleeps(monkeypatch: pytest.MonkeyPa
     """Else the tags of an attachment fall behind those of others after a sleep."""
     asked: list[int] = []
     monkeypatch.setattr(time, "clock_gettime", lambda clock: asked.append(clock) or 7.0)
-    assert engine._now_s() == 7.0
+    assert runner._now_s() == 7.0
     assert asked == [time.CLOCK_BOOTTIME]
 
 
@@ -46,7 +46,7 @@ async def test_what_a_lost_connection_sets_off_is_sent_at_once(
     nodes: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not with the next tick, of which there is none here."""
-    monkeypatch.setattr(engine, "TICK_S", 1000.0)
+    monkeypatch.setattr(runner, "TICK_S", 1000.0)
     first, second, third = nodes.nodes
     async with Client(nodes.config) as client:
         await connected(client)
@@ -80,7 +80,7 @@ async def test_a_run_that_is_given_up_before_it_was_started_holds_nothing(nodes:
 @pytest.mark.pure
 async def test_what_an_answer_sets_off_is_sent_at_once(nodes: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """A TAG is answered, and its STORE goes out: not with the next tick, of which there is none here."""
-    monkeypatch.setattr(engine, "TICK_S", 1000.0)
+    monkeypatch.setattr(runner, "TICK_S", 1000.0)
     async with Client(nodes.config) as client:
         await connected(client)
         await client.write(0, DATA)
@@ -108,7 +108,7 @@ async def test_the_clock_ticks_for_later_operations_as_well(nodes: FakeCluster) 
     async with Client(nodes.config) as client:
         await connected(client)
         await client.read(0)
-        await trio.sleep(3 * engine.TICK_S)  # the ticks are over
+        await trio.sleep(3 * runner.TICK_S)  # the ticks are over
         nodes.nodes[0].behaviour.deaf_to = EVERYTHING
         with trio.fail_after(10):
             await client.read(0)
@@ -119,7 +119,7 @@ async def test_what_one_that_waits_sets_free_when_it_leaves_begins_at_once(
     nodes: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not with the next tick, of which there is none here, nor with what comes for others."""
-    monkeypatch.setattr(engine, "TICK_S", 1000.0)
+    monkeypatch.setattr(runner, "TICK_S", 1000.0)
     for node in nodes.nodes:
         node.behaviour.deaf_to = frozenset({CommandKind.TAG})
     told = trio.Event()
@@ -142,11 +142,11 @@ async def test_a_question_for_a_status_ends_with_the_client(nodes: FakeCluster) 
         async with client:
             await connected(client)
             silent = client.nodes[0].rank
-            client._engine.connections[silent].send = lambda message: None  # type: ignore[method-assign]
+            client._runner.connections[silent].send = lambda message: None  # type: ignore[method-assign]
             over = trio.Event()
 
             async def ask() -> None:
-                assert await client._engine.ask_status(silent) is None
+                assert await client._runner.ask_status(silent) is None
                 over.set()
 
             nursery.start_soon(ask)
@@ -154,4 +154,4 @@ async def test_a_question_for_a_status_ends_with_the_client(nodes: FakeCluster) 
             assert not over.is_set()
         with trio.fail_after(5):
             await over.wait()
-    assert not client._engine._status_calls
+    assert not client._runner._status_calls

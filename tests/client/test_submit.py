@@ -51,8 +51,7 @@ class Calls:
 
 def is_idle(client: Client) -> bool:
     """Nothing is held, counted or waited for any more."""
-    engine = client._engine
-    return not engine._runs and not engine._operations and engine._admission.is_idle and len(engine._lock) == 0
+    return client._engine.is_idle
 
 
 async def test_runs_that_overlap_end_in_their_order_and_others_beside_them(nodes: FakeCluster) -> None:

@@ -12,6 +12,7 @@ _OUTBOX = "dsreg.outbox"
 _WORKER = "dsreg.node.worker"
 _PROCESS = "dsreg.node.process"
 _ENGINE = "dsreg.client.engine"
+_RUNNER = "dsreg.client.runner"
 _CONNECTION = "dsreg.client.connection"
 _LINES = "dsreg.lines"
 _ADMISSION = "dsreg.client.admission"
@@ -112,7 +113,7 @@ NODE = (
 )
 
 CLIENT = (
-    Mutant("clock_that_stops_while_the_machine_sleeps", _ENGINE, "CLOCK_BOOTTIME", "CLOCK_MONOTONIC",
+    Mutant("clock_that_stops_while_the_machine_sleeps", _RUNNER, "CLOCK_BOOTTIME", "CLOCK_MONOTONIC",
            test=_TEST_ENGINE),
     Mutant("slot_is_leaked_on_cancel", _ENGINE,
            "            self.ready.remove(run)\n            self._release(run)\n",
@@ -126,10 +127,11 @@ CLIENT = (
            test="tests/client/test_admission.py"),
     Mutant("large_run_is_overtaken_by_small_ones", _ADMISSION, "if not self._queue and self._operations and",
            "if self._operations and", test="tests/client/test_admission.py"),
-    Mutant("time_limit_is_forgotten", _ENGINE, "                self._end_overdue()\n", "", test=_TEST_SUBMIT),
-    Mutant("lost_node_counts_as_up", _ENGINE, "            self.ups[rank] = trio.Event()\n", "            pass\n",
+    Mutant("time_limit_is_forgotten", _ENGINE, "        self._end_overdue()\n", "", test=_TEST_SUBMIT),
+    Mutant("lost_node_counts_as_up", _RUNNER, "            self.ups[rank] = trio.Event()\n", "            pass\n",
            test=_TEST_CLIENT),
-    Mutant("clock_ticks_for_the_first_operation_only", _ENGINE, "            self._ticks = False\n", "",
+    Mutant("clock_ticks_for_the_first_operation_only", _ENGINE,
+           "        self._ticks = self.core.busy\n        return self._ticks\n", "        return self.core.busy\n",
            test=_TEST_ENGINE),
     Mutant("what_an_answer_sets_off_is_not_sent", _ENGINE,
            "        self.step(Received(rank, messages))\n        self.end_turn()\n",

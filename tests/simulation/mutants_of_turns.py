@@ -13,6 +13,7 @@ _GUARD = "dsreg.client.guard"
 _CORE = "dsreg.client.core"
 _REPLIES = "dsreg.client.replies"
 _ENGINE = "dsreg.client.engine"
+_RUNNER = "dsreg.client.runner"
 _FOREIGN = "dsreg.register.foreign"
 _TABLE = "dsreg.storage.tags"
 _READERS = "fuse_frontend.readers"
@@ -103,9 +104,9 @@ TURNS = (
            "            done = run.done  # ended", test=_TEST_ENDS),
     Mutant("who_waited_for_one_that_left_waits_for_the_clock", _ENGINE,
            "        self._start_ready()\n        return outcome\n", "        return outcome\n", test=_TEST_ENGINE),
-    Mutant("questions_for_a_status_outlive_the_client", _ENGINE,
-           "        for call in self._status_calls.values():\n            call.over.set()\n\n    def obstacle",
-           "\n    def obstacle", test=_TEST_ENGINE),
+    Mutant("questions_for_a_status_outlive_the_client", _RUNNER,
+           "        for call in self._status_calls.values():\n            call.over.set()\n\n    async def ask",
+           "\n    async def ask", test=_TEST_ENGINE),
     Mutant("restamped_chunks_of_the_index_are_forgotten", _TABLE,
            "    table.chunks.any = any(number << REGION_BITS >= CHUNK_KEYS[0] for number in found.keys.regions)\n", "",
            test=_TEST_INDEX),

@@ -1,0 +1,162 @@
+"""Runner: an engine under trio, with its connections, its clock and what tasks wait for."""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+import time
+from collections.abc import Sequence
+
+import trio
+
+from dsreg.client.admission import Admission
+from dsreg.client.attachment import Claim
+from dsreg.client.cluster import Cluster, NodeAddress
+from dsreg.client.connection import Connection
+from dsreg.client.core import ClientCore
+from dsreg.client.engine import Engine
+from dsreg.client.events import Attached, NotAttached, NotCounted, Waits
+from dsreg.client.limits import MAX_OPERATION_BYTES, MAX_OPERATIONS, TICK_S
+from dsreg.lines import TcpLines
+from dsreg.protocol.codec import EncodeOnce, Encoder, Keys
+from dsreg.protocol.greeting import Seals
+from dsreg.protocol.messages import StatusReport, StatusRequest
+from dsreg.register.assembly import client_hello
+
+_log = logging.getLogger("dsreg.client")
+
+
+class _StatusCall:
+    """A question for a node's status."""
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+        self.over = trio.Event()
+        self.report: StatusReport | None = None
+
+
+class Runner:
+    """Between `start` and `close`. A task that submits and does not end the turn calls `end_turn_soon`."""
+
+    def __init__(
+        self, config: Cluster, nodes: Sequence[NodeAddress], claim: Claim | None, timeout_s: float | None = None
+    ) -> None:
+        self.settled = trio.Event()  # whether the disk is attached is known, or the client was closed
+        self.lost = trio.Event()  # it is not attached, or not any more
+        self.ups = {node.rank: trio.Event() for node in nodes}
+        self._busy = trio.Event()
+        self._turn = trio.Event()  # set by end_turn_soon
+        self._status_calls: dict[int, _StatusCall] = {}
+        keys, rng = Keys(config.client_key, b""), random.Random()
+        seals = Seals(keys, lambda: secrets.token_bytes(32), required=getattr(config, "require_sealed", False))
+        encode = EncodeOnce(Encoder(keys)), EncodeOnce(Encoder(None))
+        self._lines = {node.rank: TcpLines(node.host, node.port) for node in nodes}
+        self.connections: dict[int, Connection] = {}
+
+        def connect(rank: int, engine: Engine) -> Connection:
+            self.connections[rank] = Connection(
+                rank, self._lines[rank], hello=client_hello(config.sectors), keys=keys, seals=seals, observer=engine,
+                encode=encode, jitter=lambda: rng.uniform(0.5, 1.0), clock=trio.current_time,
+            )
+            return self.connections[rank]
+
+        ranks = [node.rank for node in nodes]
+        admission = Admission(MAX_OPERATIONS, MAX_OPERATION_BYTES)
+        self.engine = Engine(ClientCore(ranks, claim), ranks, connect, self, _now_s, admission, timeout_s)
+
+    def start(self, nursery: trio.Nursery) -> None:
+        self.engine.open()
+        nursery.start_soon(self._tick)
+        nursery.start_soon(self._end_turns)
+        for rank, lines in self._lines.items():
+            nursery.start_soon(lines.run, self.connections[rank].driver)
+
+    def close(self) -> None:
+        """Every operation, and every wait, is over."""
+        self.engine.close()
+        self.settled.set()
+        for call in self._status_calls.values():
+            call.over.set()
+
+    async def ask_status(self, rank: int) -> StatusReport | None:
+        """None: the connection broke first, perhaps in the very turn in which the caller was told that it is up."""
+        if not self.ups[rank].is_set():
+            return None
+        request = self.engine.core.new_request()
+        call = self._status_calls[request] = _StatusCall(rank)
+        self.engine.send(rank, StatusRequest(request))
+        self.end_turn_soon()
+        try:
+            await call.over.wait()
+        finally:
+            del self._status_calls[request]
+            self.connections[rank].withdraw(request)
+        return call.report
+
+    # --- tasks ----------------------------------------------------------------------------------
+    def end_turn_soon(self) -> None:
+        """When the other tasks that run in this pass of the scheduler have submitted what they have to."""
+        self._turn.set()
+
+    async def _end_turns(self) -> None:
+        while True:
+            await self._turn.wait()
+            self._turn = trio.Event()
+            self.engine.end_turn()
+
+    async def _tick(self) -> None:
+        while True:
+            await self._busy.wait()
+            self._busy = trio.Event()
+            is_due = True
+            while is_due:
+                await trio.sleep(TICK_S)
+                is_due = self.engine.tick()
+
+    # --- the engine's side (engine.Shell) ---------------------------------------------------------
+    def busy(self) -> None:
+        self._busy.set()
+
+    def up(self, rank: int) -> None:
+        self.ups[rank].set()
+
+    def down(self, rank: int) -> None:
+        if self.ups[rank].is_set():
+            self.ups[rank] = trio.Event()
+        for call in self._status_calls.values():
+            if call.rank == rank:
+                call.over.set()
+
+    def reported(self, report: StatusReport) -> None:
+        call = self._status_calls.get(report.request)
+        if call is not None:
+            call.report = report
+            call.over.set()
+
+    def told(self, effect: Attached | NotAttached | Waits | NotCounted) -> None:
+        if isinstance(effect, Waits):
+            level = logging.WARNING if effect.needs_help else logging.INFO
+            _log.log(level, "the disk is not attached yet: %s", effect.text)
+        elif isinstance(effect, NotCounted):
+            _say_whether_counted(effect)
+        else:
+            self.settled.set()
+            if isinstance(effect, NotAttached):
+                self.lost.set()
+
+
+def _say_whether_counted(effect: NotCounted) -> None:
+    if effect.fault:
+        _log.error(
+            "node %d is neither asked nor counted: %s. Put its old directory back; if that is lost for good, "
+            "follow the runbook, \"A node's directory is lost\", and then start this program again",
+            effect.rank, effect.fault,
+        )
+    else:
+        _log.warning("node %d is used again: its directory is the one that it is known by", effect.rank)
+
+
+def _now_s() -> float:
+    """Seconds that also pass while the machine sleeps: the tags of an attachment must not fall behind others."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
