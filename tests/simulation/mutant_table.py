@@ -41,6 +41,7 @@ ALGORITHM = (
         _REGISTER,
         "if answer.tags == tags:\n",
         "if answer.tags <= tags:\n",
+        test="tests/register/test_atomic_register.py",
     ),
     Mutant(
         "one_round_read_without_majority_of_tags",
@@ -56,7 +57,8 @@ ALGORITHM = (
         "self.phase = Storing(record, Return(b'', b'')); return [StoreAll(phase.rid, tags, data), record]",
     ),
     Mutant("named_tags_are_not_avoided", _REGISTER, "self.rank, ts_floor, self.epoch", "self.rank, 0, self.epoch"),
-    Mutant("lost_tags_are_chosen_again", _COORDINATOR, "            self._tags.forget()\n", "            pass\n"),
+    Mutant("lost_tags_are_chosen_again", _COORDINATOR, "            self._tags.forget()\n", "            pass\n",
+           test="tests/register/test_replica.py"),
     Mutant("highest_by_ts_only", _TAGS, "return max(vectors)", "return max(vectors, key=lambda t: t[:13])"),
     Mutant("highest_of_a_run_by_ts_only", _TAGS, "max(column) for", "max(column, key=lambda t: t[:13]) for"),
     Mutant(
