@@ -134,7 +134,40 @@ class Continue(NamedTuple):
     line: int
 
 
+# --- of a connection that was accepted --------------------------------------------------------
+class Take(NamedTuple):
+    """This message has come, and may have an effect."""
+
+    line: int
+    message: Message
+
+
+class Fresh(NamedTuple):
+    """The other side has shown that it has the key, and that it is there now."""
+
+    line: int
+
+
+class GreetedBy(NamedTuple):
+    """The node has greeted this one."""
+
+    rank: int
+
+
+class SealedBy(NamedTuple):
+    """The node has sealed a connection that it has made to this one."""
+
+    rank: int
+
+
+class Complain(NamedTuple):
+    """`text` says what somebody has to mend, of the party at the other end, without naming it."""
+
+    text: str
+
+
 Effect = (
     Connect | Put | SealWith | LimitRecords | Close | Log | Up | Deliver | Down
     | LinkUp | LinkDown | Greeting | Greets | Unanswered | Introduce | TellLives | Left | Told | Continue
+    | Take | Fresh | GreetedBy | SealedBy | Complain
 )

@@ -8,16 +8,13 @@ A party of the contract is never fresh; it may idle for as long as it likes, unt
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 
 from dsreg.constants import MAX_RUN_BYTES
+from dsreg.link.accepted_line import AcceptedLine
 from dsreg.node.interpreter import Connection
-from dsreg.protocol.codec import UnsealingDecoder
 from dsreg.protocol.wire import VALUE_SIZE
 
-# What a handshake may take, from the HELLO to the first record: far more than two round trips of a slow line.
-HANDSHAKE_S = 10.0
 # Places for fresh connections of one node. It uses one, and for a while has old ones that nobody has closed.
 MAX_LINKS_PER_RANK = 4
 # Bytes of unfinished frames that all connections keep together that are not fresh. There is always room for a short
@@ -34,17 +31,17 @@ class ConnectionTable:
     """
 
     def __init__(self, places: int) -> None:
-        self.connections: dict[Connection, UnsealingDecoder] = {}
+        self.connections: dict[Connection, AcceptedLine] = {}
         self.places = places
         # One address leaves some places to the others, as long as it has not shown that it has the key.
         self.places_of_an_address = max(1, places - places // 4)
         self.unproven_bytes = 0
         self._addresses: Counter[str] = Counter()  # connections that are not fresh
 
-    def add(self, connection: Connection, decoder: UnsealingDecoder, now: float) -> None:
-        """A new one, and what reads it. For it another one of its address may have to go."""
+    def add(self, connection: Connection, line: AcceptedLine, now: float) -> None:
+        """A new one, and what is known of it. For it another one of its address may have to go."""
         connection.since_s = now
-        self.connections[connection] = decoder
+        self.connections[connection] = line
         self._addresses[connection.address] += 1
         if self._addresses[connection.address] > self.places_of_an_address:
             others = [one for one in self._unproven() if one.address == connection.address and one is not connection]
@@ -59,8 +56,8 @@ class ConnectionTable:
 
     def used(self, connection: Connection) -> None:
         """Something has come over it."""
-        self.connections[connection] = decoder = self.connections.pop(connection)
-        if connection.is_fresh or (held := decoder.held) == connection.held:
+        self.connections[connection] = line = self.connections.pop(connection)
+        if connection.is_fresh or (held := line.decoder.held) == connection.held:
             return
         self.unproven_bytes += held - connection.held
         connection.held = held
@@ -73,11 +70,11 @@ class ConnectionTable:
             return
         self._leave_unproven(connection)
         connection.is_fresh = True
-        connection.patience.deadline = math.inf
-        if connection.rank:
+        rank = self.connections[connection].rank
+        if rank:
             links = [
-                one for one in self.connections
-                if one.is_fresh and one.rank == connection.rank and not one.port.closed and one is not connection
+                one for one, line in self.connections.items()
+                if one.is_fresh and line.rank == rank and not one.port.closed and one is not connection
             ]
             if len(links) >= MAX_LINKS_PER_RANK:
                 links[0].port.close()
@@ -86,7 +83,9 @@ class ConnectionTable:
         """Close a connection for a new one: one that is not fresh, else an idle client's, else a client's; of these the
         one that has been unused for longest. Links of other nodes that are fresh keep their places."""
         unproven = self._unproven()
-        clients = [one for one in self.connections if one.is_fresh and not one.rank and not one.port.closed]
+        clients = [
+            one for one, line in self.connections.items() if one.is_fresh and not line.rank and not one.port.closed
+        ]
         if unproven:
             self._least(unproven, now).port.close()
         elif clients:
@@ -101,7 +100,7 @@ class ConnectionTable:
         one; of these the one that has been unused for longest."""
 
         def merit(one: Connection) -> tuple[int, bool, bool]:
-            is_wanted = one.is_known or now - one.since_s < NEW_S
+            is_wanted = self.connections[one].is_known or now - one.since_s < NEW_S
             return -self._addresses[one.address], is_wanted, one.unfinished > 0
 
         return min(candidates, key=merit)
@@ -112,7 +111,7 @@ class ConnectionTable:
         self.unproven_bytes -= hoarder.held
         hoarder.held = 0
         hoarder.port.close()
-        self.connections[hoarder].drop()  # its task comes to that only when many others have read a megabyte
+        self.connections[hoarder].decoder.drop()  # its task comes to that only when many others have read a megabyte
 
     def _leave_unproven(self, connection: Connection) -> None:
         self._addresses[connection.address] -= 1

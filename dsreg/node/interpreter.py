@@ -22,7 +22,6 @@ from dsreg.protocol.messages import (
     Buffer,
     Command,
     CommandKind,
-    Hello,
     Message,
     PeerMessage,
     ReadProc,
@@ -31,7 +30,6 @@ from dsreg.protocol.messages import (
     WriteProc,
     is_of_contract,
 )
-from dsreg.protocol.record_bound import RecordBound
 from dsreg.register.effects import Again, Durable, Effect, Fence, Load, Persist, Reply, Reserve, Tell
 from dsreg.register.held import Held
 from dsreg.register.replica import Replica
@@ -44,23 +42,17 @@ class Connection:
     answered, and the bytes of sectors that they hold or will be answered with."""
 
     __slots__ = (
-        "address", "greeting", "held", "is_fresh", "is_known", "patience", "port", "rank", "records",
-        "room", "shown", "since_s", "unfinished", "unfinished_bytes",
+        "address", "held", "is_fresh", "patience", "port", "room", "shown", "since_s", "unfinished", "unfinished_bytes",
     )
 
     def __init__(self, port: Transport) -> None:
         self.port = port
         self.address = port.peer.rpartition(":")[0]
         self.since_s = 0.0
-        self.is_known = False  # something with a good HMAC has come over it, perhaps not for the first time
         self.is_fresh = False  # it is sealed, and something has come over it since: see dsreg.node.connection_table
-        self.rank = 0  # of the node that has greeted, as it says; 0: a client, or nobody yet
         self.shown = 0  # the rank whose directory it has shown: see dsreg.node.members
         self.held = 0  # bytes of memory for an unfinished frame, as long as it is not fresh
         self.patience = trio.CancelScope()  # has a deadline while the connection is being sealed
-        # The HELLO and its answer, where the connection is to be sealed and is not yet.
-        self.greeting: tuple[Hello, Hello] | None = None
-        self.records: RecordBound | None = None  # once it is sealed
         self.unfinished = 0
         self.unfinished_bytes = 0
         self.room: trio.Event | None = None  # set when a command is answered, if the reader waits for that

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import trio
 
@@ -14,14 +14,26 @@ from dsreg.constants import (
     MAX_FILE_DESCRIPTORS,
     MAX_RUN_BYTES,
 )
-from dsreg.node.connection_table import HANDSHAKE_S, ConnectionTable
+from dsreg.link.accepted_line import AcceptedLine
+from dsreg.link.effects import (
+    Close,
+    Complain,
+    Effect,
+    Fresh,
+    GreetedBy,
+    Introduce,
+    LimitRecords,
+    Put,
+    SealedBy,
+    SealWith,
+    Take,
+)
+from dsreg.node.connection_table import ConnectionTable
 from dsreg.node.interpreter import Connection, Interpreter
 from dsreg.node.members import Members
 from dsreg.protocol.codec import UnsealingDecoder
 from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import (
-    FEATURE_LIVES,
-    FEATURE_SEALED,
     Ack,
     Command,
     Fenced,
@@ -32,14 +44,12 @@ from dsreg.protocol.messages import (
     Receipt,
     RefusedCommand,
     Response,
-    Seal,
     Status,
     StatusReport,
     StatusRequest,
     Value,
     WriteProc,
 )
-from dsreg.protocol.record_bound import RecordBound
 from dsreg.transport import Transport
 
 log = logging.getLogger("dsreg.node")
@@ -57,25 +67,11 @@ LOOK_S = 1.0
 MAX_OPERATIONS = 2048
 MAX_OPERATION_BYTES = 128 * MAX_RUN_BYTES
 
-# What may come over a connection that is not sealed where they have to be: greetings, and what has no effect anyway.
-_UNSEALED = (Hello, Seal, RefusedCommand)
-# By counter of a decoder.
-_COMPLAINTS = {
-    "bad_mac": "sends frames with a wrong HMAC: its keys differ, or data is corrupted in transit",
-    "bad_record": "is disconnected: data on its sealed connection was corrupted or reordered in transit",
-    "bad_seal": "is disconnected: its handshake message does not fit this connection",
-    "unsealed": "does not seal its connection, which require_sealed demands: its requests are refused",
-}
-
-# Counters of bytes that are none of a good frame.
-_DAMAGED = ("bad_mac", "bad_header", "skipped_bytes")
-
 
 class Server:
     """`greeting`: the answer to a HELLO. `report`: makes the body of a STATUS answer. `places`: how many connections.
-    Counters of decoders have one key more: "unproven", messages in the name of a node that has not shown its directory.
-
-    Where `seals.required` is set, only greetings have an effect on a connection that is not sealed.
+    What greetings decide about a connection: dsreg.link.accepted_line. Counters of decoders have one key more:
+    "unproven", messages in the name of a node that has not shown its directory.
     """
 
     def __init__(
@@ -101,67 +97,47 @@ class Server:
         self._seals = seals
         self._members = members
 
+    def new_line(self) -> AcceptedLine:
+        """For a connection that has been accepted."""
+        return AcceptedLine(self._greeting, self._seals, self._new_decoder(False))
+
     async def serve(self, port: Transport) -> None:
         """One connection, until it is over."""
-        connection = Connection(port)
-        decoder = self._new_decoder(False)
-        self.table.add(connection, decoder, self._interpreter.clock())
+        connection, line = Connection(port), self.new_line()
+        self.table.add(connection, line, self._interpreter.clock())
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(port.run_writer)
                 with connection.patience:
-                    await self._receive(connection, decoder)
+                    await self._receive(connection, line)
                 if connection.patience.cancelled_caught:
-                    port.close()
+                    self.carry_out_all(connection, line, line.tick(self._interpreter.clock()))
                 await self._answer_the_rest(connection)
                 nursery.cancel_scope.cancel()
         finally:
             self.table.remove(connection)
-            for name, count in decoder.counters.items():
+            for name, count in line.decoder.counters.items():
                 self.decoder_counters[name] = self.decoder_counters.get(name, 0) + count
             port.close()
             self._members.left(port, connection)
             self._interpreter.disconnected(connection)
 
-    async def _receive(self, connection: Connection, decoder: UnsealingDecoder) -> None:
+    async def _receive(self, connection: Connection, line: AcceptedLine) -> None:
         """Until the other side has said all it has to say, or the connection is over."""
         port = connection.port
         while data := await port.receive():
-            messages = decoder.feed(data)
-            self._prove(connection, decoder)
-            if messages and connection.records is not None:
-                connection.records.heard()
-                port.record_bytes = connection.records.bound
-            for message in messages:
-                self._take(connection, decoder, message)
-                if self._is_busy(connection):
+            for effect in line.received(data, self._interpreter.clock()):
+                self.carry_out(connection, line, effect)
+                if isinstance(effect, Take) and self._is_busy(connection):
                     self._interpreter.end_turn()
                     await self._room(connection)
                     if port.closed:
                         break  # nobody is left to answer: the rest goes the way of what was not read
             self._interpreter.end_turn()
-            self._judge(connection, decoder)
-            self._prove(connection, decoder)
+            if connection.patience.deadline != line.next_due:
+                connection.patience.deadline = line.next_due
             self.table.used(connection)
             await port.drained(MAX_OUTGOING_BYTES)
-
-    def _prove(self, connection: Connection, decoder: UnsealingDecoder) -> None:
-        if decoder.proven and not connection.is_fresh:
-            self.table.prove(connection)
-
-    def _judge(self, connection: Connection, decoder: UnsealingDecoder) -> None:
-        """Close a connection that is of no use any more. What somebody must mend is said, but not a thousand times."""
-        if not decoder.counters:
-            return  # it counts only what is wrong
-        port = connection.port
-        # After a HELLO comes a SEAL or nothing. Who has sent it waits for the answer as long as this stays open.
-        is_seal_lost = connection.greeting is not None and any(decoder.counters[name] for name in _DAMAGED)
-        if decoder.broken or is_seal_lost:
-            port.close()
-        found = next((what for counter, what in _COMPLAINTS.items() if decoder.counters[counter]), None)
-        if found is not None and self._interpreter.clock() >= self._complain_again:
-            self._complain_again = self._interpreter.clock() + COMPLAIN_S
-            log.warning("%s %s", port.peer, found)
 
     async def _answer_the_rest(self, connection: Connection) -> None:
         """The other side has said all it will say, but may still listen."""
@@ -197,15 +173,44 @@ class Server:
                 connection.port.close()
         connection.room = None
 
-    def _take(self, connection: Connection, decoder: UnsealingDecoder, message: Message) -> None:
+    # --- effects of a line, and messages ------------------------------------------------------------
+    def carry_out_all(self, connection: Connection, line: AcceptedLine, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            self.carry_out(connection, line, effect)
+
+    def carry_out(self, connection: Connection, line: AcceptedLine, effect: Effect) -> None:
+        if isinstance(effect, Take):
+            self._take(connection, line, effect.message)
+        elif isinstance(effect, Put):
+            for message in effect.messages:
+                self._interpreter.tell(connection.port, message)
+        elif isinstance(effect, SealWith):
+            connection.port.seal(effect.sealer)
+        elif isinstance(effect, LimitRecords):
+            connection.port.record_bytes = effect.size
+        elif isinstance(effect, Fresh):
+            self.table.prove(connection)
+        elif isinstance(effect, Introduce):
+            self._members.listens(connection.port, node=line.rank != 0, answer=True)
+        elif isinstance(effect, GreetedBy):
+            self._members.greets(effect.rank)
+        elif isinstance(effect, SealedBy):
+            self.on_node_sealed(effect.rank)
+        elif isinstance(effect, Close):
+            self._interpreter.end_turn()  # what has been answered is sent before
+            connection.port.close()
+        else:
+            assert isinstance(effect, Complain)
+            self._complain(connection, effect.text)
+
+    def _complain(self, connection: Connection, text: str) -> None:
+        """What somebody must mend is said, but not a thousand times."""
+        if self._interpreter.clock() >= self._complain_again:
+            self._complain_again = self._interpreter.clock() + COMPLAIN_S
+            log.warning("%s %s", connection.port.peer, text)
+
+    def _take(self, connection: Connection, line: AcceptedLine, message: Message) -> None:
         interpreter = self._interpreter
-        if self._seals.required and not connection.port.is_sealed and not isinstance(message, _UNSEALED):
-            decoder.counters["unsealed"] += 1
-            if isinstance(message, Command):
-                refusal = Response(Status.AUTH_FAILURE, message.kind, message.request, extended=message.extended)
-                interpreter.tell(connection.port, refusal)
-            return
-        connection.is_known |= not isinstance(message, RefusedCommand)
         if isinstance(message, Command):
             if self.stopping:
                 self._refuse(connection, message)
@@ -215,54 +220,14 @@ class Server:
             if self._members.admits(connection, message.rank):
                 interpreter.message(connection, message)
             else:
-                decoder.counters["unproven"] += 1
+                line.decoder.counters["unproven"] += 1
         elif isinstance(message, LivesReport):
             self._members.told(message, connection)
         elif isinstance(message, RefusedCommand):
             response = Response(message.status, message.kind, message.request, extended=message.extended)
             interpreter.tell(connection.port, response)
-        elif isinstance(message, Hello) and not message.answer:
-            self._greet(connection, decoder, message)
-        elif isinstance(message, Seal) and not message.answer:
-            self._seal(connection, decoder, message)
         elif isinstance(message, StatusRequest):
             interpreter.tell(connection.port, StatusReport(message.request, self._report()))
-
-    def _greet(self, connection: Connection, decoder: UnsealingDecoder, hello: Hello) -> None:
-        decoder.extended = True
-        connection.rank = hello.rank
-        answer = self._greeting._replace(answer=True, rank=self._greeting.rank if hello.rank else 0)
-        if hello.features & answer.features & FEATURE_SEALED:
-            connection.greeting = (hello, answer)
-            connection.patience.deadline = self._interpreter.clock() + HANDSHAKE_S
-        self._interpreter.tell(connection.port, answer)
-        if hello.rank:
-            self._members.greets(hello.rank)
-        if connection.greeting is None:
-            self._tell_lives(connection, hello)
-
-    def _seal(self, connection: Connection, decoder: UnsealingDecoder, seal: Seal) -> None:
-        greeting, connection.greeting = connection.greeting, None
-        sealed = self._seals.accept(*greeting, seal) if greeting is not None else None
-        if greeting is None or sealed is None:
-            decoder.counters["bad_seal"] += 1
-            decoder.broken = True
-            return
-        hello, _ = greeting
-        self._interpreter.tell(connection.port, sealed.reply)
-        connection.port.seal(sealed.sealer)
-        connection.records = RecordBound()
-        connection.port.record_bytes = connection.records.bound
-        self._tell_lives(connection, hello)
-        if hello.rank:
-            self.on_node_sealed(hello.rank)
-        for message in decoder.unseal(sealed.opener, between_nodes=hello.rank != 0):
-            self._take(connection, decoder, message)
-
-    def _tell_lives(self, connection: Connection, hello: Hello) -> None:
-        """The first message after the greeting, to those that want it."""
-        if hello.features & FEATURE_LIVES:
-            self._members.listens(connection.port, node=hello.rank != 0, answer=True)
 
     def _refuse(self, connection: Connection, command: Command) -> None:
         """The node is stopping. The contract has no word for it: its clients see the connection end."""

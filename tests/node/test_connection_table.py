@@ -20,10 +20,17 @@ class FakePort:
         self.closed = True
 
 
-class FakeDecoder:
-    """Only what it holds."""
+class FakeLine:
+    """Only what is known of it, and what its decoder holds."""
 
-    held = 0
+    def __init__(self, rank: int, is_known: bool) -> None:
+        self.rank = rank
+        self.is_known = is_known
+        self.held = 0
+
+    @property
+    def decoder(self) -> FakeLine:
+        return self
 
     def drop(self) -> None:
         self.held = 0
@@ -38,9 +45,7 @@ class Play:
 
     def connect(self, address: str = "a", *, known: bool = False, fresh: bool = False, rank: int = 0) -> Connection:
         connection = Connection(FakePort(address))  # type: ignore[arg-type]
-        connection.rank = rank
-        connection.is_known = known or fresh
-        self.table.add(connection, FakeDecoder(), self.now)  # type: ignore[arg-type]
+        self.table.add(connection, FakeLine(rank, known or fresh), self.now)  # type: ignore[arg-type]
         if fresh:
             self.table.prove(connection)
         return connection

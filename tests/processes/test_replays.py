@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from dsreg.client import Client
-from dsreg.node.connection_table import HANDSHAKE_S
+from dsreg.link.accepted_line import HANDSHAKE_S
 from dsreg.protocol.codec import Encoder, Keys
 from dsreg.protocol.greeting import Greeter, Seals
 from dsreg.protocol.messages import Command, CommandKind

@@ -9,10 +9,12 @@ _NODE = "dsreg.link.node_line"
 _SECOND = "dsreg.link.second_line"
 _GREETINGS = "dsreg.link.node_greeting"
 _GREETING = "dsreg.link.greeting_line"
+_ACCEPTED = "dsreg.link.accepted_line"
 
 _TEST_CLIENT = "tests/link/test_client_line.py"
 _TEST_NODE = "tests/link/test_node_line.py"
 _TEST_SECOND = "tests/link/test_second_line.py"
+_TEST_ACCEPTED = "tests/link/test_accepted_line.py"
 
 LINKS = (
     # --- of a client ---
@@ -87,4 +89,17 @@ LINKS = (
            test=_TEST_NODE),
     Mutant("patience_with_a_silent_peer_does_not_grow", _GREETINGS, "        self.patience.silent()\n", "",
            test=_TEST_NODE),
+    # --- of who is connected to ---
+    Mutant("handshake_may_take_for_ever", _ACCEPTED, "            self.next_due = now + HANDSHAKE_S\n", "",
+           test=_TEST_ACCEPTED),
+    Mutant("recorded_handshake_makes_fresh", _ACCEPTED, "if self.is_fresh or not self.decoder.proven:",
+           "if self.is_fresh or not self.is_sealed:", test=_TEST_ACCEPTED),
+    Mutant("offer_to_seal_opens_the_door", _ACCEPTED, "not self.is_sealed and not isinstance(message, _UNSEALED):",
+           "self._greeting is None and not isinstance(message, _UNSEALED):", test=_TEST_ACCEPTED),
+    Mutant("lives_are_told_in_clear_text", _ACCEPTED, "        if self._greeting is None:\n", "        if True:\n",
+           test=_TEST_ACCEPTED),
+    Mutant("lost_seal_is_waited_for", _ACCEPTED, "if self.decoder.broken or is_seal_lost:", "if self.decoder.broken:",
+           test=_TEST_ACCEPTED),
+    Mutant("broken_record_keeps_its_connection", _ACCEPTED, "if self.decoder.broken or is_seal_lost:",
+           "if is_seal_lost:", test=_TEST_ACCEPTED),
 )

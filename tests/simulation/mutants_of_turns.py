@@ -151,7 +151,7 @@ TURNS = (
     Mutant("pyfuse3_waits_by_itself", _READERS, "pyfuse3.trio = given", "pyfuse3.trio = trio",
            test=_TEST_READERS),
     Mutant("what_a_hoarder_kept_is_freed_when_its_turn_comes", "dsreg.node.connection_table",
-           "        self.connections[hoarder].drop()  # its", "        # its",
+           "        self.connections[hoarder].decoder.drop()  # its", "        # its",
            test="tests/node/test_connection_table.py"),
     Mutant("who_waits_for_its_start_serves", "dsreg.cli.health",
            '    return not answer.report.get("lives", {}).get("waits_for")\n', "    return True\n", test=_TEST_HEALTH),

@@ -39,6 +39,7 @@ class SimTransport:
         self.peer = f"{host}-{peer_host}#{self.serial}"
         self.outgoing_bytes = 0
         self.closed = False
+        self.was_closed_here = False
         self.other: SimTransport
         self.on_data: Callable[[bytes], None] = lambda data: None
         self.on_end: Callable[[], None] = lambda: None
@@ -91,7 +92,7 @@ class SimTransport:
     def close(self) -> None:
         """This side is done; the other side sees the end after all that was sent."""
         if not self.closed:
-            self.closed = True
+            self.closed = self.was_closed_here = True
             self.network.send_end(self)
 
     def abandon(self) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dsreg.errors import StorageError
+from dsreg.link.accepted_line import AcceptedLine
+from dsreg.link.effects import Take
 from dsreg.node.dialer import Dialer
 from dsreg.node.interpreter import Connection, Interpreter
 from dsreg.node.members import Members
@@ -17,14 +19,11 @@ from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import (
     FEATURE_LIVES,
     FEATURE_SEALED,
-    Hello,
-    LivesReport,
     ReadProc,
     Receipt,
-    Seal,
     WriteProc,
 )
-from dsreg.protocol.wire import SEAL_CONTENT
+from dsreg.protocol.wire import SEAL_CONTENT, Type
 from dsreg.register.assembly import new_replica, node_hello
 from dsreg.register.effects import Tell
 from dsreg.register.quorum import majority_of
@@ -45,6 +44,8 @@ CLUSTER = bytes(range(16))
 KEYS = Keys(bytes(range(32)), bytes(range(64)))
 # What the clocks of the hosts say when a run begins, in seconds since 1970.
 UNIX_TIME_S = 1_800_000_000.0
+# A time limit is looked at a little later, when it has passed for certain.
+_LATE_S = 1e-6
 
 
 class World(Protocol):
@@ -81,6 +82,13 @@ def made_seal_blind(decoder: UnsealingDecoder) -> UnsealingDecoder:
         decoder._all_rules.pop(type_, None)
     decoder.extended = decoder.extended  # which rules are in use follows from these
     return decoder
+
+
+def made_foreign(decoder: UnsealingDecoder) -> None:
+    """Likewise of a node that knows the contract only: of greetings between nodes, and of lives."""
+    for type_ in (Type.HELLO_NODE, Type.SEAL_NODE, Type.LIVES_NODE):
+        decoder._all_rules.pop(type_, None)
+    decoder.extended = decoder.extended
 
 
 class Process:
@@ -161,6 +169,12 @@ class Process:
         for dialer in self.dialers.values():
             dialer.review()
 
+    def _new_line(self) -> AcceptedLine:
+        line = self.server.new_line()
+        if self._is_foreign:
+            made_foreign(line.decoder)
+        return line
+
     def _new_decoder(self, extended: bool) -> UnsealingDecoder:
         decoder = UnsealingDecoder(
             KEYS, sectors=self._world.options.sectors, ranks=self._ranks, side=Side.NODE, extended=extended
@@ -190,29 +204,47 @@ class Process:
     # --- connections ----------------------------------------------------------------------------
     def accept(self, port: SimTransport) -> None:
         connection = Connection(port)  # type: ignore[arg-type]  # it is what a Transport is to those behind it
-        decoder = self._new_decoder(False)
+        line = self._new_line()
         self.connections[port] = connection
-        port.on_data = lambda data: self.guard(self._take, connection, decoder, data)
+        self.server.table.add(connection, line, self._node.clock())
+        port.on_data = lambda data: self.guard(self._take, connection, line, data)
         port.on_end = lambda: self.guard(self._gone, port, connection)
 
-    def _take(self, connection: Connection, decoder: UnsealingDecoder, data: bytes) -> None:
-        for message in decoder.feed(data):
-            if self._is_foreign and isinstance(message, Hello | Seal | LivesReport) and message.rank:
-                continue
+    def _take(self, connection: Connection, line: AcceptedLine, data: bytes) -> None:
+        if connection not in self.server.connections:
+            return
+        for effect in line.received(data, self._node.clock()):
+            message = effect.message if isinstance(effect, Take) else None
             if self._world.options.receipts and isinstance(message, ReadProc | WriteProc) and message.uuid:
                 kind = 3 if isinstance(message, ReadProc) else 5
                 self.interpreter.carry_out([Tell(message.rank, Receipt(self._node.rank, kind, message.uuid))])
             if isinstance(message, WriteProc):
                 self.witness.was_asked(message)
-            self.server._take(connection, decoder, message)
+            self.server.carry_out(connection, line, effect)
         self.interpreter.end_turn()
-        if decoder.broken and not connection.port.closed:
-            connection.port.close()
-            self._world.loop.fault("seal_broken", connection.port.peer)
-            self._gone(connection.port, connection)  # type: ignore[arg-type]
+        self.server.table.used(connection)
+        if line.next_due < float("inf"):
+            wait_s = max(0.0, line.next_due - self._node.clock()) + _LATE_S
+            self._world.loop.after(wait_s, self.guard, self._time_out, connection, line)
+        self._end_closed()
+
+    def _time_out(self, connection: Connection, line: AcceptedLine) -> None:
+        if connection in self.server.connections:
+            self.server.carry_out_all(connection, line, line.tick(self._node.clock()))
+            self._end_closed()
+
+    def _end_closed(self) -> None:
+        """What this node has closed is over."""
+        for connection, line in list(self.server.connections.items()):
+            if connection.port.was_closed_here:  # type: ignore[attr-defined]
+                if line.decoder.broken:
+                    self._world.loop.fault("seal_broken", connection.port.peer)
+                self._gone(connection.port, connection)  # type: ignore[arg-type]
 
     def _gone(self, port: SimTransport, connection: Connection) -> None:
-        self.connections.pop(port, None)
+        if self.connections.pop(port, None) is None:
+            return
+        self.server.table.remove(connection)
         self.members.left(port, connection)  # type: ignore[arg-type]
         self.interpreter.disconnected(connection)
 

@@ -1,0 +1,163 @@
+"""AcceptedLine: a connection that somebody else has made: greeted, perhaps sealed, and what over it has an effect."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from dsreg.link.effects import (
+    Close,
+    Complain,
+    Effect,
+    Fresh,
+    GreetedBy,
+    Introduce,
+    LimitRecords,
+    Put,
+    SealedBy,
+    SealWith,
+    Take,
+)
+from dsreg.protocol.codec import UnsealingDecoder
+from dsreg.protocol.greeting import Seals
+from dsreg.protocol.messages import (
+    FEATURE_LIVES,
+    FEATURE_SEALED,
+    Command,
+    Hello,
+    Message,
+    RefusedCommand,
+    Response,
+    Seal,
+    Status,
+)
+from dsreg.protocol.record_bound import RecordBound
+
+# What a handshake may take, from the HELLO to the first record: far more than two round trips of a slow line.
+HANDSHAKE_S: Final = 10.0
+# The one connection that there is.
+LINE: Final = 0
+
+# What may come over a connection that is not sealed where they have to be: greetings, and what has no effect anyway.
+_UNSEALED: Final = (Hello, Seal, RefusedCommand)
+# By counter of a decoder.
+_COMPLAINTS: Final = {
+    "bad_mac": "sends frames with a wrong HMAC: its keys differ, or data is corrupted in transit",
+    "bad_record": "is disconnected: data on its sealed connection was corrupted or reordered in transit",
+    "bad_seal": "is disconnected: its handshake message does not fit this connection",
+    "unsealed": "does not seal its connection, which require_sealed demands: its requests are refused",
+}
+# Counters of bytes that are none of a good frame.
+_DAMAGED: Final = ("bad_mac", "bad_header", "skipped_bytes")
+
+
+class AcceptedLine:
+    """`answer`: to a HELLO, as from a node to a node. `decoder`: for what comes; its counters have two keys more:
+    "unsealed", messages without effect as the connection is not sealed; "bad_seal", handshakes that failed.
+
+    Where `seals.required` is set, only greetings have an effect on a connection that is not sealed.
+    """
+
+    def __init__(self, answer: Hello, seals: Seals, decoder: UnsealingDecoder) -> None:
+        self.decoder = decoder
+        self.next_due = math.inf  # when a connection that is being sealed is given up
+        self.rank = 0  # of the node that has greeted, as it says; 0: a client, or nobody yet
+        self.is_known = False  # something with a good HMAC has come, perhaps not for the first time
+        self.is_fresh = False  # it is sealed, and a record has come that opened: the other side is there now
+        self.is_sealed = False
+        self._answer = answer
+        self._seals = seals
+        # The HELLO and its answer, where the connection is to be sealed and is not yet.
+        self._greeting: tuple[Hello, Hello] | None = None
+        self._records = RecordBound()
+
+    def received(self, data: bytes, now: float) -> list[Effect]:
+        """In this order, so that what waits between two messages may wait long."""
+        messages = self.decoder.feed(data)
+        effects = self._proof()
+        if messages and self.is_sealed:
+            bound = self._records.bound
+            self._records.heard()
+            if self._records.bound != bound:
+                effects.append(LimitRecords(LINE, self._records.bound))
+        for message in messages:
+            self._judge(message, now, effects)
+        effects += self._proof()
+        if self.decoder.counters:
+            self._complain(effects)
+        return effects
+
+    def tick(self, now: float) -> list[Effect]:
+        if now < self.next_due:
+            return []
+        self.next_due = math.inf
+        return [Close(LINE)]
+
+    def _proof(self) -> list[Effect]:
+        if self.is_fresh or not self.decoder.proven:
+            return []
+        self.is_fresh = True
+        self.next_due = math.inf
+        return [Fresh(LINE)]
+
+    def _judge(self, message: Message, now: float, effects: list[Effect]) -> None:
+        if self._seals.required and not self.is_sealed and not isinstance(message, _UNSEALED):
+            self.decoder.counters["unsealed"] += 1
+            if isinstance(message, Command):
+                refusal = Response(Status.AUTH_FAILURE, message.kind, message.request, extended=message.extended)
+                effects.append(Put(LINE, (refusal,)))
+            return
+        self.is_known |= not isinstance(message, RefusedCommand)
+        if isinstance(message, Hello):
+            if not message.answer:
+                self._greet(message, now, effects)
+        elif isinstance(message, Seal):
+            if not message.answer:
+                self._seal(message, now, effects)
+        else:
+            effects.append(Take(LINE, message))
+
+    def _greet(self, hello: Hello, now: float, effects: list[Effect]) -> None:
+        self.decoder.extended = True
+        self.rank = hello.rank
+        answer = self._answer._replace(answer=True, rank=self._answer.rank if hello.rank else 0)
+        if hello.features & answer.features & FEATURE_SEALED:
+            self._greeting = (hello, answer)
+            self.next_due = now + HANDSHAKE_S
+        effects.append(Put(LINE, (answer,)))
+        if hello.rank:
+            effects.append(GreetedBy(hello.rank))
+        if self._greeting is None:
+            self._introduce(hello, effects)
+
+    def _seal(self, seal: Seal, now: float, effects: list[Effect]) -> None:
+        greeting, self._greeting = self._greeting, None
+        sealed = self._seals.accept(*greeting, seal) if greeting is not None else None
+        if greeting is None or sealed is None:
+            self.decoder.counters["bad_seal"] += 1
+            self.decoder.broken = True
+            return
+        hello, _ = greeting
+        self.is_sealed = True
+        effects += [Put(LINE, (sealed.reply,)), SealWith(LINE, sealed.sealer), LimitRecords(LINE, self._records.bound)]
+        self._introduce(hello, effects)
+        if hello.rank:
+            effects.append(SealedBy(hello.rank))
+        for message in self.decoder.unseal(sealed.opener, between_nodes=hello.rank != 0):
+            self._judge(message, now, effects)
+
+    def _introduce(self, hello: Hello, effects: list[Effect]) -> None:
+        """The first message after the greeting, to those that want it."""
+        if hello.features & FEATURE_LIVES:
+            effects.append(Introduce(LINE))
+
+    def _complain(self, effects: list[Effect]) -> None:
+        """Close a connection that is of no use any more, and say what somebody must mend."""
+        counters = self.decoder.counters
+        # After a HELLO comes a SEAL or nothing. Who has sent it waits for the answer as long as this stays open.
+        is_seal_lost = self._greeting is not None and any(counters[name] for name in _DAMAGED)
+        if self.decoder.broken or is_seal_lost:
+            effects.append(Close(LINE))
+        found = next((what for counter, what in _COMPLAINTS.items() if counters[counter]), None)
+        if found is not None:
+            effects.append(Complain(found))
