@@ -46,7 +46,7 @@ class ConnectionTable:
         if self._addresses[connection.address] > self.places_of_an_address:
             others = [one for one in self._unproven() if one.address == connection.address and one is not connection]
             if len(others) >= self.places_of_an_address:
-                self._least(others, now).port.close()
+                self._least(others, now).transport.close()
 
     def remove(self, connection: Connection) -> None:
         """It is over."""
@@ -74,26 +74,26 @@ class ConnectionTable:
         if rank:
             links = [
                 one for one, line in self.connections.items()
-                if one.is_fresh and line.rank == rank and not one.port.closed and one is not connection
+                if one.is_fresh and line.rank == rank and not one.transport.closed and one is not connection
             ]
             if len(links) >= MAX_LINKS_PER_RANK:
-                links[0].port.close()
+                links[0].transport.close()
 
     def make_room(self, now: float) -> None:
         """Close a connection for a new one: one that is not fresh, else an idle client's, else a client's; of these the
         one that has been unused for longest. Links of other nodes that are fresh keep their places."""
         unproven = self._unproven()
         clients = [
-            one for one, line in self.connections.items() if one.is_fresh and not line.rank and not one.port.closed
+            one for one, line in self.connections.items() if one.is_fresh and not line.rank and not one.transport.closed
         ]
         if unproven:
-            self._least(unproven, now).port.close()
+            self._least(unproven, now).transport.close()
         elif clients:
-            min(clients, key=lambda one: one.unfinished > 0).port.close()
+            min(clients, key=lambda one: one.unfinished > 0).transport.close()
 
     # --- what is not fresh --------------------------------------------------------------------------
     def _unproven(self) -> list[Connection]:
-        return [one for one in self.connections if not one.is_fresh and not one.port.closed]
+        return [one for one in self.connections if not one.is_fresh and not one.transport.closed]
 
     def _least(self, candidates: list[Connection], now: float) -> Connection:
         """One of the address that has most of them: one over which nothing authentic has come for a while, else an idle
@@ -110,7 +110,7 @@ class ConnectionTable:
         hoarder = next(one for one in self.connections if not one.is_fresh and one.held > VALUE_SIZE)
         self.unproven_bytes -= hoarder.held
         hoarder.held = 0
-        hoarder.port.close()
+        hoarder.transport.close()
         self.connections[hoarder].decoder.drop()  # its task comes to that only when many others have read a megabyte
 
     def _leave_unproven(self, connection: Connection) -> None:

@@ -42,12 +42,13 @@ class Connection:
     answered, and the bytes of sectors that they hold or will be answered with."""
 
     __slots__ = (
-        "address", "held", "is_fresh", "patience", "port", "room", "shown", "since_s", "unfinished", "unfinished_bytes",
+        "address", "held", "is_fresh", "patience", "room", "shown", "since_s", "transport", "unfinished",
+        "unfinished_bytes",
     )
 
-    def __init__(self, port: Transport) -> None:
-        self.port = port
-        self.address = port.peer.rpartition(":")[0]
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self.address = transport.peer.rpartition(":")[0]
         self.since_s = 0.0
         self.is_fresh = False  # it is sealed, and something has come over it since: see dsreg.node.connection_table
         self.shown = 0  # the rank whose directory it has shown: see dsreg.node.members
@@ -126,21 +127,21 @@ class Interpreter:
             return
         self.carry_out(self.replica.message(origin, message, self.clock()))
 
-    def link_up(self, rank: int, port: Transport, extended: bool) -> None:
-        encode = self._encode_sealed if port.is_sealed else self._encode
-        outbox = self._links[rank] = link_outbox(port, encode, self.replica.is_under_way)
+    def link_up(self, rank: int, transport: Transport, extended: bool) -> None:
+        encode = self._encode_sealed if transport.is_sealed else self._encode
+        outbox = self._links[rank] = link_outbox(transport, encode, self.replica.is_under_way)
         self._greeted.discard(rank)
         if extended:
             self._greeted.add(rank)
         for answer in self._answers.pop(rank, ()):
             outbox.send(answer)
-        self._dirty.add(port)
+        self._dirty.add(transport)
         self.carry_out(self.replica.link_up(rank, extended, self.clock()))
         self.end_turn()
 
-    def link_down(self, rank: int, port: Transport) -> None:
+    def link_down(self, rank: int, transport: Transport) -> None:
         outbox = self._links.get(rank)
-        if outbox is not None and outbox.transport is port:
+        if outbox is not None and outbox.transport is transport:
             del self._links[rank]
             self._greeted.discard(rank)
             self.replica.link_down(rank, self.clock())
@@ -197,18 +198,18 @@ class Interpreter:
 
     def end_turn(self) -> None:
         """Everything that arrived in this wake-up is dealt with: one write per peer, one commit."""
-        for port in self._dirty:
-            port.flush()
+        for transport in self._dirty:
+            transport.flush()
         self._dirty.clear()
         self.on_work()
         self.on_due()
         if not self.unfinished and not self.replica.unfinished():
             self.on_idle()
 
-    def tell(self, port: Transport, message: Message) -> None:
-        """Put the message on the port; it goes at the end of the turn."""
-        port.put(self.encode(message, port.is_sealed))
-        self._dirty.add(port)
+    def tell(self, transport: Transport, message: Message) -> None:
+        """Put the message on the transport; it goes at the end of the turn."""
+        transport.put(self.encode(message, transport.is_sealed))
+        self._dirty.add(transport)
 
     def encode(self, message: Message, sealed: bool) -> list[Buffer]:
         return (self._sealed_encoder if sealed else self.encoder).encode(message)
@@ -267,7 +268,7 @@ class Interpreter:
         assert isinstance(connection, Connection)
         if effect.completes is not None:
             self._settle(connection, effect.completes)
-        self.tell(connection.port, effect.message)
+        self.tell(connection.transport, effect.message)
 
     def _settle(self, connection: Connection, command: Command) -> None:
         size = size_of(command)

@@ -57,30 +57,30 @@ class Members:
         self._advance()
 
     # --- what others are told -----------------------------------------------------------------------
-    def listens(self, port: Transport, *, node: bool, answer: bool) -> None:
+    def listens(self, transport: Transport, *, node: bool, answer: bool) -> None:
         """The other side has been greeted, and wants to be told. `answer`: this side has accepted the connection."""
-        self._listeners[port] = (node, answer)
-        self._tell(port, node, answer)
+        self._listeners[transport] = (node, answer)
+        self._tell(transport, node, answer)
 
-    def left(self, port: Transport, connection: Connection | None = None) -> None:
+    def left(self, transport: Transport, connection: Connection | None = None) -> None:
         """The connection is over."""
-        self._listeners.pop(port, None)
+        self._listeners.pop(transport, None)
         if connection is not None:
             self._shown.pop(connection, None)
 
-    def _tell(self, port: Transport, node: bool, answer: bool) -> None:
+    def _tell(self, transport: Transport, node: bool, answer: bool) -> None:
         rank = self.rank if node else 0
         report = LivesReport(rank, answer, self.first_start.stage, self._file.own, self.lives.known)
-        self._interpreter.tell(port, report)
+        self._interpreter.tell(transport, report)
 
-    def tell_again(self, port: Transport) -> None:
+    def tell_again(self, transport: Transport) -> None:
         """What is lost on the way is not missing for ever."""
-        if port in self._listeners:
-            self._tell(port, *self._listeners[port])
+        if transport in self._listeners:
+            self._tell(transport, *self._listeners[transport])
 
     def _tell_all(self) -> None:
-        for port, (node, answer) in self._listeners.items():
-            self._tell(port, node, answer)
+        for transport, (node, answer) in self._listeners.items():
+            self._tell(transport, node, answer)
 
     # --- what is heard ------------------------------------------------------------------------------
     def told(self, report: LivesReport, connection: Connection | None = None) -> None:
@@ -106,7 +106,7 @@ class Members:
         if not self._advance() and heard:
             self._tell_all()
         elif connection is not None:
-            self.tell_again(connection.port)
+            self.tell_again(connection.transport)
         self._review()
 
     def _remember(self, heard: Mapping[int, Life]) -> None:

@@ -123,7 +123,7 @@ class Node:
                 "epoch": self.storage.epoch,
                 "attached_by": name_of_owner(self.storage.owner) if self.replica.epochs.is_owner_connected else "",
                 "connections": len(self.server.connections),
-                "sealed": sum(connection.port.is_sealed for connection in self.server.connections),
+                "sealed": sum(connection.transport.is_sealed for connection in self.server.connections),
                 "cpu_s": usage.ru_utime + usage.ru_stime,
                 "rss_bytes": _resident_bytes(),
                 "counters": counters,
@@ -167,11 +167,11 @@ class Node:
                 log.warning("%s", describe_absence(rank, address, is_back, absent_s, {own, *reached}, quorum))
 
     async def _accept(self, listener: socket.socket, nursery: trio.Nursery) -> None:
-        async def serve(port: Transport) -> None:
+        async def serve(transport: Transport) -> None:
             try:
-                await self.server.serve(port)
+                await self.server.serve(transport)
             finally:
-                self._room.release_on_behalf_of(port)
+                self._room.release_on_behalf_of(transport)
 
         while True:
             await trio.lowlevel.wait_readable(listener)
@@ -181,11 +181,11 @@ class Node:
                 if error.errno in NO_DESCRIPTORS:
                     await trio.sleep(NO_DESCRIPTORS_PAUSE_S)  # nothing tells when there are some again
                 continue  # else the peer was gone before we looked
-            port = Transport(sock, f"{address[0]}:{address[1]}")
+            transport = Transport(sock, f"{address[0]}:{address[1]}")
             if self._room.available_tokens == 0:
                 self.server.table.make_room(trio.current_time())
-            await self._room.acquire_on_behalf_of(port)
-            nursery.start_soon(serve, port)
+            await self._room.acquire_on_behalf_of(transport)
+            nursery.start_soon(serve, transport)
 
     async def _tick(self) -> None:
         """Calls `tick` when something is due; a turn that makes something due earlier moves the deadline."""
@@ -214,7 +214,7 @@ class Node:
             self.interpreter.end_turn()
             await idle.wait()
             for connection in list(self.server.connections):
-                await connection.port.drained(0)
+                await connection.transport.drained(0)
         if self.replica.unfinished():
             log.warning("stopping with %d operations unfinished: no majority answered", self.replica.unfinished())
 

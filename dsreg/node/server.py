@@ -101,13 +101,13 @@ class Server:
         """For a connection that has been accepted."""
         return AcceptedLine(self._greeting, self._seals, self._new_decoder(False))
 
-    async def serve(self, port: Transport) -> None:
+    async def serve(self, transport: Transport) -> None:
         """One connection, until it is over."""
-        connection, line = Connection(port), self.new_line()
+        connection, line = Connection(transport), self.new_line()
         self.table.add(connection, line, self._interpreter.clock())
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(port.run_writer)
+                nursery.start_soon(transport.run_writer)
                 with connection.patience:
                     await self._receive(connection, line)
                 if connection.patience.cancelled_caught:
@@ -118,33 +118,33 @@ class Server:
             self.table.remove(connection)
             for name, count in line.decoder.counters.items():
                 self.decoder_counters[name] = self.decoder_counters.get(name, 0) + count
-            port.close()
-            self._members.left(port, connection)
+            transport.close()
+            self._members.left(transport, connection)
             self._interpreter.disconnected(connection)
 
     async def _receive(self, connection: Connection, line: AcceptedLine) -> None:
         """Until the other side has said all it has to say, or the connection is over."""
-        port = connection.port
-        while data := await port.receive():
+        transport = connection.transport
+        while data := await transport.receive():
             for effect in line.received(data, self._interpreter.clock()):
                 self.carry_out(connection, line, effect)
                 if isinstance(effect, Take) and self._is_busy(connection):
                     self._interpreter.end_turn()
                     await self._room(connection)
-                    if port.closed:
+                    if transport.closed:
                         break  # nobody is left to answer: the rest goes the way of what was not read
             self._interpreter.end_turn()
             if connection.patience.deadline != line.next_due:
                 connection.patience.deadline = line.next_due
             self.table.used(connection)
-            await port.drained(MAX_OUTGOING_BYTES)
+            await transport.drained(MAX_OUTGOING_BYTES)
 
     async def _answer_the_rest(self, connection: Connection) -> None:
         """The other side has said all it will say, but may still listen."""
         with trio.move_on_after(HALF_CLOSED_S):
-            while connection.unfinished and not connection.port.closed:
+            while connection.unfinished and not connection.transport.closed:
                 await self._wait_for_answer(connection)
-            await connection.port.drained(0)
+            await connection.transport.drained(0)
 
     def _is_busy(self, connection: Connection) -> bool:
         interpreter = self._interpreter
@@ -157,20 +157,20 @@ class Server:
 
     async def _room(self, connection: Connection) -> None:
         """Back-pressure: not reading leaves the rest in the TCP buffers, which stops the sender."""
-        await connection.port.drained(MAX_OUTGOING_BYTES)
-        while self._is_busy(connection) and not connection.port.closed:
+        await connection.transport.drained(MAX_OUTGOING_BYTES)
+        while self._is_busy(connection) and not connection.transport.closed:
             await self._wait_for_answer(connection)
 
     async def _wait_for_answer(self, connection: Connection) -> None:
         """Until a command is answered. Meanwhile nothing is read, so the end of the connection must be looked for."""
         answered = connection.room = trio.Event()
         waits = True
-        while waits and not connection.port.closed:
+        while waits and not connection.transport.closed:
             with trio.move_on_after(LOOK_S) as look:
                 await answered.wait()
             waits = look.cancelled_caught
-            if connection.port.is_dead():
-                connection.port.close()
+            if connection.transport.is_dead():
+                connection.transport.close()
         connection.room = None
 
     # --- effects of a line, and messages ------------------------------------------------------------
@@ -183,22 +183,22 @@ class Server:
             self._take(connection, line, effect.message)
         elif isinstance(effect, Put):
             for message in effect.messages:
-                self._interpreter.tell(connection.port, message)
+                self._interpreter.tell(connection.transport, message)
         elif isinstance(effect, SealWith):
-            connection.port.seal(effect.sealer)
+            connection.transport.seal(effect.sealer)
         elif isinstance(effect, LimitRecords):
-            connection.port.record_bytes = effect.size
+            connection.transport.record_bytes = effect.size
         elif isinstance(effect, Fresh):
             self.table.prove(connection)
         elif isinstance(effect, Introduce):
-            self._members.listens(connection.port, node=line.rank != 0, answer=True)
+            self._members.listens(connection.transport, node=line.rank != 0, answer=True)
         elif isinstance(effect, GreetedBy):
             self._members.greets(effect.rank)
         elif isinstance(effect, SealedBy):
             self.on_node_sealed(effect.rank)
         elif isinstance(effect, Close):
             self._interpreter.end_turn()  # what has been answered is sent before
-            connection.port.close()
+            connection.transport.close()
         else:
             assert isinstance(effect, Complain)
             self._complain(connection, effect.text)
@@ -207,7 +207,7 @@ class Server:
         """What somebody must mend is said, but not a thousand times."""
         if self._interpreter.clock() >= self._complain_again:
             self._complain_again = self._interpreter.clock() + COMPLAIN_S
-            log.warning("%s %s", connection.port.peer, text)
+            log.warning("%s %s", connection.transport.peer, text)
 
     def _take(self, connection: Connection, line: AcceptedLine, message: Message) -> None:
         interpreter = self._interpreter
@@ -225,12 +225,12 @@ class Server:
             self._members.told(message, connection)
         elif isinstance(message, RefusedCommand):
             response = Response(message.status, message.kind, message.request, extended=message.extended)
-            interpreter.tell(connection.port, response)
+            interpreter.tell(connection.transport, response)
         elif isinstance(message, StatusRequest):
-            interpreter.tell(connection.port, StatusReport(message.request, self._report()))
+            interpreter.tell(connection.transport, StatusReport(message.request, self._report()))
 
     def _refuse(self, connection: Connection, command: Command) -> None:
         """The node is stopping. The contract has no word for it: its clients see the connection end."""
         if command.extended:
             response = Response(Status.STOPPING, command.kind, command.request, extended=True)
-            self._interpreter.tell(connection.port, response)
+            self._interpreter.tell(connection.transport, response)

@@ -136,8 +136,8 @@ class Scene:
         self.interpreter = Interpreter(replica, self.storage, Encoder(KEYS), trio.current_time)
         self.disk = Disk(self.interpreter)
         mine, its = connected()
-        self.port = Transport(mine, "the client")
-        self.connection = Connection(self.port)
+        self.transport = Transport(mine, "the client")
+        self.connection = Connection(self.transport)
         self.client = Client(its)
         self._carry_out_answer = self.interpreter._carry[Reply]
         self.interpreter._carry[Reply] = self._answer
@@ -182,8 +182,8 @@ async def running(scene: Scene) -> AsyncIterator[Scene]:
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(scene.disk.run)
-            nursery.start_soon(scene.port.run_writer)
+            nursery.start_soon(scene.transport.run_writer)
             yield scene
             nursery.cancel_scope.cancel()
-    scene.port.close()
+    scene.transport.close()
     scene.storage.close()

@@ -9,7 +9,7 @@ from dsreg.node.interpreter import Connection
 from dsreg.protocol.wire import VALUE_SIZE
 
 
-class FakePort:
+class FakeTransport:
     """Only what is closed of it."""
 
     def __init__(self, address: str) -> None:
@@ -37,14 +37,14 @@ class FakeLine:
 
 
 class Play:
-    """ConnectionTable, and what its caller does: a connection whose port was closed is removed at the next `turn`."""
+    """ConnectionTable, and what its caller does: a connection that was closed is removed at the next `turn`."""
 
     def __init__(self, places: int = 100) -> None:
         self.table = ConnectionTable(places)
         self.now = 0.0
 
     def connect(self, address: str = "a", *, known: bool = False, fresh: bool = False, rank: int = 0) -> Connection:
-        connection = Connection(FakePort(address))  # type: ignore[arg-type]
+        connection = Connection(FakeTransport(address))  # type: ignore[arg-type]
         self.table.add(connection, FakeLine(rank, known or fresh), self.now)  # type: ignore[arg-type]
         if fresh:
             self.table.prove(connection)
@@ -55,7 +55,7 @@ class Play:
         self.table.used(connection)
 
     def turn(self) -> None:
-        for connection in [one for one in self.table.connections if one.port.closed]:
+        for connection in [one for one in self.table.connections if one.transport.closed]:
             self.table.remove(connection)
 
     def make_room(self) -> None:
@@ -69,7 +69,7 @@ class Play:
 
 
 def closed(connections: Sequence[Connection]) -> list[int]:
-    return [index for index, connection in enumerate(connections) if connection.port.closed]
+    return [index for index, connection in enumerate(connections) if connection.transport.closed]
 
 
 def test_who_says_to_be_a_node_goes_before_any_client_that_is_fresh() -> None:
@@ -81,9 +81,9 @@ def test_who_says_to_be_a_node_goes_before_any_client_that_is_fresh() -> None:
         play.make_room()
     assert closed(replayed) == [0, 1, 2] and not closed([client, node])
     play.make_room()
-    assert client.port.closed
+    assert client.transport.closed
     play.make_room()
-    assert not node.port.closed, "links of nodes that are fresh stay"
+    assert not node.transport.closed, "links of nodes that are fresh stay"
     play.turn()
     play.end()
 
@@ -96,7 +96,7 @@ def test_the_most_crowded_address_makes_room() -> None:
         play.make_room()
         play.turn()
     assert closed(crowd) == [1, 2], "those that have been unused for longest"
-    assert not lonely.port.closed
+    assert not lonely.transport.closed
     play.end()
 
 
@@ -131,7 +131,7 @@ def test_one_address_leaves_places_to_others() -> None:
     crowd = [play.connect(known=True) for _ in range(6)]
     assert not closed(crowd), "what is fresh does not count"
     late = play.connect()
-    assert closed(crowd) == [0] and not late.port.closed
+    assert closed(crowd) == [0] and not late.transport.closed
     assert not closed([play.connect("b")])
     play.turn()
     assert not closed(fresh)
@@ -144,7 +144,7 @@ def test_one_node_has_some_links_and_no_more() -> None:
     other = play.connect(fresh=True, rank=3)
     play.use(links[0], 0)
     play.connect(fresh=True, rank=2)
-    assert closed(links) == [1] and not other.port.closed
+    assert closed(links) == [1] and not other.transport.closed
     play.turn()
     play.end()
 
@@ -184,6 +184,6 @@ def test_what_a_closed_connection_has_kept_is_freed_at_once() -> None:
     play = Play()
     hoarder = play.connect()
     play.use(hoarder, MAX_UNPROVEN_BYTES + 1)
-    assert hoarder.port.closed and play.table.connections[hoarder].held == 0 and play.table.unproven_bytes == 0
+    assert hoarder.transport.closed and play.table.connections[hoarder].held == 0 and play.table.unproven_bytes == 0
     play.turn()
     play.end()

@@ -23,7 +23,7 @@ class Peer:
 
     def __init__(self) -> None:
         mine, its = connected()
-        self.port = Transport(mine, "node 2")
+        self.transport = Transport(mine, "node 2")
         its.setblocking(False)
         self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(its))
         self._decoder = Decoder(KEYS, sectors=SECTORS, ranks=frozenset(RANKS), side=Side.NODE, extended=True)
@@ -51,33 +51,33 @@ async def test_an_answer_to_a_peer_of_the_contract_waits_for_its_link(scene: Sce
     scene.interpreter.end_turn()
     peer = Peer()
     with trio.fail_after(PATIENCE_S):
-        scene.interpreter.link_up(2, peer.port, extended)
+        scene.interpreter.link_up(2, peer.transport, extended)
         answer = await peer.message()
     assert isinstance(answer, Value) and (answer.rid, answer.rank) == (77, 1)
-    peer.port.close()
+    peer.transport.close()
 
 
 async def test_the_end_of_an_old_link_leaves_the_new_one(scene: Scene) -> None:
     """The other node was restarted: its new connection is there before the end of the old one is seen."""
     old, new = Peer(), Peer()
-    scene.interpreter.link_up(2, old.port, True)
-    scene.interpreter.link_up(2, new.port, True)
-    scene.interpreter.link_down(2, old.port)
+    scene.interpreter.link_up(2, old.transport, True)
+    scene.interpreter.link_up(2, new.transport, True)
+    scene.interpreter.link_down(2, old.transport)
     scene.ask(Command(CommandKind.READ, 1, 0, 1, extended=True))
     with trio.fail_after(PATIENCE_S):
         question = await new.message()
     assert isinstance(question, ReadProc) and question.first == 0
-    old.port.close()
-    new.port.close()
+    old.transport.close()
+    new.transport.close()
 
 
 async def test_the_end_of_a_link_is_the_end_of_what_is_sent_over_it(scene: Scene) -> None:
     peer = Peer()
-    scene.interpreter.link_up(2, peer.port, True)
-    scene.interpreter.link_down(2, peer.port)
+    scene.interpreter.link_up(2, peer.transport, True)
+    scene.interpreter.link_down(2, peer.transport)
     scene.ask(Command(CommandKind.READ, 1, 0, 1, extended=True))
-    assert peer.port.outgoing_bytes == 0 and 2 not in scene.interpreter._links
-    peer.port.close()
+    assert peer.transport.outgoing_bytes == 0 and 2 not in scene.interpreter._links
+    peer.transport.close()
 
 
 async def test_what_is_under_way_is_counted_until_it_is_answered() -> None:

@@ -27,7 +27,7 @@ DATA = b"x" * SECTOR_SIZE
 
 
 class Sink:
-    """A port that takes all it gets."""
+    """A transport that takes all it gets."""
 
     outgoing_bytes = 0
     peer = "nobody:0"

@@ -26,7 +26,7 @@ OWN, TWO, THREE, OTHER = (Life(1, bytes([number]) * 16) for number in (1, 2, 3, 
 
 
 class Wire:
-    """A port whose other side decodes what comes."""
+    """A transport whose other side decodes what comes."""
 
     outgoing_bytes = 0
     peer = "nobody:0"

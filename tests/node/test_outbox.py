@@ -22,17 +22,17 @@ class Link:
 
     def __init__(self) -> None:
         mine, its = connected()
-        self.port = Transport(mine, "the other node")
+        self.transport = Transport(mine, "the other node")
         self.over: set[int] = set()
-        self.outbox = link_outbox(self.port, EncodeOnce(Encoder(KEYS)), lambda rid: rid not in self.over)
+        self.outbox = link_outbox(self.transport, EncodeOnce(Encoder(KEYS)), lambda rid: rid not in self.over)
         its.setblocking(False)
         self._other = trio.SocketStream(trio.socket.from_stdlib_socket(its))
         self._decoder = Decoder(KEYS, sectors=SECTORS, ranks=frozenset({1, 2, 3}), side=Side.NODE, extended=True)
 
     def fill(self) -> int:
-        """As much as the port is given at a time; how many messages that are. Nothing of it is sent yet."""
+        """As much as the transport is given at a time; how many messages that are. Nothing of it is sent yet."""
         filled = 0
-        while self.port.outgoing_bytes < HIGH_WATER_BYTES:
+        while self.transport.outgoing_bytes < HIGH_WATER_BYTES:
             filled += 1
             self.outbox.send(order(filled))
         return filled
@@ -40,7 +40,7 @@ class Link:
     async def until(self, rid: int) -> list[PeerMessage]:
         """Send all, and give what arrives up to the message of this operation."""
         arrived: list[Message] = []
-        self.port.flush()
+        self.transport.flush()
         while not any(getattr(message, "rid", 0) == rid for message in arrived):
             data = bytes(await self._other.receive_some())
             arrived += self._decoder.feed(data)
@@ -65,10 +65,10 @@ async def link() -> AsyncIterator[Link]:
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
             made = Link()
-            nursery.start_soon(made.port.run_writer)
+            nursery.start_soon(made.transport.run_writer)
             yield made
             nursery.cancel_scope.cancel()
-    made.port.close()
+    made.transport.close()
 
 
 async def test_what_waits_is_sent_in_order_as_the_port_has_room(link: Link) -> None:
@@ -76,7 +76,7 @@ async def test_what_waits_is_sent_in_order_as_the_port_has_room(link: Link) -> N
     for rid in range(filled + 1, filled + 6):
         link.outbox.send(order(rid))
     most = HIGH_WATER_BYTES + 2 * MAX_RUN_SECTORS * SECTOR_SIZE
-    assert link.port.outgoing_bytes < most, "the others are no bytes yet"
+    assert link.transport.outgoing_bytes < most, "the others are no bytes yet"
     assert rids(await link.until(filled + 5)) == list(range(1, filled + 6))
 
 

@@ -118,7 +118,7 @@ async def test_what_becomes_due_is_done_in_time(tmp_path: Path, autojump_clock: 
         node.interpreter.end_turn()
         await trio.sleep(10)
         nursery.cancel_scope.cancel()
-    connection.port.close()
+    connection.transport.close()
     its.close()
     waits = [later - earlier for earlier, later in zip([started_s, *ticks], ticks, strict=False)]
     assert len(ticks) >= 3 and 0.3 < waits[0] < 0.7 and waits[1] > waits[0], "again and again, at growing intervals"
@@ -147,7 +147,7 @@ async def test_stopping_waits_until_the_answers_are_sent(tmp_path: Path) -> None
         asked = [Command(CommandKind.READ, request, 0, 256, extended=True) for request in range(16)]
         await client.stream.send_all(b"".join(b"".join(ENCODER.encode(command)) for command in asked))
         [connection] = node.node.server.connections
-        while not connection.port.outgoing_bytes or node.node.replica.unfinished():
+        while not connection.transport.outgoing_bytes or node.node.replica.unfinished():
             await trio.lowlevel.checkpoint()
         answered = node.node.replica.counters["read"]
         node.stop.set()

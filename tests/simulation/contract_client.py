@@ -43,19 +43,19 @@ class ContractClient(Worker):
         if not loyal:
             self._rank = self.world.loop.rng.choice(self.world.options.ranks)
         life = self._life
-        self.world.network.connect(self._host, self._rank, False, lambda port: self._connected(life, port))
+        self.world.network.connect(self._host, self._rank, False, lambda transport: self._connected(life, transport))
 
-    def _connected(self, life: int, port: SimTransport | None) -> None:
+    def _connected(self, life: int, transport: SimTransport | None) -> None:
         if life != self._life:
-            if port is not None:
-                port.abandon()
-        elif port is None:
+            if transport is not None:
+                transport.abandon()
+        elif transport is None:
             self.world.loop.after(RECONNECT_S, self._reconnect, life)
         else:
-            self._port = port
+            self._port = transport
             decoder = Decoder(CLIENT_KEYS, sectors=self.world.options.sectors, ranks=frozenset(), side=Side.CLIENT)
-            port.on_data = lambda data: self._take(port, decoder, data)
-            port.on_end = lambda: self._lost(port)
+            transport.on_data = lambda data: self._take(transport, decoder, data)
+            transport.on_end = lambda: self._lost(transport)
             self._next()
 
     def _reconnect(self, life: int) -> None:
@@ -64,11 +64,11 @@ class ContractClient(Worker):
 
     def reset(self) -> None:
         """Give the connection up, and perhaps the node as well."""
-        port, self._port = self._port, None
+        transport, self._port = self._port, None
         self._life += 1
         self.name = f"{self.name.split('.')[0]}.{self._life}"
-        if port is not None:
-            port.abandon()
+        if transport is not None:
+            transport.abandon()
         for number in list(self.calls):
             call = self._over(number)
             self.world.history.lost(call)
@@ -79,8 +79,8 @@ class ContractClient(Worker):
     def crash(self) -> None:
         self.reset()
 
-    def _lost(self, port: SimTransport) -> None:
-        if self._port is port:
+    def _lost(self, transport: SimTransport) -> None:
+        if self._port is transport:
             self.reset()
 
     # --- operations -----------------------------------------------------------------------------
@@ -91,27 +91,27 @@ class ContractClient(Worker):
     def resume(self) -> None:
         super().resume()
         deferred, self._deferred = self._deferred, []
-        for port, decoder, data in deferred:
-            self._take(port, decoder, data)
+        for transport, decoder, data in deferred:
+            self._take(transport, decoder, data)
         self._next()
 
     def begin(self, number: int, call: Call) -> None:
-        port = self._port
-        assert port is not None
+        transport = self._port
+        assert transport is not None
         kind = CommandKind.WRITE if call.is_write else CommandKind.READ
-        port.put(ENCODER.encode(Command(kind, number, call.first, 1, b"", call.data)))
-        port.flush()
+        transport.put(ENCODER.encode(Command(kind, number, call.first, 1, b"", call.data)))
+        transport.flush()
         self.world.loop.after(self._patience_s, self._give_up, number)
 
     def _give_up(self, number: int) -> None:
         if number in self.calls:
             self.reset()
 
-    def _take(self, port: SimTransport, decoder: Decoder, data: bytes) -> None:
-        if self._port is not port:
+    def _take(self, transport: SimTransport, decoder: Decoder, data: bytes) -> None:
+        if self._port is not transport:
             return
         if self.paused:
-            self._deferred.append((port, decoder, data))
+            self._deferred.append((transport, decoder, data))
             return
         for message in decoder.feed(data):
             if not isinstance(message, Response):

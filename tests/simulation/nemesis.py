@@ -233,11 +233,11 @@ class Nemesis(Traps):
 
     # --- the network ----------------------------------------------------------------------------
     def _cut(self, node: SimNode) -> None:
-        ports = [port for port in self._world.network.ports if port.host == node.rank]
-        if ports:
-            port = self._loop.rng.choice(ports)
-            self._loop.fault("cut", port.peer)
-            self._world.network.cut(port)
+        transports = [transport for transport in self._world.network.transports if transport.host == node.rank]
+        if transports:
+            transport = self._loop.rng.choice(transports)
+            self._loop.fault("cut", transport.peer)
+            self._world.network.cut(transport)
 
     def _hosts(self) -> list[Host]:
         return [*self._world.options.ranks, *(CLIENTS + index for index in range(len(self._world.workers)))]

@@ -111,7 +111,7 @@ class Network:
         self.meddles = True
         self.blocked: set[tuple[Host, Host]] = set()
         self.slow: dict[Host, float] = {}  # seconds more for whatever comes from or goes to the host
-        self.ports: dict[SimTransport, None] = {}
+        self.transports: dict[SimTransport, None] = {}
         self.frames_sent = 0
         self._loop = loop
         self._options = options
@@ -122,8 +122,8 @@ class Network:
         self._places: dict[Host, float] = {}  # on a line from 0 to 1
         self._serial = 0
 
-    def sealed(self, port: SimTransport) -> None:
-        self._loop.fault("sealed", port.peer)
+    def sealed(self, transport: SimTransport) -> None:
+        self._loop.fault("sealed", transport.peer)
 
     def new_serial(self) -> int:
         self._serial += 1
@@ -133,7 +133,7 @@ class Network:
     def connect(
         self, host: Host, rank: int, doubles: bool, done: Callable[[SimTransport | None], None]
     ) -> None:
-        """Calls `done` later, with this side's port or, if that fails, None."""
+        """Calls `done` later, with this side's transport or, if that fails, None."""
         if (host, rank) in self.blocked or (rank, host) in self.blocked:
             self._loop.after(CONNECT_TIMEOUT_S, done, None)
             return
@@ -146,12 +146,12 @@ class Network:
             return
         near, far = SimTransport(self, host, rank, doubles), SimTransport(self, rank, host, doubles)
         near.other, far.other = far, near
-        self.ports[near] = self.ports[far] = None
+        self.transports[near] = self.transports[far] = None
         accept(far)
         self._loop.after(self.latency(rank, host), self._connected, near, done)
 
-    def _connected(self, port: SimTransport, done: Callable[[SimTransport | None], None]) -> None:
-        done(None if port.closed else port)
+    def _connected(self, transport: SimTransport, done: Callable[[SimTransport | None], None]) -> None:
+        done(None if transport.closed else transport)
 
     def latency(self, one: Host, other: Host) -> float:
         options, loop = self._options, self._loop
@@ -180,32 +180,33 @@ class Network:
         return place
 
     # --- sending --------------------------------------------------------------------------------
-    def send(self, port: SimTransport, frames: list[bytes]) -> None:
+    def send(self, transport: SimTransport, frames: list[bytes]) -> None:
         self.frames_sent += len(frames)
         if self.meddles:
-            frames = self._meddle(port, frames)
+            frames = self._meddle(transport, frames)
         data = frames[0] if len(frames) == 1 else b"".join(frames)
         if self.meddles and self._loop.chance(self._options.split) and len(data) > 1:
             at = self._loop.rng.randrange(1, len(data))
-            self._schedule(port, data[:at])
-            self._schedule(port, data[at:])
+            self._schedule(transport, data[:at])
+            self._schedule(transport, data[at:])
         elif data:
-            self._schedule(port, data)
+            self._schedule(transport, data)
 
-    def send_end(self, port: SimTransport) -> None:
-        self.ports.pop(port, None)
-        self._schedule(port, None)
+    def send_end(self, transport: SimTransport) -> None:
+        self.transports.pop(transport, None)
+        self._schedule(transport, None)
 
-    def vanish(self, port: SimTransport) -> None:
-        self.ports.pop(port, None)
-        port.held.clear()
-        port.last_arrival_s = -1.0  # what is under way is lost
-        self._loop.after(self.latency(port.host, port.peer_host) + self._loop.between(0, 1.0), self._end, port)
+    def vanish(self, transport: SimTransport) -> None:
+        self.transports.pop(transport, None)
+        transport.held.clear()
+        transport.last_arrival_s = -1.0  # what is under way is lost
+        delay_s = self.latency(transport.host, transport.peer_host) + self._loop.between(0, 1.0)
+        self._loop.after(delay_s, self._end, transport)
 
-    def cut(self, port: SimTransport) -> None:
+    def cut(self, transport: SimTransport) -> None:
         """The connection breaks; each side notices in its own time."""
-        for side in (port, port.other):
-            self.ports.pop(side, None)
+        for side in (transport, transport.other):
+            self.transports.pop(side, None)
             side.held.clear()
             side.last_arrival_s = -1.0
             self._loop.after(self._loop.between(0, 0.5), self._end, side)
@@ -220,61 +221,61 @@ class Network:
         self._release()
 
     def _release(self) -> None:
-        for port in list(self.ports):
-            if port.held and (port.host, port.peer_host) not in self.blocked:
-                held, port.held = port.held, deque()
+        for transport in list(self.transports):
+            if transport.held and (transport.host, transport.peer_host) not in self.blocked:
+                held, transport.held = transport.held, deque()
                 for data in held:
-                    self._schedule(port, data)
+                    self._schedule(transport, data)
 
-    def _schedule(self, port: SimTransport, data: bytes | None) -> None:
+    def _schedule(self, transport: SimTransport, data: bytes | None) -> None:
         """`data`: None for the end."""
-        if self.blocked and (port.host, port.peer_host) in self.blocked:
+        if self.blocked and (transport.host, transport.peer_host) in self.blocked:
             if data is None:
-                self._loop.after(CONNECT_TIMEOUT_S, self._end, port)
+                self._loop.after(CONNECT_TIMEOUT_S, self._end, transport)
             else:
-                port.held.append(data)
+                transport.held.append(data)
             return
-        if port.last_arrival_s < 0:
+        if transport.last_arrival_s < 0:
             return
-        arrival_s = self._loop.now_s + self.latency(port.host, port.peer_host)
-        if arrival_s < port.last_arrival_s:
-            arrival_s = port.last_arrival_s
-        port.last_arrival_s = arrival_s
+        arrival_s = self._loop.now_s + self.latency(transport.host, transport.peer_host)
+        if arrival_s < transport.last_arrival_s:
+            arrival_s = transport.last_arrival_s
+        transport.last_arrival_s = arrival_s
         if data is None:
-            self._loop.after(arrival_s - self._loop.now_s, self._end, port)
+            self._loop.after(arrival_s - self._loop.now_s, self._end, transport)
         else:
-            self._loop.after(arrival_s - self._loop.now_s, self._deliver, port, data)
+            self._loop.after(arrival_s - self._loop.now_s, self._deliver, transport, data)
 
-    def _deliver(self, port: SimTransport, data: bytes) -> None:
-        receiver = port.other
-        if port.last_arrival_s < 0 or receiver.closed:
+    def _deliver(self, transport: SimTransport, data: bytes) -> None:
+        receiver = transport.other
+        if transport.last_arrival_s < 0 or receiver.closed:
             return
-        self._loop.note(_DELIVERED, port.serial, len(data), zlib.crc32(data))
+        self._loop.note(_DELIVERED, transport.serial, len(data), zlib.crc32(data))
         receiver.on_data(data)
 
-    def _end(self, port: SimTransport) -> None:
-        """The other side of `port` learns that the connection is over."""
-        receiver = port.other
+    def _end(self, transport: SimTransport) -> None:
+        """The other side of `transport` learns that the connection is over."""
+        receiver = transport.other
         if not receiver.closed:
-            self._loop.note(_ENDED, port.serial, 0, 0)
+            self._loop.note(_ENDED, transport.serial, 0, 0)
             receiver.closed = True
-            self.ports.pop(receiver, None)
+            self.transports.pop(receiver, None)
             receiver.on_end()
 
     # --- meddling -------------------------------------------------------------------------------
-    def _meddle(self, port: SimTransport, frames: list[bytes]) -> list[bytes]:
+    def _meddle(self, transport: SimTransport, frames: list[bytes]) -> list[bytes]:
         loop = self._loop
-        between_nodes = port.host < CLIENTS and port.peer_host < CLIENTS
+        between_nodes = transport.host < CLIENTS and transport.peer_host < CLIENTS
         if between_nodes and "replay" in self._options.faults:
-            recorded = self._recorded.setdefault((port.host, port.peer_host), deque(maxlen=MAX_RECORDED))
+            recorded = self._recorded.setdefault((transport.host, transport.peer_host), deque(maxlen=MAX_RECORDED))
             recorded.extend(frames)
         for name, share in self._shares:
             if loop.rng.random() < share * len(frames):
-                frames = self._hurt(port, name, list(frames))
+                frames = self._hurt(transport, name, list(frames))
         return frames
 
-    def _hurt(self, port: SimTransport, name: str, frames: list[bytes]) -> list[bytes]:
-        if not frames or (name == "duplicate" and not port.doubles) or (name == "swap" and len(frames) < 2):
+    def _hurt(self, transport: SimTransport, name: str, frames: list[bytes]) -> list[bytes]:
+        if not frames or (name == "duplicate" and not transport.doubles) or (name == "swap" and len(frames) < 2):
             return frames
         rng = self._loop.rng
         at = rng.randrange(len(frames))
@@ -287,7 +288,7 @@ class Network:
             frames[at], frames[other] = frames[other], frames[at]
         else:
             frames[at] = self._corrupt(frames[at])
-        self._loop.fault(f"frame_{name}", port.peer)
+        self._loop.fault(f"frame_{name}", transport.peer)
         return frames
 
     def _corrupt(self, frame: bytes) -> bytes:
@@ -310,9 +311,9 @@ class Network:
         """Send recorded frames to the node once more; False if there is nothing to send or to send it on."""
         rng = self._loop.rng
         sent = False
-        for port in [port for port in self.ports if port.peer_host == rank and not port.closed]:
-            recorded = self._recorded.get((port.host, rank))
+        for transport in [one for one in self.transports if one.peer_host == rank and not one.closed]:
+            recorded = self._recorded.get((transport.host, rank))
             if recorded:
-                self._schedule(port, b"".join(rng.sample(recorded, rng.randint(1, len(recorded)))))
+                self._schedule(transport, b"".join(rng.sample(recorded, rng.randint(1, len(recorded)))))
                 sent = True
         return sent

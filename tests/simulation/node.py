@@ -138,8 +138,8 @@ class SimNode:
         if process is not None:
             process.alive = False
             self.told = process.witness.told
-            for port in process.ports():
-                port.abandon()
+            for transport in process.transports():
+                transport.abandon()
 
     def exit(self, error: StorageError | None = None) -> None:
         """The process ends, by SIGKILL or for this error; the machine goes on."""

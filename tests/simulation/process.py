@@ -202,13 +202,13 @@ class Process:
                 self._node.exit(error)
 
     # --- connections ----------------------------------------------------------------------------
-    def accept(self, port: SimTransport) -> None:
-        connection = Connection(port)  # type: ignore[arg-type]  # it is what a Transport is to those behind it
+    def accept(self, transport: SimTransport) -> None:
+        connection = Connection(transport)  # type: ignore[arg-type]  # it is what a Transport is to those behind it
         line = self._new_line()
-        self.connections[port] = connection
+        self.connections[transport] = connection
         self.server.table.add(connection, line, self._node.clock())
-        port.on_data = lambda data: self.guard(self._take, connection, line, data)
-        port.on_end = lambda: self.guard(self._gone, port, connection)
+        transport.on_data = lambda data: self.guard(self._take, connection, line, data)
+        transport.on_end = lambda: self.guard(self._gone, transport, connection)
 
     def _take(self, connection: Connection, line: AcceptedLine, data: bytes) -> None:
         if connection not in self.server.connections:
@@ -236,20 +236,20 @@ class Process:
     def _end_closed(self) -> None:
         """What this node has closed is over."""
         for connection, line in list(self.server.connections.items()):
-            if connection.port.was_closed_here:  # type: ignore[attr-defined]
+            if connection.transport.was_closed_here:  # type: ignore[attr-defined]
                 if line.decoder.broken:
-                    self._world.loop.fault("seal_broken", connection.port.peer)
-                self._gone(connection.port, connection)  # type: ignore[arg-type]
+                    self._world.loop.fault("seal_broken", connection.transport.peer)
+                self._gone(connection.transport, connection)  # type: ignore[arg-type]
 
-    def _gone(self, port: SimTransport, connection: Connection) -> None:
-        if self.connections.pop(port, None) is None:
+    def _gone(self, transport: SimTransport, connection: Connection) -> None:
+        if self.connections.pop(transport, None) is None:
             return
         self.server.table.remove(connection)
-        self.members.left(port, connection)  # type: ignore[arg-type]
+        self.members.left(transport, connection)  # type: ignore[arg-type]
         self.interpreter.disconnected(connection)
 
-    def ports(self) -> list[SimTransport]:
-        return [*self.connections, *(port for lines in self._outgoing for port in lines.transports.values())]
+    def transports(self) -> list[SimTransport]:
+        return [*self.connections, *(transport for lines in self._outgoing for transport in lines.transports.values())]
 
     # --- time -----------------------------------------------------------------------------------
     def _on_due(self) -> None:

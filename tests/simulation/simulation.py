@@ -179,9 +179,9 @@ class Simulation:
         network.heal()
         if self.options.receipts or self.options.frames:
             # Frames that were lost within a living connection: what has a receipt is not sent again on it.
-            for port in list(network.ports):
-                if port in network.ports:
-                    network.cut(port)
+            for transport in list(network.transports):
+                if transport in network.transports:
+                    network.cut(transport)
         for worker in self.workers:
             worker.resume()
             if isinstance(worker, ContractClient):

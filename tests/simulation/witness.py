@@ -60,7 +60,7 @@ class Witness:
     def _answer(self, effect: Reply) -> Iterable[Effect] | None:
         if isinstance(effect.message, Ack):
             assert isinstance(effect.connection, Connection)
-            self._acknowledges(effect.connection.port.peer_host, effect.message)  # type: ignore[attr-defined]
+            self._acknowledges(effect.connection.transport.peer_host, effect.message)  # type: ignore[attr-defined]
         elif isinstance(effect.message, Value):
             self.told = max(self.told, effect.message.epoch)
         elif isinstance(effect.message, Response) and effect.message.status is Status.OK:
@@ -70,7 +70,7 @@ class Witness:
 
     def _tell_who(self, effect: Reply, kind: CommandKind) -> None:
         assert isinstance(effect.connection, Connection)
-        host = effect.connection.port.peer_host  # type: ignore[attr-defined]
+        host = effect.connection.transport.peer_host  # type: ignore[attr-defined]
         if kind is CommandKind.TAG:
             self._happens(Moment.NAMED, host)
         elif kind is CommandKind.ATTACH and effect.completes is not None and effect.completes.epoch:
