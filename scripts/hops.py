@@ -98,7 +98,7 @@ class Trio:
             elif isinstance(effect, Reply) and isinstance(effect.message, Response):
                 self._encode(effect.message)
                 self.answer = effect.message
-            elif isinstance(effect.connection, int):
+            elif isinstance(effect, Reply) and isinstance(effect.connection, int):
                 self._wire.append((effect.connection, index, self._encode(effect.message)))
 
     def _encode(self, message: Message) -> bytes:

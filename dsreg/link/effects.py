@@ -97,7 +97,9 @@ class Greeting(NamedTuple):
 
 
 class Greets(NamedTuple):
-    """The peer has answered a greeting."""
+    """The peer has answered a greeting. `features`: see Hello."""
+
+    features: int
 
 
 class Unanswered(NamedTuple):

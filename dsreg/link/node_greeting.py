@@ -68,4 +68,5 @@ class Greetings:
         return self._answered(greeting, hung_up=True)
 
     def _answered(self, greeting: GreetingLine, *, hung_up: bool) -> list[Effect]:
-        return [Unanswered(hung_up) if greeting.answer is None else Greets()]
+        answer = greeting.answer
+        return [Unanswered(hung_up) if answer is None else Greets(answer.features)]

@@ -35,7 +35,7 @@ from dsreg.link.node_greeting import Greeted, Greetings
 from dsreg.link.second_line import SecondLine
 from dsreg.protocol.codec import UnsealingDecoder
 from dsreg.protocol.greeting import Seals, Verdict
-from dsreg.protocol.messages import Ack, Fenced, Hello, LivesReport, Message, Receipt, Value
+from dsreg.protocol.messages import Ack, Digests, Fenced, Hello, LivesReport, Message, Receipt, Value
 
 CONNECT_S: Final = 5.0
 # For how long a peer that has sealed and is silent now is only greeted, again and again: it is starting, rather than
@@ -321,7 +321,7 @@ class NodeLine:
                     self._rest = messages[index + 1 :]
                     before: list[Effect] = [Deliver(self._line, answers)] if answers else []
                     return [*before, Told(message), Continue(self._line)]
-            elif self._is_up and isinstance(message, (Value, Ack, Fenced, Receipt)):
+            elif self._is_up and isinstance(message, (Value, Ack, Fenced, Digests, Receipt)):
                 answers.append(message)
         effects: list[Effect] = [Deliver(self._line, answers)] if answers else []
         effects += self.review()

@@ -62,7 +62,7 @@ class Dialer:
                 LinkUp: self._link_up,
                 LinkDown: self._link_down,
                 Greeting: lambda effect: members.greeting(rank),
-                Greets: lambda effect: members.greets(rank),
+                Greets: self._greets,
                 Unanswered: lambda effect: members.unanswered(rank, hung_up=effect.hung_up),
                 Introduce: lambda effect: members.listens(lines.transports[effect.line], node=True, answer=False),
                 TellLives: lambda effect: members.tell_again(lines.transports[effect.line]),
@@ -90,6 +90,10 @@ class Dialer:
     def _deliver(self, effect: Deliver) -> None:
         for message in effect.messages:
             self._interpreter.message(None, message)  # type: ignore[arg-type]  # the machine delivers nothing else
+
+    def _greets(self, effect: Greets) -> None:
+        self._interpreter.features[self.rank] = effect.features
+        self._members.greets(self.rank)
 
     def _link_up(self, effect: LinkUp) -> None:
         self._interpreter.link_up(self.rank, self._lines.transports[effect.line], effect.extended)

@@ -18,10 +18,14 @@ from dsreg.constants import MAX_QUEUED_ANSWERS, RESEND_FIRST_S, SECTOR_SIZE
 from dsreg.outbox import Outbox
 from dsreg.protocol.codec import EncodeOnce, Encoder
 from dsreg.protocol.messages import (
+    FEATURE_DIGESTS,
     Ack,
     Buffer,
     Command,
     CommandKind,
+    DigestQuery,
+    Digests,
+    HealMessage,
     Message,
     PeerMessage,
     ReadProc,
@@ -30,11 +34,21 @@ from dsreg.protocol.messages import (
     WriteProc,
     is_of_contract,
 )
-from dsreg.register.effects import Again, Durable, Effect, Fence, Load, Persist, Reply, Reserve, Tell
+from dsreg.register.assembly import is_of_heal
+from dsreg.register.effects import Adopt, Again, Durable, Effect, Fence, Load, Persist, Reply, Reserve, Tell
+from dsreg.register.heal import Heal
 from dsreg.register.held import Held
 from dsreg.register.replica import Replica
 from dsreg.storage import Loaded, Refusal, StableStorage, Ticket
 from dsreg.transport import Transport
+
+# A client that comes, or comes back, may have written meanwhile what it could not deliver here; and what was refused
+# here is elsewhere. Others will still be at it for a moment.
+HEAL_AFTER_ATTACH_S = 1.0
+HEAL_AFTER_REFUSAL_S = 5.0
+
+
+LinkMessage = PeerMessage | DigestQuery | Receipt
 
 
 class Connection:
@@ -63,9 +77,10 @@ class Interpreter:
     """`clock` gives seconds and does not go backwards."""
 
     def __init__(
-        self, replica: Replica, storage: StableStorage, encoder: Encoder, clock: Callable[[], float]
+        self, replica: Replica, heal: Heal, storage: StableStorage, encoder: Encoder, clock: Callable[[], float]
     ) -> None:
         self.replica = replica
+        self.heal = heal
         self.storage = storage
         self.encoder = encoder
         self.clock = clock
@@ -78,11 +93,12 @@ class Interpreter:
         self._held = Held()
         self._quiet_until = -math.inf
         self._greeted: set[int] = set()  # whose link is up, and speaks the extension
-        self._parked: dict[Ticket, list[Persist | Reserve | Fence]] = {}
+        self.features: dict[int, int] = {}  # as each other node has answered the last greeting
+        self._parked: dict[Ticket, list[Persist | Adopt | Reserve | Fence]] = {}
         self.unfinished = 0  # commands, of all connections
         self.unfinished_bytes = 0
         self.heard: dict[int, float] = {}  # ranks that have sent a message of the contract, and when they did last
-        self._links: dict[int, Outbox[PeerMessage | Receipt]] = {}
+        self._links: dict[int, Outbox[LinkMessage]] = {}
         self._answers: dict[int, deque[PeerMessage | Receipt]] = {}  # for contract peers that are down
         self._dirty: set[Transport] = set()
         self._sealed_encoder = Encoder(None)
@@ -90,6 +106,7 @@ class Interpreter:
         self._encode_sealed = EncodeOnce(self._sealed_encoder)
         self._carry: dict[type, Callable[[Any], Iterable[Effect] | None]] = {
             Persist: self._persist,
+            Adopt: self._adopt,
             Reserve: self._reserve,
             Fence: self._fence,
             Durable: self._durable,
@@ -108,7 +125,11 @@ class Interpreter:
         self.unfinished_bytes += size
         if not self.started and self._held.holds(connection, command):
             return
-        self.carry_out(self.replica.command(connection, command, self.clock()))
+        now = self.clock()
+        self.heal.throttle.client(now)
+        if command.kind is CommandKind.ATTACH and command.epoch:
+            self.heal.look(now + HEAL_AFTER_ATTACH_S)
+        self.carry_out(self.replica.command(connection, command, now))
 
     def disconnected(self, connection: Connection) -> None:
         given_up, effects = self.replica.disconnected(connection, self.clock())
@@ -117,7 +138,11 @@ class Interpreter:
         self.carry_out(effects)
         self.end_turn()
 
-    def message(self, connection: Connection | None, message: PeerMessage | Receipt) -> None:
+    def message(self, connection: Connection | None, message: PeerMessage | HealMessage | Receipt) -> None:
+        if isinstance(message, (DigestQuery, Digests)) or isinstance(message, Value) and self._is_for_heal(message):
+            if self.started:
+                self.carry_out(self.heal.message(connection, message, self.clock()))
+            return
         origin = None if isinstance(message, Receipt) or is_of_contract(message) else connection
         if origin is None:
             self.heard[message.rank] = self.clock()
@@ -125,19 +150,33 @@ class Interpreter:
         if not self.started and not isinstance(message, Receipt):
             self._held.message(origin, message)
             return
-        self.carry_out(self.replica.message(origin, message, self.clock()))
+        now = self.clock()
+        if isinstance(message, WriteProc):
+            self.heal.throttle.client(now)
+        self.carry_out(self.replica.message(origin, message, now))
+
+    def _is_for_heal(self, value: Value) -> bool:
+        return not value.uuid and is_of_heal(value.rid)
+
+    def _is_under_way(self, rid: int) -> bool:
+        return self.heal.is_asking(rid) if is_of_heal(rid) else self.replica.is_under_way(rid)
 
     def link_up(self, rank: int, transport: Transport, extended: bool) -> None:
         encode = self._encode_sealed if transport.is_sealed else self._encode
-        outbox = self._links[rank] = link_outbox(transport, encode, self.replica.is_under_way)
+        outbox = self._links[rank] = link_outbox(transport, encode, self._is_under_way)
         self._greeted.discard(rank)
         if extended:
             self._greeted.add(rank)
         for answer in self._answers.pop(rank, ()):
             outbox.send(answer)
         self._dirty.add(transport)
-        self.carry_out(self.replica.link_up(rank, extended, self.clock()))
+        self._tell_link_up(rank, extended)
         self.end_turn()
+
+    def _tell_link_up(self, rank: int, extended: bool) -> None:
+        self.carry_out(self.replica.link_up(rank, extended, self.clock()))
+        if self.started and extended and self.features.get(rank, 0) & FEATURE_DIGESTS:
+            self.carry_out(self.heal.link_up(rank, self.clock()))
 
     def link_down(self, rank: int, transport: Transport) -> None:
         outbox = self._links.get(rank)
@@ -145,6 +184,7 @@ class Interpreter:
             del self._links[rank]
             self._greeted.discard(rank)
             self.replica.link_down(rank, self.clock())
+            self.heal.link_down(rank, self.clock())
 
     def start(self) -> None:
         """The node begins to serve: what has come meanwhile is dealt with, in the order in which it came."""
@@ -156,12 +196,13 @@ class Interpreter:
         for origin, message in self._held.take_messages():
             self.carry_out(self.replica.message(origin, message, self.clock()))
         for rank in self._greeted:  # they have dropped what they were asked before
-            self.carry_out(self.replica.link_up(rank, True, self.clock()))
+            self._tell_link_up(rank, True)
         self.end_turn()
 
     def discount(self, rank: int) -> None:
         """The directory of that node has changed: what it has answered to operations under way does not count."""
         self.replica.discount(rank)
+        self.heal.link_down(rank, self.clock())
 
     def committed(self, tickets: Iterable[Ticket]) -> None:
         """The storage has decided on these persists and reservations."""
@@ -179,12 +220,14 @@ class Interpreter:
         """When `tick` has something to do; inf: not before something else happens. Nothing is sent again while answers
         are held, or as soon as they are dealt with: they may be the ones."""
         due = None if self._held.messages else self.replica.next_due()
-        return math.inf if due is None else max(due, self._quiet_until)
+        heal_s = self.heal.next_due(self.clock())
+        return heal_s if due is None else min(heal_s, max(due, self._quiet_until))
 
     def tick(self) -> None:
         if self.clock() < self.next_due():
             return
         self.carry_out(self.replica.tick(self.clock()))
+        self.carry_out(self.heal.tick(self.clock()))
         self.end_turn()
 
     # --- effects ----------------------------------------------------------------------------------
@@ -218,6 +261,10 @@ class Interpreter:
         ticket = self.storage.persist(effect.first, effect.count, effect.tags, effect.data, effect.repair)
         return self._await_ticket(ticket, effect)
 
+    def _adopt(self, effect: Adopt) -> Iterable[Effect] | None:
+        ticket = self.storage.persist(effect.first, effect.count, effect.tags, effect.data, effect.repair)
+        return self._await_ticket(ticket, effect)
+
     def _reserve(self, effect: Reserve) -> Iterable[Effect] | None:
         return self._await_ticket(self.storage.reserve(effect.ts), effect)
 
@@ -227,16 +274,19 @@ class Interpreter:
     def _again(self, effect: Again) -> Iterable[Effect]:
         return self.replica.again(effect, self.clock())
 
-    def _await_ticket(self, ticket: Ticket, effect: Persist | Reserve | Fence) -> Iterable[Effect] | None:
+    def _await_ticket(self, ticket: Ticket, effect: Persist | Adopt | Reserve | Fence) -> Iterable[Effect] | None:
         if not ticket.done:
             self._parked.setdefault(ticket, []).append(effect)
             return None
         return self._outcome(effect, ticket)
 
-    def _outcome(self, effect: Persist | Reserve | Fence, ticket: Ticket) -> Iterable[Effect]:
+    def _outcome(self, effect: Persist | Adopt | Reserve | Fence, ticket: Ticket) -> Iterable[Effect]:
+        if isinstance(effect, Adopt):
+            return self.heal.adopted(effect, ticket.ok, self.clock(), lost=ticket.refusal is Refusal.UNKNOWN)
         if ticket.ok:
             return effect.then
         assert isinstance(effect, Persist), "a promise has no room to lack"
+        self.heal.look(self.clock() + HEAL_AFTER_REFUSAL_S)
         return self.replica.refused(effect, self.clock(), ticket.refusal is Refusal.NO_SPACE)
 
     def _durable(self, effect: Durable) -> Iterable[Effect]:
@@ -259,7 +309,8 @@ class Interpreter:
         if outbox is not None:
             outbox.send(message)
             self._dirty.add(outbox.transport)
-        elif _is_contract_answer(message):
+        elif isinstance(message, (Value, Ack)) and is_of_contract(message):
+            # Answers to contract peers wait for their link; questions are remembered by RegisterClient.
             waiting = self._answers.setdefault(effect.rank, deque(maxlen=MAX_QUEUED_ANSWERS))
             waiting.append(message)
 
@@ -281,17 +332,17 @@ class Interpreter:
 
 
 def link_outbox(
-    transport: Transport, encode: Callable[[PeerMessage | Receipt], list[Buffer]], is_under_way: Callable[[int], bool]
-) -> Outbox[PeerMessage | Receipt]:
+    transport: Transport, encode: Callable[[LinkMessage], list[Buffer]], is_under_way: Callable[[int], bool]
+) -> Outbox[LinkMessage]:
     """For the link to another node. `is_under_way(rid)`: whether the operation of a question has not finished."""
 
-    def is_wanted(message: PeerMessage | Receipt) -> bool:
+    def is_wanted(message: LinkMessage) -> bool:
         return not isinstance(message, (ReadProc, WriteProc)) or is_under_way(message.rid)
 
     return Outbox(transport, encode, _key, is_wanted)
 
 
-def _key(message: PeerMessage | Receipt) -> tuple[type, int, int] | bytes:
+def _key(message: LinkMessage) -> tuple[type, int, int] | bytes:
     if isinstance(message, Receipt):
         return message.uuid
     return (type(message), message.rid, message.first)
@@ -302,8 +353,3 @@ def size_of(command: Command) -> int:
     if command.kind is CommandKind.TAG or command.kind is CommandKind.GET and not command.values:
         return 0
     return command.count * SECTOR_SIZE
-
-
-def _is_contract_answer(message: PeerMessage | Receipt) -> bool:
-    """Answers to contract peers wait for their link; questions are remembered by RegisterClient."""
-    return isinstance(message, (Value, Ack)) and is_of_contract(message)

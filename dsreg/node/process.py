@@ -29,7 +29,7 @@ from dsreg.protocol.codec import Encoder, Keys, Side, UnsealingDecoder
 from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import name_of_owner
 from dsreg.register.absences import CHECK_INTERVAL_S, Absences, describe_absence
-from dsreg.register.assembly import new_replica, node_hello
+from dsreg.register.assembly import new_heal, new_replica, node_hello
 from dsreg.register.quorum import majority_of
 from dsreg.storage import Identity, OsFiles, StableStorage
 from dsreg.transport import UNACKED_MS, Transport
@@ -73,11 +73,13 @@ class Node:
             started_s=trio.current_time(),
             store=storage.lives.own.store,
         )
-        self.interpreter = Interpreter(self.replica, storage, Encoder(keys), trio.current_time)
+        self.heal = new_heal(self.replica, quorum, storage, time.time, store=storage.lives.own.store)
+        self.interpreter = Interpreter(self.replica, self.heal, storage, Encoder(keys), trio.current_time)
         self.disk = Disk(self.interpreter)
         self.members = Members(
             config.rank, quorum, storage.lives, self.interpreter, strict=cluster.strict_start, new=config.new
         )
+        self.heal.counts = self.members.lives.counts
         places = max_connections()
         self.server = Server(self.interpreter, greeting, new_decoder, self.report, seals, self.members, places)
         self._lines = {
@@ -107,6 +109,7 @@ class Node:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         counters = dict(self.replica.counters)
         counters.update(self.server.decoder_counters)
+        counters.update(self.heal.counters)
         return json.dumps(
             {
                 "version": described_version(),
@@ -117,6 +120,7 @@ class Node:
                 "sectors": self.config.cluster.sectors,
                 "sectors_written": self.storage.sectors_written,
                 "damaged": self.storage.damaged,
+                "heal": self.heal.report(trio.current_time()),
                 "no_space": self.disk.is_full(self.config.storage),
                 "peers": {str(dialer.rank): self._state_of(dialer) for dialer in self.dialers},
                 "unfinished": self.replica.unfinished(),

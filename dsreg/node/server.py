@@ -36,6 +36,8 @@ from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import (
     Ack,
     Command,
+    DigestQuery,
+    Digests,
     Fenced,
     Hello,
     LivesReport,
@@ -216,7 +218,7 @@ class Server:
                 self._refuse(connection, message)
             else:
                 interpreter.command(connection, message)
-        elif isinstance(message, (ReadProc, WriteProc, Value, Ack, Fenced, Receipt)):
+        elif isinstance(message, (ReadProc, WriteProc, Value, Ack, Fenced, DigestQuery, Digests, Receipt)):
             if self._members.admits(connection, message.rank):
                 interpreter.message(connection, message)
             else:

@@ -213,7 +213,6 @@ class DigestQuery(NamedTuple):
     rid: int
     first: int  # a chunk: of MAX_RUN_SECTORS sectors, the last one of fewer perhaps
     count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
-    uuid: bytes = b""  # the contract knows no such question
 
 
 class Digests(NamedTuple):
@@ -226,7 +225,6 @@ class Digests(NamedTuple):
     count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
     following: int
     digests: dict[int, bytes]
-    uuid: bytes = b""
 
 
 class Receipt(NamedTuple):

@@ -9,6 +9,8 @@
     quorum, one_round    which nodes decide; when a read is complete after one round
     tag_allocator  the tags that this node chooses, no tag twice
     links, peers, contract, receipts, intervals, alarms, repeats    stubborn links, to nodes of either language
+    heal           a node takes from others what it lacks: comparing, lacking, heal_work, heal_report (what differs,
+                   what of it is fetched, what is under way, what is told of it), digests, throttle
     effects, tag_view    what is asked of the world; what is seen of storage
     assembly       how these are put together, in one place for product, simulator and tests
     absences       which nodes have been out of reach for long

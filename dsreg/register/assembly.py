@@ -8,18 +8,22 @@ import itertools
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from dsreg.protocol.messages import FEATURE_LIVES, FEATURE_SEALED, Hello
+from dsreg.protocol.messages import FEATURE_DIGESTS, FEATURE_LIVES, FEATURE_SEALED, Hello
 from dsreg.protocol.wire import CLUSTER_SIZE
 from dsreg.register.contract import Uuids
+from dsreg.register.heal import INTERVAL_S, Heal, HealView
 from dsreg.register.links import RegisterClient
 from dsreg.register.quorum import Quorum
 from dsreg.register.replica import Replica
 from dsreg.register.tag_allocator import TagAllocator
 from dsreg.register.tag_view import TagView
+from dsreg.register.throttle import Throttle
 
-# Read identifiers of one incarnation: 2^40 operations for each of 2^24 incarnations, never the same one twice.
+# Read identifiers of one incarnation: 2^39 operations, and as many questions of Heal, for each of 2^24 incarnations,
+# never the same one twice.
 RIDS_OF_AN_INCARNATION: Final = 1 << 40
 _INCARNATIONS: Final = 1 << 24
+_RIDS_OF_HEAL: Final = RIDS_OF_AN_INCARNATION >> 1
 # A client does not know the cluster's identity: a node takes zeros from a client for "any".
 _ANY_CLUSTER: Final = bytes(CLUSTER_SIZE)
 
@@ -32,6 +36,11 @@ class OpenedStorage(TagView, Protocol):
 
     @property
     def ts_reserved(self) -> int: ...
+
+
+class HealedStorage(HealView, Protocol):
+    @property
+    def incarnation(self) -> int: ...
 
 
 def new_replica(
@@ -63,6 +72,23 @@ def new_replica(
     )
 
 
+def new_heal(
+    replica: Replica, quorum: Quorum, storage: HealedStorage, unix_time: Callable[[], float], *, bytes_per_s: int = 0,
+    interval_s: float = INTERVAL_S, store: bytes = b"",
+) -> Heal:
+    """What heals the node of this replica. `bytes_per_s`: see Throttle; `interval_s`: see Heal; the others as above."""
+    first = first_rid(storage.incarnation, store) + _RIDS_OF_HEAL
+    return Heal(
+        replica.rank, quorum, storage, replica.epochs, replica.allocator, itertools.count(first),
+        unix_time=unix_time, throttle=Throttle(bytes_per_s), interval_s=interval_s,
+    )
+
+
+def is_of_heal(rid: int) -> bool:
+    """Whether this node's question of that rid is one of Heal: the second half of the rids of an incarnation."""
+    return bool(rid & _RIDS_OF_HEAL)
+
+
 def first_rid(incarnation: int, store: bytes = b"") -> int:
     """The read identifier of the first operation that a node coordinates in this incarnation.
 
@@ -78,7 +104,7 @@ def node_hello(
 ) -> Hello:
     """What a node says first on a link, and answers with. `nodes`: how many the cluster has. `seals`: whether it can
     seal its connections."""
-    features = (FEATURE_SEALED if seals else 0) | FEATURE_LIVES | nodes
+    features = (FEATURE_SEALED if seals else 0) | FEATURE_LIVES | FEATURE_DIGESTS | nodes
     return Hello(rank, False, cluster, incarnation, sectors, features)
 
 

@@ -5,6 +5,8 @@ The crash-recovery contract stands in `then`:
     Persist    store durably; carry out `then` once the value is on stable storage and not before. If
                the store is refused nothing of it was stored, `then` is dropped, and `Replica.refused`
                is called instead.
+    Adopt      store a copy of another node, under its tags, as far as they are above those here; then call
+               `Heal.adopted`. It is of no operation, and nobody is told.
     Reserve    durably promise that tags up to `ts` may have been named or chosen; then carry out `then`. What
                is persisted later is durable later, too.
     Fence      durably promise to store nothing of an epoch below `epoch`, nor for another owner in it, once all that
@@ -25,6 +27,8 @@ from dsreg.protocol.messages import (
     Ack,
     Buffer,
     Command,
+    DigestQuery,
+    Digests,
     Fenced,
     PeerMessage,
     ReadProc,
@@ -93,14 +97,14 @@ class Load(NamedTuple):
 
 class Tell(NamedTuple):
     rank: int
-    message: PeerMessage | Receipt
+    message: PeerMessage | DigestQuery | Receipt
 
 
 class Reply(NamedTuple):
     """`completes`: the command that is over with this answer, if it is one to a client."""
 
     connection: Connection
-    message: Response | Value | Ack | Fenced
+    message: Response | Value | Ack | Fenced | Digests
     completes: Command | None = None
 
 
@@ -131,9 +135,20 @@ class Persist(NamedTuple):
     origin: Origin = None
 
 
+class Adopt(NamedTuple):
+    """`rid`: the question of dsreg.register.heal that this is the answer to."""
+
+    first: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
+    tags: bytes
+    data: Buffer
+    rid: int
+    repair: bool = False
+
+
 class Reserve(NamedTuple):
     ts: int
-    then: tuple[Reply | Durable | Again, ...]
+    then: tuple[Reply | Durable | Again | Adopt, ...]
 
 
 class Fence(NamedTuple):
@@ -144,4 +159,4 @@ class Fence(NamedTuple):
     then: tuple[Again, ...]
 
 
-Effect = Persist | Reserve | Fence | Durable | Again | Load | Tell | Reply
+Effect = Persist | Adopt | Reserve | Fence | Durable | Again | Load | Tell | Reply

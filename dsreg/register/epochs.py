@@ -73,14 +73,14 @@ class Epochs:
         """Whether the epoch is so far above what is promised that others have to be asked about it."""
         return epoch > self.promised + MAX_LEAP and self.believes(epoch)
 
-    def fence(self, epoch: int, then: Again, owner: bytes = NO_OWNER) -> Fence:
+    def fence(self, epoch: int, then: Again | None = None, owner: bytes = NO_OWNER) -> Fence:
         """Promise `epoch`, at least what is promised; then do `then`."""
         assert epoch >= self.promised
         if epoch > self.promised:
             self._counter, self._met = 0, False
         if (epoch, owner) > (self.promised, self._owner):
             self.promised, self._owner = epoch, owner
-        return Fence(epoch, owner, (then,))
+        return Fence(epoch, owner, (then,) if then is not None else ())
 
     def before(
         self, command: Command, epoch: int, connection: Connection | None, what: Command | StartExecution

@@ -75,6 +75,7 @@ class Replica:
         self.rank = rank
         self.counters: Counter[str] = Counter()
         self.epochs = Epochs(storage, unix_time, started_s)
+        self.allocator = allocator
         self._storage = storage
         self._uuids = uuids
         self._links = links

@@ -23,6 +23,7 @@ class SlotIndex:
     def __init__(self) -> None:
         self.regions: dict[int, Region] = {}
         self._count = 0
+        self._numbers: list[int] = []  # of the regions, ascending, as far as there were any when it was asked
 
     def __len__(self) -> int:
         return self._count
@@ -51,6 +52,21 @@ class SlotIndex:
             lows.insert(at, low)
             slots.insert(at, slot)
         self._count += 1
+
+    def following(self, key: int) -> int | None:
+        """The first key from `key` on."""
+        number = key >> REGION_BITS
+        if (region := self.regions.get(number)) is not None:
+            at = bisect_left(region[0], key & _LOW)
+            if at < len(region[0]):
+                return number << REGION_BITS | region[0][at]
+        if len(self._numbers) != len(self.regions):
+            self._numbers = sorted(self.regions)
+        at = bisect_left(self._numbers, number + 1)
+        if at == len(self._numbers):
+            return None
+        number = self._numbers[at]
+        return number << REGION_BITS | self.regions[number][0][0]
 
     def put_region(self, number: int, lows: array[int], slots: array[int]) -> None:
         """A whole region that was not there."""

@@ -43,6 +43,7 @@ class StableStorage:
         # Sectors whose home the commit under way overwrites.
         self._storing: set[int] = set()
         self._commit: Commit | None = None
+        self.on_stored: Callable[[int, int], None] = lambda first, count: None  # this run has other tags now
         # The journal: the active segment, where it ends, and the one waiting for a checkpoint.
         table = recovered.table
         settled = (table.slots, table.sectors_written, table.highest)
@@ -135,6 +136,16 @@ class StableStorage:
         if not table.damaged:
             return []
         return [sector for sector in range(first, first + count) if table.is_unknown(sector)]
+
+    def lost(self) -> list[int]:
+        """All sectors of the disk whose tag or value is lost, as far as that was found, and they had a slot."""
+        return sorted(self._table.missing | self._table.unknown)
+
+    def next_chunk(self, chunk: int) -> int | None:
+        """The first chunk of 256 sectors, from this one on, of which a tag may be other than zeros, if there is one."""
+        self._failure.check()
+        found = self._table.next_chunk(chunk)
+        return found if found is not None and found * MAX_RUN_SECTORS < self.sectors else None
 
     # --- storing ----------------------------------------------------------------------------------
     def persist(self, first: int, count: int, tags: bytes, data: Buffer, repair: bool = False) -> Ticket:
@@ -278,6 +289,7 @@ class StableStorage:
             self._table.put_bare(record.first, record.count, record.tags[:TAG_SIZE])
         elif not record.refused:
             self._table.put(record.first, record.count, record.tags, record.crcs)
+        self.on_stored(record.first, record.count)
         for sector in range(record.first, record.first + record.count):
             if self._pending.get(sector) is record:
                 del self._pending[sector]

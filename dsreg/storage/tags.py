@@ -115,6 +115,17 @@ class TagTable:
     def is_missing(self, sector: int) -> bool:
         return sector in self.missing or self.is_unknown(sector)
 
+    def next_chunk(self, chunk: int) -> int | None:
+        """The first chunk from `chunk` on that has a slot, or shares one that says something of chunks."""
+        found = self.pages.index.following(chunk * CHUNK_GROUPS)
+        chunks = [found // CHUNK_GROUPS] if found is not None and not is_chunk(found) else []
+        if self.chunks.any:
+            for base in CHUNK_KEYS:
+                key = self.pages.index.following(base + chunk // SLOT_CHUNKS)
+                if key is not None and key < 2 * base:
+                    chunks.append(max(chunk, chunks_of(key).start))
+        return min(chunks, default=None)
+
     # --- changing ---------------------------------------------------------------------------------
     def _ensure(self, number: int) -> int:
         """The slot of the group; a new one gets the next, and what was known of the group."""

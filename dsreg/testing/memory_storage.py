@@ -6,7 +6,9 @@ Damage, and the lack of room, are set by the test. One object outlives the repli
 
 from __future__ import annotations
 
-from dsreg.constants import NO_OWNER, SECTOR_SIZE, ZERO_SECTOR, ZERO_TAG
+from collections.abc import Callable
+
+from dsreg.constants import MAX_RUN_SECTORS, NO_OWNER, SECTOR_SIZE, ZERO_SECTOR, ZERO_TAG
 from dsreg.protocol.tags import attached_counter, iter_tags
 from dsreg.register.effects import Fence, Persist, Reserve
 
@@ -14,7 +16,9 @@ from dsreg.register.effects import Fence, Persist, Reserve
 class MemoryStorage:
     """A TagView (dsreg.register.replica), with what an interpreter of effects needs to carry them out."""
 
-    def __init__(self) -> None:
+    def __init__(self, sectors: int = 1 << 20) -> None:
+        self.sectors = sectors
+        self.on_stored: Callable[[int, int], None] = lambda first, count: None
         self.incarnation = 1
         self.ts_reserved = 0
         self.full = False  # refuses every persist
@@ -54,6 +58,15 @@ class MemoryStorage:
         """Sectors whose tag is lost."""
         return [sector for sector in range(first, first + count) if sector in self._no_tag]
 
+    def lost(self) -> list[int]:
+        """All sectors of the disk whose value is lost."""
+        return sorted(self._no_value | self._no_tag)
+
+    def next_chunk(self, chunk: int) -> int | None:
+        """The first one from `chunk` on of which a tag may be other than zeros."""
+        written = (sector // MAX_RUN_SECTORS for sector in (*self._durable, *self._no_tag))
+        return min((each for each in written if each >= chunk), default=None)
+
     # --- effects ----------------------------------------------------------------------------------
     def load(self, first: int, count: int) -> tuple[bytes, bytes, bool]:
         """The durable tags and values, and whether some of them are lost: what Replica.loaded takes."""
@@ -87,6 +100,7 @@ class MemoryStorage:
                 self._durable[sector] = tag, value
                 self._no_value.discard(sector)
                 self._no_tag.discard(sector)
+        self.on_stored(effect.first, effect.count)
         return effect, True
 
     # --- what a test does to it -------------------------------------------------------------------

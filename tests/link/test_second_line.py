@@ -27,7 +27,7 @@ from dsreg.link.effects import (
     Unanswered,
 )
 from dsreg.link.node_line import CONNECT_S, CONTRACT_AFTER_S, Phase
-from dsreg.protocol.messages import Ack
+from dsreg.protocol.messages import FEATURE_SEALED, Ack
 from tests.link.node_play import ANSWER, CONTRACT_ANSWER, NOW, OWN, RANK, USED_BY_CONTRACT, Play
 from tests.link.parties import Party, damaged, kinds, plain
 
@@ -67,7 +67,7 @@ def test_a_peer_that_answers_late_is_taken_over_from_the_contract() -> None:
     play.wait()
     play.now += 1.0
     effects = play.received(2, party.reply(greeting) + party.say(ANSWER))
-    assert effects == [Greets(), LinkDown(1), Left(1), Close(1), LinkUp(2, True)]
+    assert effects == [Greets(3), LinkDown(1), Left(1), Close(1), LinkUp(2, True)]
     assert play.line.state == "extension"
     assert play.received(1, plain([CONTRACT_ANSWER])) == [], "of the old connection"
     assert play.received(2, plain([ANSWER])) == [Deliver(2, [ANSWER])]
@@ -132,7 +132,8 @@ def test_a_greeting_that_is_hung_up_on_or_damaged_is_tried_again_soon() -> None:
     assert play.wait() == [Connect(4)]
     greeting = play.connected(4)
     effects = play.received(4, damaged(Party(RANK).reply(greeting)))
-    assert effects == [Greets(), Log(Level.INFO, "handshake failed: data corrupted in transit"), Close(4)]
+    log = Log(Level.INFO, "handshake failed: data corrupted in transit")
+    assert effects == [Greets(FEATURE_SEALED | 3), log, Close(4)]
     play.closed(4)
     assert play.line.next_due == play.now + 4 * GREET_GAP_S
 

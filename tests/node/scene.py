@@ -20,7 +20,7 @@ from dsreg.node.interpreter import Connection, Interpreter
 from dsreg.protocol.codec import Decoder, Encoder, Keys, Side
 from dsreg.protocol.messages import Buffer, Command, CommandKind, Response
 from dsreg.protocol.tags import pack_tag
-from dsreg.register.assembly import new_replica
+from dsreg.register.assembly import new_heal, new_replica
 from dsreg.register.effects import Reply
 from dsreg.register.quorum import majority_of
 from dsreg.storage import Identity, StableStorage
@@ -133,7 +133,8 @@ class Scene:
         self.storage = StableStorage.open(self.files, Identity(bytes(16), 1, ranks, SECTORS), journal_bytes)
         replica = new_replica(1, majority_of(ranks), self.storage, uuid_prefix=7,
                               jitter=lambda: 1.0, unix_time=lambda: 0.0)
-        self.interpreter = Interpreter(replica, self.storage, Encoder(KEYS), trio.current_time)
+        heal = new_heal(replica, majority_of(ranks), self.storage, lambda: 0.0)
+        self.interpreter = Interpreter(replica, heal, self.storage, Encoder(KEYS), trio.current_time)
         self.disk = Disk(self.interpreter)
         mine, its = connected()
         self.transport = Transport(mine, "the client")

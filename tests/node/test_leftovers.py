@@ -12,7 +12,7 @@ from dsreg.node.interpreter import Connection, Interpreter
 from dsreg.protocol.codec import Encoder, Keys
 from dsreg.protocol.messages import Ack, Buffer, Command, CommandKind, Value, owner_of
 from dsreg.protocol.tags import ATTACHED, pack_tag
-from dsreg.register.assembly import new_replica
+from dsreg.register.assembly import new_heal, new_replica
 from dsreg.register.effects import Load
 from dsreg.register.quorum import majority_of
 from dsreg.storage import Identity, StableStorage
@@ -50,7 +50,8 @@ class Scene:
         self.replica = new_replica(
             1, majority_of(RANKS), self.storage, uuid_prefix=7, jitter=lambda: 1.0, unix_time=lambda: 0.0
         )
-        self.interpreter = Interpreter(self.replica, self.storage, Encoder(KEYS), lambda: self.now_s)
+        heal = new_heal(self.replica, majority_of(RANKS), self.storage, lambda: 0.0)
+        self.interpreter = Interpreter(self.replica, heal, self.storage, Encoder(KEYS), lambda: self.now_s)
         self.loads: list[Load] = []
         self.interpreter.on_slow_load = self.loads.append
         self.connections: list[Connection] = []

@@ -13,7 +13,7 @@ from dsreg.node.members import Members
 from dsreg.protocol.codec import Encoder, Keys, Side, UnsealingDecoder
 from dsreg.protocol.life import Life, Stage
 from dsreg.protocol.messages import Ack, Buffer, Command, CommandKind, LivesReport, ReadProc, Value
-from dsreg.register.assembly import new_replica
+from dsreg.register.assembly import new_heal, new_replica
 from dsreg.register.foreign import ANSWER_S
 from dsreg.register.quorum import majority_of
 from dsreg.storage import Identity, StableStorage
@@ -52,7 +52,8 @@ class Node:
         self.storage = StableStorage.open(files, WHOSE, MIN_JOURNAL_BYTES, lambda: OWN.store)
         replica = new_replica(1, majority_of(RANKS), self.storage, uuid_prefix=7,
                               jitter=lambda: 1.0, unix_time=lambda: 0.0)
-        self.interpreter = Interpreter(replica, self.storage, Encoder(KEYS), lambda: self.now_s)
+        heal = new_heal(replica, majority_of(RANKS), self.storage, lambda: 0.0)
+        self.interpreter = Interpreter(replica, heal, self.storage, Encoder(KEYS), lambda: self.now_s)
         self.members = Members(1, majority_of(RANKS), self.storage.lives, self.interpreter)
 
     def accept(self) -> tuple[Connection, Wire]:

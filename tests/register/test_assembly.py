@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dsreg.protocol.messages import FEATURE_LIVES, FEATURE_SEALED, Command, CommandKind, Hello, Value
+from dsreg.protocol.messages import FEATURE_DIGESTS, FEATURE_LIVES, FEATURE_SEALED, Command, CommandKind, Hello, Value
 from dsreg.protocol.tags import highest_ts, pack_tag, ts_of, unpack_tag
-from dsreg.register.assembly import OpenedStorage, client_hello, first_rid, new_replica, node_hello
+from dsreg.register.assembly import OpenedStorage, client_hello, first_rid, is_of_heal, new_replica, node_hello
 from dsreg.register.effects import Effect, Reserve
 from dsreg.register.quorum import majority_of
 from dsreg.register.replica import Replica
@@ -71,8 +71,16 @@ def test_the_jitter_and_the_clock_are_those_given() -> None:
 
 def test_a_node_says_what_it_is() -> None:
     cluster = bytes(range(16))
-    assert node_hello(2, 5, cluster, 7, 64) == Hello(2, False, cluster, 7, 64, FEATURE_SEALED | FEATURE_LIVES | 5)
-    assert node_hello(2, 5, cluster, 7, 64, seals=False).features == FEATURE_LIVES | 5
+    features = FEATURE_LIVES | FEATURE_DIGESTS | 5
+    assert node_hello(2, 5, cluster, 7, 64) == Hello(2, False, cluster, 7, 64, FEATURE_SEALED | features)
+    assert node_hello(2, 5, cluster, 7, 64, seals=False).features == features
+
+
+def test_questions_of_heal_have_read_identifiers_of_their_own() -> None:
+    for incarnation in (1, 77, (1 << 24) - 1):
+        first = first_rid(incarnation, b"abc" + bytes(13))
+        assert not is_of_heal(first) and not is_of_heal(first + (1 << 39) - 2)
+        assert is_of_heal(first + (1 << 39)) and is_of_heal(first + (1 << 40) - 2)
 
 
 def test_a_client_says_only_what_it_can() -> None:

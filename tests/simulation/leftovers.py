@@ -11,7 +11,7 @@ from dsreg.node.interpreter import Connection, Interpreter
 
 def left_in_node(interpreter: Interpreter, connections: Iterable[Connection]) -> dict[str, int]:
     """What is left over, by its name. `connections`: those that are open."""
-    replica, storage = interpreter.replica, interpreter.storage
+    replica, heal, storage = interpreter.replica, interpreter.heal, interpreter.storage
     repeats = replica._acceptor._repeats._peers.values()
     opened = list(connections)
     return _only_some({
@@ -29,6 +29,10 @@ def left_in_node(interpreter: Interpreter, connections: Iterable[Connection]) ->
         "bytes of commands": interpreter.unfinished_bytes,
         "commands of connections": sum(abs(connection.unfinished) for connection in opened),
         "bytes of connections": sum(abs(connection.unfinished_bytes) for connection in opened),
+        "questions of heal": len(heal._questions),
+        "chunks to heal": len(heal._todo) + len(heal._later) + len(heal._open),
+        "runs to heal": len(heal._runs) + len(heal._storing),
+        "sectors being healed": abs(heal._under_way) + abs(heal._lacking),
         "effects that wait for the disk": len(interpreter._parked),
         "records queued": len(storage._queue),
         "bytes queued": storage.queued_bytes,

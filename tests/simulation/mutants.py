@@ -23,13 +23,14 @@ from typing import Any
 
 from tests.simulation.mutant_table import MUTANTS as TABLE
 from tests.simulation.mutant_table import Mutant
+from tests.simulation.mutants_of_heal import HEAL
 from tests.simulation.mutants_of_links import LINKS
 from tests.simulation.mutants_of_lives import LIVES
 from tests.simulation.mutants_of_turns import TURNS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SEEDS = 1000
-MUTANTS = TABLE + LIVES + LINKS + TURNS
+MUTANTS = TABLE + LIVES + LINKS + TURNS + HEAL
 # Tests of a part take seconds: one that takes so long waits for what the bug has forgotten.
 HANGS_S = 120.0
 _CAUGHT = re.compile(r"^seed (\d+) FAILED: (.*)$", re.MULTILINE)

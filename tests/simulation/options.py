@@ -68,7 +68,9 @@ class Options:
     slower some disks are, `checkpoint_factor`: how much slower than other jobs checkpoints. `clock_step_s`: the clocks
     of clients stand still for so long at a time. `promise_step`: how many tags a node promises at a time. `tries`: how
     often a frontend that was fenced, or refused, tries again. `attach_after_s`: when the first one attaches.
-    `one_home`: all clients prefer the same node."""
+    `one_home`: all clients prefer the same node.
+
+    `heal`: the nodes compare their copies. Not in directed runs: what is looked for there would not last."""
 
     seed: int
     nodes: int
@@ -110,6 +112,7 @@ class Options:
     tries: int = 3
     attach_after_s: float = 0.0
     one_home: bool = False
+    heal: bool = False
 
     @property
     def ranks(self) -> tuple[int, ...]:
@@ -176,7 +179,7 @@ def derive(seed: int) -> Options:
         faults = [*(name for name in faults if name not in unfit), "power_at_step"]
     operations = rng.choice((12, 25, 40)) if nodes < 5 else 15
     interval_s, max_faults = rng.choice((0.02, 0.1, 0.5, 2.0)), rng.choice((5, 12, 30))
-    return directed(Options(
+    drawn = directed(Options(
         seed=seed,
         nodes=nodes,
         sectors=sectors,
@@ -211,3 +214,5 @@ def derive(seed: int) -> Options:
         faults=tuple(faults),
         frames=tuple(frames),
     ))
+    heals = drawn.kind == SWARM and drawn.nodes > 1 and random.Random(f"heal {seed}").random() < 0.5
+    return dataclasses.replace(drawn, heal=heals)

@@ -17,6 +17,7 @@ from dsreg.node.server import Server
 from dsreg.protocol.codec import Encoder, Keys, Side, UnsealingDecoder
 from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import (
+    FEATURE_DIGESTS,
     FEATURE_LIVES,
     FEATURE_SEALED,
     ReadProc,
@@ -24,7 +25,7 @@ from dsreg.protocol.messages import (
     WriteProc,
 )
 from dsreg.protocol.wire import SEAL_CONTENT, Type
-from dsreg.register.assembly import new_replica, node_hello
+from dsreg.register.assembly import new_heal, new_replica, node_hello
 from dsreg.register.effects import Tell
 from dsreg.register.quorum import majority_of
 from dsreg.storage import Commit, StableStorage
@@ -46,6 +47,8 @@ KEYS = Keys(bytes(range(32)), bytes(range(64)))
 UNIX_TIME_S = 1_800_000_000.0
 # A time limit is looked at a little later, when it has passed for certain.
 _LATE_S = 1e-6
+# A run is some minutes.
+HEAL_INTERVAL_S = 20.0
 
 
 class World(Protocol):
@@ -104,6 +107,8 @@ class Process:
         self._greeting = node_hello(
             rank, options.nodes, CLUSTER, storage.incarnation, options.sectors, seals=world.seals(rank)
         )
+        if not options.heal:
+            self._greeting = self._greeting._replace(features=self._greeting.features & ~FEATURE_DIGESTS)
         self._is_foreign = world.is_foreign(rank)
         if self._is_foreign:  # it knows nothing of greetings between nodes, or of lives
             self._greeting = self._greeting._replace(features=self._greeting.features & ~FEATURE_LIVES)
@@ -121,7 +126,11 @@ class Process:
             started_s=node.clock(),
             store=storage.lives.own.store,
         )
-        self.interpreter = Interpreter(self.replica, storage, Encoder(KEYS), node.clock)
+        self.heal = new_heal(
+            self.replica, quorum, storage, lambda: UNIX_TIME_S + loop.now_s, interval_s=HEAL_INTERVAL_S,
+            store=storage.lives.own.store,
+        )
+        self.interpreter = Interpreter(self.replica, self.heal, storage, Encoder(KEYS), node.clock)
         self.witness = Witness(
             self.interpreter, node.told, lambda what, client: world.happens(what, rank, client)
         )
@@ -130,6 +139,7 @@ class Process:
             options.checkpoint_factor,
         )
         self.members = Members(rank, quorum, storage.lives, self.interpreter, strict=options.strict_start)
+        self.heal.counts = self.members.lives.counts
         self.server = Server(self.interpreter, self._greeting, self._new_decoder, lambda: b"{}", seals, self.members)
         self._due_s = float("inf")
         self.interpreter.on_due = self._on_due

@@ -38,6 +38,8 @@ LIVENESS_S = 150.0
 LAST_OPERATIONS = 3
 # What operations withdrawn by their clients may still need at the nodes.
 SETTLE_S = 60.0
+# What it may take until the nodes have compared their copies once more, and tried again what had failed.
+CONVERGE_S = 90.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +134,7 @@ class Simulation:
             self._heal(nemesis)
             self._work_to_the_end()
             self._settle()
+            self._converge()
         self.history.close()
         for strict in (False, True) if self.options.strict else (False,):
             violations = check(self.history.with_deadlines() if strict else self.history.operations, strict=strict)
@@ -219,6 +222,30 @@ class Simulation:
         for node in self.nodes.values():
             if node.process is not None:
                 self.counters.update(node.process.replica.counters)
+                self.counters.update(node.process.heal.counters)
+
+    def _converge(self) -> None:
+        """In the end all nodes have the same, without anybody reading it."""
+        if self.options.heal:
+            self.loop.run(self.loop.now_s + CONVERGE_S, lambda: not self._differences())
+            if differences := self._differences():
+                raise Failure(f"not in sync {CONVERGE_S:.0f} s after the end: {differences}")
+
+    def _differences(self) -> list[str]:
+        """Of the tags of two nodes that use each other."""
+        processes = [
+            node.process for node in self.nodes.values()
+            if node.process is not None and node.process.interpreter.started and not self.is_foreign(node.rank)
+        ]
+        found = []
+        for sector in range(self.options.sectors):
+            tags = {
+                process.replica.rank: process.storage.tags(sector, 1) for process in processes
+                if not process.storage.unknown(sector, 1)
+            }
+            if len(set(tags.values())) > 1:
+                found.append(f"sector {sector}: " + ", ".join(f"{rank} {tag.hex()}" for rank, tag in tags.items()))
+        return found
 
     def _left(self) -> dict[str, dict[str, int]]:
         left: dict[str, dict[str, int]] = {}

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dsreg.node.interpreter import Connection, Interpreter
 from dsreg.protocol.messages import Ack, CommandKind, Response, Status, Value, WriteProc
 from dsreg.protocol.tags import highest_epoch, iter_tags
-from dsreg.register.effects import Effect, Persist, Reply, Reserve, Tell
+from dsreg.register.effects import Adopt, Effect, Persist, Reply, Reserve, Tell
 from dsreg.storage import Commit, StableStorage
 
 
@@ -40,7 +40,7 @@ class Witness:
     ) -> None:
         self.told = told
         self._happens = happens
-        self._repairs: set[tuple[int, bytes]] = set()  # first sector and tags: restored as they are elsewhere
+        self._repairs: set[tuple[int, bytes]] = set()  # sector and tag: restored as they are elsewhere
         self._storage = interpreter.storage
         self._asked: dict[tuple[int, int, int, int], bytes] = {}  # tags, by who has asked, rid, first sector, count
         carry = interpreter._carry
@@ -48,6 +48,7 @@ class Witness:
         self._carry_out_persist, self._carry_out_reserve = carry[Persist], carry[Reserve]
         carry[Tell], carry[Reply] = self._send, self._answer
         carry[Persist], carry[Reserve] = self._persist, self._reserve
+        self._carry_out_adopt, carry[Adopt] = carry[Adopt], self._adopt
 
     def was_asked(self, message: WriteProc) -> None:
         self._asked[message.rank, message.rid, message.first, message.count] = message.tags
@@ -80,8 +81,15 @@ class Witness:
 
     def _persist(self, effect: Persist) -> Iterable[Effect] | None:
         if effect.repair:
-            self._repairs.update((effect.first + index, tag) for index, tag in enumerate(iter_tags(effect.tags)))
+            self._is_elsewhere(effect)
         return self._carry_out_persist(effect)
+
+    def _adopt(self, effect: Adopt) -> Iterable[Effect] | None:
+        self._is_elsewhere(effect)
+        return self._carry_out_adopt(effect)
+
+    def _is_elsewhere(self, effect: Persist | Adopt) -> None:
+        self._repairs.update((effect.first + index, tag) for index, tag in enumerate(iter_tags(effect.tags)))
 
     def _reserve(self, effect: Reserve) -> Iterable[Effect] | None:
         self._happens(Moment.PROMISES, 0)

@@ -1,0 +1,115 @@
+"""Digests of this node's tags, 16 bytes for each chunk of 256 sectors, and what it answers to those who ask for them.
+
+Each is computed when it is wanted, and kept until a sector of its chunk is stored: 17 bytes a chunk, where anything
+was ever written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Protocol
+
+from dsreg.constants import DIGEST_SIZE, MAX_RUN_SECTORS
+from dsreg.protocol.messages import DigestQuery, Digests
+
+# Of a chunk of which a tag is lost: nothing can be said of it.
+UNKNOWN = b"\xff" * DIGEST_SIZE
+# Chunks in a page of the table.
+_PAGE = 4096
+# How many are computed at one time, some 30 us each; more are left to the next question.
+BUDGET = 32
+# What is known of a chunk.
+_OUTDATED, _UNWRITTEN, _DIGEST = range(3)
+
+
+class Tags(Protocol):
+    """What is needed of stable storage."""
+
+    sectors: int
+
+    def tags(self, first: int, count: int) -> bytes: ...
+
+    def unknown(self, first: int, count: int) -> list[int]: ...
+
+    def next_chunk(self, chunk: int) -> int | None:
+        """The first one from `chunk` on of which a tag may be other than zeros."""
+
+
+class _Page:
+    def __init__(self) -> None:
+        self.states = bytearray(_PAGE)
+        self.digests = bytearray(_PAGE * DIGEST_SIZE)
+
+
+class TagDigests:
+    def __init__(self, storage: Tags) -> None:
+        self._storage = storage
+        self._pages: dict[int, _Page] = {}
+        self.chunks = -(-storage.sectors // MAX_RUN_SECTORS)
+
+    def stored(self, first: int, count: int) -> None:
+        """The tags of this run are other ones now."""
+        for chunk in range(first // MAX_RUN_SECTORS, (first + count - 1) // MAX_RUN_SECTORS + 1):
+            page = self._pages.get(chunk // _PAGE)
+            if page is not None:
+                page.states[chunk % _PAGE] = _OUTDATED
+
+    def run_of(self, chunk: int) -> tuple[int, int]:
+        """First sector, and number of sectors, of the chunk."""
+        first = chunk * MAX_RUN_SECTORS
+        return first, min(MAX_RUN_SECTORS, self._storage.sectors - first)
+
+    def of(self, chunk: int) -> bytes:
+        """b"" if no sector of it was ever written, nor is lost."""
+        number, index = divmod(chunk, _PAGE)
+        page = self._pages.get(number)
+        if page is None:
+            page = self._pages[number] = _Page()
+        at = index * DIGEST_SIZE
+        if page.states[index] == _OUTDATED:
+            digest = self._compute(chunk)
+            if digest == UNKNOWN:
+                return digest  # it is found again when no tag is lost any more, of which nobody tells
+            page.states[index] = _DIGEST if digest else _UNWRITTEN
+            page.digests[at:at + DIGEST_SIZE] = digest or bytes(DIGEST_SIZE)
+        return bytes(page.digests[at:at + DIGEST_SIZE]) if page.states[index] == _DIGEST else b""
+
+    def _compute(self, chunk: int) -> bytes:
+        first, count = self.run_of(chunk)
+        tags = self._storage.tags(first, count)  # damage to them is found now
+        if self._storage.unknown(first, count):
+            return UNKNOWN
+        return hashlib.blake2b(tags, digest_size=DIGEST_SIZE).digest() if any(tags) else b""
+
+    def listed(self, first: int, count: int) -> dict[int, bytes]:
+        """Those of the chunks [first, first + count) that are not b""."""
+        digests: dict[int, bytes] = {}
+        chunk = self._storage.next_chunk(first)
+        while chunk is not None and chunk < first + count:
+            if digest := self.of(chunk):
+                digests[chunk] = digest
+            chunk = self._storage.next_chunk(chunk + 1)
+        return digests
+
+    def prepare(self, first: int, count: int) -> int:
+        """Of how many chunks from `first` on, at most `count`, the digest is there; up to BUDGET are computed."""
+        computed = 0
+        chunk = self._storage.next_chunk(first)
+        while chunk is not None and chunk < first + count:
+            page = self._pages.get(chunk // _PAGE)
+            if page is None or page.states[chunk % _PAGE] == _OUTDATED:
+                if computed == BUDGET:
+                    return chunk - first
+                computed += 1
+                self.of(chunk)
+            chunk = self._storage.next_chunk(chunk + 1)
+        return count
+
+    def answer(self, rank: int, query: DigestQuery) -> Digests:
+        """What the node `rank`, whose tags these are, says; of fewer chunks than it was asked for, perhaps."""
+        first = query.first
+        count = self.prepare(first, query.count)
+        following = self._storage.next_chunk(first + count)
+        return Digests(
+            rank, query.rid, first, count, self.chunks if following is None else following, self.listed(first, count)
+        )

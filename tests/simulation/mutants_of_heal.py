@@ -1,0 +1,67 @@
+"""Seeded bugs of healing: what a node compares, takes and stores without anybody having asked for it."""
+
+from __future__ import annotations
+
+from tests.simulation.mutant import Mutant
+
+_HEAL = "dsreg.register.heal"
+_DIGESTS = "dsreg.register.digests"
+_COMPARING = "dsreg.register.comparing"
+_THROTTLE = "dsreg.register.throttle"
+_PLAYS = "tests/register/test_heal.py"
+_TEST_DIGESTS = "tests/register/test_digests.py"
+_TEST_THROTTLE = "tests/register/test_throttle.py"
+
+HEAL = (
+    # Caught by seeds: in the end not all have the same, or one tag stands for two values, or something is left over.
+    Mutant("heal_mixes_values", _HEAL, "self._adopt(run, value.rid, value.tags, value.data)",
+           "self._adopt(run, value.rid, value.tags, bytes(value.data)[4096:] + bytes(value.data)[:4096])"),
+    Mutant("heal_is_answered_and_does_not_hear_it", "dsreg.register.assembly", "return bool(rid & _RIDS_OF_HEAL)",
+           "return False"),
+    Mutant("heal_never_finishes", _HEAL, "        if not chunk.runs:\n", "        if chunk.runs < 0:\n"),
+    Mutant("heal_keeps_a_digest_of_what_was", _DIGESTS, "page.states[chunk % _PAGE] = _OUTDATED", "pass"),
+    Mutant("heal_believes_what_does_not_differ_to_be_compared", _COMPARING,
+           "if digest not in (UNKNOWN, own.get(chunk))", "if digest not in (UNKNOWN, own.get(chunk, digest))"),
+    Mutant("heal_forgets_what_was_not_answered", _HEAL, "            chunk.failed = True\n            if not",
+           "            if not"),
+    # Caught by their tests.
+    Mutant("heal_restamps", _HEAL, "        self._epochs.accepted(tags)\n",
+           "        tags = b''.join(self._epochs.durable.to_bytes(3) + tag[3:] for tag in iter_tags(tags))\n",
+           test=_PLAYS),
+    Mutant("digest_misses_a_tag", _DIGESTS, "hashlib.blake2b(tags,", "hashlib.blake2b(tags[16:],", test=_TEST_DIGESTS),
+    Mutant("digest_says_unwritten_of_what_is_lost", _DIGESTS, "            return UNKNOWN\n        return",
+           "            return b''\n        return", test=_TEST_DIGESTS),
+    Mutant("heal_takes_a_lower_tag", "dsreg.register.lacking", "(highest > tag or", "(highest != tag or",
+           test="tests/register/test_lacking.py"),
+    Mutant("heal_takes_from_whom_nobody_counts", _HEAL,
+           "question.is_answered_by(message) or not self.counts(message.rank):", "question.is_answered_by(message):",
+           test=_PLAYS),
+    Mutant("heal_takes_any_answer", _HEAL, "question is None or not question.is_answered_by(message) or",
+           "question is None or", test=_PLAYS),
+    Mutant("heal_stores_in_what_is_lost", _HEAL, "data, rid, run.chunk.learns)", "data, rid, True)", test=_PLAYS),
+    Mutant("heal_learns_from_too_few", _HEAL,
+           "bool(unknown) and self._quorum.blocks(mask(chunk.told) & ~bit(self._rank))", "bool(unknown)", test=_PLAYS),
+    Mutant("heal_learns_less_than_it_was_told", _HEAL, "enough = not run.chunk.learns or all(",
+           "enough = not run.chunk.learns or any(", test=_PLAYS),
+    Mutant("heal_learns_and_chooses_again_what_it_had_chosen", _HEAL, "        self._allocator.forget()\n", "",
+           test=_PLAYS),
+    Mutant("heal_does_not_promise", _HEAL, "return [epochs.fence(value.epoch)]", "return []", test=_PLAYS),
+    Mutant("heal_believes_every_epoch", _HEAL,
+           "value.epoch == self._epochs.durable and highest_epoch(value.tags) <= value.epoch", "True", test=_PLAYS),
+    Mutant("heal_believes_every_tag", _HEAL, "and are_plausible(value.tags, self._unix_time())", "", test=_PLAYS),
+    Mutant("heal_waits_for_a_broken_link", _HEAL,
+           "            self._give_up(self._questions.pop(rid), now)\n        for",
+           "            pass\n        for", test=_PLAYS),
+    Mutant("heal_does_not_wait_for_room", _HEAL, "self._paused_until_s = now + RETRY_S", "run.chunk.failed = False",
+           test=_PLAYS),
+    Mutant("heal_fetches_what_is_on_its_way", _HEAL, "if lacks and not chunk.settled and not missing and",
+           "if False and", test=_PLAYS),
+    Mutant("in_sync_before_it_is_stored", _HEAL, "if not self._todo and not self._later and not self._open:",
+           "if not self._todo and not self._later:", test=_PLAYS),
+    Mutant("compared_once_and_never_again", _COMPARING, "min(peer.again_s, now + self._interval_s)", "math.inf",
+           test=_PLAYS),
+    Mutant("heal_does_not_give_way", _THROTTLE, "return 0 if under_way else BUSY_SECTORS", "return BUSY_SECTORS",
+           test=_TEST_THROTTLE),
+    Mutant("heal_takes_more_than_its_rate", _THROTTLE, "        if now < self._free_s:\n            return 0\n", "",
+           test=_TEST_THROTTLE),
+)
