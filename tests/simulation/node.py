@@ -95,9 +95,16 @@ class SimNode:
             raise BrokenPromise(f"node {self.rank} serves with an empty directory")
 
     @property
+    def serves(self) -> bool:
+        """Whether it is up, and its first start is over."""
+        return self.process is not None and self.process.interpreter.started
+
+    @property
     def known_to_all(self) -> bool:
         """Whether all other nodes know its directory, durably: see docs/lives.md for what is not covered else."""
         others = [node for node in self._world.nodes.values() if node is not self]
+        if self._world.options.strict_start and not all(node.serves for node in others):
+            return False  # their first start, which is to be strict, may need this one
         return all(node.process is not None and self.rank in node.process.members.lives.known for node in others)
 
     def wipe(self) -> None:

@@ -167,6 +167,8 @@ class Simulation:
         others = [rank for rank in self.options.ranks if rank not in damaged]
         self.loop.rng.shuffle(others)
         absent = set(others[: max(0, min(self.options.absent_at_end, self.options.minority - len(damaged)))])
+        if self.options.strict_start and not all(self.nodes[rank].serves for rank in others):
+            absent.clear()  # a first start that is to be strict needs more than a majority
         for node in self.nodes.values():
             node.files.fail_next = None
             node.files.crash_in = 0
