@@ -53,6 +53,10 @@ missing_packages() {
     has mkfs.btrfs || echo btrfs-progs
     has mkfs.ext4 || echo e2fsprogs
     has fio || echo fio
+    # Clients of the NBD server.
+    has nbdinfo || echo libnbd-bin
+    has nbdsh || echo python3-libnbd
+    has qemu-img || echo qemu-utils
     has losetup || echo mount
     has flock || echo util-linux
     has ip || echo iproute2

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,12 +18,13 @@ from typing import IO
 
 import pytest
 
-from dsreg.config import ClusterConfig, create_cluster, load_config
+from dsreg.config import load_config
 from fuse_frontend.loop import loops_of
 from fuse_frontend.mounts import IMAGE_NAME, mount_at
 from fuse_frontend.state import ServingProcess, recall
 from tests.fuse.fsx import Fsx
 from tests.fuse.tools import ROOT, Server, clean_up, run, wait_until, why_no_loop
+from tests.node_processes import Nodes, running_nodes
 
 pytestmark = pytest.mark.fuse
 
@@ -35,55 +34,11 @@ NO_HANG = ("--on-quorum-loss=eio", "--io-timeout=40")
 FUSE = [sys.executable, "-m", "fuse_frontend.cli"]
 
 
-class Nodes:
-    """The nodes of a cluster, each a process that can be killed and started again."""
-
-    def __init__(self, config: ClusterConfig, log: Path) -> None:
-        self.config = config
-        self._log = log.open("ab")
-        self._processes: dict[int, subprocess.Popen[bytes]] = {}
-
-    def start(self, *ranks: int) -> None:
-        for rank in ranks:
-            node = self.config.nodes[rank - 1]
-            command = [sys.executable, "-m", "dsreg", "node", "--config", str(self.config.path), "--rank", str(rank),
-                       "--storage", str(node.storage)]
-            self._processes[rank] = subprocess.Popen(command, stdout=self._log, stderr=self._log, cwd=ROOT)
-
-    def kill(self, *ranks: int) -> None:
-        for rank in ranks:
-            process = self._processes.pop(rank)
-            process.kill()
-            process.wait()
-
-    def all_listen(self) -> bool:
-        try:
-            for node in self.config.nodes:
-                socket.create_connection((node.host, node.port)).close()
-        except ConnectionRefusedError:
-            return False
-        return True
-
-    def close(self) -> None:
-        self.kill(*list(self._processes))
-        self._log.close()
-
-
 @pytest.fixture
 def nodes(tmp_path: Path) -> Iterator[Nodes]:
     """Three running nodes of a fresh cluster."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
-        addresses = [f"127.0.0.1:{opened.getsockname()[1]}" for opened in sockets]
-    config = load_config(create_cluster(tmp_path / "cluster", SIZE, addresses))
-    nodes = Nodes(config, tmp_path / "nodes.log")
-    nodes.start(1, 2, 3)
-    try:
-        wait_until(nodes.all_listen, "all nodes listen")
+    with running_nodes(tmp_path, SIZE) as nodes:
         yield nodes
-    finally:
-        nodes.close()
-        print(f"--- log of the nodes\n{(tmp_path / 'nodes.log').read_text(errors='replace')}")
 
 
 @pytest.fixture

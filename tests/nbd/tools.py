@@ -109,5 +109,8 @@ async def run(*command: str | Path, check: bool = True, environment: dict[str, s
 
 async def nbdsh(uri: str, script: str, check: bool = True) -> str:
     """Run `script` in libnbd's shell, connected to `uri` as `h`; what it prints."""
-    done = await run("nbdsh", "-c", f"h.connect_uri({uri!r})" if uri else "pass", "-c", script, check=check)
+    # The module is Debian's, and for Debian's Python; another one may come first in the PATH.
+    environment = {"PATH": f"/usr/bin:{os.environ['PATH']}"}
+    done = await run("nbdsh", "-c", f"h.connect_uri({uri!r})" if uri else "pass", "-c", script, check=check,
+                     environment=environment)
     return done.stdout + done.stderr
