@@ -211,8 +211,8 @@ class ClientCore:
     def _told_lives(self, node: NodeView, report: LivesReport, now_s: float) -> None:
         change = self._members.told(node.rank, report)
         self._operations.effects += change.told
-        for barred in change.barred:
-            self._discount(barred, now_s)
+        for discounted in change.discounted:
+            self._discount(discounted, now_s)
         if change.has_more:
             self._access.go_on(now_s)
 

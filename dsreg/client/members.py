@@ -16,16 +16,17 @@ from dsreg.register.lives import Lives
 
 
 class Change(NamedTuple):
-    """What a report has changed. `told`: to be said. `barred`: nothing that these nodes have said counts any more.
+    """What a report has changed. `told`: to be said. `discounted`: nothing that these nodes have said counts any more.
     `has_more`: there are nodes again that may be asked."""
 
     told: list[NotCounted]
-    barred: list[NodeView]
+    discounted: list[NodeView]
     has_more: bool
 
 
 class Members:
-    """What it hears first of a rank holds until the client ends: it may have counted that directory's answers."""
+    """What it hears first of a rank holds until the client ends, or the node has rejoined with a later life: it may
+    have counted that directory's answers."""
 
     def __init__(self, selector: NodeSelector) -> None:
         self._lives = Lives(0, {})
@@ -34,19 +35,19 @@ class Members:
 
     def told(self, teller: int, report: LivesReport) -> Change:
         """The node `teller` says this."""
-        self._lives.take(teller, report.stage, report.own, report.known)
-        barred: list[NodeView] = []
+        heard = self._lives.take(teller, report.stage, report.own, report.known)
+        discounted: list[NodeView] = []
         has_more = False
         for node in self._selector.nodes:
             is_barred = self._lives.keeps_lives(node.rank) and not self._lives.counts(node.rank)
-            if is_barred != node.barred:
-                node.barred = is_barred
-                if is_barred:
-                    barred.append(node)
-                has_more |= not is_barred
+            # What it has said in an earlier life is void even if it is used at once in this one.
+            if is_barred and not node.barred or node.rank in heard.superseded:
+                discounted.append(node)
+            has_more |= node.barred and not is_barred
+            node.barred = is_barred
         told = []
         for rank in self._selector.by_rank:
             if (fault := self._lives.fault(rank)) != self._faults.get(rank, ""):
                 self._faults[rank] = fault
                 told.append(NotCounted(rank, fault))
-        return Change(told, barred, has_more)
+        return Change(told, discounted, has_more)

@@ -231,6 +231,13 @@ class NodeLine:
             return [LinkUp(self._line, not self._by_contract)]
         return []
 
+    def renew(self) -> list[Effect]:
+        """The peer has rejoined with a later life: what may still come over a link of before does not count."""
+        if self.phase is not Phase.SERVING or not self._is_up:
+            return []
+        self._second.greet_soon()
+        return self._close()
+
     def _overdue(self, now: float) -> list[Effect]:
         if self.phase is Phase.PAUSED:
             return self.start(now)

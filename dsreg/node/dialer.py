@@ -82,6 +82,10 @@ class Dialer:
         """The peer can be greeted."""
         self.driver.carry_out(self._machine.greet_soon())
 
+    def renew(self) -> None:
+        """The peer has a later life than the one that the link was made to."""
+        self.driver.carry_out(self._machine.renew())
+
     def review(self) -> None:
         """What is known of the directories behind the ranks has changed, perhaps."""
         self.driver.carry_out(self._machine.review())

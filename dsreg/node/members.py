@@ -44,6 +44,7 @@ class Members:
         self.lives = Lives(rank, file.known)
         self.first_start = FirstStart(rank, quorum, file.own, begun=file.begun, strict=strict, new=new)
         self.on_review: Callable[[], None] = lambda: None  # whom this node may use has changed, perhaps
+        self.on_superseded: Callable[[int], None] = lambda rank: None  # a link to this peer is to be made anew
         self.on_greet: Callable[[int], None] = lambda rank: None  # this peer is to be greeted now
         self._foreign = ForeignPeers()
         self._file = file
@@ -94,11 +95,14 @@ class Members:
         self._foreign.greets(rank)
         self.first_start.told(rank, report.known.get(self.rank))
         self._check_denied()
-        heard = self.lives.take(rank, report.stage, report.own, report.known)
+        accepts = self.first_start.stage is Stage.STARTED
+        heard, superseded = self.lives.take(rank, report.stage, report.own, report.known, accepts=accepts)
         if heard:
             # Before the link counts and before anybody hears that it is known. It blocks the node for two syncs,
             # once for each directory.
             self._remember(heard)
+        for other in superseded:
+            self._supersede(other, connection)
         shows = report.stage is Stage.STARTED and report.own == self.lives.known.get(rank)
         if connection is not None:
             connection.shown = rank if shows else 0
@@ -108,6 +112,15 @@ class Members:
         elif connection is not None:
             self.tell_again(connection.transport)
         self._review()
+
+    def _supersede(self, rank: int, shown: Connection | None) -> None:
+        """The node has a later life. Neither what it has said in an earlier one counts, nor what may still come of that
+        over connections that were made then; `shown`: the one on which it was told, which is a new one."""
+        self._interpreter.discount(rank)
+        for connection in [each for each, other in self._shown.items() if other == rank and each is not shown]:
+            connection.shown = self._shown[connection] = 0
+            connection.transport.close()
+        self.on_superseded(rank)
 
     def _remember(self, heard: Mapping[int, Life]) -> None:
         try:
@@ -203,6 +216,11 @@ class Members:
     def admits(self, connection: Connection, rank: int) -> bool:
         """Whether what comes over this connection in the name of `rank` may have an effect."""
         return rank == connection.shown or not self.lives.keeps_lives(rank)
+
+    def may_count(self, transport: Transport) -> bool:
+        """Whether the client on this connection may count majorities by itself: one that is not told of lives may not
+        any more once a node has rejoined."""
+        return transport in self._listeners or self._file.own.number == 1 and not self.lives.is_any_later
 
     def _review(self) -> None:
         for connection, rank in list(self._shown.items()):

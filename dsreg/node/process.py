@@ -96,6 +96,7 @@ class Node:
         self.server.on_node_sealed = lambda rank: by_rank[rank].greet_soon()
         self.interpreter.on_contract = self.members.heard_contract
         self.members.on_greet = lambda rank: by_rank[rank].greet_soon()
+        self.members.on_superseded = lambda rank: by_rank[rank].renew()
         self.members.on_review = self._review
         self._room = trio.CapacityLimiter(places)
         self._started = time.monotonic()

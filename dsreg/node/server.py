@@ -36,6 +36,7 @@ from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import (
     Ack,
     Command,
+    CommandKind,
     DigestQuery,
     Digests,
     Fenced,
@@ -68,6 +69,9 @@ LOOK_S = 1.0
 # Work for all clients together. Beyond it a connection is read again only once it has nothing unfinished.
 MAX_OPERATIONS = 2048
 MAX_OPERATION_BYTES = 128 * MAX_RUN_BYTES
+
+# Of a client that counts the answers of a majority itself.
+_COUNTED = (CommandKind.GET, CommandKind.PUT, CommandKind.ATTACH)
 
 
 class Server:
@@ -216,6 +220,10 @@ class Server:
         if isinstance(message, Command):
             if self.stopping:
                 self._refuse(connection, message)
+            elif message.kind in _COUNTED and not self._members.may_count(connection.transport):
+                status = Status.UNSUPPORTED if message.kind is CommandKind.ATTACH else Status.REFUSED
+                refusal = Response(status, message.kind, message.request, extended=True)
+                interpreter.tell(connection.transport, refusal)
             else:
                 interpreter.command(connection, message)
         elif isinstance(message, (ReadProc, WriteProc, Value, Ack, Fenced, DigestQuery, Digests, Receipt)):

@@ -9,14 +9,14 @@ STORE_SIZE: Final = 16
 
 
 class Life(NamedTuple):
-    """`number`: u64, from 1 on; always 1 as long as a node cannot come back with an empty directory. `store`: the
+    """`number`: u64, from 1 on; of two lives of one rank the one with the higher number is the later one. `store`: the
     random id of its directory, 16 bytes."""
 
     number: int
     store: bytes
 
     def __str__(self) -> str:
-        return self.store.hex()[:8]
+        return self.store.hex()[:8] + (f" (life {self.number})" if self.number > 1 else "")
 
 
 class Stage(enum.IntEnum):

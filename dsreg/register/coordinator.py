@@ -118,6 +118,7 @@ class Coordinator:
         """What that node has answered to operations under way does not count any more: see dsreg.register.lives."""
         for execution in self._executions.values():
             execution.register.discount(rank)
+        self._links.discount(rank)
 
     def _start(self, execution: Execution, now: float) -> list[Effect]:
         command = execution.command

@@ -23,11 +23,11 @@ from dsreg.register.quorum import bit, ranks_in
 
 
 class _Outstanding:
-    __slots__ = ("interval_s", "message", "receipts", "waiting")
+    __slots__ = ("asked", "interval_s", "message", "receipts", "waiting")
 
     def __init__(self, message: ReadProc | WriteProc, waiting: int, interval_s: float) -> None:
         self.message = message
-        self.waiting = waiting  # ranks whose answer has not come
+        self.asked = self.waiting = waiting  # masks: of all to whom it goes, and whose answer has not come
         self.receipts = 0  # ranks that have at least acknowledged the message
         self.interval_s = interval_s
 
@@ -76,6 +76,11 @@ class RegisterClient:
         entry = self._outstanding.get(rid)
         if entry is not None and type(entry.message) is kind and entry.message.count == 1:
             entry.receipts |= bit(rank)
+
+    def discount(self, rank: int) -> None:
+        """What that node has answered is void: it is asked again when its link comes up."""
+        for entry in self._outstanding.values():
+            entry.waiting |= bit(rank) & entry.asked
 
     def cancel(self, rid: int) -> None:
         """The operation has finished, or has gone on under another rid."""

@@ -11,7 +11,7 @@ by, and whoever counts answers, node or client, does not count a rank whose dire
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from dsreg.protocol.life import Life, Stage
@@ -29,38 +29,62 @@ class _Told(NamedTuple):
     known: Mapping[int, Life]
 
 
+class Heard(NamedTuple):
+    """`lives`: what is new, by rank. `superseded`: those ranks of them that were known by an earlier life. What they
+    have said in that does not count any more."""
+
+    lives: dict[int, Life]
+    superseded: list[int]
+
+
 class Lives:
     """`own_rank`: of the node whose knowledge this is, 0 for a client. `known`: what it knows of others, by rank."""
 
     def __init__(self, own_rank: int, known: Mapping[int, Life]) -> None:
         self._own_rank = own_rank
         self.known = {rank: life for rank, life in known.items() if rank != own_rank}
+        self._before: dict[int, Life] = {}  # by what was superseded: still in the file if that could not be written
         self._told: dict[int, _Told] = {}
         self._refused: dict[int, Life] = {}  # began, or tried to, with this directory in place of the known one
         self._unwritten: set[int] = set()  # heard, but not made durable
 
-    def take(self, rank: int, stage: Stage, own: Life, known: Mapping[int, Life]) -> dict[int, Life]:
+    def take(
+        self, rank: int, stage: Stage, own: Life, known: Mapping[int, Life], *, accepts: bool = True
+    ) -> Heard:
         """The node `rank` says this. Gives what is heard for the first time: a node makes that durable before it
-        counts that rank, and before it tells anybody."""
-        if stage is not Stage.STARTED and self.known.get(rank, own) != own:
+        counts that rank, and before it tells anybody.
+
+        `accepts`: whether a node that claims a later life of its rank is believed. A node does so once its own life is
+        accepted.
+        """
+        claims = stage is Stage.CLAIMING and rank in self.known and self._is_news(rank, own)
+        if claims and not accepts:
+            return Heard({}, [])  # it says so again
+        if stage is not Stage.STARTED and not claims and self.known.get(rank, own) != own:
             self._refused[rank] = own  # it will be told so, and end; the node that is known may be up elsewhere
-            return {}
+            return Heard({}, [])
         self._refused.pop(rank, None)
         self._told[rank] = _Told(stage, own, known)
-        heard = {rank: own} if stage is not Stage.ASKING else {}
-        heard = {**known, **heard}
-        heard = {
-            other: life for other, life in heard.items() if other not in self.known and other != self._own_rank
-        }
-        self.known.update(heard)
-        self._unwritten.difference_update(heard)
-        return heard
+        lives = {**known, rank: own} if stage is not Stage.ASKING else known
+        news = {other: life for other, life in lives.items() if self._is_news(other, life)}
+        superseded = [other for other in news if other in self.known]
+        self._before.update((other, self.known[other]) for other in superseded)
+        self.known.update(news)
+        self._unwritten.difference_update(news)
+        return Heard(news, superseded)
 
-    def not_written(self, heard: Mapping[int, Life]) -> None:
+    def _is_news(self, rank: int, life: Life) -> bool:
+        known = self.known.get(rank)
+        return rank != self._own_rank and (known is None or life.number > known.number)
+
+    def not_written(self, heard: Iterable[int]) -> None:
         """What `take` gave could not be made durable: these ranks do not count until it can."""
         for rank in heard:
-            del self.known[rank]
-        self._unwritten.update(heard)
+            if (before := self._before.get(rank)) is not None:
+                self.known[rank] = before
+            else:
+                del self.known[rank]
+            self._unwritten.add(rank)
 
     def fault(self, rank: int) -> str:
         """Why `rank` must not be counted, asked or served, whatever it says; "" if there is no reason."""
@@ -70,17 +94,27 @@ class Lives:
         if life is None:
             return ""
         told = self._told.get(rank)
-        if told is not None and told.own != life:
+        if told is not None and told.own != life and told.own.number >= life.number:
             return f"its directory has changed: it is {told.own}, and was {life}"
         for other, report in self._told.items():
-            if other != rank and report.known.get(rank, life) != life:
+            if other == rank or (known := report.known.get(rank, life)) == life:
+                continue
+            if known.number >= life.number:  # else it has not heard of this one yet
                 return f"its directory is not known for sure: node {other} knows {report.known[rank]}, not {life}"
         return ""
 
     def counts(self, rank: int) -> bool:
         """Whether `rank` has shown the directory that it is known by, has started, and nobody says otherwise."""
         told = self._told.get(rank)
-        return told is not None and told.stage is Stage.STARTED and not self.fault(rank)
+        if told is None or told.own != self.known.get(rank):  # the life that it has now is yet to be heard of
+            return False
+        return told.stage is Stage.STARTED and not self.fault(rank)
+
+    @property
+    def is_any_later(self) -> bool:
+        """Whether a rank is known by a life after its first one. Who counts and does not know of lives might count what
+        that rank has said before."""
+        return any(life.number > 1 for life in self.known.values())
 
     def keeps_lives(self, rank: int) -> bool:
         """Whether `rank` has to show its directory before it counts. A node that was never heard to have one is taken
@@ -123,7 +157,8 @@ class FirstStart:
     def told(self, teller: int, life: Life | None) -> None:
         """The node `teller` knows this rank by `life`; None: it has never heard of it."""
         if life is not None and life != self._own:
-            self.denied = teller, life
+            if life.number >= self._own.number:  # else it has not heard of this one yet
+                self.denied = teller, life
             return
         self._never |= bit(teller)
         if life is None:

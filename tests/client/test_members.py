@@ -125,3 +125,37 @@ def test_another_directory_than_it_showed_before() -> None:
     [told] = tells(play, 1, {}, own=OTHER)
     assert isinstance(told, NotCounted) and told.fault.startswith("its directory has changed")
     assert {rank for rank, _ in commands(play.do(Start(5, 0, 1)))} == {2, 3}
+
+
+LATER = Life(2, OTHER.store)
+
+
+def test_a_put_of_an_earlier_life_does_not_count_and_goes_to_the_later_one_as_the_same_write() -> None:
+    play = AttachedPlay()
+    known(play, 1, 2, 3)
+    first = puts(play)
+    assert play.do(ok(first[1], 1)) == []
+    again = dict(commands(tells(play, 1, {}, own=LATER)))
+    assert again[1].tags == first[1].tags and again[1].kind == PUT
+    assert play.do(ok(again[2], 2)) == [], "the acknowledgement of the lost directory is not one of two"
+    assert play.do(ok(again[1], 1)) == [Completed(5)]
+
+
+def test_who_has_accepted_a_later_life_voids_the_answer_of_the_earlier_one() -> None:
+    play = Play()
+    known(play, 1, 2, 3)
+    first = dict(commands(play.do(Start(5, 0, 1))))
+    assert play.do(ok(first[1], 1)) == []
+    again = dict(commands(tells(play, 3, {1: LATER})))
+    assert set(again) == {2, 3}
+    assert tells(play, 1, {}, own=LATER) == []
+    assert {rank for rank, _ in commands(play.do(Start(6, 0, 1)))} & {1, 2, 3}
+    assert play.do(ok(again[2], 2)) == []
+    assert play.do(ok(again[3], 3)) == [Completed(5, DATA)]
+
+
+def test_who_has_not_heard_of_a_later_life_changes_nothing() -> None:
+    play = Play()
+    assert tells(play, 1, {}, own=LATER) == []
+    assert tells(play, 2, {1: ONE}) == [] and tells(play, 3, {1: ONE}) == []
+    assert {rank for rank, _ in commands(play.do(Start(5, 0, 1)))} == {1, 2}

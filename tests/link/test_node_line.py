@@ -206,6 +206,17 @@ def test_a_peer_that_does_not_count_any_more_is_greeted_again() -> None:
     assert play.line.review() == []
 
 
+def test_a_link_to_an_earlier_life_is_made_anew_and_nothing_more_comes_over_it() -> None:
+    play, party = Play(), Party(RANK, lives=True)
+    shown(play, party)
+    assert play.line.renew() == [], "it is not up yet: this may be the one over which the later life was told"
+    play.lives.good = True
+    assert play.line.review() == [LinkUp(1, True)]
+    assert play.line.renew() == [LinkDown(1), Close(1)]
+    assert play.line.review() == [] and play.received(1, party.say(ANSWER)) == []
+    assert play.closed(1) == [LinkDown(1), Left(1)] and play.wait() == [Connect(2)]
+
+
 # --- in use, and its end --------------------------------------------------------------------------
 def test_only_answers_are_taken_from_a_link() -> None:
     play, party = Play(), Party(RANK)

@@ -12,7 +12,17 @@ from dsreg.node.interpreter import Connection, Interpreter
 from dsreg.node.members import Members
 from dsreg.protocol.codec import Encoder, Keys, Side, UnsealingDecoder
 from dsreg.protocol.life import Life, Stage
-from dsreg.protocol.messages import Ack, Buffer, Command, CommandKind, LivesReport, ReadProc, Value
+from dsreg.protocol.messages import (
+    Ack,
+    Buffer,
+    Command,
+    CommandKind,
+    LivesReport,
+    ReadProc,
+    Value,
+    WriteProc,
+)
+from dsreg.protocol.tags import pack_tag
 from dsreg.register.assembly import new_heal, new_replica
 from dsreg.register.foreign import ANSWER_S
 from dsreg.register.quorum import majority_of
@@ -41,6 +51,9 @@ class Wire:
 
     def flush(self) -> None:
         pass
+
+    def close(self) -> None:
+        self.closed = True
 
 
 class Node:
@@ -254,3 +267,93 @@ def test_who_waits_greets_a_peer_of_the_contract_and_says_once_what_for(caplog: 
         node.members.tick()
         said.append(len(caplog.messages))
     assert said == [0, 1, 1]
+
+
+# --- a later life of a peer -----------------------------------------------------------------------
+LATER = Life(2, OTHER.store)
+
+
+def test_a_later_life_is_durable_before_it_is_told_and_voids_the_connections_of_the_earlier_one() -> None:
+    node = begun()
+    old, old_wire = node.accept()
+    new, new_wire = node.accept()
+    third, third_wire = node.accept()
+    superseded: list[int] = []
+    node.members.on_superseded = superseded.append
+    node.members.told(report(2, TWO), old)
+    node.members.told(report(3, THREE), third)
+    assert node.members.admits(old, 2)
+    node.members.told(report(2, LATER, Stage.CLAIMING), new)
+    assert superseded == [2] and old_wire.closed and not new_wire.closed and not third_wire.closed
+    assert not node.members.admits(old, 2) and not node.members.admits(new, 2)
+    last = third_wire.got[-1]
+    assert isinstance(last, LivesReport) and last.known == {2: LATER, 3: THREE}
+    assert Node(node.files.crash(drop_all)).members.lives.known == {2: LATER, 3: THREE}
+    node.members.told(report(2, LATER), new)
+    assert superseded == [2] and node.members.admits(new, 2) and not node.members.admits(old, 2)
+    assert node.members.admits(third, 3)
+
+
+def test_an_acknowledgement_of_an_earlier_life_does_not_count_for_a_later_one() -> None:
+    node = begun()
+    link, sent = Wire(), Wire()
+    node.interpreter.link_up(2, link, True)  # type: ignore[arg-type]
+    node.interpreter.link_up(3, sent, True)  # type: ignore[arg-type]
+    node.members.told(report(2, TWO))
+    node.members.told(report(3, THREE))
+    client, _ = node.accept()
+    store = Command.store(5, 0, pack_tag(1, 3), bytes(range(256)) * 16)
+    node.interpreter.command(client, store)
+    node.interpreter.end_turn()
+    [order] = [message for message in link.got if isinstance(message, WriteProc)]
+    node.interpreter.message(None, Ack(2, order.rid, 0, 1))  # this node's own copy is not durable yet
+    node.members.told(report(2, LATER))
+    node.commit()
+    assert node.interpreter.unfinished == 1, "only this node has it"
+    again = Wire()
+    node.interpreter.link_up(2, again, True)  # type: ignore[arg-type]
+    assert order in again.got, "the later life is told to store it as well"
+    node.interpreter.message(None, Ack(2, order.rid, 0, 1))
+    node.interpreter.end_turn()
+    assert node.interpreter.unfinished == 0
+
+
+def test_a_node_that_has_not_started_accepts_no_later_life() -> None:
+    node = Node(MemoryFiles())
+    node.members.lives.known[2] = TWO
+    connection, wire = node.accept()
+    node.members.told(report(2, LATER, Stage.CLAIMING), connection)
+    assert node.members.lives.known == {2: TWO}
+
+
+def test_only_who_is_told_of_lives_may_count_once_a_node_has_rejoined() -> None:
+    node = begun()
+    _, told = node.accept()
+    deaf = Wire()
+    assert node.members.may_count(told) and node.members.may_count(deaf)  # type: ignore[arg-type]
+    node.members.told(report(2, TWO))
+    assert node.members.may_count(deaf)  # type: ignore[arg-type]
+    node.members.told(report(2, LATER, Stage.CLAIMING))
+    assert node.members.may_count(told) and not node.members.may_count(deaf)  # type: ignore[arg-type]
+    assert not Node(node.files.crash(drop_all)).members.may_count(deaf)  # type: ignore[arg-type]
+
+
+def test_a_node_that_was_superseded_ends() -> None:
+    node = begun()
+    with pytest.raises(ChangedDirectory, match="node 2 knows 09090909 .life 2., this one is 01010101"):
+        node.members.told(report(2, TWO, one=LATER))
+
+
+@pytest.mark.allow_logs("no space to record the directories", "node 2 is")
+def test_no_room_for_a_later_life_is_no_reason_to_count_the_earlier_one() -> None:
+    node = begun()
+    connection, _ = node.accept()
+    node.members.told(report(2, TWO), connection)
+    new, _ = node.accept()
+    node.files.capacity = node.files.used()
+    node.members.told(report(2, LATER), new)
+    assert not node.members.lives.counts(2) and not node.members.admits(connection, 2)
+    assert node.storage.lives.known == {2: TWO, 1: OWN}
+    node.files.capacity = None
+    node.members.told(report(2, LATER), new)
+    assert node.members.lives.counts(2) and node.members.admits(new, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,11 @@ import pytest
 import trio
 
 from dsreg.client import Client
+from dsreg.protocol.codec import Decoder, Encoder, Keys, Side
+from dsreg.protocol.messages import Command, Hello, Status
+from dsreg.protocol.messages import Response as Answered
+from dsreg.storage import Identity, OsFiles
+from dsreg.storage import lives as lives_file
 from tests.processes.cluster import ROOT, TIMEOUT_S, Cluster, until
 from tests.processes.fake_peer import FakePeer
 from tests.processes.history import stamp
@@ -235,3 +241,68 @@ def test_the_old_directory_put_back_is_used_again(make_cluster: Callable[..., Cl
     cluster.start(3)
     until(lambda: not status(cluster)[3]["directory_fault"], "it is used again")
     assert "3 of 3 nodes answer" in dsreg("status", str(cluster.path)).stdout
+
+
+# --- a later life ---------------------------------------------------------------------------------
+def set_number(cluster: Cluster, rank: int, number: int) -> None:
+    """The life of a stopped node: the same directory, as if it had rejoined and learned all that there is."""
+    identity = Identity(cluster.config.cluster_id, rank, cluster.ranks, cluster.config.sectors)
+    files = OsFiles(cluster.storage(rank))
+    known = lives_file.read(files, identity.salt)
+    known[rank] = known[rank]._replace(number=number)
+    lives_file.write(files, known, identity.salt)
+    files.close()
+
+
+def number_of(cluster: Cluster, rank: int, teller: int) -> object:
+    report = status(cluster)[teller]["lives"]
+    assert isinstance(report, dict)
+    return report["known"][str(rank)]["life"]
+
+
+async def test_a_later_life_is_obeyed_by_nodes_and_clients_and_the_earlier_one_is_not_taken_back(
+    make_cluster: Callable[..., Cluster]
+) -> None:
+    cluster = make_cluster()
+    cluster.start()
+    await trio.to_thread.run_sync(all_know_all, cluster)
+    async with Client(cluster.config) as client:
+        await write_all(client, 1)
+        cluster.terminate(3)
+        set_number(cluster, 3, 2)
+        await write_all(client, 2)
+        cluster.start(3)
+        until(lambda: number_of(cluster, 3, 1) == number_of(cluster, 3, 2) == 2, "both know the later life")
+        cluster.kill(1)  # 2 and 3 are the majority
+        for sector in range(SECTORS):
+            assert await client.read(sector) == stamp(2000 + sector)
+        await write_all(client, 3)
+        cluster.start(1)
+        assert number_of(cluster, 3, 1) == 2, "it was durable"
+        cluster.kill(2)  # 1 and 3
+        for sector in range(SECTORS):
+            assert await client.read(sector) == stamp(3000 + sector)
+        cluster.start(2)
+    for command, refused in ((Command.get(5, 0, 1), Status.REFUSED),
+                             (Command.attach(6, 1, bytes(64)), Status.UNSUPPORTED)):
+        assert answer_to_one_that_knows_no_lives(cluster, 1, command).status is refused
+    assert answer_to_one_that_knows_no_lives(cluster, 1, Command.read(7, 0, extended=True)).status is Status.OK
+    cluster.terminate(3)
+    set_number(cluster, 3, 1)
+    spawn(cluster, 3)
+    assert "(life 2), this one is" in ended(cluster, 3)
+
+
+def answer_to_one_that_knows_no_lives(cluster: Cluster, rank: int, command: Command) -> Answered:
+    keys = Keys(cluster.config.client_key, cluster.config.system_key)
+    decoder = Decoder(keys, sectors=SECTORS, ranks=frozenset(cluster.ranks), side=Side.CLIENT, extended=True)
+    encoder = Encoder(keys)
+    with socket.create_connection(cluster.address(rank), TIMEOUT_S) as sock:
+        sock.sendall(b"".join(encoder.encode(Hello(0, False, cluster.config.cluster_id, 1, SECTORS))))
+        while data := sock.recv(1 << 16):
+            for answer in decoder.feed(data):
+                if isinstance(answer, Hello):
+                    sock.sendall(b"".join(encoder.encode(command)))
+                elif isinstance(answer, Answered):
+                    return answer
+    raise AssertionError("the node has closed the connection")

@@ -30,7 +30,7 @@ class Scenario(NamedTuple):
     """`parties`: scripts of operations. W: write through a coordinator; W0: coordinated by node 0; P: put by the
     attachment in force at first; R: read through a coordinator, with write-back; A: attach the epoch NEW; p, r: put and
     read by that attachment; q: a read that only looks whether what was shown is there; O, o: put and read by a client
-    that knows no lives."""
+    that knows no lives; a: attach NEW by such a client."""
 
     nodes: int
     parties: tuple[tuple[str, ...], ...]

@@ -64,7 +64,7 @@ class Model:
         empty: frozenset = frozenset()
         rest = Rest((Op(),) * self.parties, self.scenario.wipes, empty, empty, empty)
         for party, script in enumerate(self.scenario.parties):
-            if script[0] in ("P", "A") or script[0] in ("O", "W") and not self.scenario.epoch:
+            if script[0] in ("P", "A", "a") or script[0] in ("O", "W") and not self.scenario.epoch:
                 ((_, (_, rest)),) = self._begin(rows, rest, party, script[0])  # the earlier, the less it must respect
         return rows, rest
 
@@ -155,7 +155,7 @@ class Model:
                 phase="store", tag=(epoch, 100 * epoch + op.at + 1, 0, 255 - party), value=10 * party + op.at + 1
             )
         epochs = {0}
-        if word in ("p", "r", "A"):
+        if word in ("p", "r", "A", "a"):
             epochs = {NEW}
         elif word in ("W", "W0", "R") and self.scenario.epoch:
             epochs = {row.promise[0] for row in rows if row.started}
@@ -171,12 +171,12 @@ class Model:
         """The node j answers; None if it does not."""
         row = rows[j]
         epoch, owner = row.promise
-        if word == "A":
+        if word in "Ooa" and any(life[0] != 1 for life in row.lives) and "old_client" not in self.without:
+            return None
+        if word in "Aa":
             if epoch > NEW or epoch == NEW and owner not in (NOBODY, party + 1):
                 return None
             return self._says(put(rows, j, row._replace(promise=(NEW, party + 1))), j, party, None)
-        if word in "Oo" and any(life[0] != 1 for life in row.lives) and "old_client" not in self.without:
-            return None
         if op.phase == "store":
             if op.tag[0] < epoch:
                 return None
@@ -192,13 +192,13 @@ class Model:
     def _done(self, rows: tuple[Row, ...], rest: Rest, party: int, word: str) -> State:
         """What is done as soon as a majority has said so."""
         op = rest.ops[party]
-        if word != "A" and op.phase != "store":
+        if word not in "Aa" and op.phase != "store":
             return rows, rest
-        if not any(True for _ in self._quorums(rows, party, word not in "Oo")):
+        if not any(True for _ in self._quorums(rows, party, word not in "Ooa")):
             return rows, rest
         rows = self.cluster.forget(rows, party)
         over = op._replace(at=op.at + 1, phase="idle", tag=ZERO, value=0, floor=NO_NAME, epoch=0, life=FIRST)
-        if word == "A":
+        if word in "Aa":
             if rest.owner != NOBODY:
                 raise Violation(f"the parties {rest.owner - 1} and {party} both have the epoch {NEW}")
             return rows, rest._replace(ops=put(rest.ops, party, over), owner=party + 1)
@@ -218,7 +218,7 @@ class Model:
 
     def _decide(self, rows: tuple[Row, ...], rest: Rest, party: int, word: str) -> Iterator[tuple[str, State]]:
         op = rest.ops[party]
-        if word == "A":
+        if word in "Aa":
             return
         if word in ("W", "W0", "R") and any(row.promise[0] > op.epoch for row in rows):
             newer = op._replace(epoch=max(row.promise[0] for row in rows), phase="ask")

@@ -228,3 +228,16 @@ def test_the_oldest_goes_first_over_a_new_link() -> None:
         client.broadcast(ReadProc(1, rid, rid, 1), float(rid))
     client.broadcast(WriteProc(1, 9, 9, 1, ZERO_TAG, ZERO_SECTOR), 10.0, but=1)
     assert [send.message.rid for send in client.link_up(2, 11.0)] == [9, 3, 5]  # type: ignore[union-attr]
+
+
+def test_what_a_node_has_answered_in_an_earlier_life_is_asked_anew_when_its_link_comes_up() -> None:
+    client = links()
+    client.broadcast(READ_PROC, 0.0)
+    order = WRITE_PROC._replace(rid=8)
+    client.broadcast(order, 0.0, but=2)
+    client.answered(value(2))
+    assert client.link_up(2, 0.1) == []
+    client.discount(2)
+    assert client.link_up(2, 0.2) == [Tell(2, READ_PROC)], "and not the order, which was not for it"
+    client.answered(value(2))
+    assert client.waiting_for(RID) == [1, 3]

@@ -105,10 +105,10 @@ def test_new_stands_in_for_answers_that_do_not_come() -> None:
 def test_what_is_heard_first_is_kept_and_what_differs_does_not_count() -> None:
     lives = Lives(1, {1: A})
     assert lives.known == {} and not lives.keeps_lives(2) and not lives.counts(2)
-    assert lives.take(2, STARTED, B, {1: A}) == {2: B}
+    assert lives.take(2, STARTED, B, {1: A}).lives == {2: B}
     assert lives.counts(2) and lives.keeps_lives(2) and not lives.fault(2)
-    assert lives.take(2, STARTED, B, {}) == {}
-    assert lives.take(2, STARTED, OTHER, {}) == {}
+    assert lives.take(2, STARTED, B, {}).lives == {}
+    assert lives.take(2, STARTED, OTHER, {}).lives == {}
     assert not lives.counts(2) and "has changed" in lives.fault(2) and lives.known == {2: B}
     lives.take(2, STARTED, B, {})
     assert lives.counts(2) and lives.faults() == {}
@@ -122,9 +122,9 @@ def test_another_number_is_another_life() -> None:
 
 def test_a_node_that_asks_is_not_remembered_one_that_claims_is_and_neither_counts() -> None:
     lives = Lives(1, {})
-    assert lives.take(2, ASKING, B, {}) == {}
+    assert lives.take(2, ASKING, B, {}).lives == {}
     assert not lives.counts(2) and lives.keeps_lives(2)
-    assert lives.take(2, CLAIMING, B, {}) == {2: B}
+    assert lives.take(2, CLAIMING, B, {}).lives == {2: B}
     assert not lives.counts(2)
     lives.take(2, STARTED, B, {})
     assert lives.counts(2)
@@ -133,7 +133,7 @@ def test_a_node_that_asks_is_not_remembered_one_that_claims_is_and_neither_count
 def test_a_stranger_with_a_known_rank_does_not_put_the_known_node_out() -> None:
     lives = Lives(1, {2: B})
     lives.take(2, STARTED, B, {})
-    assert lives.take(2, ASKING, OTHER, {3: C}) == {} and lives.known == {2: B}
+    assert lives.take(2, ASKING, OTHER, {3: C}).lives == {} and lives.known == {2: B}
     assert lives.counts(2) and "another, empty directory" in lives.faults()[2]
     lives.take(2, STARTED, B, {})
     assert lives.faults() == {}
@@ -141,7 +141,7 @@ def test_a_stranger_with_a_known_rank_does_not_put_the_known_node_out() -> None:
 
 def test_what_others_tell_is_kept_as_well() -> None:
     lives = Lives(1, {})
-    assert lives.take(2, STARTED, B, {1: OTHER, 3: C}) == {2: B, 3: C}
+    assert lives.take(2, STARTED, B, {1: OTHER, 3: C}).lives == {2: B, 3: C}
     assert not lives.counts(3), "it has not shown its directory itself"
     lives.take(3, STARTED, OTHER, {})
     assert "has changed" in lives.fault(3) and not lives.counts(3)
@@ -162,3 +162,74 @@ def test_a_client_knows_nothing_to_begin_with() -> None:
     lives.take(1, STARTED, A, {2: B})
     lives.take(2, STARTED, OTHER, {1: A})
     assert lives.counts(1) and not lives.counts(2)
+
+
+# --- a later life of a rank -----------------------------------------------------------------------
+LATER = Life(2, OTHER.store)
+
+
+@pytest.mark.parametrize("stage", [CLAIMING, STARTED])
+def test_a_later_life_supersedes_the_one_that_was_known(stage: Stage) -> None:
+    lives = Lives(1, {})
+    lives.take(2, STARTED, B, {})
+    assert lives.take(2, stage, LATER, {}) == ({2: LATER}, [2])
+    assert lives.known == {2: LATER} and lives.counts(2) is (stage is STARTED)
+    assert lives.take(2, STARTED, LATER, {}) == ({}, []) and lives.counts(2)
+    lives.take(2, STARTED, B, {})
+    assert not lives.counts(2) and lives.known == {2: LATER}
+    assert not lives.fault(2), "it is told that it is superseded, and ends; nobody has to do anything"
+
+
+def test_others_tell_of_a_later_life_and_what_shows_the_earlier_one_does_not_count() -> None:
+    lives = Lives(1, {})
+    lives.take(2, STARTED, B, {})
+    assert lives.take(3, STARTED, C, {2: LATER}) == ({3: C, 2: LATER}, [2])
+    assert not lives.counts(2) and lives.counts(3)
+    lives.take(2, STARTED, LATER, {})
+    assert lives.counts(2)
+
+
+def test_who_has_not_heard_of_a_later_life_puts_nobody_out() -> None:
+    lives = Lives(1, {2: LATER})
+    lives.take(2, STARTED, LATER, {})
+    assert lives.take(3, STARTED, C, {2: B}) == ({3: C}, [])
+    assert lives.counts(2) and lives.known[2] == LATER
+
+
+def test_two_directories_with_the_same_number_count_neither() -> None:
+    lives = Lives(1, {2: LATER})
+    lives.take(2, STARTED, LATER, {})
+    assert lives.take(3, STARTED, C, {2: Life(2, B.store)}).superseded == []
+    assert not lives.counts(2) and "not known for sure" in lives.fault(2)
+    assert lives.take(2, STARTED, Life(3, A.store), {}) == ({2: Life(3, A.store)}, [2]) and lives.counts(2)
+
+
+def test_a_node_whose_own_life_is_not_accepted_accepts_no_claim_but_merges_what_others_have() -> None:
+    lives = Lives(1, {2: B})
+    assert lives.take(2, CLAIMING, LATER, {}, accepts=False) == ({}, [])
+    assert lives.known == {2: B} and not lives.counts(2)
+    assert lives.take(3, STARTED, C, {2: LATER}, accepts=False) == ({3: C, 2: LATER}, [2])
+
+
+def test_a_node_that_asks_with_an_empty_directory_supersedes_nothing() -> None:
+    lives = Lives(1, {2: B})
+    assert lives.take(2, ASKING, LATER, {}) == ({}, []) and lives.known == {2: B}
+
+
+def test_a_later_life_that_could_not_be_written_does_not_count_and_the_earlier_one_neither() -> None:
+    lives = Lives(1, {2: B})
+    lives.take(2, STARTED, B, {})
+    heard = lives.take(2, STARTED, LATER, {})
+    lives.not_written(heard.lives)
+    assert lives.known == {2: B} and not lives.counts(2)
+    lives.take(2, STARTED, B, {})
+    assert not lives.counts(2)
+    assert lives.take(2, STARTED, LATER, {}) == ({2: LATER}, [2]) and lives.counts(2)
+
+
+def test_a_node_is_denied_by_who_knows_a_later_life_and_not_by_who_knows_an_earlier_one() -> None:
+    start = FirstStart(1, majority_of(range(1, 4)), LATER, begun=True)
+    start.told(2, A)
+    assert start.denied is None
+    start.told(3, Life(3, C.store))
+    assert start.denied == (3, Life(3, C.store))

@@ -26,6 +26,7 @@ SAFE = {
     "names of a node that was wiped": scenario(3, "W0 W0", 1),
     "clients that know no lives": scenario(3, "O o q", 1),
     "two attachments, one epoch": scenario(3, "A A", 1, epoch=1),
+    "two attachments, one that knows no lives": scenario(3, "a A", 1, epoch=1),
     "an attachment after another": scenario(3, "P A,r,r", 1, epoch=1, late=True),
     "four nodes": scenario(4, "P q", 1, 1),
     "four nodes and coordinators": scenario(4, "W R", 1),
@@ -58,6 +59,10 @@ BROKEN = {
 def test_nothing_is_lost(name: str) -> None:
     result = search(Model(SAFE[name]))
     assert result.path == [] and result.complete
+
+
+def test_nor_may_a_client_that_knows_no_lives_attach_the_disk() -> None:
+    assert search(Model(scenario(3, "a A", 1, epoch=1), "old_client")).path != []
 
 
 @pytest.mark.parametrize("rule", BROKEN)

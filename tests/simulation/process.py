@@ -151,6 +151,7 @@ class Process:
         self.server.on_node_sealed = self._greet_soon
         self.interpreter.on_contract = self.members.heard_contract
         self.members.on_greet = self._greet_soon
+        self.members.on_superseded = lambda other: self.dialers[other].renew()
         self.members.on_review = self._review
         self._on_due()
 
