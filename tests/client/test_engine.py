@@ -95,7 +95,7 @@ async def test_a_cancelled_call_leaves_nothing(nodes: FakeCluster, is_write: boo
         await connected(client)
         with trio.move_on_after(0.05):
             await (client.write(0, DATA) if is_write else client.read(0))
-        left = left_in_client(client._core)
+        left = left_in_client(client._engine)
         assert not left.keys() & {"operations", "requests", "operations that wait"}
         for node in nodes.nodes:
             node.behaviour.deaf_to = frozenset()

@@ -70,6 +70,9 @@ class ClientConnection:
     def drop(self) -> None:
         self._connection.drop()
 
+    def flush(self) -> None:
+        """The turn ends. It ends for all that happens at this moment, so that one writing takes it."""
+
     def _write(self) -> None:
         self._writing = False
         self._connection.flush()

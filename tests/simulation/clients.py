@@ -1,4 +1,4 @@
-"""Simulated clients: the production core with simulated connections, and one that knows only the contract.
+"""Simulated clients: the production engine with simulated connections, and one that knows only the contract.
 
 Both do as many operations as they are told to, some at a time, and tell the history. A client that crashes
 comes back as another one.
@@ -6,37 +6,36 @@ comes back as another one.
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Protocol
 
-from dsreg.client.core import ClientCore
+from dsreg.client.admission import Admission
+from dsreg.client.attachment import Claim
+from dsreg.client.engine import Engine, Run
 from dsreg.client.events import (
-    Abandon,
     Attached,
     Completed,
-    Connected,
     Disconnected,
-    Drop,
     Dropped,
-    Event,
-    Failed,
     NotAttached,
-    Received,
+    NotCounted,
     Refusal,
-    Send,
-    Start,
-    Tick,
-    Withdraw,
+    Waits,
 )
 from dsreg.client.limits import TICK_S
-from dsreg.errors import AlreadyAttached, AuthenticationFailed, ClientError, Outcome
-from dsreg.protocol.messages import Message
+from dsreg.constants import MAX_RUN_BYTES
+from dsreg.errors import AlreadyAttached, AuthenticationFailed, DsregError, OperationTimeout, Outcome
+from dsreg.protocol.messages import Buffer, Message, StatusReport
+from dsreg.store import outcome_of
 from tests.simulation.client_connection import ClientConnection
 from tests.simulation.history import Call, History
 from tests.simulation.loop import Loop
 from tests.simulation.network import Network
 from tests.simulation.options import Options
+from tests.simulation.watched_core import End, WatchedCore
 
 # How long a client waits at most between its operations in the liveness phase, in seconds.
 LAST_THOUGHTS_S = 5.0
@@ -61,6 +60,7 @@ class Worker:
     """Chooses what to do next. `plan`: exact runs (first, count, is_write) to do before anything is chosen."""
 
     epoch = 0  # of its attachment
+    overlaps = False  # it begins runs that overlap others of its own
 
     def __init__(self, world: World, name: str, max_run: int) -> None:
         self.name = name
@@ -131,7 +131,7 @@ class Worker:
         for _ in range(4):
             count = rng.randint(1, self._max_run)
             first = rng.randrange(options.sectors - count + 1)
-            if self._busy.isdisjoint(range(first, first + count)):
+            if self.overlaps or self._busy.isdisjoint(range(first, first + count)):
                 self.to_do -= 1
                 return first, count, rng.random() >= options.reads
         return None
@@ -163,8 +163,15 @@ class Worker:
             self.world.history.lost(self._over(number), self.epoch)
 
 
+# Where runs overlap: so many at a time, of which the engine lets through fewer.
+OVERLAP_DEPTH = 8
+OVERLAP_ADMITTED = 3
+# The time limits of runs there, in seconds, while there are faults.
+TIME_LIMITS_S = (math.inf, math.inf, 0.5, 5.0)
+
+
 class ExtensionClient(Worker):
-    """dsreg.client.core under simulated connections, one to each node."""
+    """dsreg.client.engine under simulated connections, one to each node. It is an engine.Shell."""
 
     def __init__(self, world: World, name: str, host: int) -> None:
         super().__init__(world, name, world.options.max_run)
@@ -172,22 +179,35 @@ class ExtensionClient(Worker):
         self._life = 0
         # Most writes do not mind an attachment. With numbers of their own: the other choices stay what they were.
         self._forcing = random.Random(f"force {world.options.seed} {name}")
+        self._limits = random.Random(f"time limits {world.options.seed} {name}")
+        self.overlaps = world.options.overlaps
+        if self.overlaps:
+            self.depth = OVERLAP_DEPTH
         self._revive()
 
     def _revive(self) -> None:
         ranks = list(self.world.options.ranks)
         if not self.world.options.one_home:
             self.world.loop.rng.shuffle(ranks)
-        self.core = self._new_core(ranks)
-        self._connections = {
-            rank: ClientConnection(self.world, self._host, rank, self)
-            for rank in ranks
-        }
-        self._ticking = False
-        self._deferred: list[Event] = []
+        self._runs: dict[int, Run] = {}  # by the worker's number
+        self._abandoned: dict[int, int] = {}  # the worker's numbers, by that of the core
+        self._connections: list[ClientConnection] = []
+        self._deferred: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+        admitted = OVERLAP_ADMITTED if self.overlaps else self.depth
+        self.core = WatchedCore(ranks, self._claim(), admitted, self._ended)
+        self.engine = Engine(
+            self.core, ranks, lambda rank, _: self._connect(rank), self, self._clock,
+            Admission(admitted, OVERLAP_DEPTH * MAX_RUN_BYTES),
+        )
+        self.engine.open()
 
-    def _new_core(self, ranks: list[int]) -> ClientCore:
-        return ClientCore(ranks)
+    def _connect(self, rank: int) -> ClientConnection:
+        connection = ClientConnection(self.world, self._host, rank, self)
+        self._connections.append(connection)
+        return connection
+
+    def _claim(self) -> Claim | None:
+        return None
 
     def crash(self) -> None:
         self._die()
@@ -196,7 +216,7 @@ class ExtensionClient(Worker):
 
     def _die(self) -> None:
         self.paused = False
-        for connection in self._connections.values():
+        for connection in self._connections:
             connection.kill()
         super().crash()
         self._life += 1
@@ -205,83 +225,145 @@ class ExtensionClient(Worker):
     # --- operations -----------------------------------------------------------------------------
     def begin(self, number: int, call: Call) -> None:
         force = self._forcing.random() < 0.75
-        self.step(Start(number, call.first, call.count, call.data if call.is_write else None, force))
         options, loop = self.world.options, self.world.loop
+        limit_s = math.inf
+        if self.overlaps and self.world.network.meddles:
+            limit_s = self._clock() + self._limits.choice(TIME_LIMITS_S)
+        data = call.data if call.is_write else None
+        run = self.engine.submit(
+            call.first, call.count, data, partial(self._done, self._life, number), limit_s, force
+        )
+        if number in self.calls:
+            self._runs[number] = run
+        self.engine.end_turn()
+        self._next()
         if self.world.network.meddles and loop.chance(options.abandon):
             patience_s = loop.rng.choice((options.latency_s * 8, 0.1, 2.0)) * loop.rng.random()
             loop.after(patience_s, self._give_up, self._life, number)
 
+    def _done(self, life: int, number: int, data: Buffer, error: DsregError | None) -> None:
+        """See dsreg.store.Done."""
+        assert life == self._life and number in self.calls, "a run that was over ends"
+        self._runs.pop(number, None)
+        if error is None:
+            self._check_order(number)
+            self.world.history.returned(self._over(number), data, self.epoch)
+        else:
+            self._failed(number, error)
+
+    def _check_order(self, number: int) -> None:
+        """Of runs that overlap, what was submitted first is done first, unless nobody waits for it any more."""
+        call, given_up = self.calls[number], self._abandoned.values()
+        for other, earlier in self.calls.items():
+            if other < number and other not in given_up:
+                overlaps = call.first < earlier.first + earlier.count and earlier.first < call.first + call.count
+                assert not overlaps, f"{call} is done before {earlier}"
+
     def _give_up(self, life: int, number: int) -> None:
-        if life == self._life and number in self.calls:
-            self.step(Abandon(number))
+        if life == self._life and number in self._runs:
+            self._enter(self._abandon, number)
+
+    def _abandon(self, number: int) -> None:
+        run = self._runs.pop(number, None)
+        if run is None:
+            return  # it has ended while this client was stopped
+        operation = run.operation
+        if operation:
+            self._abandoned[operation] = number
+        outcome = run.abandon()
+        if not operation:
+            assert outcome is Outcome.DID_NOT_HAPPEN
+            self.world.history.not_done(self._over(number))
+        elif operation in self._abandoned:
+            is_write = self.calls[number].is_write
+            assert not is_write or outcome is Outcome.MAY_HAVE_HAPPENED, "a write that goes on may happen"
+        else:
+            assert outcome is Outcome.DID_NOT_HAPPEN, "a run was dropped of which nobody knows whether it happened"
+        self.engine.end_turn()
+
+    def _ended(self, end: End) -> None:
+        """The core has ended an operation; nobody is told of one that was given up."""
+        number = self._abandoned.pop(end.operation, None)
+        if number is None:
+            return
+        if isinstance(end, Completed):
+            self.world.history.returned(self._over(number), end.data, self.epoch)
+        elif isinstance(end, Dropped):
+            self.world.history.not_done(self._over(number))
+        else:
+            self._failed(number, end.error)
 
     def resume(self) -> None:
         super().resume()
         deferred, self._deferred = self._deferred, []
-        for event in deferred:
-            self.step(event)
+        for call, args in deferred:
+            self._enter(call, *args)
 
-    def step(self, event: Event) -> None:
+    def _enter(self, call: Callable[..., object], *args: Any) -> None:
+        """Something happens to the engine: at once, or once this client goes on."""
         if self.paused:
-            self._deferred.append(event)
+            self._deferred.append((call, args))
             return
-        for effect in self.core.step(event, self._clock()):
-            if isinstance(effect, Send):
-                self._connections[effect.rank].send(effect.message)
-            elif isinstance(effect, Withdraw):
-                self._connections[effect.rank].withdraw(effect.request)
-            elif isinstance(effect, Drop):
-                self._connections[effect.rank].drop()
-            elif isinstance(effect, Completed):
-                self.world.history.returned(self._over(effect.operation), effect.data, self.epoch)
-            elif isinstance(effect, Dropped):
-                self.world.history.not_done(self._over(effect.operation))
-            elif isinstance(effect, Failed):
-                self._failed(effect)
-            elif isinstance(effect, Attached | NotAttached):
-                self._told(effect)
-        if self.core.busy and not self._ticking and not self.out:
-            self._ticking = True
-            self.world.loop.after(TICK_S, self._tick, self._life)
+        call(*args)
+        assert not self.engine.has_unsent, "the turn has not been ended"
         self._next()
 
     def _clock(self) -> float:
         now_s, step_s = self.world.loop.now_s, self.world.options.clock_step_s
         return now_s - now_s % step_s if step_s else now_s
 
-    def _failed(self, effect: Failed) -> None:
-        self._expect(effect.error)
-        call = self._over(effect.operation)
-        if effect.error.outcome is Outcome.DID_NOT_HAPPEN:
+    def _failed(self, number: int, error: DsregError) -> None:
+        self._expect(error)
+        call = self._over(number)
+        if outcome_of(error) is Outcome.DID_NOT_HAPPEN:
             self.world.history.not_done(call)
         else:
             self.world.history.lost(call, self.epoch)
 
-    def _expect(self, error: ClientError) -> None:
+    def _expect(self, error: DsregError) -> None:
         if isinstance(error, AlreadyAttached):
             assert self.world.options.frontends and error.outcome is Outcome.DID_NOT_HAPPEN
             self.world.loop.fault("refused_beside_an_attachment", self.name)
+            return
+        if isinstance(error, OperationTimeout):
+            assert self.overlaps, error
+            self.world.loop.fault("overdue", self.name)
             return
         # Corruption can make a node look as if it had another key; every other failure is a bug.
         assert isinstance(error, AuthenticationFailed), error
         assert self.world.options.frame_share("corrupt"), error
 
-    def _told(self, effect: Attached | NotAttached) -> None:
-        raise AssertionError("it has not asked for an attachment")
+    # --- what the engine tells (engine.Shell) -----------------------------------------------------
+    def told(self, effect: Attached | NotAttached | Waits | NotCounted) -> None:
+        assert not isinstance(effect, Attached | NotAttached), "it has not asked for an attachment"
+
+    def busy(self) -> None:
+        if not self.out:
+            self.world.loop.after(TICK_S, self._tick, self._life)
+
+    def up(self, rank: int) -> None:
+        """Nothing waits for that here."""
+
+    def down(self, rank: int) -> None:
+        """Nor for that."""
+
+    def reported(self, report: StatusReport) -> None:
+        """It asks for none of its own."""
 
     def _tick(self, life: int) -> None:
-        if life != self._life:
-            return
-        self._ticking = False
-        if self.core.busy:
-            self.step(Tick())
+        if life == self._life:
+            self._enter(self._tick_now, life)
+
+    def _tick_now(self, life: int) -> None:
+        if self.engine.tick() and life == self._life:
+            self.busy()
 
     # --- what the connections tell ----------------------------------------------------------------
     def connected(self, rank: int, nodes: int) -> None:
-        self.step(Connected(rank, nodes))
+        self._enter(self.engine.connected, rank, nodes)
 
     def received(self, rank: int, messages: Sequence[Message]) -> None:
-        self.step(Received(rank, messages))
+        self._enter(self.engine.received, rank, messages)
 
     def disconnected(self, event: Disconnected | Refusal) -> None:
-        self.step(event)
+        self._enter(self.engine.disconnected, event)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dsreg.client.attachment import Claim, State
-from dsreg.client.core import ClientCore
-from dsreg.client.events import Attached, NotAttached
-from dsreg.errors import AttachRefused, ClientError, DiskFenced
+from dsreg.client.events import Attached, NotAttached, NotCounted, Waits
+from dsreg.errors import AttachRefused, DiskFenced, DsregError
 from dsreg.protocol.messages import owner_of
 from tests.simulation.clients import ExtensionClient, World
 
@@ -27,10 +26,9 @@ class Frontend(ExtensionClient):
     def idle(self) -> bool:
         return not self._coming and super().idle
 
-    def _new_core(self, ranks: list[int]) -> ClientCore:
+    def _claim(self) -> Claim:
         self.epoch = 0
-        claim = Claim(owner_of(self.world.loop.rng.randbytes(16), self.name), self._take_over)
-        return ClientCore(ranks, claim)
+        return Claim(owner_of(self.world.loop.rng.randbytes(16), self.name), self._take_over)
 
     def crash(self) -> None:
         if not self.out:
@@ -46,7 +44,9 @@ class Frontend(ExtensionClient):
         attachment._asked_s = self._clock() - attachment._last_counter / 1e6
         return True
 
-    def _told(self, effect: Attached | NotAttached) -> None:
+    def told(self, effect: Attached | NotAttached | Waits | NotCounted) -> None:
+        if isinstance(effect, Waits | NotCounted):
+            return
         if isinstance(effect, Attached):
             self.epoch = effect.epoch
             self.world.history.attached(effect.epoch)
@@ -61,7 +61,7 @@ class Frontend(ExtensionClient):
             delay_s = self.world.options.fault_interval_s * self.world.loop.between(0, 8)
             self.world.loop.after(delay_s, self._come_back, True)
 
-    def _expect(self, error: ClientError) -> None:
+    def _expect(self, error: DsregError) -> None:
         if not isinstance(error, DiskFenced | AttachRefused):
             super()._expect(error)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dsreg.client.core import ClientCore
+from dsreg.client.engine import Engine
 from dsreg.node.interpreter import Connection, Interpreter
 
 
@@ -42,10 +42,14 @@ def left_in_node(interpreter: Interpreter, connections: Iterable[Connection]) ->
     })
 
 
-def left_in_client(core: ClientCore) -> dict[str, int]:
+def left_in_client(engine: Engine) -> dict[str, int]:
     """The same of a client whose connections are up, or known to be down."""
-    operations, nodes = core._operations, core._selector.nodes
+    operations, nodes = engine.core._operations, engine.core._selector.nodes
     return _only_some({
+        "runs": len(engine._runs),
+        "runs of the core": len(engine._operations),
+        "chunks with ranges": len(engine._lock),
+        "room": 0 if engine._admission.is_idle else 1,
         "operations": len(operations),
         "requests": len(operations._requests),
         "operations that wait": len(operations.waiting()),

@@ -163,6 +163,26 @@ CLIENT = (
            "self._due_s = due_s", test=_TEST_LINES),
 )
 
+# What only the engine can do wrong. The simulator's clients run through it: their seeds find these.
+ENGINE = (
+    Mutant("range_is_free_while_its_operation_runs", _ENGINE,
+           "            self.step(Start(operation, run.first, run.count, run.data, run.force))\n",
+           "            self._lock.release(run.held)\n"
+           "            run.held = self._lock.acquire(1 << 40, (1 << 40) + 1, run.locked)\n"
+           "            self.step(Start(operation, run.first, run.count, run.data, run.force))\n"),
+    Mutant("run_that_was_given_up_holds_what_it_has_for_ever", _ENGINE,
+           "        self._release(run)\n        if run.done is not None:\n            run.done(data, error)\n",
+           "        if run.done is not None:\n            self._release(run)\n            run.done(data, error)\n"),
+    Mutant("turn_of_a_tick_is_not_ended", _ENGINE,
+           "        self._end_overdue()\n        self.end_turn()\n", "        self._end_overdue()\n"),
+    Mutant("run_that_was_given_up_ends_again", _ENGINE,
+           "        run.done, run.deadline_s = None, math.inf\n", "        run.deadline_s = math.inf\n"),
+    Mutant("more_is_under_way_than_is_admitted", _ADMISSION,
+           "        if not self._queue and self._operations and", "        if not self._queue and"),
+    Mutant("ranges_are_taken_for_free", "dsreg.client.range_lock",
+           "        return self._earlier > 0\n", "        return False\n"),
+)
+
 CACHE = (
     Mutant("writers_wait_for_room_for_ever", _CACHE,
            "while self._writers and self._writers[0].deadline_s <= now_s:", "while False:", test=_TEST_CACHE),
@@ -236,4 +256,4 @@ OWNERS = (
            "if self.replica.epochs.is_owner_connected else", "if True else", test=_TEST_PROCESS),
 )
 
-GLUE = NODE + CLIENT + CACHE + EDGE + OWNERS
+GLUE = NODE + CLIENT + ENGINE + CACHE + EDGE + OWNERS

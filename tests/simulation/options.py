@@ -44,6 +44,8 @@ NEMESIS = {
 }
 # The share of the runs where all clients attach in which one may be put back to an earlier state of its memory.
 PUT_BACK = 0.3
+# The share of the runs, of those that are not directed, in which clients begin runs that overlap their own.
+OVERLAPS = 0.3
 # What may happen to frames, with how many runs in a hundred know it: of those on a usual network, and on a bad one.
 FRAMES = {"drop": (25, 60), "duplicate": (30, 60), "corrupt": (25, 50), "swap": (25, 60)}
 # How many runs in a hundred have a bad network. Much else goes on as it should there only seldom.
@@ -70,7 +72,8 @@ class Options:
     often a frontend that was fenced, or refused, tries again. `attach_after_s`: when the first one attaches.
     `one_home`: all clients prefer the same node.
 
-    `heal`: the nodes compare their copies. Not in directed runs: what is looked for there would not last."""
+    Not in directed runs, where what is looked for would not last: `heal`: the nodes compare their copies. `overlaps`:
+    clients begin runs that overlap others of their own, and some with a time limit."""
 
     seed: int
     nodes: int
@@ -113,6 +116,7 @@ class Options:
     attach_after_s: float = 0.0
     one_home: bool = False
     heal: bool = False
+    overlaps: bool = False
 
     @property
     def ranks(self) -> tuple[int, ...]:
@@ -179,7 +183,7 @@ def derive(seed: int) -> Options:
         faults = [*(name for name in faults if name not in unfit), "power_at_step"]
     operations = rng.choice((12, 25, 40)) if nodes < 5 else 15
     interval_s, max_faults = rng.choice((0.02, 0.1, 0.5, 2.0)), rng.choice((5, 12, 30))
-    drawn = directed(Options(
+    return _with_more(directed(Options(
         seed=seed,
         nodes=nodes,
         sectors=sectors,
@@ -213,6 +217,13 @@ def derive(seed: int) -> Options:
         power=rng.choice(("random", "random", "drop", "keep")),
         faults=tuple(faults),
         frames=tuple(frames),
-    ))
-    heals = drawn.kind == SWARM and drawn.nodes > 1 and random.Random(f"heal {seed}").random() < 0.5
-    return dataclasses.replace(drawn, heal=heals)
+    )))
+
+
+def _with_more(drawn: Options) -> Options:
+    """What came later has numbers of its own, so that the other runs stay what they were."""
+    if drawn.kind != SWARM:
+        return drawn
+    heals = drawn.nodes > 1 and random.Random(f"heal {drawn.seed}").random() < 0.5
+    overlaps = random.Random(f"overlaps {drawn.seed}").random() < OVERLAPS
+    return dataclasses.replace(drawn, heal=heals, overlaps=overlaps)

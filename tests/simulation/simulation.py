@@ -256,7 +256,7 @@ class Simulation:
                 left[f"node {node.rank}"] = left_in_node(node.process.interpreter, node.process.connections.values())
         for worker in self.workers:
             if isinstance(worker, ExtensionClient) and not worker.out:
-                left[f"client {worker.name}"] = left_in_client(worker.core)
+                left[f"client {worker.name}"] = left_in_client(worker.engine)
         return {where: what for where, what in left.items() if what}
 
 
