@@ -97,7 +97,7 @@ class Worker:
                 return
             first, count, is_write = run
             self._number += 1
-            call = self.calls[self._number] = self.world.history.call(self.name, first, count, is_write)
+            call = self.calls[self._number] = self._record(first, count, is_write)
             self._busy.update(range(first, first + count))
             self.begin(self._number, call)
             self._think()
@@ -140,6 +140,9 @@ class Worker:
         call = self.calls.pop(number)
         self._busy.difference_update(range(call.first, call.first + call.count))
         return call
+
+    def _record(self, first: int, count: int, is_write: bool) -> Call:
+        return self.world.history.call(self.name, first, count, is_write)
 
     def begin(self, number: int, call: Call) -> None:
         """Do it; `settle` comes later."""

@@ -64,12 +64,20 @@ class History:
         """Somebody holds the disk in `epoch`; what he asked for earlier has waited for that."""
         self._attached[epoch] = self._loop.stamp()
 
-    def call(self, client: str, first: int, count: int, is_write: bool) -> Call:
+    def draft(self, client: str, first: int, count: int, is_write: bool) -> Call:
+        """With values of its own, but no operation yet."""
         values: tuple[int, ...] = ()
         if is_write:
             values = tuple(range(self._last_value + 1, self._last_value + 1 + count))
             self._last_value += count
-        call = Call(client, first, count, is_write, values, self._loop.stamp())
+        return Call(client, first, count, is_write, values, 0)
+
+    def call(self, client: str, first: int, count: int, is_write: bool) -> Call:
+        return self.begin(self.draft(client, first, count, is_write))
+
+    def begin(self, call: Call) -> Call:
+        """It is under way from now on."""
+        call.start = self._loop.stamp()
         self._open[call] = None
         if self._loop.verbose:
             self._loop.say(f"{call}")

@@ -163,7 +163,7 @@ CLIENT = (
            "self._due_s = due_s", test=_TEST_LINES),
 )
 
-# What only the engine can do wrong. The simulator's clients run through it: their seeds find these.
+# What only the engine and the cache over it can do wrong. The simulator's clients run through them: seeds find these.
 ENGINE = (
     Mutant("range_is_free_while_its_operation_runs", _ENGINE,
            "            self.step(Start(operation, run.first, run.count, run.data, run.force))\n",
@@ -179,6 +179,7 @@ ENGINE = (
            "        run.done, run.deadline_s = None, math.inf\n", "        run.deadline_s = math.inf\n"),
     Mutant("more_is_under_way_than_is_admitted", _ADMISSION,
            "        if not self._queue and self._operations and", "        if not self._queue and"),
+    Mutant("flush_ends_before_its_writes", _CACHE, "        if flush.is_over:\n", "        if True:\n"),
     Mutant("ranges_are_taken_for_free", "dsreg.client.range_lock",
            "        return self._earlier > 0\n", "        return False\n"),
 )

@@ -46,6 +46,8 @@ NEMESIS = {
 PUT_BACK = 0.3
 # The share of the runs, of those that are not directed, in which clients begin runs that overlap their own.
 OVERLAPS = 0.3
+# The share of those in which there is a client with a write-back cache as well.
+CACHED = 0.6
 # What may happen to frames, with how many runs in a hundred know it: of those on a usual network, and on a bad one.
 FRAMES = {"drop": (25, 60), "duplicate": (30, 60), "corrupt": (25, 50), "swap": (25, 60)}
 # How many runs in a hundred have a bad network. Much else goes on as it should there only seldom.
@@ -73,7 +75,8 @@ class Options:
     `one_home`: all clients prefer the same node.
 
     Not in directed runs, where what is looked for would not last: `heal`: the nodes compare their copies. `overlaps`:
-    clients begin runs that overlap others of their own, and some with a time limit."""
+    clients begin runs that overlap others of their own, and some with a time limit. `cached`: one more client has a
+    write-back cache."""
 
     seed: int
     nodes: int
@@ -117,6 +120,7 @@ class Options:
     one_home: bool = False
     heal: bool = False
     overlaps: bool = False
+    cached: bool = False
 
     @property
     def ranks(self) -> tuple[int, ...]:
@@ -226,4 +230,6 @@ def _with_more(drawn: Options) -> Options:
         return drawn
     heals = drawn.nodes > 1 and random.Random(f"heal {drawn.seed}").random() < 0.5
     overlaps = random.Random(f"overlaps {drawn.seed}").random() < OVERLAPS
-    return dataclasses.replace(drawn, heal=heals, overlaps=overlaps)
+    # A client with a cache does not attach, so that what it leaves may come up.
+    cached = overlaps and not drawn.strict and random.Random(f"cached {drawn.seed}").random() < CACHED
+    return dataclasses.replace(drawn, heal=heals, overlaps=overlaps, cached=cached)

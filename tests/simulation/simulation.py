@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dsreg.constants import SECTOR_SIZE, TAG_SIZE
 from dsreg.protocol.tags import EPOCH_SIZE
 from dsreg.storage import Commit
+from tests.simulation.cached_client import CachedClient
 from tests.simulation.checker import check
 from tests.simulation.clients import ExtensionClient, Worker
 from tests.simulation.contract_client import ContractClient
@@ -155,6 +156,9 @@ class Simulation:
             after_s = self.loop.between(0, span_s) if index else self.options.attach_after_s
             self.workers.append(Frontend(self, f"f{index}", CLIENTS + len(self.workers), after_s))
 
+        if self.options.cached:
+            self.workers.append(CachedClient(self, "b0", CLIENTS + len(self.workers)))
+
     def _all_idle(self) -> bool:
         return all(worker.idle for worker in self.workers)
 
@@ -257,6 +261,8 @@ class Simulation:
         for worker in self.workers:
             if isinstance(worker, ExtensionClient) and not worker.out:
                 left[f"client {worker.name}"] = left_in_client(worker.engine)
+            if isinstance(worker, CachedClient) and not worker.cache.is_idle:
+                left[f"cache of {worker.name}"] = {"bytes": worker.cache.buffered_bytes}
         return {where: what for where, what in left.items() if what}
 
 
