@@ -349,3 +349,21 @@ def test_plan_addresses() -> None:
         plan_addresses(["a:1", "a:1"], 2, 7001)
     with pytest.raises(ConfigError, match="outside 1..65535"):
         plan_addresses(["a"], 2, 65535)
+
+
+@pytest.mark.parametrize(("line", "rate"), [("", 0), ('heal_rate = "50MiB"', 50 << 20), ('heal_rate = ""', 0)])
+def test_the_rate_of_healing(tmp_path: Path, line: str, rate: int) -> None:
+    path = create_cluster(tmp_path, 1 << 20, ["127.0.0.1:7001"])
+    path.write_text(path.read_text().replace("[cluster]\n", f"[cluster]\n{line}\n"))
+    config = load_config(path, need_system_key=True)
+    assert config.heal_rate == rate
+    assert NodeConfig(config, 1, tmp_path).heal_bytes_per_s == rate
+    assert NodeConfig(config, 1, tmp_path, heal_rate=7).heal_bytes_per_s == 7
+
+
+@pytest.mark.parametrize("value", ["50", "true", '"much"'])
+def test_a_rate_that_is_none(tmp_path: Path, value: str) -> None:
+    path = create_cluster(tmp_path, 1 << 20, ["127.0.0.1:7001"])
+    path.write_text(path.read_text().replace("[cluster]\n", f"[cluster]\nheal_rate = {value}\n"))
+    with pytest.raises(ConfigError, match="heal_rate"):
+        load_config(path, need_system_key=True)

@@ -5,10 +5,11 @@
     init        a new cluster                    node        one node process
     up          all nodes of a cluster here      status      which nodes answer
     data        read and write                   transfer    the streaming under them
-    forget      another node's lost directory
+    forget      another node's lost directory    wait        until every node has all data
     bench       measure                          workload    the load under it
     completion  shell completion
     health      well, degraded or critical       status_table  the nodes, for people
+    in_sync     whose copies are complete
     console, notify, progress, standard_files  what the commands say and to whom
 
 A command is imported when it is called, so that a node does not wait for what only a table needs.
@@ -32,6 +33,7 @@ from dsreg.version import described_version
     "read": "dsreg.cli.data:read",
     "write": "dsreg.cli.data:write",
     "status": "dsreg.cli.status:status",
+    "wait": "dsreg.cli.wait:wait",
     "forget": "dsreg.cli.forget:forget",
     "bench": "dsreg.cli.bench:bench",
     "completion": "dsreg.cli.completion:completion",

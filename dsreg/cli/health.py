@@ -7,7 +7,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dsreg.config import NodeAddress
+from dsreg.config import NodeAddress, format_size
 from dsreg.register.quorum import majority_of, mask
 
 # What a link must not be: see `peers` in docs/protocol.md.
@@ -105,6 +105,8 @@ def faults_of(answer: NodeAnswer) -> list[str]:
         faults.append(f"does not serve yet: {lives['waits_for']}")
     for peer, fault in sorted(lives.get("faults", {}).items(), key=lambda entry: int(entry[0])):
         faults.append(f"does not use node {peer}: {fault}")
+    if behind := answer.report.get("heal", {}).get("behind_bytes"):
+        faults.append(f"lacks {format_size(behind)}, which it fetches from the other nodes")
     if damaged := answer.report.get("damaged"):
         faults.append(f"{damaged} damaged sectors, repaired from the others when next used")
     if _is_full(answer):

@@ -37,13 +37,15 @@ _log = logging.getLogger("dsreg.node")
 @click.option("--journal-size", "journal_bytes", callback=to_size, metavar="SIZE",
               default=format_size(DEFAULT_JOURNAL_BYTES), show_default=True,
               help="Size of each of the two journal segments, 2MiB to 256MiB.")
+@click.option("--heal-rate", callback=to_size, metavar="SIZE",
+              help="Fetch at most this much a second of what this node lacks.  [default: as configured]")
 @click.option("--new", is_flag=True, help="For a new cluster whose other nodes cannot be started yet: start with an "
               "empty directory although they have not confirmed that this rank is new. A node that knows this rank by "
               "another directory still refuses it. Do not put it into a systemd unit.")
 @click.option("-v", "--verbose", "verbosity", count=True, help="Log more: -v events, -vv everything.")
 @click.option("--supervisor-pid", type=int, hidden=True)
 def node(config_path: Path | None, rank: int, storage: Path | None, listen: tuple[str, int] | None,
-         journal_bytes: int, new: bool, verbosity: int, supervisor_pid: int | None) -> None:
+         journal_bytes: int, heal_rate: int | None, new: bool, verbosity: int, supervisor_pid: int | None) -> None:
     """Run one node until SIGTERM or SIGINT; then finish what is under way and exit within 5 seconds.
 
     Says nothing while all is well. Tells systemd when it listens (Type=notify). Exits with 1 on a fault of the
@@ -54,7 +56,7 @@ def node(config_path: Path | None, rank: int, storage: Path | None, listen: tupl
     cluster = chosen_config(config_path, need_system_key=True)
     if storage is None:
         storage = next((node.storage for node in cluster.nodes if node.rank == rank), Path())
-    config = NodeConfig(cluster, rank, storage, journal_bytes, listen, new)
+    config = NodeConfig(cluster, rank, storage, journal_bytes, listen, new, heal_rate)
     log_to_stderr(f"node-{rank}", verbosity)
     try:
         signal.signal(signal.SIGTERM, _leave)  # until the node drains at SIGTERM there is nothing to drain

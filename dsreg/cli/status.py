@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,6 +17,7 @@ import trio
 from dsreg.cli.attached import Attachment, attachment_of
 from dsreg.cli.faults import EXIT_CONFIG, EXIT_NO_QUORUM, is_config_fault
 from dsreg.cli.health import Assessment, NodeAnswer, assess, assess_one, changed_directories, serves, why_no_space
+from dsreg.cli.in_sync import can_lose
 from dsreg.cli.options import Seconds, chosen_config, config_argument, config_option
 from dsreg.cli.progress import progress_bar
 from dsreg.client import Client
@@ -134,12 +136,13 @@ async def _ask(client: Client, node: NodeAddress, timeout_s: float) -> NodeAnswe
 
 
 async def _survey(config: ClusterConfig, timeout_s: float) -> Survey:
-    answers: dict[int, NodeAnswer] = {}
+    answers: tuple[NodeAnswer, ...] = ()
     late = f"no majority answered a read within {timeout_s:g} s"
     error: ClientError | None = OperationTimeout(late, Outcome.DID_NOT_HAPPEN)
 
-    async def ask(node: NodeAddress) -> None:
-        answers[node.rank] = await _ask(client, node, timeout_s)
+    async def ask() -> None:
+        nonlocal answers
+        answers = await ask_all(client, config.nodes, timeout_s)
 
     async def try_read() -> None:
         nonlocal error
@@ -153,9 +156,21 @@ async def _survey(config: ClusterConfig, timeout_s: float) -> Survey:
     async with progress_bar("asking the nodes", None, show_bytes=False), Client(config) as client:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(try_read)
-            for node in config.nodes:
-                nursery.start_soon(ask, node)
-    return Survey(tuple(answers[rank] for rank in sorted(answers)), error)
+            nursery.start_soon(ask)
+    return Survey(answers, error)
+
+
+async def ask_all(client: Client, nodes: Sequence[NodeAddress], timeout_s: float) -> tuple[NodeAnswer, ...]:
+    """What these nodes answer, all asked at once."""
+    answers: dict[int, NodeAnswer] = {}
+
+    async def ask(node: NodeAddress) -> None:
+        answers[node.rank] = await _ask(client, node, timeout_s)
+
+    async with trio.open_nursery() as nursery:
+        for node in nodes:
+            nursery.start_soon(ask, node)
+    return tuple(answers[rank] for rank in sorted(answers))
 
 
 async def _why_silent(node: NodeAddress, error: ClientError, timeout_s: float) -> str:
@@ -191,6 +206,7 @@ def _as_dict(config: ClusterConfig, survey: Survey) -> dict[str, Any]:
         for answer in survey.answers
     ]
     return {"sectors": config.sectors, "nodes": nodes, "answering": survey.answering,
+            "can_lose": can_lose(survey.answers),
             "needed": majority_of(node.rank for node in config.nodes).needed, "quorum": survey.quorum,
             "fault": survey.fault,
             "no_space": survey.quorum and bool(why_no_space(survey.answers)),

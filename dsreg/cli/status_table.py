@@ -11,11 +11,12 @@ from rich.text import Text
 from dsreg.cli.attached import Attachment
 from dsreg.cli.console import new_console
 from dsreg.cli.health import NodeAnswer, changed_directories, serves, why_no_space
+from dsreg.cli.in_sync import can_lose_line, described
 from dsreg.config import ClusterConfig, format_size
 from dsreg.constants import SECTOR_SIZE
 from dsreg.register.quorum import majority_of, mask
 
-_COLUMNS = ("rank", "address", "state", "peers", "ms", "up", "starts", "written", "version")
+_COLUMNS = ("rank", "address", "state", "data", "peers", "ms", "up", "starts", "written", "version")
 # A fault may be long: it is folded within its column once that is as wide as this.
 _STATE_WIDTH = 24
 # Between two columns, with that of the box.
@@ -30,6 +31,7 @@ def print_table(
     # Lines of text are left to the terminal to wrap, so that they can be copied, and searched for where there is none.
     console.print(f"{config.path}: {format_size(config.sectors * SECTOR_SIZE)}, {config.sectors} sectors",
                   markup=False, soft_wrap=True)
+    console.print(can_lose_line(answers), markup=False, soft_wrap=True)
     changed = changed_directories(answers)
     rows = [_row(answer, answer.node.rank in changed) for answer in answers]
     shown = fitting([[cell.plain for cell in row] for row in rows], console.width)
@@ -75,7 +77,7 @@ def _row(answer: NodeAnswer, is_changed: bool) -> list[Text]:
     node, report = answer.node, answer.report
     if report is None:
         fault = f"directory changed; {answer.fault}" if is_changed else answer.fault
-        cells = [str(node.rank), node.address, (fault, "red"), *[""] * 6]
+        cells = [str(node.rank), node.address, (fault, "red"), *[""] * 7]
     else:
         faults = [f"{damaged} damaged"] if (damaged := report.get("damaged")) else []
         faults += ["no space"] if report.get("no_space") is True else []
@@ -85,7 +87,7 @@ def _row(answer: NodeAnswer, is_changed: bool) -> list[Text]:
             faults.insert(0, "empty directory, waits for others")
         state = (f"answers, {', '.join(faults)}", "yellow") if faults else ("answers", "green")
         cells = [
-            str(node.rank), node.address, state, _peers(report.get("peers", {})),
+            str(node.rank), node.address, state, described(answer), _peers(report.get("peers", {})),
             f"{1000 * report['round_trip_s']:.1f}", _duration(float(report.get("uptime_s", 0))),
             str(report.get("incarnation")), str(report.get("sectors_written")), str(report.get("version")),
         ]

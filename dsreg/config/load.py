@@ -35,7 +35,8 @@ SYSTEM_CONFIG = Path("/etc/dsreg/cluster.toml")
 
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _SECTIONS = ("cluster", "node")
-_CLUSTER_KEYS = ("sectors", "size", "client_key_file", "system_key_file", "id", "require_sealed", "strict_start")
+_CLUSTER_KEYS = ("sectors", "size", "client_key_file", "system_key_file", "id", "require_sealed", "strict_start",
+                 "heal_rate")
 _NODE_KEYS = ("rank", "address", "listen", "storage")
 
 
@@ -64,7 +65,8 @@ class ClusterConfig:
     bytes, or b"" on a client host that has none. `nodes` is ordered by rank, 1..N without gaps. `cluster_id`
     is 16 bytes, zeros where it is not known. `path` is the file that this was read from. `require_sealed`: clients
     and nodes talk over sealed connections only. `strict_start`: more others have to say that an empty directory is new
-    (docs/lives.md).
+    (docs/lives.md). `heal_rate`: bytes a second that a node fetches at most of what it lacks (docs/heal.md); 0: as many
+    as there are.
     """
 
     sectors: int
@@ -75,13 +77,14 @@ class ClusterConfig:
     path: Path
     require_sealed: bool = False
     strict_start: bool = False
+    heal_rate: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
     """What one node process runs with. `journal_bytes` is the size of one of the two journal segments, `listen` where
     it listens if not where the configuration says. `new`: an empty directory is new, though others may not be there to
-    say so.
+    say so. `heal_rate`: in place of that of the cluster, if not None.
 
     Raises ConfigError for a rank that the cluster does not have, a missing system key or a journal
     outside MIN_JOURNAL_BYTES..MAX_JOURNAL_BYTES or not a multiple of 4096.
@@ -93,6 +96,7 @@ class NodeConfig:
     journal_bytes: int = DEFAULT_JOURNAL_BYTES
     listen: tuple[str, int] | None = None
     new: bool = False
+    heal_rate: int | None = None
 
     def __post_init__(self) -> None:
         faults = []
@@ -108,6 +112,10 @@ class NodeConfig:
             )
         if faults:
             raise ConfigError(faults)
+
+    @property
+    def heal_bytes_per_s(self) -> int:
+        return self.cluster.heal_rate if self.heal_rate is None else self.heal_rate
 
     @property
     def node(self) -> NodeAddress:
@@ -205,11 +213,12 @@ class _Loader:
         cluster_id = self._cluster_id(cluster, system_key)
         require_sealed = self._flag(cluster, "require_sealed")
         strict_start = self._flag(cluster, "strict_start")
+        heal_rate = self._heal_rate(cluster)
         nodes = self._nodes()
         if self.faults:
             raise ConfigError(self.faults)
         return ClusterConfig(
-            sectors, client_key, system_key, nodes, cluster_id, self.path, require_sealed, strict_start
+            sectors, client_key, system_key, nodes, cluster_id, self.path, require_sealed, strict_start, heal_rate
         )
 
     def _flag(self, cluster: dict[str, Any], key: str) -> bool:
@@ -217,6 +226,18 @@ class _Loader:
         if not isinstance(value, bool):
             self._fault(f"[cluster] {key} must be true or false, without quotes")
         return value is True
+
+    def _heal_rate(self, cluster: dict[str, Any]) -> int:
+        """Bytes a second, 0 if there is no limit."""
+        text = cluster.get("heal_rate", "")
+        if not isinstance(text, str):
+            self._fault('[cluster] heal_rate must be text like "50MiB": so much a second')
+            return 0
+        try:
+            return parse_size(text) if text else 0
+        except ValueError as error:
+            self._fault(f"[cluster] heal_rate: {error}")
+            return 0
 
     def _fault(self, text: str) -> None:
         self.faults.append(f"{self.path}: {text}")

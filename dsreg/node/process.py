@@ -73,7 +73,10 @@ class Node:
             started_s=trio.current_time(),
             store=storage.lives.own.store,
         )
-        self.heal = new_heal(self.replica, quorum, storage, time.time, store=storage.lives.own.store)
+        self.heal = new_heal(
+            self.replica, quorum, storage, time.time, bytes_per_s=config.heal_bytes_per_s,
+            store=storage.lives.own.store,
+        )
         self.interpreter = Interpreter(self.replica, self.heal, storage, Encoder(keys), trio.current_time)
         self.disk = Disk(self.interpreter)
         self.members = Members(

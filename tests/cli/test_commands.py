@@ -21,7 +21,7 @@ from dsreg.version import described_version
 from tests.cli.terminal import run_on_terminal
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ["init", "node", "up", "read", "write", "status", "bench", "completion"]
+COMMANDS = ["init", "node", "up", "read", "write", "status", "wait", "bench", "completion"]
 
 
 @pytest.fixture(autouse=True)

@@ -31,6 +31,8 @@ def test_well() -> None:
 @pytest.mark.parametrize(("bad", "reason"), [
     (answer(3, "connection refused"), "node 3 (host3:7001): connection refused"),
     (answer(3, damaged=4), "node 3 (host3:7001): 4 damaged sectors, repaired from the others when next used"),
+    (answer(3, heal={"in_sync": False, "behind_bytes": 3 << 20}),
+     "node 3 (host3:7001): lacks 3MiB, which it fetches from the other nodes"),
     (answer(3, peers={"1": "down", "2": "sealed"}), "node 3 (host3:7001): does not reach node 1"),
     (answer(3, peers={"1": "unsealed"}),
      "node 3 (host3:7001): does not use node 1, which does not seal its connections"),
@@ -69,7 +71,7 @@ def test_one_node_alone() -> None:
 
 
 def test_columns_that_do_not_fit_are_left_out_from_the_last() -> None:
-    rows = [["1", "10.0.0.1:7001", "answers", "2 of 2", "10.1", "12 d 3 h", "1", "123456", "0.1.0 compiled"]]
+    rows = [["1", "10.0.0.1:7001", "answers", "in sync", "2 of 2", "10.1", "12 d 3 h", "1", "123456", "0.1.0 compiled"]]
     assert fitting(rows, 160) == list(range(len(_COLUMNS)))
     for width in range(1, 160):
         shown = fitting(rows, width)
@@ -79,8 +81,8 @@ def test_columns_that_do_not_fit_are_left_out_from_the_last() -> None:
 
 
 def test_a_long_fault_leaves_room_for_the_others() -> None:
-    rows = [["1", "10.0.0.1:7001", "answers", "2 of 2", "1.0", "3 s", "1", "0", "0.1.0"],
-            ["2", "10.0.0.2:7001", "connects, but: no status from node 2 within 2.0 s", *[""] * 6]]
+    rows = [["1", "10.0.0.1:7001", "answers", "in sync", "2 of 2", "1.0", "3 s", "1", "0", "0.1.0"],
+            ["2", "10.0.0.2:7001", "connects, but: no status from node 2 within 2.0 s", *[""] * 7]]
     assert len(fitting(rows, 80)) >= 6
 
 

@@ -235,11 +235,12 @@ def test_the_table_fits_the_terminal(cluster: Cluster, columns: int) -> None:
     command = [*cluster.dsreg, "status", str(cluster.path)]
     code, output = run_on_terminal(command, columns, {"NO_COLOR": "1"})
     assert code == 0 and "\x1b" not in output, "no colours, no bold"
-    title, header, _, *rows = output.replace("\r\n", "\n").splitlines()
-    assert title.startswith(str(cluster.path)) and header.split()[:4] == ["rank", "address", "state", "peers"]
+    title, can_lose, header, _, *rows = output.replace("\r\n", "\n").splitlines()
+    assert title.startswith(str(cluster.path)) and header.split()[:4] == ["rank", "address", "state", "data"]
+    assert can_lose.startswith("can lose ")
     assert all(len(line) <= columns for line in (header, *rows))
     for rank, row in enumerate(rows[:3], 1):
-        assert row.split()[0] == str(rank) and re.search(r"127\.0\.0\.1:\d{5} +answers +2 of 2", row)
+        assert row.split()[0] == str(rank) and re.search(r"127\.0\.0\.1:\d{5} +answers +\S.*\S +2 of 2", row)
     assert rows[3:] == ["not attached, and never was", "quorum: 3 of 3 nodes answer, 2 are needed"]
     assert "\x1b[" in run_on_terminal(command, columns)[1]
 

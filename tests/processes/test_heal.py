@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import trio
 
 from dsreg.client import Client
-from tests.processes.cluster import TIMEOUT_S, Cluster
+from tests.processes.cluster import ROOT, TIMEOUT_S, Cluster
 
 SECTORS = 2048
 
@@ -44,8 +47,9 @@ async def test_what_was_written_while_it_was_down(make_cluster: Callable[..., Cl
             data = rng.randbytes(rng.randint(1, min(9, SECTORS - sector)) * 4096)
             await client.write(sector, data)
             expected[sector * 4096 : sector * 4096 + len(data)] = data
+    assert dsreg(cluster, "wait", "--healed", "--timeout", "0.3") == (1, "node 3 does not answer: connection refused")
     cluster.start(3)
-    await in_sync(cluster, 3)
+    assert dsreg(cluster, "wait", "--healed", "--timeout", str(TIMEOUT_S)) == (0, "")
     one, three = await report(cluster, 1), await report(cluster, 3)
     assert three["sectors_written"] == one["sectors_written"]
     assert three["counters"]["healed"] > 0 and not one["counters"].get("healed")
@@ -80,6 +84,28 @@ async def test_while_it_heals_it_is_killed_and_others_write(
     cluster.kill(1)
     async with Client(cluster.config) as client:
         assert await client.read(0, SECTORS) == expected
+
+
+def run(cluster: Cluster, command: str, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-P", "-m", "dsreg", command, str(cluster.path), *options], text=True,
+                          capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+
+
+def dsreg(cluster: Cluster, command: str, *options: str) -> tuple[int, str]:
+    """Exit code, and what it said of node 3."""
+    done = run(cluster, command, *options)
+    return done.returncode, "".join(line for line in done.stderr.splitlines() if line.startswith("node 3"))
+
+
+async def test_status_says_how_many_may_be_lost(cluster: Cluster) -> None:
+    await in_sync(cluster, *cluster.ranks)
+
+    def shown() -> str:
+        return run(cluster, "status").stdout
+
+    assert "can lose 1 more node now" in shown() and shown().count("in sync") == 3
+    cluster.kill(3)
+    assert "can lose 0 more nodes now" in shown() and shown().count("in sync") == 2
 
 
 async def test_a_cluster_of_one_is_in_sync(make_cluster: Callable[..., Cluster]) -> None:
