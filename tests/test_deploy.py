@@ -53,7 +53,7 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed")
     paths = []
-    for unit in UNITS:
+    for unit in [*UNITS, *(DEPLOY / "systemd").glob("*.socket")]:
         # verify insists on programs that exist; ours are installed on the target host only.
         path = tmp_path / unit.name.replace("@.", "@1.")
         path.write_text(re.sub(r"/opt/dsreg/bin/\S+", "/bin/true", unit.read_text()))
@@ -85,7 +85,16 @@ def test_units_are_confined(unit: Path) -> None:
     assert "SystemCallFilter" in found
 
 
-@pytest.mark.parametrize("name", ["dsreg-node@.service", "dsreg-mount.service"])
+def test_the_nbd_server_listens_where_its_socket_unit_does() -> None:
+    """It is given nothing to listen on, so that it takes the sockets of systemd."""
+    service = settings(DEPLOY / "systemd" / "dsreg-nbd.service")
+    assert service["Requires"] == ["dsreg-nbd.socket"] and service["Type"] == ["notify"]
+    assert not {"--socket", "--port"} & set(service["ExecStart"][0].split())
+    streams = settings(DEPLOY / "systemd" / "dsreg-nbd.socket")
+    assert streams["ListenStream"] == ["/run/dsreg/nbd.sock"] and streams["SocketMode"] == ["0600"]
+
+
+@pytest.mark.parametrize("name", ["dsreg-node@.service", "dsreg-mount.service", "dsreg-nbd.service"])
 def test_keys_are_credentials_and_faults_do_not_loop(name: str) -> None:
     found = settings(DEPLOY / "systemd" / name)
     assert "client.key:/etc/dsreg/client.key" in found["LoadCredential"]

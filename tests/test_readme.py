@@ -125,7 +125,15 @@ def test_fuse_commands_parse(page: str, line: str) -> None:
     main.make_context("dsreg-fuse", shlex.split(line)[1:])
 
 
+@pytest.mark.parametrize(("page", "line"), commands("dsreg-nbd"))
+def test_nbd_commands_parse(page: str, line: str) -> None:
+    from nbd_frontend.cli import main
+
+    main.make_context("dsreg-nbd", shlex.split(line)[1:])
+
+
 def test_there_are_commands() -> None:
+    assert len(commands("dsreg-nbd")) >= 1
     assert len(commands("dsreg")) >= 6
     assert len(commands("dsreg-fuse")) >= 2
 

@@ -279,10 +279,11 @@ def test_completion(shell: str) -> None:
 
 @pytest.mark.parametrize(("program", "words", "expected"), [
     ("dsreg", "dsreg st", "status"), ("dsreg", "dsreg status --ch", "--check"),
-    ("dsreg-fuse", "dsreg-fuse --det", "--detach"), ("dsreg-fuse", "dsreg-fuse --on-quorum-loss e", "eio")])
+    ("dsreg-fuse", "dsreg-fuse --det", "--detach"), ("dsreg-fuse", "dsreg-fuse --on-quorum-loss e", "eio"),
+    ("dsreg-nbd", "dsreg-nbd --mul", "--multi-conn"), ("dsreg-nbd", "dsreg-nbd --tls r", "require")])
 def test_completion_in_a_shell(tmp_path: Path, program: str, words: str, expected: str) -> None:
     """bash itself, with the script that we print and the programs as they are installed."""
-    for name, module in (("dsreg", "dsreg"), ("dsreg-fuse", "fuse_frontend.cli")):
+    for name, module in (("dsreg", "dsreg"), ("dsreg-fuse", "fuse_frontend.cli"), ("dsreg-nbd", "nbd_frontend.cli")):
         script = tmp_path / name
         script.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m {module} "$@"\n')
         script.chmod(0o755)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable
@@ -68,14 +69,14 @@ class Serving:
 async def serving(
     directory: Path, *, export: Export = EXPORT, tls: Tls = Tls.NONE,
     certificates: ssl.SSLContext | None = None, is_cached: bool = False, timeout_s: float | None = None,
-    config: ClusterConfig | None = None,
+    config: ClusterConfig | None = None, listener: socket.socket | None = None,
 ) -> AsyncIterator[Serving]:
-    """A server on a unix socket and on TCP. `config`: of nodes that run already."""
+    """A server on a unix socket and on TCP. `config`: of nodes that run already. `listener`: in place of TCP here."""
     async with AsyncExitStack() as stack:
         if config is None:
             config = await stack.enter_async_context(nodes(SECTORS, LIMIT_S))
         path = directory / "nbd.sock"
-        tcp = bind("127.0.0.1", 0)
+        tcp = bind("127.0.0.1", 0) if listener is None else [listener]
         listeners = [stack.enter_context(unix_socket(path)), *map(stack.enter_context, tcp)]
         volume = VolumeOptions(config, False, timeout_s, Attach(name="nbd"), is_cached)
         server = Server(volume, ServerOptions(export, tls, certificates))
