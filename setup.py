@@ -29,7 +29,7 @@ COMPILED = {
     ),
     "dsreg/client": (
         "access", "admission", "answers", "attachment", "core", "counting", "dispatch", "engine", "guard",
-        "node_selector", "node_view", "operation", "operations", "quorum", "range_lock", "replies",
+        "node_selector", "node_view", "operation", "operations", "presence", "quorum", "range_lock", "replies",
     ),
     "dsreg/node": ("interpreter",),
     "dsreg": ("outbox",),

@@ -8,6 +8,7 @@
         | events.py: events in, effects out
     ClientCore (core.py, pure): who is told of an event
         | access.py       by which right: attachment.py, the hold on the disk; guard.py, respect for that of another
+        |                 (presence.py: is that one alive?)
         | replies.py      what an answer comes to
         | counting.py     steps of which the client counts the majority (quorum.py)
         | dispatch.py     steps that are left to a node

@@ -15,7 +15,8 @@ from collections import Counter
 from collections.abc import Collection
 from typing import NamedTuple
 
-from dsreg.client.limits import NEVER, SAY_AGAIN_S, TELL_AGAIN_S
+from dsreg.client.limits import LEAVES_AGAIN_S, NEVER, SAY_AGAIN_S, TELL_AGAIN_S
+from dsreg.client.presence import Presence
 from dsreg.constants import NO_OWNER
 from dsreg.errors import AlreadyAttached, AttachRefused, ClientError, DiskFenced, Outcome
 from dsreg.protocol.messages import Response, Status, name_of_owner
@@ -51,6 +52,7 @@ class Claim(NamedTuple):
 class Cause(enum.Enum):
     ANSWERS = enum.auto()  # nothing but these
     UNSURE = enum.auto()
+    OWNER = enum.auto()
     CONTRACT = enum.auto()
     BOUND = enum.auto()
     LEAP = enum.auto()
@@ -127,6 +129,7 @@ class Attachment:
         self._unsupported_since_s: float | None = None
         self._asked_s: float | None = None  # for the first time
         self._last_counter = 0
+        self._presence = Presence()  # of another owner
         self._told_again_s: dict[int, float] = {}  # when a node was told once more whose the disk is
         self._said = Cause.ANSWERS, NEVER  # what it waits for, as was told last, and when
         self._effects: list[Effect] = []
@@ -247,8 +250,7 @@ class Attachment:
         answers = self._answers.values()
         others = [told for told in answers if told.alive and told.owner != self.claim.owner]
         if others and not self.claim.take_over:
-            self._lose(AlreadyAttached, f"the disk is attached by {_name(others)}, which is alive; detach it there, or "
-                                        "take it over, which fences that one")
+            self._meet_owner(_name(others), now_s)
             return
         epoch = self._next_epoch(answers)
         if epoch > MAX_EPOCH:
@@ -261,6 +263,14 @@ class Attachment:
             self._ask_again_s = now_s + ASK_AGAIN_S
             self._accepted, self._refused = set(), {}
             self._effects.append(Ask(epoch))
+
+    def _meet_owner(self, name: str, now_s: float) -> None:
+        if self._presence.is_sure(now_s):
+            self._lose(AlreadyAttached, f"the disk is attached by {name}, which is alive; detach it there, or take it "
+                                        "over, which fences that one")
+        else:
+            text = f"{name} has the disk attached, or has just detached it: asking again"
+            self._wait(Wait(Cause.OWNER, text), now_s + LEAVES_AGAIN_S)
 
     def _next_epoch(self, answers: Collection[Response]) -> int:
         """The newest that they know of, if that is this client's own, from a claim that failed; else the next one."""

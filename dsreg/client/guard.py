@@ -9,7 +9,8 @@ the answer and the STORE, and fences no client that has none.
 
 from __future__ import annotations
 
-from dsreg.client.limits import CLEARED_S
+from dsreg.client.limits import CLEARED_S, LEAVES_AGAIN_S, NEVER
+from dsreg.client.presence import Presence
 from dsreg.constants import NO_OWNER
 from dsreg.errors import AlreadyAttached, Outcome
 from dsreg.protocol.messages import Response, Status, name_of_owner
@@ -28,6 +29,8 @@ class Guard:
         self._answers: dict[int, Response] = {}
         self._epoch = 0  # in which nobody alive had the disk,
         self._cleared_s = 0.0  # at this time
+        self._presence = Presence()
+        self._not_before_s = NEVER  # the next question
 
     def clears(self, epoch: int, now_s: float) -> bool:
         """Whether a write whose tags are of `epoch` may go on at once."""
@@ -35,7 +38,9 @@ class Guard:
 
     def may_ask(self, now_s: float) -> bool:
         """Whether no question is under way, or the last one seems lost."""
-        return self._request == 0 or now_s - self._asked_s >= ASK_AGAIN_S
+        if self._request == 0:
+            return now_s >= self._not_before_s
+        return now_s - self._asked_s >= ASK_AGAIN_S
 
     def ask(self, request: int, now_s: float) -> None:
         """`request`: of the question that goes to every node now."""
@@ -54,7 +59,9 @@ class Guard:
         epoch = max(told.epoch for told in self._answers.values())
         for told in self._answers.values():
             if told.epoch == epoch and told.alive:
-                return _refusal(told.owner)
+                self._not_before_s = now_s + LEAVES_AGAIN_S
+                return _refusal(told.owner) if self._presence.is_sure(now_s) else None
+        self._presence.left()
         self._epoch, self._cleared_s = epoch, now_s
         return None
 

@@ -45,6 +45,10 @@ SILENCE_S: Final = 15.0
 # node. Nodes tell of a new attachment by themselves, with the next write; this is for an owner that was cut off and is
 # back.
 CLEARED_S: Final = 1.0
+# A client that has just closed is reported as alive by nodes that have not read the ends of its connections yet. So
+# long it is asked for again, this often, before attaching, or a write, is refused.
+LEAVES_S: Final = 2.0
+LEAVES_AGAIN_S: Final = 0.2
 # A node that has said so has no room for this long. While an operation waits its nodes are asked again at each of its
 # deadlines, which are ATTEMPT_MAX_S apart at most.
 FULL_S: Final = ATTEMPT_MAX_S + 2.0

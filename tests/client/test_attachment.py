@@ -19,7 +19,7 @@ from dsreg.client.attachment import (
     State,
     WaitsFor,
 )
-from dsreg.client.limits import SAY_AGAIN_S, TELL_AGAIN_S
+from dsreg.client.limits import LEAVES_AGAIN_S, LEAVES_S, SAY_AGAIN_S, TELL_AGAIN_S
 from dsreg.constants import NO_OWNER
 from dsreg.errors import AlreadyAttached, AttachRefused, ClientError, DiskFenced, Outcome
 from dsreg.protocol.messages import CommandKind, Response, Status, owner_of
@@ -123,12 +123,29 @@ def test_an_owner_that_is_alive_keeps_it() -> None:
     attachment.answer(1, told(4, RIVAL, alive=True), 0.0)
     assert attachment.state is State.ASKING, "one node's word is not heeded"
     assert asks(attachment.answer(2, told(4, RIVAL), 0.0)) is None
+    assert attachment.state is State.ASKING, "it may have just left"
+    assert "host b, process 7 has the disk attached, or has just detached it" in attachment.waits_for.text
+    assert asks(attachment.tick(LEAVES_S)) == 0
+    attachment.answer(1, told(4, RIVAL, alive=True), LEAVES_S)
+    assert attachment.state is State.ASKING, "answers from before do not count"
+    attachment.answer(2, told(4, RIVAL), LEAVES_S)
     assert "attached by host b, process 7, which is alive" in lost(attachment, AlreadyAttached)
+
+
+def test_an_owner_that_has_just_left_is_followed() -> None:
+    attachment = Attachment(Claim(ME), of(3))
+    for rank in (1, 2):
+        assert asks(attachment.answer(rank, told(4, RIVAL, alive=True), 0.0)) is None
+    assert asks(attachment.tick(LEAVES_AGAIN_S - 0.01)) is None and asks(attachment.tick(LEAVES_AGAIN_S)) == 0
+    attachment.answer(1, told(4, RIVAL), 0.3)
+    assert asks(attachment.answer(2, told(4, RIVAL), 0.3)) == 5
+    assert attachment.waits_for.text == ""
 
 
 def test_an_owner_without_a_name_keeps_it() -> None:
     attachment = Attachment(Claim(ME), of(1))
-    attachment.answer(1, told(4, NO_OWNER, alive=True), 0.0)
+    for now_s in (0.0, LEAVES_S):
+        attachment.answer(1, told(4, NO_OWNER, alive=True), now_s)
     assert "attached by another client" in lost(attachment, AlreadyAttached)
 
 

@@ -13,6 +13,7 @@ from dsreg.client.attachment import (
     Claim,
     State,
 )
+from dsreg.client.limits import LEAVES_S
 from dsreg.constants import NO_OWNER
 from dsreg.errors import AlreadyAttached, AttachRefused, AuthenticationFailed, DiskFenced, Outcome
 from dsreg.protocol.messages import CommandKind, Response, Status, owner_of
@@ -146,6 +147,7 @@ def test_nodes_that_do_not_know_yet_whether_the_owner_is_alive_are_waited_for() 
     assert asks(attachment.tick(UNSURE_AGAIN_S - 0.1)) is None and asks(attachment.tick(UNSURE_AGAIN_S)) == 0
     attachment.answer(1, told(4, RIVAL, alive=True), 1.0)
     attachment.answer(2, told(4, RIVAL, unsure=True), 1.0)
+    attachment.answer(1, told(4, RIVAL, alive=True), 1.0 + LEAVES_S)
     assert type(attachment.error) is AlreadyAttached, "it has come back"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dsreg.client.attachment import State
+from dsreg.client.limits import LEAVES_S
 from dsreg.protocol.messages import Status
 from tests.client.asks import asks
 from tests.client.test_attachment import ME, RIVAL, claiming, refused, told
@@ -31,4 +32,5 @@ def test_answers_of_the_first_try_do_not_count_in_the_next_one() -> None:
     assert asks(attachment.answer(1, told(), 100.0)) is None
     assert attachment.state is State.ASKING, "one has answered"
     assert asks(attachment.answer(3, told(2, RIVAL, alive=True), 100.0)) is None
+    assert asks(attachment.answer(3, told(2, RIVAL, alive=True), 100.0 + LEAVES_S)) is None
     assert attachment.state is State.LOST

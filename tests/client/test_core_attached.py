@@ -20,9 +20,10 @@ from dsreg.client.events import (
     Received,
     Start,
     Tick,
+    Waits,
     Withdraw,
 )
-from dsreg.client.limits import GET_ATTEMPT_S, MAX_LAGGING, MAX_REFUSALS, PROBE_S, PUT_ATTEMPT_S, SILENCE_S
+from dsreg.client.limits import GET_ATTEMPT_S, LEAVES_S, MAX_LAGGING, MAX_REFUSALS, PROBE_S, PUT_ATTEMPT_S, SILENCE_S
 from dsreg.errors import AlreadyAttached, AuthenticationFailed, Outcome, OutOfRange
 from dsreg.protocol.messages import CommandKind, Response, Status
 from dsreg.protocol.tags import ATTACHED, pack_tag, restamped, ts_of, unpack_tag
@@ -72,7 +73,12 @@ def test_a_disk_that_somebody_has_fails_what_waits_and_what_comes() -> None:
     play = AttachedPlay(held=False)
     play.do(Start(5, 0, 1, DATA))
     play.do(attach_answer(play.asked[1], 1, 3, RIVAL, True))
-    effects = play.do(attach_answer(play.asked[2], 2, 3, RIVAL, True))
+    [waits] = play.do(attach_answer(play.asked[2], 2, 3, RIVAL, True))
+    assert isinstance(waits, Waits) and not waits.needs_help
+    play.now_s += LEAVES_S
+    asked = dict(commands(play.do(Tick())))
+    play.do(attach_answer(asked[1], 1, 3, RIVAL, True))
+    effects = play.do(attach_answer(asked[2], 2, 3, RIVAL, True))
     assert isinstance(effects[0], NotAttached) and "the other client" in effects[0].error.reason
     assert errors(effects) == {5: (AlreadyAttached, Outcome.DID_NOT_HAPPEN)}
     assert errors(play.do(Start(6, 0, 1))) == {6: (AlreadyAttached, Outcome.DID_NOT_HAPPEN)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dsreg.client.events import Abandon, Completed, Connected, Dropped, Effect, Received, Start, Tick
-from dsreg.client.limits import CLEARED_S
+from dsreg.client.limits import CLEARED_S, LEAVES_AGAIN_S, LEAVES_S
 from dsreg.errors import AlreadyAttached, Outcome
 from dsreg.protocol.messages import Command, CommandKind, Response, Status
 from dsreg.protocol.tags import pack_tag, ts_of
@@ -40,6 +40,13 @@ def told(play: Play, asked: dict[int, Command], epoch: int, alive: bool, *ranks:
     return play.do(attach_answer(asked[last], last, epoch, OWNER, alive))
 
 
+def still_alive(play: Play, asked: dict[int, Command], epoch: int, *ranks: int) -> list[Effect]:
+    """These nodes answer that the owner is alive, and say so until it cannot be one that has just left."""
+    assert told(play, asked, epoch, True, *ranks) == []
+    play.now_s += LEAVES_S
+    return told(play, questions(play.do(Tick())), epoch, True, *ranks)
+
+
 def stored(effects: list[Effect]) -> Command:
     [(_, command)] = commands(effects)
     assert command.kind is STORE
@@ -56,12 +63,25 @@ def test_a_write_is_refused_while_the_owner_is_alive() -> None:
     play = Play()
     asked = questions(named(play, 5, 1))
     assert set(asked) == {1, 2, 3}
-    error = failure(told(play, asked, 1, True, 1, 3)).error
+    error = failure(still_alive(play, asked, 1, 1, 3)).error
     assert isinstance(error, AlreadyAttached) and error.outcome is Outcome.DID_NOT_HAPPEN
     assert "attached by this client, which is alive" in error.reason and "force=True" in error.reason
-    # It asks anew for the next one: the owner may have left.
+    play.now_s += LEAVES_AGAIN_S
+    # It asks anew for the next one, and does not wait again for an owner that is known to stay.
     asked = questions(named(play, 6, 1))
+    assert isinstance(failure(told(play, asked, 1, True, 1, 3)).error, AlreadyAttached)
+    play.now_s += LEAVES_AGAIN_S
+    asked = questions(named(play, 7, 1))
     stored(told(play, asked, 1, False, 2, 3))
+
+
+def test_an_owner_that_has_just_left_holds_a_write_back_for_a_moment() -> None:
+    play = Play()
+    assert told(play, questions(named(play, 5, 1)), 1, True, 1, 3) == []
+    assert play.do(Tick()) == [], "it is not asked for without a pause"
+    play.now_s += LEAVES_AGAIN_S
+    asked = questions(play.do(Tick()))
+    stored(told(play, asked, 1, False, 1, 3))
 
 
 def test_an_attachment_that_comes_later_is_noticed_by_the_next_write() -> None:
@@ -70,7 +90,7 @@ def test_an_attachment_that_comes_later_is_noticed_by_the_next_write() -> None:
         effects = named(play, operation, epoch)
         if not epoch:
             play.do(ok(stored(effects), 1))
-    assert isinstance(failure(told(play, questions(effects), 3, True, 1, 2)).error, AlreadyAttached)
+    assert isinstance(failure(still_alive(play, questions(effects), 3, 1, 2)).error, AlreadyAttached)
 
 
 def test_the_answer_holds_for_a_moment_and_for_its_epoch() -> None:
@@ -145,4 +165,4 @@ def test_a_node_that_has_just_started_cannot_say_that_nobody_has_it() -> None:
         assert play.do(Received(rank, (answer,))) == []
     assert play.do(attach_answer(asked[3], 3, 1, OWNER, False)) == []
     again = questions(play.do(Tick(), 1.1))
-    assert isinstance(failure(told(play, again, 1, True, 1, 2)).error, AlreadyAttached)
+    assert isinstance(failure(still_alive(play, again, 1, 1, 2)).error, AlreadyAttached)

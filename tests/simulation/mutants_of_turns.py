@@ -172,4 +172,8 @@ TURNS = (
            "            pass\n", test=_TEST_NODES),
     Mutant("who_waits_for_its_start_is_silent", "dsreg.node.members",
            '            log.warning("%s", self.waits_for())\n', "            pass\n", test=_TEST_NODES),
+    Mutant("an_owner_that_has_just_left_keeps_the_disk", "dsreg.client.presence",
+           "now_s - self._since_s >= LEAVES_S", "True", test="tests/client/test_attachment.py"),
+    Mutant("an_owner_is_thought_to_be_leaving_for_ever", "dsreg.client.presence",
+           "        if self._since_s is None:\n", "        if True:\n", test="tests/client/test_attachment.py"),
 )
