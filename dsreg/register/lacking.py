@@ -9,7 +9,7 @@ from dsreg.protocol.tags import iter_tags
 
 # Of sectors that lie so close together all are fetched in one run, with what is between them: to fetch a sector that is
 # not needed costs less than another question.
-GAP = 4
+GAP = 8
 # In place of a rank: the sectors were never written there, so their value is known.
 NOBODY = 0
 

@@ -12,8 +12,9 @@ BUSY_S = 0.1
 # what a commit takes along without their noticing.
 IDLE_SECTORS = 8 * MAX_RUN_SECTORS
 BUSY_SECTORS = 16
-# Likewise chunks that are looked at, and seconds between two questions for digests.
-IDLE_CHUNKS = 8
+# Likewise chunks that are looked at, as of most only some sectors are lacking, and each waits for its commit; and
+# seconds between two questions for digests.
+IDLE_CHUNKS = 32
 BUSY_CHUNKS = 2
 BUSY_PAUSE_S = 0.02
 # The rate that is told is that of the last seconds.

@@ -1,0 +1,21 @@
+"""The program that measures healing heals, and says how long it took."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from scripts.heal_time import main
+
+
+@pytest.mark.slow
+def test_it_measures(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["8MiB", "--seconds", "1", "--directory", str(tmp_path), "--json"])
+    assert done.exit_code == 0, done.output
+    figures = json.loads(done.output.splitlines()[-1])
+    assert figures["scattered_writes"] > 0
+    assert 0 < figures["whole_s"] < 30 and 0 < figures["scattered_s"] < 30
+    assert figures["beside_bytes_per_s"] > 0 and figures["p99_ratio"] > 0
