@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import logging
 import signal
 import socket
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 # Connections at once; more wait in the kernel. One has the disk, or with --multi-conn as many as clients want, which
 # open up to 16 each. Before it has the disk one costs some kilobytes.
 MAX_CONNECTIONS: Final = 128
+NO_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+NO_DESCRIPTORS_PAUSE_S: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -94,12 +96,19 @@ class Server:
     async def _accept(self, listener: socket.socket, service: Service, clients: trio.Nursery) -> None:
         while True:
             await self._places.acquire()
-            sock = None
-            while sock is None:
-                await trio.lowlevel.wait_readable(listener)
-                with contextlib.suppress(OSError):  # it was gone before we looked
-                    sock, _ = listener.accept()
-            clients.start_soon(self._serve_one, sock, service)
+            clients.start_soon(self._serve_one, await self._accepted(listener), service)
+
+    async def _accepted(self, listener: socket.socket) -> socket.socket:
+        while True:
+            await trio.lowlevel.wait_readable(listener)
+            try:
+                sock, _ = listener.accept()
+                return sock
+            except OSError as error:
+                if error.errno in NO_DESCRIPTORS:
+                    log.warning("no client can be accepted for the moment: %s", error.strerror)
+                    await trio.sleep(NO_DESCRIPTORS_PAUSE_S)  # nothing tells when there are some again
+                # Else it was gone before we looked.
 
     async def _serve_one(self, sock: socket.socket, service: Service) -> None:
         try:

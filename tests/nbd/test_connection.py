@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import resource
+import socket
 import struct
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import trio.testing
 from dsreg.client import Attach, Client
 from dsreg.constants import SECTOR_SIZE
 from nbd_frontend import attachment, connection
+from nbd_frontend import server as server_module
 from nbd_frontend.codec import MAX_OPTION_BYTES, MAX_PAYLOAD_BYTES
 from nbd_frontend.commands import MAX_IN_FLIGHT_BYTES
 from nbd_frontend.numbers import CommandFlag, CommandType, Error, OptionType, Reply
@@ -202,6 +205,33 @@ async def test_a_client_that_says_nothing_is_cut_off(tmp_path: Path, monkeypatch
         slow = await server.entered()  # one that has the disk may be silent for as long as it likes
         await trio.sleep(0.4)
         assert (await slow.call(READ, 0, 1)).error == 0
+
+
+@pytest.mark.allow_logs("no client can be accepted for the moment: Too many open files")
+async def test_clients_wait_while_there_are_no_descriptors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "NO_DESCRIPTORS_PAUSE_S", 0.05)
+    async with serving(tmp_path) as server:
+        holder, waiting = await server.entered(), await server.client()
+        await waiting.exactly(18)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # A client's socket first; then the lowest limit that has no room for another one.
+        late = await server.client()
+        await late.exactly(18)
+        with socket.socket(socket.AF_UNIX) as another:
+            another.setblocking(False)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (another.fileno() + 1, hard))
+            try:
+                another.connect(str(server.path))
+                assert (await holder.call(WRITE, 0, data=SECTOR)).error == 0
+                with trio.move_on_after(0.3):
+                    await trio.lowlevel.wait_readable(another)
+                    raise AssertionError("accepted")
+                assert (await holder.call(READ, 0, SECTOR_SIZE)).data == SECTOR
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            with trio.fail_after(30):
+                await trio.lowlevel.wait_readable(another)
+            assert another.recv(18) == b"NBDMAGICIHAVEOPT\0\3"
 
 
 # --- one at a time ------------------------------------------------------------------------------------
