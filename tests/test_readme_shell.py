@@ -15,6 +15,7 @@ import pytest
 
 from tests.cli.test_addresses import UNSHARE, why_no_namespace
 from tests.fuse.tools import why_no_loop
+from tests.nbd.tools import needs
 from tests.shell_blocks import shell_blocks
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,7 +52,8 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip(why)
     directory = tmp_path_factory.mktemp("machine")
     (directory / "bin").mkdir()
-    for name, module in (("dsreg", "dsreg"), ("dsreg-fuse", "fuse_frontend.cli")):
+    programs = {"dsreg": "dsreg", "dsreg-fuse": "fuse_frontend.cli", "dsreg-nbd": "nbd_frontend.cli"}
+    for name, module in programs.items():
         program = directory / "bin" / name
         program.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -P -m {module} "$@"\n')
         program.chmod(0o755)
@@ -102,7 +104,7 @@ def test_three_hosts(machine: Path) -> None:
     """Each node has a /var/lib of its own, as on a host of its own; for the rest one machine is all three."""
     create, run_node, use = shell_blocks(README, "Three real hosts")
     assert "--rank 1" in run_node
-    status, attach, bench = use.splitlines()
+    status, wait, attach, bench = use.splitlines()
     nodes = "".join(
         f"unshare --mount sh -c 'mkdir -p $PWD/own/host{rank} && mount --bind $PWD/own/host{rank} /var/lib && "
         f"exec {run_node.strip().replace('--rank 1', f'--rank {rank}')}' &\n"
@@ -112,6 +114,7 @@ def test_three_hosts(machine: Path) -> None:
 {nodes}
 await {status.split('#')[0]} --check
 {status}
+{wait}
 mkdir -p /mnt/disk
 {attach} &
 await test -e /mnt/disk/disk.img
@@ -120,3 +123,25 @@ await sh -c 'losetup -j /mnt/disk/disk.img | grep -q .'
 dsreg-fuse --detach /mnt/disk
 """)
     assert "quorum: 3 of 3 nodes answer, 2 are needed" in said and "reads" in said and "Traceback" not in said
+
+
+@pytest.mark.slow
+@needs("nbdinfo", "qemu-img")
+def test_a_disk_for_qemu(machine: Path) -> None:
+    serve, use = shell_blocks(README, "A disk for QEMU")
+    info, convert, boot = use.splitlines()
+    assert boot.startswith("qemu-system-x86_64 ") and boot.count("nbd+unix:///?socket=/tmp/disk.sock") == 1
+    said = type_in(machine, f"""
+rm -f /tmp/disk.sock
+{serve.strip().replace("20GiB", "64MiB")} &
+await test -S /tmp/disk.sock
+await {info.split('#')[0]}
+qemu-img create -q -f qcow2 image.qcow2 32M
+qemu-io -c 'write -P 90 1M 2M' image.qcow2
+{convert}
+qemu-io -f raw -c 'read -P 90 1M 2M' 'nbd+unix:///?socket=/tmp/disk.sock'
+kill $!
+wait $!
+test ! -e /tmp/disk.sock
+""")
+    assert "export-size: 67108864" in said and "Traceback" not in said and "verification failed" not in said
