@@ -184,7 +184,7 @@ class Interpreter:
             del self._links[rank]
             self._greeted.discard(rank)
             self.replica.link_down(rank, self.clock())
-            self.heal.link_down(rank, self.clock())
+            self.carry_out(self.heal.link_down(rank, self.clock()))
 
     def start(self) -> None:
         """The node begins to serve: what has come meanwhile is dealt with, in the order in which it came."""
@@ -202,7 +202,7 @@ class Interpreter:
     def discount(self, rank: int) -> None:
         """The directory of that node has changed: what it has answered to operations under way does not count."""
         self.replica.discount(rank)
-        self.heal.link_down(rank, self.clock())
+        self.carry_out(self.heal.link_down(rank, self.clock()))
 
     def committed(self, tickets: Iterable[Ticket]) -> None:
         """The storage has decided on these persists and reservations."""

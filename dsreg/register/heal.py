@@ -92,11 +92,16 @@ class Heal:
     # --- events -----------------------------------------------------------------------------------
     def link_up(self, rank: int, now: float) -> list[Effect]:
         """The node is linked, counts, and answers for digests."""
-        self.link_down(rank, now)
+        self._drop(rank, now)
         self._comparing.link_up(rank)
         return self._pump(now)
 
-    def link_down(self, rank: int, now: float) -> None:
+    def link_down(self, rank: int, now: float) -> list[Effect]:
+        """It is not, any more."""
+        self._drop(rank, now)
+        return self._pump(now)  # what waited for its answer goes on without that
+
+    def _drop(self, rank: int, now: float) -> None:
         """What the node was asked is not answered any more, nor is it asked."""
         self._comparing.link_down(rank)
         for rid in [rid for rid, question in self._questions.items() if question.rank == rank]:

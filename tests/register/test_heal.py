@@ -211,6 +211,26 @@ def test_a_link_that_breaks_takes_its_questions_along(answered: int) -> None:
     assert play.tag(0) == NEW and play.in_sync(2)
 
 
+def test_what_waited_for_it_goes_on_without_it() -> None:
+    play = Play()
+    play.have(0, OLD, data(1), 1, 3)
+    play.have(0, NEW, data(9), 2)
+    play.storage.damage(0)  # so both are asked at once
+    for rank in (2, 3):
+        play.take(play.heal.link_up(rank, play.now))
+    play.answer()
+    play.answer()
+    assert play.answer() == []  # the tags of 2; those of 3 do not come
+    [tell] = play.asked
+    assert tell.rank == 3
+    play.asked.clear()
+    assert play.take(play.heal.link_down(3, play.now)) == []
+    [tell] = play.asked
+    assert isinstance(tell.message, ReadProc) and tell.rank == 2 and tell.message.values
+    play.to_the_end()
+    assert play.tag(0) == NEW
+
+
 def test_a_store_that_was_refused_comes_again() -> None:
     play = Play()
     play.have(0, NEW, data(9), 2)
