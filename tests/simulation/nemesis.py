@@ -226,7 +226,7 @@ class Nemesis(Traps):
         self._damage("damage_copy", node, name, at, 1)
 
     def _damage(self, fault: str, node: SimNode, name: str, at: int, length: int) -> None:
-        if node.files.exists(name):
+        if node.files.exists(name) and not node.is_needed_to_start:  # it may not start again
             self._loop.fault(fault, f"{node.rank} {name} {at}+{length}")
             node.excused = True
             node.files.damage(name, at, length)

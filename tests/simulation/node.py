@@ -102,10 +102,18 @@ class SimNode:
     @property
     def known_to_all(self) -> bool:
         """Whether all other nodes know its directory, durably: see docs/lives.md for what is not covered else."""
-        others = [node for node in self._world.nodes.values() if node is not self]
-        if self._world.options.strict_start and not all(node.serves for node in others):
-            return False  # their first start, which is to be strict, may need this one
-        return all(node.process is not None and self.rank in node.process.members.lives.known for node in others)
+        return not self.is_needed_to_start and all(
+            node.process is not None and self.rank in node.process.members.lives.known for node in self._others
+        )
+
+    @property
+    def is_needed_to_start(self) -> bool:
+        """Whether the first start of another node, which is to be strict, may need this one: it waits for that."""
+        return self._world.options.strict_start and not all(node.serves for node in self._others)
+
+    @property
+    def _others(self) -> list[SimNode]:
+        return [node for node in self._world.nodes.values() if node is not self]
 
     def wipe(self) -> None:
         """Its directory is deleted while it is down; then it is started again."""
