@@ -260,6 +260,7 @@ class StableStorage:
     def _seal(self) -> None:
         """Go on in the other segment, which is free; this one waits for a checkpoint."""
         assert self._sealed is None
+        assert self._position > RECORDS_AT, "a record that does not fit into a whole segment would wait for ever"
         self._sealed = self._segment
         self._sealed_bytes = self._position - RECORDS_AT
         self._segment = SegmentHeader(self._segment.generation + 1, False, self._batch, *self._settled)

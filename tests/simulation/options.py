@@ -11,6 +11,7 @@ import random
 
 from dsreg.register.tag_allocator import PROMISE_STEP
 from tests.simulation.kinds import SWARM, directed
+from tests.simulation.limits import smallest_journal
 
 # Faults that the nemesis injects now and then, with how many runs in a hundred know them.
 NEMESIS = {
@@ -232,4 +233,8 @@ def _with_more(drawn: Options) -> Options:
     overlaps = random.Random(f"overlaps {drawn.seed}").random() < OVERLAPS
     # A client with a cache does not attach, so that what it leaves may come up.
     cached = overlaps and not drawn.strict and random.Random(f"cached {drawn.seed}").random() < CACHED
-    return dataclasses.replace(drawn, heal=heals, overlaps=overlaps, cached=cached)
+    # Who heals stores what it lacks in one run, and a cache what it has joined: a record of all sectors has to fit.
+    least = smallest_journal(drawn.sectors) if heals or cached else 0
+    return dataclasses.replace(
+        drawn, heal=heals, overlaps=overlaps, cached=cached, journal_bytes=max(drawn.journal_bytes, least),
+    )
