@@ -95,7 +95,7 @@ def main(
         _check_cache(cache, is_exclusive=not shared)
         source = edges.chosen_disk(
             config_file, size, on_quorum_loss=on_quorum_loss, io_timeout=io_timeout, cache=cache,
-            attach=None if shared else Attach(take_over, f"{socket.gethostname()}:{path}"),
+            attach=None if shared else Attach(take_over=take_over, name=f"{socket.gethostname()}:{path}"),
         )
         if not foreground:
             log_file = _default_log_file(path) if log_file is None else log_file.absolute()

@@ -32,7 +32,7 @@ class Cluster(Protocol):
     def nodes(self) -> Sequence[NodeAddress]: ...
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)  # a name in the place of `take_over` would take the disk over
 class Attach:
     """How a client attaches the disk. `name`: what to tell others who want it. `take_over`: also from a client that is
     alive, which then may not use it any more."""

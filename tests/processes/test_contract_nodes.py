@@ -108,7 +108,7 @@ def test_a_peer_that_hangs_up_on_receipts_gets_no_more_of_them(mixed: Mixed, rng
 # --- attaching ------------------------------------------------------------------------------------
 async def refusal(mixed: Mixed) -> AttachRefused:
     """What attaching ends with."""
-    async with Client(mixed.cluster.config, attach=Attach("a test")) as client:
+    async with Client(mixed.cluster.config, attach=Attach(name="a test")) as client:
         with trio.fail_after(TIMEOUT_S):
             with pytest.raises(AttachRefused) as caught:
                 await client.attached()
