@@ -311,7 +311,7 @@ class Attachment:
             self._lose(AttachRefused, "a node of the cluster speaks only the contract and could not keep another "
                                       "client out; use the disk without attaching it, or replace that node")
         else:
-            text = "a node of the cluster speaks only the contract, or has just been started"
+            text = "the nodes have just started and do not know each other yet, or one speaks only the contract"
             self._wait(Wait(Cause.CONTRACT, text), now_s + ASK_AGAIN_S)
 
     # --- claiming ---------------------------------------------------------------------------------
