@@ -29,6 +29,7 @@ from dsreg.protocol.sealed import Opener, Sealer
 from dsreg.protocol.tags import ATTACHED, pack_tag, ts_of
 from dsreg.register.assembly import new_replica
 from dsreg.register.effects import Again, Durable, Effect, Fence, Load, Persist, Reply, Reserve, Tell
+from dsreg.register.now import Now
 from dsreg.register.quorum import majority_of
 from dsreg.storage import Identity, OsFiles, StableStorage
 from dsreg.storage.checksum import crc32
@@ -57,7 +58,7 @@ class Trio:
     def __init__(self) -> None:
         self.storages = [MemoryStorage() for _ in RANKS]
         self.replicas = [
-            new_replica(rank, majority_of(RANKS), storage, uuid_prefix=1, jitter=lambda: 1.0, unix_time=time.time)
+            new_replica(rank, majority_of(RANKS), storage, uuid_prefix=1, jitter=lambda: 1.0)
             for rank, storage in zip(RANKS, self.storages, strict=True)
         ]
         self.encoder = Encoder(KEYS)
@@ -68,17 +69,18 @@ class Trio:
     def run(self, command: Command, node: int = 0) -> Response:
         """Through one node, as an extension command."""
         frame = b"".join(self.encoder.encode(command))
+        now = Now(0.0, time.time())
         for message in self.decoders[node].feed(frame):
             assert isinstance(message, Command)
-            self._carry_out(node, self.replicas[node].command(self, message, 0.0))
+            self._carry_out(node, self.replicas[node].command(self, message, now), now)
         while self._wire:
             to, sender, frame = self._wire.popleft()
             for message in self.decoders[to].feed(frame):
-                self._carry_out(to, self.replicas[to].message(sender, message, 0.0))  # type: ignore[arg-type]
+                self._carry_out(to, self.replicas[to].message(sender, message, now), now)  # type: ignore[arg-type]
         assert self.answer is not None
         return self.answer
 
-    def _carry_out(self, index: int, effects: list[Effect]) -> None:
+    def _carry_out(self, index: int, effects: list[Effect], now: Now) -> None:
         todo = deque(effects)
         while todo:
             effect = todo.popleft()
@@ -87,12 +89,12 @@ class Trio:
                 self.storages[index].commit()
                 todo.extend(effect.then)
             elif isinstance(effect, Again):
-                todo.extend(self.replicas[index].again(effect, 0.0))
+                todo.extend(self.replicas[index].again(effect, now))
             elif isinstance(effect, Durable):
-                todo.extend(self.replicas[index].durable(effect.what, 0.0))
+                todo.extend(self.replicas[index].durable(effect.what, now))
             elif isinstance(effect, Load):
                 loaded = self.storages[index].load(effect.question.first, effect.question.count)
-                todo.extend(self.replicas[index].loaded(effect, *loaded, 0.0))
+                todo.extend(self.replicas[index].loaded(effect, *loaded, now))
             elif isinstance(effect, Tell):
                 self._wire.append((effect.rank - 1, index, self._encode(effect.message)))
             elif isinstance(effect, Reply) and isinstance(effect.message, Response):

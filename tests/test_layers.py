@@ -48,6 +48,10 @@ NOT_IN_THE_CORE = {
 # Of the client, what does I/O, or is for those that do. All the rest is pure: the simulator runs it as it is.
 CLIENT_WITH_IO = {"blocking", "client", "cluster", "connection", "runner"}
 PURE_CLIENT = sorted({path.stem for path in (ROOT / "dsreg" / "client").glob("[!_]*.py")} - CLIENT_WITH_IO)
+# These are told the time, as an argument of each event; none of them holds a clock. The engine, which carries out what
+# the client's core decides, reads one for it, as dsreg.node.interpreter does for a node's.
+TOLD_THE_TIME = ("dsreg.register", "dsreg.link", *(f"dsreg.client.{name}" for name in PURE_CLIENT if name != "engine"))
+CLOCK = re.compile(r"_?(\w+_)?(clock|time|now)(_s)?")
 # By layer, or by module.
 NOT_IN = {
     **{f"dsreg.client.{module}": NOT_IN_THE_CORE for module in PURE_CLIENT},
@@ -135,6 +139,50 @@ def test_imports_point_down(path: Path) -> None:
     module = module_name(path)
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     assert not faults_of(module, imports(ast.parse(path.read_text()), package))
+
+
+def clocks(tree: ast.AST) -> list[str]:
+    """Names of parameters and attributes that hold a callable, and of whatever is called with no argument, that are
+    names of a clock."""
+    found = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.arg(arg=name, annotation=ast.expr() as kind) if "Callable" in ast.unparse(kind):
+                found.append(name)
+            case ast.AnnAssign(target=ast.Name(id=name) | ast.Attribute(attr=name), annotation=kind) if (
+                "Callable" in ast.unparse(kind)
+            ):
+                found.append(name)
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=[], keywords=[]):
+                found.append(name)
+    return [name for name in found if CLOCK.fullmatch(name)]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_core_is_told_the_time(path: Path) -> None:
+    module = module_name(path)
+    if layer_of(module) in TOLD_THE_TIME or module in TOLD_THE_TIME:
+        assert not clocks(ast.parse(path.read_text()))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def __init__(self, clock: Callable[[], float]) -> None: ...",
+        "def __init__(self, *, unix_time: Callable[[], float] = lambda: 0.0) -> None: ...",
+        "class Epochs:\n    now_s: Callable[[], float]",
+        "self._unix_time: Callable[[], float] = unix_time",
+        "late = self._clock() > due_s",
+        "due_s = now() + 1",
+    ],
+)
+def test_a_clock_is_found(code: str) -> None:
+    assert clocks(ast.parse(code))
+
+
+def test_a_time_is_no_clock() -> None:
+    code = "def tick(self, now: Now) -> None:\n    self._last_s: float = now.s\n    self._links.resend(now.s)"
+    assert not clocks(ast.parse(code))
 
 
 def test_layers_are_those_of_the_document() -> None:

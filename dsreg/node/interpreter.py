@@ -38,6 +38,7 @@ from dsreg.register.assembly import is_of_heal
 from dsreg.register.effects import Adopt, Again, Durable, Effect, Fence, Load, Persist, Reply, Reserve, Tell
 from dsreg.register.heal import Heal
 from dsreg.register.held import Held
+from dsreg.register.now import Now
 from dsreg.register.replica import Replica
 from dsreg.storage import Loaded, Refusal, StableStorage, Ticket
 from dsreg.transport import Transport
@@ -74,16 +75,18 @@ class Connection:
 
 
 class Interpreter:
-    """`clock` gives seconds and does not go backwards."""
+    """`clock`, `unix_time`: give the times of Now. Both are read once for each event."""
 
     def __init__(
-        self, replica: Replica, heal: Heal, storage: StableStorage, encoder: Encoder, clock: Callable[[], float]
+        self, replica: Replica, heal: Heal, storage: StableStorage, encoder: Encoder, clock: Callable[[], float],
+        unix_time: Callable[[], float],
     ) -> None:
         self.replica = replica
         self.heal = heal
         self.storage = storage
         self.encoder = encoder
         self.clock = clock
+        self._unix_time = unix_time
         self.on_slow_load: Callable[[Load], None] = lambda load: None  # it may block, or must wait for a commit
         self.on_work: Callable[[], None] = lambda: None  # there is something for the disk's tasks
         self.on_idle: Callable[[], None] = lambda: None  # no operation of this node is unfinished
@@ -104,7 +107,7 @@ class Interpreter:
         self._sealed_encoder = Encoder(None)
         self._encode = EncodeOnce(self.encoder)
         self._encode_sealed = EncodeOnce(self._sealed_encoder)
-        self._carry: dict[type, Callable[[Any], Iterable[Effect] | None]] = {
+        self._carry: dict[type, Callable[[Any, Now], Iterable[Effect] | None]] = {
             Persist: self._persist,
             Adopt: self._adopt,
             Reserve: self._reserve,
@@ -116,6 +119,9 @@ class Interpreter:
             Reply: self._answer,
         }
 
+    def now(self) -> Now:
+        return Now(self.clock(), self._unix_time())
+
     # --- events -----------------------------------------------------------------------------------
     def command(self, connection: Connection, command: Command) -> None:
         connection.unfinished += 1
@@ -125,35 +131,36 @@ class Interpreter:
         self.unfinished_bytes += size
         if not self.started and self._held.holds(connection, command):
             return
-        now = self.clock()
-        self.heal.throttle.client(now)
+        now = self.now()
+        self.heal.throttle.client(now.s)
         if command.kind is CommandKind.ATTACH and command.epoch:
-            self.heal.look(now + HEAL_AFTER_ATTACH_S)
-        self.carry_out(self.replica.command(connection, command, now))
+            self.heal.look(now.s + HEAL_AFTER_ATTACH_S)
+        self.carry_out(self.replica.command(connection, command, now), now)
 
     def disconnected(self, connection: Connection) -> None:
-        given_up, effects = self.replica.disconnected(connection, self.clock())
+        now = self.now()
+        given_up, effects = self.replica.disconnected(connection, now)
         for command in (*given_up, *self._held.disconnected(connection)):
             self._settle(connection, command)
-        self.carry_out(effects)
+        self.carry_out(effects, now)
         self.end_turn()
 
     def message(self, connection: Connection | None, message: PeerMessage | HealMessage | Receipt) -> None:
+        now = self.now()
         if isinstance(message, (DigestQuery, Digests)) or isinstance(message, Value) and self._is_for_heal(message):
             if self.started:
-                self.carry_out(self.heal.message(connection, message, self.clock()))
+                self.carry_out(self.heal.message(connection, message, now), now)
             return
         origin = None if isinstance(message, Receipt) or is_of_contract(message) else connection
         if origin is None:
-            self.heard[message.rank] = self.clock()
+            self.heard[message.rank] = now.s
             self.on_contract(message.rank)
         if not self.started and not isinstance(message, Receipt):
             self._held.message(origin, message)
             return
-        now = self.clock()
         if isinstance(message, WriteProc):
-            self.heal.throttle.client(now)
-        self.carry_out(self.replica.message(origin, message, now))
+            self.heal.throttle.client(now.s)
+        self.carry_out(self.replica.message(origin, message, now), now)
 
     def _is_for_heal(self, value: Value) -> bool:
         return not value.uuid and is_of_heal(value.rid)
@@ -170,50 +177,55 @@ class Interpreter:
         for answer in self._answers.pop(rank, ()):
             outbox.send(answer)
         self._dirty.add(transport)
-        self._tell_link_up(rank, extended)
+        self._tell_link_up(rank, extended, self.now())
         self.end_turn()
 
-    def _tell_link_up(self, rank: int, extended: bool) -> None:
-        self.carry_out(self.replica.link_up(rank, extended, self.clock()))
+    def _tell_link_up(self, rank: int, extended: bool, now: Now) -> None:
+        self.carry_out(self.replica.link_up(rank, extended, now), now)
         if self.started and extended and self.features.get(rank, 0) & FEATURE_DIGESTS:
-            self.carry_out(self.heal.link_up(rank, self.clock()))
+            self.carry_out(self.heal.link_up(rank, now.s), now)
 
     def link_down(self, rank: int, transport: Transport) -> None:
         outbox = self._links.get(rank)
         if outbox is not None and outbox.transport is transport:
             del self._links[rank]
             self._greeted.discard(rank)
-            self.replica.link_down(rank, self.clock())
-            self.carry_out(self.heal.link_down(rank, self.clock()))
+            now = self.now()
+            self.replica.link_down(rank, now.s)
+            self.carry_out(self.heal.link_down(rank, now.s), now)
 
     def start(self) -> None:
         """The node begins to serve: what has come meanwhile is dealt with, in the order in which it came."""
         self.started = True
+        now = self.now()
         if self._held.messages:
-            self._quiet_until = self.clock() + RESEND_FIRST_S
+            self._quiet_until = now.s + RESEND_FIRST_S
         for connection, command in self._held.take_commands():
-            self.carry_out(self.replica.command(connection, command, self.clock()))
+            self.carry_out(self.replica.command(connection, command, now), now)
         for origin, message in self._held.take_messages():
-            self.carry_out(self.replica.message(origin, message, self.clock()))
+            self.carry_out(self.replica.message(origin, message, now), now)
         for rank in self._greeted:  # they have dropped what they were asked before
-            self._tell_link_up(rank, True)
+            self._tell_link_up(rank, True, now)
         self.end_turn()
 
     def discount(self, rank: int) -> None:
         """The directory of that node has changed: what it has answered to operations under way does not count."""
         self.replica.discount(rank)
-        self.carry_out(self.heal.link_down(rank, self.clock()))
+        now = self.now()
+        self.carry_out(self.heal.link_down(rank, now.s), now)
 
     def committed(self, tickets: Iterable[Ticket]) -> None:
         """The storage has decided on these persists and reservations."""
+        now = self.now()
         for ticket in tickets:
             for parked in self._parked.pop(ticket, ()):
-                self.carry_out(self._outcome(parked, ticket))
+                self.carry_out(self._outcome(parked, ticket, now), now)
         self.end_turn()
 
     def loaded(self, load: Load, loaded: Loaded) -> None:
         """A slow load is done."""
-        self.carry_out(self._report_load(load, loaded))
+        now = self.now()
+        self.carry_out(self._report_load(load, loaded, now), now)
         self.end_turn()
 
     def next_due(self) -> float:
@@ -224,18 +236,19 @@ class Interpreter:
         return heal_s if due is None else min(heal_s, max(due, self._quiet_until))
 
     def tick(self) -> None:
-        if self.clock() < self.next_due():
+        now = self.now()
+        if now.s < self.next_due():
             return
-        self.carry_out(self.replica.tick(self.clock()))
-        self.carry_out(self.heal.tick(self.clock()))
+        self.carry_out(self.replica.tick(now), now)
+        self.carry_out(self.heal.tick(now.s), now)
         self.end_turn()
 
     # --- effects ----------------------------------------------------------------------------------
-    def carry_out(self, effects: Iterable[Effect]) -> None:
+    def carry_out(self, effects: Iterable[Effect], now: Now) -> None:
         todo = deque(effects)
         while todo:
             effect = todo.popleft()
-            more = self._carry[type(effect)](effect)
+            more = self._carry[type(effect)](effect, now)
             if more:
                 todo.extend(more)
 
@@ -257,53 +270,55 @@ class Interpreter:
     def encode(self, message: Message, sealed: bool) -> list[Buffer]:
         return (self._sealed_encoder if sealed else self.encoder).encode(message)
 
-    def _persist(self, effect: Persist) -> Iterable[Effect] | None:
+    def _persist(self, effect: Persist, now: Now) -> Iterable[Effect] | None:
         ticket = self.storage.persist(effect.first, effect.count, effect.tags, effect.data, effect.repair)
-        return self._await_ticket(ticket, effect)
+        return self._await_ticket(ticket, effect, now)
 
-    def _adopt(self, effect: Adopt) -> Iterable[Effect] | None:
+    def _adopt(self, effect: Adopt, now: Now) -> Iterable[Effect] | None:
         ticket = self.storage.persist(effect.first, effect.count, effect.tags, effect.data, effect.repair)
-        return self._await_ticket(ticket, effect)
+        return self._await_ticket(ticket, effect, now)
 
-    def _reserve(self, effect: Reserve) -> Iterable[Effect] | None:
-        return self._await_ticket(self.storage.reserve(effect.ts), effect)
+    def _reserve(self, effect: Reserve, now: Now) -> Iterable[Effect] | None:
+        return self._await_ticket(self.storage.reserve(effect.ts), effect, now)
 
-    def _fence(self, effect: Fence) -> Iterable[Effect] | None:
-        return self._await_ticket(self.storage.fence(effect.epoch, effect.owner), effect)
+    def _fence(self, effect: Fence, now: Now) -> Iterable[Effect] | None:
+        return self._await_ticket(self.storage.fence(effect.epoch, effect.owner), effect, now)
 
-    def _again(self, effect: Again) -> Iterable[Effect]:
-        return self.replica.again(effect, self.clock())
+    def _again(self, effect: Again, now: Now) -> Iterable[Effect]:
+        return self.replica.again(effect, now)
 
-    def _await_ticket(self, ticket: Ticket, effect: Persist | Adopt | Reserve | Fence) -> Iterable[Effect] | None:
+    def _await_ticket(
+        self, ticket: Ticket, effect: Persist | Adopt | Reserve | Fence, now: Now
+    ) -> Iterable[Effect] | None:
         if not ticket.done:
             self._parked.setdefault(ticket, []).append(effect)
             return None
-        return self._outcome(effect, ticket)
+        return self._outcome(effect, ticket, now)
 
-    def _outcome(self, effect: Persist | Adopt | Reserve | Fence, ticket: Ticket) -> Iterable[Effect]:
+    def _outcome(self, effect: Persist | Adopt | Reserve | Fence, ticket: Ticket, now: Now) -> Iterable[Effect]:
         if isinstance(effect, Adopt):
-            return self.heal.adopted(effect, ticket.ok, self.clock(), lost=ticket.refusal is Refusal.UNKNOWN)
+            return self.heal.adopted(effect, ticket.ok, now.s, lost=ticket.refusal is Refusal.UNKNOWN)
         if ticket.ok:
             return effect.then
         assert isinstance(effect, Persist), "a promise has no room to lack"
-        self.heal.look(self.clock() + HEAL_AFTER_REFUSAL_S)
-        return self.replica.refused(effect, self.clock(), ticket.refusal is Refusal.NO_SPACE)
+        self.heal.look(now.s + HEAL_AFTER_REFUSAL_S)
+        return self.replica.refused(effect, now, ticket.refusal is Refusal.NO_SPACE)
 
-    def _durable(self, effect: Durable) -> Iterable[Effect]:
-        return self.replica.durable(effect.what, self.clock())
+    def _durable(self, effect: Durable, now: Now) -> Iterable[Effect]:
+        return self.replica.durable(effect.what, now)
 
-    def _load(self, effect: Load) -> Iterable[Effect] | None:
+    def _load(self, effect: Load, now: Now) -> Iterable[Effect] | None:
         question = effect.question
         loaded = self.storage.load(question.first, question.count, wait=False)
         if loaded is None:
             self.on_slow_load(effect)
             return None
-        return self._report_load(effect, loaded)
+        return self._report_load(effect, loaded, now)
 
-    def _report_load(self, load: Load, loaded: Loaded) -> Iterable[Effect]:
-        return self.replica.loaded(load, loaded.tags, loaded.data, bool(loaded.missing), self.clock())
+    def _report_load(self, load: Load, loaded: Loaded, now: Now) -> Iterable[Effect]:
+        return self.replica.loaded(load, loaded.tags, loaded.data, bool(loaded.missing), now)
 
-    def _send(self, effect: Tell) -> None:
+    def _send(self, effect: Tell, now: Now) -> None:
         message = effect.message
         outbox = self._links.get(effect.rank)
         if outbox is not None:
@@ -314,7 +329,7 @@ class Interpreter:
             waiting = self._answers.setdefault(effect.rank, deque(maxlen=MAX_QUEUED_ANSWERS))
             waiting.append(message)
 
-    def _answer(self, effect: Reply) -> None:
+    def _answer(self, effect: Reply, now: Now) -> None:
         connection = effect.connection
         assert isinstance(connection, Connection)
         if effect.completes is not None:

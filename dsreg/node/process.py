@@ -69,15 +69,14 @@ class Node:
             storage,
             uuid_prefix=secrets.randbits(32),
             jitter=lambda: random.uniform(0.8, 1.2),
-            unix_time=time.time,
             started_s=trio.current_time(),
             store=storage.lives.own.store,
         )
         self.heal = new_heal(
-            self.replica, quorum, storage, time.time, bytes_per_s=config.heal_bytes_per_s,
+            self.replica, quorum, storage, bytes_per_s=config.heal_bytes_per_s,
             store=storage.lives.own.store,
         )
-        self.interpreter = Interpreter(self.replica, self.heal, storage, Encoder(keys), trio.current_time)
+        self.interpreter = Interpreter(self.replica, self.heal, storage, Encoder(keys), trio.current_time, time.time)
         self.disk = Disk(self.interpreter)
         self.members = Members(
             config.rank, quorum, storage.lives, self.interpreter, strict=cluster.strict_start, new=config.new

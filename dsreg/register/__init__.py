@@ -11,6 +11,7 @@
     links, peers, contract, receipts, intervals, alarms, repeats    stubborn links, to nodes of either language
     heal           a node takes from others what it lacks: comparing, lacking, heal_work, heal_report (what differs,
                    what of it is fetched, what is under way, what is told of it), digests, throttle
+    now            what the clocks say, an argument of every event
     effects, tag_view    what is asked of the world; what is seen of storage
     assembly       how these are put together, in one place for product, simulator and tests
     absences       which nodes have been out of reach for long

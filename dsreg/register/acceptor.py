@@ -8,7 +8,6 @@ queued for the same sectors.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 
 from dsreg.constants import TAG_SIZE
 from dsreg.protocol.messages import (
@@ -40,6 +39,7 @@ from dsreg.register.effects import (
 )
 from dsreg.register.epochs import Epochs, Go, Wait
 from dsreg.register.execution import response_to
+from dsreg.register.now import Now
 from dsreg.register.repairs import Repairs
 from dsreg.register.repeats import Repeats, Seen
 from dsreg.register.tag_view import TagView
@@ -56,7 +56,6 @@ class Acceptor:
         uuids: Uuids,
         repairs: Repairs,
         counters: Counter[str],
-        unix_time: Callable[[], float],
     ) -> None:
         self._rank = rank
         self._storage = storage
@@ -64,23 +63,24 @@ class Acceptor:
         self._uuids = uuids
         self._repairs = repairs
         self._counters = counters
-        self._unix_time = unix_time
         self._repeats = Repeats()
 
-    def is_plausible(self, first: int, count: int, tags: bytes) -> bool:
+    def is_plausible(self, first: int, count: int, tags: bytes, now: Now) -> bool:
         """Whether these tags are believed of the run; what is held already is."""
-        if not self._epochs.believes(highest_epoch(tags)):
+        if not self._epochs.believes(highest_epoch(tags), now):
             return False
-        return are_plausible(tags, self._unix_time()) or tags == self._storage.tags(first, count)
+        return are_plausible(tags, now.unix_s) or tags == self._storage.tags(first, count)
 
-    def is_plausible_answer(self, value: Value) -> bool:
+    def is_plausible_answer(self, value: Value, now: Now) -> bool:
         """A tag of a newer epoch than the one in force where it comes from would lead to more that nobody believes."""
-        return highest_epoch(value.tags) <= value.epoch and self.is_plausible(value.first, value.count, value.tags)
+        if highest_epoch(value.tags) > value.epoch:
+            return False
+        return self.is_plausible(value.first, value.count, value.tags, now)
 
     # --- questions and orders of nodes --------------------------------------------------------------
-    def read_proc(self, origin: Connection | None, question: ReadProc) -> list[Effect]:
+    def read_proc(self, origin: Connection | None, question: ReadProc, now: Now) -> list[Effect]:
         epochs = self._epochs
-        if epochs.promised and is_of_contract(question) or not epochs.believes(question.epoch):
+        if epochs.promised and is_of_contract(question) or not epochs.believes(question.epoch, now):
             self._counters["dishonest_epoch"] += 1  # the contract knows no epochs
             return []
         if question.epoch > epochs.durable:
@@ -93,9 +93,9 @@ class Acceptor:
             return []
         return [self._reply(origin, question, self._storage.tags(first, count), None, epochs.durable)]
 
-    def write_proc(self, origin: Connection | None, message: WriteProc) -> list[Effect]:
+    def write_proc(self, origin: Connection | None, message: WriteProc, now: Now) -> list[Effect]:
         first, count = message.first, message.count
-        if not self.is_plausible(first, count, message.tags):
+        if not self.is_plausible(first, count, message.tags, now):
             self._counters["implausible_tags"] += 1
             return []
         if self._epochs.promised and is_of_contract(message):

@@ -50,14 +50,13 @@ def new_replica(
     *,
     uuid_prefix: int,
     jitter: Callable[[], float],
-    unix_time: Callable[[], float],
     started_s: float = float("-inf"),
     store: bytes = b"",
 ) -> Replica:
     """The replica of the node `rank` in the incarnation that `storage` has begun.
 
     `quorum`: of the nodes, this one among them. `uuid_prefix`: 32 random bits (see Uuids). `jitter`: see
-    RegisterClient. `unix_time`, `started_s`: see Replica. `store`: the id of the storage's directory.
+    RegisterClient. `started_s`: see Replica. `store`: the id of the storage's directory.
     """
     return Replica(
         rank,
@@ -67,20 +66,19 @@ def new_replica(
         uuids=Uuids(rank, uuid_prefix),
         allocator=TagAllocator(rank, storage.ts_reserved, storage.incarnation),
         links=RegisterClient(quorum.members, jitter=jitter),
-        unix_time=unix_time,
         started_s=started_s,
     )
 
 
 def new_heal(
-    replica: Replica, quorum: Quorum, storage: HealedStorage, unix_time: Callable[[], float], *, bytes_per_s: int = 0,
+    replica: Replica, quorum: Quorum, storage: HealedStorage, *, bytes_per_s: int = 0,
     interval_s: float = INTERVAL_S, store: bytes = b"",
 ) -> Heal:
     """What heals the node of this replica. `bytes_per_s`: see Throttle; `interval_s`: see Heal; the others as above."""
     first = first_rid(storage.incarnation, store) + _RIDS_OF_HEAL
     return Heal(
         replica.rank, quorum, storage, replica.epochs, replica.allocator, itertools.count(first),
-        unix_time=unix_time, throttle=Throttle(bytes_per_s), interval_s=interval_s,
+        throttle=Throttle(bytes_per_s), interval_s=interval_s,
     )
 
 

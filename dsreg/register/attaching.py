@@ -13,6 +13,7 @@ from dsreg.protocol.messages import Command, ReadProc, Status, Value
 from dsreg.register.effects import Connection, Effect, Reply
 from dsreg.register.epochs import MAX_LEAP, Epochs
 from dsreg.register.links import RegisterClient
+from dsreg.register.now import Now
 from dsreg.register.peers import Peers
 from dsreg.register.quorum import Quorum, bit
 
@@ -41,9 +42,9 @@ class Attaching:
         self._rids = rids
         self._leaps: dict[int, _Leap] = {}  # by rid
 
-    def command(self, connection: Connection, command: Command, now: float) -> list[Effect]:
+    def command(self, connection: Connection, command: Command, now: Now) -> list[Effect]:
         """An ATTACH."""
-        if not self._epochs.is_leap(command.epoch) or not self._peers.all_keep_epochs:
+        if not self._epochs.is_leap(command.epoch, now) or not self._peers.all_keep_epochs:
             return self._epochs.attach(connection, command, self._peers.all_keep_epochs, now)
         # A client that asks again, as nobody has answered for a while, replaces its question.
         effects: list[Effect] = [
@@ -52,21 +53,21 @@ class Attaching:
         rid = next(self._rids)
         self._leaps[rid] = _Leap(connection, command, bit(self._rank))
         question = ReadProc(self._rank, rid, 0, 1, False, epoch=self._epochs.durable)
-        sends = self._links.broadcast(question, now, but=self._rank)
-        effects += self._peers.translated(sends, self._epochs.promised, now, again=False)
+        sends = self._links.broadcast(question, now.s, but=self._rank)
+        effects += self._peers.translated(sends, self._epochs.promised, now.s, again=False)
         return effects + self._decide(rid, now)
 
-    def told(self, value: Value, now: float) -> list[Effect]:
+    def told(self, value: Value, now: Now) -> list[Effect]:
         """A VALUE that belongs to no operation: perhaps to a question of these."""
         leap = self._leaps.get(value.rid)
-        if leap is None or not self._epochs.believes(value.epoch):
+        if leap is None or not self._epochs.believes(value.epoch, now):
             return []
         self._links.answered(value)
         leap.answered |= bit(value.rank)
         leap.promised = max(leap.promised, value.epoch)
         return self._decide(value.rid, now)
 
-    def _decide(self, rid: int, now: float) -> list[Effect]:
+    def _decide(self, rid: int, now: Now) -> list[Effect]:
         leap = self._leaps[rid]
         if not self._quorum.decided(leap.answered):
             return []

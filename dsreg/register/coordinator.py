@@ -33,6 +33,7 @@ from dsreg.register.effects import (
 from dsreg.register.epochs import Epochs, Refuse, Wait
 from dsreg.register.execution import Execution, new_execution, response_to, result_of
 from dsreg.register.links import RegisterClient
+from dsreg.register.now import Now
 from dsreg.register.peers import Peers
 from dsreg.register.quorum import Quorum
 from dsreg.register.repairs import Refused, Repairs
@@ -93,7 +94,7 @@ class Coordinator:
         self._ready.extend(kept)
         return [execution.command for execution in given_up]
 
-    def start_ready(self, effects: list[Effect], now: float) -> list[Effect]:
+    def start_ready(self, effects: list[Effect], now: Now) -> list[Effect]:
         """Start what may start; a loop, as starting one can complete it and free the next."""
         ready, wanted = self._ready, self._repairs.wanted
         while ready or wanted:
@@ -120,7 +121,7 @@ class Coordinator:
             execution.register.discount(rank)
         self._links.discount(rank)
 
-    def _start(self, execution: Execution, now: float) -> list[Effect]:
+    def _start(self, execution: Execution, now: Now) -> list[Effect]:
         command = execution.command
         epoch = highest_epoch(command.tags) if command.tags else command.epoch
         verdict = self._epochs.before(command, epoch, execution.connection, StartExecution(execution))
@@ -132,10 +133,10 @@ class Coordinator:
         execution.register.epoch = self._epochs.durable
         return self._advance(execution, execution.start(self._tags), now)
 
-    def outdated(self, rid: int, epoch: int) -> list[Effect]:
+    def outdated(self, rid: int, epoch: int, now: Now) -> list[Effect]:
         """The operation has met a newer epoch: one of an attachment is fenced, any other goes on under it."""
         execution = self._executions.get(rid)
-        if execution is None or epoch <= execution.register.epoch or not self._epochs.believes(epoch):
+        if execution is None or epoch <= execution.register.epoch or not self._epochs.believes(epoch, now):
             return []
         if execution.command.epoch:
             return self._end(execution, Status.FENCED, epoch)
@@ -147,40 +148,40 @@ class Coordinator:
         self._ready.extend(self._queue.remove(execution))
         return [Reply(execution.connection, self._epochs.refusal(execution.command, status, epoch), execution.command)]
 
-    def renew(self, rid: int, now: float) -> list[Effect]:
+    def renew(self, rid: int, now: Now) -> list[Effect]:
         """A newer epoch is in force: see AtomicRegister.renew."""
         if (execution := self._executions.get(rid)) is None or self._epochs.durable <= execution.register.epoch:
             return []
         self._counters["renewed"] += 1
         return self._advance(execution, execution.register.renew(self._epochs.durable), now)
 
-    def _advance(self, execution: Execution, steps: list[Action], now: float) -> list[Effect]:
+    def _advance(self, execution: Execution, steps: list[Action], now: Now) -> list[Effect]:
         """Translate what the register wants into effects of this node."""
         effects: list[Effect] = []
         for step in steps:
             if isinstance(step, (AskAll, StoreAll)):
                 effects += self._tell_all(execution, step, now)
             elif isinstance(step, StoreOwn):
-                effects += self._persist_own(execution, step)
+                effects += self._persist_own(execution, step, now)
             else:
-                effects += self._complete(execution, step, now)
+                effects += self._complete(execution, step)
         return effects
 
-    def _tell_all(self, execution: Execution, step: AskAll | StoreAll, now: float) -> list[Effect]:
+    def _tell_all(self, execution: Execution, step: AskAll | StoreAll, now: Now) -> list[Effect]:
         self._follow(execution, step.rid)
         first, count, epoch = execution.command.first, execution.command.count, execution.register.epoch
         if isinstance(step, AskAll):
             question = ReadProc(self._rank, step.rid, first, count, step.values, epoch=epoch)
-            return self.outgoing(self._links.broadcast(question, now), now)
+            return self.outgoing(self._links.broadcast(question, now.s), now)
         order = WriteProc(self._rank, step.rid, first, count, step.tags, step.data)
-        return self.outgoing(self._links.broadcast(order, now, but=self._rank), now)
+        return self.outgoing(self._links.broadcast(order, now.s, but=self._rank), now)
 
-    def _persist_own(self, execution: Execution, step: StoreOwn) -> list[Effect]:
+    def _persist_own(self, execution: Execution, step: StoreOwn, now: Now) -> list[Effect]:
         self._follow(execution, step.rid)
         command = execution.command
         epoch = execution.register.epoch
         if epoch < self._epochs.promised:
-            return self.outdated(step.rid, self._epochs.promised)
+            return self.outdated(step.rid, self._epochs.promised, now)
         self._epochs.accepted(step.tags)
         own = Durable(Ack(self._rank, step.rid, command.first, command.count))
         persist = Persist(command.first, command.count, step.tags, step.data, (own,), step.repair, OwnCopy(step.rid))
@@ -188,24 +189,24 @@ class Coordinator:
         # Not the store itself: a newer epoch may be promised before this promise is durable.
         return [Reserve(promise, (Again(StoreOwnCopy(step.rid)),)) if promise else persist]
 
-    def store_own(self, rid: int, now: float) -> list[Effect]:
+    def store_own(self, rid: int, now: Now) -> list[Effect]:
         """Once more: see AtomicRegister.store_own."""
         execution = self._executions.get(rid)
         return self._advance(execution, execution.register.store_own(rid), now) if execution is not None else []
 
-    def refused(self, rid: int, now: float) -> list[Effect]:
+    def refused(self, rid: int, now: Now) -> list[Effect]:
         """Its own copy found no room here. A WRITE goes on under a tag that needs none: see AtomicRegister.renamed."""
-        self._refused.add(rid, now)
+        self._refused.add(rid, now.s)
         execution = self._executions.get(rid)
         if execution is None or (own := execution.register.recording) is None:
             return []
         if (epoch := highest_epoch(own.tags)) < self._epochs.promised:
-            return self.outdated(rid, self._epochs.promised)
+            return self.outdated(rid, self._epochs.promised, now)
         tags, promise = self._tags.name(highest_ts(own.tags), len(own.tags) // TAG_SIZE, epoch)
         then = Durable(NamedFor(rid, tags))
         return [Reserve(promise, (then,)) if promise else then]
 
-    def renamed(self, named: NamedFor, now: float) -> list[Effect]:
+    def renamed(self, named: NamedFor, now: Now) -> list[Effect]:
         """The promise of these tags is durable."""
         execution = self._executions.get(named.rid)
         return self._advance(execution, execution.register.renamed(*named), now) if execution is not None else []
@@ -222,7 +223,7 @@ class Coordinator:
             self._links.cancel(execution.rid)
             self._peers.forget(execution.rid)
 
-    def _complete(self, execution: Execution, result: Return, now: float) -> list[Effect]:
+    def _complete(self, execution: Execution, result: Return) -> list[Effect]:
         self._forget(execution)
         command = execution.command
         if execution.connection is None:
@@ -239,7 +240,7 @@ class Coordinator:
         self._ready.extend(self._queue.remove(execution))
         return effects
 
-    def answer(self, answer: Value | Ack, now: float) -> list[Effect]:
+    def answer(self, answer: Value | Ack, now: Now) -> list[Effect]:
         """A whole VALUE or ACK, from whichever node, for an operation of this node."""
         execution = self._executions.get(answer.rid)
         if execution is None:
@@ -253,22 +254,22 @@ class Coordinator:
                 return self._end(execution, Status.OVERTAKEN)
             self._links.answered(answer)
             return self._advance(execution, register.ack(answer.rank, answer.rid), now)
-        if not self._acceptor.is_plausible_answer(answer):
+        if not self._acceptor.is_plausible_answer(answer, now):
             self._counters["implausible_tags"] += 1
             return []
         if answer.epoch != register.epoch:
-            return self.outdated(answer.rid, answer.epoch)
+            return self.outdated(answer.rid, answer.epoch, now)
         self._links.answered(answer)
         return self._advance(execution, register.value(answer.rank, answer.rid, answer.tags, answer.data), now)
 
     # --- this node's part in its own operations ---------------------------------------------------
-    def _own_read_proc(self, message: ReadProc, now: float) -> list[Effect]:
+    def _own_read_proc(self, message: ReadProc, now: Now) -> list[Effect]:
         own = self._acceptor.own_read_proc(message, self._executions[message.rid].register.wants_own_values)
         if own is None:
             return self.own_absent(message.rid, now)
         return [own] if isinstance(own, Load) else self.answer(own, now)
 
-    def own_absent(self, rid: int, now: float) -> list[Effect]:
+    def own_absent(self, rid: int, now: Now) -> list[Effect]:
         """This node's own copy of the run is damaged."""
         execution = self._executions.get(rid)
         if execution is not None and self._storage.unknown(execution.command.first, execution.command.count):
@@ -276,20 +277,20 @@ class Coordinator:
         return self._advance(execution, execution.register.own_absent(rid, self._tags.last), now) if execution else []
 
     # --- links ------------------------------------------------------------------------------------
-    def outgoing(self, sends: list[Tell], now: float, *, again: bool = False) -> list[Effect]:
+    def outgoing(self, sends: list[Tell], now: Now, *, again: bool = False) -> list[Effect]:
         """What the links want sent; to this node itself by direct call."""
         effects: list[Effect] = []
-        effects += self._peers.translated(sends, self._epochs.promised, now, again=again)
+        effects += self._peers.translated(sends, self._epochs.promised, now.s, again=again)
         for send in sends:
             if send.rank == self._rank and isinstance(send.message, ReadProc):  # its WRITE_PROC to itself is a Persist
                 effects += self._own_read_proc(send.message, now)
         return effects
 
     # --- time -------------------------------------------------------------------------------------
-    def tick(self, now: float) -> list[Effect]:
-        """What is due by `now`."""
+    def tick(self, now: Now) -> list[Effect]:
+        """What is due by `now.s`."""
         effects: list[Effect] = []
-        for rid in self._refused.due(now):
+        for rid in self._refused.due(now.s):
             effects += self.store_own(rid, now)
         return effects
 

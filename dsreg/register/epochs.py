@@ -8,7 +8,6 @@ Numbers that clients send raise what is promised through ATTACH only. docs/attac
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from dsreg.constants import NO_OWNER
@@ -17,6 +16,7 @@ from dsreg.protocol.plausibility import highest_plausible_epoch
 from dsreg.protocol.tags import attached_counter, is_overtaken
 from dsreg.register.effects import Again, Connection, Effect, Fence, Reply, StartExecution
 from dsreg.register.execution import response_to
+from dsreg.register.now import Now
 from dsreg.register.tag_view import TagView
 
 # What is accepted of a claim above all that is promised, here or at a majority: see dsreg.register.attaching.
@@ -46,13 +46,10 @@ _GO: Final = Go()
 
 
 class Epochs:
-    """`unix_time`, `started_s`: see Replica."""
+    """`started_s`: see Replica."""
 
-    def __init__(
-        self, storage: TagView, unix_time: Callable[[], float], started_s: float = float("-inf")
-    ) -> None:
+    def __init__(self, storage: TagView, started_s: float = float("-inf")) -> None:
         self._storage = storage
-        self._unix_time = unix_time
         self.promised = storage.epoch
         self._owner = storage.owner  # in the promised epoch
         self._counter = storage.attached_counter  # of a write of the attachment of the promised epoch
@@ -66,12 +63,12 @@ class Epochs:
         """The epoch in force: its promise is durable, and all that was accepted before it is decided."""
         return self._storage.epoch
 
-    def believes(self, epoch: int) -> bool:
-        return epoch <= self.promised or epoch <= highest_plausible_epoch(self._unix_time())
+    def believes(self, epoch: int, now: Now) -> bool:
+        return epoch <= self.promised or epoch <= highest_plausible_epoch(now.unix_s)
 
-    def is_leap(self, epoch: int) -> bool:
+    def is_leap(self, epoch: int, now: Now) -> bool:
         """Whether the epoch is so far above what is promised that others have to be asked about it."""
-        return epoch > self.promised + MAX_LEAP and self.believes(epoch)
+        return epoch > self.promised + MAX_LEAP and self.believes(epoch, now)
 
     def fence(self, epoch: int, then: Again | None = None, owner: bytes = NO_OWNER) -> Fence:
         """Promise `epoch`, at least what is promised; then do `then`."""
@@ -118,16 +115,16 @@ class Epochs:
         return response_to(command, status, epoch=max(epoch, self.promised))
 
     # --- attaching --------------------------------------------------------------------------------
-    def attach(self, connection: Connection, command: Command, supported: bool, now: float) -> list[Effect]:
+    def attach(self, connection: Connection, command: Command, supported: bool, now: Now) -> list[Effect]:
         """`supported`: all nodes that this one knows of keep epochs."""
         epoch, owner = command.epoch, command.owner
         if not epoch:
-            unsure = not self._met and now < self._sure_s
-            return [Reply(connection, self._report(command, supported, unsure), command)]
+            unsure = not self._met and now.s < self._sure_s
+            return [Reply(connection, self._report(command, now, supported, unsure), command)]
         status = Status.OK
         if not supported:
             status = Status.UNSUPPORTED
-        elif not self.believes(epoch):
+        elif not self.believes(epoch, now):
             status = Status.DISBELIEVED
         elif epoch < self.promised or epoch == self.promised and self._owner not in (NO_OWNER, owner):
             status = Status.FENCED
@@ -136,12 +133,12 @@ class Epochs:
         self._attached.setdefault(connection, 0)
         return [self.fence(epoch, Again(command, connection), owner)]
 
-    def attached(self, connection: Connection, command: Command) -> list[Effect]:
+    def attached(self, connection: Connection, command: Command, now: Now) -> list[Effect]:
         """The promise to this owner is durable."""
         if connection in self._attached:  # else it has gone meanwhile
             self._attached[connection] = command.epoch
         self._met |= command.epoch == self.promised
-        return [Reply(connection, self._report(command), command)]
+        return [Reply(connection, self._report(command, now), command)]
 
     def disconnected(self, connection: Connection) -> None:
         self._attached.pop(connection, None)
@@ -150,11 +147,11 @@ class Epochs:
     def is_owner_connected(self) -> bool:
         return self.promised > 0 and self.promised in self._attached.values()
 
-    def _report(self, command: Command, supported: bool = True, unsure: bool = False) -> Response:
+    def _report(self, command: Command, now: Now, supported: bool = True, unsure: bool = False) -> Response:
         epoch, alive = self.durable, self.is_owner_connected
         return response_to(command, Status.OK)._replace(
             owner=self._storage.owner, epoch=epoch, alive=alive, unsure=unsure and epoch > 0 and not alive,
             mixed=not supported,
             counter=self._counter if epoch == self.promised else 0,
-            believed=max(epoch, highest_plausible_epoch(self._unix_time())),
+            believed=max(epoch, highest_plausible_epoch(now.unix_s)),
         )

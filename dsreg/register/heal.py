@@ -26,6 +26,7 @@ from dsreg.register.epochs import Epochs
 from dsreg.register.heal_report import report
 from dsreg.register.heal_work import Chunk, Question, Run
 from dsreg.register.lacking import NOBODY, lacking
+from dsreg.register.now import Now
 from dsreg.register.quorum import Quorum, bit, mask
 from dsreg.register.tag_allocator import TagAllocator
 from dsreg.register.throttle import Throttle
@@ -57,12 +58,12 @@ class HealView(Tags, Protocol):
 
 class Heal:
     """Of the node `rank`. `quorum`: of all nodes. `allocator`: of its tags. `rids`: for its questions, never used
-    before. `unix_time`: see Replica. `counts(rank)`: whether that node has shown the directory that it is known by.
-    Times are on any clock that does not go backwards."""
+    before. `counts(rank)`: whether that node has shown the directory that it is known by.
+    Times are in seconds, on the clock of `Now.s`."""
 
     def __init__(
         self, rank: int, quorum: Quorum, storage: HealView, epochs: Epochs, allocator: TagAllocator,
-        rids: Iterator[int], *, unix_time: Callable[[], float], throttle: Throttle, interval_s: float = INTERVAL_S,
+        rids: Iterator[int], *, throttle: Throttle, interval_s: float = INTERVAL_S,
     ) -> None:
         self.counts: Callable[[int], bool] = lambda rank: True
         self.counters: Counter[str] = Counter()
@@ -76,7 +77,6 @@ class Heal:
         self._epochs = epochs
         self._allocator = allocator
         self._rids = rids
-        self._unix_time = unix_time
         self._questions: dict[int, Question] = {}  # by rid, in the order in which they are due
         self._todo: dict[int, int] = {}  # chunks that differ, and the mask of the nodes from whose they do
         self._later: list[tuple[float, int, int]] = []  # likewise, and when
@@ -113,7 +113,7 @@ class Heal:
         """This node may have missed something: compare with all again then."""
         self._comparing.look(at_s)
 
-    def message(self, origin: Connection | None, message: DigestQuery | Digests | Value, now: float) -> list[Effect]:
+    def message(self, origin: Connection | None, message: DigestQuery | Digests | Value, now: Now) -> list[Effect]:
         """A question of another node, or the answer to one of this."""
         if isinstance(message, DigestQuery):
             return [Reply(origin, self._digests.answer(self._rank, message))]
@@ -124,13 +124,13 @@ class Heal:
         del self._questions[message.rid]
         effects: list[Effect] = []
         if isinstance(message, Digests):
-            for chunk in self._comparing.answered(message, now, self.throttle.pause_s(now)):
+            for chunk in self._comparing.answered(message, now.s, self.throttle.pause_s(now.s)):
                 self._todo[chunk] = self._todo.get(chunk, 0) | bit(message.rank)
         elif question.run is not None:
             effects = self._fetched(question.run, message, now)
         elif question.chunk is not None:
             effects = self._told(question.chunk, message, now)
-        return effects + self._pump(now)
+        return effects + self._pump(now.s)
 
     def adopted(self, adopt: Adopt, ok: bool, now: float, *, lost: bool = False) -> list[Effect]:
         """The storage has decided on it. Not `ok`: nothing of it was stored, as a tag is `lost` here, or for want of
@@ -248,29 +248,29 @@ class Heal:
             for rank in asked
         ]
 
-    def _is_believed(self, value: Value) -> bool:
+    def _is_believed(self, value: Value, now: Now) -> bool:
         """As the answers to an operation are: see Acceptor."""
         return (
             value.epoch == self._epochs.durable and highest_epoch(value.tags) <= value.epoch
-            and are_plausible(value.tags, self._unix_time())
+            and are_plausible(value.tags, now.unix_s)
         )
 
-    def _follow(self, value: Value) -> list[Effect]:
+    def _follow(self, value: Value, now: Now) -> list[Effect]:
         """A newer epoch is in force elsewhere: promise that, before anything of it is stored here."""
         epochs = self._epochs
-        if value.epoch > epochs.promised and epochs.believes(value.epoch):
+        if value.epoch > epochs.promised and epochs.believes(value.epoch, now):
             return [epochs.fence(value.epoch)]
         return []
 
-    def _told(self, chunk: Chunk, value: Value, now: float) -> list[Effect]:
+    def _told(self, chunk: Chunk, value: Value, now: Now) -> list[Effect]:
         chunk.waits.discard(value.rank)
-        if self._is_believed(value):
+        if self._is_believed(value, now):
             chunk.told[value.rank] = value.tags
         else:
             chunk.failed = True
         if not chunk.waits:
-            self._decide(chunk, now)
-        return self._follow(value)
+            self._decide(chunk, now.s)
+        return self._follow(value, now)
 
     def _decide(self, chunk: Chunk, now: float) -> None:
         """All have told their tags, or will not."""
@@ -322,14 +322,14 @@ class Heal:
             effects.append(self._ask(rank, question, now, run=run))
         return effects
 
-    def _fetched(self, run: Run, value: Value, now: float) -> list[Effect]:
+    def _fetched(self, run: Run, value: Value, now: Now) -> list[Effect]:
         assert value.data is not None
         # A tag that is lost here becomes known with nothing less than what enough nodes have told.
         enough = not run.chunk.learns or all(map(bytes.__ge__, iter_tags(value.tags), iter_tags(run.lack.tags)))
-        if not enough or not self._is_believed(value):
+        if not enough or not self._is_believed(value, now):
             self._under_way -= run.size
-            self._end_run(run, now, ok=False)
-            return self._follow(value)
+            self._end_run(run, now.s, ok=False)
+            return self._follow(value, now)
         return [self._adopt(run, value.rid, value.tags, value.data)]
 
     def _adopt(self, run: Run, rid: int, tags: bytes, data: Buffer) -> Adopt | Reserve:

@@ -10,7 +10,7 @@ Messages to itself are direct calls. The effects and their ordering contract are
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from dsreg.protocol.messages import (
     Ack,
@@ -47,6 +47,7 @@ from dsreg.register.effects import (
 from dsreg.register.epochs import Epochs
 from dsreg.register.execution import response_to
 from dsreg.register.links import RegisterClient
+from dsreg.register.now import Now
 from dsreg.register.peers import Peers
 from dsreg.register.quorum import Quorum
 from dsreg.register.repairs import Repairs
@@ -58,8 +59,7 @@ class Replica:
     """The node `rank`. `quorum`: of all nodes, this one among them. `rids`: never used before. `uuids`: ids for
     contract messages.
 
-    `now`: seconds on any clock that does not go backwards. `unix_time`: seconds since 1970; it may be wrong, and jump.
-    `started_s`: when this node began to serve, on the clock of `now`. `allocator`: see there.
+    `started_s`: when this node began to serve, on the clock of `now.s`. `allocator`: see there.
     """
 
     def __init__(
@@ -69,19 +69,18 @@ class Replica:
         storage: TagView,
         *,
         rids: Iterator[int], uuids: Uuids, allocator: TagAllocator, links: RegisterClient,
-        unix_time: Callable[[], float] = lambda: 0.0,
         started_s: float = float("-inf"),
     ) -> None:
         self.rank = rank
         self.counters: Counter[str] = Counter()
-        self.epochs = Epochs(storage, unix_time, started_s)
+        self.epochs = Epochs(storage, started_s)
         self.allocator = allocator
         self._storage = storage
         self._uuids = uuids
         self._links = links
         self._peers = Peers(rank, uuids, links.intervals)
         self._repairs = Repairs(storage)
-        self._acceptor = Acceptor(rank, storage, self.epochs, uuids, self._repairs, self.counters, unix_time)
+        self._acceptor = Acceptor(rank, storage, self.epochs, uuids, self._repairs, self.counters)
         self._attaching = Attaching(rank, quorum, self.epochs, self._peers, links, rids)
         self._coordinator = Coordinator(
             rank, quorum, storage, rids=rids, allocator=allocator, links=links, peers=self._peers, epochs=self.epochs,
@@ -92,9 +91,9 @@ class Replica:
         self.discount = self._coordinator.discount
 
     # --- clients ----------------------------------------------------------------------------------
-    def command(self, connection: Connection, command: Command, now: float) -> list[Effect]:
+    def command(self, connection: Connection, command: Command, now: Now) -> list[Effect]:
         """A good command (index, tags and HMAC checked). It is answered when it is complete."""
-        if command.tags and not self._acceptor.is_plausible(command.first, command.count, command.tags):
+        if command.tags and not self._acceptor.is_plausible(command.first, command.count, command.tags, now):
             self.counters["implausible_tags"] += 1
             return [Reply(connection, response_to(command, Status.DISBELIEVED), command)]
         if command.kind is CommandKind.ATTACH:
@@ -104,7 +103,7 @@ class Replica:
         self._coordinator.add(connection, command)
         return self._coordinator.start_ready([], now)
 
-    def disconnected(self, connection: Connection, now: float) -> tuple[list[Command], list[Effect]]:
+    def disconnected(self, connection: Connection, now: Now) -> tuple[list[Command], list[Effect]]:
         """Nobody waits for this connection's commands any more. Gives those given up: reads, and what was not begun."""
         given_up = self._attaching.disconnected(connection) + self._coordinator.disconnected(connection)
         return given_up, self._coordinator.start_ready([], now)
@@ -114,7 +113,7 @@ class Replica:
         return self._coordinator.is_under_way(rid) or self._attaching.is_asking(rid)
 
     # --- peers ------------------------------------------------------------------------------------
-    def message(self, origin: Connection | None, message: PeerMessage | Receipt, now: float) -> list[Effect]:
+    def message(self, origin: Connection | None, message: PeerMessage | Receipt, now: Now) -> list[Effect]:
         """A message from another node. `origin`: the connection on which to answer an extension message."""
         if message.rank == self.rank:
             self.counters["own_rank_from_outside"] += 1
@@ -129,29 +128,29 @@ class Replica:
             return []
         effects: list[Effect] = []
         if isinstance(message, ReadProc):
-            effects = self._acceptor.read_proc(origin, message)
+            effects = self._acceptor.read_proc(origin, message, now)
         elif isinstance(message, WriteProc):
-            effects = self._acceptor.write_proc(origin, message)
+            effects = self._acceptor.write_proc(origin, message, now)
         elif isinstance(message, Fenced):
-            effects = self._coordinator.outdated(message.rid, message.epoch)
+            effects = self._coordinator.outdated(message.rid, message.epoch, now)
         else:
-            effects += self._peers.receipts_for(message, now)
-            if (whole := self._peers.join(message, now)) is not None:
+            effects += self._peers.receipts_for(message, now.s)
+            if (whole := self._peers.join(message, now.s)) is not None:
                 effects += self._answer(whole, now)
         return self._coordinator.start_ready(effects, now)
 
-    def link_up(self, rank: int, extended: bool, now: float) -> list[Effect]:
+    def link_up(self, rank: int, extended: bool, now: Now) -> list[Effect]:
         """The link to `rank` is connected, and speaks the extension or only the contract."""
         self._peers.link_up(rank, extended)
-        return self._coordinator.start_ready(self._coordinator.outgoing(self._links.link_up(rank, now), now), now)
+        return self._coordinator.start_ready(self._coordinator.outgoing(self._links.link_up(rank, now.s), now), now)
 
-    def again(self, again: Again, now: float) -> list[Effect]:
+    def again(self, again: Again, now: Now) -> list[Effect]:
         """The promise for which this waited is durable."""
         what, connection = again
         if isinstance(what, Command):
             assert connection is not None
             if what.kind is CommandKind.ATTACH:
-                return self.epochs.attached(connection, what)
+                return self.epochs.attached(connection, what, now)
             return self._coordinator.start_ready(self._acceptor.command(connection, what), now)
         if isinstance(what, (ReadProc, WriteProc)):
             return self.message(connection, what, now)
@@ -165,7 +164,7 @@ class Replica:
         return self._coordinator.start_ready(effects, now)
 
     # --- what the world did -----------------------------------------------------------------------
-    def loaded(self, load: Load, tags: bytes, data: Buffer, damaged: bool, now: float) -> list[Effect]:
+    def loaded(self, load: Load, tags: bytes, data: Buffer, damaged: bool, now: Now) -> list[Effect]:
         """The outcome of a Load: this node's durable copy of the run. `damaged`: some of it is not there."""
         question = load.question
         # It may have been read when a newer epoch than at the beginning was in force already, and then wholly so.
@@ -180,7 +179,7 @@ class Replica:
             effects = self._coordinator.answer(own, now)
         return self._coordinator.start_ready(effects, now)
 
-    def durable(self, what: Ack | RepeatKey | NamedFor, now: float) -> list[Effect]:
+    def durable(self, what: Ack | RepeatKey | NamedFor, now: Now) -> list[Effect]:
         """What Durable(what) belongs to is on stable storage."""
         if isinstance(what, Ack):
             return self._coordinator.start_ready(self._coordinator.answer(what, now), now)
@@ -189,7 +188,7 @@ class Replica:
         self._acceptor.durable(what)
         return []
 
-    def refused(self, persist: Persist, now: float, no_space: bool = False) -> list[Effect]:
+    def refused(self, persist: Persist, now: Now, no_space: bool = False) -> list[Effect]:
         """`persist` was not done, for want of room (`no_space`), or because this node's copy must be repaired first."""
         self.counters["refused"] += 1
         if isinstance(persist.origin, OwnCopy):
@@ -200,10 +199,10 @@ class Replica:
             self._repairs.want(persist.first, persist.count)
         return self._coordinator.start_ready(effects, now)
 
-    def tick(self, now: float) -> list[Effect]:
-        """What is due by `now`."""
-        effects = self._coordinator.outgoing(self._links.resend(now), now, again=True)
-        effects += self._peers.resend(self.epochs.promised, now)
+    def tick(self, now: Now) -> list[Effect]:
+        """What is due by `now.s`."""
+        effects = self._coordinator.outgoing(self._links.resend(now.s), now, again=True)
+        effects += self._peers.resend(self.epochs.promised, now.s)
         effects += self._coordinator.tick(now)
         return self._coordinator.start_ready(effects, now)
 
@@ -213,7 +212,7 @@ class Replica:
         return min((at for at in due if at is not None), default=None)
 
     # --- parts ------------------------------------------------------------------------------------
-    def _answer(self, answer: Value | Ack, now: float) -> list[Effect]:
+    def _answer(self, answer: Value | Ack, now: Now) -> list[Effect]:
         """A whole VALUE or ACK of another node: to whichever part has asked."""
         if isinstance(answer, Value) and self._attaching.is_asking(answer.rid):
             return self._attaching.told(answer, now)

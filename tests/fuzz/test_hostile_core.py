@@ -73,7 +73,7 @@ class Attack:
         elif isinstance(message, PeerMessage | Receipt):
             node = self.cluster.nodes[target]
             origin = None if isinstance(message, Receipt) or message.uuid else Peer(self.other(target))
-            self.cluster._carry_out(node, node.replica.message(origin, message, self.cluster.now))
+            self.cluster._carry_out(node, node.replica.message(origin, message, self.cluster.at()))
 
     def other(self, rank: int) -> int:
         return next(other for other in self.ranks if other != rank)

@@ -22,6 +22,7 @@ from dsreg.protocol.messages import Buffer, Command, CommandKind, Response
 from dsreg.protocol.tags import pack_tag
 from dsreg.register.assembly import new_heal, new_replica
 from dsreg.register.effects import Reply
+from dsreg.register.now import Now
 from dsreg.register.quorum import majority_of
 from dsreg.storage import Identity, StableStorage
 from dsreg.testing.memory_files import MemoryFile, MemoryFiles
@@ -129,12 +130,14 @@ class Scene:
     def __init__(
         self, files: WatchedFiles | None = None, journal_bytes: int = MIN_JOURNAL_BYTES, ranks: tuple[int, ...] = (1,)
     ) -> None:
+        self.unix_s = 0.0  # the machine thinks that it is 1970
         self.files = files or WatchedFiles()
         self.storage = StableStorage.open(self.files, Identity(bytes(16), 1, ranks, SECTORS), journal_bytes)
-        replica = new_replica(1, majority_of(ranks), self.storage, uuid_prefix=7,
-                              jitter=lambda: 1.0, unix_time=lambda: 0.0)
-        heal = new_heal(replica, majority_of(ranks), self.storage, lambda: 0.0)
-        self.interpreter = Interpreter(replica, heal, self.storage, Encoder(KEYS), trio.current_time)
+        replica = new_replica(1, majority_of(ranks), self.storage, uuid_prefix=7, jitter=lambda: 1.0)
+        heal = new_heal(replica, majority_of(ranks), self.storage)
+        self.interpreter = Interpreter(
+            replica, heal, self.storage, Encoder(KEYS), trio.current_time, lambda: self.unix_s
+        )
         self.disk = Disk(self.interpreter)
         mine, its = connected()
         self.transport = Transport(mine, "the client")
@@ -144,9 +147,9 @@ class Scene:
         self.interpreter._carry[Reply] = self._answer
         self.files.seen.clear()
 
-    def _answer(self, effect: Reply) -> None:
+    def _answer(self, effect: Reply, now: Now) -> None:
         self.files.note("answered")
-        self._carry_out_answer(effect)
+        self._carry_out_answer(effect, now)
 
     # --- what the client asks -----------------------------------------------------------------------
     def ask(self, *commands: Command) -> None:

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator
 import pytest
 import trio
 
-from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
+from dsreg.constants import MAX_RUN_SECTORS, NO_OWNER, SECTOR_SIZE
 from dsreg.node.interpreter import size_of
 from dsreg.protocol.codec import Decoder, Side
 from dsreg.protocol.messages import Command, CommandKind, Message, ReadProc, Value
+from dsreg.protocol.plausibility import ALWAYS_PLAUSIBLE_EPOCH, FIRST_EPOCH_S, S_PER_EPOCH
 from dsreg.register.contract import Uuids
 from dsreg.transport import Transport
 from tests.node.scene import KEYS, PATIENCE_S, SECTORS, Scene, connected, running, store
@@ -97,6 +98,17 @@ async def test_what_is_under_way_is_counted_until_it_is_answered() -> None:
         assert idle and set(idle) == {0}
         assert (scene.interpreter.unfinished, scene.interpreter.unfinished_bytes) == (0, 0)
         assert (scene.connection.unfinished, scene.connection.unfinished_bytes) == (0, 0)
+
+
+async def test_each_event_is_judged_by_what_the_clock_says_then() -> None:
+    """A machine that starts in 1970 believes the epochs of today once its clock is set."""
+    async with running(Scene()) as scene:
+        believed = []
+        for unix_s in (0.0, FIRST_EPOCH_S + S_PER_EPOCH * 2_000_000, 0.0):
+            scene.unix_s = unix_s
+            scene.ask(Command.attach(1, 0, NO_OWNER))
+            believed.append((await scene.client.answer()).believed)
+        assert believed == [ALWAYS_PLAUSIBLE_EPOCH, 2_000_000, ALWAYS_PLAUSIBLE_EPOCH]
 
 
 @pytest.mark.parametrize(

@@ -47,11 +47,9 @@ class Scene:
         self.now_s = 0.0
         self.files = MemoryFiles()
         self.storage = StableStorage.open(self.files, Identity(bytes(16), 1, RANKS, SECTORS), MIN_JOURNAL_BYTES)
-        self.replica = new_replica(
-            1, majority_of(RANKS), self.storage, uuid_prefix=7, jitter=lambda: 1.0, unix_time=lambda: 0.0
-        )
-        heal = new_heal(self.replica, majority_of(RANKS), self.storage, lambda: 0.0)
-        self.interpreter = Interpreter(self.replica, heal, self.storage, Encoder(KEYS), lambda: self.now_s)
+        self.replica = new_replica(1, majority_of(RANKS), self.storage, uuid_prefix=7, jitter=lambda: 1.0)
+        heal = new_heal(self.replica, majority_of(RANKS), self.storage)
+        self.interpreter = Interpreter(self.replica, heal, self.storage, Encoder(KEYS), lambda: self.now_s, lambda: 0.0)
         self.loads: list[Load] = []
         self.interpreter.on_slow_load = self.loads.append
         self.connections: list[Connection] = []

@@ -63,10 +63,9 @@ class Node:
         self.now_s = 0.0
         self.files = files
         self.storage = StableStorage.open(files, WHOSE, MIN_JOURNAL_BYTES, lambda: OWN.store)
-        replica = new_replica(1, majority_of(RANKS), self.storage, uuid_prefix=7,
-                              jitter=lambda: 1.0, unix_time=lambda: 0.0)
-        heal = new_heal(replica, majority_of(RANKS), self.storage, lambda: 0.0)
-        self.interpreter = Interpreter(replica, heal, self.storage, Encoder(KEYS), lambda: self.now_s)
+        replica = new_replica(1, majority_of(RANKS), self.storage, uuid_prefix=7, jitter=lambda: 1.0)
+        heal = new_heal(replica, majority_of(RANKS), self.storage)
+        self.interpreter = Interpreter(replica, heal, self.storage, Encoder(KEYS), lambda: self.now_s, lambda: 0.0)
         self.members = Members(1, majority_of(RANKS), self.storage.lives, self.interpreter)
 
     def accept(self) -> tuple[Connection, Wire]:

@@ -106,7 +106,7 @@ async def test_what_becomes_due_is_done_in_time(tmp_path: Path, autojump_clock: 
     node.interpreter.started = True
     ticks: list[float] = []
     tick = node.replica.tick
-    node.replica.tick = lambda now: ticks.append(now) or tick(now)  # type: ignore[func-returns-value,method-assign]
+    node.replica.tick = lambda now: ticks.append(now.s) or tick(now)  # type: ignore[func-returns-value,method-assign]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(node._tick)
         await trio.sleep(100)

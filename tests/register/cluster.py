@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable
 from typing import NamedTuple
 
 from dsreg.protocol.messages import Command, PeerMessage, Receipt, Response
 from dsreg.register.assembly import new_replica
 from dsreg.register.effects import Again, Durable, Effect, Fence, Load, Persist, Reply, Reserve, Tell
+from dsreg.register.now import Now
 from dsreg.register.quorum import Quorum, majority_of
 from dsreg.register.replica import Replica
 from dsreg.testing.memory_storage import MemoryStorage
@@ -36,8 +36,7 @@ class Packet(NamedTuple):
 class Node:
     """A replica on its storage. A crash makes a new replica on the same storage."""
 
-    def __init__(self, rank: int, quorum: Quorum, unix_time: Callable[[], float] = lambda: 0.0) -> None:
-        self.unix_time = unix_time
+    def __init__(self, rank: int, quorum: Quorum) -> None:
         self.rank = rank
         self.quorum = quorum
         self.storage = MemoryStorage()
@@ -52,7 +51,6 @@ class Node:
             self.storage,
             uuid_prefix=self.storage.incarnation,
             jitter=lambda: 1.0,
-            unix_time=self.unix_time,
         )
 
     def crash(self) -> None:
@@ -83,20 +81,24 @@ class Cluster:
         ranks = tuple(range(1, nodes + 1))
         self.rng = rng
         self.now = 0.0
+        self.unix_time_s = unix_time_s
         self.loss = 0.1
         self.quorum = majority_of(ranks) if quorum is None else quorum
-        self.nodes = {rank: Node(rank, self.quorum, lambda: unix_time_s + self.now) for rank in ranks}
+        self.nodes = {rank: Node(rank, self.quorum) for rank in ranks}
         self.packets: list[Packet] = []
         self.responses: list[tuple[object, Response]] = []  # for the clients: (connection, response)
         self._contract = contract
         for rank in ranks:
             self._connect(rank)
 
+    def at(self) -> Now:
+        return Now(self.now, self.unix_time_s + self.now)
+
     # --- what a test does -------------------------------------------------------------------------
     def command(self, rank: int, connection: object, command: Command) -> None:
         node = self.nodes[rank]
         if node.up:
-            self._carry_out(node, node.replica.command(connection, command, self.now))
+            self._carry_out(node, node.replica.command(connection, command, self.at()))
 
     def crash(self, rank: int) -> None:
         self.nodes[rank].crash()
@@ -126,7 +128,7 @@ class Cluster:
         self.now += seconds
         for node in self.nodes.values():
             if node.up:
-                self._carry_out(node, node.replica.tick(self.now))
+                self._carry_out(node, node.replica.tick(self.at()))
 
     def settle(self) -> None:
         """No more faults: everything that was begun on a live node must finish, and nothing may be left behind."""
@@ -153,7 +155,7 @@ class Cluster:
                 extended = (min(rank, other), max(rank, other)) not in self._contract
                 for node, peer in ((self.nodes[rank], other), (self.nodes[other], rank)):
                     if node.up:
-                        self._carry_out(node, node.replica.link_up(peer, extended, self.now))
+                        self._carry_out(node, node.replica.link_up(peer, extended, self.at()))
 
     def _carry_out(self, node: Node, effects: list[Effect]) -> None:
         todo: deque[Effect] = deque(effects)
@@ -164,9 +166,9 @@ class Cluster:
                 case Load() as load:
                     node.loads.append(load)
                 case Again() as again:
-                    todo.extend(node.replica.again(again, self.now))
+                    todo.extend(node.replica.again(again, self.at()))
                 case Durable(what):
-                    todo.extend(node.replica.durable(what, self.now))
+                    todo.extend(node.replica.durable(what, self.at()))
                 case Tell(rank, message):
                     self._send(Packet(node.rank, rank, message))
                 case Reply(Peer(rank), message) if not isinstance(message, Response):
@@ -187,7 +189,7 @@ class Cluster:
             self.packets.append(packet)
         if node.up:
             origin = None if isinstance(packet.message, Receipt) or packet.message.uuid else Peer(packet.sender)
-            self._carry_out(node, node.replica.message(origin, packet.message, self.now))
+            self._carry_out(node, node.replica.message(origin, packet.message, self.at()))
 
     def _commit(self, node: Node, index: int) -> None:
         effect, ok = node.storage.commit(index)
@@ -195,9 +197,9 @@ class Cluster:
             self._carry_out(node, list(effect.then))
         else:
             assert isinstance(effect, Persist)
-            self._carry_out(node, node.replica.refused(effect, self.now))
+            self._carry_out(node, node.replica.refused(effect, self.at()))
 
     def _load(self, node: Node, index: int) -> None:
         load = node.loads.pop(index)
         tags, data, damaged = node.storage.load(load.question.first, load.question.count)
-        self._carry_out(node, node.replica.loaded(load, tags, data, damaged, self.now))
+        self._carry_out(node, node.replica.loaded(load, tags, data, damaged, self.at()))

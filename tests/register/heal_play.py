@@ -7,6 +7,7 @@ from dsreg.protocol.messages import DigestQuery, Digests, ReadProc, Value
 from dsreg.register.assembly import first_rid, is_of_heal, new_heal, new_replica
 from dsreg.register.digests import TagDigests
 from dsreg.register.effects import Adopt, Effect, Persist, Reserve, Tell
+from dsreg.register.now import Now
 from dsreg.register.quorum import majority_of
 from dsreg.register.tag_allocator import PROMISE_STEP
 from dsreg.testing.memory_storage import MemoryStorage
@@ -49,14 +50,15 @@ class Play:
         self.now = 100.0
         self.storage = MemoryStorage(SECTORS)
         self.storage.ts_reserved = PROMISED
-        self.replica = new_replica(
-            1, majority_of(RANKS), self.storage, uuid_prefix=7, jitter=lambda: 1.0, unix_time=lambda: 0.0
-        )
-        self.heal = new_heal(self.replica, majority_of(RANKS), self.storage, lambda: 0.0)
+        self.replica = new_replica(1, majority_of(RANKS), self.storage, uuid_prefix=7, jitter=lambda: 1.0)
+        self.heal = new_heal(self.replica, majority_of(RANKS), self.storage)
         self.others = {rank: Other(rank) for rank in RANKS[1:]}
         self.asked: list[Tell] = []
         for rank in links:
             self.take(self.heal.link_up(rank, self.now))
+
+    def at(self) -> Now:
+        return Now(self.now, 0.0)
 
     def have(self, sector: int, some: bytes, value: bytes, *ranks: int) -> None:
         """It is there at these nodes."""
@@ -84,7 +86,7 @@ class Play:
         return self.say(self.others[rank].answer(question, epoch))
 
     def say(self, message: Digests | Value) -> list[Effect]:
-        return self.take(self.heal.message(None, message, self.now))
+        return self.take(self.heal.message(None, message, self.at()))
 
     def store(self, adopt: Effect, ok: bool = True, *, lost: bool = False) -> list[Effect]:
         assert isinstance(adopt, Adopt)

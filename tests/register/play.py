@@ -5,6 +5,7 @@ from __future__ import annotations
 from dsreg.protocol.messages import Ack, Command, CommandKind, PeerMessage, ReadProc, Response, Status, Value, WriteProc
 from dsreg.register.assembly import first_rid, new_replica
 from dsreg.register.effects import Again, Durable, Effect, Fence, Load, OwnCopy, Persist, Reply, Reserve, Tell
+from dsreg.register.now import Now
 from dsreg.register.quorum import majority_of
 from dsreg.register.tag_allocator import PROMISE_STEP
 from dsreg.testing.memory_storage import MemoryStorage
@@ -29,15 +30,17 @@ class Play:
     ) -> None:
         ranks = tuple(range(1, nodes + 1))
         self.now = 0.0
+        self.unix_time_s = unix_time_s
         self.storage = MemoryStorage()
         self.storage.ts_reserved = promised
-        self.replica = new_replica(
-            RANK, majority_of(ranks), self.storage, uuid_prefix=77, jitter=lambda: 1.0, unix_time=lambda: unix_time_s
-        )
+        self.replica = new_replica(RANK, majority_of(ranks), self.storage, uuid_prefix=77, jitter=lambda: 1.0)
         self.uuids = self.replica._uuids
         self.links = self.replica._links
         for rank in ranks[1:]:
-            assert self.replica.link_up(rank, rank not in contract, 0.0) == []
+            assert self.replica.link_up(rank, rank not in contract, self.at()) == []
+
+    def at(self) -> Now:
+        return Now(self.now, self.unix_time_s)
 
     # --- events -----------------------------------------------------------------------------------
     def read(self, first: int = 0, count: int = 1, request: int = 1) -> list[Effect]:
@@ -54,10 +57,10 @@ class Play:
         return self.command(Command(CommandKind.STORE, request, first, count, tags, value, True))
 
     def command(self, command: Command) -> list[Effect]:
-        return self.replica.command(CLIENT, command, self.now)
+        return self.replica.command(CLIENT, command, self.at())
 
     def message(self, message: PeerMessage) -> list[Effect]:
-        return self.replica.message(None if message.uuid else PEER, message, self.now)
+        return self.replica.message(None if message.uuid else PEER, message, self.at())
 
     def value(
         self, rank: int, rid: int, tags: bytes, value: bytes | None = None, first: int = 0, epoch: int = 0
@@ -69,12 +72,13 @@ class Play:
 
     def tick(self, now: float) -> list[Effect]:
         self.now = now
-        return self.replica.tick(now)
+        return self.replica.tick(self.at())
 
     # --- what the world does ----------------------------------------------------------------------
     def load(self, effect: Effect) -> list[Effect]:
         assert isinstance(effect, Load)
-        return self.replica.loaded(effect, *self.storage.load(effect.question.first, effect.question.count), self.now)
+        loaded = self.storage.load(effect.question.first, effect.question.count)
+        return self.replica.loaded(effect, *loaded, self.at())
 
     def commit(self, effect: Effect) -> list[Effect]:
         """Make it durable; what follows from its `then`, or from its refusal."""
@@ -83,13 +87,13 @@ class Play:
         _, ok = self.storage.commit(-1)
         if not ok:
             assert isinstance(effect, Persist)
-            return self.replica.refused(effect, self.now, no_space=self.storage.full)
+            return self.replica.refused(effect, self.at(), no_space=self.storage.full)
         effects: list[Effect] = []
         for then in effect.then:
             if isinstance(then, Durable):
-                effects += self.replica.durable(then.what, self.now)
+                effects += self.replica.durable(then.what, self.at())
             elif isinstance(then, Again):
-                effects += self.replica.again(then, self.now)
+                effects += self.replica.again(then, self.at())
             else:
                 effects.append(then)
         return effects
@@ -98,6 +102,11 @@ class Play:
         """Durable here from before."""
         self.storage.queue(Persist(first, len(tags) // 16, tags, value, ()))
         self.storage.commit()
+
+
+def at(now_s: float) -> Now:
+    """The machine thinks that it is 1970."""
+    return Now(now_s, 0.0)
 
 
 # --- effects expected -----------------------------------------------------------------------------

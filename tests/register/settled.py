@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dsreg.register.now import Now
 from dsreg.register.replica import Replica
 
 
 def assert_settled(replica: Replica, later: float) -> None:
-    """Looks into the private tables. `later`: a time after the last retry of anything; nothing may happen then."""
-    assert replica.tick(later) == []
+    """Looks into the private tables. `later`: seconds, after the last retry of anything; nothing may happen then."""
+    assert replica.tick(Now(later, 0.0)) == []
     assert replica.next_due() is None
     assert replica.unfinished() == 0
     coordinator = replica._coordinator

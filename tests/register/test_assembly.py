@@ -8,18 +8,20 @@ from dsreg.protocol.messages import FEATURE_DIGESTS, FEATURE_LIVES, FEATURE_SEAL
 from dsreg.protocol.tags import highest_ts, pack_tag, ts_of, unpack_tag
 from dsreg.register.assembly import OpenedStorage, client_hello, first_rid, is_of_heal, new_replica, node_hello
 from dsreg.register.effects import Effect, Reserve
+from dsreg.register.now import Now
 from dsreg.register.quorum import majority_of
 from dsreg.register.replica import Replica
 from dsreg.testing.memory_storage import MemoryStorage
 
+START = Now(0.0, 0.0)
 
-def replica_on(storage: OpenedStorage, jitter: float = 1.0, unix_time_s: float = 0.0) -> Replica:
+
+def replica_on(storage: OpenedStorage, jitter: float = 1.0) -> Replica:
     replica = new_replica(
-        1, majority_of((1, 2, 3)), storage, uuid_prefix=storage.incarnation,
-        jitter=lambda: jitter, unix_time=lambda: unix_time_s
+        1, majority_of((1, 2, 3)), storage, uuid_prefix=storage.incarnation, jitter=lambda: jitter
     )
     for rank in (2, 3):
-        replica.link_up(rank, True, 0.0)
+        replica.link_up(rank, True, START)
     return replica
 
 
@@ -32,10 +34,10 @@ def storage_of(incarnation: int, epoch: int = 0, ts_reserved: int = 0) -> Memory
 def tag_named_on(storage: MemoryStorage, highest: bytes) -> tuple[bytes, int]:
     """The tag that a new incarnation names first, when a majority has told it `highest`, and the rid it asked under."""
     replica = replica_on(storage)
-    asked = replica.command("client", Command(CommandKind.TAG, 1, 0, 1, extended=True), 0.0)
+    asked = replica.command("client", Command(CommandKind.TAG, 1, 0, 1, extended=True), START)
     (rid,) = {effect.message.rid for effect in asked}  # type: ignore[union-attr]
     answers = [Value(rank, rid, 0, 1, highest, b"", epoch=storage.epoch) for rank in (2, 3)]
-    effects: list[Effect] = [effect for answer in answers for effect in replica.message(None, answer, 0.0)]
+    effects: list[Effect] = [effect for answer in answers for effect in replica.message(None, answer, START)]
     (last,) = effects
     answer = last.then[0] if isinstance(last, Reserve) else last
     return answer.message.tags, rid  # type: ignore[union-attr]
@@ -62,11 +64,10 @@ def test_no_two_incarnations_use_the_same_read_identifiers(incarnation: int) -> 
     assert first_rid(incarnation + 1) - rid == 1 << 40, "an incarnation has so many operations"
 
 
-def test_the_jitter_and_the_clock_are_those_given() -> None:
-    replica = replica_on(storage_of(1), jitter=3.0, unix_time_s=1_700_000_000.0 + 64 * 70_000)
-    replica.command("client", Command(CommandKind.READ, 1, 0, 1, extended=True), 0.0)
+def test_the_jitter_is_the_one_given() -> None:
+    replica = replica_on(storage_of(1), jitter=3.0)
+    replica.command("client", Command(CommandKind.READ, 1, 0, 1, extended=True), START)
     assert replica.next_due() == 3 * 0.5
-    assert replica.epochs.believes(70_000) and not replica.epochs.believes(70_001)
 
 
 def test_a_node_says_what_it_is() -> None:

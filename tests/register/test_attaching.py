@@ -10,7 +10,7 @@ from dsreg.protocol.tags import ATTACHED, attached_counter, is_overtaken, pack_t
 from dsreg.register.effects import Again, Effect, Fence, Persist, Reply
 from dsreg.register.epochs import MAX_LEAP
 from tests.protocol.values import data
-from tests.register.play import CLIENT, NEW, PEER, RANK, RID, Play, ask, load, ok, tell
+from tests.register.play import CLIENT, NEW, PEER, RANK, RID, Play, ask, at, load, ok, tell
 from tests.register.settled import assert_settled
 from tests.register.test_replica_epochs import HIGH, LIFE, WRITE, E, attached, promise, refusal
 
@@ -40,7 +40,7 @@ def test_attach_ends_with_its_connection() -> None:
                         owner=owner)
     assert answer == Reply(CLIENT, response, command)
     assert one.replica.epochs.is_owner_connected
-    assert one.replica.disconnected(CLIENT, 0.0) == ([], [])
+    assert one.replica.disconnected(CLIENT, at(0.0)) == ([], [])
     assert not one.replica.epochs.is_owner_connected
 
 
@@ -48,7 +48,7 @@ def test_rule_9_attach_while_a_peer_speaks_only_the_contract() -> None:
     one = Play(contract=(3,))
     command = Command.attach(1, E, bytes(64))
     assert one.command(command) == refusal(command, Status.UNSUPPORTED, epoch=0)
-    one.replica.link_up(3, True, 0.0)
+    one.replica.link_up(3, True, at(0.0))
     assert isinstance(one.command(command)[0], Fence)
 
 
@@ -120,7 +120,7 @@ def test_a_claim_whose_client_has_gone_is_given_up() -> None:
     one = Play()
     promise(one)
     one.command(attach(FAR))
-    assert one.replica.disconnected(CLIENT, 0.0) == ([attach(FAR)], [])
+    assert one.replica.disconnected(CLIENT, at(0.0)) == ([attach(FAR)], [])
     assert one.value(2, RID, HIGH, epoch=FAR) == []
     assert_settled(one.replica, 100.0)
 

@@ -17,7 +17,7 @@ from dsreg.protocol.messages import Command, CommandKind, Response, Status
 from dsreg.register.actions import Action, Copy
 from dsreg.register.atomic_register import AtomicRegister, Querying, _compose
 from dsreg.register.effects import Fence
-from dsreg.register.epochs import Epochs
+from dsreg.register.epochs import Epochs, Go
 from dsreg.testing.memory_storage import MemoryStorage
 from tests.register import attached
 from tests.register.attached import Attachment, Line, Work
@@ -253,7 +253,7 @@ def test_a_node_that_keeps_no_promise_is_found(monkeypatch: pytest.MonkeyPatch) 
     before = Epochs.before
 
     def gate(self: Epochs, command: Command, *rest: Any) -> object:
-        return None if 0 < command.epoch < self.promised else before(self, command, *rest)
+        return Go() if 0 < command.epoch < self.promised else before(self, command, *rest)
 
     monkeypatch.setattr(Epochs, "before", gate)
     assert is_found(300, plain=False)

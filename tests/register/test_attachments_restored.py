@@ -11,6 +11,7 @@ from dsreg.protocol.messages import Ack, WriteProc
 from dsreg.register import epochs
 from dsreg.register.acceptor import Acceptor
 from dsreg.register.effects import Persist, Reply
+from dsreg.register.now import Now
 from tests.register.test_attachments import is_found, run
 
 
@@ -36,8 +37,8 @@ def test_a_store_whose_peers_do_not_tell_that_it_is_overtaken_is_found(monkeypat
 
 
 def _acknowledging(write_proc: Any) -> Any:
-    def wrapped(self: Acceptor, origin: object, message: WriteProc) -> list[Any]:
-        return [_plain_ack(effect) for effect in write_proc(self, origin, message)]
+    def wrapped(self: Acceptor, origin: object, message: WriteProc, now: Now) -> list[Any]:
+        return [_plain_ack(effect) for effect in write_proc(self, origin, message, now)]
 
     return wrapped
 

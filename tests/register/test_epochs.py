@@ -10,6 +10,7 @@ from dsreg.protocol.plausibility import ALWAYS_PLAUSIBLE_EPOCH
 from dsreg.protocol.tags import ATTACHED, pack_tag, ts_of
 from dsreg.register.effects import Again, Effect, Fence, Reply
 from dsreg.register.epochs import OWNER_UNSURE_S, Epochs, Go, Refuse, Wait
+from dsreg.register.now import Now
 from dsreg.testing.memory_storage import MemoryStorage
 
 ALICE, BOB = owner_of(b"a" * 16, "alice"), owner_of(b"b" * 16, "bob")
@@ -21,21 +22,24 @@ class Node:
 
     def __init__(self, unix_time_s: float = 0.0) -> None:
         self.storage = MemoryStorage()
-        self._unix_time_s = unix_time_s
+        self.unix_time_s = unix_time_s
         self.now = OWNER_UNSURE_S
         self.restart(0.0)
 
     def restart(self, started_s: float = 0.0) -> None:
         """`started_s`: OWNER_UNSURE_S ago, unless the test says otherwise."""
         self.storage.crash()
-        self.epochs = Epochs(self.storage, lambda: self._unix_time_s, started_s)
+        self.epochs = Epochs(self.storage, started_s)
+
+    def at(self) -> Now:
+        return Now(self.now, self.unix_time_s)
 
     def ask(self, connection: str = HERE) -> Response:
-        (answer,) = self.epochs.attach(connection, attach(0), True, self.now)
+        (answer,) = self.epochs.attach(connection, attach(0), True, self.at())
         return response(answer)
 
     def attach(self, epoch: int, owner: bytes = ALICE, connection: str = HERE) -> list[Effect]:
-        return self.epochs.attach(connection, attach(epoch, owner), True, self.now)
+        return self.epochs.attach(connection, attach(epoch, owner), True, self.at())
 
     def keep(self, effect: Effect) -> Response:
         """Make the promise durable; the answer that waited for it."""
@@ -44,7 +48,7 @@ class Node:
         self.storage.commit(-1)
         ((what, connection),) = effect.then
         assert isinstance(what, Command) and connection is not None
-        (answer,) = self.epochs.attached(connection, what)
+        (answer,) = self.epochs.attached(connection, what, self.at())
         return response(answer)
 
     def attached(self, epoch: int, owner: bytes = ALICE, connection: str = HERE) -> Response:
@@ -125,9 +129,9 @@ def test_an_epoch_that_the_node_knows_only_by_number_may_still_be_attached_by_on
 
 def test_rule_9_refused_while_a_peer_keeps_no_epochs() -> None:
     node = Node()
-    (answer,) = node.epochs.attach(HERE, attach(1, ALICE), supported=False, now=0.0)
+    (answer,) = node.epochs.attach(HERE, attach(1, ALICE), supported=False, now=Now(0.0, 0.0))
     assert response(answer) == told(Status.UNSUPPORTED, 0)
-    (answer,) = node.epochs.attach(HERE, attach(0), supported=False, now=0.0)
+    (answer,) = node.epochs.attach(HERE, attach(0), supported=False, now=Now(0.0, 0.0))
     assert response(answer) == told(Status.OK, 0, NO_OWNER, mixed=True), "so that nobody claims what he will not get"
     assert node.epochs.promised == 0
 
@@ -143,8 +147,8 @@ def test_an_absurd_epoch_is_refused_and_changes_nothing() -> None:
 def test_what_is_promised_already_is_believed_though_the_clock_went_back() -> None:
     node = Node(unix_time_s=1.8e9)
     node.attached(1_000_000)
-    node._unix_time_s = 0.0
-    assert node.epochs.believes(1_000_000) and not node.epochs.believes(1_000_001)
+    node.unix_time_s = 0.0
+    assert node.epochs.believes(1_000_000, node.at()) and not node.epochs.believes(1_000_001, node.at())
 
 
 # --- restarts -------------------------------------------------------------------------------------
@@ -313,7 +317,7 @@ def test_an_owner_of_an_older_epoch_does_not_make_the_newest_one_known() -> None
     node.restart()
     node.now = OWNER_UNSURE_S / 2
     assert isinstance(first, Fence)
-    node.epochs.attached(HERE, attach(1, BOB))
+    node.epochs.attached(HERE, attach(1, BOB), node.at())
     assert node.ask(HERE) == told(Status.OK, 2, ALICE, unsure=True)
 
 

@@ -371,6 +371,6 @@ def test_it_gives_way_to_clients() -> None:
 def test_it_answers_for_its_own_digests() -> None:
     play = Play()
     play.have(LAST, OLD, data(1), 1)
-    assert play.heal.message("peer", DigestQuery(2, 77, 1, 2), play.now) == [
+    assert play.heal.message("peer", DigestQuery(2, 77, 1, 2), play.at()) == [
         Reply("peer", Digests(1, 77, 1, 2, CHUNKS, {2: play.heal._digests.of(2)}))
     ]

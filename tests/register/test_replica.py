@@ -12,7 +12,7 @@ from dsreg.register.effects import Again, Effect, Load, Persist, Reply, Reserve,
 from dsreg.register.repairs import REFUSED_RETRY_S
 from dsreg.register.tag_allocator import PROMISE_STEP, TagAllocator
 from tests.protocol.values import data, tags
-from tests.register.play import CLIENT, NEW, PEER, RANK, RID, Play, ask, load, ok, own, tell
+from tests.register.play import CLIENT, NEW, PEER, RANK, RID, Play, ask, at, load, ok, own, tell
 from tests.register.settled import assert_settled
 
 LOW, HIGH = tags((3, 2)), tags((4, 2))
@@ -63,7 +63,7 @@ def test_write_is_durable_here_before_anybody_hears_of_its_tag() -> None:
     play.have(LOW, data(1))
     assert play.write() == ask()  # L1; its own tags by direct call
     assert play.value(3, RID, HIGH) == [own(tags((5, RANK)))]  # L2, L4: no Tell
-    later = [*play.tick(10.0), *play.replica.link_up(2, True, 10.0), *play.ack(2, RID), *play.value(2, RID, LOW)]
+    later = [*play.tick(10.0), *play.replica.link_up(2, True, at(10.0)), *play.ack(2, RID), *play.value(2, RID, LOW)]
     assert not any(isinstance(effect, Tell) and isinstance(effect.message, WriteProc) for effect in later)
     assert play.commit(own(tags((5, RANK)))) == tell(tags((5, RANK)))
     assert play.ack(2, RID) == [ok(WRITE)]  # L6
@@ -117,7 +117,7 @@ def test_store_goes_to_everybody_at_once() -> None:
     assert play.store(HIGH) == [*tell(HIGH), own(HIGH)]
     assert play.ack(2, RID) == []
     assert play.ack(3, RID) == [ok(STORE)]
-    assert play.replica.durable(Ack(RANK, RID, 0, 1), 0.0) == [], "its own copy comes too late to count"
+    assert play.replica.durable(Ack(RANK, RID, 0, 1), at(0.0)) == [], "its own copy comes too late to count"
     assert_settled(play.replica, 100.0)
 
 
@@ -214,8 +214,8 @@ def test_questions_are_sent_again_to_those_who_have_not_answered() -> None:
     assert play.tick(0.4) == []
     assert play.tick(0.5) == ask(to=(3, 4, 5))
     assert play.replica.next_due() == 1.5
-    assert play.replica.link_up(4, True, 0.6) == ask(to=(4,))
-    assert play.replica.link_up(2, True, 0.6) == []
+    assert play.replica.link_up(4, True, at(0.6)) == ask(to=(4,))
+    assert play.replica.link_up(2, True, at(0.6)) == []
 
 
 def test_the_second_phase_is_sent_again_under_the_same_rid() -> None:
@@ -225,7 +225,7 @@ def test_the_second_phase_is_sent_again_under_the_same_rid() -> None:
     assert play.tick(0.5) == tell(HIGH, to=(3,))
     play.ack(3, RID)
     assert play.tick(100.0) == []
-    assert play.replica.link_up(3, True, 100.0) == []
+    assert play.replica.link_up(3, True, at(100.0)) == []
 
 
 # --- a tag that was chosen and is lost ------------------------------------------------------------
@@ -312,7 +312,7 @@ def test_what_a_client_that_has_gone_only_wanted_to_know_is_given_up() -> None:
     play = Play()
     play.read()
     play.tag(first=7)
-    commands, effects = play.replica.disconnected(CLIENT, 0.0)
+    commands, effects = play.replica.disconnected(CLIENT, at(0.0))
     assert [command.kind for command in commands] == [CommandKind.READ, CommandKind.TAG] and effects == []
     assert_settled(play.replica, 100.0)
 
@@ -321,7 +321,7 @@ def test_a_write_that_was_begun_is_finished_for_a_client_that_has_gone_and_one_t
     play = Play()
     play.write()
     play.write(request=2)
-    commands, _ = play.replica.disconnected(CLIENT, 0.0)
+    commands, _ = play.replica.disconnected(CLIENT, at(0.0))
     assert [command.request for command in commands] == [2]
     (persist,) = play.value(2, RID, LOW)
     play.commit(persist)
@@ -333,8 +333,8 @@ def test_what_others_asked_goes_on_when_a_client_goes() -> None:
     play = Play()
     play.read()
     other = Command(CommandKind.TAG, 5, 0, 1, extended=True)
-    assert play.replica.command(PEER, other, 0.0) == [], "it waits for the read of the same sector"
-    _, effects = play.replica.disconnected(CLIENT, 0.0)
+    assert play.replica.command(PEER, other, at(0.0)) == [], "it waits for the read of the same sector"
+    _, effects = play.replica.disconnected(CLIENT, at(0.0))
     assert effects == ask(RID + 1)
 
 

@@ -11,7 +11,7 @@ from dsreg.register.effects import Again, Durable, Effect, Fence, NamedFor, Rene
 from dsreg.register.repairs import REFUSED_RETRY_S
 from dsreg.register.tag_allocator import PROMISE_STEP
 from tests.protocol.values import data, tags
-from tests.register.play import CLIENT, NEW, RANK, RID, Play, ask, load, ok, own, tell
+from tests.register.play import CLIENT, NEW, RANK, RID, Play, ask, at, load, ok, own, tell
 from tests.register.settled import assert_settled
 
 LOW, HIGH, CHOSEN = tags((3, 2)), tags((4, 2)), tags((5, RANK))
@@ -181,7 +181,7 @@ def test_a_write_without_room_under_an_epoch_takes_another_tag_and_needs_no_prom
     renamed = attached(9, RANK, LIFE)
     then = one.commit(record)
     assert then == [Durable(NamedFor(RID, renamed))]
-    assert one.replica.durable(then[0].what, one.now) == [*tell(renamed), own(renamed)]  # type: ignore[union-attr]
+    assert one.replica.durable(then[0].what, one.at()) == [*tell(renamed), own(renamed)]  # type: ignore[union-attr]
 
 
 # --- rule 4: names by TAG -------------------------------------------------------------------------
@@ -244,7 +244,7 @@ def test_a_store_that_waits_for_a_promise_is_dropped_with_its_client() -> None:
     one = Play()
     one.message(ReadProc(2, 900, 90, 1, False, b"", E))
     (fence,) = one.store(attached(5, 2))
-    commands, _ = one.replica.disconnected(CLIENT, 0.0)
+    commands, _ = one.replica.disconnected(CLIENT, at(0.0))
     assert [command.kind for command in commands] == [CommandKind.STORE]
     assert one.commit(fence) == []
     assert_settled(one.replica, 100.0)

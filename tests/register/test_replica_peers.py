@@ -11,7 +11,7 @@ from dsreg.register.effects import Again, Durable, Effect, Fence, Load, Persist,
 from dsreg.register.repairs import MAX_REPAIRS, REFUSED_RETRY_S
 from dsreg.register.tag_allocator import PROMISE_STEP
 from tests.protocol.values import data, tags
-from tests.register.play import NEW, PEER, RANK, RID, Play, ask, load, ok, own, tell
+from tests.register.play import NEW, PEER, RANK, RID, Play, ask, at, load, ok, own, tell
 from tests.register.settled import assert_settled
 
 LOW, HIGH = tags((3, 2)), tags((4, 2))
@@ -160,16 +160,16 @@ def test_sending_again_repeats_the_uuid() -> None:
     first = sent(play.store(HIGH), 2)
     assert first == pieces(play, WriteProc(RANK, RID, 0, 1, HIGH, NEW))
     assert sent(play.tick(0.5), 2) == first
-    assert sent(play.replica.link_up(2, False, 1.0), 2) == first
+    assert sent(play.replica.link_up(2, False, at(1.0)), 2) == first
 
 
 def test_a_receipt_stops_the_sending_until_the_link_is_new() -> None:
     play = Play(contract=(2, 3))
     (question,) = sent(play.store(HIGH), 2)
-    assert play.replica.message(None, Receipt(2, 5, question.uuid), 0.0) == []
+    assert play.replica.message(None, Receipt(2, 5, question.uuid), at(0.0)) == []
     assert sent(play.tick(0.5), 2) == []
     assert play.links.waiting_for(RID) == [2, 3]
-    assert sent(play.replica.link_up(2, False, 0.6), 2) == [question]
+    assert sent(play.replica.link_up(2, False, at(0.6)), 2) == [question]
     assert sent(play.tick(2.0), 2) == [question]
 
 
@@ -178,16 +178,16 @@ def test_a_receipt_for_the_first_phase_that_comes_in_the_second_stops_nothing() 
     (question,) = sent(play.write(), 2)
     (persist,) = play.value(3, RID, LOW)
     (write_proc,) = sent(play.commit(persist), 2)
-    play.replica.message(None, Receipt(2, 3, question.uuid), 0.0)
+    play.replica.message(None, Receipt(2, 3, question.uuid), at(0.0))
     assert sent(play.tick(0.5), 2) == [write_proc]
 
 
 def test_a_receipt_for_one_sector_of_a_run_does_not_stop_the_others() -> None:
     play = Play(contract=(2,))
     questions = sent(play.read(count=3), 2)
-    play.replica.message(None, Receipt(2, 3, questions[0].uuid), 0.0)
+    play.replica.message(None, Receipt(2, 3, questions[0].uuid), at(0.0))
     assert sent(play.tick(0.5), 2) == questions[1:]
-    assert sent(play.replica.link_up(2, False, 0.6), 2) == questions, "a new link undoes receipts"
+    assert sent(play.replica.link_up(2, False, at(0.6)), 2) == questions, "a new link undoes receipts"
 
 
 def test_only_what_is_not_answered_of_a_run_is_sent_again() -> None:
@@ -197,7 +197,7 @@ def test_only_what_is_not_answered_of_a_run_is_sent_again() -> None:
     play.message(Ack(2, RID, 2, 1, UUID))
     assert sent(play.tick(0.5), 2) == [questions[1]]
     assert play.replica.next_due() == 1.5
-    assert sent(play.replica.link_up(2, False, 0.6), 2) == [questions[1]]
+    assert sent(play.replica.link_up(2, False, at(0.6)), 2) == [questions[1]]
     play.commit(own(HIGH * 3, data(1, 2, 3)))
     play.message(Ack(2, RID, 1, 1, UUID))
     assert_settled(play.replica, 100.0)
@@ -218,8 +218,8 @@ def test_nothing_of_a_run_is_sent_again_once_an_epoch_is_in_force() -> None:
 def test_foreign_receipts_stop_nothing(uuid: bytes) -> None:
     play = Play(contract=(2,))
     questions = sent(play.read(), 2)
-    play.replica.message(None, Receipt(2, 3, uuid), 0.0)
-    play.replica.message(None, Receipt(RANK, 3, questions[0].uuid), 0.0)
+    play.replica.message(None, Receipt(2, 3, uuid), at(0.0))
+    play.replica.message(None, Receipt(RANK, 3, questions[0].uuid), at(0.0))
     assert sent(play.tick(0.5), 2) == questions
 
 
@@ -227,7 +227,7 @@ def test_a_peer_that_comes_back_with_the_extension_is_spoken_to_in_it() -> None:
     play = Play(contract=(2,))
     play.have(HIGH * 2, data(9, 9))
     play.read(count=2)
-    assert play.replica.link_up(2, True, 0.1) == ask(count=2, to=(2,))
+    assert play.replica.link_up(2, True, at(0.1)) == ask(count=2, to=(2,))
     play.message(Value(2, RID, 0, 1, HIGH, NEW, UUID))  # late, from the old link
     play.load(load(count=2))
     assert play.value(2, RID, HIGH * 2) == [ok(READ._replace(count=2), value=data(9, 9))]
@@ -306,7 +306,7 @@ def test_repairs_are_bounded_and_the_rest_gets_its_turn() -> None:
     question = ReadProc(2, 50, 0, count, values=False)
     assert len(sent(play.message(question), 2)) == MAX_REPAIRS
     assert play.message(question) == []
-    play.replica.loaded(load(), bytes(16), data(0), True, 0.0)
+    play.replica.loaded(load(), bytes(16), data(0), True, at(0.0))
     for rank in (2, 3):
         play.value(rank, RID, HIGH, NEW)
     play.commit(own(HIGH, repair=True))
@@ -356,7 +356,7 @@ def test_a_peer_that_was_killed_in_its_greeting_is_not_taken_for_one_of_the_cont
     """It neither answers the greeting nor says anything else. No disk could be attached until it was back."""
     play = Play()
     attach = Command.attach(1, 1, bytes(64))
-    play.replica.link_up(3, False, 0.0)
+    play.replica.link_up(3, False, at(0.0))
     [refused] = play.command(attach)
     assert isinstance(refused, Reply) and isinstance(refused.message, Response)
     assert refused.message.status is Status.UNSUPPORTED, "as long as it stays there and is silent"
@@ -367,12 +367,12 @@ def test_a_peer_that_was_killed_in_its_greeting_is_not_taken_for_one_of_the_cont
 def test_a_peer_that_has_spoken_the_contract_is_one_of_it_until_it_greets() -> None:
     play = Play()
     attach = Command.attach(1, 1, bytes(64))
-    play.replica.link_up(3, False, 0.0)
+    play.replica.link_up(3, False, at(0.0))
     play.message(ReadProc(3, 50, 0, 1, uuid=UUID))
     for _ in range(2):
         play.replica.link_down(3, 0.5)
         assert isinstance(play.command(attach)[0], Reply)
-        play.replica.link_up(3, False, 1.0)
-    play.replica.link_up(3, True, 2.0)
+        play.replica.link_up(3, False, at(1.0))
+    play.replica.link_up(3, True, at(2.0))
     play.replica.link_down(3, 0.5)
     assert isinstance(play.command(attach)[0], Fence)

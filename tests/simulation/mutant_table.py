@@ -124,7 +124,7 @@ DURABILITY = (
     Mutant(
         "named_tags_are_not_promised",
         "dsreg.node.interpreter",
-        "return self._await_ticket(self.storage.reserve(effect.ts), effect)",
+        "return self._await_ticket(self.storage.reserve(effect.ts), effect, now)",
         "return effect.then",
     ),
     Mutant("promise_forgotten_after_restart", "dsreg.register.tag_allocator", "0 if promised % 2 else promised", "0"),
@@ -332,7 +332,7 @@ DOUBTS = (
            "        if 0:", test=_CLAIMS),
     Mutant("failed_take_over_fenced_nobody", _CLAIM, "any(count > 0 for count in", "any(count > 9 for count in",
            test=_CLAIMS),
-    Mutant("nodes_are_sure_at_once", _EPOCHS, "unsure = not self._met and now < self._sure_s", "unsure = False",
+    Mutant("nodes_are_sure_at_once", _EPOCHS, "unsure = not self._met and now.s < self._sure_s", "unsure = False",
            test="tests/register/test_epochs.py"),
     Mutant("gets_and_puts_raise_promises", _EPOCHS,
            "        if epoch > self.promised:\n            return self._refuse(connection, command, Status.DIS",

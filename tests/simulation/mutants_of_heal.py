@@ -48,7 +48,7 @@ HEAL = (
     Mutant("heal_does_not_promise", _HEAL, "return [epochs.fence(value.epoch)]", "return []", test=_PLAYS),
     Mutant("heal_believes_every_epoch", _HEAL,
            "value.epoch == self._epochs.durable and highest_epoch(value.tags) <= value.epoch", "True", test=_PLAYS),
-    Mutant("heal_believes_every_tag", _HEAL, "and are_plausible(value.tags, self._unix_time())", "", test=_PLAYS),
+    Mutant("heal_believes_every_tag", _HEAL, "and are_plausible(value.tags, now.unix_s)", "", test=_PLAYS),
     Mutant("heal_waits_for_a_broken_link", _HEAL,
            "            self._give_up(self._questions.pop(rid), now)\n        for",
            "            pass\n        for", test=_PLAYS),

@@ -122,15 +122,16 @@ class Process:
             storage,
             uuid_prefix=loop.rng.getrandbits(32),
             jitter=lambda: loop.between(0.8, 1.2),
-            unix_time=lambda: UNIX_TIME_S + loop.now_s,
             started_s=node.clock(),
             store=storage.lives.own.store,
         )
         self.heal = new_heal(
-            self.replica, quorum, storage, lambda: UNIX_TIME_S + loop.now_s, interval_s=HEAL_INTERVAL_S,
+            self.replica, quorum, storage, interval_s=HEAL_INTERVAL_S,
             store=storage.lives.own.store,
         )
-        self.interpreter = Interpreter(self.replica, self.heal, storage, Encoder(KEYS), node.clock)
+        self.interpreter = Interpreter(
+            self.replica, self.heal, storage, Encoder(KEYS), node.clock, lambda: UNIX_TIME_S + loop.now_s
+        )
         self.witness = Witness(
             self.interpreter, node.told, lambda what, client: world.happens(what, rank, client)
         )
@@ -228,7 +229,8 @@ class Process:
             message = effect.message if isinstance(effect, Take) else None
             if self._world.options.receipts and isinstance(message, ReadProc | WriteProc) and message.uuid:
                 kind = 3 if isinstance(message, ReadProc) else 5
-                self.interpreter.carry_out([Tell(message.rank, Receipt(self._node.rank, kind, message.uuid))])
+                receipt = Tell(message.rank, Receipt(self._node.rank, kind, message.uuid))
+                self.interpreter.carry_out([receipt], self.interpreter.now())
             if isinstance(message, WriteProc):
                 self.witness.was_asked(message)
             self.server.carry_out(connection, line, effect)

@@ -14,6 +14,7 @@ from dsreg.node.interpreter import Connection, Interpreter
 from dsreg.protocol.messages import Ack, CommandKind, Response, Status, Value, WriteProc
 from dsreg.protocol.tags import highest_epoch, iter_tags
 from dsreg.register.effects import Adopt, Effect, Persist, Reply, Reserve, Tell
+from dsreg.register.now import Now
 from dsreg.storage import Commit, StableStorage
 
 
@@ -53,12 +54,12 @@ class Witness:
     def was_asked(self, message: WriteProc) -> None:
         self._asked[message.rank, message.rid, message.first, message.count] = message.tags
 
-    def _send(self, effect: Tell) -> Iterable[Effect] | None:
+    def _send(self, effect: Tell, now: Now) -> Iterable[Effect] | None:
         if isinstance(effect.message, Ack):
             self._acknowledges(effect.rank, effect.message)
-        return self._carry_out_send(effect)
+        return self._carry_out_send(effect, now)
 
-    def _answer(self, effect: Reply) -> Iterable[Effect] | None:
+    def _answer(self, effect: Reply, now: Now) -> Iterable[Effect] | None:
         if isinstance(effect.message, Ack):
             assert isinstance(effect.connection, Connection)
             self._acknowledges(effect.connection.transport.peer_host, effect.message)  # type: ignore[attr-defined]
@@ -67,7 +68,7 @@ class Witness:
         elif isinstance(effect.message, Response) and effect.message.status is Status.OK:
             self.told = max(self.told, effect.message.epoch)
             self._tell_who(effect, effect.message.kind)
-        return self._carry_out_answer(effect)
+        return self._carry_out_answer(effect, now)
 
     def _tell_who(self, effect: Reply, kind: CommandKind) -> None:
         assert isinstance(effect.connection, Connection)
@@ -79,21 +80,21 @@ class Witness:
         elif kind is CommandKind.READ and isinstance(effect.message, Response) and effect.message.tags:
             self._happens(Moment.DECIDED, host)
 
-    def _persist(self, effect: Persist) -> Iterable[Effect] | None:
+    def _persist(self, effect: Persist, now: Now) -> Iterable[Effect] | None:
         if effect.repair:
             self._is_elsewhere(effect)
-        return self._carry_out_persist(effect)
+        return self._carry_out_persist(effect, now)
 
-    def _adopt(self, effect: Adopt) -> Iterable[Effect] | None:
+    def _adopt(self, effect: Adopt, now: Now) -> Iterable[Effect] | None:
         self._is_elsewhere(effect)
-        return self._carry_out_adopt(effect)
+        return self._carry_out_adopt(effect, now)
 
     def _is_elsewhere(self, effect: Persist | Adopt) -> None:
         self._repairs.update((effect.first + index, tag) for index, tag in enumerate(iter_tags(effect.tags)))
 
-    def _reserve(self, effect: Reserve) -> Iterable[Effect] | None:
+    def _reserve(self, effect: Reserve, now: Now) -> Iterable[Effect] | None:
         self._happens(Moment.PROMISES, 0)
-        return self._carry_out_reserve(effect)
+        return self._carry_out_reserve(effect, now)
 
     def stored(self, commit: Commit) -> None:
         """The commit has become durable."""
