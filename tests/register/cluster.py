@@ -18,7 +18,7 @@ from dsreg.register.now import Now
 from dsreg.register.quorum import Quorum, majority_of
 from dsreg.register.replica import Replica
 from dsreg.testing.memory_storage import MemoryStorage
-from tests.register.settled import assert_settled
+from tests.register.settled import assert_settled, is_busy
 
 
 class Peer(NamedTuple):
@@ -140,7 +140,7 @@ class Cluster:
         for _ in range(40):  # of the longest interval between two sendings
             while self.packets or any(node.storage.queued or node.loads for node in self.nodes.values()):
                 self.step()
-            if not any(node.replica.unfinished() or node.replica._repairs.under_way for node in self.nodes.values()):
+            if not any(is_busy(node.replica) for node in self.nodes.values()):
                 break
             self.pass_time(10.0)
         for node in self.nodes.values():

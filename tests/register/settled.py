@@ -6,6 +6,11 @@ from dsreg.register.now import Now
 from dsreg.register.replica import Replica
 
 
+def is_busy(replica: Replica) -> bool:
+    """Whether it has operations, repairs, or claims about which it asks the others, that time alone may bring on."""
+    return bool(replica.unfinished() or replica._repairs.under_way or replica._attaching._leaps)
+
+
 def assert_settled(replica: Replica, later: float) -> None:
     """Looks into the private tables. `later`: seconds, after the last retry of anything; nothing may happen then."""
     assert replica.tick(Now(later, 0.0)) == []
@@ -17,6 +22,7 @@ def assert_settled(replica: Replica, later: float) -> None:
     assert not replica._repairs.under_way and not replica._repairs.wanted
     assert coordinator._refused.next_due() is None
     assert not coordinator._queue._entries and not coordinator._queue._chunks
+    assert not replica._attaching._leaps
     assert len(replica._links) == 0 and not replica._links._alarms
     for rank, peer in replica._peers._contract.items():
         assert not peer._runs, f"of node {rank}"
