@@ -77,8 +77,7 @@ class Attacher:
         try:
             await attachment.settled.wait()
             if attachment.volume is None:
-                error = attachment.error
-                raise Refused(error.reason if isinstance(error, ClientError) else str(error))
+                raise Refused(_text_of(attachment.error))
             yield attachment.volume
         finally:
             del attachment.users[transport]
@@ -119,7 +118,7 @@ class Attacher:
         except* DsregError as group:
             attachment.error = _first(group)
             level = logging.INFO if isinstance(attachment.error, AlreadyAttached) else logging.ERROR
-            log.log(level, "%s", attachment.error)
+            log.log(level, "%s", _text_of(attachment.error))
         finally:
             self._current = None
             attachment.settled.set()
@@ -155,3 +154,8 @@ def _first(error: BaseException) -> DsregError:
         error = error.exceptions[0]
     assert isinstance(error, DsregError)
     return error
+
+
+def _text_of(error: DsregError | None) -> str:
+    """Why there is no disk, without the outcome of an operation: nobody has asked for one."""
+    return error.reason if isinstance(error, ClientError) else str(error)
