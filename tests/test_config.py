@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from dsreg.cli.advice import advice
 from dsreg.config import (
     UNKNOWN_CLUSTER,
     ClusterConfig,
     NodeConfig,
-    advice,
     create_cluster,
     find_config,
     format_size,

@@ -29,7 +29,7 @@ def can_lose(answers: Sequence[NodeAnswer]) -> int:
     changed = changed_directories(answers)
     quorum = majority_of(answer.node.rank for answer in answers)
     complete = mask(answer.node.rank for answer in answers if serves(answer, changed) and is_in_sync(answer))
-    return max(0, complete.bit_count() - quorum.needed)
+    return quorum.spare(complete)
 
 
 def can_lose_line(answers: Sequence[NodeAnswer]) -> str:

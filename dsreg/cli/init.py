@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
+from dsreg.cli.advice import advice
 from dsreg.cli.options import to_size
-from dsreg.config import advice, create_cluster, load_config, plan_addresses
+from dsreg.config import create_cluster, load_config, plan_addresses
 from dsreg.constants import MAX_RANK
 
 _LOCAL_HOST = "127.0.0.1"
@@ -41,12 +42,18 @@ def init(directory: Path, nodes: int | None, size: int, base_port: int, hosts: t
     file = shlex.quote(str(path))
     click.echo(f"Created {path}: {nodes} nodes, {config.sectors} sectors of 4096 bytes. The keys are next to it.")
     click.echo("\nNext:")
+    next_steps: list[tuple[str, str]] = []
     if hosts:
         click.echo(f"  copy {shlex.quote(str(directory))} to every host (keys keep mode 0600), and there run its node:")
         for node in config.nodes:
             click.echo(f"  {node.host}: dsreg node --config {file} --rank {node.rank} --storage DIRECTORY")
         click.echo("  a host that only uses the disk needs cluster.toml and client.key alone")
     else:
-        click.echo(f"  dsreg up {file}                  # run all nodes on this host")
-    click.echo(f"  dsreg status {file}              # which of them answer")
-    click.echo(f"  dsreg-fuse --config {file} MOUNTPOINT   # the disk as a file")
+        next_steps.append((f"dsreg up {file}", "run all nodes on this host"))
+    next_steps += [
+        (f"dsreg status {file}", "which of them answer"),
+        (f"dsreg-fuse --config {file} MOUNTPOINT", "the disk as a file"),
+    ]
+    width = max(len(command) for command, _ in next_steps)
+    for command, what in next_steps:
+        click.echo(f"  {command:{width}}   # {what}")

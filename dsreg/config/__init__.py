@@ -1,7 +1,7 @@
 """The configuration of a cluster: values, checked whole before anything starts.
 
     load     cluster.toml and key files -> ClusterConfig, NodeConfig, or ConfigError with every fault
-    address  host:port                       advice  what is possible and hardly meant
+    address  host:port
     keys     key files: private, hexadecimal, of the right length
     create   the files of a new cluster
 
@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 from dsreg.config.address import format_address, is_local_only, parse_address
-from dsreg.config.advice import advice
 from dsreg.config.create import create_cluster, plan_addresses
 from dsreg.config.load import (
     UNKNOWN_CLUSTER,
@@ -29,7 +28,6 @@ __all__ = [
     "ClusterConfig",
     "NodeAddress",
     "NodeConfig",
-    "advice",
     "create_cluster",
     "find_config",
     "format_address",

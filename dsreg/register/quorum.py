@@ -49,6 +49,9 @@ class Quorum(Protocol):
     def all_answered(self, answers: int) -> bool:
         """Whether these are all."""
 
+    def spare(self, answers: int) -> int:
+        """How many of these may be lost, whichever they are, so that the rest decides; 0 also if these do not."""
+
 
 class Majority:
     """More than half of `members`, a mask that is not 0."""
@@ -70,6 +73,9 @@ class Majority:
 
     def all_answered(self, answers: int) -> bool:
         return not self.members & ~answers
+
+    def spare(self, answers: int) -> int:
+        return max(0, (answers & self.members).bit_count() - self.needed)
 
 
 def majority_of(ranks: Iterable[int], cluster_size: int = 0) -> Majority:

@@ -25,3 +25,6 @@ class Joint:
 
     def all_answered(self, answers: int) -> bool:
         return all(quorum.all_answered(answers) for quorum in self._both)
+
+    def spare(self, answers: int) -> int:
+        return min(quorum.spare(answers) for quorum in self._both)

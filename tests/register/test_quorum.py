@@ -103,6 +103,8 @@ def check_against_sets(quorum: Quorum, members: Iterable[int], decides: Callable
             assert quorum.decided(bits) == (some in deciding)
             assert quorum.blocks(bits) == (some in blocking)
             assert quorum.all_answered(bits) == (some == everybody)
+            assert quorum.spare(bits) == max(0, min(
+                (len(lost) - 1 for lost in subsets(some) if not decides(some - lost)), default=len(some)))
     assert ranks_in(quorum.members) == sorted(everybody)
     assert quorum.size == len(everybody)
     assert quorum.needed == min(map(len, deciding))

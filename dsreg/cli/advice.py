@@ -6,15 +6,16 @@ from collections.abc import Sequence
 
 from dsreg.config.address import canonical_host, is_local_only, needs_interface
 from dsreg.config.load import NodeAddress
+from dsreg.register.quorum import majority_of
 
 
 def advice(nodes: Sequence[NodeAddress]) -> list[str]:
     """One line for each thing about the nodes that whoever plans the cluster should know."""
     lines = []
-    count = len(nodes)
+    count, quorum = len(nodes), majority_of(node.rank for node in nodes)
     if count % 2 == 0:
-        lines.append(f"{count} nodes survive the loss of {(count - 1) // 2}, as {count - 1} do, and every write waits "
-                     f"for {count // 2 + 1} of them: use {count - 1} or {count + 1}")
+        lines.append(f"{count} nodes survive the loss of {quorum.spare(quorum.members)}, as {count - 1} do, and every "
+                     f"write waits for {quorum.needed} of them: use {count - 1} or {count + 1}")
     by_host: dict[str, list[int]] = {}
     for node in nodes:
         if not is_local_only(node.host):
