@@ -22,6 +22,9 @@ _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 _PRIORITIES = {"CRITICAL": 2, "ERROR": 3, "WARNING": 4, "INFO": 6, "DEBUG": 7}
 _LINE = re.compile(rf"\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{{3}}Z ({'|'.join(_PRIORITIES)}) ")
 
+# The beginning of a line, up to its text.
+_HEAD = re.compile(rf"{_LINE.pattern}\S+ \S+: ")
+
 _log = logging.getLogger("dsreg.logs")
 
 
@@ -37,6 +40,11 @@ class Lines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
         return _with_priority(text, record.levelname) if self._for_journal else text
+
+
+def text_of(line: str) -> str:
+    """What a line of a log says; the whole of it if it has another format."""
+    return _HEAD.sub("", line, count=1)
 
 
 def log_to_stderr(who: str, verbosity: int) -> None:

@@ -21,7 +21,7 @@ import dsreg
 from dsreg.config import ClusterConfig, NodeAddress
 from dsreg.constants import DRAIN_S
 from dsreg.errors import ConfigError, StartFailed
-from dsreg.logs import pass_on
+from dsreg.logs import pass_on, text_of
 
 # A node that dies at once must not cost a core; one that died of a passing fault must be back soon.
 RESTART_FIRST_S = 0.2
@@ -105,7 +105,7 @@ class NodeProcess:
                 pause_s = RESTART_FIRST_S
             if self._gives_up and not self.listening.is_set():
                 if self.restarts == len(START_PAUSES_S):
-                    self.failure = self._last_line or ending
+                    self.failure = text_of(self._last_line) or ending
                     return
                 await self._pause(ending, START_PAUSES_S[self.restarts])
             else:

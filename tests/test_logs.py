@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from dsreg.logs import text_of
+
 ROOT = Path(__file__).resolve().parent.parent
 STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z "
 
@@ -107,3 +109,9 @@ if path:
     assert path.with_suffix(".1").read_text().endswith("before\n")
     assert "SIGHUP: the log file was opened again" in done.stdout and done.stdout.strip().endswith("after")
     assert "the log goes on where it was: Is a directory" in done.stderr
+
+
+def test_what_a_line_says() -> None:
+    line = "2026-01-31T12:00:00.123Z CRITICAL node-1 dsreg.node: 127.0.0.1:7001: in use"
+    assert text_of(line) == "127.0.0.1:7001: in use"
+    assert text_of("Killed: no log line") == "Killed: no log line"

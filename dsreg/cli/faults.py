@@ -102,6 +102,8 @@ def describe(errors: list[Exception]) -> list[str]:
             lines += error.faults
         elif isinstance(error, AuthenticationFailed):
             lines.append(f"{error.reason}: client_key_file belongs to another cluster; copy it from a host of this one")
+        elif isinstance(error, (WrongDisk, UnsealedNode)):
+            lines.append(error.reason)  # as a fault of the configuration, which no outcome of an operation adds to
         elif isinstance(error, OSError) and not isinstance(error, DsregError) and error.strerror:
             lines.append(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
         else:

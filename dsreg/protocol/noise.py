@@ -116,7 +116,6 @@ class HandshakeState:
 
     def __init__(self, *, initiator: bool, prologue: bytes, psk: bytes, ephemeral: bytes) -> None:
         assert len(psk) == len(ephemeral) == KEY_SIZE
-        self._initiator = initiator
         self._psk = psk
         self._ephemeral = X25519PrivateKey.from_private_bytes(ephemeral)
         self._shared = b""  # what both ephemeral keys make together

@@ -46,18 +46,18 @@ def lacking(
         best.append(max(highest, tag))
         if index in unknown or not (highest > tag or index in lost and highest >= tag):
             continue
-        holder = _holder(columns, index, highest, rank)
+        source = _source(columns, index, highest, rank)
         between = range(stop, index)
-        if holder == rank and len(between) <= GAP * (rank != NOBODY) and not any(each in unknown for each in between):
+        if source == rank and len(between) <= GAP * (rank != NOBODY) and not any(each in unknown for each in between):
             stop, sectors = index + 1, sectors + 1
             continue
         close()
-        start, stop, rank, sectors = index, index + 1, holder, 1
+        start, stop, rank, sectors = index, index + 1, source, 1
     close()
     return lacks
 
 
-def _holder(columns: Mapping[int, list[bytes]], index: int, tag: bytes, preferred: int) -> int:
+def _source(columns: Mapping[int, list[bytes]], index: int, tag: bytes, preferred: int) -> int:
     """Whom to take the sector from: the one that the run so far is from, if that has it."""
     if not tag[-1]:
         return NOBODY

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from dsreg.cli import cli
 from dsreg.cli.faults import EXIT_CONFIG, EXIT_FAILED, EXIT_NO_QUORUM, describe, exit_code, operating_errors
 from dsreg.config import load_config
-from dsreg.errors import ConfigError, OperationTimeout, Outcome, OutOfRange, StorageError
+from dsreg.errors import ConfigError, OperationTimeout, Outcome, OutOfRange, StorageError, WrongDisk
 from dsreg.version import described_version
 from tests.cli.terminal import run_on_terminal
 
@@ -311,6 +311,7 @@ def test_errors_and_their_exit_codes() -> None:
     errors = operating_errors(group)
     assert errors is not None and exit_code(errors) == EXIT_NO_QUORUM
     assert describe(errors) == ["late (the operation certainly did not happen)"]
+    assert describe([WrongDisk("too small", Outcome.DID_NOT_HAPPEN)]) == ["too small"]
     assert exit_code([ConfigError(["a", "b"])]) == EXIT_CONFIG and describe([ConfigError(["a", "b"])]) == ["a", "b"]
     assert exit_code([StorageError("x")]) == exit_code([OutOfRange("x", Outcome.DID_NOT_HAPPEN)]) == EXIT_FAILED
     assert describe([FileNotFoundError(2, "No such file", "/a")]) == ["/a: No such file"]

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from dsreg.constants import SECTOR_SIZE
-from dsreg.register import tag_allocator as naming
+from dsreg.register import tag_allocator
 from dsreg.storage import identity
 from dsreg.storage.journal import RECORD_BYTES, RECORDS_AT
 
@@ -21,9 +21,9 @@ def smallest_journal(run_sectors: int) -> int:
 
 @contextlib.contextmanager
 def use_small_limits(promise_step: int) -> Iterator[None]:
-    usual = identity.MIN_JOURNAL_BYTES, naming.PROMISE_STEP
-    identity.MIN_JOURNAL_BYTES, naming.PROMISE_STEP = SMALLEST_BYTES, promise_step
+    usual = identity.MIN_JOURNAL_BYTES, tag_allocator.PROMISE_STEP
+    identity.MIN_JOURNAL_BYTES, tag_allocator.PROMISE_STEP = SMALLEST_BYTES, promise_step
     try:
         yield
     finally:
-        identity.MIN_JOURNAL_BYTES, naming.PROMISE_STEP = usual
+        identity.MIN_JOURNAL_BYTES, tag_allocator.PROMISE_STEP = usual
