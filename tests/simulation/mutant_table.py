@@ -24,6 +24,7 @@ _DISPATCH = "dsreg.client.dispatch"
 _REPLIES = "dsreg.client.replies"
 _CLAIM = "dsreg.client.attachment"
 _COUNTED = "dsreg.client.quorum"
+_EPOCH_PLAYS = "tests/register/test_replica_epochs.py"
 
 ALGORITHM = (
     Mutant("majority_off_by_one", _QUORUM, "self.needed = self.size // 2 + 1",
@@ -224,15 +225,17 @@ ATTACHMENTS = (
     Mutant("write_goes_on_without_asking", _REGISTER,
            "            self._chosen = Copy(phase.own.tags, phase.own.data)\n        return",
            "            own = phase.own._replace(tags=restamped(phase.own.tags, epoch), rid=next(self.rids))\n"
-           "            return self._store(own, Return(b'', b''))\n        return"),
+           "            return self._store(own, Return(b'', b''))\n        return", test=_EPOCH_PLAYS),
     Mutant("read_goes_on_without_asking", _REGISTER,
            "        return self._ask(values=True)\n\n    @property",
            "        if not isinstance(phase, Storing) or self._chosen: return self._ask(values=True)\n"
            "        own = phase.own._replace(tags=restamped(phase.own.tags, epoch), rid=next(self.rids))\n"
            "        return self._store(own, phase.result)\n\n    @property"),
-    Mutant("strict_read_takes_older_copies", _REGISTER, "self.epoch if strict else 0", "0"),
+    Mutant("strict_read_takes_older_copies", _REGISTER, "self.epoch if strict else 0", "0",
+           test=_EPOCH_PLAYS),
     Mutant("counted_read_takes_older_copies", _COUNTED,
-           "may_return(quorum, answered, self._tags, self._epoch)", "may_return(quorum, answered, self._tags, 0)"),
+           "may_return(quorum, answered, self._tags, self._epoch)", "may_return(quorum, answered, self._tags, 0)",
+           test="tests/client/test_quorum.py"),
     Mutant("counted_read_does_not_compare", _COUNTED,
            "        if not self.agree:\n", "        if False:\n"),
     Mutant("put_counted_short_of_a_majority", _COUNTED,
@@ -262,7 +265,7 @@ RARE = (
     Mutant("plain_write_below_the_epoch", _TAGS, "    floor = max(floor, ts_of(epoch, 0))\n", ""),
     Mutant("fence_in_force_before_it_is_done", _STABLE, "self._promises.in_force[0]", "self._promises.state.epoch"),
     Mutant("own_copy_not_checked_again_after_a_reservation", _COORDINATOR, "(Again(StoreOwnCopy(step.rid)),)",
-           "(persist,)"),
+           "(persist,)", test=_EPOCH_PLAYS),
 )
 
 # Copies without a value: what is restamped and was never written.
