@@ -157,7 +157,7 @@ class ClientLine:
                 self.next_due = min(self.next_due, now + FOREIGN_S)
             return []
         assert greeting.answer is not None
-        self.node_sectors, self._cluster_size = greeting.answer.sectors, greeting.answer.features & 0xFF
+        self.node_sectors, self._cluster_size = greeting.answer.sectors, greeting.answer.cluster_size
         if self.node_sectors != self._hello.sectors:
             return self._end_greeting(Ending.OTHER_DISK)
         if verdict is Verdict.PLAIN and self._seals.required:

@@ -163,7 +163,7 @@ class Interpreter:
         self.carry_out(self.replica.message(origin, message, now), now)
 
     def _is_for_heal(self, value: Value) -> bool:
-        return not value.uuid and is_of_heal(value.rid)
+        return not is_of_contract(value) and is_of_heal(value.rid)
 
     def _is_under_way(self, rid: int) -> bool:
         return self.heal.is_asking(rid) if is_of_heal(rid) else self.replica.is_under_way(rid)

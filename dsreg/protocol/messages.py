@@ -238,8 +238,8 @@ class Receipt(NamedTuple):
 class Hello(NamedTuple):
     """The greeting that opens the extension on a connection, and the answer to it.
 
-    `rank` is 0 for a client. `answer` is True for the accepting side's reply. `features`: in bits 0..7 of how many
-    nodes the cluster is, 0 if the sender does not say; FEATURE_SEALED; the others are 0.
+    `rank` is 0 for a client. `answer` is True for the accepting side's reply. `features`: in bits 0..7 the
+    `cluster_size`; the bits FEATURE_... of what the sender can do; the others are 0.
     """
 
     rank: int
@@ -249,6 +249,11 @@ class Hello(NamedTuple):
     sectors: int
     features: int = 0
     version: int = 1
+
+    @property
+    def cluster_size(self) -> int:
+        """Of how many nodes the cluster is; 0 if the sender does not say."""
+        return self.features & 0xFF
 
 
 class LivesReport(NamedTuple):
