@@ -106,8 +106,9 @@ def test_three_hosts(machine: Path) -> None:
     assert "--rank 1" in run_node
     status, wait, attach, bench = use.splitlines()
     nodes = "".join(
-        f"unshare --mount sh -c 'mkdir -p $PWD/own/host{rank} && mount --bind $PWD/own/host{rank} /var/lib && "
-        f"exec {run_node.strip().replace('--rank 1', f'--rank {rank}')}' &\n"
+        # Its mounts follow those of the machine: a private copy would keep what others unmount.
+        f"unshare --mount --propagation slave sh -c 'mkdir -p $PWD/own/host{rank} && "
+        f"mount --bind $PWD/own/host{rank} /var/lib && exec {run_node.strip().replace('--rank 1', f'--rank {rank}')}' &\n"
         for rank in (1, 2, 3))
     said = type_in(machine, f"""
 {create}

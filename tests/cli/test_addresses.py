@@ -14,7 +14,7 @@ from dsreg.cli.faults import EXIT_CONFIG
 TIMEOUT_S = 60
 # A network and file systems of its own, in which the test has addresses and names as it likes; and processes of its
 # own, so that none is left at the end.
-UNSHARE = ["unshare", "--net", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc",
+UNSHARE = ["unshare", "--net", "--mount", "--propagation", "slave", "--pid", "--fork", "--kill-child", "--mount-proc",
            *([] if os.geteuid() == 0 else ["--map-root-user"])]
 # Runs the nodes named in $RANKS for as long as the commands behind it take.
 WITH_NODES = """
