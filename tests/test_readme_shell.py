@@ -108,7 +108,8 @@ def test_three_hosts(machine: Path) -> None:
     nodes = "".join(
         # Its mounts follow those of the machine: a private copy would keep what others unmount.
         f"unshare --mount --propagation slave sh -c 'mkdir -p $PWD/own/host{rank} && "
-        f"mount --bind $PWD/own/host{rank} /var/lib && exec {run_node.strip().replace('--rank 1', f'--rank {rank}')}' &\n"
+        f"mount --bind $PWD/own/host{rank} /var/lib && "
+        f"exec {run_node.strip().replace('--rank 1', f'--rank {rank}')}' &\n"
         for rank in (1, 2, 3))
     said = type_in(machine, f"""
 {create}
