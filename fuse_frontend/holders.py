@@ -106,7 +106,7 @@ class _Look:
     # --- mounts ---------------------------------------------------------------------------------
     def fuse(self, mountpoint: str, mount: Mount, server: int | None) -> Iterator[Use]:
         ours = [other for other in self._here if other.device == mount.device]
-        yield from self._copies(lambda other: other.device == mount.device, ours, mountpoint)
+        yield from self._copies(lambda other: other.device == mount.device, ours, quoted(mountpoint))
         others = [other for other in ours if other.number != mount.number]
         yield from self._unmounts(others, f"{quoted(mountpoint)} is also mounted on")
         # What is on the mount itself, and who is in it. The loop devices on it are the caller's.

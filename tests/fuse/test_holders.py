@@ -241,14 +241,15 @@ async def test_a_copy_of_the_mount_in_another_namespace(
     shared = places("shared")
     run("mount", "--bind", shared, shared)
     run("mount", "--make-shared", shared)
-    (shared / "disk").mkdir()
-    server = memory(size=SIZE, name=str((shared / "disk").relative_to(tmp_path)))
+    (shared / "a disk").mkdir()
+    server = memory(size=SIZE, name=str((shared / "a disk").relative_to(tmp_path)))
     assert server.line() == "up", server.log
     device = run("losetup", "-b", "4096", "-f", "--show", server.image).stdout.strip()
     with in_a_namespace("true", propagation=propagation) as process:
         if propagation == "private":
-            await released(server, device, f"in the mount namespace of cat (pid {process.pid})",
-                           f"nsenter -t {process.pid} -m umount {server.mountpoint}")
+            where = quoted(server.mountpoint)
+            await released(server, device, f"{where} is mounted on {where} in the mount namespace of cat (pid "
+                           f"{process.pid})", f"nsenter -t {process.pid} -m umount {where}")
         else:
             assert (await detach(server.mountpoint))[0] == f"{device} detached" and server.wait() == 0
 
