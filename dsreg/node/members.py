@@ -97,17 +97,18 @@ class Members:
         self._check_denied()
         accepts = self.first_start.stage is Stage.STARTED
         heard, superseded = self.lives.take(rank, report.stage, report.own, report.known, accepts=accepts)
-        if heard:
-            # Before the link counts and before anybody hears that it is known. It blocks the node for two syncs,
-            # once for each directory.
-            self._remember(heard)
-        for other in superseded:
+        # Before the link counts and before anybody hears that it is known. It blocks the node for two syncs, once for
+        # each directory.
+        is_recorded = bool(heard) and self._remember(heard)
+        for other in superseded if is_recorded else ():
             self._supersede(other, connection)
         shows = report.stage is Stage.STARTED and report.own == self.lives.known.get(rank)
         if connection is not None:
             connection.shown = rank if shows else 0
             self._shown[connection] = connection.shown
-        if not self._advance() and heard:
+        # What could not be recorded is new again with the next report: telling others of it, who answer, would ask for
+        # that report at once, again and again.
+        if not self._advance() and is_recorded:
             self._tell_all()
         elif connection is not None:
             self.tell_again(connection.transport)
@@ -122,7 +123,8 @@ class Members:
             connection.transport.close()
         self.on_superseded(rank)
 
-    def _remember(self, heard: Mapping[int, Life]) -> None:
+    def _remember(self, heard: Mapping[int, Life]) -> bool:
+        """Whether there was space for it."""
         try:
             self._file.remember(heard)
         except NoSpace as error:
@@ -131,9 +133,10 @@ class Members:
                 self._no_space_again_s = self._interpreter.clock() + COMPLAIN_AGAIN_S
                 log.warning("no space to record the directories of the nodes %s, which are not used until there "
                             "is some: %s", ", ".join(map(str, sorted(heard))), error)
-            return
+            return False
         for other, life in heard.items():
             log.info("node %d is known by its directory %s from now on", other, life)
+        return True
 
     def greets(self, rank: int) -> None:
         """The node has greeted, or answered a greeting: it does not speak the contract alone."""

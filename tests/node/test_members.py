@@ -235,6 +235,21 @@ def test_a_directory_that_cannot_be_written_down_does_not_count_and_ends_nothing
     assert Node(node.files.crash(drop_all)).storage.lives.known[2] == TWO
 
 
+@pytest.mark.allow_logs("no space to record the directories of the nodes 2")
+def test_what_cannot_be_recorded_is_told_to_nobody() -> None:
+    """Each of the others would answer, and the answer would be news again: without end, as fast as the network is."""
+    node = begun()
+    _, wire = node.accept()
+    node.files.capacity = node.files.used()
+    wire.got.clear()
+    for _ in range(3):
+        node.members.told(report(2, TWO))  # over the link that this node has made
+    assert wire.got == []
+    node.files.capacity = None
+    node.members.told(report(2, TWO))
+    assert [type(message) for message in wire.got] == [LivesReport]
+
+
 def test_its_own_words_that_come_back_are_no_answer() -> None:
     node = Node(MemoryFiles())
     connection, _ = node.accept()

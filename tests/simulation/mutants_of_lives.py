@@ -71,6 +71,8 @@ LIVES = (
            test="tests/link/test_node_line.py"),
     Mutant("client_counts_an_earlier_life", "dsreg.client.members", " or node.rank in heard.superseded:", ":",
            test="tests/client/test_members.py"),
+    Mutant("what_is_not_recorded_is_told_again_and_again", "dsreg.node.members",
+           "if not self._advance() and is_recorded:", "if not self._advance() and heard:", test=_BY_NODES),
     Mutant("silence_is_evidence", "dsreg.register.foreign", "        if heard_s is None or rank", "        if rank",
            test=_BY_NODES),
 )
