@@ -45,7 +45,7 @@ class TagTable:
 
     def __init__(self, sectors: int, salt: int = 0, file: File | None = None) -> None:
         self.sectors = sectors  # size of the disk
-        self.sectors_written = 0
+        self._written = 0
         self.missing: set[int] = set()
         self.unknown: set[int] = set()
         self.lost: list[int] = []
@@ -60,6 +60,16 @@ class TagTable:
     @property
     def slots(self) -> int:
         return self.pages.slots
+
+    @property
+    def sectors_written(self) -> int:
+        """How many sectors have a tag of a write. After a start by the index it may be too low: the slots that a
+        checkpoint had written when the process ended are newer than what was counted last."""
+        return max(0, self._written)
+
+    @sectors_written.setter
+    def sectors_written(self, count: int) -> None:
+        self._written = count
 
     @property
     def damaged(self) -> bool:
@@ -171,7 +181,7 @@ class TagTable:
             at = number * GROUP_SECTORS + start - first
             where = slice(base + TAGS_AT + start * TAG_SIZE, base + TAGS_AT + stop * TAG_SIZE)
             new = tags[at * TAG_SIZE:(at + stop - start) * TAG_SIZE]
-            self.sectors_written += written(new) - written(page[where])
+            self._written += written(new) - written(page[where])
             page[where] = new
             where = slice(base + CRCS_AT + start * CRC_SIZE, base + CRCS_AT + stop * CRC_SIZE)
             page[where] = crcs[at * CRC_SIZE:(at + stop - start) * CRC_SIZE]
@@ -190,7 +200,7 @@ class TagTable:
         self.pages.dirty.add(slot)
         page, base, index = self._resident[slot // PAGE_SLOTS], slot % PAGE_SLOTS * SLOT_SIZE, sector % GROUP_SECTORS
         at = base + TAGS_AT + index * TAG_SIZE
-        self.sectors_written += (tag[-1] != 0) - (page[at + TAG_SIZE - 1] != 0)
+        self._written += (tag[-1] != 0) - (page[at + TAG_SIZE - 1] != 0)
         page[at:at + TAG_SIZE] = tag
         at = base + CRCS_AT + index * CRC_SIZE
         page[at:at + CRC_SIZE] = crc
@@ -337,7 +347,7 @@ def _load_slot(table: TagTable, raw: memoryview, slot: int) -> None:
         table._found(slot, key, None)
         return
     if not is_chunk(key):
-        table.sectors_written += written(found.tags)
+        table._written += written(found.tags)
         table.note(found.tags)
     if found.mask:
         table._found(slot, key, found)

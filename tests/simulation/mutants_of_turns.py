@@ -176,4 +176,6 @@ TURNS = (
            "now_s - self._since_s >= LEAVES_S", "True", test="tests/client/test_attachment.py"),
     Mutant("an_owner_is_thought_to_be_leaving_for_ever", "dsreg.client.presence",
            "        if self._since_s is None:\n", "        if True:\n", test="tests/client/test_attachment.py"),
+    Mutant("the_count_of_sectors_becomes_negative", "dsreg.storage.tags", "return max(0, self._written)",
+           "return self._written", test="tests/storage/test_parts.py"),
 )

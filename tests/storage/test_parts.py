@@ -10,6 +10,7 @@ import pytest
 
 from dsreg.constants import MIN_JOURNAL_BYTES, NO_OWNER, SECTOR_SIZE, TAG_SIZE, ZERO_TAG
 from dsreg.errors import DamagedStorage
+from dsreg.protocol.tags import pack_tag
 from dsreg.storage import Identity, identity, journal, pages, slots, state, tags
 from dsreg.storage.files import File
 from dsreg.storage.journal import RECORD_BYTES, RECORDS_AT, SegmentHeader
@@ -256,3 +257,15 @@ def test_a_lost_slot_is_written_as_lost() -> None:
 def test_written_and_checksums() -> None:
     assert tags.written(tag(3) + ZERO_TAG + tag(0, 1)) == 2
     assert journal.checksums(bytes(2 * SECTOR_SIZE), 2) == struct.pack(">I", zlib.crc32(bytes(SECTOR_SIZE))) * 2
+
+
+def test_sectors_that_were_not_counted_do_not_make_the_count_negative() -> None:
+    """After a start by the index the slots of an interrupted checkpoint may hold more than the header tells."""
+    table = tags.TagTable(1000)
+    table.put(5, 1, pack_tag(1, 1), bytes(4))
+    table.sectors_written = 0
+    table.put(5, 1, pack_tag(0, 0, 0, 1), bytes(4))
+    assert table.sectors_written == 0
+    table.put(6, 1, pack_tag(1, 1), bytes(4))
+    table.put(7, 1, pack_tag(1, 1), bytes(4))
+    assert table.sectors_written == 1
