@@ -256,6 +256,7 @@ def test_its_own_words_that_come_back_are_no_answer() -> None:
     for stage in Stage:
         node.members.told(report(1, OWN, stage, one=OWN), connection)
     assert node.members.first_start.stage is Stage.ASKING and not connection.shown
+    assert not node.members.lives.keeps_lives(1), "nothing is known of it as of another node"
 
 
 def test_others_hear_that_it_has_started_before_they_are_answered() -> None:

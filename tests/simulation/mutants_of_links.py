@@ -86,7 +86,7 @@ LINKS = (
            "if verdict is Verdict.BROKEN or verdict is Verdict.PLAIN and self.seals.required:",
            "if verdict is Verdict.BROKEN:", test=_TEST_NODE),
     Mutant("recorded_handshake_of_a_node_is_no_worse", _GREETINGS, "(Ack(self._hello.rank, 0, 0, 1),)", "()",
-           test=_TEST_NODE),
+           test="tests/link/test_second_line.py"),
     Mutant("patience_with_a_silent_peer_does_not_grow", _GREETINGS, "        self.patience.silent()\n", "",
            test=_TEST_NODE),
     # --- of who is connected to ---
