@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import trio
 
 from dsreg.cache import WritebackCache
+from dsreg.cli.faults import leaves
 from dsreg.errors import AlreadyAttached, ClientError, DsregError
 from dsreg.transport import SILENCE_S, Transport
 from dsreg.volume import Opening, Volume, VolumeOptions, connect
@@ -116,7 +117,9 @@ class Attacher:
                     opening = await self._attached(stack, deadline_s)
                     await self._lend(attachment, opening)
         except* DsregError as group:
-            attachment.error = _first(group)
+            error = leaves(group)[0]
+            assert isinstance(error, DsregError)
+            attachment.error = error
             level = logging.INFO if isinstance(attachment.error, AlreadyAttached) else logging.ERROR
             log.log(level, "%s", _text_of(attachment.error))
         finally:
@@ -147,13 +150,6 @@ class Attacher:
             attachment.volume, attachment.cache = volume, cache
             attachment.settled.set()
             await attachment.released.wait()
-
-
-def _first(error: BaseException) -> DsregError:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, DsregError)
-    return error
 
 
 def _text_of(error: DsregError | None) -> str:

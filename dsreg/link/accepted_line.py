@@ -75,11 +75,8 @@ class AcceptedLine:
         """In this order, so that what waits between two messages may wait long."""
         messages = self.decoder.feed(data)
         effects = self._proof()
-        if messages and self.is_sealed:
-            bound = self._records.bound
-            self._records.heard()
-            if self._records.bound != bound:
-                effects.append(LimitRecords(LINE, self._records.bound))
+        if messages and self.is_sealed and self._records.heard():
+            effects.append(LimitRecords(LINE, self._records.bound))
         for message in messages:
             self._judge(message, now, effects)
         effects += self._proof()

@@ -223,9 +223,7 @@ class ClientLine:
         effects: list[Effect] = [Deliver(self._line, messages)]
         if messages:
             self._pauses.was_of_use()
-            bound = self._records.bound
-            self._records.heard()
-            if self._records.bound != bound:
+            if self._records.heard():
                 effects.insert(0, LimitRecords(self._line, self._records.bound))
         if self._decoder.broken:
             effects += [Log(Level.INFO, "data corrupted in transit"), Close(self._line)]

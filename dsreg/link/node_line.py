@@ -313,9 +313,7 @@ class NodeLine:
         if messages:
             self._was_of_use = True
             records = self._greetings.records
-            bound = records.bound
-            records.heard()
-            if records.bound != bound:
+            if records.heard():
                 effects.append(LimitRecords(self._line, records.bound))
         return [*effects, *self._take(messages)]
 

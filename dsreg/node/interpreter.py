@@ -109,7 +109,7 @@ class Interpreter:
         self._encode_sealed = EncodeOnce(self._sealed_encoder)
         self._carry: dict[type, Callable[[Any, Now], Iterable[Effect] | None]] = {
             Persist: self._persist,
-            Adopt: self._adopt,
+            Adopt: self._persist,
             Reserve: self._reserve,
             Fence: self._fence,
             Durable: self._durable,
@@ -270,11 +270,7 @@ class Interpreter:
     def encode(self, message: Message, sealed: bool) -> list[Buffer]:
         return (self._sealed_encoder if sealed else self.encoder).encode(message)
 
-    def _persist(self, effect: Persist, now: Now) -> Iterable[Effect] | None:
-        ticket = self.storage.persist(effect.first, effect.count, effect.tags, effect.data, effect.repair)
-        return self._await_ticket(ticket, effect, now)
-
-    def _adopt(self, effect: Adopt, now: Now) -> Iterable[Effect] | None:
+    def _persist(self, effect: Persist | Adopt, now: Now) -> Iterable[Effect] | None:
         ticket = self.storage.persist(effect.first, effect.count, effect.tags, effect.data, effect.repair)
         return self._await_ticket(ticket, effect, now)
 

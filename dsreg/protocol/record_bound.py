@@ -28,15 +28,17 @@ class RecordBound:
         self.bound = FIRST_BOUND
         self._heard = 0
 
-    def heard(self) -> None:
-        """Something authentic has come."""
+    def heard(self) -> bool:
+        """Something authentic has come. Whether the bound is another one now."""
         if self.bound == MAX_RECORD_BYTES:
-            return
+            return False
         self._heard += 1
-        if self._heard >= (HEARD_AT_FIRST if 2 * self.bound <= self._goal else HEARD_LATER):
-            self._heard = 0
-            self.bound = min(2 * self.bound, MAX_RECORD_BYTES)
-            self._goal = max(self._goal, self.bound)
+        if self._heard < (HEARD_AT_FIRST if 2 * self.bound <= self._goal else HEARD_LATER):
+            return False
+        self._heard = 0
+        self.bound = min(2 * self.bound, MAX_RECORD_BYTES)
+        self._goal = max(self._goal, self.bound)
+        return True
 
     def broke(self, largest: int) -> None:
         """The connection has ended. `largest`: bytes of frames in the largest record that was sent over it."""

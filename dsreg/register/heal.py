@@ -86,7 +86,6 @@ class Heal:
         self._storing: dict[int, Run] = {}  # by rid
         self._under_way = 0  # sectors being fetched or stored
         self._paused_until_s = -math.inf  # there is no room here
-        self._lacking = 0  # sectors, of the chunks that are open
         self._looked_at = self._found = 0  # chunks that differed so far, and sectors that were lacking in them
 
     # --- events -----------------------------------------------------------------------------------
@@ -151,7 +150,8 @@ class Heal:
     def next_due(self, now: float) -> float:
         """When `tick` has something to do; inf: not before something else happens."""
         due = [entry[0] for entry in self._later]
-        due += [question.due_s for question in self._questions.values()][:1]
+        if (first := next(iter(self._questions.values()), None)) is not None:
+            due.append(first.due_s)
         if self._runs:
             due.append(self._paused_until_s if now < self._paused_until_s else self.throttle.next_due(now))
         if len(self._todo) < MAX_WAITING:
@@ -292,7 +292,6 @@ class Heal:
         sectors = sum(lack.sectors for lack in lacks)
         self._looked_at += 1
         self._found += sectors
-        self._lacking += sectors
         chunk.runs = len(lacks)
         self._runs += [Run(chunk, first, lack) for lack in lacks]
         if not lacks:
@@ -345,7 +344,6 @@ class Heal:
 
     def _end_run(self, run: Run, now: float, ok: bool) -> None:
         chunk = run.chunk
-        self._lacking -= run.lack.sectors
         chunk.runs -= 1
         chunk.failed |= not ok
         if not chunk.runs:

@@ -8,11 +8,12 @@ the rule that is left out: then something must go wrong.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
+
+from tests.register.searching import shortest
 
 N = 3
 MAJORITY = 2
@@ -184,22 +185,11 @@ def search(model: Model, limit: int = 1_500_000) -> list[str]:
     """The shortest way to something wrong; [] if there is none in all that can happen."""
     nodes = (Node(A, (A, OLD, OLD)),) * N
     start = State(nodes, frozenset(range(N)), frozenset(), False, HEALS, (Reading(), Reading()))
-    came: dict[State, tuple[State, str] | None] = {start: None}
-    queue = deque([start])
-    while queue:
-        state = queue.popleft()
-        for what, after in model.next(state):
-            if isinstance(after, Wrong):
-                path = [f"{what}: {after.what}", what]
-                while (before := came[state]) is not None:
-                    state, step = before
-                    path.append(step)
-                return path[::-1]
-            if after not in came:
-                came[after] = (state, what)
-                queue.append(after)
-        assert len(came) < limit, "the model has become too large to search"
-    return []
+    found = shortest(start, model.next, lambda after: isinstance(after, Wrong), limit)
+    if found is None:
+        return []
+    path, wrong = found
+    return [*path, f"{path[-1]}: {wrong.what}"]
 
 
 def test_nothing_goes_wrong_whenever_a_node_heals() -> None:

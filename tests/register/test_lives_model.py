@@ -6,9 +6,10 @@ travel by themselves: who hears one may act on it late. `without` leaves a rule 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
+
+from tests.register.searching import shortest
 
 N, MAJORITY = 3, 2
 ASKING, CLAIMING, STARTED = range(3)
@@ -143,22 +144,8 @@ def search(model: Model, limit: int = 400_000) -> list[str]:
     """The shortest way to lose what was acknowledged; [] if there is none in all that can happen."""
     party = Party(NOBODY, frozenset(), frozenset())
     start = State(tuple(empty(rank, 0) for rank in range(N)), party, party, 0, False)
-    came: dict[State, tuple[State, str] | None] = {start: None}
-    queue = deque([start])
-    while queue:
-        state = queue.popleft()
-        for what, after in model.next(state):
-            if after is None:
-                path = [what]
-                while (before := came[state]) is not None:
-                    state, step = before
-                    path.append(step)
-                return path[::-1]
-            if after not in came:
-                came[after] = (state, what)
-                queue.append(after)
-        assert len(came) < limit, "the model has become too large to search"
-    return []
+    found = shortest(start, model.next, lambda after: after is None, limit)
+    return [] if found is None else found[0]
 
 
 def test_one_more_than_may_be_missing_are_asked_and_nothing_is_lost() -> None:

@@ -32,7 +32,7 @@ def left_in_node(interpreter: Interpreter, connections: Iterable[Connection]) ->
         "questions of heal": len(heal._questions),
         "chunks to heal": len(heal._todo) + len(heal._later) + len(heal._open),
         "runs to heal": len(heal._runs) + len(heal._storing),
-        "sectors being healed": abs(heal._under_way) + abs(heal._lacking),
+        "sectors being healed": abs(heal._under_way),
         "effects that wait for the disk": len(interpreter._parked),
         "records queued": len(storage._queue),
         "bytes queued": storage.queued_bytes,
