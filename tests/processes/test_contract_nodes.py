@@ -14,7 +14,7 @@ import trio
 
 from dsreg.client import Attach, Client
 from dsreg.errors import AttachRefused
-from tests.processes.cluster import ROOT, TIMEOUT_S, Cluster
+from tests.processes.cluster import POLL_S, ROOT, TIMEOUT_S, Cluster
 from tests.processes.contract_node import ContractNode
 from tests.processes.raw import READ_PROC, WRITE_PROC, PeerMessage, RawClient
 
@@ -115,6 +115,16 @@ async def refusal(mixed: Mixed) -> AttachRefused:
     return caught.value
 
 
+async def until_linked_to_contract_node(mixed: Mixed, *ours: int) -> None:
+    """Until each of these nodes is linked to node 3. A client that attaches before that is not refused, which is safe:
+    a node that has promised an epoch ignores what speaks only the contract."""
+    with trio.fail_after(TIMEOUT_S):
+        async with Client(mixed.cluster.only(*ours)) as client:
+            for rank in ours:
+                while (await client.status(rank, TIMEOUT_S))["peers"]["3"] not in ("silent", "contract"):  # noqa: ASYNC110
+                    await trio.sleep(POLL_S)
+
+
 @pytest.mark.allow_logs("does not speak the extension of the protocol")
 async def test_where_a_majority_speaks_only_the_contract_attaching_is_refused(
     mixed: Mixed, rng: random.Random
@@ -132,6 +142,7 @@ async def test_where_a_majority_speaks_only_the_contract_attaching_is_refused(
 @pytest.mark.allow_logs("does not speak the extension of the protocol")
 async def test_where_one_node_speaks_only_the_contract_attaching_is_refused(mixed: Mixed) -> None:
     mixed.start(1, 2)
+    await until_linked_to_contract_node(mixed, 1, 2)
     refused = await refusal(mixed)
     assert refused.reason.startswith("a node of the cluster speaks only the contract")
 
