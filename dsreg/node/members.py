@@ -159,6 +159,9 @@ class Members:
     def _check_denied(self) -> None:
         if self.first_start.denied is None:
             return
+        # What this node has said of itself may be waiting for the end of this turn: who knows the rank by another
+        # directory shows people that there are two, also when this node is gone.
+        self._interpreter.end_turn()
         teller, life = self.first_start.denied
         raise ChangedDirectory(
             f"this is not the directory that the cluster knows as that of rank {self.rank}: node {teller} knows "

@@ -44,13 +44,14 @@ class Wire:
 
     def __init__(self) -> None:
         self.got: list[object] = []
+        self.sent: list[object] = []  # of these: what has left the node
         self._decoder = UnsealingDecoder(KEYS, sectors=64, ranks=frozenset(RANKS), side=Side.NODE, extended=True)
 
     def put(self, buffers: Sequence[Buffer]) -> None:
         self.got += self._decoder.feed(b"".join(buffers))
 
     def flush(self) -> None:
-        pass
+        self.sent = list(self.got)
 
     def close(self) -> None:
         self.closed = True
@@ -160,6 +161,18 @@ def test_who_is_known_by_another_directory_ends(started: bool) -> None:
     node = begun() if started else Node(MemoryFiles())
     with pytest.raises(ChangedDirectory, match="node 2 knows 09090909, this one is 01010101"):
         node.members.told(report(2, TWO, one=OTHER))
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_who_is_known_by_another_directory_shows_its_own_before_it_ends(started: bool) -> None:
+    """A node says who it is in the turn in which it is told who it should be, and only then ends."""
+    node = begun() if started else Node(MemoryFiles())
+    connection, wire = node.accept()
+    assert wire.sent == []
+    with pytest.raises(ChangedDirectory):
+        node.members.told(report(2, TWO, one=OTHER), connection)
+    shown, = wire.sent
+    assert isinstance(shown, LivesReport) and shown.own == OWN
 
 
 def test_until_it_has_started_it_holds_what_comes_and_deals_with_it_then() -> None:
