@@ -14,7 +14,7 @@ import trio
 
 from dsreg.client import Attach, Client
 from dsreg.errors import AttachRefused
-from tests.processes.cluster import POLL_S, ROOT, TIMEOUT_S, Cluster
+from tests.processes.cluster import ROOT, TIMEOUT_S, Cluster
 from tests.processes.contract_node import ContractNode
 from tests.processes.raw import READ_PROC, WRITE_PROC, PeerMessage, RawClient
 
@@ -121,8 +121,9 @@ async def until_linked_to_contract_node(mixed: Mixed, *ours: int) -> None:
     with trio.fail_after(TIMEOUT_S):
         async with Client(mixed.cluster.only(*ours)) as client:
             for rank in ours:
-                while (await client.status(rank, TIMEOUT_S))["peers"]["3"] not in ("silent", "contract"):  # noqa: ASYNC110
-                    await trio.sleep(POLL_S)
+                link = "down"
+                while link not in ("silent", "contract"):
+                    link = (await client.status(rank, TIMEOUT_S))["peers"]["3"]
 
 
 @pytest.mark.allow_logs("does not speak the extension of the protocol")
