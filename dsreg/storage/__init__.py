@@ -21,6 +21,7 @@
     state       incarnation and tag reservation
     identity    identity.toml
     lives       by which directory each rank is known
+    learning    what a directory knows that began with every sector unknown; runs: sets of sectors
     upgrade     from older formats
     directory   creation, lock, open files
     failure     the first fatal error
@@ -33,6 +34,9 @@ as well (a slot of the file tags is damaged): the node must not answer for the s
 without it has given it one (persist with repair=True). Damage is found again after a restart; what a
 checkpoint rewrites carries a mark. Damage to what was acknowledged and cannot be found again, in the journal
 or in both copies of the state, is DamagedStorage: the node does not start.
+
+A directory may also begin with every sector to be learned (learning): then the tags are a lower bound, what is stored is
+kept, and nothing is answered of a sector until it is learned.
 
 Nothing here awaits; what blocks is called `run`, `open` or `close`, and may be called in a thread.
 """

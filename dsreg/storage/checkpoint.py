@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dsreg.storage import index_file, journal, tags
+from dsreg.storage import index_file, journal, learning, tags
 from dsreg.storage.directory import Directory
 from dsreg.storage.failure import NO_SPACE, Failure
 from dsreg.storage.journal import SegmentHeader
+from dsreg.storage.learning import Progress
 from dsreg.storage.pages import Span
 from dsreg.storage.tags import TagTable
 
@@ -17,37 +18,48 @@ class Checkpoint:
 
     `spans` are all slots of tags changed since the last checkpoint, at a moment when all commits to the segment had
     finished. So home has all its data, and after the two syncs the segment says nothing that is not said
-    elsewhere. Tags of commits to the other segment may be among them: those are durable as well.
+    elsewhere. Tags of commits to the other segment may be among them: those are durable as well. What was learned by
+    then is, too.
     """
 
-    __slots__ = ("indexed", "_directory", "_failure", "_header", "_index_of", "_spans")
+    __slots__ = ("indexed", "progress", "recorded", "_directory", "_failure", "_header", "_index_of", "_spans")
 
     def __init__(
-        self, directory: Directory, failure: Failure, header: SegmentHeader, spans: Sequence[Span],
-        index_of: TagTable | None = None,
+        self, directory: Directory, failure: Failure, header: SegmentHeader | None, spans: Sequence[Span],
+        index_of: TagTable | None = None, progress: Progress | None = None,
     ) -> None:
-        """`index_of`: the table, if the file `index` is to be written anew."""
+        """`header`: of the segment to be freed; None: there is none. `index_of`: the table, if the file `index` is to
+        be written anew. `progress`: what was learned, if that is to be written."""
         self.indexed = 0  # slots in the index, if that was written
+        self.progress = progress
+        self.recorded = False  # whether `progress` was written
         self._index_of = index_of
         self._directory = directory
         self._failure = failure
         self._header = header
         self._spans = spans
 
+    @property
+    def frees(self) -> bool:
+        """Whether it frees a segment."""
+        return self._header is not None
+
     def run(self) -> None:
         """Raises SyncFailed, after which the storage is of no use any more."""
         self._failure.check()
         try:
-            settle(self._directory, self._spans)
-            self._free()
-            if self._index_of is not None and write_index(self._directory, self._index_of, self._header.slots):
-                self.indexed = self._header.slots
+            if self._header is not None:
+                settle(self._directory, self._spans)
+                self._free(self._header)
+                if self._index_of is not None and write_index(self._directory, self._index_of, self._header.slots):
+                    self.indexed = self._header.slots
+            if self.progress is not None:
+                self.recorded = learning.write(self._directory, self.progress)
         except OSError as error:
             raise self._failure.fail("checkpoint", error) from error
 
-    def _free(self) -> None:
-        file = self._directory.journals[self._header.generation % 2]
-        journal.write_header(file, self._directory.salt, self._header)
+    def _free(self, header: SegmentHeader) -> None:
+        journal.write_header(self._directory.journals[header.generation % 2], self._directory.salt, header)
 
 
 def write_index(directory: Directory, table: TagTable, slots: int) -> bool:

@@ -50,10 +50,10 @@ class Directory:
 
 
 def open_directory(
-    files: Files, identity: Identity, journal_bytes: int, new_store: Callable[[], bytes]
+    files: Files, identity: Identity, journal_bytes: int, new_store: Callable[[], bytes], all_unknown: bool
 ) -> Directory:
     """Lock the directory, create what is not there yet, check whose it is, open its files. `new_store` gives the id of
-    a new directory, 16 random bytes.
+    a new directory, 16 random bytes. `all_unknown`: in a new one every sector is unknown.
 
     Raises StorageLocked, WrongDirectory, DamagedStorage, NoSpace.
     """
@@ -63,7 +63,8 @@ def open_directory(
     try:
         if not files.exists(IDENTITY):
             _check_limit(files, identity, create=True)
-            _create(files, Recorded(identity, journal_bytes, new_store()))
+            store = new_store()
+            _create(files, Recorded(identity, journal_bytes, store, learning=store if all_unknown else b""))
         recorded = identity_file.read(files)
         identity_file.check(recorded.identity, identity)
         _check_limit(files, identity)

@@ -14,6 +14,9 @@ from dsreg.storage.layout import ATOMIC_BYTES, IDENTITY, IDENTITY_TMP
 from dsreg.version import VERSION
 
 FORMAT = 3
+# What identity.toml says instead while the directory learns (learning.py): a version that does not know of that would
+# answer for what is unknown. Nothing else differs.
+LEARNING_FORMAT = 4
 # What upgrade.py can begin with: format 1 knew no epochs.
 OLDEST_FORMAT = 2
 # Far above what a file of 254 ranks has; a file beyond it is not ours.
@@ -50,14 +53,18 @@ class Identity:
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """The contents of identity.toml. `store`: the random id of this directory, 16 bytes, which the other nodes know it
-    by; b"" in format 2, which had none."""
+    by; b"" in format 2, which had none. `learning`: the random id, 16 bytes, of the point from which every sector is
+    unknown until it is learned; b"": there is none."""
 
     identity: Identity
     journal_bytes: int
     store: bytes
     format: int = FORMAT
+    learning: bytes = b""
 
     def __post_init__(self) -> None:
+        if self.learning and (len(self.learning) != STORE_SIZE or self.format != FORMAT):
+            raise ValueError(f"learning = {self.learning.hex()} in format {self.format}")
         if len(self.store) != (STORE_SIZE if self.format > 2 else 0):
             raise ValueError(f"store id of {len(self.store)} bytes")
         if not MIN_JOURNAL_BYTES <= self.journal_bytes <= MAX_JOURNAL_BYTES or self.journal_bytes % ATOMIC_BYTES:
@@ -68,7 +75,7 @@ def encode(recorded: Recorded) -> bytes:
     identity = recorded.identity
     text = (
         "# What this directory belongs to. Written by dsreg; do not edit.\n"
-        f"format = {recorded.format}\n"
+        f"format = {LEARNING_FORMAT if recorded.learning else recorded.format}\n"
         f'written_by = "dsreg {VERSION}"\n'
         f'store = "{recorded.store.hex()}"\n'
         f'cluster = "{identity.cluster.hex()}"\n'
@@ -77,6 +84,8 @@ def encode(recorded: Recorded) -> bytes:
         f"sectors = {identity.sectors}\n"
         f"journal_bytes = {recorded.journal_bytes}\n"
     )
+    if recorded.learning:
+        text += f'learning = "{recorded.learning.hex()}"\n'
     return (text + f'check = "{zlib.crc32(text.encode()):08x}"\n').encode()
 
 
@@ -89,7 +98,7 @@ def decode(raw: bytes) -> Recorded:
                              ) from error
     if "format" not in values:
         raise DamagedStorage(f"{IDENTITY} has no format entry: restore it from a copy; the data is in the other files")
-    if values["format"] not in range(OLDEST_FORMAT, FORMAT + 1):
+    if values["format"] not in range(OLDEST_FORMAT, LEARNING_FORMAT + 1):
         raise WrongDirectory(_other_format(values))
     text, _, check = raw.rpartition(b"check = ")
     if check.strip() != f'"{zlib.crc32(text):08x}"'.encode():
@@ -99,7 +108,10 @@ def decode(raw: bytes) -> Recorded:
             bytes.fromhex(values["cluster"]), values["rank"], tuple(values["ranks"]), values["sectors"]
         )
         store = bytes.fromhex(values["store"]) if values["format"] > 2 else b""
-        return Recorded(identity, values["journal_bytes"], store, values["format"])
+        learning = bytes.fromhex(values["learning"]) if values["format"] == LEARNING_FORMAT else b""
+        if bool(learning) != (values["format"] == LEARNING_FORMAT):
+            raise ValueError("learning is empty")
+        return Recorded(identity, values["journal_bytes"], store, min(values["format"], FORMAT), learning)
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedStorage(f"{IDENTITY} has invalid values ({error!r}): restore it from a copy") from error
 
@@ -108,7 +120,7 @@ def _other_format(values: dict[str, object]) -> str:
     wrote = values.get("written_by", "another version of dsreg")
     return (
         f"{IDENTITY} has format {values['format']!r}, written by {wrote}; dsreg {VERSION} knows the formats "
-        f"{OLDEST_FORMAT} to {FORMAT}: start this node with the version that wrote it, or a later one"
+        f"{OLDEST_FORMAT} to {LEARNING_FORMAT}: start this node with the version that wrote it, or a later one"
     )
 
 

@@ -1,5 +1,5 @@
 """Names, sizes and limits of the files in a storage directory. The byte layouts stand beside the code
-that reads and writes them: identity.py, lives.py, state.py, journal.py,
+that reads and writes them: identity.py, lives.py, learning.py, state.py, journal.py,
 tags.py.
 """
 
@@ -16,9 +16,12 @@ TAGS = "tags"
 SECTORS = "sectors"
 INDEX = "index"
 INDEX_TMP = "index.tmp"
-OUR_NAMES = frozenset(
-    {IDENTITY, IDENTITY_TMP, STATE, LIVES, LIVES_TMP, LOCK, *JOURNALS, TAGS, SECTORS, INDEX, INDEX_TMP}
-)
+LEARNED = "learned"
+LEARNED_TMP = "learned.tmp"
+OUR_NAMES = frozenset({
+    IDENTITY, IDENTITY_TMP, STATE, LIVES, LIVES_TMP, LOCK, *JOURNALS, TAGS, SECTORS, INDEX, INDEX_TMP, LEARNED,
+    LEARNED_TMP,
+})
 
 # One commit takes at most this much: it bounds how long one sync, and so one acknowledgement, takes.
 MAX_COMMIT_BYTES = 8 * 1024 * 1024

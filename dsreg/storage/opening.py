@@ -16,6 +16,7 @@ from dsreg.storage.failure import NO_SPACE, Failure
 from dsreg.storage.files import Files
 from dsreg.storage.identity import Identity
 from dsreg.storage.layout import IDENTITY, LOCK
+from dsreg.storage.learning import Learning
 from dsreg.storage.lives import LivesFile
 from dsreg.storage.recovery import Recovered, recover
 
@@ -28,20 +29,22 @@ class Opened(NamedTuple):
     recovered: Recovered
     lives: LivesFile
     failure: Failure
+    learning: Learning
 
 
 def open_and_recover(
-    files: Files, identity: Identity, journal_bytes: int, new_store: Callable[[], bytes]
+    files: Files, identity: Identity, journal_bytes: int, new_store: Callable[[], bytes], all_unknown: bool
 ) -> Opened:
     """See StableStorage.open."""
     try:
-        directory = open_directory(files, identity, journal_bytes, new_store)
+        directory = open_directory(files, identity, journal_bytes, new_store, all_unknown)
         try:
             failure = Failure()
             recorded = directory.recorded
             lives = LivesFile(files, recorded.identity, recorded.store, failure)
             recovered = recover(directory, identity.sectors)
             record_growth(directory, identity)
+            learning = Learning(directory, recovered.table, failure, new_store)
         except BaseException:
             directory.close()
             raise
@@ -49,7 +52,7 @@ def open_and_recover(
         if error.errno in NO_SPACE:
             raise NoSpace(f"no space to open the storage directory; free some and start again: {error}") from error
         raise StorageError(f"the storage directory cannot be used: {error}") from error
-    return Opened(directory, recovered, lives, failure)
+    return Opened(directory, recovered, lives, failure, learning)
 
 
 def forget(files: Files, rank: int) -> Life | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dsreg.constants import TAG_SIZE
+from dsreg.constants import SECTOR_SIZE, TAG_SIZE
 from dsreg.protocol.tags import is_uniform
 from dsreg.storage.commit import Record, Span, Ticket
+from dsreg.storage.files import Buffer
 from dsreg.storage.journal import BARE_BYTES, RECORD_BYTES
 from dsreg.storage.tags import TagTable
 
@@ -68,6 +69,18 @@ def split(tags: bytes, spans: Sequence[Span]) -> list[Span]:
 def is_bare(tags: bytes, index: int) -> bool:
     """Whether this sector was never written, restamped or not."""
     return not tags[(index + 1) * TAG_SIZE - 1]
+
+
+def part_of(
+    first: int, count: int, tags: bytes, data: Buffer, start: int, stop: int, ticket: Ticket
+) -> Record:
+    """Of these sectors of the run."""
+    if is_bare(tags, start):
+        return Record(first + start, stop - start, tags[start * TAG_SIZE:stop * TAG_SIZE], b"", ticket)
+    if stop - start == count:
+        return Record(first, count, tags, data, ticket)
+    some = memoryview(data)[start * SECTOR_SIZE:stop * SECTOR_SIZE]
+    return Record(first + start, stop - start, tags[start * TAG_SIZE:stop * TAG_SIZE], some, ticket)
 
 
 def size_of(tags: bytes, start: int, stop: int) -> int:

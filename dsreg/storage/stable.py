@@ -16,7 +16,7 @@ from dsreg.storage.journal import MAX_BATCH_RECORDS, RECORD_BYTES, RECORDS_AT, S
 from dsreg.storage.layout import GROUP_SECTORS, MAX_COMMIT_BYTES, MAX_QUEUED_BYTES
 from dsreg.storage.load import Loaded, LoadJob
 from dsreg.storage.opening import Opened, open_and_recover, random_store
-from dsreg.storage.persists import is_bare, size_of, split, wanted
+from dsreg.storage.persists import part_of, size_of, split, wanted
 from dsreg.storage.promises import Promises
 from dsreg.storage.recovery import FIRST_BATCH
 
@@ -29,7 +29,7 @@ class StableStorage:
     """
 
     def __init__(self, opened: Opened) -> None:
-        self._directory, recovered, self.lives, self._failure = opened
+        self._directory, recovered, self.lives, self._failure, self.learning = opened
         self._table = recovered.table
         self._promises = Promises(recovered.state)
         self.incarnation = recovered.state.incarnation
@@ -45,7 +45,7 @@ class StableStorage:
         self._commit: Commit | None = None
         self.on_stored: Callable[[int, int], None] = lambda first, count: None  # this run has other tags now
         # The journal: the active segment, where it ends, and the one waiting for a checkpoint.
-        table = recovered.table
+        table = self._table
         settled = (table.slots, table.sectors_written, table.highest)
         self._segment = SegmentHeader(recovered.state.generation, False, FIRST_BATCH, *settled)
         self._segment_written = True
@@ -62,16 +62,17 @@ class StableStorage:
     @classmethod
     def open(
         cls, files: Files, identity: Identity, journal_bytes: int = DEFAULT_JOURNAL_BYTES,
-        new_store: Callable[[], bytes] = random_store,
+        new_store: Callable[[], bytes] = random_store, all_unknown: bool = False,
     ) -> StableStorage:
         """Open the directory, or make it if it is empty, upgrade it if it is of an older format, recover. Blocks.
 
         `journal_bytes`: size of each of the two segments of a new directory; an existing one keeps its own.
-        `new_store` gives the id of a new directory: 16 bytes that no other has.
+        `new_store` gives the id of a new directory: 16 bytes that no other has. `all_unknown`: in a new one every
+        sector is unknown until it is learned (`learning`).
         Raises StorageLocked, WrongDirectory, DamagedStorage, NoSpace, SyncFailed; StorageError for whatever else the
         system refuses.
         """
-        return cls(open_and_recover(files, identity, journal_bytes, new_store))
+        return cls(open_and_recover(files, identity, journal_bytes, new_store, all_unknown))
 
     def close(self) -> None:
         """Store what is queued, checkpoint, close the files, release the lock. Blocks.
@@ -97,6 +98,8 @@ class StableStorage:
                 return
             checkpoint.run()
             self.finish_checkpoint(checkpoint)
+            if not checkpoint.frees and not checkpoint.recorded:
+                return  # there is no room to record what was learned
 
     def _check(self, first: int, count: int) -> None:
         self._failure.check()
@@ -104,7 +107,7 @@ class StableStorage:
 
     # --- tags -------------------------------------------------------------------------------------
     def tags(self, first: int, count: int) -> bytes:
-        """The durable tags; zeros for sectors never written or unknown. In memory."""
+        """The durable tags; of a sector that is unknown a lower bound, zeros where it is damaged. In memory."""
         self._check(first, count)
         return self._table.tag(first) if count == 1 else self._table.tags(first, count)
 
@@ -120,25 +123,24 @@ class StableStorage:
         return bytes(latest)
 
     def missing(self, first: int, count: int) -> list[int]:
-        """The sectors of the run whose value is lost, `unknown` ones included."""
-        self._check(first, count)
-        table = self._table
-        table.touch(first, count)
-        if not table.damaged:
-            return []
-        return [sector for sector in range(first, first + count) if table.is_missing(sector)]
+        """The sectors of the run whose value is lost, `unknown` ones included: the node does not answer with it."""
+        return self.learning.with_left(first, count, self.damaged_of(first, count))
 
     def unknown(self, first: int, count: int) -> list[int]:
-        """The sectors of the run whose tag is lost: the node must not answer for them."""
+        """The sectors of the run whose tag is lost, or yet to be learned: the node must not answer for them."""
         self._check(first, count)
-        table = self._table
-        table.touch(first, count)
-        if not table.damaged:
-            return []
-        return [sector for sector in range(first, first + count) if table.is_unknown(sector)]
+        self._table.touch(first, count)
+        unknown = self._table.unknown_of(first, count) if self._table.damaged else []
+        return self.learning.with_left(first, count, unknown)
+
+    def damaged_of(self, first: int, count: int) -> list[int]:
+        """The sectors of the run whose value, or tag and value, was stored here and is lost."""
+        self._check(first, count)
+        self._table.touch(first, count)
+        return self._table.missing_of(first, count) if self._table.damaged else []
 
     def lost(self) -> list[int]:
-        """All sectors of the disk whose tag or value is lost, as far as that was found, and they had a slot."""
+        """All sectors of the disk whose tag or value is damaged, as far as that was found, and they had a slot."""
         return sorted(self._table.missing | self._table.unknown)
 
     def next_chunk(self, chunk: int) -> int | None:
@@ -153,16 +155,16 @@ class StableStorage:
 
         A sector is stored iff its tag is above the latest one, or equal to it while the value is missing. The
         ticket is done once every sector's durable tag is at least the given one; at once if that is so already.
-        It is refused, and nothing of it stored, if there is no room; if it touches an unknown sector and is not a
-        `repair` (a value from a majority that does not count this node); or if too much is queued. A persist
-        that joined another one is refused with it.
+        It is refused, and nothing of it stored, if there is no room; if it touches a sector whose tag is lost by damage
+        and is not a `repair` (a value from a majority that does not count this node); or if too much is queued. A
+        persist that joined another one is refused with it. A sector that is to be learned stays so.
         """
         self._check(first, count)
         assert len(tags) == count * TAG_SIZE and len(data) == count * SECTOR_SIZE
         ticket = Ticket()
         if count > 1 or first // GROUP_SECTORS not in self._table.hot:
             self._table.touch(first, count)
-        if not repair and self._table.damaged and self.unknown(first, count):
+        if not repair and self._table.damaged and self._table.unknown_of(first, count):
             return ticket.refuse(Refusal.UNKNOWN).finish()
         spans = wanted(self._table, self._pending, first, count, tags, ticket)
         if bare := not tags[-1] or count > 1 and 0 in writers(tags):
@@ -173,14 +175,7 @@ class StableStorage:
             return ticket if ticket.waiting else ticket.finish()
         self.queued_bytes += size
         for start, stop in spans:
-            if bare and is_bare(tags, start):
-                some_tags = tags[start * TAG_SIZE:stop * TAG_SIZE]
-                record = Record(first + start, stop - start, some_tags, b"", ticket)
-            elif stop - start == count:
-                record = Record(first, count, tags, data, ticket)
-            else:
-                some = memoryview(data)[start * SECTOR_SIZE:stop * SECTOR_SIZE]
-                record = Record(first + start, stop - start, tags[start * TAG_SIZE:stop * TAG_SIZE], some, ticket)
+            record = part_of(first, count, tags, data, start, stop, ticket)
             self._queue.append(record)
             self._queued += 1
             if count == 1:
@@ -322,7 +317,7 @@ class StableStorage:
         self._check(first, count)
         table = self._table
         tags = self.tags(first, count)  # damage to them is found now
-        absent = self.missing(first, count) if table.damaged else []
+        absent = self.missing(first, count) if table.damaged or self.learning.left else []
         return LoadJob(self._directory.home, first, count, tags, table.crcs(first, count), absent)
 
     def finish_load(self, job: LoadJob) -> Loaded | None:
@@ -344,13 +339,20 @@ class StableStorage:
         """Whether to call next_checkpoint now. `idle`: nobody is waiting for the disk, so any would do."""
         if self._checkpoint is not None:
             return False
-        return self._sealed is not None or idle and self._commit is None and self._position > RECORDS_AT
+        if self._sealed is not None:
+            return True
+        return idle and self._commit is None and (self._position > RECORDS_AT or self.learning.is_unsaid)
 
     def next_checkpoint(self) -> Checkpoint | None:
-        """Frees what of the journal can be freed now. None if nothing can be or one is under way."""
+        """Frees what of the journal can be freed now, and records what was learned. None if there is nothing to do or
+        one is under way."""
         self._failure.check()
         if not self.checkpoint_due(idle=True):
             return None
+        progress = self.learning.progress()
+        if self._sealed is None and self._position == RECORDS_AT:
+            self._checkpoint = Checkpoint(self._directory, self._failure, None, (), None, progress)
+            return self._checkpoint
         if self._sealed is None:
             self._seal()
         assert self._sealed is not None
@@ -360,20 +362,25 @@ class StableStorage:
             freed=True, slots=table.slots, written=table.sectors_written, highest=table.highest
         )
         index_of = table if index_file.is_due(table.slots, self._indexed) else None
-        self._checkpoint = Checkpoint(self._directory, self._failure, self._sealed, table.take_dirty(), index_of)
+        spans = table.take_dirty()
+        self._checkpoint = Checkpoint(self._directory, self._failure, self._sealed, spans, index_of, progress)
         return self._checkpoint
 
     def finish_checkpoint(self, checkpoint: Checkpoint) -> None:
         """After `checkpoint.run` has returned."""
         self._failure.check()
-        assert checkpoint is self._checkpoint and self._sealed is not None
+        assert checkpoint is self._checkpoint
         self._checkpoint = None
+        self.checkpoints += 1
+        if checkpoint.progress is not None:
+            self.learning.written(checkpoint.progress, checkpoint.recorded)
+        if self._sealed is None or not checkpoint.frees:
+            return
         self._table.pages.written()
         self._settled = (self._sealed.slots, self._sealed.written, self._sealed.highest)
         self._indexed = checkpoint.indexed or self._indexed
         self._sealed = None
         self._sealed_bytes = 0
-        self.checkpoints += 1
 
     # --- figures ----------------------------------------------------------------------------------
     @property

@@ -125,6 +125,12 @@ class TagTable:
     def is_missing(self, sector: int) -> bool:
         return sector in self.missing or self.is_unknown(sector)
 
+    def unknown_of(self, first: int, count: int) -> list[int]:
+        return [sector for sector in range(first, first + count) if self.is_unknown(sector)]
+
+    def missing_of(self, first: int, count: int) -> list[int]:
+        return [sector for sector in range(first, first + count) if self.is_missing(sector)]
+
     def next_chunk(self, chunk: int) -> int | None:
         """The first chunk from `chunk` on that has a slot, or shares one that says something of chunks."""
         found = self.pages.index.following(chunk * CHUNK_GROUPS)

@@ -1,0 +1,228 @@
+"""What a directory knows that began with every sector unknown: docs/lives.md, rules 14 and 18.
+
+identity.toml says with a random id, `learning`, that the directory began so; the file `learned` says what was learned
+since. It belongs to that id: one of an earlier beginning, or a damaged one, or none, means that nothing was learned. So
+whatever a crash leaves errs on the side of unknown. When all is learned `learning` is taken out of identity.toml, in
+one step, after all that was learned is durable.
+
+    learned = magic[8] | version u16 | 0[6] | learning[16] | count u64 | start u64 x count | stop u64 x count |
+              crc32 u32
+
+All big-endian. The runs [start, stop) of sectors are known; they are ascending and do not touch. The checksum is of the
+node's salt (Identity.salt) and all before it. The file is replaced as a whole.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import struct
+import sys
+from array import array
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from dsreg.constants import TAG_SIZE
+from dsreg.errors import NoSpace
+from dsreg.protocol.life import STORE_SIZE
+from dsreg.protocol.tags import iter_tags
+from dsreg.storage import identity as identity_file
+from dsreg.storage.checksum import crc32
+from dsreg.storage.directory import Directory
+from dsreg.storage.failure import NO_SPACE, Failure
+from dsreg.storage.files import Files
+from dsreg.storage.layout import LEARNED, LEARNED_TMP
+from dsreg.storage.runs import Runs
+from dsreg.storage.tags import TagTable
+
+MAGIC: Final = b"dsregLRN"
+VERSION: Final = 1
+_HEAD: Final = struct.Struct(f">8sH6x{STORE_SIZE}sQ")
+_CRC: Final = struct.Struct(">I")
+# As many runs as an unreadable count could claim at most: each has a sector between it and the next.
+_RUN_SIZE: Final = 16
+
+log = logging.getLogger("dsreg.storage")
+
+
+def encode(learning: bytes, known: Runs, salt: int) -> bytes:
+    body = _HEAD.pack(MAGIC, VERSION, learning, len(known.starts)) + _numbers(known.starts) + _numbers(known.stops)
+    return body + _crc(body, salt)
+
+
+def decode(raw: bytes, learning: bytes, salt: int) -> Runs | None:
+    """None if this is not as written for that id."""
+    body, check = raw[:-_CRC.size], raw[-_CRC.size:]
+    if len(raw) < _HEAD.size + _CRC.size or check != _crc(body, salt):
+        return None
+    magic, version, its_learning, count = _HEAD.unpack_from(body)
+    if (magic, version, its_learning) != (MAGIC, VERSION, learning) or len(body) != _HEAD.size + count * _RUN_SIZE:
+        return None
+    middle = _HEAD.size + count * _RUN_SIZE // 2
+    known = Runs()
+    for start, stop in zip(_array(body[_HEAD.size:middle]), _array(body[middle:]), strict=True):
+        known.add(start, stop)
+    return known
+
+
+def _crc(body: bytes, salt: int) -> bytes:
+    return _CRC.pack(crc32(body, crc32(salt.to_bytes(8))))
+
+
+def _numbers(numbers: array[int]) -> bytes:
+    copy = array("Q", numbers)
+    if sys.byteorder == "little":
+        copy.byteswap()
+    return copy.tobytes()
+
+
+def _array(raw: bytes) -> array[int]:
+    numbers = array("Q", raw)
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers
+
+
+def read(files: Files, learning: bytes, salt: int) -> Runs:
+    """What was learned since the beginning of this id."""
+    try:
+        file = files.open(LEARNED)
+    except FileNotFoundError:
+        return Runs()
+    try:
+        known = decode(file.pread(file.size(), 0), learning, salt)
+    except OSError:  # it cannot be read
+        known = None
+    finally:
+        file.close()
+    if known is None:
+        log.info("the file %s is damaged, or of an earlier beginning: all is to be learned", LEARNED)
+    return known or Runs()
+
+
+class Progress(NamedTuple):
+    """For the files. `raw`: of the file `learned`; b"": all is learned."""
+
+    learning: bytes
+    raw: bytes
+
+
+def write(directory: Directory, progress: Progress) -> bool:
+    """Durably. May be called in any thread, while nobody else changes identity.toml. False: there is no room, and
+    things are as before."""
+    files = directory.files
+    try:
+        if not progress.raw:
+            identity_file.write(files, dataclasses.replace(directory.recorded, learning=b""))
+            if files.exists(LEARNED):
+                files.remove(LEARNED)  # to whoever finds it later it says nothing
+            return True
+        file = files.open(LEARNED_TMP, create=True)
+        try:
+            file.truncate(0)
+            file.pwritev([progress.raw], 0)
+            file.fdatasync()
+        finally:
+            file.close()
+        files.rename(LEARNED_TMP, LEARNED)
+        files.sync_dir()
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        return False
+    return True
+
+
+class Learning:
+    """Of an open directory. `left`: how many sectors are to be learned; 0, as usual: none. What is stored there
+    meanwhile is kept, and is not all that there may have been."""
+
+    def __init__(
+        self, directory: Directory, table: TagTable, failure: Failure, new_learning: Callable[[], bytes]
+    ) -> None:
+        """`new_learning` gives an id that no other has. Reads the file `learned`."""
+        self._directory = directory
+        self._table = table
+        self._failure = failure
+        self._new_learning = new_learning
+        self._known = Runs()
+        self.left = 0
+        self._unsaid = 0  # changes that the files do not have
+        id_ = directory.recorded.learning
+        if id_:
+            self._known = read(directory.files, id_, directory.salt)
+            self.left = sum(stop - start for start, stop in self._known.gaps(0, table.sectors))
+            self._unsaid = not self.left
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the directory says of itself that something is left."""
+        return bool(self._directory.recorded.learning)
+
+    def of(self, first: int, count: int) -> list[int]:
+        """Those of the run that are left."""
+        if not self.left:
+            return []
+        return [sector for start, stop in self._known.gaps(first, first + count) for sector in range(start, stop)]
+
+    def with_left(self, first: int, count: int, others: list[int]) -> list[int]:
+        """These sectors, and those of the run that are left; ascending."""
+        left = self.of(first, count)
+        return sorted({*left, *others}) if left else others
+
+    def following(self, sector: int) -> tuple[int, int] | None:
+        """The first run [start, stop) from `sector` on that is left, if there is one."""
+        return next(self._known.gaps(sector, self._table.sectors), None) if self.left else None
+
+    def begin(self) -> None:
+        """From now on every sector of the disk is to be learned, whatever was before. What is stored stays, as a
+        source. Durable when this returns, in one step. Blocks; nothing else may be under way. Raises NoSpace, and
+        nothing has changed; SyncFailed, which is final."""
+        self._failure.check()
+        recorded = dataclasses.replace(self._directory.recorded, learning=self._new_learning())
+        try:
+            identity_file.write(self._directory.files, recorded)
+        except OSError as error:
+            if error.errno in NO_SPACE:
+                raise NoSpace(f"recording that every sector is unknown: {error}") from error
+            raise self._failure.fail("recording that every sector is unknown", error) from error
+        self._directory.recorded = recorded
+        self._known, self.left, self._unsaid = Runs(), self._table.sectors, 0
+
+    def learned(self, first: int, count: int, told: bytes = b"") -> bool:
+        """As many others as must have told of this run, and their highest tags are `told`, or (b"") zeros. From now on
+        it is known, unless what is durable here is below that (False).
+
+        A crash takes it back, until a checkpoint has written it.
+        """
+        own = self._table.tags(first, count) if told else b""
+        assert len(own) == len(told) == (count * TAG_SIZE if told else 0)
+        if own != told and any(mine < other for mine, other in zip(iter_tags(own), iter_tags(told), strict=True)):
+            return False
+        if self.left:
+            self._unsaid += 1
+            self.left -= sum(stop - start for start, stop in self._known.gaps(first, first + count))
+            self._known.add(first, first + count)
+        return True
+
+    # --- checkpoints ------------------------------------------------------------------------------
+    @property
+    def is_unsaid(self) -> bool:
+        """Whether the files lack something that was learned."""
+        return self._unsaid > 0
+
+    def progress(self) -> Progress | None:
+        """What a checkpoint is to write: all of it is durable."""
+        if not self._unsaid:
+            return None
+        self._unsaid = 0
+        id_ = self._directory.recorded.learning
+        return Progress(id_, encode(id_, self._known, self._directory.salt) if self.left else b"")
+
+    def written(self, progress: Progress, ok: bool) -> None:
+        """What became of it."""
+        if not ok:
+            self._unsaid += 1
+        elif not progress.raw:
+            self._directory.recorded = dataclasses.replace(self._directory.recorded, learning=b"")
+            self._known = Runs()

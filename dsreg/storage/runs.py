@@ -1,0 +1,40 @@
+"""Sets of sectors as runs: 16 bytes each, however long."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+
+
+class Runs:
+    """Disjoint runs [start, stop) that do not touch, ascending. `total`: how many numbers are in them."""
+
+    def __init__(self) -> None:
+        self.starts, self.stops = array("Q"), array("Q")
+        self.total = 0
+
+    def add(self, start: int, stop: int) -> None:
+        """Some of it may be there."""
+        assert 0 <= start < stop
+        low, high = bisect_left(self.stops, start), bisect_right(self.starts, stop)  # those that touch it
+        if low < high:
+            start, stop = min(start, self.starts[low]), max(stop, self.stops[high - 1])
+            self.total -= sum(self.stops[low:high]) - sum(self.starts[low:high])
+        self.starts[low:high], self.stops[low:high] = array("Q", (start,)), array("Q", (stop,))
+        self.total += stop - start
+
+    def gaps(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """What of [start, stop) is in no run."""
+        at = bisect_right(self.stops, start)
+        while start < stop:
+            begin = self.starts[at] if at < len(self.starts) else stop
+            if start < begin:
+                yield start, min(begin, stop)
+            if begin >= stop:
+                return
+            start, at = self.stops[at], at + 1
+
+    def covers(self, start: int, stop: int) -> bool:
+        """Whether all of [start, stop) is there."""
+        return next(self.gaps(start, stop), None) is None
