@@ -35,8 +35,8 @@ without it has given it one (persist with repair=True). Damage is found again af
 checkpoint rewrites carries a mark. Damage to what was acknowledged and cannot be found again, in the journal
 or in both copies of the state, is DamagedStorage: the node does not start.
 
-A directory may also begin with every sector to be learned (learning): then the tags are a lower bound, what is stored is
-kept, and nothing is answered of a sector until it is learned.
+A directory may also begin with every sector to be learned (learning): then the tags are a lower bound, what is stored
+is kept, and nothing is answered of a sector until it is learned.
 
 Nothing here awaits; what blocks is called `run`, `open` or `close`, and may be called in a thread.
 """
