@@ -9,7 +9,8 @@
     bench       measure                          workload    the load under it
     completion  shell completion
     health      well, degraded or critical       status_table  the nodes, for people
-    in_sync     whose copies are complete
+    survey      what the nodes answer            status_watch, status_json  the same, again and again, for programs
+    in_sync     whose copies are complete        units       sizes and times for people
     console, notify, progress, standard_files  what the commands say and to whom
 
 A command is imported when it is called, so that a node does not wait for what only a table needs.

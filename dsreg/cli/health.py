@@ -7,7 +7,8 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dsreg.config import NodeAddress, format_size
+from dsreg.cli.units import size_text
+from dsreg.config import NodeAddress
 from dsreg.register.quorum import majority_of, mask
 
 # What a link must not be: see `peers` in docs/protocol.md.
@@ -106,7 +107,7 @@ def faults_of(answer: NodeAnswer) -> list[str]:
     for peer, fault in sorted(lives.get("faults", {}).items(), key=lambda entry: int(entry[0])):
         faults.append(f"does not use node {peer}: {fault}")
     if behind := answer.report.get("heal", {}).get("behind_bytes"):
-        faults.append(f"lacks {format_size(behind)}, which it fetches from the other nodes")
+        faults.append(f"lacks {size_text(behind)}, which it fetches from the other nodes")
     if damaged := answer.report.get("damaged"):
         faults.append(f"{damaged} damaged sectors, repaired from the others when next used")
     if _is_full(answer):

@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from dsreg.cli.health import NodeAnswer, changed_directories, serves
-from dsreg.config import format_size
+from dsreg.cli.units import duration_text, share_text, size_text
+from dsreg.constants import SECTOR_SIZE
 from dsreg.register.quorum import majority_of, mask
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """How complete the copy of one node is. `state`: "in sync", "behind" (it fetches what it lacks), "learns" (its
+    directory is new, and it answers for nothing that it has not learned), "compares", "no links", "unknown" (it is of a
+    version that cannot say), "" (it does not answer). `lacks`: bytes, as far as is known. `share`: of what is written
+    that it has, 0..1; of a comparison how much is through. `rate`: bytes a second. `left_s`: None if that is not known.
+    """
+
+    state: str
+    lacks: int = 0
+    share: float | None = None
+    rate: float = 0
+    left_s: float | None = None
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether it is about to change by itself."""
+        return self.state in ("behind", "learns", "compares")
 
 
 def _heal(answer: NodeAnswer) -> dict[str, Any]:
@@ -19,6 +41,36 @@ def _heal(answer: NodeAnswer) -> dict[str, Any]:
 def is_in_sync(answer: NodeAnswer) -> bool:
     """Whether it has all that each node has that it reaches."""
     return _heal(answer).get("in_sync") is True
+
+
+def copy_of(answer: NodeAnswer, written: int) -> Copy:
+    """`written`: bytes that are written of the disk."""
+    heal = _heal(answer)
+    if not heal:
+        return Copy("" if answer.report is None else "unknown")
+    unknown = int(heal.get("unknown_bytes", 0))
+    if lacks := max(int(heal["behind_bytes"]), unknown):
+        share = max(0.0, 1 - lacks / max(written, lacks))
+        if unknown and "percent" in heal:
+            share = float(heal["percent"]) / 100
+        return Copy("learns" if unknown else "behind", lacks, share, float(heal["rate"]), heal["left_s"])
+    if is_in_sync(answer):
+        return Copy("in sync", share=1.0)
+    if not heal["peers"]:
+        return Copy("no links")
+    compared = float(min(peer["compared"] for peer in heal["peers"].values()))
+    return Copy("compares", share=compared if compared < 1 else None)
+
+
+def copies(answers: Sequence[NodeAnswer]) -> dict[int, Copy]:
+    """By rank."""
+    written = max((int(answer.report.get("sectors_written", 0)) for answer in answers if answer.report), default=0)
+    return {answer.node.rank: copy_of(answer, written * SECTOR_SIZE) for answer in answers}
+
+
+def copy_as_dict(copy: Copy) -> dict[str, Any]:
+    """For --json."""
+    return asdict(copy)
 
 
 def can_lose(answers: Sequence[NodeAnswer]) -> int:
@@ -37,6 +89,26 @@ def can_lose_line(answers: Sequence[NodeAnswer]) -> str:
     return f"can lose {number} more node{'' if number == 1 else 's'} now"
 
 
+def why_not_more(answers: Sequence[NodeAnswer]) -> str:
+    """Who is missing from those that may be lost; "" if all are there."""
+    changed = changed_directories(answers)
+    reasons: dict[str, list[int]] = {}
+    for rank, copy in copies(answers).items():
+        answer = next(each for each in answers if each.node.rank == rank)
+        if answer.report is None:
+            reason = "not answering"
+        elif not serves(answer, changed):
+            reason = "not counted"
+        elif copy.state == "in sync":
+            continue
+        else:
+            reason = {"learns": "learning", "compares": "comparing", "unknown": "unable to say"}.get(
+                copy.state, copy.state)
+        reasons.setdefault(reason, []).append(rank)
+    return "; ".join(f"{reason}: node{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}"
+                     for reason, ranks in reasons.items())
+
+
 def all_in_sync(answers: Sequence[NodeAnswer]) -> bool:
     """Whether every node has all that every other one has."""
     return all(is_in_sync(answer) and len(_heal(answer)["peers"]) == len(answers) - 1 for answer in answers)
@@ -44,7 +116,7 @@ def all_in_sync(answers: Sequence[NodeAnswer]) -> bool:
 
 def behind_bytes(answers: Sequence[NodeAnswer]) -> int:
     """What is lacking, of all nodes together, as far as is known."""
-    return sum(_heal(answer).get("behind_bytes", 0) for answer in answers)
+    return sum(copy.lacks for copy in copies(answers).values())
 
 
 def what_is_missing(answers: Sequence[NodeAnswer]) -> list[str]:
@@ -54,21 +126,16 @@ def what_is_missing(answers: Sequence[NodeAnswer]) -> list[str]:
         if answer.report is None:
             lines.append(f"node {answer.node.rank} does not answer: {answer.fault}")
         elif not is_in_sync(answer) or len(_heal(answer)["peers"]) < len(answers) - 1:
-            lines.append(f"node {answer.node.rank}: {described(answer)}")
+            lines.append(f"node {answer.node.rank}: {described(copies(answers)[answer.node.rank], answer)}")
     return lines
 
 
-def described(answer: NodeAnswer) -> str:
-    """How complete the node's copy is; "" if it does not answer."""
-    heal = _heal(answer)
-    if not heal:
-        return "" if answer.report is None else "unknown"
-    if behind := heal["behind_bytes"]:
-        left = "" if heal["left_s"] is None else f", {heal['left_s']:.0f} s left"
-        return f"behind by {format_size(behind)}{left}"
-    if is_in_sync(answer):
-        return "in sync"
-    if not heal["peers"]:
-        return "no links"
-    compared = min(peer["compared"] for peer in heal["peers"].values())
-    return f"compares, {compared:.0%}" if compared < 1 else "compares"
+def described(copy: Copy, answer: NodeAnswer) -> str:
+    """In one line."""
+    if copy.lacks:
+        left = "" if copy.left_s is None else f", {duration_text(copy.left_s)} left"
+        verb = "has yet to learn" if copy.state == "learns" else "behind by"
+        return f"{verb} {size_text(copy.lacks)}{left}"
+    if copy.state == "in sync":
+        return f"in sync, but linked to {len(_heal(answer)['peers'])} of the others only"
+    return f"compares, {share_text(copy.share)}" if copy.share is not None else copy.state

@@ -1,96 +1,149 @@
-"""`dsreg status` for people: a table that fits the terminal, and a line on the quorum."""
+"""`dsreg status` for people: a table that fits the terminal, and lines on what it means and what to do."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from dsreg.cli.attached import Attachment
-from dsreg.cli.console import new_console
 from dsreg.cli.health import NodeAnswer, changed_directories, serves, why_no_space
-from dsreg.cli.in_sync import can_lose_line, described
+from dsreg.cli.in_sync import Copy, can_lose, can_lose_line, copies, why_not_more
+from dsreg.cli.survey import Survey
+from dsreg.cli.units import duration_text, rate_text, share_text, size_text
 from dsreg.config import ClusterConfig, format_size
 from dsreg.constants import SECTOR_SIZE
 from dsreg.register.quorum import majority_of, mask
 
-_COLUMNS = ("rank", "address", "state", "data", "peers", "ms", "up", "starts", "written", "version")
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_COLUMNS = (
+    "rank", "address", "state", "data", "lacks", "has", "rate", "left", "life", "peers", "ms", "up", "starts",
+    "written", "version",
+)
+# Those that are left out where no node has anything to say in them; numbers, so that they are set flush right.
+_PROGRESS = range(4, 8)
 # A fault may be long: it is folded within its column once that is as wide as this.
 _STATE_WIDTH = 24
 # Between two columns, with that of the box.
 _GAP = 2
+_COLOURS = {"in sync": "green", "": ""}
 
 
-def print_table(
-    config: ClusterConfig, answers: Sequence[NodeAnswer], attachment: Attachment, no_quorum: str
-) -> None:
-    """`no_quorum`: why a read through a majority failed, "" if it did not."""
-    console = new_console()
-    # Lines of text are left to the terminal to wrap, so that they can be copied, and searched for where there is none.
-    console.print(f"{config.path}: {format_size(config.sectors * SECTOR_SIZE)}, {config.sectors} sectors",
-                  markup=False, soft_wrap=True)
-    console.print(can_lose_line(answers), markup=False, soft_wrap=True)
-    changed = changed_directories(answers)
-    rows = [_row(answer, answer.node.rank in changed) for answer in answers]
-    shown = fitting([[cell.plain for cell in row] for row in rows], console.width)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    for index in shown:
-        table.add_column(_COLUMNS[index], overflow="fold", min_width=len(_COLUMNS[index]))
-    for row in rows:
-        table.add_row(*(row[index] for index in shown))
-    console.print(table)
+def print_survey(console: Console, config: ClusterConfig, survey: Survey, *, wraps: bool = False) -> None:
+    """`wraps`: lines of text are cut between words; else they are left to the terminal to wrap, so that they can be
+    copied, and searched for where there is none."""
+    answers, changed = survey.answers, changed_directories(survey.answers)
+
+    def say(*parts: str | tuple[str, str]) -> None:
+        console.print(Text.assemble(*parts), soft_wrap=not wraps)
+
+    say(f"{config.path}: {format_size(config.sectors * SECTOR_SIZE)}, {config.sectors} sectors")
+    why = why_not_more(answers)
+    say((can_lose_line(answers), "green" if can_lose(answers) else "yellow"), f" ({why})" if why else "")
+    console.print(_table(answers, changed, console.width))
     answering = [answer.node.rank for answer in answers if serves(answer, changed)]
     if answering:
-        console.print(_attachment_line(attachment), markup=False, soft_wrap=True)
+        say(_attachment_line(survey.attachment))
     for rank, fault in sorted(changed.items()):
-        text = (f": node {rank} is not counted, {fault}; put its old directory back, or see the runbook, "
-                "\"A node's directory is lost\"")
-        console.print(Text.assemble(("directory changed", "red"), text), soft_wrap=True)
-    quorum = majority_of(answer.node.rank for answer in answers)
+        say(("directory changed", "red"), f": node {rank} is not counted, {fault}; put its old directory back, or see "
+            "the runbook, \"A node's directory is lost\"")
+    for line in what_to_do(config, survey):
+        say(("to do", "yellow"), f": {line}")
+    say(*_quorum_line(survey, answering))
+
+
+def _quorum_line(survey: Survey, answering: Sequence[int]) -> tuple[tuple[str, str], str]:
+    quorum = majority_of(answer.node.rank for answer in survey.answers)
     counts = f"{len(answering)} of {quorum.size} nodes answer, {quorum.needed} are needed"
-    if no_quorum:
-        console.print(Text.assemble(("no quorum", "red"), f": {counts}; {no_quorum}"), soft_wrap=True)
-    elif no_space := why_no_space(answers):
-        console.print(Text.assemble(("quorum, but no space", "red"), f": {counts}; {no_space}"), soft_wrap=True)
-    elif not quorum.decided(mask(answering)):
-        text = (f": this host reaches only {len(answering)} of {quorum.size} nodes. They reach a majority, so reads "
-                "and writes work through them, but this host cannot attach the disk")
-        console.print(Text.assemble(("quorum", "yellow"), text), soft_wrap=True)
-    else:
-        console.print(Text.assemble(("quorum", "green"), f": {counts}"), soft_wrap=True)
+    if survey.fault:
+        return ("no quorum", "red"), f": {counts}; {survey.fault}"
+    if no_space := why_no_space(survey.answers):
+        return ("quorum, but no space", "red"), f": {counts}; {no_space}"
+    if not quorum.decided(mask(answering)):
+        return ("quorum", "yellow"), (
+            f": this host reaches only {len(answering)} of {quorum.size} nodes. They reach a majority, so reads "
+            "and writes work through them, but this host cannot attach the disk")
+    return ("quorum", "green"), f": {counts}"
+
+
+def what_to_do(config: ClusterConfig, survey: Survey) -> list[str]:
+    """A sentence for each thing that somebody should do now, or should not."""
+    answers = survey.answers
+    silent = [answer.node.rank for answer in answers if answer.report is None]
+    quorum = majority_of(answer.node.rank for answer in answers)
+    lines = []
+    if silent:
+        nodes = f"node{'s' if len(silent) > 1 else ''} {', '.join(map(str, silent))}"
+        lines.append(f"start {nodes}, with {'their directories' if len(silent) > 1 else 'its directory'}; what is "
+                     "missed is fetched then")
+    if survey.fault and quorum.blocks(mask(silent)):
+        lines.append("nothing is lost by waiting. Only if the directories of so many nodes are lost for good that no "
+                     "majority is left, see the runbook, \"A majority of the directories is lost\"")
+    moving = [rank for rank, copy in copies(answers).items() if copy.is_moving]
+    if moving and not survey.fault and not can_lose(answers):
+        which = f"node{'s' if len(moving) > 1 else ''} {', '.join(map(str, moving))}"
+        lines.append(f"stop no other node before {which} {'are' if len(moving) > 1 else 'is'} done: "
+                     f"dsreg wait --healed {config.path}")
+    return lines
+
+
+def _table(answers: Sequence[NodeAnswer], changed: Mapping[int, str], width: int) -> Table:
+    progress = copies(answers)
+    rows = [_row(answer, progress[answer.node.rank], answer.node.rank in changed) for answer in answers]
+    shown = fitting([[cell.plain for cell in row] for row in rows], width)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    for index in shown:
+        table.add_column(_COLUMNS[index], overflow="fold", min_width=len(_COLUMNS[index]),
+                         justify="right" if index in _PROGRESS else "left")
+    for row in rows:
+        table.add_row(*(row[index] for index in shown))
+    return table
 
 
 def fitting(rows: Sequence[Sequence[str]], width: int) -> list[int]:
-    """Which of _COLUMNS, by index, fit into `width` characters: the last ones are left out first."""
+    """Which of _COLUMNS, by index, fit into `width` characters: the last ones are left out first, and such as say
+    something only of progress where there is none."""
     widths = [max(map(len, (name, *(row[index] for row in rows)))) for index, name in enumerate(_COLUMNS)]
     widths[2] = min(widths[2], _STATE_WIDTH)
-    shown = len(_COLUMNS)
-    while shown > 3 and sum(widths[:shown]) + _GAP * (shown - 1) > width:
-        shown -= 1
-    return list(range(shown))
+    shown = [
+        index for index in range(len(_COLUMNS)) if index not in _PROGRESS or any(row[index] for row in rows)
+    ]
+    while len(shown) > 3 and sum(widths[index] for index in shown) + _GAP * (len(shown) - 1) > width:
+        shown.pop()
+    return shown
 
 
-def _row(answer: NodeAnswer, is_changed: bool) -> list[Text]:
+def _row(answer: NodeAnswer, copy: Copy, is_changed: bool) -> list[Text]:
     """One cell for each of _COLUMNS. `is_changed`: others know the node by another directory."""
     node, report = answer.node, answer.report
     if report is None:
         fault = f"directory changed; {answer.fault}" if is_changed else answer.fault
-        cells = [str(node.rank), node.address, (fault, "red"), *[""] * 7]
-    else:
-        faults = [f"{damaged} damaged"] if (damaged := report.get("damaged")) else []
-        faults += ["no space"] if report.get("no_space") is True else []
-        if is_changed:
-            faults.insert(0, "directory changed")
-        elif report.get("lives", {}).get("waits_for"):
-            faults.insert(0, "empty directory, waits for others")
-        state = (f"answers, {', '.join(faults)}", "yellow") if faults else ("answers", "green")
-        cells = [
-            str(node.rank), node.address, state, described(answer), _peers(report.get("peers", {})),
-            f"{1000 * report['round_trip_s']:.1f}", _duration(float(report.get("uptime_s", 0))),
-            str(report.get("incarnation")), str(report.get("sectors_written")), str(report.get("version")),
-        ]
+        cells: list[str | tuple[str, str]] = [str(node.rank), node.address, (fault, "red")]
+        return [Text(cell) if isinstance(cell, str) else Text(*cell) for cell in cells + [""] * (len(_COLUMNS) - 3)]
+    faults = [f"{damaged} damaged"] if (damaged := report.get("damaged")) else []
+    faults += ["no space"] if report.get("no_space") is True else []
+    lives = report.get("lives", {})
+    if is_changed:
+        faults.insert(0, "directory changed")
+    elif lives.get("waits_for"):
+        faults.insert(0, "empty directory, waits for others")
+    cells = [
+        str(node.rank), node.address,
+        (f"answers, {', '.join(faults)}", "yellow") if faults else ("answers", "green"),
+        (copy.state, _COLOURS.get(copy.state, "yellow")),
+        size_text(copy.lacks) if copy.lacks else "",
+        share_text(copy.share) if copy.is_moving and copy.share is not None else "",
+        rate_text(copy.rate) if copy.lacks and copy.rate else "",
+        duration_text(copy.left_s) if copy.lacks and copy.left_s is not None else "",
+        str(lives.get("life", "")), _peers(report.get("peers", {})),
+        f"{1000 * report['round_trip_s']:.1f}", duration_text(float(report.get("uptime_s", 0))),
+        str(report.get("incarnation")), str(report.get("sectors_written")), str(report.get("version")),
+    ]
     return [Text(cell) if isinstance(cell, str) else Text(*cell) for cell in cells]
 
 
@@ -105,12 +158,3 @@ def _peers(peers: Mapping[str, str]) -> str:
     up = sum(link != "down" for link in peers.values())
     others = [f"{rank} {link}" for rank, link in sorted(peers.items()) if link != "sealed"]
     return f"{up} of {len(peers)}" + (f": {', '.join(others)}" if others else "")
-
-
-def _duration(seconds: float) -> str:
-    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
-    if days >= 1:
-        return f"{days:.0f} d {hours % 24:.0f} h"
-    if hours >= 1:
-        return f"{hours:.0f} h {minutes % 60:.0f} min"
-    return f"{minutes:.0f} min {seconds % 60:.0f} s" if minutes >= 1 else f"{seconds:.0f} s"

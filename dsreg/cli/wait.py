@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -13,8 +12,8 @@ from dsreg.cli.faults import EXIT_FAILED
 from dsreg.cli.health import NodeAnswer
 from dsreg.cli.in_sync import all_in_sync, behind_bytes, what_is_missing
 from dsreg.cli.options import Seconds, chosen_config, config_argument, config_option
-from dsreg.cli.progress import progress_bar
-from dsreg.cli.status import ask_all
+from dsreg.cli.progress import Advance, progress_bar
+from dsreg.cli.survey import ask_all
 from dsreg.client import Client
 from dsreg.config import ClusterConfig
 
@@ -52,11 +51,13 @@ async def _until_healed(config: ClusterConfig, timeout_s: float | None) -> list[
     most = done = 0
     ask_s = ASK_S if timeout_s is None else min(ASK_S, timeout_s / 2)
 
-    def advanced(advance: Callable[[float], None]) -> None:
+    def advanced(advance: Advance) -> None:
         """What is lacking may grow while a comparison goes on: the bar does not go back."""
         nonlocal most, done
         behind = behind_bytes(answers)
-        most = max(most, behind)
+        most = max(most, done + behind)
+        if most:
+            advance.total(most)
         advance(max(0, most - behind - done))
         done = max(done, most - behind)
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from dsreg.cli.health import Assessment, Health, NodeAnswer, assess, assess_one, why_no_space
-from dsreg.cli.status import Survey
 from dsreg.cli.status_table import _COLUMNS, fitting
+from dsreg.cli.survey import Survey
 from dsreg.config import NodeAddress
 from dsreg.errors import AuthenticationFailed, OperationTimeout, Outcome
 
@@ -32,7 +32,7 @@ def test_well() -> None:
     (answer(3, "connection refused"), "node 3 (host3:7001): connection refused"),
     (answer(3, damaged=4), "node 3 (host3:7001): 4 damaged sectors, repaired from the others when next used"),
     (answer(3, heal={"in_sync": False, "behind_bytes": 3 << 20}),
-     "node 3 (host3:7001): lacks 3MiB, which it fetches from the other nodes"),
+     "node 3 (host3:7001): lacks 3.0 MiB, which it fetches from the other nodes"),
     (answer(3, peers={"1": "down", "2": "sealed"}), "node 3 (host3:7001): does not reach node 1"),
     (answer(3, peers={"1": "unsealed"}),
      "node 3 (host3:7001): does not use node 1, which does not seal its connections"),
@@ -70,19 +70,28 @@ def test_one_node_alone() -> None:
     assert assess_one(answer(1, peers={"2": "down", "3": "down"})).health is Health.DEGRADED
 
 
-def test_columns_that_do_not_fit_are_left_out_from_the_last() -> None:
-    rows = [["1", "10.0.0.1:7001", "answers", "in sync", "2 of 2", "10.1", "12 d 3 h", "1", "123456", "0.1.0 compiled"]]
-    assert fitting(rows, 160) == list(range(len(_COLUMNS)))
-    for width in range(1, 160):
+ROW = ["1", "10.0.0.1:7001", "answers", "in sync", "", "", "", "", "1", "2 of 2", "10.1", "12 d 3 h", "1", "123456",
+       "0.1.0 compiled"]
+BEHIND = ["2", "10.0.0.2:7001", "answers", "behind", "12.3 GiB", "98%", "112.4 MiB/s", "1 min 52 s", *ROW[8:]]
+
+
+@pytest.mark.parametrize("rows", [[ROW], [ROW, BEHIND]])
+def test_columns_that_do_not_fit_are_left_out_from_the_last(rows: list[list[str]]) -> None:
+    everything = [index for index in range(len(_COLUMNS)) if len(rows) > 1 or index not in range(4, 8)]
+    assert fitting(rows, 200) == everything
+    for width in range(1, 200):
         shown = fitting(rows, width)
-        assert shown[:3] == [0, 1, 2], "rank, address and state are always there"
-        total = sum(max(len(rows[0][i]), len(_COLUMNS[i])) for i in shown) + 2 * (len(shown) - 1)
+        assert shown == everything[:len(shown)] and shown[:3] == [0, 1, 2], "rank, address and state are always there"
+        total = sum(max(len(_COLUMNS[i]), *(len(row[i]) for row in rows)) for i in shown) + 2 * (len(shown) - 1)
         assert total <= width or shown == [0, 1, 2]
 
 
+def test_progress_fits_eighty_columns() -> None:
+    assert [_COLUMNS[index] for index in fitting([ROW, BEHIND], 80)][3:] == ["data", "lacks", "has", "rate", "left"]
+
+
 def test_a_long_fault_leaves_room_for_the_others() -> None:
-    rows = [["1", "10.0.0.1:7001", "answers", "in sync", "2 of 2", "1.0", "3 s", "1", "0", "0.1.0"],
-            ["2", "10.0.0.2:7001", "connects, but: no status from node 2 within 2.0 s", *[""] * 7]]
+    rows = [ROW, ["2", "10.0.0.2:7001", "connects, but: no status from node 2 within 2.0 s", *[""] * 12]]
     assert len(fitting(rows, 80)) >= 6
 
 

@@ -233,6 +233,7 @@ def test_a_check_for_monitoring(cluster: Cluster) -> None:
 @pytest.mark.parametrize("columns", [60, 80, 120])
 def test_the_table_fits_the_terminal(cluster: Cluster, columns: int) -> None:
     command = [*cluster.dsreg, "status", str(cluster.path)]
+    cluster.run("wait", "--healed", cluster.path, "--timeout", TIMEOUT_S / 2, check=True)
     code, output = run_on_terminal(command, columns, {"NO_COLOR": "1"})
     assert code == 0 and "\x1b" not in output, "no colours, no bold"
     title, can_lose, header, _, *rows = output.replace("\r\n", "\n").splitlines()

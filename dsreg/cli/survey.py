@@ -1,0 +1,118 @@
+"""What the nodes of a cluster answer when they are asked for their state, and whether there is a quorum."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import trio
+
+from dsreg.cli.attached import Attachment, attachment_of
+from dsreg.cli.faults import is_config_fault
+from dsreg.cli.health import Assessment, NodeAnswer, assess, changed_directories, serves
+from dsreg.client import Client
+from dsreg.config import ClusterConfig, NodeAddress
+from dsreg.errors import ClientError, OperationTimeout, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What the nodes answered, by rank. `error`: why a read of sector 0 did not go through; None if it did."""
+
+    answers: tuple[NodeAnswer, ...]
+    error: ClientError | None = None
+
+    @property
+    def quorum(self) -> bool:
+        return self.error is None
+
+    @property
+    def fault(self) -> str:
+        return "" if self.error is None else self.error.reason
+
+    @property
+    def answering(self) -> int:
+        changed = changed_directories(self.answers)
+        return sum(serves(answer, changed) for answer in self.answers)
+
+    @property
+    def assessment(self) -> Assessment:
+        # What is wrong here all nodes say alike.
+        return assess(() if is_config_fault(self.error) else self.answers, self.fault)
+
+    @property
+    def attachment(self) -> Attachment:
+        return attachment_of(answer.report for answer in self.answers if answer.report is not None)
+
+
+async def ask_one(client: Client, node: NodeAddress, timeout_s: float) -> NodeAnswer:
+    """What this node answers, or why it does not."""
+    try:
+        return NodeAnswer(node, await client.status(node.rank, timeout_s=timeout_s))
+    except ClientError as error:
+        return NodeAnswer(node, None, client.complaint(node.rank) or await _why_silent(node, error, timeout_s))
+
+
+async def survey(client: Client, config: ClusterConfig, timeout_s: float) -> Survey:
+    """Ask all nodes, and try to read."""
+    answers: tuple[NodeAnswer, ...] = ()
+    late = f"no majority answered a read within {timeout_s:g} s"
+    error: ClientError | None = OperationTimeout(late, Outcome.DID_NOT_HAPPEN)
+
+    async def ask() -> None:
+        nonlocal answers
+        answers = await ask_all(client, config.nodes, timeout_s)
+
+    async def try_read() -> None:
+        nonlocal error
+        with trio.move_on_after(timeout_s):
+            try:
+                await client.read(0, 1)
+                error = None
+            except ClientError as raised:
+                error = raised
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(try_read)
+        nursery.start_soon(ask)
+    return Survey(answers, error)
+
+
+async def ask_all(client: Client, nodes: Sequence[NodeAddress], timeout_s: float) -> tuple[NodeAnswer, ...]:
+    """What these nodes answer, all asked at once."""
+    answers: dict[int, NodeAnswer] = {}
+
+    async def ask(node: NodeAddress) -> None:
+        answers[node.rank] = await ask_one(client, node, timeout_s)
+
+    async with trio.open_nursery() as nursery:
+        for node in nodes:
+            nursery.start_soon(ask, node)
+    return tuple(answers[rank] for rank in sorted(answers))
+
+
+async def _why_silent(node: NodeAddress, error: ClientError, timeout_s: float) -> str:
+    """What a plain connection to the node says about its silence."""
+    try:
+        with trio.fail_after(timeout_s):
+            await (await trio.open_tcp_stream(node.host, node.port)).aclose()
+    except trio.TooSlowError:
+        return "no connection in time"
+    except (OSError, ExceptionGroup) as refusal:
+        return _reason(refusal)
+    return f"connects, but: {error.reason}"
+
+
+def _reason(error: OSError | ExceptionGroup[Exception]) -> str:
+    """trio names only the address in its message; what the kernel said is below it."""
+    cause = error.__cause__
+    if isinstance(cause, OSError | ExceptionGroup):
+        return _reason(cause)
+    if isinstance(error, ExceptionGroup):
+        inner = error.exceptions[0]
+        return _reason(inner) if isinstance(inner, OSError | ExceptionGroup) else str(inner)
+    if error.errno and not isinstance(error, socket.gaierror):
+        return os.strerror(error.errno).lower()
+    return (error.strerror or str(error)).lower()

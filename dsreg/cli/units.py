@@ -1,0 +1,38 @@
+"""Amounts as people read them: binary units, few digits."""
+
+from __future__ import annotations
+
+import math
+
+_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def size_text(size: float) -> str:
+    """"512 B", "4.0 KiB", "12.3 MiB", "1023 GiB". Above 0."""
+    if size < 1024:
+        return f"{size:.0f} B"
+    exponent = min(int(math.log2(size)) // 10, len(_UNITS))
+    amount = size / 1024**exponent
+    return f"{amount:.{0 if amount >= 99.95 else 1}f} {_UNITS[exponent - 1]}"
+
+
+def rate_text(bytes_per_s: float) -> str:
+    return f"{size_text(bytes_per_s)}/s"
+
+
+def share_text(share: float) -> str:
+    """Of 0..1. What is not whole is never said to be: "99.9%", not "100%"."""
+    if share >= 1:
+        return "100%"
+    thousandths = math.floor(share * 1000)
+    return f"{thousandths / 10:.1f}%" if thousandths >= 990 else f"{thousandths // 10}%"
+
+
+def duration_text(seconds: float) -> str:
+    """In the two largest units that it has: "3 s", "5 min 12 s", "2 d 3 h"."""
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
+    if days >= 1:
+        return f"{days:.0f} d {hours % 24:.0f} h"
+    if hours >= 1:
+        return f"{hours:.0f} h {minutes % 60:.0f} min"
+    return f"{minutes:.0f} min {seconds % 60:.0f} s" if minutes >= 1 else f"{seconds:.0f} s"
