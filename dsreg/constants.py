@@ -25,6 +25,8 @@ OWNER_ID_SIZE = 16
 OWNER_NAME_SIZE = 48
 OWNER_SIZE = OWNER_ID_SIZE + OWNER_NAME_SIZE
 NO_OWNER = bytes(OWNER_SIZE)
+# In place of the owner of an epoch that nobody may attach in any more: docs/lives.md, rule 15.
+NO_OWNER_ANY_MORE = b"\xff" * OWNER_SIZE
 
 # --- runs -------------------------------------------------------------------------------------
 # 256 sectors are 1 MiB: the largest request that the kernel sends through FUSE in one piece.

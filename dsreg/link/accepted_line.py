@@ -123,7 +123,7 @@ class AcceptedLine:
             self.next_due = now + HANDSHAKE_S
         effects.append(Put(LINE, (answer,)))
         if hello.rank:
-            effects.append(GreetedBy(hello.rank))
+            effects.append(GreetedBy(hello.rank, hello.incarnation))
         if self._greeting is None:
             self._introduce(hello, effects)
 

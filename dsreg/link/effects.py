@@ -6,7 +6,7 @@ import enum
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dsreg.protocol.messages import LivesReport, Message
+from dsreg.protocol.messages import Accepted, LivesReport, Message
 from dsreg.protocol.sealed import Sealer
 
 
@@ -97,9 +97,10 @@ class Greeting(NamedTuple):
 
 
 class Greets(NamedTuple):
-    """The peer has answered a greeting. `features`: see Hello."""
+    """The peer has answered a greeting. `features`, `incarnation`: see Hello."""
 
     features: int
+    incarnation: int
 
 
 class Unanswered(NamedTuple):
@@ -125,9 +126,10 @@ class Left(NamedTuple):
 
 
 class Told(NamedTuple):
-    """The peer has told of lives. What may be used afterwards may have changed: `review` follows."""
+    """The peer has told of lives, or has accepted that of this node. What may be used afterwards may have changed:
+    `review` follows."""
 
-    report: LivesReport
+    report: LivesReport | Accepted
 
 
 class Continue(NamedTuple):
@@ -151,9 +153,10 @@ class Fresh(NamedTuple):
 
 
 class GreetedBy(NamedTuple):
-    """The node has greeted this one."""
+    """The node has greeted this one. `incarnation`: see Hello."""
 
     rank: int
+    incarnation: int
 
 
 class SealedBy(NamedTuple):

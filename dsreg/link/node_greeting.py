@@ -69,4 +69,4 @@ class Greetings:
 
     def _answered(self, greeting: GreetingLine, *, hung_up: bool) -> list[Effect]:
         answer = greeting.answer
-        return [Unanswered(hung_up) if answer is None else Greets(answer.features)]
+        return [Unanswered(hung_up) if answer is None else Greets(answer.features, answer.incarnation)]

@@ -35,7 +35,7 @@ from dsreg.link.node_greeting import Greeted, Greetings
 from dsreg.link.second_line import SecondLine
 from dsreg.protocol.codec import UnsealingDecoder
 from dsreg.protocol.greeting import Seals, Verdict
-from dsreg.protocol.messages import Ack, Digests, Fenced, Hello, LivesReport, Message, Receipt, Value
+from dsreg.protocol.messages import Accepted, Ack, Digests, Fenced, Hello, LivesReport, Message, Receipt, Value
 
 CONNECT_S: Final = 5.0
 # For how long a peer that has sealed and is silent now is only greeted, again and again: it is starting, rather than
@@ -321,7 +321,7 @@ class NodeLine:
         """Only answers are for us here; a contract peer may also send them over its own connection."""
         answers: list[Message] = []
         for index, message in enumerate(messages):
-            if isinstance(message, LivesReport):
+            if isinstance(message, (LivesReport, Accepted)):
                 if message.rank == self._rank:
                     self._rest = messages[index + 1 :]
                     before: list[Effect] = [Deliver(self._line, answers)] if answers else []

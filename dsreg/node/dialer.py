@@ -97,7 +97,7 @@ class Dialer:
 
     def _greets(self, effect: Greets) -> None:
         self._interpreter.features[self.rank] = effect.features
-        self._members.greets(self.rank)
+        self._members.greets(self.rank, effect.incarnation)
 
     def _link_up(self, effect: LinkUp) -> None:
         self._interpreter.link_up(self.rank, self._lines.transports[effect.line], effect.extended)

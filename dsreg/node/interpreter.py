@@ -35,7 +35,9 @@ from dsreg.protocol.messages import (
     is_of_contract,
 )
 from dsreg.register.assembly import is_of_heal
+from dsreg.register.claim import Adopted
 from dsreg.register.effects import Adopt, Again, Durable, Effect, Fence, Load, Persist, Reply, Reserve, Tell
+from dsreg.register.execution import uncounted
 from dsreg.register.heal import Heal
 from dsreg.register.held import Held
 from dsreg.register.now import Now
@@ -92,11 +94,13 @@ class Interpreter:
         self.on_idle: Callable[[], None] = lambda: None  # no operation of this node is unfinished
         self.on_due: Callable[[], None] = lambda: None  # the replica's next_due may have changed
         self.on_contract: Callable[[int], None] = lambda rank: None  # that node has sent a message of the contract
+        self.may_count: Callable[[Transport], bool] | None = None  # see `_answer`; None: whoever it is
         self.started = True  # False while the node waits for its first start: what comes is held
-        self._held = Held()
+        self.held = Held()
         self._quiet_until = -math.inf
         self._greeted: set[int] = set()  # whose link is up, and speaks the extension
         self.features: dict[int, int] = {}  # as each other node has answered the last greeting
+        self._fenced: dict[Ticket, Callable[[], None]] = {}
         self._parked: dict[Ticket, list[Persist | Adopt | Reserve | Fence]] = {}
         self.unfinished = 0  # commands, of all connections
         self.unfinished_bytes = 0
@@ -129,7 +133,7 @@ class Interpreter:
         size = size_of(command)
         connection.unfinished_bytes += size
         self.unfinished_bytes += size
-        if not self.started and self._held.holds(connection, command):
+        if not self.started and self.held.holds(connection, command):
             return
         now = self.now()
         self.heal.throttle.client(now.s)
@@ -140,7 +144,7 @@ class Interpreter:
     def disconnected(self, connection: Connection) -> None:
         now = self.now()
         given_up, effects = self.replica.disconnected(connection, now)
-        for command in (*given_up, *self._held.disconnected(connection)):
+        for command in (*given_up, *self.held.disconnected(connection)):
             self._settle(connection, command)
         self.carry_out(effects, now)
         self.end_turn()
@@ -156,7 +160,7 @@ class Interpreter:
             self.heard[message.rank] = now.s
             self.on_contract(message.rank)
         if not self.started and not isinstance(message, Receipt):
-            self._held.message(origin, message)
+            self.held.message(origin, message)
             return
         if isinstance(message, WriteProc):
             self.heal.throttle.client(now.s)
@@ -198,11 +202,11 @@ class Interpreter:
         """The node begins to serve: what has come meanwhile is dealt with, in the order in which it came."""
         self.started = True
         now = self.now()
-        if self._held.messages:
+        if self.held.messages:
             self._quiet_until = now.s + RESEND_FIRST_S
-        for connection, command in self._held.take_commands():
+        for connection, command in self.held.take_commands():
             self.carry_out(self.replica.command(connection, command, now), now)
-        for origin, message in self._held.take_messages():
+        for origin, message in self.held.take_messages():
             self.carry_out(self.replica.message(origin, message, now), now)
         for rank in self._greeted:  # they have dropped what they were asked before
             self._tell_link_up(rank, True, now)
@@ -214,12 +218,30 @@ class Interpreter:
         now = self.now()
         self.carry_out(self.heal.link_down(rank, now.s), now)
 
+    def fenced(self, call: Callable[[], None]) -> None:
+        """Call it once all that was accepted until now, stores and promises, is decided on; now, if it is."""
+        self._when_done(self.storage.fence(*self.replica.epochs.promise), call)
+
+    def adopt(self, adopted: Adopted, call: Callable[[], None]) -> None:
+        """Promise durably what the life of this node that was lost may have promised; then call it."""
+        epoch, owner, incarnation = adopted
+        self.replica.epochs.fence(epoch, None, owner)
+        self._when_done(self.storage.fence(epoch, owner, incarnation + 1), call)
+
+    def _when_done(self, ticket: Ticket, call: Callable[[], None]) -> None:
+        if ticket.done:
+            call()
+        else:
+            self._fenced[ticket] = call
+
     def committed(self, tickets: Iterable[Ticket]) -> None:
         """The storage has decided on these persists and reservations."""
         now = self.now()
         for ticket in tickets:
             for parked in self._parked.pop(ticket, ()):
                 self.carry_out(self._outcome(parked, ticket, now), now)
+            if (call := self._fenced.pop(ticket, None)) is not None:
+                call()
         self.end_turn()
 
     def loaded(self, load: Load, loaded: Loaded) -> None:
@@ -231,7 +253,7 @@ class Interpreter:
     def next_due(self) -> float:
         """When `tick` has something to do; inf: not before something else happens. Nothing is sent again while answers
         are held, or as soon as they are dealt with: they may be the ones."""
-        due = None if self._held.messages else self.replica.next_due()
+        due = None if self.held.messages else self.replica.next_due()
         heal_s = self.heal.next_due(self.clock())
         return heal_s if due is None else min(heal_s, max(due, self._quiet_until))
 
@@ -328,9 +350,14 @@ class Interpreter:
     def _answer(self, effect: Reply, now: Now) -> None:
         connection = effect.connection
         assert isinstance(connection, Connection)
+        message = effect.message
         if effect.completes is not None:
             self._settle(connection, effect.completes)
-        self.tell(connection.transport, effect.message)
+            # What was asked before a node has rejoined is decided; an answer that comes after that must not be counted
+            # by somebody who does not know of it.
+            if self.may_count is not None and not self.may_count(connection.transport):
+                message = uncounted(effect.completes) or message
+        self.tell(connection.transport, message)
 
     def _settle(self, connection: Connection, command: Command) -> None:
         size = size_of(command)

@@ -11,11 +11,13 @@ import math
 from collections.abc import Callable, Mapping
 
 from dsreg.errors import ChangedDirectory, NoSpace
+from dsreg.node.claiming import Acceptances, Rejoin
 from dsreg.node.interpreter import Connection, Interpreter
 from dsreg.protocol.life import Life, Stage
-from dsreg.protocol.messages import LivesReport
+from dsreg.protocol.messages import FEATURE_CLAIMS, Accepted, LivesReport
+from dsreg.register.claim import Claim
 from dsreg.register.foreign import ForeignPeers
-from dsreg.register.lives import FirstStart, Lives
+from dsreg.register.lives import FirstStart, Heard, Lives
 from dsreg.register.quorum import Quorum
 from dsreg.storage.lives import LivesFile
 from dsreg.transport import Transport
@@ -28,7 +30,8 @@ COMPLAIN_AGAIN_S = 60.0
 
 
 class Members:
-    """Of the node `rank`. `quorum`, `strict`, `new`: see FirstStart."""
+    """Of the node `rank`. `quorum`, `strict`, `new`: see FirstStart. `rejoin`: where its directory is empty, and others
+    know the rank, it takes the next life of it."""
 
     def __init__(
         self,
@@ -39,6 +42,7 @@ class Members:
         *,
         strict: bool = False,
         new: bool = False,
+        rejoin: bool = False,
     ) -> None:
         self.rank = rank
         self.lives = Lives(rank, file.known)
@@ -46,16 +50,29 @@ class Members:
         self.on_review: Callable[[], None] = lambda: None  # whom this node may use has changed, perhaps
         self.on_superseded: Callable[[int], None] = lambda rank: None  # a link to this peer is to be made anew
         self.on_greet: Callable[[int], None] = lambda rank: None  # this peer is to be greeted now
+        self._quorum = quorum
+        self._may_rejoin = (rejoin or file.claimed) and not file.begun
+        self._rejoin: Rejoin | None = None
         self._foreign = ForeignPeers()
         self._file = file
         self._interpreter = interpreter
         interpreter.started = file.begun
+        interpreter.held.asks = not self._may_rejoin
+        self._acceptances = Acceptances(rank, self.lives, file, interpreter, self._record, self._tell_all)
+        self._incarnations: dict[int, int] = {}  # of others, as they have greeted
         self._listeners: dict[Transport, tuple[bool, bool]] = {}  # who is told: another node?  by its answering side?
         self._shown: dict[Connection, int] = {}  # accepted connections that have shown the directory of that rank
         self._faults: dict[int, str] = {}
         self._no_space_again_s = -math.inf  # when it may be said again
         self._complain_at = math.inf if file.begun else interpreter.clock() + COMPLAIN_AFTER_S
+        self._discern()
+        if file.claimed:
+            self._begin_claim()
         self._advance()
+
+    @property
+    def stage(self) -> Stage:
+        return self._rejoin.claim.stage if self._rejoin is not None else self.first_start.stage
 
     # --- what others are told -----------------------------------------------------------------------
     def listens(self, transport: Transport, *, node: bool, answer: bool) -> None:
@@ -71,7 +88,7 @@ class Members:
 
     def _tell(self, transport: Transport, node: bool, answer: bool) -> None:
         rank = self.rank if node else 0
-        report = LivesReport(rank, answer, self.first_start.stage, self._file.own, self.lives.known)
+        report = LivesReport(rank, answer, self.stage, self._file.own, self.lives.known)
         self._interpreter.tell(transport, report)
 
     def tell_again(self, transport: Transport) -> None:
@@ -84,7 +101,7 @@ class Members:
             self._tell(transport, node, answer)
 
     # --- what is heard ------------------------------------------------------------------------------
-    def told(self, report: LivesReport, connection: Connection | None = None) -> None:
+    def told(self, report: LivesReport | Accepted, connection: Connection | None = None) -> None:
         """Another node has said this, on the link to it or on the `connection` that it has made.
 
         What is heard for the first time is durable when this returns. Raises ChangedDirectory, SyncFailed.
@@ -92,17 +109,18 @@ class Members:
         rank = report.rank
         if rank == self.rank:
             return
+        if isinstance(report, Accepted):
+            self._accepted(report)
+            return
         self._foreign.greets(rank)
-        self.first_start.told(rank, report.known.get(self.rank))
-        self._check_denied()
-        accepts = self.first_start.stage is Stage.STARTED
-        heard, superseded = self.lives.take(rank, report.stage, report.own, report.known, accepts=accepts)
-        # Before the link counts and before anybody hears that it is known. It blocks the node for two syncs, once for
-        # each directory.
-        is_recorded = bool(heard) and self._remember(heard)
-        for other in superseded if is_recorded else ():
-            self._supersede(other, connection)
+        if self._rejoin is None:
+            self.first_start.told(rank, report.known.get(self.rank))
+            self._check_denied()
+        heard = self.lives.take(rank, report.stage, report.own, report.known)
+        is_recorded = self._record(heard, connection) and bool(heard.lives)
         shows = report.stage is Stage.STARTED and report.own == self.lives.known.get(rank)
+        if shows:
+            self._note_start(rank)
         if connection is not None:
             connection.shown = rank if shows else 0
             self._shown[connection] = connection.shown
@@ -112,7 +130,38 @@ class Members:
             self._tell_all()
         elif connection is not None:
             self.tell_again(connection.transport)
+        if report.stage is Stage.CLAIMING and report.own.number > 1 and connection is not None:
+            if self.stage is Stage.STARTED:
+                self._acceptances.claimed(report, connection)
         self._review()
+
+    def _accepted(self, message: Accepted) -> None:
+        """Another node has accepted the life of this one."""
+        if self._rejoin is not None:
+            self._rejoin.claim.accepted(message)
+            self._advance()
+
+    def _record(self, heard: Heard, connection: Connection | None) -> bool:
+        """Whether it is durable: before the link counts and before anybody hears that it is known. It blocks the node
+        for two syncs, once for each directory."""
+        if heard.lives and not self._remember(heard.lives):
+            return False
+        for rank in heard.superseded:
+            self._supersede(rank, connection)
+        self._discern()
+        return True
+
+    def _discern(self) -> None:
+        """Who knows of no lives must not count any more, once there is a later one."""
+        if self._interpreter.may_count is None and (self._file.own.number > 1 or self.lives.is_any_later):
+            self._interpreter.may_count = self.may_count
+
+    def _note_start(self, rank: int) -> None:
+        """Of a node that has shown its directory: a later life of it must not choose the tags of this one."""
+        try:
+            self._file.heard(rank, self._incarnations.get(rank, 0))
+        except NoSpace as error:
+            log.info("no space to record the starts of node %d: %s", rank, error)
 
     def _supersede(self, rank: int, shown: Connection | None) -> None:
         """The node has a later life. Neither what it has said in an earlier one counts, nor what may still come of that
@@ -138,9 +187,10 @@ class Members:
             log.info("node %d is known by its directory %s from now on", other, life)
         return True
 
-    def greets(self, rank: int) -> None:
+    def greets(self, rank: int, incarnation: int = 0) -> None:
         """The node has greeted, or answered a greeting: it does not speak the contract alone."""
         self._foreign.greets(rank)
+        self._incarnations[rank] = max(incarnation, self._incarnations.get(rank, 0))
 
     def greeting(self, rank: int) -> None:
         """It was sent a greeting."""
@@ -159,6 +209,9 @@ class Members:
     def _check_denied(self) -> None:
         if self.first_start.denied is None:
             return
+        if self._may_rejoin and self.first_start.stage is not Stage.STARTED:
+            self._begin_claim()
+            return
         # What this node has said of itself may be waiting for the end of this turn: who knows the rank by another
         # directory shows people that there are two, also when this node is gone.
         self._interpreter.end_turn()
@@ -167,13 +220,39 @@ class Members:
             f"this is not the directory that the cluster knows as that of rank {self.rank}: node {teller} knows "
             f"{life}, this one is {self._file.own}"
             f"{'' if self._file.begun else ' and empty'}. What this node has acknowledged is in the other one: put "
-            "that back (is its file system mounted?). If it is lost for good, follow the runbook, \"A node's "
-            "directory is lost\""
+            "that back (is its file system mounted?). If it is lost for good, start this node with "
+            f"{'an empty directory and ' if self._file.begun else ''}--rejoin: it takes over what the others have"
         )
+
+    # --- a later life of this node --------------------------------------------------------------------
+    def _begin_claim(self) -> None:
+        """Its directory is lost, and it takes the next life of its rank."""
+        storage = self._interpreter.storage
+        claim = Claim(
+            self.rank, self._quorum, self._file.own, self.lives, claimed=self._file.claimed,
+            promise=(storage.epoch, storage.owner),
+        )
+        self._rejoin = Rejoin(claim, self._file, self._interpreter, self._rejoined)
+
+    def _rejoined(self) -> None:
+        """Its life is accepted, and what may have been promised in an earlier one is promised."""
+        own, storage = self._file.own, self._interpreter.storage
+        self._interpreter.replica.allocator.be(own.number, storage.incarnation)
+        self.first_start = FirstStart(self.rank, self._quorum, own, begun=True)
+        self._rejoin = None
+        self._complain_at = math.inf
+        self._discern()
+        self._tell_all()  # before what this node sends as one that has started
+        self._interpreter.start()
+        self._review()
 
     # --- the first start ----------------------------------------------------------------------------
     def _advance(self) -> bool:
         """Go on with the first start as far as it goes; whether everybody was told of something new."""
+        if self._rejoin is not None:
+            if advanced := self._rejoin.advance():
+                self._tell_all()
+            return advanced
         start, now = self.first_start, self._interpreter.clock()
         self._foreign.look(now)
         for rank in self._foreign.found:
@@ -210,8 +289,14 @@ class Members:
 
     def waits_for(self) -> str:
         """For people; "" once it serves."""
-        if self.first_start.stage is Stage.STARTED:
+        if self.stage is Stage.STARTED:
             return ""
+        if self._rejoin is not None:
+            too_old = [
+                f"node {rank} is of a version that cannot accept it" for rank in sorted(self.lives.known)
+                if not self._interpreter.features.get(rank, FEATURE_CLAIMS) & FEATURE_CLAIMS
+            ]
+            return "; ".join([f"rank {self.rank} rejoins: {self._rejoin.claim.waits_for()}", *too_old])
         return (
             f"rank {self.rank} has an empty directory, and serves once other nodes confirm that its rank is new: "
             f"{self.first_start.waits_for()}. Start the others; if the cluster is new and they cannot be started, "
@@ -251,7 +336,7 @@ class Members:
         return {
             "life": self._file.own.number,
             "store": self._file.own.store.hex(),
-            "stage": self.first_start.stage.name.lower(),
+            "stage": self.stage.name.lower(),
             "waits_for": self.waits_for(),
             "faults": {str(rank): fault for rank, fault in self._faults.items()},
             "known": {

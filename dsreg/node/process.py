@@ -71,6 +71,7 @@ class Node:
             jitter=lambda: random.uniform(0.8, 1.2),
             started_s=trio.current_time(),
             store=storage.lives.own.store,
+            life=storage.lives.own.number,
         )
         self.heal = new_heal(
             self.replica, quorum, storage, bytes_per_s=config.heal_bytes_per_s,

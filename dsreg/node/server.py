@@ -36,7 +36,6 @@ from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import (
     Ack,
     Command,
-    CommandKind,
     DigestQuery,
     Digests,
     Fenced,
@@ -53,6 +52,7 @@ from dsreg.protocol.messages import (
     Value,
     WriteProc,
 )
+from dsreg.register.execution import uncounted
 from dsreg.transport import Transport
 
 log = logging.getLogger("dsreg.node")
@@ -69,9 +69,6 @@ LOOK_S = 1.0
 # Work for all clients together. Beyond it a connection is read again only once it has nothing unfinished.
 MAX_OPERATIONS = 2048
 MAX_OPERATION_BYTES = 128 * MAX_RUN_BYTES
-
-# Of a client that counts the answers of a majority itself.
-_COUNTED = (CommandKind.GET, CommandKind.PUT, CommandKind.ATTACH)
 
 
 class Server:
@@ -199,7 +196,7 @@ class Server:
         elif isinstance(effect, Introduce):
             self._members.listens(connection.transport, node=line.rank != 0, answer=True)
         elif isinstance(effect, GreetedBy):
-            self._members.greets(effect.rank)
+            self._members.greets(effect.rank, effect.incarnation)
         elif isinstance(effect, SealedBy):
             self.on_node_sealed(effect.rank)
         elif isinstance(effect, Close):
@@ -220,9 +217,7 @@ class Server:
         if isinstance(message, Command):
             if self.stopping:
                 self._refuse(connection, message)
-            elif message.kind in _COUNTED and not self._members.may_count(connection.transport):
-                status = Status.UNSUPPORTED if message.kind is CommandKind.ATTACH else Status.REFUSED
-                refusal = Response(status, message.kind, message.request, extended=True)
+            elif not self._members.may_count(connection.transport) and (refusal := uncounted(message)):
                 interpreter.tell(connection.transport, refusal)
             else:
                 interpreter.command(connection, message)

@@ -11,6 +11,7 @@ from dsreg.constants import HMAC_SIZE, MAGIC, MAX_RANK, MAX_RUN_SECTORS, TAG_SIZ
 from dsreg.protocol import frames
 from dsreg.protocol.frames import CONTRACT_KINDS, RUN_KINDS
 from dsreg.protocol.messages import (
+    Accepted,
     Ack,
     Command,
     CommandKind,
@@ -251,6 +252,7 @@ class Decoder:
             rules[type_] = extension(client, self._run_command, frames.unauthentic_run_command)
         for type_ in (Type.LIVES_NODE, Type.LIVES_NODE_ANSWER):
             rules[type_] = extension(system, self._lives)
+        rules[Type.ACCEPTED] = extension(system, self._accepted)
         for type_ in (Type.DIGESTS, Type.DIGESTS_ANSWER):
             rules[type_] = extension(system, self._digest_message)
         for type_ in (Type.READ_PROC_RUN, Type.WRITE_PROC_RUN, Type.VALUE_RUN, Type.ACK_RUN):
@@ -318,6 +320,10 @@ class Decoder:
         report = frames.lives(frame)
         good = report is not None and report.rank in self._ranks and self._ranks.issuperset(report.known)
         return report if good else None
+
+    def _accepted(self, frame: memoryview) -> Accepted | None:
+        message = frames.accepted(frame)
+        return message if message is not None and {message.rank, message.claimant} <= self._ranks else None
 
     def _digest_message(self, frame: memoryview) -> DigestQuery | Digests | None:
         message = frames.digest_message(frame, -(-self._sectors // MAX_RUN_SECTORS))

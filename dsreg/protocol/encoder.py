@@ -17,6 +17,7 @@ from dsreg.constants import (
     UUID_SIZE,
 )
 from dsreg.protocol.messages import (
+    Accepted,
     Ack,
     Buffer,
     Command,
@@ -54,6 +55,7 @@ from dsreg.protocol.wire import (
     LIFE,
     MAX_STATUS_BYTES,
     PEER,
+    PROMISED,
     RECEIPT,
     RECEIPTED,
     RESPONSE,
@@ -105,6 +107,7 @@ class Encoder:
             Hello: self._hello,
             Seal: self._seal,
             LivesReport: self._lives,
+            Accepted: self._accepted,
             StatusRequest: self._status_request,
             StatusReport: self._status_report,
         }
@@ -192,6 +195,12 @@ class Encoder:
         content = LIFE.pack(stage, *own) + b"".join(LIFE.pack(other, *life) for other, life in sorted(known.items()))
         header = extension_header(type_, 0, rank=rank, count=len(known), length=len(content))
         return _signed(self._system if rank else self._client, header, content)
+
+    def _accepted(self, message: Accepted) -> list[Buffer]:
+        rank, claimant, life, own, epoch, owner, incarnation = message
+        content = LIFE.pack(claimant, *life) + LIFE.pack(rank, *own) + PROMISED.pack(owner, incarnation)
+        header = extension_header(Type.ACCEPTED, 0, rank=rank, length=len(content), epoch=epoch)
+        return _signed(self._system, header, content)
 
     # --- node frames --------------------------------------------------------------------------
     def _read_proc(self, message: ReadProc) -> list[Buffer]:

@@ -10,6 +10,7 @@ from typing import Final
 from dsreg.constants import DIGEST_SIZE, MAX_DIGESTS, MAX_RANK
 from dsreg.protocol.life import Life, Stage
 from dsreg.protocol.messages import (
+    Accepted,
     CommandKind,
     DigestQuery,
     Digests,
@@ -20,6 +21,7 @@ from dsreg.protocol.messages import (
     StatusReport,
     StatusRequest,
 )
+from dsreg.protocol.tags import MAX_EPOCH
 from dsreg.protocol.wire import (
     ANSWER,
     ATTACHED_FLAGS,
@@ -29,6 +31,7 @@ from dsreg.protocol.wire import (
     FLAG_TAGS,
     FOLLOWING,
     LIFE,
+    PROMISED,
     RESPONSE,
     Type,
     content_from,
@@ -96,6 +99,16 @@ def lives(frame: memoryview) -> LivesReport | None:
         return None
     from_node = type_ != Type.LIVES_CLIENT
     return LivesReport(rank if from_node else 0, type_ != Type.LIVES_NODE, Stage(stage), Life(number, store), known)
+
+
+def accepted(frame: memoryview) -> Accepted | None:
+    _, status, rank, _, _, _, _, _, _, epoch, _ = EXTENSION.unpack_from(frame)
+    claimant, number, store = LIFE.unpack_from(frame, EXTENSION.size)
+    acceptor, own_number, own_store = LIFE.unpack_from(frame, EXTENSION.size + LIFE.size)
+    owner, incarnation = PROMISED.unpack_from(frame, EXTENSION.size + 2 * LIFE.size)
+    if status != Status.OK or acceptor != rank or not number or not own_number or epoch > MAX_EPOCH:
+        return None
+    return Accepted(rank, claimant, Life(number, store), Life(own_number, own_store), epoch, owner, incarnation)
 
 
 def digest_message(frame: memoryview, chunks: int) -> DigestQuery | Digests | None:

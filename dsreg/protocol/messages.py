@@ -24,6 +24,8 @@ FEATURE_SEALED = 1 << 8
 FEATURE_LIVES = 1 << 9
 # Likewise, between nodes: the sender answers a DigestQuery.
 FEATURE_DIGESTS = 1 << 12
+# Likewise, between nodes: the sender accepts later lives of other nodes, and says so by Accepted.
+FEATURE_CLAIMS = 1 << 13
 
 
 class Status(enum.IntEnum):
@@ -269,6 +271,20 @@ class LivesReport(NamedTuple):
     known: dict[int, Life]
 
 
+class Accepted(NamedTuple):
+    """The node `rank` has accepted `life` of the node `claimant`: nothing that this one has said in an earlier life
+    counts at it any more. `own`: its own life. `epoch`, `owner`: what it has promised. `incarnation`: none of the
+    claimant above it was heard of, in any life; 0: none was."""
+
+    rank: int
+    claimant: int
+    life: Life
+    own: Life
+    epoch: int
+    owner: bytes
+    incarnation: int
+
+
 class Seal(NamedTuple):
     """A message of the handshake that seals the connection, made and read by dsreg.protocol.sealed.
 
@@ -301,5 +317,5 @@ def is_of_contract(message: ReadProc | Value | WriteProc | Ack | Fenced) -> bool
 PeerMessage = ReadProc | Value | WriteProc | Ack | Fenced
 Message = (
     Command | RefusedCommand | Response | ReadProc | Value | WriteProc | Ack | Fenced
-    | HealMessage | Receipt | Hello | Seal | LivesReport | StatusRequest | StatusReport
+    | HealMessage | Receipt | Hello | Seal | LivesReport | Accepted | StatusRequest | StatusReport
 )

@@ -55,6 +55,7 @@ class Type(enum.IntEnum):
     WRITE_PROC_RUN = 0x92
     LIVES_NODE = 0x93
     DIGESTS = 0x98
+    ACCEPTED = 0x99
     SEAL_NODE = 0x9F
     HELLO_CLIENT_ANSWER = 0xC0
     READ_RUN_ANSWER = 0xC1
@@ -109,6 +110,7 @@ CHECKED_SIZE: Final = EXTENSION.size - CHECK.size
 CLUSTER_SIZE: Final = 16
 GREETING: Final = struct.Struct(f">H2xI{CLUSTER_SIZE}sQ8x")  # version, features, cluster, incarnation
 LIFE: Final = struct.Struct(f">B7xQ{STORE_SIZE}s")  # rank (of the first one: the stage), life, store id
+PROMISED: Final = struct.Struct(f">{OWNER_SIZE}sQ")  # in 99, behind two lives: owner, incarnation
 FOLLOWING: Final = struct.Struct(">Q")  # in D8, before the bitmap: a chunk
 ATTACHED_STATE: Final = struct.Struct(f">{OWNER_SIZE}sQI4x")  # owner, counter, believed epoch
 BARE_EXTENSION_SIZE: Final = EXTENSION.size + HMAC_SIZE
@@ -136,6 +138,7 @@ _FIXED_CONTENT: Final = {
     Type.PUT_RUN: TAG_SIZE,
     Type.ATTACH: OWNER_SIZE,
     Type.ATTACH_ANSWER: ATTACHED_STATE.size,
+    Type.ACCEPTED: 2 * LIFE.size + PROMISED.size,
     Type.LIVES_NODE: LIFE.size,
     Type.LIVES_NODE_ANSWER: LIFE.size,
     Type.LIVES_CLIENT: LIFE.size,

@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from dsreg.protocol.messages import FEATURE_DIGESTS, FEATURE_LIVES, FEATURE_SEALED, Hello
+from dsreg.protocol.messages import FEATURE_CLAIMS, FEATURE_DIGESTS, FEATURE_LIVES, FEATURE_SEALED, Hello
 from dsreg.protocol.wire import CLUSTER_SIZE
 from dsreg.register.contract import Uuids
 from dsreg.register.heal import INTERVAL_S, Heal, HealView
@@ -52,11 +52,13 @@ def new_replica(
     jitter: Callable[[], float],
     started_s: float = float("-inf"),
     store: bytes = b"",
+    life: int = 1,
 ) -> Replica:
     """The replica of the node `rank` in the incarnation that `storage` has begun.
 
     `quorum`: of the nodes, this one among them. `uuid_prefix`: 32 random bits (see Uuids). `jitter`: see
-    RegisterClient. `started_s`: see Replica. `store`: the id of the storage's directory.
+    RegisterClient. `started_s`: see Replica. `store`: the id of the storage's directory, `life`: the number
+    of its life.
     """
     return Replica(
         rank,
@@ -64,7 +66,7 @@ def new_replica(
         storage,
         rids=itertools.count(first_rid(storage.incarnation, store)),
         uuids=Uuids(rank, uuid_prefix),
-        allocator=TagAllocator(rank, storage.ts_reserved, storage.incarnation),
+        allocator=TagAllocator(rank, storage.ts_reserved, storage.incarnation, life),
         links=RegisterClient(quorum.members, jitter=jitter),
         started_s=started_s,
     )
@@ -102,7 +104,7 @@ def node_hello(
 ) -> Hello:
     """What a node says first on a link, and answers with. `nodes`: how many the cluster has. `seals`: whether it can
     seal its connections."""
-    features = (FEATURE_SEALED if seals else 0) | FEATURE_LIVES | FEATURE_DIGESTS | nodes
+    features = (FEATURE_SEALED if seals else 0) | FEATURE_LIVES | FEATURE_DIGESTS | FEATURE_CLAIMS | nodes
     return Hello(rank, False, cluster, incarnation, sectors, features)
 
 

@@ -56,7 +56,8 @@ class Read(NamedTuple):
 class Write(NamedTuple):
     data: Buffer
     ts_floor: int  # no tag at or below it is chosen
-    life: int  # of this node; under an attachment it makes the tag one that no earlier life has chosen
+    life: int  # of the tag under an attachment: it makes it one that no earlier start of this node has chosen
+    bare_life: int  # without one: 0 in the first life of the node
 
 
 class Tag(NamedTuple):
@@ -140,9 +141,9 @@ class AtomicRegister:
     def repair(self) -> list[Action]:
         return self._query(Repair())  # L1
 
-    def write(self, data: Buffer, ts_floor: int = 0, life: int = 1) -> list[Action]:
+    def write(self, data: Buffer, ts_floor: int = 0, life: int = 1, bare_life: int = 0) -> list[Action]:
         assert len(data) == self.count * SECTOR_SIZE
-        return self._query(Write(data, ts_floor, life))  # L1
+        return self._query(Write(data, ts_floor, life, bare_life))  # L1
 
     def tag(self) -> list[Action]:
         return self._query(Tag())  # L1
@@ -269,8 +270,8 @@ class AtomicRegister:
                 return self._decide_read(phase, own, strict)
             case Repair():
                 return self._decide_repair(phase, own)
-            case Write(data, ts_floor, life):
-                life = life if self.epoch else 0
+            case Write(data, ts_floor, life, bare_life):
+                life = life if self.epoch else bare_life
                 tags = successors(self._highest(phase), self.rank, ts_floor, self.epoch, life)
                 record = StoreOwn(phase.rid, tags, data, repair=own is None)
                 self.phase = Recording(record)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from dsreg.constants import NO_OWNER
+from dsreg.constants import NO_OWNER, NO_OWNER_ANY_MORE
 from dsreg.protocol.messages import Command, CommandKind, Response, Status, WriteProc
 from dsreg.protocol.plausibility import highest_plausible_epoch
 from dsreg.protocol.tags import attached_counter, is_overtaken
@@ -62,6 +62,11 @@ class Epochs:
     def durable(self) -> int:
         """The epoch in force: its promise is durable, and all that was accepted before it is decided."""
         return self._storage.epoch
+
+    @property
+    def promise(self) -> tuple[int, bytes]:
+        """The epoch that is promised, durably or not yet, and its owner."""
+        return self.promised, self._owner
 
     def believes(self, epoch: int, now: Now) -> bool:
         return epoch <= self.promised or epoch <= highest_plausible_epoch(now.unix_s)
@@ -128,6 +133,8 @@ class Epochs:
             status = Status.DISBELIEVED
         elif epoch < self.promised or epoch == self.promised and self._owner not in (NO_OWNER, owner):
             status = Status.FENCED
+        elif owner == NO_OWNER_ANY_MORE:
+            status = Status.DISBELIEVED  # nobody has that name
         if status is not Status.OK:
             return [Reply(connection, self.refusal(command, status), command)]
         self._attached.setdefault(connection, 0)
@@ -149,8 +156,9 @@ class Epochs:
 
     def _report(self, command: Command, now: Now, supported: bool = True, unsure: bool = False) -> Response:
         epoch, alive = self.durable, self.is_owner_connected
+        owner = self._storage.owner if self._storage.owner != NO_OWNER_ANY_MORE else NO_OWNER
         return response_to(command, Status.OK)._replace(
-            owner=self._storage.owner, epoch=epoch, alive=alive, unsure=unsure and epoch > 0 and not alive,
+            owner=owner, epoch=epoch, alive=alive, unsure=unsure and epoch > 0 and not alive,
             mixed=not supported,
             counter=self._counter if epoch == self.promised else 0,
             believed=max(epoch, highest_plausible_epoch(now.unix_s)),

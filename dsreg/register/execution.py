@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from dsreg.protocol.messages import Buffer, Command, CommandKind, Response, Status
 from dsreg.register.actions import Action, Return
@@ -10,6 +11,9 @@ from dsreg.register.atomic_register import AtomicRegister
 from dsreg.register.effects import Connection
 from dsreg.register.quorum import Quorum
 from dsreg.register.tag_allocator import TagAllocator
+
+# Of a client that counts the answers of a majority itself.
+COUNTED: Final = (CommandKind.GET, CommandKind.PUT, CommandKind.ATTACH)
 
 
 class Execution:
@@ -31,7 +35,7 @@ class Execution:
         if command.kind is CommandKind.READ:
             return register.read(strict=command.epoch > 0)
         if command.kind is CommandKind.WRITE:
-            return register.write(command.data, allocator.last, allocator.life)
+            return register.write(command.data, allocator.last, allocator.life_in(1), allocator.life_in(0))
         if command.kind is CommandKind.TAG:
             return register.tag()
         assert command.kind is CommandKind.STORE
@@ -49,6 +53,13 @@ def response_to(
     command: Command, status: Status, tags: bytes = b"", data: Buffer = b"", epoch: int = 0
 ) -> Response:
     return Response(status, command.kind, command.request, tags, data, command.extended, epoch)
+
+
+def uncounted(command: Command) -> Response | None:
+    """In place of the answer to a command that somebody counts answers to who must not; None: nobody counts them."""
+    if command.kind not in COUNTED:
+        return None
+    return response_to(command, Status.UNSUPPORTED if command.kind is CommandKind.ATTACH else Status.REFUSED)
 
 
 def result_of(command: Command, result: Return) -> Response:

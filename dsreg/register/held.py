@@ -23,13 +23,14 @@ class Held:
     """Commands are bounded by what is read from their connections before they are answered."""
 
     def __init__(self) -> None:
+        self.asks = True  # False for a node that may rejoin: what it has been asked is not to begin before it has
         self._commands: list[tuple[Connection, Command]] = []
         self.messages: deque[tuple[Connection | None, PeerMessage]] = deque()
         self._bytes = 0
 
     def holds(self, connection: Connection, command: Command) -> bool:
         """Whether it has to wait; it is kept then."""
-        if command.kind in _ASKING and not command.epoch:
+        if self.asks and command.kind in _ASKING and not command.epoch:
             return False
         self._commands.append((connection, command))
         return True

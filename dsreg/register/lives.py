@@ -21,7 +21,7 @@ from dsreg.register.quorum import Quorum, bit
 PATIENCE_S: Final = 2.0
 
 
-class _Told(NamedTuple):
+class Told(NamedTuple):
     """The last that a node has said."""
 
     stage: Stage
@@ -37,36 +37,48 @@ class Heard(NamedTuple):
     superseded: list[int]
 
 
+def supersedes(known: Life | None, life: Life) -> bool:
+    """Whether a rank that is known by `known` must not be counted as `life`: that is an older one, or has the same
+    number and another directory."""
+    return known is not None and known != life and known.number >= life.number
+
+
 class Lives:
-    """`own_rank`: of the node whose knowledge this is, 0 for a client. `known`: what it knows of others, by rank."""
+    """`own_rank`: of the node whose knowledge this is, 0 for a client. `known`: what it knows of others, by rank.
+    `told`: the last that each has said."""
 
     def __init__(self, own_rank: int, known: Mapping[int, Life]) -> None:
         self._own_rank = own_rank
         self.known = {rank: life for rank, life in known.items() if rank != own_rank}
         self._before: dict[int, Life] = {}  # by what was superseded: still in the file if that could not be written
-        self._told: dict[int, _Told] = {}
+        self.told: dict[int, Told] = {}
         self._refused: dict[int, Life] = {}  # began, or tried to, with this directory in place of the known one
         self._unwritten: set[int] = set()  # heard, but not made durable
 
-    def take(
-        self, rank: int, stage: Stage, own: Life, known: Mapping[int, Life], *, accepts: bool = True
-    ) -> Heard:
+    def take(self, rank: int, stage: Stage, own: Life, known: Mapping[int, Life]) -> Heard:
         """The node `rank` says this. Gives what is heard for the first time: a node makes that durable before it
         counts that rank, and before it tells anybody.
 
-        `accepts`: whether a node that claims a later life of its rank is believed. A node does so once its own life is
-        accepted.
+        That a node claims a later life of its rank is not news: see `accept`.
         """
-        claims = stage is Stage.CLAIMING and rank in self.known and self._is_news(rank, own)
-        if claims and not accepts:
-            return Heard({}, [])  # it says so again
+        claims = stage is Stage.CLAIMING and own.number > 1
         if stage is not Stage.STARTED and not claims and self.known.get(rank, own) != own:
-            self._refused[rank] = own  # it will be told so, and end; the node that is known may be up elsewhere
+            # It will be told so, and end, or rejoin; the node that is known may be up elsewhere.
+            self._refused[rank] = own
             return Heard({}, [])
         self._refused.pop(rank, None)
-        self._told[rank] = _Told(stage, own, known)
-        lives = {**known, rank: own} if stage is not Stage.ASKING else known
-        news = {other: life for other, life in lives.items() if self._is_news(other, life)}
+        self.told[rank] = Told(stage, own, known)
+        lives = {**known, rank: own} if stage is not Stage.ASKING and not claims else known
+        return self._hear({other: life for other, life in lives.items() if self._is_news(other, life)})
+
+    def accept(self, rank: int, life: Life) -> Heard | None:
+        """The node claims this life. None: it must not have that, as it is known by another one that is as high or
+        higher. Else as `take`; nothing new if it is known by this one already."""
+        if supersedes(self.known.get(rank), life):
+            return None
+        return self._hear({rank: life} if self.known.get(rank) != life else {})
+
+    def _hear(self, news: dict[int, Life]) -> Heard:
         superseded = [other for other in news if other in self.known]
         self._before.update((other, self.known[other]) for other in superseded)
         self.known.update(news)
@@ -93,22 +105,29 @@ class Lives:
         life = self.known.get(rank)
         if life is None:
             return ""
-        told = self._told.get(rank)
-        if told is not None and told.own != life and told.own.number >= life.number:
+        told = self.told.get(rank)
+        # One that claims a life is not counted either, but nothing is wrong with it.
+        if told is not None and told.stage is Stage.STARTED and supersedes(told.own, life):
             return f"its directory has changed: it is {told.own}, and was {life}"
-        for other, report in self._told.items():
+        for other, report in self.told.items():
             if other == rank or (known := report.known.get(rank, life)) == life:
                 continue
-            if known.number >= life.number:  # else it has not heard of this one yet
+            if supersedes(known, life):  # else it has not heard of this one yet
                 return f"its directory is not known for sure: node {other} knows {report.known[rank]}, not {life}"
         return ""
 
     def counts(self, rank: int) -> bool:
         """Whether `rank` has shown the directory that it is known by, has started, and nobody says otherwise."""
-        told = self._told.get(rank)
+        told = self.told.get(rank)
         if told is None or told.own != self.known.get(rank):  # the life that it has now is yet to be heard of
             return False
         return told.stage is Stage.STARTED and not self.fault(rank)
+
+    def may_teach(self, rank: int, own: Life) -> bool:
+        """Whether what that node says of its copies counts for this one, which has the life `own`, to learn from: it
+        counts, and has heard of this life, as it had to tell before. See rule 14."""
+        told = self.told.get(rank)
+        return told is not None and told.known.get(self._own_rank) == own and self.counts(rank)
 
     @property
     def is_any_later(self) -> bool:
@@ -119,7 +138,7 @@ class Lives:
     def keeps_lives(self, rank: int) -> bool:
         """Whether `rank` has to show its directory before it counts. A node that was never heard to have one is taken
         for one of the contract, or of an older version."""
-        return rank in self.known or rank in self._told
+        return rank in self.known or rank in self.told
 
     def faults(self) -> dict[int, str]:
         """By rank, for people: those that must not be counted, and those that were refused."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from dsreg.protocol.names import name_bits
 from dsreg.protocol.tags import epoch_of, pack_tag, ts_of
 
 # Tags are promised this many at a time: a sync every 2^20 tags, and a gap as large after a restart.
@@ -33,17 +34,26 @@ class Named(NamedTuple):
 
 
 class TagAllocator:
-    """`promised`: no earlier incarnation named or chose a ts above it; odd or 0 if none was ever named. `life`: this
-    incarnation, of which the last 16 bits count; not 0.
+    """`promised`: no earlier incarnation named or chose a ts above it; odd or 0 if none was ever named. `incarnation`:
+    this one. `number`: of the life of this node; from 2 on it stands in every tag.
 
     `last`: the highest ts named, or that may have been. A WRITE chooses none at or below it.
     """
 
-    def __init__(self, rank: int, promised: int, life: int = 1) -> None:
+    def __init__(self, rank: int, promised: int, incarnation: int = 1, number: int = 1) -> None:
         self._rank = rank
-        self.life = life % 0xFFFF + 1
+        self.be(number, incarnation)
         self.promised = promised
         self.last = 0 if promised % 2 else promised
+
+    def be(self, number: int, incarnation: int) -> None:
+        """This node has this life from now on. It has chosen no tag yet."""
+        self._bits = name_bits(number, incarnation)
+        self._is_later = number > 1
+
+    def life_in(self, epoch: int) -> int:
+        """What stands in `life` of a tag that is chosen under `epoch`."""
+        return self._bits if epoch or self._is_later else 0
 
     def name(self, highest_ts: int, count: int, epoch: int = 0) -> Named:
         """One tag of `epoch` for `count` sectors, above `highest_ts` and above any named before.
@@ -53,9 +63,9 @@ class TagAllocator:
         epoch = max(epoch, epoch_of(self.last))
         self.last = max(self.last, highest_ts, ts_of(epoch, 0)) + 1
         if epoch:
-            return Named(pack_tag(self.last, self._rank, self.life, epoch) * count, 0)
+            return Named(pack_tag(self.last, self._rank, self.life_in(epoch), epoch) * count, 0)
         self.promised = max(_up(self.last), self.promised + self.promised % 2)
-        return Named(pack_tag(self.last, self._rank) * count, self.promised)
+        return Named(pack_tag(self.last, self._rank, self.life_in(0)) * count, self.promised)
 
     def choose(self, ts: int) -> int:
         """What to reserve durably before an own copy is: it has a tag that a WRITE chose, `ts`, or one that others

@@ -173,7 +173,7 @@ def _fill_with_zeros(file: File, size: int) -> None:
 
 
 def _refuse_to_destroy(files: Files, salt: int) -> None:
-    if files.exists(LIVES) and lives_file.read(files, salt):
+    if files.exists(LIVES) and lives_file.read(files, salt).lives:
         raise DamagedStorage(f"{IDENTITY} is gone from a directory that this node has served with: restore it")
     for name in (*JOURNALS, TAGS, SECTORS):
         if not files.exists(name):

@@ -1,17 +1,19 @@
 """The file `lives`: by which directory this node knows each rank, and whether it has begun to serve itself.
 
-    magic[8] | version u16 | count u16 | pad[4] | count x (rank u8 | pad[7] | life u64 | store id[16]) | crc32 u32
+    magic[8] | version u16 | count u16 | pad[4] | count x (rank u8 | starts u56 | life u64 | store id[16]) | crc32 u32
 
 The checksum is of the node's salt (Identity.salt) and all before it. The file is replaced as a whole: after a crash
 there is the old one or the new one. An entry for the own rank says that the node has begun to serve with this
-directory. A directory without one is empty: created, and never used.
+directory. A directory without one is empty: created, and never used. An entry for the rank 0 is the life that it
+claims, and has not begun yet. `starts`: no incarnation of that rank above it was heard of; 0: none was.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from dsreg.constants import MAX_RANK
 from dsreg.errors import DamagedStorage, NoSpace, StorageError
@@ -25,19 +27,34 @@ from dsreg.storage.layout import LIVES, LIVES_TMP
 MAGIC: Final = b"dsregLIV"
 VERSION: Final = 1
 _HEAD: Final = struct.Struct(">8sHH4x")
-_ENTRY: Final = struct.Struct(f">B7xQ{STORE_SIZE}s")
+_ENTRY: Final = struct.Struct(f">QQ{STORE_SIZE}s")
+_RANK_SHIFT: Final = 56
+_STARTS: Final = (1 << _RANK_SHIFT) - 1
+# The rank of the entry for a life that is claimed.
+_CLAIMED: Final = 0
+# Starts of a peer are recorded in such steps: a sync for each would be felt where a node dies again and again.
+_STEP: Final = 64
 _CRC: Final = struct.Struct(">I")
 _MAX_BYTES: Final = _HEAD.size + MAX_RANK * _ENTRY.size + _CRC.size
+_NONE: Final[Mapping[int, int]] = MappingProxyType({})
 _ADVICE: Final = 'restore it from its disk; else treat the directory as lost (runbook, "A node\'s directory is lost")'
 
 
-def encode(known: Mapping[int, Life], salt: int) -> bytes:
-    body = _HEAD.pack(MAGIC, VERSION, len(known))
-    body += b"".join(_ENTRY.pack(rank, *life) for rank, life in sorted(known.items()))
+class Kept(NamedTuple):
+    """What the file has, by rank."""
+
+    lives: dict[int, Life]
+    starts: dict[int, int]
+
+
+def encode(lives: Mapping[int, Life], salt: int, starts: Mapping[int, int] = _NONE) -> bytes:
+    body = _HEAD.pack(MAGIC, VERSION, len(lives))
+    for rank, life in sorted(lives.items()):
+        body += _ENTRY.pack(rank << _RANK_SHIFT | min(starts.get(rank, 0), _STARTS), *life)
     return body + _crc(body, salt)
 
 
-def decode(raw: bytes, salt: int) -> dict[int, Life]:
+def decode(raw: bytes, salt: int) -> Kept:
     """Raises DamagedStorage for what is not as written."""
     body, check = raw[:-_CRC.size], raw[-_CRC.size:]
     if len(raw) < _HEAD.size + _CRC.size or check != _crc(body, salt):
@@ -45,15 +62,16 @@ def decode(raw: bytes, salt: int) -> dict[int, Life]:
     magic, version, count = _HEAD.unpack_from(body)
     if magic != MAGIC or version != VERSION or len(body) != _HEAD.size + count * _ENTRY.size:
         raise DamagedStorage(f"the file {LIVES} has a layout that this version does not know: {_ADVICE}")
-    entries = _ENTRY.iter_unpack(body[_HEAD.size:])
-    return {rank: Life(number, store) for rank, number, store in entries}
+    entries = [(head >> _RANK_SHIFT, head & _STARTS, Life(number, store))
+               for head, number, store in _ENTRY.iter_unpack(body[_HEAD.size:])]
+    return Kept({rank: life for rank, _, life in entries}, {rank: starts for rank, starts, _ in entries if starts})
 
 
 def _crc(body: bytes, salt: int) -> bytes:
     return _CRC.pack(crc32(body, crc32(salt.to_bytes(8))))
 
 
-def read(files: Files, salt: int) -> dict[int, Life]:
+def read(files: Files, salt: int) -> Kept:
     """Raises DamagedStorage."""
     try:
         file = files.open(LIVES)
@@ -65,12 +83,12 @@ def read(files: Files, salt: int) -> dict[int, Life]:
         file.close()
 
 
-def write(files: Files, known: Mapping[int, Life], salt: int) -> None:
+def write(files: Files, lives: Mapping[int, Life], salt: int, starts: Mapping[int, int] = _NONE) -> None:
     """Replace the file durably. Blocks."""
     file = files.open(LIVES_TMP, create=True)
     try:
         file.truncate(0)
-        file.pwritev([encode(known, salt)], 0)
+        file.pwritev([encode(lives, salt, starts)], 0)
         file.fdatasync()
     finally:
         file.close()
@@ -80,15 +98,19 @@ def write(files: Files, known: Mapping[int, Life], salt: int) -> None:
 
 class LivesFile:
     """Of an open directory. `own`: its life. `known`: rank -> life, the own rank included once the node has begun to
-    serve."""
+    serve. `starts`: rank -> incarnation, of others; none above that was heard of, but what was heard may be less.
+    `claimed`: the node has claimed its life, and not begun yet."""
 
     def __init__(self, files: Files, identity: Identity, store: bytes, failure: Failure) -> None:
         """Reads the file. `failure`: that of the storage. Raises DamagedStorage."""
         self._files = files
         self._identity = identity
         self._failure = failure
-        self.known: Mapping[int, Life] = read(files, identity.salt)
-        self.own = self.known.get(identity.rank, Life(1, store))
+        lives, self.starts = read(files, identity.salt)
+        claimed = lives.pop(_CLAIMED, None)
+        self.known: Mapping[int, Life] = lives
+        self.own = self.known.get(identity.rank, claimed or Life(1, store))
+        self.claimed = claimed is not None and not self.begun
         if self.own.store != store:
             raise DamagedStorage(f"the file {LIVES} is of another directory of this node: {_ADVICE}")
 
@@ -101,6 +123,24 @@ class LivesFile:
         """The node begins to serve. Durable when this returns."""
         if not self.begun:
             self.remember({self._identity.rank: self.own})
+            self.claimed = False
+
+    def claim(self, number: int) -> None:
+        """The node claims this life. Durable when this returns. Raises as `remember`."""
+        assert not self.begun
+        life = Life(number, self.own.store)
+        self._write({**self.known, _CLAIMED: life}, self.starts)
+        self.own, self.claimed = life, True
+
+    def heard(self, rank: int, incarnation: int) -> None:
+        """Durable when this returns, which takes two syncs now and then. Raises as `remember`."""
+        if rank in self.known and incarnation > self.starts.get(rank, 0):
+            starts = {**self.starts, rank: incarnation + -incarnation % _STEP}
+            self._write(self._kept(self.known), starts)
+            self.starts = starts
+
+    def _kept(self, known: Mapping[int, Life]) -> Mapping[int, Life]:
+        return {**known, _CLAIMED: self.own} if self.claimed and self._identity.rank not in known else known
 
     def remember(self, lives: Mapping[int, Life]) -> None:
         """Durable when this returns. It blocks for two syncs, once for each new directory of a peer. Raises NoSpace,
@@ -108,25 +148,28 @@ class LivesFile:
         known = {**self.known, **lives}
         if known == self.known:
             return
+        self._write(self._kept(known), self.starts)
+        self.known = known
+
+    def _write(self, lives: Mapping[int, Life], starts: Mapping[int, int]) -> None:
         self._failure.check()
         try:
-            write(self._files, known, self._identity.salt)
+            write(self._files, lives, self._identity.salt, starts)
         except OSError as error:
             if error.errno in NO_SPACE:
                 raise NoSpace(f"writing {LIVES}: {error}") from error
             raise self._failure.fail(f"writing {LIVES}", error) from error
-        self.known = known
 
 
 def forget(files: Files, identity: Identity, rank: int) -> Life | None:
     """Take the life of another rank out of the file; gives it, None if it was not known. Its node must be stopped,
     the lock held by the caller. Raises StorageError."""
     assert rank != identity.rank
-    known = read(files, identity.salt)
-    life = known.pop(rank, None)
+    lives, starts = read(files, identity.salt)
+    life = lives.pop(rank, None)
     if life is not None:
         try:
-            write(files, known, identity.salt)
+            write(files, lives, identity.salt, starts)
         except OSError as error:
             raise StorageError(f"writing {LIVES}: {error}") from error
     return life

@@ -14,6 +14,7 @@ class _Fence(NamedTuple):
     ticket: Ticket
     owned: tuple[int, bytes]
     after: int
+    incarnation: int
 
 
 class Promises:
@@ -28,6 +29,7 @@ class Promises:
         self.decided = 0  # records decided on since the start
         self._ts = state.ts_reserved
         self._owned = self.in_force = (state.epoch, state.owner)
+        self._incarnation = state.incarnation
         self._reservations: list[tuple[Ticket, int]] = []
         self._fences: list[_Fence] = []
 
@@ -35,12 +37,15 @@ class Promises:
     def pending(self) -> bool:
         """Whether something is promised that the durable state does not say."""
         state = self.state
-        return self._ts > state.ts_reserved or self._owned > (state.epoch, state.owner)
+        owned = state.epoch, state.owner
+        return self._ts > state.ts_reserved or self._owned > owned or self._incarnation > state.incarnation
 
     def wanted(self) -> State:
         """The durable state with all that is promised. `seq` counts on."""
         epoch, owner = self._owned
-        return self.state._replace(seq=self.state.seq + 1, ts_reserved=self._ts, epoch=epoch, owner=owner)
+        return self.state._replace(
+            seq=self.state.seq + 1, incarnation=self._incarnation, ts_reserved=self._ts, epoch=epoch, owner=owner
+        )
 
     def reserve(self, ts: int) -> Ticket:
         ticket = Ticket()
@@ -49,10 +54,11 @@ class Promises:
         self.kept()
         return ticket
 
-    def fence(self, epoch: int, owner: bytes, after: int) -> Ticket:
+    def fence(self, epoch: int, owner: bytes, after: int, incarnation: int = 0) -> Ticket:
         ticket = Ticket()
+        self._incarnation = max(self._incarnation, incarnation)
         self._owned = max(self._owned, (epoch, owner))
-        self._fences.append(_Fence(ticket, (epoch, owner), after))
+        self._fences.append(_Fence(ticket, (epoch, owner), after, incarnation))
         self.kept()
         return ticket
 
@@ -60,11 +66,18 @@ class Promises:
         """The tickets that are done now, and were not before."""
         if not self._reservations and not self._fences:
             return []
-        state, owned = self.state, (self.state.epoch, self.state.owner)
+        state = self.state
         done = [ticket for ticket, ts in self._reservations if ts <= state.ts_reserved]
-        fenced = [fence for fence in self._fences if fence.owned <= owned and fence.after <= self.decided]
+        fenced = [fence for fence in self._fences if self._is_kept(fence)]
         self.in_force = max([self.in_force, *(fence.owned for fence in fenced)])
         done += [fence.ticket for fence in fenced]
         self._reservations = [each for each in self._reservations if each[1] > state.ts_reserved]
-        self._fences = [each for each in self._fences if each.owned > owned or each.after > self.decided]
+        self._fences = [fence for fence in self._fences if not self._is_kept(fence)]
         return [ticket.finish() for ticket in done]
+
+    def _is_kept(self, fence: _Fence) -> bool:
+        state = self.state
+        return (
+            fence.owned <= (state.epoch, state.owner) and fence.after <= self.decided
+            and fence.incarnation <= state.incarnation
+        )

@@ -32,7 +32,6 @@ class StableStorage:
         self._directory, recovered, self.lives, self._failure, self.learning = opened
         self._table = recovered.table
         self._promises = Promises(recovered.state)
-        self.incarnation = recovered.state.incarnation
         self.ts_reserved = recovered.state.ts_reserved
         self.sectors = recovered.table.sectors
         # Queued and under way: the newest record for each sector.
@@ -204,14 +203,20 @@ class StableStorage:
         """The highest counter of a durable write of the attachment of `epoch`."""
         return attached_counter(self._table.highest, self.epoch)
 
-    def fence(self, epoch: int, owner: bytes) -> Ticket:
-        """Promise durably to store nothing of an epoch below `epoch` any more, and to know `owner` as its owner.
+    @property
+    def incarnation(self) -> int:
+        """Of this node, above all that it has had with this directory."""
+        return self._promises.state.incarnation
+
+    def fence(self, epoch: int, owner: bytes, incarnation: int = 0) -> Ticket:
+        """Promise durably to store nothing of an epoch below `epoch` any more, and to know `owner` as its owner; and to
+        be of this `incarnation`, if it is above the own one.
 
         Keeping the promise is the caller's, from this call on. The ticket is done once it is durable and every
         persist from before has been decided on, so that what is read then is all that there will be of older epochs.
         """
         self._failure.check()
-        return self._promises.fence(epoch, owner, self._queued)
+        return self._promises.fence(epoch, owner, self._queued, incarnation)
 
     def next_commit(self) -> Commit | None:
         """Everything queued, as far as it fits into one batch. None if nothing is queued, a commit is under way,

@@ -28,7 +28,7 @@ SECTORS = 600
 # Where the header fields of an extension frame stand: what a mutation aims at.
 _FIELDS = (4, 5, 6, 7, 8, 16, 24, 26, 28, 32, 36)
 _HEADER_BYTES = 40
-_TYPES = (1, 2, 3, 4, 5, 6, 0x41, 0x83, 0x86, 0x87, 0x92, 0x98, 0xC1, 0xC5, 0xD8)
+_TYPES = (1, 2, 3, 4, 5, 6, 0x41, 0x83, 0x86, 0x87, 0x92, 0x98, 0x99, 0xC1, 0xC5, 0xD8)
 
 
 def decoder(side: Side, extended: bool = True) -> Decoder:

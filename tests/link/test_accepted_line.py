@@ -131,14 +131,14 @@ def test_a_node_is_known_by_its_greeting_and_by_its_seal() -> None:
     line = new_line()
     _, effects = sealed(line, PEER, lives=True)
     assert kinds(effects) == [Put, GreetedBy, Put, SealWith, LimitRecords, Introduce, SealedBy]
-    assert line.rank == PEER and GreetedBy(PEER) in effects and SealedBy(PEER) in effects
+    assert line.rank == PEER and GreetedBy(PEER, 1) in effects and SealedBy(PEER) in effects
 
 
 def test_lives_are_told_to_those_that_want_it_and_not_in_clear_text_if_it_will_be_sealed() -> None:
     line, opener = new_line(), Opener(PEER, lives=True)
     assert Introduce not in kinds(line.received(plain([opener.hello]), NOW))
     plainly = new_line().received(Opener(PEER, seals=False, lives=True).greeting(), NOW)
-    assert plainly[1:] == [GreetedBy(PEER), Introduce(LINE)]
+    assert plainly[1:] == [GreetedBy(PEER, 1), Introduce(LINE)]
     assert Introduce not in kinds(sealed(new_line())[1])
 
 

@@ -67,7 +67,7 @@ def test_a_peer_that_answers_late_is_taken_over_from_the_contract() -> None:
     play.wait()
     play.now += 1.0
     effects = play.received(2, party.reply(greeting) + party.say(ANSWER))
-    assert effects == [Greets(3), LinkDown(1), Left(1), Close(1), LinkUp(2, True)]
+    assert effects == [Greets(3, 1), LinkDown(1), Left(1), Close(1), LinkUp(2, True)]
     assert play.line.state == "extension"
     assert play.received(1, plain([CONTRACT_ANSWER])) == [], "of the old connection"
     assert play.received(2, plain([ANSWER])) == [Deliver(2, [ANSWER])]
@@ -133,7 +133,7 @@ def test_a_greeting_that_is_hung_up_on_or_damaged_is_tried_again_soon() -> None:
     greeting = play.connected(4)
     effects = play.received(4, damaged(Party(RANK).reply(greeting)))
     log = Log(Level.INFO, "handshake failed: data corrupted in transit")
-    assert effects == [Greets(FEATURE_SEALED | 3), log, Close(4)]
+    assert effects == [Greets(FEATURE_SEALED | 3, 1), log, Close(4)]
     play.closed(4)
     assert play.line.next_due == play.now + 4 * GREET_GAP_S
 

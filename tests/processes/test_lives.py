@@ -169,7 +169,7 @@ async def test_a_node_with_an_empty_directory_is_refused_and_nothing_old_is_read
         spawn(cluster, 3, "--new")  # which overrules nobody
         said = await trio.to_thread.run_sync(ended, cluster, 3)
         assert "this is not the directory that the cluster knows as that of rank 3" in said and "empty" in said
-        assert "put that back" in said and "runbook" in said
+        assert "put that back" in said and "--rejoin" in said
         for sector in range(SECTORS):
             assert await client.read(sector) == stamp(2000 + sector)  # 1 and 2 go on
         await trio.to_thread.run_sync(cluster.kill, 1)

@@ -7,9 +7,10 @@ import zlib
 
 import pytest
 
+from dsreg.constants import NO_OWNER, NO_OWNER_ANY_MORE
 from dsreg.protocol.codec import Encoder, Keys, Side, UnsealingDecoder
 from dsreg.protocol.life import Life, Stage
-from dsreg.protocol.messages import LivesReport
+from dsreg.protocol.messages import Accepted, LivesReport
 from dsreg.protocol.wire import Mac
 
 KEYS = Keys(bytes(range(32)), bytes(range(64)))
@@ -22,8 +23,8 @@ def decoder(side: Side = Side.NODE) -> UnsealingDecoder:
     return UnsealingDecoder(keys, sectors=9, ranks=ranks, side=side, extended=True)
 
 
-def frame(type_: int, rank: int, count: int, content: bytes, key: bytes, status: int = 0) -> bytes:
-    header = struct.pack(">4sxBBBQQHHII", b"atdd", status, rank, type_, 0, 0, count, 0, len(content), 0)
+def frame(type_: int, rank: int, count: int, content: bytes, key: bytes, status: int = 0, epoch: int = 0) -> bytes:
+    header = struct.pack(">4sxBBBQQHHII", b"atdd", status, rank, type_, 0, 0, count, 0, len(content), epoch)
     body = header + struct.pack(">I", zlib.crc32(header)) + content
     return body + Mac(key).sign(body)
 
@@ -60,6 +61,34 @@ def test_layout(type_: int, rank: int, answer: bool, side: Side, known: dict[int
 def test_what_is_dropped(rank: int, content: bytes) -> None:
     listening = decoder()
     assert listening.feed(frame(0x93, rank, len(content) // 32 - 1, content, KEYS.system)) == []
+    assert listening.counters["bad_field"] == 1
+
+
+@pytest.mark.parametrize("owner", [NO_OWNER, NO_OWNER_ANY_MORE, b"o" * 64])
+def test_layout_of_an_acceptance(owner: bytes) -> None:
+    message = Accepted(2, 3, OTHER, OWN, 9, owner, 1 << 40)
+    raw = b"".join(Encoder(KEYS).encode(message))
+    content = entry(3, OTHER) + entry(2, OWN) + owner + struct.pack(">Q", 1 << 40)
+    assert len(content) == 136
+    assert raw == frame(0x99, 2, 0, content, KEYS.system, epoch=9)
+    assert decoder().feed(raw) == [message]
+    assert decoder(Side.CLIENT).feed(raw) == [], "it is none of a client's business"
+
+
+@pytest.mark.parametrize(
+    ("rank", "content", "epoch"),
+    [
+        (4, entry(3, OTHER) + entry(4, OWN), 0),  # no such rank
+        (2, entry(4, OTHER) + entry(2, OWN), 0),
+        (2, entry(3, OTHER) + entry(1, OWN), 0),  # not the sender
+        (2, entry(3, Life(0, b"a" * 16)) + entry(2, OWN), 0),
+        (2, entry(3, OTHER) + entry(2, Life(0, b"a" * 16)), 0),
+        (2, entry(3, OTHER) + entry(2, OWN), 1 << 24),
+    ],
+)
+def test_what_is_no_acceptance(rank: int, content: bytes, epoch: int) -> None:
+    listening = decoder()
+    assert listening.feed(frame(0x99, rank, 0, content + bytes(72), KEYS.system, epoch=epoch)) == []
     assert listening.counters["bad_field"] == 1
 
 

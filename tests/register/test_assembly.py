@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from dsreg.protocol.messages import FEATURE_DIGESTS, FEATURE_LIVES, FEATURE_SEALED, Command, CommandKind, Hello, Value
+from dsreg.protocol.messages import (
+    FEATURE_CLAIMS,
+    FEATURE_DIGESTS,
+    FEATURE_LIVES,
+    FEATURE_SEALED,
+    Command,
+    CommandKind,
+    Hello,
+    Value,
+)
 from dsreg.protocol.tags import highest_ts, pack_tag, ts_of, unpack_tag
 from dsreg.register.assembly import OpenedStorage, client_hello, first_rid, is_of_heal, new_replica, node_hello
 from dsreg.register.effects import Effect, Reserve
@@ -72,7 +81,7 @@ def test_the_jitter_is_the_one_given() -> None:
 
 def test_a_node_says_what_it_is() -> None:
     cluster = bytes(range(16))
-    features = FEATURE_LIVES | FEATURE_DIGESTS | 5
+    features = FEATURE_LIVES | FEATURE_DIGESTS | FEATURE_CLAIMS | 5
     assert node_hello(2, 5, cluster, 7, 64) == Hello(2, False, cluster, 7, 64, FEATURE_SEALED | features)
     assert node_hello(2, 5, cluster, 7, 64, seals=False).features == features
 

@@ -168,12 +168,15 @@ def test_a_client_knows_nothing_to_begin_with() -> None:
 LATER = Life(2, OTHER.store)
 
 
-@pytest.mark.parametrize("stage", [CLAIMING, STARTED])
-def test_a_later_life_supersedes_the_one_that_was_known(stage: Stage) -> None:
+@pytest.mark.parametrize("is_claimed", [False, True])
+def test_a_later_life_supersedes_the_one_that_was_known(is_claimed: bool) -> None:
     lives = Lives(1, {})
     lives.take(2, STARTED, B, {})
-    assert lives.take(2, stage, LATER, {}) == ({2: LATER}, [2])
-    assert lives.known == {2: LATER} and lives.counts(2) is (stage is STARTED)
+    if is_claimed:
+        assert lives.take(2, CLAIMING, LATER, {}) == ({}, []), "it is not accepted yet"
+        assert lives.known == {2: B} and not lives.counts(2) and not lives.fault(2)
+    assert (lives.accept(2, LATER) if is_claimed else lives.take(2, STARTED, LATER, {})) == ({2: LATER}, [2])
+    assert lives.known == {2: LATER} and lives.counts(2) is not is_claimed
     assert lives.take(2, STARTED, LATER, {}) == ({}, []) and lives.counts(2)
     lives.take(2, STARTED, B, {})
     assert not lives.counts(2) and lives.known == {2: LATER}
@@ -206,9 +209,26 @@ def test_two_directories_with_the_same_number_count_neither() -> None:
 
 def test_a_node_whose_own_life_is_not_accepted_accepts_no_claim_but_merges_what_others_have() -> None:
     lives = Lives(1, {2: B})
-    assert lives.take(2, CLAIMING, LATER, {}, accepts=False) == ({}, [])
+    assert lives.take(2, CLAIMING, LATER, {}) == ({}, [])
     assert lives.known == {2: B} and not lives.counts(2)
-    assert lives.take(3, STARTED, C, {2: LATER}, accepts=False) == ({3: C, 2: LATER}, [2])
+    assert lives.take(3, STARTED, C, {2: LATER}) == ({3: C, 2: LATER}, [2])
+
+
+@pytest.mark.parametrize("known", [LATER, Life(3, B.store), Life(2, B.store)])
+def test_a_life_that_is_not_above_the_known_one_is_not_accepted_but_the_same_is_again(known: Life) -> None:
+    lives = Lives(1, {2: known})
+    assert lives.accept(2, LATER) == (({}, []) if known == LATER else None)
+    assert lives.known == {2: known}
+
+
+def test_who_teaches_has_heard_of_this_life_and_counts() -> None:
+    lives = Lives(1, {})
+    lives.take(2, STARTED, B, {1: A})
+    assert not lives.may_teach(2, LATER) and not lives.may_teach(3, LATER)
+    lives.take(2, STARTED, B, {1: LATER})
+    assert lives.may_teach(2, LATER)
+    lives.take(3, STARTED, C, {2: Life(2, OTHER.store)})
+    assert not lives.may_teach(2, LATER)
 
 
 def test_a_node_that_asks_with_an_empty_directory_supersedes_nothing() -> None:

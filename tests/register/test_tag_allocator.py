@@ -87,7 +87,7 @@ def test_goes_on_above_all_that_was_chosen_when_own_tags_are_lost() -> None:
 
 # --- under an attachment --------------------------------------------------------------------------
 def test_under_an_epoch_tags_are_of_it_and_of_this_life_and_need_no_promise() -> None:
-    allocator = TagAllocator(2, 0, life=5)
+    allocator = TagAllocator(2, 0, incarnation=5)
     for expected in (ts_of(3, 1), ts_of(3, 2)):
         named = allocator.name(7, 2, epoch=3)
         assert [unpack_tag(tag) for tag in iter_tags(named.tags)] == [Tag(expected, 2, 6, 3)] * 2
@@ -97,7 +97,7 @@ def test_under_an_epoch_tags_are_of_it_and_of_this_life_and_need_no_promise() ->
 
 def test_under_an_epoch_a_restart_does_not_jump_ahead_of_the_clock_of_the_attachment() -> None:
     """A tag from the future would beat one that the attachment chooses later."""
-    allocator = TagAllocator(1, 5 * PROMISE_STEP, life=2)
+    allocator = TagAllocator(1, 5 * PROMISE_STEP, incarnation=2)
     assert unpack_tag(allocator.name(0, 1, epoch=1).tags).ts == ts_of(1, 1)
 
 
@@ -107,7 +107,16 @@ def test_no_life_is_zero_and_neighbours_differ() -> None:
 
 
 def test_without_an_epoch_there_is_no_life_in_a_tag() -> None:
-    assert TagAllocator(1, 0, life=9).name(4, 1).tags == pack_tag(5, 1)
+    assert TagAllocator(1, 0, incarnation=9).name(4, 1).tags == pack_tag(5, 1)
+
+
+def test_from_the_second_life_on_it_stands_in_every_tag() -> None:
+    allocator = TagAllocator(1, 0, incarnation=9)
+    allocator.be(3, 9)
+    assert allocator.name(4, 1).tags == pack_tag(5, 1, 2 << 12 | 10)
+    assert unpack_tag(allocator.name(4, 1, epoch=2).tags) == Tag(ts_of(2, 1), 1, 2 << 12 | 10, 2)
+    assert allocator.life_in(0) == allocator.life_in(7) == 2 << 12 | 10
+    assert TagAllocator(1, 0, 9, 3).life_in(0) == 2 << 12 | 10
 
 
 def test_under_an_epoch_no_tag_twice_across_restarts_without_any_promise(rng: random.Random) -> None:

@@ -28,8 +28,15 @@ def test_layout() -> None:
     body = b"dsregLIV" + struct.pack(">HHI", 1, 2, 0)
     body += struct.pack(">B7xQ16s", 1, 1, ONE.store) + struct.pack(">B7xQ16s", 3, 5, b"c" * 16)
     assert raw == body + struct.pack(">I", zlib.crc32(body, zlib.crc32((7).to_bytes(8))))
-    assert lives.decode(raw, 7) == {1: ONE, 3: Life(5, b"c" * 16)}
-    assert lives.decode(lives.encode({}, 7), 7) == {}
+    assert lives.decode(raw, 7) == ({1: ONE, 3: Life(5, b"c" * 16)}, {})
+    assert lives.decode(lives.encode({}, 7), 7) == ({}, {})
+
+
+def test_layout_with_starts() -> None:
+    raw = lives.encode({3: TWO}, salt=7, starts={3: 0x1020304050607, 1: 4})
+    body = b"dsregLIV" + struct.pack(">HHI", 1, 1, 0) + bytes([3, 1, 2, 3, 4, 5, 6, 7]) + struct.pack(">Q16s", *TWO)
+    assert raw == body + struct.pack(">I", zlib.crc32(body, zlib.crc32((7).to_bytes(8))))
+    assert lives.decode(raw, 7) == ({3: TWO}, {3: 0x1020304050607})
 
 
 def test_any_damage_is_noticed(rng: random.Random) -> None:

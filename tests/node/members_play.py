@@ -1,0 +1,80 @@
+"""Plays of Members: a node with a real storage and interpreter, and wires whose other side decodes what comes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dsreg.constants import MIN_JOURNAL_BYTES
+from dsreg.node.interpreter import Connection, Interpreter
+from dsreg.node.members import Members
+from dsreg.protocol.codec import Encoder, Keys, Side, UnsealingDecoder
+from dsreg.protocol.life import Life, Stage
+from dsreg.protocol.messages import Buffer, LivesReport
+from dsreg.register.assembly import new_heal, new_replica
+from dsreg.register.quorum import majority_of
+from dsreg.storage import Identity, StableStorage
+from dsreg.testing.memory_files import MemoryFiles, drop_all
+
+RANKS = (1, 2, 3)
+KEYS = Keys(bytes(32), bytes(64))
+WHOSE = Identity(bytes(16), 1, RANKS, 64)
+OWN, TWO, THREE, OTHER = (Life(1, bytes([number]) * 16) for number in (1, 2, 3, 9))
+
+
+class Wire:
+    """A transport whose other side decodes what comes."""
+
+    outgoing_bytes = 0
+    peer = "nobody:0"
+    is_sealed = closed = False
+
+    def __init__(self) -> None:
+        self.got: list[object] = []
+        self.sent: list[object] = []  # of these: what has left the node
+        self._decoder = UnsealingDecoder(KEYS, sectors=64, ranks=frozenset(RANKS), side=Side.NODE, extended=True)
+
+    def put(self, buffers: Sequence[Buffer]) -> None:
+        self.got += self._decoder.feed(b"".join(buffers))
+
+    def flush(self) -> None:
+        self.sent = list(self.got)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Node:
+    """The node 1 on `files`, with an empty directory or as it was left."""
+
+    def __init__(self, files: MemoryFiles, *, rejoin: bool = False) -> None:
+        self.now_s = 0.0
+        self.files = files
+        self.storage = StableStorage.open(files, WHOSE, MIN_JOURNAL_BYTES, lambda: OWN.store)
+        replica = new_replica(
+            1, majority_of(RANKS), self.storage, uuid_prefix=7, jitter=lambda: 1.0, life=self.storage.lives.own.number
+        )
+        heal = new_heal(replica, majority_of(RANKS), self.storage)
+        self.interpreter = Interpreter(replica, heal, self.storage, Encoder(KEYS), lambda: self.now_s, lambda: 0.0)
+        self.members = Members(1, majority_of(RANKS), self.storage.lives, self.interpreter, rejoin=rejoin)
+
+    def accept(self) -> tuple[Connection, Wire]:
+        wire = Wire()
+        connection = Connection(wire)  # type: ignore[arg-type]
+        self.members.listens(wire, node=True, answer=True)  # type: ignore[arg-type]
+        return connection, wire
+
+    def commit(self) -> None:
+        while (commit := self.storage.next_commit()) is not None:
+            commit.run()
+            self.interpreter.committed(self.storage.finish_commit(commit))
+
+
+def report(rank: int, own: Life, stage: Stage = Stage.STARTED, **known: Life) -> LivesReport:
+    ranks = {"one": 1, "two": 2, "three": 3}
+    return LivesReport(rank, False, stage, own, {ranks[name]: life for name, life in known.items()})
+
+
+def begun() -> Node:
+    node = Node(MemoryFiles())
+    node.storage.lives.begin()
+    return Node(node.files.crash(drop_all))
