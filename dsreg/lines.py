@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import trio
 
+from dsreg.link.destinations import Destinations
 from dsreg.link.effects import Close, Connect, Effect, LimitRecords, Put, SealWith
 from dsreg.protocol.messages import Buffer, Message
 from dsreg.transport import Transport, dial
@@ -34,6 +35,8 @@ class Machine(Protocol):
     def closed(self, line: int, largest_record: int, now: float) -> list[Effect]: ...
 
     def tick(self, now: float) -> list[Effect]: ...
+
+    def redial(self, now: float) -> list[Effect]: ...
 
 
 class Lines(Protocol):
@@ -102,6 +105,9 @@ class Driver:
     def tick(self) -> None:
         self._turn(self._machine.tick(self._clock()))
 
+    def redial(self) -> None:
+        self._turn(self._machine.redial(self._clock()))
+
     # --- effects ------------------------------------------------------------------------------------
     def carry_out(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
@@ -129,18 +135,21 @@ class Driver:
 
 
 class TcpLines:
-    """To one address. `unacked_ms`: see dsreg.transport.dial."""
+    """To one party. `unacked_ms`: see dsreg.transport.dial."""
 
-    def __init__(self, host: str, port: int, unacked_ms: int = 0) -> None:
+    def __init__(self, destinations: Destinations, unacked_ms: int = 0) -> None:
         self.transports: dict[int, Transport] = {}
-        self.peer = f"{host}:{port}"
-        self._address = host, port
+        self._destinations = destinations
         self._unacked_ms = unacked_ms
         self._due_s = math.inf
         self._wait = trio.CancelScope()
         self._dialling: dict[int, trio.CancelScope] = {}
         self._driver: Driver
         self._nursery: trio.Nursery
+
+    @property
+    def peer(self) -> str:
+        return str(self._destinations.current)
 
     async def run(self, driver: Driver) -> None:
         """Until cancelled."""
@@ -167,11 +176,11 @@ class TcpLines:
             self._dialling[line].cancel()
 
     async def _run_line(self, line: int) -> None:
-        driver, scope = self._driver, self._dialling[line]
+        driver, scope, place = self._driver, self._dialling[line], self._destinations.next()
         transport = None
         try:
             with scope:
-                transport = await dial(*self._address, self._unacked_ms)
+                transport = await dial(*place, self._unacked_ms)
         except OSError as error:
             driver.connect_failed(line, str(error))
             return

@@ -10,7 +10,9 @@ import trio
 import trio.testing
 
 from dsreg.lines import Driver, TcpLines
+from dsreg.link.destinations import Destinations
 from dsreg.link.effects import Close, Connect, Effect, LimitRecords, Put
+from dsreg.protocol.address import Place
 from dsreg.protocol.codec import Decoder, Encoder, Keys, Side
 from dsreg.protocol.messages import StatusRequest
 
@@ -61,7 +63,7 @@ class Script:
 
 @asynccontextmanager
 async def running(script: Script, port: int) -> AsyncIterator[tuple[TcpLines, Driver]]:
-    lines = TcpLines("127.0.0.1", port)
+    lines = TcpLines(Destinations(Place("127.0.0.1", port)))
     driver = Driver(script, lines, trio.current_time, lambda message, sealed: Encoder(KEYS).encode(message), {})
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:

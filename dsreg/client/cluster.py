@@ -22,7 +22,8 @@ class NodeAddress(Protocol):
 
 class Cluster(Protocol):
     """What a client has to know; a dsreg.config.ClusterConfig has it. It may have a `require_sealed` as well: whether
-    the client is to talk over sealed connections only."""
+    the client is to talk over sealed connections only; and `learn_addresses`, else True: whether it is to connect to
+    where the nodes say that they are."""
 
     @property
     def sectors(self) -> int: ...

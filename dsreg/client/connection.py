@@ -9,8 +9,10 @@ from typing import Protocol
 from dsreg.client.events import Disconnected, KeyRefused, NotSealed, OtherDisk, Refusal
 from dsreg.lines import Driver, Lines
 from dsreg.link.client_line import ClientLine, Ending
+from dsreg.link.destinations import Destinations
 from dsreg.link.effects import Deliver, Down, Log, Up
 from dsreg.outbox import Outbox
+from dsreg.protocol.address import Place
 from dsreg.protocol.codec import EncodeOnce, Keys, Side, UnsealingDecoder
 from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import Buffer, Command, Hello, Message, StatusRequest
@@ -29,16 +31,18 @@ class Observer(Protocol):
 
 
 class Connection:
-    """To the node `rank`, over `lines`, which are to run with `driver`. Between `connected` and `disconnected`, what
-    is given to `send` goes out in order, with the next `flush`. `hello`: the client's. `encode`: for frames with an
-    HMAC, and for those without. `jitter`: a factor for the pauses between attempts to connect."""
+    """To the node `rank`, over `lines` to `destinations`; they are to run with `driver`. Between `connected` and
+    `disconnected`, what is given to `send` goes out in order, with the next `flush`. `hello`: the client's. `encode`:
+    for frames with an HMAC, and for those without. `jitter`: a factor for the pauses between attempts to connect."""
 
     def __init__(
-        self, rank: int, lines: Lines, *, hello: Hello, keys: Keys, seals: Seals, observer: Observer,
-        encode: tuple[EncodeOnce, EncodeOnce], jitter: Callable[[], float], clock: Callable[[], float],
+        self, rank: int, lines: Lines, destinations: Destinations, *, hello: Hello, keys: Keys, seals: Seals,
+        observer: Observer, encode: tuple[EncodeOnce, EncodeOnce], jitter: Callable[[], float],
+        clock: Callable[[], float],
     ) -> None:
         self.rank = rank
         self._lines = lines
+        self._destinations = destinations
         self._observer = observer
         self._encode_plain, self._encode_bare = encode
 
@@ -84,6 +88,11 @@ class Connection:
         if self._outbox is not None:
             self._outbox.transport.flush()
 
+    def moved(self, place: Place, *, is_first: bool) -> None:
+        """The node says that it is there: see Destinations."""
+        if self._destinations.learn(place, is_first=is_first):
+            self.driver.redial()
+
     def drop(self) -> None:
         """Close the connection, as if it had broken."""
         self._lines.close(self._line)
@@ -96,6 +105,7 @@ class Connection:
         transport = self._lines.transports[effect.line]
         encode = self._encode_bare if transport.is_sealed else self._encode_plain
         self._line = effect.line
+        self._destinations.worked()
         self._outbox = Outbox(transport, encode, lambda message: message.request)
         self._observer.connected(self.rank, effect.nodes)
 

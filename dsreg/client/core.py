@@ -51,7 +51,7 @@ from dsreg.client.operations import Operations
 from dsreg.client.replies import Replies
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
 from dsreg.errors import ClientClosed, Outcome
-from dsreg.protocol.messages import LivesReport, Response, StatusReport, StatusRequest
+from dsreg.protocol.messages import AddressReport, LivesReport, Response, StatusReport, StatusRequest
 from dsreg.register.quorum import Quorum, bit
 
 
@@ -201,6 +201,8 @@ class ClientCore:
                 self._replies.take(node, message, now_s)
             elif isinstance(message, LivesReport):
                 self._told_lives(node, message, now_s)
+            elif isinstance(message, AddressReport):
+                self._operations.effects += self._members.told_addresses(message)
             elif isinstance(message, StatusReport) and (no_space := _no_space_in(message)) is not None:
                 node.full_s = now_s if no_space else NEVER
         if not node.up:

@@ -26,6 +26,7 @@ from dsreg.client.events import (
     Effect,
     Event,
     Failed,
+    Moved,
     NotAttached,
     NotCounted,
     Received,
@@ -39,6 +40,7 @@ from dsreg.client.events import (
 from dsreg.client.range_lock import Held, RangeLock
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
 from dsreg.errors import ClientClosed, ClientError, NodesFull, OperationTimeout, Outcome
+from dsreg.protocol.address import Place
 from dsreg.protocol.messages import Command, Message, StatusReport, StatusRequest
 from dsreg.store import Buffer, Done
 
@@ -53,6 +55,8 @@ class Connection(Protocol):
     def flush(self) -> None: ...
 
     def drop(self) -> None: ...
+
+    def moved(self, place: Place, *, is_first: bool) -> None: ...
 
 
 class Shell(Protocol):
@@ -140,6 +144,7 @@ class Engine:
             Send: lambda effect: self.send(effect.rank, effect.message),
             Withdraw: lambda effect: self._connections[effect.rank].withdraw(effect.request),
             Drop: lambda effect: self._connections[effect.rank].drop(),
+            Moved: lambda effect: self._connections[effect.rank].moved(effect.place, is_first=effect.is_first),
             Completed: lambda effect: self._settle(effect.operation, effect.data, None),
             Failed: lambda effect: self._settle(effect.operation, b"", effect.error),
             Dropped: lambda effect: self._settle(effect.operation, b"", None),

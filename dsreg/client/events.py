@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from dsreg.errors import ClientError
+from dsreg.protocol.address import Place
 from dsreg.protocol.messages import Buffer, Command, Message, StatusRequest
 
 
@@ -146,6 +147,14 @@ class Dropped(NamedTuple):
     operation: int
 
 
+class Moved(NamedTuple):
+    """The node has said that it is at this address. `is_first`: nothing had been heard of that before."""
+
+    rank: int
+    place: Place
+    is_first: bool
+
+
 class NotCounted(NamedTuple):
     """The node is neither asked nor counted, for this reason; "": it is again."""
 
@@ -153,4 +162,4 @@ class NotCounted(NamedTuple):
     fault: str
 
 
-Effect = NotCounted | Send | Withdraw | Drop | Completed | Failed | Dropped | Attached | Waits | NotAttached
+Effect = Moved | NotCounted | Send | Withdraw | Drop | Completed | Failed | Dropped | Attached | Waits | NotAttached

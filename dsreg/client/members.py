@@ -1,4 +1,5 @@
-"""Members: which nodes a client may ask and count, by what they tell of the directories behind the ranks.
+"""Members: which nodes a client may ask and count, by what they tell of the directories behind the ranks; and where
+they are.
 
 A node whose directory has changed has forgotten what it acknowledged; two that tell different directories of one rank
 leave open which is the one that counts. docs/lives.md.
@@ -8,10 +9,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dsreg.client.events import NotCounted
+from dsreg.client.events import Moved, NotCounted
 from dsreg.client.node_selector import NodeSelector
 from dsreg.client.node_view import NodeView
-from dsreg.protocol.messages import LivesReport
+from dsreg.protocol.messages import AddressReport, LivesReport
+from dsreg.register.addresses import Addresses
 from dsreg.register.lives import Lives
 
 
@@ -30,6 +32,7 @@ class Members:
 
     def __init__(self, selector: NodeSelector) -> None:
         self._lives = Lives(0, {})
+        self._addresses = Addresses(0, {})
         self._selector = selector
         self._faults: dict[int, str] = {}
 
@@ -51,3 +54,11 @@ class Members:
                 self._faults[rank] = fault
                 told.append(NotCounted(rank, fault))
         return Change(told, discounted, has_more)
+
+    def told_addresses(self, report: AddressReport) -> list[Moved]:
+        """What is new in that, of the nodes that this client uses."""
+        news = self._addresses.take(report.addresses, self._lives.known)
+        return [
+            Moved(rank, moved.address.place, moved.is_first)
+            for rank, moved in news.items() if rank in self._selector.by_rank
+        ]

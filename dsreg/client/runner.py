@@ -19,6 +19,8 @@ from dsreg.client.engine import Engine
 from dsreg.client.events import Attached, NotAttached, NotCounted, Waits
 from dsreg.client.limits import MAX_OPERATION_BYTES, MAX_OPERATIONS, TICK_S
 from dsreg.lines import TcpLines
+from dsreg.link.destinations import Destinations
+from dsreg.protocol.address import Place
 from dsreg.protocol.codec import EncodeOnce, Encoder, Keys
 from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import StatusReport, StatusRequest
@@ -51,13 +53,18 @@ class Runner:
         keys, rng = Keys(config.client_key, b""), random.Random()
         seals = Seals(keys, lambda: secrets.token_bytes(32), required=getattr(config, "require_sealed", False))
         encode = EncodeOnce(Encoder(keys)), EncodeOnce(Encoder(None))
-        self._lines = {node.rank: TcpLines(node.host, node.port) for node in nodes}
+        learns = getattr(config, "learn_addresses", True)
+        self.destinations = {
+            node.rank: Destinations(Place(node.host, node.port), learns=learns) for node in nodes
+        }
+        self._lines = {rank: TcpLines(destinations) for rank, destinations in self.destinations.items()}
         self.connections: dict[int, Connection] = {}
 
         def connect(rank: int, engine: Engine) -> Connection:
             self.connections[rank] = Connection(
-                rank, self._lines[rank], hello=client_hello(config.sectors), keys=keys, seals=seals, observer=engine,
-                encode=encode, jitter=lambda: rng.uniform(0.5, 1.0), clock=trio.current_time,
+                rank, self._lines[rank], self.destinations[rank], hello=client_hello(config.sectors), keys=keys,
+                seals=seals, observer=engine, encode=encode, jitter=lambda: rng.uniform(0.5, 1.0),
+                clock=trio.current_time,
             )
             return self.connections[rank]
 

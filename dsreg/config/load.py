@@ -36,7 +36,7 @@ SYSTEM_CONFIG = Path("/etc/dsreg/cluster.toml")
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _SECTIONS = ("cluster", "node")
 _CLUSTER_KEYS = ("sectors", "size", "client_key_file", "system_key_file", "id", "require_sealed", "strict_start",
-                 "heal_rate")
+                 "heal_rate", "learn_addresses")
 _NODE_KEYS = ("rank", "address", "listen", "storage")
 
 
@@ -66,7 +66,8 @@ class ClusterConfig:
     is 16 bytes, zeros where it is not known. `path` is the file that this was read from. `require_sealed`: clients
     and nodes talk over sealed connections only. `strict_start`: more others have to say that an empty directory is new
     (docs/lives.md). `heal_rate`: bytes a second that a node fetches at most of what it lacks (docs/heal.md); 0: as many
-    as there are.
+    as there are. `learn_addresses`: this host connects to where the nodes say that they are (docs/addresses.md); else
+    only to what the file says.
     """
 
     sectors: int
@@ -78,6 +79,7 @@ class ClusterConfig:
     require_sealed: bool = False
     strict_start: bool = False
     heal_rate: int = 0
+    learn_addresses: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,13 @@ class NodeConfig:
     def listen_at(self) -> tuple[str, int]:
         """(host, port) to bind."""
         return self.listen or self.node.listen or (self.node.host, self.node.port)
+
+    @property
+    def advertised(self) -> tuple[str, int] | None:
+        """(host, port) that the node tells others to be at. None: this host's file has it as an address for this host
+        alone, which is of no use to those on others."""
+        is_useless = is_local_only(self.node.host) and self.is_for_others
+        return None if is_useless else (self.node.host, self.node.port)
 
     @property
     def is_for_others(self) -> bool:
@@ -214,15 +223,17 @@ class _Loader:
         require_sealed = self._flag(cluster, "require_sealed")
         strict_start = self._flag(cluster, "strict_start")
         heal_rate = self._heal_rate(cluster)
+        learn_addresses = self._flag(cluster, "learn_addresses", default=True)
         nodes = self._nodes()
         if self.faults:
             raise ConfigError(self.faults)
         return ClusterConfig(
-            sectors, client_key, system_key, nodes, cluster_id, self.path, require_sealed, strict_start, heal_rate
+            sectors, client_key, system_key, nodes, cluster_id, self.path, require_sealed, strict_start, heal_rate,
+            learn_addresses,
         )
 
-    def _flag(self, cluster: dict[str, Any], key: str) -> bool:
-        value = cluster.get(key, False)
+    def _flag(self, cluster: dict[str, Any], key: str, *, default: bool = False) -> bool:
+        value = cluster.get(key, default)
         if not isinstance(value, bool):
             self._fault(f"[cluster] {key} must be true or false, without quotes")
         return value is True

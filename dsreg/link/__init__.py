@@ -6,6 +6,7 @@
     node_line        a node's link to another node; node_greeting: what it concludes from its greetings;
     second_line      the greeting of a peer that is spoken to by the contract
     accepted_line    a connection that somebody else has made
+    destinations     where to connect to
     dialing          when to connect, when to greet, and for how long to wait
 
 Every method that is an event takes the time (`now`, seconds on a clock that does not go backwards) and gives effects.

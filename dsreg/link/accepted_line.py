@@ -146,7 +146,7 @@ class AcceptedLine:
     def _introduce(self, hello: Hello, effects: list[Effect]) -> None:
         """The first message after the greeting, to those that want it."""
         if hello.features & FEATURE_LIVES:
-            effects.append(Introduce(LINE))
+            effects.append(Introduce(LINE, hello.features))
 
     def _complain(self, effects: list[Effect]) -> None:
         """Close a connection that is of no use any more, and say what somebody must mend."""

@@ -144,6 +144,15 @@ class ClientLine:
         reason = "it takes too long" if self.phase is Phase.CONNECTING else "does not tell of lives"
         return [Log(Level.DEBUG, f"given up: {reason}"), *self._close(Ending.LOST)]
 
+    def redial(self, now: float) -> list[Effect]:
+        """The node is said to be at another address than the one of the last attempt."""
+        self._pauses.was_of_use()
+        if self.phase is Phase.PAUSED:
+            return self.start(now)
+        if self.phase is Phase.UP:
+            return [Close(self._line)]
+        return self._close(Ending.LOST) if self.phase is not Phase.CLOSING else []
+
     # --- the greeting -----------------------------------------------------------------------------
     def _hear(self, data: bytes, now: float) -> list[Effect]:
         greeting = self._greeting

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dsreg.protocol.messages import Accepted, LivesReport, Message
+from dsreg.protocol.messages import Accepted, AddressReport, LivesReport, Message
 from dsreg.protocol.sealed import Sealer
 
 
@@ -110,9 +110,11 @@ class Unanswered(NamedTuple):
 
 
 class Introduce(NamedTuple):
-    """Tell the peer of lives, now and whenever they change, until `Left`."""
+    """Tell the peer of lives, now and whenever they change, until `Left`. `features`: what it wants to be told, and
+    what else it can do: see Hello."""
 
     line: int
+    features: int
 
 
 class TellLives(NamedTuple):
@@ -130,6 +132,12 @@ class Told(NamedTuple):
     `review` follows."""
 
     report: LivesReport | Accepted
+
+
+class ToldAddresses(NamedTuple):
+    """The peer has told of addresses, behind what it has told of lives."""
+
+    report: AddressReport
 
 
 class Continue(NamedTuple):
@@ -173,6 +181,6 @@ class Complain(NamedTuple):
 
 Effect = (
     Connect | Put | SealWith | LimitRecords | Close | Log | Up | Deliver | Down
-    | LinkUp | LinkDown | Greeting | Greets | Unanswered | Introduce | TellLives | Left | Told | Continue
-    | Take | Fresh | GreetedBy | SealedBy | Complain
+    | LinkUp | LinkDown | Greeting | Greets | Unanswered | Introduce | TellLives | Left | Told | ToldAddresses
+    | Continue     | Take | Fresh | GreetedBy | SealedBy | Complain
 )

@@ -16,13 +16,14 @@ from dsreg.protocol.record_bound import RecordBound
 
 class Greeted(NamedTuple):
     """A connection that may be used. `messages`: came right behind the greeting. `shows_lives`: the peer tells which
-    directory it has, and does not count before."""
+    directory it has, and does not count before. `features`: see Hello."""
 
     line: int
     decoder: UnsealingDecoder
     messages: list[Message]
     shows_lives: bool
     is_sealed: bool
+    features: int
 
 
 class Greetings:
@@ -56,7 +57,9 @@ class Greetings:
             effects += greeting.seal(self.records, *proof)
             self.patience.answered()
         is_sealed = verdict is Verdict.SEALED
-        return Greeted(greeting.line, greeting.decoder, greeting.behind, greeting.shows_lives, is_sealed), effects
+        features = 0 if greeting.answer is None else greeting.answer.features
+        shows = greeting.shows_lives
+        return Greeted(greeting.line, greeting.decoder, greeting.behind, shows, is_sealed, features), effects
 
     def overdue(self, greeting: GreetingLine) -> list[Effect]:
         """There was no verdict in time."""

@@ -29,13 +29,25 @@ from dsreg.link.effects import (
     Log,
     TellLives,
     Told,
+    ToldAddresses,
 )
 from dsreg.link.greeting_line import GreetingLine
 from dsreg.link.node_greeting import Greeted, Greetings
 from dsreg.link.second_line import SecondLine
 from dsreg.protocol.codec import UnsealingDecoder
 from dsreg.protocol.greeting import Seals, Verdict
-from dsreg.protocol.messages import Accepted, Ack, Digests, Fenced, Hello, LivesReport, Message, Receipt, Value
+from dsreg.protocol.messages import (
+    Accepted,
+    Ack,
+    AddressReport,
+    Digests,
+    Fenced,
+    Hello,
+    LivesReport,
+    Message,
+    Receipt,
+    Value,
+)
 
 CONNECT_S: Final = 5.0
 # For how long a peer that has sealed and is silent now is only greeted, again and again: it is starting, rather than
@@ -238,6 +250,19 @@ class NodeLine:
         self._second.greet_soon()
         return self._close()
 
+    def redial(self, now: float) -> list[Effect]:
+        """The peer is said to be at another address than the one of the last attempt."""
+        self._pauses.was_of_use()
+        if self.phase is Phase.SERVING:
+            return self._close()
+        if self.phase is Phase.PAUSED:
+            return self.start(now)
+        if self.phase not in (Phase.CONNECTING, Phase.GREETING):
+            return []
+        self.phase = Phase.ABORTED if self.phase is Phase.CONNECTING else Phase.REFUSED
+        self._due = math.inf
+        return [Close(self._line)]
+
     def _overdue(self, now: float) -> list[Effect]:
         if self.phase is Phase.PAUSED:
             return self.start(now)
@@ -285,7 +310,7 @@ class NodeLine:
 
     # --- in use -----------------------------------------------------------------------------------
     def _of_contract(self) -> Greeted:
-        return Greeted(self._line, self._greetings.new_decoder(False), [], False, False)
+        return Greeted(self._line, self._greetings.new_decoder(False), [], False, False, 0)
 
     def _use(self, greeted: Greeted, now: float) -> list[Effect]:
         """The peer has answered a greeting on this connection."""
@@ -304,7 +329,7 @@ class NodeLine:
         effects: list[Effect] = []
         if greeted.shows_lives:
             self._tell_due = now + LIVES_AGAIN_S
-            effects.append(Introduce(self._line))
+            effects.append(Introduce(self._line, greeted.features))
         return [*effects, *self._take(greeted.messages)]
 
     def _take_bytes(self, data: bytes) -> list[Effect]:
@@ -320,15 +345,18 @@ class NodeLine:
     def _take(self, messages: Sequence[Message]) -> list[Effect]:
         """Only answers are for us here; a contract peer may also send them over its own connection."""
         answers: list[Message] = []
+        effects: list[Effect] = []
         for index, message in enumerate(messages):
             if isinstance(message, (LivesReport, Accepted)):
                 if message.rank == self._rank:
                     self._rest = messages[index + 1 :]
                     before: list[Effect] = [Deliver(self._line, answers)] if answers else []
-                    return [*before, Told(message), Continue(self._line)]
+                    return [*effects, *before, Told(message), Continue(self._line)]
+            elif isinstance(message, AddressReport):
+                effects.append(ToldAddresses(message))
             elif self._is_up and isinstance(message, (Value, Ack, Fenced, Digests, Receipt)):
                 answers.append(message)
-        effects: list[Effect] = [Deliver(self._line, answers)] if answers else []
+        effects += [Deliver(self._line, answers)] if answers else []
         effects += self.review()
         if self._used.decoder.broken and self.phase is Phase.SERVING:
             effects.append(Log(Level.INFO, "data corrupted in transit: the connection is made anew"))

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 
 from dsreg.lines import Driver, Lines
+from dsreg.link.destinations import Destinations
 from dsreg.link.effects import (
     Continue,
     Deliver,
@@ -19,6 +20,7 @@ from dsreg.link.effects import (
     Log,
     TellLives,
     Told,
+    ToldAddresses,
     Unanswered,
 )
 from dsreg.link.node_line import NodeLine
@@ -27,18 +29,20 @@ from dsreg.node.members import Members
 from dsreg.protocol.codec import UnsealingDecoder
 from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import Hello
+from dsreg.register.addresses import Moved
 
 log = logging.getLogger("dsreg.node")
 
 
 class Dialer:
-    """To the node `rank`, over `lines`, which are to run with `driver`. `greeting`: this node's own HELLO.
-    `new_decoder(extended)`: a decoder for what the peer sends. `jitter`: a factor for pauses, around 1."""
+    """To the node `rank`, over `lines` to `destinations`; they are to run with `driver`. `greeting`: this node's
+    own HELLO. `new_decoder(extended)`: a decoder for what the peer sends. `jitter`: a factor for pauses, around 1."""
 
     def __init__(
         self,
         rank: int,
         lines: Lines,
+        destinations: Destinations,
         interpreter: Interpreter,
         greeting: Hello,
         new_decoder: Callable[[bool], UnsealingDecoder],
@@ -48,6 +52,7 @@ class Dialer:
     ) -> None:
         self.rank = rank
         self._lines = lines
+        self._destinations = destinations
         self._interpreter = interpreter
         self._members = members
         self._machine = NodeLine(
@@ -64,10 +69,11 @@ class Dialer:
                 Greeting: lambda effect: members.greeting(rank),
                 Greets: self._greets,
                 Unanswered: lambda effect: members.unanswered(rank, hung_up=effect.hung_up),
-                Introduce: lambda effect: members.listens(lines.transports[effect.line], node=True, answer=False),
+                Introduce: self._introduce,
                 TellLives: lambda effect: members.tell_again(lines.transports[effect.line]),
                 Left: self._left,
                 Told: lambda effect: members.told(effect.report),
+                ToldAddresses: lambda effect: members.addressing.told(effect.report),
                 Log: lambda effect: log.log(effect.level, "node %d: %s", rank, effect.text),
             },
             interpreter.end_turn,
@@ -86,6 +92,11 @@ class Dialer:
         """The peer has a later life than the one that the link was made to."""
         self.driver.carry_out(self._machine.renew())
 
+    def moved(self, moved: Moved) -> None:
+        """The peer says where it is."""
+        if self._destinations.learn(moved.address.place, is_first=moved.is_first):
+            self.driver.redial()
+
     def review(self) -> None:
         """What is known of the directories behind the ranks has changed, perhaps."""
         self.driver.carry_out(self._machine.review())
@@ -99,7 +110,12 @@ class Dialer:
         self._interpreter.features[self.rank] = effect.features
         self._members.greets(self.rank, effect.incarnation)
 
+    def _introduce(self, effect: Introduce) -> None:
+        transport = self._lines.transports[effect.line]
+        self._members.listens(transport, node=True, answer=False, features=effect.features)
+
     def _link_up(self, effect: LinkUp) -> None:
+        self._destinations.worked()
         self._interpreter.link_up(self.rank, self._lines.transports[effect.line], effect.extended)
 
     def _link_down(self, effect: LinkDown) -> None:

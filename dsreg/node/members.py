@@ -11,10 +11,12 @@ import math
 from collections.abc import Callable, Mapping
 
 from dsreg.errors import ChangedDirectory, NoSpace
+from dsreg.node.addressing import Addressing
 from dsreg.node.claiming import Acceptances, Rejoin
 from dsreg.node.interpreter import Connection, Interpreter
+from dsreg.protocol.address import Place
 from dsreg.protocol.life import Life, Stage
-from dsreg.protocol.messages import FEATURE_CLAIMS, Accepted, LivesReport
+from dsreg.protocol.messages import FEATURE_ADDRESSES, FEATURE_CLAIMS, Accepted, LivesReport
 from dsreg.register.claim import Claim
 from dsreg.register.foreign import ForeignPeers
 from dsreg.register.lives import FirstStart, Heard, Lives
@@ -31,7 +33,7 @@ COMPLAIN_AGAIN_S = 60.0
 
 class Members:
     """Of the node `rank`. `quorum`, `strict`, `new`: see FirstStart. `rejoin`: where its directory is empty, and others
-    know the rank, it takes the next life of it."""
+    know the rank, it takes the next life of it. `place`: see Addressing."""
 
     def __init__(
         self,
@@ -43,6 +45,7 @@ class Members:
         strict: bool = False,
         new: bool = False,
         rejoin: bool = False,
+        place: Place | None = None,
     ) -> None:
         self.rank = rank
         self.lives = Lives(rank, file.known)
@@ -60,6 +63,7 @@ class Members:
         interpreter.held.asks = not self._may_rejoin
         self._acceptances = Acceptances(rank, self.lives, file, interpreter, self._record, self._tell_all)
         self._incarnations: dict[int, int] = {}  # of others, as they have greeted
+        self.addressing = Addressing(rank, self.lives, file, interpreter, place)
         self._listeners: dict[Transport, tuple[bool, bool]] = {}  # who is told: another node?  by its answering side?
         self._shown: dict[Connection, int] = {}  # accepted connections that have shown the directory of that rank
         self._faults: dict[int, str] = {}
@@ -75,14 +79,18 @@ class Members:
         return self._rejoin.claim.stage if self._rejoin is not None else self.first_start.stage
 
     # --- what others are told -----------------------------------------------------------------------
-    def listens(self, transport: Transport, *, node: bool, answer: bool) -> None:
-        """The other side has been greeted, and wants to be told. `answer`: this side has accepted the connection."""
+    def listens(self, transport: Transport, *, node: bool, answer: bool, features: int = 0) -> None:
+        """The other side has been greeted, and wants to be told. `answer`: this side has accepted the connection.
+        `features`: of the other side, see Hello."""
         self._listeners[transport] = (node, answer)
+        if features & FEATURE_ADDRESSES:
+            self.addressing.listens(transport, self.rank if node else 0, answer)
         self._tell(transport, node, answer)
 
     def left(self, transport: Transport, connection: Connection | None = None) -> None:
         """The connection is over."""
         self._listeners.pop(transport, None)
+        self.addressing.left(transport)
         if connection is not None:
             self._shown.pop(connection, None)
 
@@ -90,6 +98,7 @@ class Members:
         rank = self.rank if node else 0
         report = LivesReport(rank, answer, self.stage, self._file.own, self.lives.known)
         self._interpreter.tell(transport, report)
+        self.addressing.tell(transport)
 
     def tell_again(self, transport: Transport) -> None:
         """What is lost on the way is not missing for ever."""
@@ -343,4 +352,5 @@ class Members:
                 str(rank): {"life": life.number, "store": life.store.hex()}
                 for rank, life in sorted(self.lives.known.items())
             },
+            "addresses": self.addressing.report(),
         }

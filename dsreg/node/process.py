@@ -19,12 +19,14 @@ from dsreg.config import NodeConfig, format_address
 from dsreg.constants import DRAIN_S, MAX_FILE_DESCRIPTORS
 from dsreg.errors import StorageError
 from dsreg.lines import TcpLines
+from dsreg.link.destinations import Destinations
 from dsreg.listening import bind, close_all
 from dsreg.node.dialer import Dialer
 from dsreg.node.disk import Disk
 from dsreg.node.interpreter import Interpreter
 from dsreg.node.members import Members
 from dsreg.node.server import Server
+from dsreg.protocol.address import Place
 from dsreg.protocol.codec import Encoder, Keys, Side, UnsealingDecoder
 from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import name_of_owner
@@ -80,27 +82,31 @@ class Node:
         self.interpreter = Interpreter(self.replica, self.heal, storage, Encoder(keys), trio.current_time, time.time)
         self.disk = Disk(self.interpreter)
         self.members = Members(
-            config.rank, quorum, storage.lives, self.interpreter, strict=cluster.strict_start, new=config.new
+            config.rank, quorum, storage.lives, self.interpreter, strict=cluster.strict_start, new=config.new,
+            place=None if config.advertised is None else Place(*config.advertised),
         )
         self.heal.counts = self.members.lives.counts
         places = max_connections()
         self.server = Server(self.interpreter, greeting, new_decoder, self.report, seals, self.members, places)
-        self._lines = {
-            node.rank: TcpLines(node.host, node.port, UNACKED_MS) for node in cluster.nodes if node.rank != config.rank
-        }
-        self.dialers = [
-            Dialer(
-                rank, lines, self.interpreter, greeting, new_decoder, seals, self.members,
-                jitter=lambda: random.uniform(0.8, 1.2),
-            )
-            for rank, lines in self._lines.items()
-        ]
+        self.dialers: list[Dialer] = []
+        self._lines: dict[int, TcpLines] = {}
+        for node in cluster.nodes:
+            if node.rank != config.rank:
+                destinations = Destinations(
+                    Place(node.host, node.port), self.members.addressing.of(node.rank), learns=cluster.learn_addresses
+                )
+                lines = self._lines[node.rank] = TcpLines(destinations, UNACKED_MS)
+                self.dialers.append(Dialer(
+                    node.rank, lines, destinations, self.interpreter, greeting, new_decoder, seals, self.members,
+                    jitter=lambda: random.uniform(0.8, 1.2),
+                ))
         by_rank = {dialer.rank: dialer for dialer in self.dialers}
         self.server.on_node_sealed = lambda rank: by_rank[rank].greet_soon()
         self.interpreter.on_contract = self.members.heard_contract
         self.members.on_greet = lambda rank: by_rank[rank].greet_soon()
         self.members.on_superseded = lambda rank: by_rank[rank].renew()
         self.members.on_review = self._review
+        self.members.addressing.on_moved = lambda rank, moved: by_rank[rank].moved(moved)
         self._room = trio.CapacityLimiter(places)
         self._started = time.monotonic()
 
@@ -171,7 +177,7 @@ class Node:
             await trio.sleep(CHECK_INTERVAL_S)
             reached = {dialer.rank for dialer in self.dialers if dialer.state != "down"}
             for rank, is_back, absent_s in absences.check(reached, trio.current_time()):
-                address = nodes[rank - 1].address
+                address = self._lines[rank].peer
                 log.warning("%s", describe_absence(rank, address, is_back, absent_s, {own, *reached}, quorum))
 
     async def _accept(self, listener: socket.socket, nursery: trio.Nursery) -> None:

@@ -35,6 +35,7 @@ from dsreg.protocol.codec import UnsealingDecoder
 from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import (
     Ack,
+    AddressReport,
     Command,
     DigestQuery,
     Digests,
@@ -194,7 +195,9 @@ class Server:
         elif isinstance(effect, Fresh):
             self.table.prove(connection)
         elif isinstance(effect, Introduce):
-            self._members.listens(connection.transport, node=line.rank != 0, answer=True)
+            self._members.listens(
+                connection.transport, node=line.rank != 0, answer=True, features=effect.features
+            )
         elif isinstance(effect, GreetedBy):
             self._members.greets(effect.rank, effect.incarnation)
         elif isinstance(effect, SealedBy):
@@ -228,6 +231,8 @@ class Server:
                 line.decoder.counters["unproven"] += 1
         elif isinstance(message, LivesReport):
             self._members.told(message, connection)
+        elif isinstance(message, AddressReport):
+            self._members.addressing.told(message)
         elif isinstance(message, RefusedCommand):
             response = Response(message.status, message.kind, message.request, extended=message.extended)
             interpreter.tell(connection.transport, response)

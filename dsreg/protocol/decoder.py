@@ -13,6 +13,7 @@ from dsreg.protocol.frames import CONTRACT_KINDS, RUN_KINDS
 from dsreg.protocol.messages import (
     Accepted,
     Ack,
+    AddressReport,
     Command,
     CommandKind,
     DigestQuery,
@@ -228,6 +229,7 @@ class Decoder:
             Type.STATUS_ANSWER: extension(frames.status_report),
             Type.HELLO_CLIENT_ANSWER: extension(self._hello),
             Type.LIVES_CLIENT: extension(frames.lives),
+            Type.ADDRESSES_CLIENT: extension(frames.addresses),
         }
 
     def _node_rules(self, client: Mac, system: Mac) -> dict[int, _Rule]:
@@ -253,6 +255,8 @@ class Decoder:
         for type_ in (Type.LIVES_NODE, Type.LIVES_NODE_ANSWER):
             rules[type_] = extension(system, self._lives)
         rules[Type.ACCEPTED] = extension(system, self._accepted)
+        for type_ in (Type.ADDRESSES_NODE, Type.ADDRESSES_NODE_ANSWER):
+            rules[type_] = extension(system, self._addresses)
         for type_ in (Type.DIGESTS, Type.DIGESTS_ANSWER):
             rules[type_] = extension(system, self._digest_message)
         for type_ in (Type.READ_PROC_RUN, Type.WRITE_PROC_RUN, Type.VALUE_RUN, Type.ACK_RUN):
@@ -324,6 +328,11 @@ class Decoder:
     def _accepted(self, frame: memoryview) -> Accepted | None:
         message = frames.accepted(frame)
         return message if message is not None and {message.rank, message.claimant} <= self._ranks else None
+
+    def _addresses(self, frame: memoryview) -> AddressReport | None:
+        report = frames.addresses(frame)
+        good = report is not None and report.rank in self._ranks and self._ranks.issuperset(report.addresses)
+        return report if good else None
 
     def _digest_message(self, frame: memoryview) -> DigestQuery | Digests | None:
         message = frames.digest_message(frame, -(-self._sectors // MAX_RUN_SECTORS))

@@ -16,9 +16,11 @@ from dsreg.constants import (
     TAG_SIZE,
     UUID_SIZE,
 )
+from dsreg.protocol.address import pack_addresses
 from dsreg.protocol.messages import (
     Accepted,
     Ack,
+    AddressReport,
     Buffer,
     Command,
     CommandKind,
@@ -108,6 +110,7 @@ class Encoder:
             Seal: self._seal,
             LivesReport: self._lives,
             Accepted: self._accepted,
+            AddressReport: self._addresses,
             StatusRequest: self._status_request,
             StatusReport: self._status_report,
         }
@@ -201,6 +204,14 @@ class Encoder:
         content = LIFE.pack(claimant, *life) + LIFE.pack(rank, *own) + PROMISED.pack(owner, incarnation)
         header = extension_header(Type.ACCEPTED, 0, rank=rank, length=len(content), epoch=epoch)
         return _signed(self._system, header, content)
+
+    def _addresses(self, message: AddressReport) -> list[Buffer]:
+        rank, answer, addresses = message
+        assert answer or rank, "no client tells of addresses"
+        type_ = (Type.ADDRESSES_NODE_ANSWER if answer else Type.ADDRESSES_NODE) if rank else Type.ADDRESSES_CLIENT
+        content = pack_addresses(addresses)
+        header = extension_header(type_, 0, rank=rank, count=len(addresses), length=len(content))
+        return _signed(self._system if rank else self._client, header, content)
 
     # --- node frames --------------------------------------------------------------------------
     def _read_proc(self, message: ReadProc) -> list[Buffer]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import Final
 
 from dsreg.constants import DIGEST_SIZE, MAX_DIGESTS, MAX_RANK
+from dsreg.protocol.address import unpack_addresses
 from dsreg.protocol.life import Life, Stage
 from dsreg.protocol.messages import (
     Accepted,
+    AddressReport,
     CommandKind,
     DigestQuery,
     Digests,
@@ -109,6 +111,14 @@ def accepted(frame: memoryview) -> Accepted | None:
     if status != Status.OK or acceptor != rank or not number or not own_number or epoch > MAX_EPOCH:
         return None
     return Accepted(rank, claimant, Life(number, store), Life(own_number, own_store), epoch, owner, incarnation)
+
+
+def addresses(frame: memoryview) -> AddressReport | None:
+    _, status, rank, type_, _, _, count, *_ = EXTENSION.unpack_from(frame)
+    told = unpack_addresses(bytes(frame[EXTENSION.size :]))
+    if status != Status.OK or told is None or len(told) != count:
+        return None
+    return AddressReport(rank if type_ != Type.ADDRESSES_CLIENT else 0, type_ != Type.ADDRESSES_NODE, told)
 
 
 def digest_message(frame: memoryview, chunks: int) -> DigestQuery | Digests | None:

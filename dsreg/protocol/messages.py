@@ -12,6 +12,7 @@ import enum
 from typing import NamedTuple
 
 from dsreg.constants import OWNER_ID_SIZE, OWNER_NAME_SIZE, SECTOR_SIZE, TAG_SIZE
+from dsreg.protocol.address import Address
 from dsreg.protocol.life import Life, Stage
 
 Buffer = bytes | bytearray | memoryview
@@ -26,6 +27,8 @@ FEATURE_LIVES = 1 << 9
 FEATURE_DIGESTS = 1 << 12
 # Likewise, between nodes: the sender accepts later lives of other nodes, and says so by Accepted.
 FEATURE_CLAIMS = 1 << 13
+# Likewise: the sender tells of addresses, behind each LivesReport. A client that sets it wants to be told.
+FEATURE_ADDRESSES = 1 << 14
 
 
 class Status(enum.IntEnum):
@@ -285,6 +288,14 @@ class Accepted(NamedTuple):
     incarnation: int
 
 
+class AddressReport(NamedTuple):
+    """Where the nodes are, as far as a node knows, itself among them. `rank`, `answer`: see LivesReport."""
+
+    rank: int
+    answer: bool
+    addresses: dict[int, Address]
+
+
 class Seal(NamedTuple):
     """A message of the handshake that seals the connection, made and read by dsreg.protocol.sealed.
 
@@ -317,5 +328,5 @@ def is_of_contract(message: ReadProc | Value | WriteProc | Ack | Fenced) -> bool
 PeerMessage = ReadProc | Value | WriteProc | Ack | Fenced
 Message = (
     Command | RefusedCommand | Response | ReadProc | Value | WriteProc | Ack | Fenced
-    | HealMessage | Receipt | Hello | Seal | LivesReport | Accepted | StatusRequest | StatusReport
+    | HealMessage | Receipt | Hello | Seal | LivesReport | Accepted | AddressReport | StatusRequest | StatusReport
 )

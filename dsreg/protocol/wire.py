@@ -26,6 +26,7 @@ from dsreg.constants import (
     TAG_SIZE,
     UUID_SIZE,
 )
+from dsreg.protocol.address import MAX_ADDRESSES_BYTES
 from dsreg.protocol.life import STORE_SIZE
 from dsreg.protocol.messages import Buffer, Status
 
@@ -56,6 +57,7 @@ class Type(enum.IntEnum):
     LIVES_NODE = 0x93
     DIGESTS = 0x98
     ACCEPTED = 0x99
+    ADDRESSES_NODE = 0x9A
     SEAL_NODE = 0x9F
     HELLO_CLIENT_ANSWER = 0xC0
     READ_RUN_ANSWER = 0xC1
@@ -66,12 +68,14 @@ class Type(enum.IntEnum):
     PUT_RUN_ANSWER = 0xC6
     ATTACH_ANSWER = 0xC7
     LIVES_CLIENT = 0xC8
+    ADDRESSES_CLIENT = 0xCA
     SEAL_CLIENT_ANSWER = 0xCF
     HELLO_NODE_ANSWER = 0xD0
     VALUE_RUN = 0xD1
     ACK_RUN = 0xD2
     LIVES_NODE_ANSWER = 0xD3
     DIGESTS_ANSWER = 0xD8
+    ADDRESSES_NODE_ANSWER = 0xDA
     SEAL_NODE_ANSWER = 0xDF
 
 
@@ -125,6 +129,7 @@ MAX_FRAME_SIZE: Final = BARE_EXTENSION_SIZE + MAX_RUN_SECTORS * TAG_SIZE + MAX_R
 GREETING_TYPES: Final = frozenset(
     (Type.HELLO_CLIENT, Type.HELLO_NODE, Type.HELLO_CLIENT_ANSWER, Type.HELLO_NODE_ANSWER)
 )
+ADDRESSES_TYPES: Final = frozenset((Type.ADDRESSES_NODE, Type.ADDRESSES_NODE_ANSWER, Type.ADDRESSES_CLIENT))
 # Content of the messages of the handshake, which dsreg.protocol.sealed makes and reads.
 SEAL_CONTENT: Final = {
     Type.SEAL_CLIENT: 48,
@@ -260,6 +265,8 @@ def extension_size(view: memoryview, start: int) -> int:
         good = length <= MAX_STATUS_BYTES
     elif type_ in GREETING_TYPES:
         good = length == GREETING.size
+    elif type_ in ADDRESSES_TYPES:
+        good = length <= MAX_ADDRESSES_BYTES
     elif type_ == Type.DIGESTS_ANSWER:
         listed = length - digests_at(count)
         good = count <= MAX_DIGESTS and listed % DIGEST_SIZE == 0 and 0 <= listed <= count * DIGEST_SIZE

@@ -8,7 +8,14 @@ import itertools
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from dsreg.protocol.messages import FEATURE_CLAIMS, FEATURE_DIGESTS, FEATURE_LIVES, FEATURE_SEALED, Hello
+from dsreg.protocol.messages import (
+    FEATURE_ADDRESSES,
+    FEATURE_CLAIMS,
+    FEATURE_DIGESTS,
+    FEATURE_LIVES,
+    FEATURE_SEALED,
+    Hello,
+)
 from dsreg.protocol.wire import CLUSTER_SIZE
 from dsreg.register.contract import Uuids
 from dsreg.register.heal import INTERVAL_S, Heal, HealView
@@ -104,11 +111,11 @@ def node_hello(
 ) -> Hello:
     """What a node says first on a link, and answers with. `nodes`: how many the cluster has. `seals`: whether it can
     seal its connections."""
-    features = (FEATURE_SEALED if seals else 0) | FEATURE_LIVES | FEATURE_DIGESTS | FEATURE_CLAIMS | nodes
+    features = (FEATURE_SEALED if seals else 0) | FEATURE_LIVES | FEATURE_DIGESTS | FEATURE_CLAIMS | FEATURE_ADDRESSES
     return Hello(rank, False, cluster, incarnation, sectors, features)
 
 
 def client_hello(sectors: int, *, seals: bool = True) -> Hello:
     """What a client says first to a node."""
-    features = (FEATURE_SEALED if seals else 0) | FEATURE_LIVES
+    features = (FEATURE_SEALED if seals else 0) | FEATURE_LIVES | FEATURE_ADDRESSES
     return Hello(0, False, _ANY_CLUSTER, 0, sectors, features)

@@ -1,11 +1,13 @@
 """The file `lives`: by which directory this node knows each rank, and whether it has begun to serve itself.
 
-    magic[8] | version u16 | count u16 | pad[4] | count x (rank u8 | starts u56 | life u64 | store id[16]) | crc32 u32
+    magic[8] | version u16 | count u16 | addresses u16 | pad[2]
+    | count x (rank u8 | starts u56 | life u64 | store id[16]) | addresses x (see dsreg.protocol.address) | crc32 u32
 
 The checksum is of the node's salt (Identity.salt) and all before it. The file is replaced as a whole: after a crash
 there is the old one or the new one. An entry for the own rank says that the node has begun to serve with this
 directory. A directory without one is empty: created, and never used. An entry for the rank 0 is the life that it
 claims, and has not begun yet. `starts`: no incarnation of that rank above it was heard of; 0: none was.
+In version 1 there are no addresses, and zeros in place of their number.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Final, NamedTuple
 
 from dsreg.constants import MAX_RANK
 from dsreg.errors import DamagedStorage, NoSpace, StorageError
+from dsreg.protocol.address import MAX_ADDRESSES_BYTES, Address, pack_addresses, unpack_addresses
 from dsreg.protocol.life import STORE_SIZE, Life
 from dsreg.storage.checksum import crc32
 from dsreg.storage.failure import NO_SPACE, Failure
@@ -25,8 +28,9 @@ from dsreg.storage.identity import Identity
 from dsreg.storage.layout import LIVES, LIVES_TMP
 
 MAGIC: Final = b"dsregLIV"
-VERSION: Final = 1
-_HEAD: Final = struct.Struct(">8sHH4x")
+VERSION: Final = 2
+_VERSIONS: Final = (1, VERSION)
+_HEAD: Final = struct.Struct(">8sHHH2x")
 _ENTRY: Final = struct.Struct(f">QQ{STORE_SIZE}s")
 _RANK_SHIFT: Final = 56
 _STARTS: Final = (1 << _RANK_SHIFT) - 1
@@ -35,8 +39,9 @@ _CLAIMED: Final = 0
 # Starts of a peer are recorded in such steps: a sync for each would be felt where a node dies again and again.
 _STEP: Final = 64
 _CRC: Final = struct.Struct(">I")
-_MAX_BYTES: Final = _HEAD.size + MAX_RANK * _ENTRY.size + _CRC.size
+_MAX_BYTES: Final = _HEAD.size + MAX_RANK * _ENTRY.size + MAX_ADDRESSES_BYTES + _CRC.size
 _NONE: Final[Mapping[int, int]] = MappingProxyType({})
+_NOWHERE: Final[Mapping[int, Address]] = MappingProxyType({})
 _ADVICE: Final = 'restore it from its disk; else treat the directory as lost (runbook, "A node\'s directory is lost")'
 
 
@@ -45,12 +50,17 @@ class Kept(NamedTuple):
 
     lives: dict[int, Life]
     starts: dict[int, int]
+    addresses: dict[int, Address]
 
 
-def encode(lives: Mapping[int, Life], salt: int, starts: Mapping[int, int] = _NONE) -> bytes:
-    body = _HEAD.pack(MAGIC, VERSION, len(lives))
+def encode(
+    lives: Mapping[int, Life], salt: int, starts: Mapping[int, int] = _NONE,
+    addresses: Mapping[int, Address] = _NOWHERE,
+) -> bytes:
+    body = _HEAD.pack(MAGIC, VERSION, len(lives), len(addresses))
     for rank, life in sorted(lives.items()):
         body += _ENTRY.pack(rank << _RANK_SHIFT | min(starts.get(rank, 0), _STARTS), *life)
+    body += pack_addresses(addresses)
     return body + _crc(body, salt)
 
 
@@ -59,12 +69,16 @@ def decode(raw: bytes, salt: int) -> Kept:
     body, check = raw[:-_CRC.size], raw[-_CRC.size:]
     if len(raw) < _HEAD.size + _CRC.size or check != _crc(body, salt):
         raise DamagedStorage(f"the file {LIVES} is damaged (its checksum does not match): {_ADVICE}")
-    magic, version, count = _HEAD.unpack_from(body)
-    if magic != MAGIC or version != VERSION or len(body) != _HEAD.size + count * _ENTRY.size:
+    magic, version, count, places = _HEAD.unpack_from(body)
+    middle = _HEAD.size + count * _ENTRY.size
+    addresses = unpack_addresses(body[middle:])
+    is_known = magic == MAGIC and version in _VERSIONS and len(body) >= middle
+    if not is_known or addresses is None or len(addresses) != places:
         raise DamagedStorage(f"the file {LIVES} has a layout that this version does not know: {_ADVICE}")
     entries = [(head >> _RANK_SHIFT, head & _STARTS, Life(number, store))
-               for head, number, store in _ENTRY.iter_unpack(body[_HEAD.size:])]
-    return Kept({rank: life for rank, _, life in entries}, {rank: starts for rank, starts, _ in entries if starts})
+               for head, number, store in _ENTRY.iter_unpack(body[_HEAD.size:middle])]
+    starts = {rank: starts for rank, starts, _ in entries if starts}
+    return Kept({rank: life for rank, _, life in entries}, starts, addresses)
 
 
 def _crc(body: bytes, salt: int) -> bytes:
@@ -83,12 +97,15 @@ def read(files: Files, salt: int) -> Kept:
         file.close()
 
 
-def write(files: Files, lives: Mapping[int, Life], salt: int, starts: Mapping[int, int] = _NONE) -> None:
+def write(
+    files: Files, lives: Mapping[int, Life], salt: int, starts: Mapping[int, int] = _NONE,
+    addresses: Mapping[int, Address] = _NOWHERE,
+) -> None:
     """Replace the file durably. Blocks."""
     file = files.open(LIVES_TMP, create=True)
     try:
         file.truncate(0)
-        file.pwritev([encode(lives, salt, starts)], 0)
+        file.pwritev([encode(lives, salt, starts, addresses)], 0)
         file.fdatasync()
     finally:
         file.close()
@@ -99,14 +116,16 @@ def write(files: Files, lives: Mapping[int, Life], salt: int, starts: Mapping[in
 class LivesFile:
     """Of an open directory. `own`: its life. `known`: rank -> life, the own rank included once the node has begun to
     serve. `starts`: rank -> incarnation, of others; none above that was heard of, but what was heard may be less.
-    `claimed`: the node has claimed its life, and not begun yet."""
+    `claimed`: the node has claimed its life, and not begun yet. `addresses`: where each node is, this one among them,
+    as far as is known."""
 
     def __init__(self, files: Files, identity: Identity, store: bytes, failure: Failure) -> None:
         """Reads the file. `failure`: that of the storage. Raises DamagedStorage."""
         self._files = files
         self._identity = identity
         self._failure = failure
-        lives, self.starts = read(files, identity.salt)
+        self.addresses: Mapping[int, Address]
+        lives, self.starts, self.addresses = read(files, identity.salt)
         claimed = lives.pop(_CLAIMED, None)
         self.known: Mapping[int, Life] = lives
         self.own = self.known.get(identity.rank, claimed or Life(1, store))
@@ -139,6 +158,13 @@ class LivesFile:
             self._write(self._kept(self.known), starts)
             self.starts = starts
 
+    def locate(self, addresses: Mapping[int, Address]) -> None:
+        """Durable when this returns, which takes two syncs if there is something new. Raises NoSpace: they are written
+        with what is kept next; SyncFailed, which is final."""
+        if addresses != self.addresses:
+            self.addresses = dict(addresses)
+            self._write(self._kept(self.known), self.starts)
+
     def _kept(self, known: Mapping[int, Life]) -> Mapping[int, Life]:
         return {**known, _CLAIMED: self.own} if self.claimed and self._identity.rank not in known else known
 
@@ -154,7 +180,7 @@ class LivesFile:
     def _write(self, lives: Mapping[int, Life], starts: Mapping[int, int]) -> None:
         self._failure.check()
         try:
-            write(self._files, lives, self._identity.salt, starts)
+            write(self._files, lives, self._identity.salt, starts, self.addresses)
         except OSError as error:
             if error.errno in NO_SPACE:
                 raise NoSpace(f"writing {LIVES}: {error}") from error
@@ -165,11 +191,12 @@ def forget(files: Files, identity: Identity, rank: int) -> Life | None:
     """Take the life of another rank out of the file; gives it, None if it was not known. Its node must be stopped,
     the lock held by the caller. Raises StorageError."""
     assert rank != identity.rank
-    lives, starts = read(files, identity.salt)
+    lives, starts, addresses = read(files, identity.salt)
     life = lives.pop(rank, None)
+    addresses.pop(rank, None)
     if life is not None:
         try:
-            write(files, lives, identity.salt, starts)
+            write(files, lives, identity.salt, starts, addresses)
         except OSError as error:
             raise StorageError(f"writing {LIVES}: {error}") from error
     return life

@@ -12,7 +12,9 @@ from dsreg.client.connection import Connection
 from dsreg.client.events import Disconnected, Refusal
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
 from dsreg.lines import TcpLines
+from dsreg.link.destinations import Destinations
 from dsreg.outbox import HIGH_WATER_BYTES
+from dsreg.protocol.address import Place
 from dsreg.protocol.codec import Decoder, EncodeOnce, Encoder, Keys, Side
 from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import Command, CommandKind, Hello, Message, StatusReport
@@ -76,12 +78,13 @@ async def scene() -> AsyncIterator[tuple[Node, Connection, Observer]]:
             [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
             node, observer = Node(listener), Observer()
             encode = EncodeOnce(Encoder(KEYS)), EncodeOnce(Encoder(None))
-            lines = TcpLines("127.0.0.1", listener.socket.getsockname()[1])
+            destinations = Destinations(Place("127.0.0.1", listener.socket.getsockname()[1]))
+            lines = TcpLines(destinations)
             rng = random.Random(1)
             connection = Connection(
-                1, lines, hello=client_hello(SECTORS), keys=Keys(KEYS.client, b""), observer=observer, encode=encode,
-                seals=Seals(Keys(KEYS.client, b""), lambda: bytes(32)), jitter=lambda: rng.uniform(0.5, 1.0),
-                clock=trio.current_time,
+                1, lines, destinations, hello=client_hello(SECTORS), keys=Keys(KEYS.client, b""), observer=observer,
+                encode=encode, seals=Seals(Keys(KEYS.client, b""), lambda: bytes(32)),
+                jitter=lambda: rng.uniform(0.5, 1.0), clock=trio.current_time,
             )
             nursery.start_soon(lines.run, connection.driver)
             await node.accept()

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from dsreg.client.events import Attached, Completed, Connected, Effect, NotCounted, Received, Start
+from dsreg.client.events import Attached, Completed, Connected, Effect, Moved, NotCounted, Received, Start
+from dsreg.protocol.address import Address, Place
 from dsreg.protocol.life import Life, Stage
-from dsreg.protocol.messages import CommandKind, LivesReport
+from dsreg.protocol.messages import AddressReport, CommandKind, LivesReport
 from tests.client.attached_play import OWNER, AttachedPlay, attach_answer, puts
 from tests.client.play import DATA, Play, commands, ok
 
@@ -159,3 +160,34 @@ def test_who_has_not_heard_of_a_later_life_changes_nothing() -> None:
     assert tells(play, 1, {}, own=LATER) == []
     assert tells(play, 2, {1: ONE}) == [] and tells(play, 3, {1: ONE}) == []
     assert {rank for rank, _ in commands(play.do(Start(5, 0, 1)))} == {1, 2}
+
+
+# --- addresses ------------------------------------------------------------------------------------
+HERE, THERE = Place("here", 1), Place("there", 2)
+
+
+def tells_addresses(play: Play, rank: int, addresses: dict[int, Address]) -> list[Effect]:
+    return play.do(Received(rank, (AddressReport(rank, True, addresses),)))
+
+
+def test_where_a_node_is_is_taken_from_any_node_that_tells_it() -> None:
+    play = Play()
+    tells(play, 1, {2: TWO})
+    assert tells_addresses(play, 1, {2: Address(TWO, 1, HERE), 3: Address(THREE, 1, HERE)}) == [Moved(2, HERE, True)]
+    assert tells_addresses(play, 1, {2: Address(TWO, 2, THERE)}) == [Moved(2, THERE, False)]
+    assert tells_addresses(play, 1, {2: Address(TWO, 1, HERE)}) == [], "an older one"
+    known(play, 3)
+    assert tells_addresses(play, 3, {2: Address(TWO, 1, HERE), 3: Address(THREE, 1, HERE)}) == [Moved(3, HERE, True)]
+
+
+def test_the_word_of_another_directory_is_not_taken() -> None:
+    play = Play()
+    tells(play, 1, {2: TWO})
+    tells(play, 2, {}, OTHER, Stage.ASKING)
+    assert tells_addresses(play, 2, {2: Address(OTHER, 9, THERE)}) == []
+
+
+def test_of_a_rank_that_it_does_not_use_it_takes_no_address() -> None:
+    play = Play()
+    tells(play, 1, {4: OTHER})
+    assert tells_addresses(play, 1, {4: Address(OTHER, 1, HERE)}) == []

@@ -137,8 +137,9 @@ def test_a_node_is_known_by_its_greeting_and_by_its_seal() -> None:
 def test_lives_are_told_to_those_that_want_it_and_not_in_clear_text_if_it_will_be_sealed() -> None:
     line, opener = new_line(), Opener(PEER, lives=True)
     assert Introduce not in kinds(line.received(plain([opener.hello]), NOW))
-    plainly = new_line().received(Opener(PEER, seals=False, lives=True).greeting(), NOW)
-    assert plainly[1:] == [GreetedBy(PEER, 1), Introduce(LINE)]
+    plain_one = Opener(PEER, seals=False, lives=True)
+    plainly = new_line().received(plain_one.greeting(), NOW)
+    assert plainly[1:] == [GreetedBy(PEER, 1), Introduce(LINE, plain_one.hello.features)]
     assert Introduce not in kinds(sealed(new_line())[1])
 
 

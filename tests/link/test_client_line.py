@@ -343,3 +343,36 @@ def test_a_complaint_is_said_again_after_the_node_was_of_use() -> None:
     up(line, Party(0), 3)
     line.closed(3, 0, NOW)
     assert Level.WARNING in [effect.level for effect in refused(line, data, 4) if isinstance(effect, Log)]
+
+
+# --- the node is elsewhere ------------------------------------------------------------------------
+def test_news_of_another_address_ends_an_attempt_and_its_pauses() -> None:
+    line = new_line()
+    line.start(NOW)
+    assert line.redial(NOW) == [Close(1)] and line.phase is Phase.CLOSING
+    assert line.redial(NOW) == [], "it is being closed"
+    assert line.connected(1, NOW) == [] and line.closed(1, 0, NOW) == [Down(1)]
+    assert line.next_due == NOW + RECONNECT_FIRST_S
+    for number in range(2, 8):  # the pauses grow
+        line.tick(line.next_due)
+        line.connect_failed(number, "refused", NOW)
+    assert line.redial(NOW) == [Connect(8)]
+    line.connect_failed(8, "refused", NOW)
+    assert line.next_due == NOW + RECONNECT_FIRST_S, "and begin anew"
+
+
+@pytest.mark.parametrize("phase", [Phase.GREETING, Phase.AWAITING_LIVES])
+def test_news_ends_a_greeting(phase: Phase) -> None:
+    line = new_line()
+    effects = greeting(line)
+    if phase is Phase.AWAITING_LIVES:
+        line.received(1, Party(0, lives=True).reply(effects), NOW)
+    assert line.phase is phase
+    assert line.redial(NOW) == [Close(1)] and line.closed(1, 0, NOW) == [Down(1)]
+
+
+def test_news_ends_a_connection_in_use() -> None:
+    line, party = new_line(), Party(0)
+    up(line, party)
+    assert line.redial(NOW) == [Close(1)]
+    assert kinds(line.closed(1, 0, NOW)) == [Log, Down] and line.next_due == NOW + RECONNECT_FIRST_S

@@ -29,13 +29,16 @@ from dsreg.link.effects import (
     SealWith,
     TellLives,
     Told,
+    ToldAddresses,
     Unanswered,
 )
 from dsreg.link.node_line import AWAIT_SEAL_S, CONNECT_S, LIVES_AGAIN_S, Phase
-from dsreg.protocol.messages import FEATURE_LIVES, Message, ReadProc
+from dsreg.protocol.address import Address, Place
+from dsreg.protocol.life import Life
+from dsreg.protocol.messages import FEATURE_LIVES, AddressReport, Message, ReadProc
 from dsreg.protocol.record_bound import FIRST_BOUND, HEARD_AT_FIRST
 from tests.link.node_play import ANSWER, CONTRACT_ANSWER, NOW, RANK, Play, again
-from tests.link.parties import Party, damaged, kinds, plain, report
+from tests.link.parties import STORE, Party, damaged, kinds, plain, report
 
 
 # --- connecting -----------------------------------------------------------------------------------
@@ -289,3 +292,38 @@ def test_a_peer_that_shows_lives_gets_no_proof_but_the_report() -> None:
     play.start()
     effects = play.received(1, party.reply(play.connected(1)))
     assert kinds(effects) == [Greets, SealWith, LimitRecords, Introduce]
+
+
+# --- the peer is elsewhere ------------------------------------------------------------------------
+def test_what_is_told_of_addresses_is_passed_on_before_the_peer_counts() -> None:
+    play, party = Play(keeps=True), Party(RANK, lives=True)
+    play.start()
+    play.received(1, party.reply(play.connected(1)))
+    told = AddressReport(RANK, True, {3: Address(Life(1, STORE), 2, Place("c", 3))})
+    assert play.received(1, party.say(ANSWER, told)) == [ToldAddresses(told)]
+    assert play.received(1, party.say(report(RANK), told)) == [Told(report(RANK)), Continue(1)]
+    assert play.line.more(1) == [ToldAddresses(told)]
+
+
+def test_news_of_another_address_ends_what_is_under_way() -> None:
+    play, party = Play(keeps=True), Party(RANK, lives=True)
+    play.start()
+    assert play.line.redial(play.now) == [Close(1)] and play.line.redial(play.now) == []
+    assert play.closed(1) == []
+    assert play.line.redial(play.now) == [Connect(2)], "no pause"
+    play.connected(2)
+    assert play.line.redial(play.now) == [Close(2)] and play.line.phase is Phase.REFUSED
+    play.closed(2)
+    assert play.wait() == [Connect(3)]
+    play.received(3, party.reply(play.connected(3)))
+    play.lives.good = True
+    assert LinkUp(3, True) in play.line.review()
+    assert play.line.redial(play.now) == [LinkDown(3), Close(3)]
+    assert kinds(play.closed(3))[:2] == [LinkDown, Left]
+    assert play.wait() == [Connect(4)] and play.line.next_due > play.now + RECONNECT_FIRST_S
+
+
+def test_what_the_peer_can_do_is_told_with_the_introduction() -> None:
+    play, party = Play(keeps=True), Party(RANK, lives=True)
+    play.start()
+    assert Introduce(1, party.answer.features) in play.received(1, party.reply(play.connected(1)))

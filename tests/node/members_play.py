@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dsreg.constants import MIN_JOURNAL_BYTES
 from dsreg.node.interpreter import Connection, Interpreter
 from dsreg.node.members import Members
+from dsreg.protocol.address import Place
 from dsreg.protocol.codec import Encoder, Keys, Side, UnsealingDecoder
 from dsreg.protocol.life import Life, Stage
 from dsreg.protocol.messages import Buffer, LivesReport
@@ -46,7 +47,7 @@ class Wire:
 class Node:
     """The node 1 on `files`, with an empty directory or as it was left."""
 
-    def __init__(self, files: MemoryFiles, *, rejoin: bool = False) -> None:
+    def __init__(self, files: MemoryFiles, *, rejoin: bool = False, place: Place | None = None) -> None:
         self.now_s = 0.0
         self.files = files
         self.storage = StableStorage.open(files, WHOSE, MIN_JOURNAL_BYTES, lambda: OWN.store)
@@ -55,7 +56,9 @@ class Node:
         )
         heal = new_heal(replica, majority_of(RANKS), self.storage)
         self.interpreter = Interpreter(replica, heal, self.storage, Encoder(KEYS), lambda: self.now_s, lambda: 0.0)
-        self.members = Members(1, majority_of(RANKS), self.storage.lives, self.interpreter, rejoin=rejoin)
+        self.members = Members(
+            1, majority_of(RANKS), self.storage.lives, self.interpreter, rejoin=rejoin, place=place
+        )
 
     def accept(self) -> tuple[Connection, Wire]:
         wire = Wire()
@@ -74,7 +77,7 @@ def report(rank: int, own: Life, stage: Stage = Stage.STARTED, **known: Life) ->
     return LivesReport(rank, False, stage, own, {ranks[name]: life for name, life in known.items()})
 
 
-def begun() -> Node:
+def begun(place: Place | None = None) -> Node:
     node = Node(MemoryFiles())
     node.storage.lives.begin()
-    return Node(node.files.crash(drop_all))
+    return Node(node.files.crash(drop_all), place=place)

@@ -48,7 +48,7 @@ class Cluster:
     """The files of a cluster of `nodes` nodes with `sectors` sectors in `directory`, and its processes.
 
     `config` has the true addresses. `views` (rank -> rank -> address) lets a node see others elsewhere, as
-    behind a proxy: set it before `start`.
+    behind a proxy, and only there: set it before `start`.
     """
 
     def __init__(self, directory: Path, *, nodes: int = 3, sectors: int = 2048, journal_mib: int = JOURNAL_MIB) -> None:
@@ -85,7 +85,7 @@ class Cluster:
             if node.rank in addresses else node
             for node in self.config.nodes
         )
-        return dataclasses.replace(self.config, nodes=nodes)
+        return dataclasses.replace(self.config, nodes=nodes, learn_addresses=False)
 
     def pid(self, rank: int) -> int:
         return self.processes[rank].pid
@@ -174,6 +174,7 @@ class Cluster:
         text = self.path.read_text()
         for other, (host, port) in self.views[rank].items():
             text = re.sub(rf'(rank = {other}\naddress = )"[^"]+"', rf'\g<1>"{host}:{port}"', text)
+        text = text.replace("[cluster]", "[cluster]\nlearn_addresses = false")
         path = self.directory / f"seen-by-{rank}.toml"
         path.write_text(text)
         return path

@@ -249,9 +249,9 @@ def set_number(cluster: Cluster, rank: int, number: int) -> None:
     """The life of a stopped node: the same directory, as if it had rejoined and learned all that there is."""
     identity = Identity(cluster.config.cluster_id, rank, cluster.ranks, cluster.config.sectors)
     files = OsFiles(cluster.storage(rank))
-    known = lives_file.read(files, identity.salt)
+    known, starts, addresses = lives_file.read(files, identity.salt)
     known[rank] = known[rank]._replace(number=number)
-    lives_file.write(files, known, identity.salt)
+    lives_file.write(files, known, identity.salt, starts, addresses)
     files.close()
 
 

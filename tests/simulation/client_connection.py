@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from dsreg.client.connection import Connection, Observer
+from dsreg.link.destinations import Destinations
+from dsreg.protocol.address import Place
 from dsreg.protocol.codec import EncodeOnce, Encoder, Keys
 from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import Command, StatusRequest
@@ -38,10 +40,12 @@ class ClientConnection:
         self._loop = loop
         self._alive = True
         self._writing = False
+        self._destinations = Destinations(Place(f"node-{rank}", 1))
         self._lines = SimLines(loop, world.network, host, rank, self._guard, lambda: loop.now_s)
         self._connection = Connection(
-            rank, self._lines, hello=client_hello(sectors, seals=world.seals(host)),  # type: ignore[arg-type]
-            keys=CLIENT_KEYS, seals=Seals(CLIENT_KEYS, world.fresh_key, required=world.options.require_sealed),
+            rank, self._lines, self._destinations,  # type: ignore[arg-type]
+            hello=client_hello(sectors, seals=world.seals(host)), keys=CLIENT_KEYS,
+            seals=Seals(CLIENT_KEYS, world.fresh_key, required=world.options.require_sealed),
             observer=observer, encode=(EncodeOnce(ENCODER), EncodeOnce(SEALED_ENCODER)),
             jitter=lambda: loop.between(0.5, 1.0), clock=lambda: loop.now_s,
         )
@@ -66,6 +70,9 @@ class ClientConnection:
 
     def withdraw(self, request: int) -> None:
         self._connection.withdraw(request)
+
+    def moved(self, place: Place, *, is_first: bool) -> None:
+        self._connection.moved(place, is_first=is_first)
 
     def drop(self) -> None:
         self._connection.drop()

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dsreg.errors import StorageError
 from dsreg.link.accepted_line import AcceptedLine
+from dsreg.link.destinations import Destinations
 from dsreg.link.effects import Take
 from dsreg.node.dialer import Dialer
 from dsreg.node.interpreter import Connection, Interpreter
 from dsreg.node.members import Members
 from dsreg.node.server import Server
+from dsreg.protocol.address import Place
 from dsreg.protocol.codec import Encoder, Keys, Side, UnsealingDecoder
 from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import (
@@ -166,8 +168,8 @@ class Process:
         lines = SimLines(loop, network, own, other, self.guard, self._node.clock)
         self._outgoing.append(lines)
         dialer = self.dialers[other] = Dialer(
-            other, lines, self.interpreter, self._greeting, self._new_decoder,  # type: ignore[arg-type]
-            seals, self.members, jitter=lambda: loop.between(0.8, 1.2),
+            other, lines, Destinations(Place(f"node-{other}", 1)), self.interpreter,  # type: ignore[arg-type]
+            self._greeting, self._new_decoder, seals, self.members, jitter=lambda: loop.between(0.8, 1.2),
         )
         lines.begin(dialer.driver)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import struct
 import zlib
 
 import pytest
 
-from dsreg.errors import DamagedStorage, StorageError, SyncFailed
+from dsreg.errors import DamagedStorage, NoSpace, StorageError, SyncFailed
+from dsreg.protocol.address import Address, Place
 from dsreg.protocol.life import Life
 from dsreg.storage import StableStorage, lives
 from dsreg.storage.layout import IDENTITY, LIVES, LIVES_TMP
@@ -17,6 +19,7 @@ from tests.storage.support import IDENTITY as WHOSE
 from tests.storage.support import open_storage, stored
 
 ONE, TWO, OTHER = (Life(1, bytes([number]) * 16) for number in (1, 2, 3))
+AT = Address(ONE, 1, Place("a.example", 7001))
 
 
 def opened(files: MemoryFiles, store: bytes = ONE.store) -> StableStorage:
@@ -25,22 +28,92 @@ def opened(files: MemoryFiles, store: bytes = ONE.store) -> StableStorage:
 
 def test_layout() -> None:
     raw = lives.encode({3: Life(5, b"c" * 16), 1: ONE}, salt=7)
-    body = b"dsregLIV" + struct.pack(">HHI", 1, 2, 0)
+    body = b"dsregLIV" + struct.pack(">HHHH", 2, 2, 0, 0)
     body += struct.pack(">B7xQ16s", 1, 1, ONE.store) + struct.pack(">B7xQ16s", 3, 5, b"c" * 16)
     assert raw == body + struct.pack(">I", zlib.crc32(body, zlib.crc32((7).to_bytes(8))))
-    assert lives.decode(raw, 7) == ({1: ONE, 3: Life(5, b"c" * 16)}, {})
-    assert lives.decode(lives.encode({}, 7), 7) == ({}, {})
+    assert lives.decode(raw, 7) == ({1: ONE, 3: Life(5, b"c" * 16)}, {}, {})
+    assert lives.decode(lives.encode({}, 7), 7) == ({}, {}, {})
+
+
+def test_layout_with_addresses() -> None:
+    addresses = {2: Address(TWO, 7, Place("b.example", 7001)), 1: Address(ONE, 1, Place("::1", 65535))}
+    raw = lives.encode({1: ONE}, 7, addresses=addresses)
+    body = b"dsregLIV" + struct.pack(">HHHH", 2, 1, 2, 0) + struct.pack(">B7xQ16s", 1, 1, ONE.store)
+    body += struct.pack(">BBH4xQ16sQ", 1, 3, 65535, 1, ONE.store, 1) + b"::1"
+    body += struct.pack(">BBH4xQ16sQ", 2, 9, 7001, 1, TWO.store, 7) + b"b.example"
+    assert raw == body + struct.pack(">I", zlib.crc32(body, zlib.crc32((7).to_bytes(8))))
+    assert lives.decode(raw, 7) == ({1: ONE}, {}, addresses)
+
+
+def test_version_1_is_read_and_written_anew() -> None:
+    files = MemoryFiles()
+    opened(files).close()
+    body = b"dsregLIV" + struct.pack(">HHI", 1, 2, 0)
+    body += struct.pack(">B7xQ16s", 1, 1, ONE.store) + struct.pack(">B7xQ16s", 3, 5, b"c" * 16)
+    old = body + struct.pack(">I", zlib.crc32(body, zlib.crc32(WHOSE.salt.to_bytes(8))))
+    with contextlib.closing(files.open(LIVES)) as file:
+        file.truncate(0)
+        file.pwritev([old], 0)
+        file.fdatasync()
+    storage = opened(files)
+    assert storage.lives.known == {1: ONE, 3: Life(5, b"c" * 16)} and not storage.lives.addresses
+    storage.lives.locate({1: AT})
+    files = files.crash(drop_all)
+    assert opened(files).lives.addresses == {1: AT}
+    assert lives.read(files, WHOSE.salt) == ({1: ONE, 3: Life(5, b"c" * 16)}, {}, {1: AT})
+
+
+def test_addresses_are_durable_at_once_and_no_sign_of_having_begun() -> None:
+    files = MemoryFiles()
+    storage = opened(files)
+    storage.lives.locate({1: AT})
+    files = files.crash(drop_all)
+    storage = opened(files)
+    assert storage.lives.addresses == {1: AT} and not storage.lives.begun
+    both = {1: AT, 2: Address(TWO, 3, Place("b", 2))}
+    storage.lives.locate(both)
+    written = len(files.log)
+    storage.lives.locate(both)
+    assert len(files.log) == written
+    storage.lives.remember({2: TWO})
+    files = files.crash(drop_all)
+    storage = opened(files)
+    assert storage.lives.addresses == both and storage.lives.known == {2: TWO}
+    storage.close()
+    lives.forget(files, WHOSE, 2)
+    assert opened(files).lives.addresses == {1: AT}
+
+
+def test_addresses_for_which_there_is_no_room_are_written_with_what_is_next() -> None:
+    files = MemoryFiles()
+    storage = opened(files)
+    files.capacity = files.used()
+    with pytest.raises(NoSpace):
+        storage.lives.locate({1: AT})
+    files.capacity = None
+    storage.lives.remember({2: TWO})
+    assert opened(files.crash(drop_all)).lives.addresses == {1: AT}
+
+
+@pytest.mark.parametrize("spoil", ["version", "count", "host", "rank"])
+def test_another_layout_is_not_guessed_at(spoil: str) -> None:
+    raw = bytearray(lives.encode({1: ONE}, 7, addresses={1: AT}))
+    entry = len(raw) - 4 - 40 - len(AT.place.host)
+    raw[{"version": 9, "count": 13, "host": entry + 1, "rank": entry}[spoil]] = 8 if spoil != "rank" else 0
+    body = bytes(raw[:-4])
+    with pytest.raises(DamagedStorage, match="layout"):
+        lives.decode(body + struct.pack(">I", zlib.crc32(body, zlib.crc32((7).to_bytes(8)))), 7)
 
 
 def test_layout_with_starts() -> None:
     raw = lives.encode({3: TWO}, salt=7, starts={3: 0x1020304050607, 1: 4})
-    body = b"dsregLIV" + struct.pack(">HHI", 1, 1, 0) + bytes([3, 1, 2, 3, 4, 5, 6, 7]) + struct.pack(">Q16s", *TWO)
+    body = b"dsregLIV" + struct.pack(">HHI", 2, 1, 0) + bytes([3, 1, 2, 3, 4, 5, 6, 7]) + struct.pack(">Q16s", *TWO)
     assert raw == body + struct.pack(">I", zlib.crc32(body, zlib.crc32((7).to_bytes(8))))
-    assert lives.decode(raw, 7) == ({3: TWO}, {3: 0x1020304050607})
+    assert lives.decode(raw, 7) == ({3: TWO}, {3: 0x1020304050607}, {})
 
 
 def test_any_damage_is_noticed(rng: random.Random) -> None:
-    raw = lives.encode({1: ONE, 2: TWO}, 7)
+    raw = lives.encode({1: ONE, 2: TWO}, 7, addresses={1: AT})
     for at in range(len(raw)):
         with pytest.raises(DamagedStorage):
             lives.decode(raw[:at] + bytes([raw[at] ^ 1 << rng.randrange(8)]) + raw[at + 1:], 7)
