@@ -1,12 +1,12 @@
 """Quorums as values, over bit masks of ranks: bit r stands for the node of rank r.
 
     Quorum          what is asked of a quorum, whatever kind it is
-    Majority        a majority of one set of nodes, which is the only kind there is
-    majority_of     makes one, also where some of the nodes are not known here
+    Majority        a majority of one set of nodes
+    Joint           one of each of two sets, as while members change: docs/configurations.md
+    majority_of     makes a Majority, also where some of the nodes are not known here
 
-Nobody else counts nodes. Another kind, such as a majority of each of two sets while members change, is another class
-with the questions of Quorum: tests/register/joint.py is that one. Both are checked against a dumb version over sets.
-The model is etcd's package quorum.
+Nobody else counts nodes. Another kind is another class with the questions of Quorum. Each is checked against a dumb
+version over sets. The model is etcd's package quorum.
 """
 
 from __future__ import annotations
@@ -76,6 +76,33 @@ class Majority:
 
     def spare(self, answers: int) -> int:
         return max(0, (answers & self.members).bit_count() - self.needed)
+
+
+class Joint:
+    """What decides in each of two."""
+
+    __slots__ = ("_both", "members", "needed", "needed_to_block", "size")
+
+    def __init__(self, old: Quorum, new: Quorum) -> None:
+        self._both = old, new
+        self.members = old.members | new.members
+        self.size = self.members.bit_count()
+        # The members that are in both sets count for both.
+        shared = (old.members & new.members).bit_count()
+        self.needed = old.needed + new.needed - min(old.needed, new.needed, shared)
+        self.needed_to_block = min(old.needed_to_block, new.needed_to_block)
+
+    def decided(self, answers: int) -> bool:
+        return all(quorum.decided(answers) for quorum in self._both)
+
+    def blocks(self, refusals: int) -> bool:
+        return any(quorum.blocks(refusals) for quorum in self._both)
+
+    def all_answered(self, answers: int) -> bool:
+        return all(quorum.all_answered(answers) for quorum in self._both)
+
+    def spare(self, answers: int) -> int:
+        return min(quorum.spare(answers) for quorum in self._both)
 
 
 def majority_of(ranks: Iterable[int], cluster_size: int = 0) -> Majority:

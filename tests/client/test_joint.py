@@ -1,4 +1,4 @@
-"""The client's core with a joint quorum (tests/register/joint.py): attaching and operations need a majority of both."""
+"""The client's core with a joint quorum: attaching and operations need a majority of both."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dsreg.client.core import ClientCore
 from dsreg.client.events import Attached, Completed, Connected, Effect, Event, Start
 from dsreg.protocol.messages import Command, CommandKind
 from dsreg.protocol.tags import ATTACHED, pack_tag, ts_of
-from dsreg.register.quorum import majority_of
+from dsreg.register.quorum import Joint, majority_of
 from tests.client.attached_play import OWNER, AttachedPlay, attach_answer, gets, puts
 from tests.client.play import DATA, commands, ok
-from tests.register.joint import Joint
 
 JOINT = Joint(majority_of((1, 2, 3)), majority_of((3, 4, 5)))
 MINE = pack_tag(ts_of(1, 5), ATTACHED, 0, 1)

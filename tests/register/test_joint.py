@@ -1,4 +1,4 @@
-"""The register with a joint quorum (tests/register/joint.py): an operation needs a majority of each of two sets."""
+"""The register with a joint quorum: an operation needs a majority of each of two sets."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from dsreg.protocol.tags import pack_tag
 from dsreg.register.actions import AskAll, Return, StoreAll, StoreOwn
 from dsreg.register.atomic_register import AtomicRegister
 from dsreg.register.lives import FirstStart
-from dsreg.register.quorum import majority_of, mask
-from tests.register.joint import Joint
+from dsreg.register.quorum import Joint, majority_of, mask
 from tests.register.test_model import Run
 
 OLD, NEW = (1, 2, 3), (3, 4, 5)

@@ -6,8 +6,7 @@ import pytest
 
 from dsreg.protocol.tags import ATTACHED, pack_tag, ts_of
 from dsreg.register.one_round import may_return
-from dsreg.register.quorum import majority_of, mask
-from tests.register.joint import Joint
+from dsreg.register.quorum import Joint, majority_of, mask
 
 THREE = majority_of((1, 2, 3))
 OLD = pack_tag(7, 1)

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsreg.constants import MAX_RANK
-from dsreg.register.quorum import Majority, Quorum, bit, how_many_decide, majority_of, mask, ranks_in
-from tests.register.joint import Joint
+from dsreg.register.quorum import Joint, Majority, Quorum, bit, how_many_decide, majority_of, mask, ranks_in
 
 SETS = st.sets(st.integers(1, MAX_RANK))
 

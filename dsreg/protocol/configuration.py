@@ -1,0 +1,73 @@
+"""Configurations and ballots, as nodes tell each other of them: which nodes there are, and how large the disk is. The
+rules: docs/configurations.md. What a node makes of them: dsreg.register.configuration.
+
+    configuration[112] = number u64 | sectors u64 | ranks[32] | joining[32] | used[32]
+    ballot[24]         = round u64 | proposer[16]
+
+A set of ranks is 32 bytes, big endian: bit r stands for rank r.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final, NamedTuple
+
+from dsreg.constants import MAX_RANK, MAX_SECTORS
+
+PROPOSER_SIZE: Final = 16
+_SET_SIZE: Final = 32
+_ALL_RANKS: Final = (1 << MAX_RANK + 1) - 2
+CONFIGURATION: Final = struct.Struct(f">QQ{_SET_SIZE}s{_SET_SIZE}s{_SET_SIZE}s")
+BALLOT: Final = struct.Struct(f">Q{PROPOSER_SIZE}s")
+
+
+class Configuration(NamedTuple):
+    """`number`: u64, from 1 on. `sectors`: of the disk. `ranks`: mask of the members. `joining`: while two sets are
+    joint, the mask of the later one; 0 else. `used`: all ranks that were members of this or an earlier one."""
+
+    number: int
+    sectors: int
+    ranks: int
+    joining: int
+    used: int
+
+    @property
+    def members(self) -> int:
+        """The mask of all that are asked."""
+        return self.ranks | self.joining
+
+
+class Ballot(NamedTuple):
+    """A try to have a configuration chosen; the higher one counts. `proposer`: random, made anew for each try, so that
+    no two have the same ballot, whatever their nodes have forgotten."""
+
+    round: int
+    proposer: bytes
+
+
+class Vote(NamedTuple):
+    ballot: Ballot
+    configuration: Configuration
+
+
+NO_BALLOT: Final = Ballot(0, bytes(PROPOSER_SIZE))
+
+
+def pack_configuration(configuration: Configuration) -> bytes:
+    number, sectors, *sets = configuration
+    return CONFIGURATION.pack(number, sectors, *(ranks.to_bytes(_SET_SIZE) for ranks in sets))
+
+
+def unpack_configuration(raw: bytes | memoryview) -> Configuration | None:
+    """None for what no configuration can be."""
+    number, sectors, *sets = CONFIGURATION.unpack(raw)
+    ranks, joining, used = map(int.from_bytes, sets)
+    configuration = Configuration(number, sectors, ranks, joining, used)
+    return configuration if is_possible(configuration) else None
+
+
+def is_possible(configuration: Configuration) -> bool:
+    number, sectors, ranks, joining, used = configuration
+    if not 1 <= sectors <= MAX_SECTORS or number < 1 or not ranks or ranks == joining:
+        return False
+    return not (ranks | joining) & ~used and not used & ~_ALL_RANKS

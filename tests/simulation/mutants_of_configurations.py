@@ -1,0 +1,52 @@
+"""Seeded bugs in what may follow a configuration, and in choosing that."""
+
+from __future__ import annotations
+
+from tests.simulation.mutant_table import Mutant
+
+_CONFIGURATION = "dsreg.register.configuration"
+_PROPOSAL = "dsreg.register.proposal"
+_BY_PLAYS = "tests/register/test_configuration.py"
+
+# The rules of docs/configurations.md, each left out.
+CONFIGURATIONS = (
+    Mutant("joint_counts_the_old_side", "dsreg.register.quorum",
+           "return all(quorum.decided(answers) for quorum in self._both)", "return self._both[0].decided(answers)",
+           test="tests/register/test_quorum.py"),
+    Mutant("joint_counts_either_side", "dsreg.register.quorum",
+           "return all(quorum.decided(answers) for quorum in self._both)",
+           "return any(quorum.decided(answers) for quorum in self._both)", test="tests/register/test_quorum.py"),
+    Mutant("joint_configuration_is_decided_by_the_old", _CONFIGURATION,
+           "    if configuration.joining:\n        return Joint(", "    if False:\n        return Joint(",
+           test=_BY_PLAYS),
+    Mutant("members_change_in_one_step", _CONFIGURATION, "    if following.ranks != configuration.ranks:\n",
+           "    if False:\n", test=_BY_PLAYS),
+    Mutant("rank_is_used_again", _CONFIGURATION, "if again := ranks_in(new & configuration.used):",
+           "if again := ranks_in(0):", test=_BY_PLAYS),
+    Mutant("disk_shrinks", _CONFIGURATION, "if following.sectors < configuration.sectors:", "if False:",
+           test=_BY_PLAYS),
+    Mutant("votes_before_it_has_learned", _CONFIGURATION,
+           "if must_learn(record.current, following, self._rank) and not has_learned:", "if False:", test=_BY_PLAYS),
+    Mutant("member_of_both_need_not_learn", _CONFIGURATION, "return bool(configuration.joining & bit(rank))",
+           "return bool(configuration.joining & ~configuration.ranks & bit(rank))", test=_BY_PLAYS),
+    Mutant("votes_in_a_lower_ballot", _CONFIGURATION, "return Outbid(promised) if ballot < promised else None",
+           "return None", test=_BY_PLAYS),
+    Mutant("promise_of_a_ballot_is_not_kept", _CONFIGURATION,
+           "return record._replace(promised=ballot), Promised(record.voted)", "return record, Promised(record.voted)",
+           test=_BY_PLAYS),
+    Mutant("vote_is_not_told", _CONFIGURATION, "record._replace(promised=ballot), Promised(record.voted)",
+           "record._replace(promised=ballot), Promised(None)", test=_BY_PLAYS),
+    Mutant("votes_of_another_number_are_kept", _CONFIGURATION, "        return Record(configuration)\n",
+           "        return self.record._replace(current=configuration)\n", test=_BY_PLAYS),
+    Mutant("stranger_votes", _CONFIGURATION, "        if not self.is_member:\n", "        if False:\n", test=_BY_PLAYS),
+    Mutant("own_wish_before_the_votes_of_others", _PROPOSAL,
+           "max(self._votes.values()).configuration if self._votes else self._wish", "self._wish", test=_BY_PLAYS),
+    Mutant("vote_of_the_lowest_ballot", _PROPOSAL, "max(self._votes.values())", "min(self._votes.values())",
+           test=_BY_PLAYS),
+    Mutant("promises_count_as_votes", _PROPOSAL, "        self._answered = 0\n        self.objections.clear()",
+           "        self.objections.clear()", test=_BY_PLAYS),
+    Mutant("vote_of_a_lost_directory_counts", _PROPOSAL, "        self._answered &= ~bit(rank)\n", "", test=_BY_PLAYS),
+    Mutant("rejoined_voter_forgets_its_vote", _CONFIGURATION, "max(votes, default=None)", "None", test=_BY_PLAYS),
+    Mutant("rejoined_voter_takes_votes_of_before", _CONFIGURATION,
+           "[record for record in told if record.current == current]", "told", test=_BY_PLAYS),
+)
