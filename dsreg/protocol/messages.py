@@ -222,7 +222,8 @@ class DigestQuery(NamedTuple):
 
 class Digests(NamedTuple):
     """The answer, about the chunks [first, first + count). `digests`: by chunk, 16 bytes each; a chunk that is not in
-    it was never written at `rank`, nor was one from first + count up to `following`."""
+    it was never written at `rank`, nor was one from first + count up to `following`; but if the last chunk of `count`
+    is lost (16 bytes ff), then so are those up to there."""
 
     rank: int
     rid: int

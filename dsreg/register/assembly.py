@@ -18,7 +18,8 @@ from dsreg.protocol.messages import (
 )
 from dsreg.protocol.wire import CLUSTER_SIZE
 from dsreg.register.contract import Uuids
-from dsreg.register.heal import INTERVAL_S, Heal, HealView
+from dsreg.register.heal import INTERVAL_S, Heal
+from dsreg.register.heal_work import HealView
 from dsreg.register.links import RegisterClient
 from dsreg.register.quorum import Quorum
 from dsreg.register.replica import Replica
@@ -85,10 +86,12 @@ def new_heal(
 ) -> Heal:
     """What heals the node of this replica. `bytes_per_s`: see Throttle; `interval_s`: see Heal; the others as above."""
     first = first_rid(storage.incarnation, store) + _RIDS_OF_HEAL
-    return Heal(
+    heal = Heal(
         replica.rank, quorum, storage, replica.epochs, replica.allocator, itertools.count(first),
         throttle=Throttle(bytes_per_s), interval_s=interval_s,
     )
+    replica.repairs.on_unknown = heal.hint
+    return heal
 
 
 def is_of_heal(rid: int) -> bool:

@@ -270,11 +270,15 @@ class Coordinator:
         return [own] if isinstance(own, Load) else self.answer(own, now)
 
     def own_absent(self, rid: int, now: Now) -> list[Effect]:
-        """This node's own copy of the run is damaged."""
-        execution = self._executions.get(rid)
-        if execution is not None and self._storage.unknown(execution.command.first, execution.command.count):
+        """This node's own copy of the run is damaged, or not known yet. That is no answer; but the tag of a write goes
+        above what it has, which may be of this node's own choice."""
+        if (execution := self._executions.get(rid)) is None:
+            return []
+        first, count = execution.command.first, execution.command.count
+        if self._storage.unknown(first, count):
             self._tags.forget()
-        return self._advance(execution, execution.register.own_absent(rid, self._tags.last), now) if execution else []
+        floor = max(self._tags.last, highest_ts(self._storage.latest_tags(first, count)))
+        return self._advance(execution, execution.register.own_absent(rid, floor), now)
 
     # --- links ------------------------------------------------------------------------------------
     def outgoing(self, sends: list[Tell], now: Now, *, again: bool = False) -> list[Effect]:

@@ -32,7 +32,10 @@ class Tags(Protocol):
     def unknown(self, first: int, count: int) -> list[int]: ...
 
     def next_chunk(self, chunk: int) -> int | None:
-        """The first one from `chunk` on of which a tag may be other than zeros."""
+        """The first one from `chunk` on of which a tag may be other than zeros, of those that are known."""
+
+    def unknown_chunks(self, chunk: int, stop: int) -> tuple[int, int] | None:
+        """The first chunks [start, end) that begin within [chunk, stop) of which nothing is known, or not all."""
 
 
 class _Page:
@@ -67,6 +70,8 @@ class TagDigests:
             page = self._pages[number] = _Page()
         at = index * DIGEST_SIZE
         if page.states[index] == _OUTDATED:
+            if self._storage.unknown_chunks(chunk, chunk + 1):
+                return UNKNOWN
             digest = self._compute(chunk)
             if digest == UNKNOWN:
                 return digest  # it is found again when no tag is lost any more, of which nobody tells
@@ -92,12 +97,14 @@ class TagDigests:
         return digests
 
     def prepare(self, first: int, count: int) -> int:
-        """Of how many chunks from `first` on, at most `count`, the digest is there; up to BUDGET are computed."""
+        """Of how many chunks from `first` on, at most `count`, the digest is there, or nothing is known; up to BUDGET
+        are computed."""
         computed = 0
         chunk = self._storage.next_chunk(first)
         while chunk is not None and chunk < first + count:
             page = self._pages.get(chunk // _PAGE)
-            if page is None or page.states[chunk % _PAGE] == _OUTDATED:
+            outdated = page is None or page.states[chunk % _PAGE] == _OUTDATED
+            if outdated and not self._storage.unknown_chunks(chunk, chunk + 1):
                 if computed == BUDGET:
                     return chunk - first
                 computed += 1
@@ -106,10 +113,21 @@ class TagDigests:
         return count
 
     def answer(self, rank: int, query: DigestQuery) -> Digests:
-        """What the node `rank`, whose tags these are, says; of fewer chunks than it was asked for, perhaps."""
-        first = query.first
-        count = self.prepare(first, query.count)
-        following = self._storage.next_chunk(first + count)
-        return Digests(
-            rank, query.rid, first, count, self.chunks if following is None else following, self.listed(first, count)
-        )
+        """What the node `rank`, whose tags these are, says; of fewer chunks than it was asked for, perhaps.
+
+        Whoever learns relies on it that what is not listed was never written (see Digests). So an answer ends where
+        something begins that is not known here.
+        """
+        first, count = query.first, query.count
+        unknown = self._storage.unknown_chunks(first, first + count)
+        if unknown is not None and unknown[0] == first:
+            return Digests(rank, query.rid, first, 1, min(unknown[1], self.chunks), {first: UNKNOWN})
+        count = self.prepare(first, count if unknown is None else unknown[0] - first)
+        listed = self.listed(first, count)
+        end = first + count
+        if end == self.chunks or listed.get(end - 1) == UNKNOWN:
+            return Digests(rank, query.rid, first, count, end, listed)
+        written = self._storage.next_chunk(end)
+        following = self.chunks if written is None else written
+        unknown = self._storage.unknown_chunks(end, following)
+        return Digests(rank, query.rid, first, count, following if unknown is None else unknown[0], listed)

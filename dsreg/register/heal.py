@@ -3,6 +3,7 @@
     compare    it asks each node that it reaches for the digests of its chunks (256 sectors each), piece by piece
     tags       of a chunk that differs it asks for the tags, those nodes from whose it does
     values     where another one's tag is higher it asks for the value, and adopts that under the tag that it has
+    learn      of what it has yet to learn (learner.py) it asks as many as must tell, and then knows it
 
 What is adopted is a copy that an acceptor holds, stored where the tag is lower: like a WRITE_PROC that comes late, but
 that nobody counts it. It keeps its epoch, which may be below what this node has promised, as that of a repair may.
@@ -13,19 +14,18 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
 from dsreg.protocol.messages import Buffer, DigestQuery, Digests, ReadProc, Value
-from dsreg.protocol.plausibility import are_plausible
-from dsreg.protocol.tags import highest_epoch, iter_tags
+from dsreg.protocol.tags import highest
 from dsreg.register.comparing import Comparing
-from dsreg.register.digests import TagDigests, Tags
+from dsreg.register.digests import TagDigests
 from dsreg.register.effects import Adopt, Connection, Effect, Reply, Reserve, Tell
 from dsreg.register.epochs import Epochs
-from dsreg.register.heal_report import report
-from dsreg.register.heal_work import Chunk, Question, Run
+from dsreg.register.heal_report import behind, report
+from dsreg.register.heal_work import Chunk, HealView, Question, Run, is_believed
 from dsreg.register.lacking import NOBODY, lacking
+from dsreg.register.learner import Learner
 from dsreg.register.now import Now
 from dsreg.register.quorum import Quorum, bit, mask
 from dsreg.register.tag_allocator import TagAllocator
@@ -44,33 +44,26 @@ SETTLE_S = 0.5
 MAX_WAITING = 65536
 
 
-class HealView(Tags, Protocol):
-    """What is needed of stable storage."""
-
-    on_stored: Callable[[int, int], None]
-
-    def latest_tags(self, first: int, count: int) -> bytes: ...
-
-    def missing(self, first: int, count: int) -> list[int]: ...
-
-    def lost(self) -> list[int]: ...
-
-
 class Heal:
     """Of the node `rank`. `quorum`: of all nodes. `allocator`: of its tags. `rids`: for its questions, never used
-    before. `counts(rank)`: whether that node has shown the directory that it is known by.
-    Times are in seconds, on the clock of `Now.s`."""
+    before. `counts(rank)`: whether that node has shown the directory that it is known by. `may_teach(rank)`: whether
+    that node has accepted the life in which this one learns; what it told before does not count. Times are in seconds,
+    on the clock of `Now.s`."""
 
     def __init__(
         self, rank: int, quorum: Quorum, storage: HealView, epochs: Epochs, allocator: TagAllocator,
         rids: Iterator[int], *, throttle: Throttle, interval_s: float = INTERVAL_S,
     ) -> None:
         self.counts: Callable[[int], bool] = lambda rank: True
+        self.may_teach: Callable[[int], bool] = lambda rank: True
         self.counters: Counter[str] = Counter()
         self.throttle = throttle
         self._digests = TagDigests(storage)
         storage.on_stored = self._digests.stored
         self._comparing = Comparing(self._digests, storage.lost, interval_s)
+        self._learner = Learner(quorum, storage.learning, storage.sectors)
+        self._learns = self._learner.left > 0
+        self.hint = self._learner.hint  # that somebody waits for this chunk
         self._rank = rank
         self._quorum = quorum
         self._storage = storage
@@ -93,6 +86,7 @@ class Heal:
         """The node is linked, counts, and answers for digests."""
         self._drop(rank, now)
         self._comparing.link_up(rank)
+        self._learner.look()
         return self._pump(now)
 
     def link_down(self, rank: int, now: float) -> list[Effect]:
@@ -103,6 +97,10 @@ class Heal:
     def _drop(self, rank: int, now: float) -> None:
         """What the node was asked is not answered any more, nor is it asked."""
         self._comparing.link_down(rank)
+        self._learner.drop(rank, now)
+        for chunk in self._open.values():
+            if chunk.taught and chunk.told.pop(rank, None) is not None:
+                chunk.failed = True  # nothing is learned of it now
         for rid in [rid for rid, question in self._questions.items() if question.rank == rank]:
             self._give_up(self._questions.pop(rid), now)
         for number in [number for number, which in self._todo.items() if which == bit(rank)]:
@@ -117,19 +115,29 @@ class Heal:
         if isinstance(message, DigestQuery):
             return [Reply(origin, self._digests.answer(self._rank, message))]
         question = self._questions.get(message.rid)
-        if question is None or not question.is_answered_by(message) or not self.counts(message.rank):
+        if (
+            question is None or not question.is_answered_by(message) or not self.counts(message.rank)
+            or question.teaches and not self.may_teach(message.rank)
+        ):
             self.counters["heal_stray"] += 1
             return []
         del self._questions[message.rid]
         effects: list[Effect] = []
         if isinstance(message, Digests):
-            for chunk in self._comparing.answered(message, now.s, self.throttle.pause_s(now.s)):
-                self._todo[chunk] = self._todo.get(chunk, 0) | bit(message.rank)
+            if question.learns:
+                self._learner.answered(message, now.s)
+            else:
+                self._compared(message, now.s)
         elif question.run is not None:
             effects = self._fetched(question.run, message, now)
         elif question.chunk is not None:
             effects = self._told(question.chunk, message, now)
         return effects + self._pump(now.s)
+
+    def _compared(self, message: Digests, now: float) -> None:
+        for chunk in self._comparing.answered(message, now, self.throttle.pause_s(now)):
+            if not self._learner.is_left(chunk):
+                self._todo[chunk] = self._todo.get(chunk, 0) | bit(message.rank)
 
     def adopted(self, adopt: Adopt, ok: bool, now: float, *, lost: bool = False) -> list[Effect]:
         """The storage has decided on it. Not `ok`: nothing of it was stored, as a tag is `lost` here, or for want of
@@ -156,6 +164,7 @@ class Heal:
             due.append(self._paused_until_s if now < self._paused_until_s else self.throttle.next_due(now))
         if len(self._todo) < MAX_WAITING:
             due.append(self._comparing.next_due())
+        due.append(self._learner.next_due())
         return min(due, default=math.inf)
 
     def is_asking(self, rid: int) -> bool:
@@ -165,33 +174,36 @@ class Heal:
         """For STATUS: see docs/heal.md."""
         return report(
             self._comparing, self._behind(), self.throttle.rate(now), lost=len(self._storage.lost()),
-            alone=self._quorum.size == 1,
+            unknown=self._learner.left, sectors=self._storage.sectors, alone=self._quorum.size == 1,
         )
 
     def _behind(self) -> dict[int, int]:
-        """Bytes that are lacking here, by who has them, as far as is known; of chunks that wait as many as of those
-        that were looked at."""
-        each = self._found // self._looked_at if self._looked_at else MAX_RUN_SECTORS
         waiting = [*self._todo.values(), *(which for _, _, which in self._later)]
-        behind = {
-            rank: each * sum(1 for which in waiting if which & bit(rank)) for rank in self._comparing.ranks
-        }
-        for run in (*self._runs, *self._storing.values(), *(each.run for each in self._questions.values() if each.run)):
-            if run.lack.rank in behind:
-                behind[run.lack.rank] += run.lack.sectors
-        return {rank: sectors * SECTOR_SIZE for rank, sectors in behind.items()}
+        runs = (*self._runs, *self._storing.values(), *(each.run for each in self._questions.values() if each.run))
+        each = self._found // self._looked_at if self._looked_at else MAX_RUN_SECTORS
+        return behind(self._comparing.ranks, waiting, self._learner.found.total, each, [run.lack for run in runs])
 
     # --- what is due ------------------------------------------------------------------------------
     def _pump(self, now: float) -> list[Effect]:
         """Ask whatever may be asked now."""
         self._expire(now)
+        if self._learns and not self._learner.left:
+            self._learns = False
+            for rank in self._comparing.ranks:  # now that there is something to compare
+                self._drop(rank, now)
+                self._comparing.link_up(rank)
         effects: list[Effect] = []
         if len(self._todo) < MAX_WAITING:
             for rank, first, count in self._comparing.due(now):
                 effects.append(self._ask(rank, DigestQuery(self._rank, next(self._rids), first, count), now))
         for entry in [entry for entry in self._later if entry[0] <= now]:
             self._later.remove(entry)
-            self._todo[entry[1]] = self._todo.get(entry[1], 0) | entry[2]
+            if self._learner.is_left(entry[1]):
+                self._learner.found.add(entry[1], entry[1] + 1)
+            else:
+                self._todo[entry[1]] = self._todo.get(entry[1], 0) | entry[2]
+        if self._learner.left:
+            effects += self._learn(now)
         while len(self._open) < self.throttle.chunks(now):
             number = next((number for number in self._todo if number not in self._open), None)
             if number is None:
@@ -202,11 +214,29 @@ class Heal:
             self._comparing.nothing_differs()
         return effects
 
+    def _learn(self, now: float) -> list[Effect]:
+        """Ask about what is to be learned."""
+        effects: list[Effect] = []
+        teachers = [rank for rank in self._comparing.ranks if self.counts(rank) and self.may_teach(rank)]
+        if (due := self._learner.due(teachers, not self._open and not self._later, now)) is not None:
+            for rank in teachers:
+                question = DigestQuery(self._rank, next(self._rids), *due)
+                effects.append(self._ask(rank, question, now, learns=True))
+        enough = self._quorum.blocks(mask(teachers))
+        while enough and len(self._open) < self.throttle.chunks(now):
+            if (number := self._learner.next(self._open)) is None:
+                break
+            asked = self._learner.know(number, teachers)
+            if self._quorum.blocks(mask(asked)):
+                chunk = Chunk(number, mask(asked), self._epochs.durable, asked, settled=True, taught=True)
+                effects += self._open_chunk(chunk, now)
+        return effects
+
     def _ask(
         self, rank: int, message: DigestQuery | ReadProc, now: float, chunk: Chunk | None = None,
-        run: Run | None = None,
+        run: Run | None = None, *, learns: bool = False,
     ) -> Tell:
-        self._questions[message.rid] = Question(rank, now + ANSWER_S, message, chunk, run)
+        self._questions[message.rid] = Question(rank, now + ANSWER_S, message, chunk, run, learns)
         return Tell(rank, message)
 
     def _expire(self, now: float) -> None:
@@ -228,6 +258,8 @@ class Heal:
             chunk.failed = True
             if not chunk.waits:
                 self._decide(chunk, now)
+        elif question.learns:
+            self._learner.unanswered(question.rank, now)
         else:
             self._comparing.unanswered(question.rank, now)
 
@@ -236,24 +268,21 @@ class Heal:
         which = self._todo.pop(number)
         first, count = self._digests.run_of(number)
         asked = [rank for rank in self._comparing.ranks if which & bit(rank)]
-        if self._storage.missing(first, count):
+        if self._storage.damaged_of(first, count):
             asked = self._comparing.ranks
         settled = number in self._settled
         self._settled.discard(number)
         if not asked:
             return []
-        chunk = self._open[number] = Chunk(number, which, self._epochs.durable, asked, settled)
+        return self._open_chunk(Chunk(number, which, self._epochs.durable, asked, settled), now)
+
+    def _open_chunk(self, chunk: Chunk, now: float) -> list[Effect]:
+        self._open[chunk.number] = chunk
+        first, count = self._digests.run_of(chunk.number)
         return [
             self._ask(rank, ReadProc(self._rank, next(self._rids), first, count, False, epoch=chunk.epoch), now, chunk)
-            for rank in asked
+            for rank in sorted(chunk.waits)
         ]
-
-    def _is_believed(self, value: Value, now: Now) -> bool:
-        """As the answers to an operation are: see Acceptor."""
-        return (
-            value.epoch == self._epochs.durable and highest_epoch(value.tags) <= value.epoch
-            and are_plausible(value.tags, now.unix_s)
-        )
 
     def _follow(self, value: Value, now: Now) -> list[Effect]:
         """A newer epoch is in force elsewhere: promise that, before anything of it is stored here."""
@@ -264,7 +293,7 @@ class Heal:
 
     def _told(self, chunk: Chunk, value: Value, now: Now) -> list[Effect]:
         chunk.waits.discard(value.rank)
-        if self._is_believed(value, now):
+        if is_believed(value, self._epochs.durable, now):
             chunk.told[value.rank] = value.tags
         else:
             chunk.failed = True
@@ -278,11 +307,21 @@ class Heal:
             self._end_chunk(chunk, now, failed=True)
             return
         first, count = self._digests.run_of(chunk.number)
-        missing = {sector - first for sector in self._storage.missing(first, count)}
-        unknown = {sector - first for sector in self._storage.unknown(first, count)}
-        # Whatever was acknowledged is at one of these, whether or not this node was among those that did.
-        chunk.learns = bool(unknown) and self._quorum.blocks(mask(chunk.told) & ~bit(self._rank))
-        own = self._storage.latest_tags(first, count)
+        enough = self._quorum.blocks(mask(chunk.told) & ~bit(self._rank))
+        missing = {sector - first for sector in self._storage.damaged_of(first, count)}
+        if chunk.taught:
+            if not enough:
+                self._end_chunk(chunk, now, failed=True)
+                return
+            chunk.learns = bool(missing)
+            unknown: set[int] = set()
+            own = self._storage.tags(first, count)  # what is not durable yet may never be
+            chunk.highest = highest(list(chunk.told.values()))
+        else:
+            unknown = {sector - first for sector in self._storage.unknown(first, count)}
+            # Whatever was acknowledged is at one of these, whether or not this node was among those that did.
+            chunk.learns = bool(unknown) and enough
+            own = self._storage.latest_tags(first, count)
         lacks = lacking(own, chunk.told, missing, () if chunk.learns else unknown)
         if lacks and not chunk.settled and not missing and all(map(self._comparing.in_sync, chunk.told)):
             del self._open[chunk.number]
@@ -323,9 +362,9 @@ class Heal:
 
     def _fetched(self, run: Run, value: Value, now: Now) -> list[Effect]:
         assert value.data is not None
-        # A tag that is lost here becomes known with nothing less than what enough nodes have told.
-        enough = not run.chunk.learns or all(map(bytes.__ge__, iter_tags(value.tags), iter_tags(run.lack.tags)))
-        if not enough or not self._is_believed(value, now):
+        # A tag that is lost here, or to be learned, becomes known with nothing less than what enough nodes have told.
+        enough = run.is_enough(value.tags, self._storage.tags(value.first, value.count))
+        if not enough or not is_believed(value, self._epochs.durable, now):
             self._under_way -= run.size
             self._end_run(run, now.s, ok=False)
             return self._follow(value, now)
@@ -351,6 +390,8 @@ class Heal:
 
     def _end_chunk(self, chunk: Chunk, now: float, *, failed: bool) -> None:
         del self._open[chunk.number]
+        if chunk.taught and not failed:
+            failed = not self._storage.learning.learned(*self._digests.run_of(chunk.number), chunk.highest)
         if failed:
             self._settled.add(chunk.number)
             self._later.append((now + RETRY_S, chunk.number, chunk.which))

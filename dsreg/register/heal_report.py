@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 
+from dsreg.constants import SECTOR_SIZE
 from dsreg.register.comparing import Comparing
+from dsreg.register.lacking import Lack
+from dsreg.register.quorum import bit
+
+
+def behind(
+    ranks: Iterable[int], waiting: Collection[int], to_learn: int, each: int, lacks: Iterable[Lack]
+) -> dict[int, int]:
+    """Bytes that are lacking here, by who has them, as far as is known. `waiting`: for each chunk that waits the mask
+    of those from whose it differs; `to_learn`: how many wait that are to be learned, whoever has them. They are taken
+    to lack `each` sectors, as those did that were looked at. `lacks`: what is known for sure."""
+    sectors = {rank: each * (to_learn + sum(1 for which in waiting if which & bit(rank))) for rank in ranks}
+    for lack in lacks:
+        if lack.rank in sectors:
+            sectors[lack.rank] += lack.sectors
+    return {rank: number * SECTOR_SIZE for rank, number in sectors.items()}
 
 
 def report(
-    comparing: Comparing, behind: Mapping[int, int], rate: float, *, lost: int, alone: bool
+    comparing: Comparing, behind: Mapping[int, int], rate: float, *, lost: int, unknown: int, sectors: int, alone: bool
 ) -> dict[str, object]:
     """`behind`: bytes that are lacking here, by the rank of who has them; `rate`: bytes a second; `lost`: sectors whose
-    tag or value is lost here. `alone`: there is no other node.
+    tag or value is lost here; `unknown`: how many of the `sectors` of the disk are to be learned. `alone`: there is no
+    other node.
 
     In the answer `in_sync` says whether this node has all that each node has with which it compares: it does with
     those that it reaches, that count, and that know how to. `left_s` is None where nothing is known of the rate.
@@ -24,10 +41,13 @@ def report(
         for rank in sorted(comparing.ranks)
     }
     most = max(behind.values(), default=0)
+    all_in_sync = (alone or bool(peers)) and all(map(comparing.in_sync, comparing.ranks))
     return {
-        "in_sync": not most and not lost and (alone or bool(peers)) and all(map(comparing.in_sync, comparing.ranks)),
+        "in_sync": not most and not lost and not unknown and all_in_sync,
         "behind_bytes": most,
+        "unknown_bytes": unknown * SECTOR_SIZE,
+        "known": round(1 - unknown / sectors, 6) if unknown else 1.0,
         "rate": round(rate),
-        "left_s": round(most / rate, 1) if most and rate else None if most else 0.0,
+        "left_s": round(most / rate, 1) if most and rate else None if most or unknown else 0.0,
         "peers": peers,
     }

@@ -1,24 +1,50 @@
-"""What dsreg.register.heal has under way: chunks that it looks at, runs that it fetches, questions."""
+"""What dsreg.register.heal needs of stable storage, and has under way: chunks that it looks at, runs, questions."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 from dsreg.constants import TAG_SIZE
 from dsreg.protocol.messages import DigestQuery, Digests, ReadProc, Value
+from dsreg.protocol.plausibility import are_plausible
+from dsreg.protocol.tags import highest, highest_epoch, iter_tags
+from dsreg.register.digests import Tags
 from dsreg.register.lacking import Lack
+from dsreg.register.learner import Left
+from dsreg.register.now import Now
+
+
+class HealView(Tags, Protocol):
+    """What is needed of stable storage."""
+
+    on_stored: Callable[[int, int], None]
+
+    def latest_tags(self, first: int, count: int) -> bytes: ...
+
+    def damaged_of(self, first: int, count: int) -> list[int]: ...
+
+    def lost(self) -> list[int]: ...
+
+    @property
+    def learning(self) -> Left: ...
 
 
 class Chunk:
-    """One that is looked at. `which`: the mask of the nodes from whose it differs. `settled`: it differed before."""
+    """One that is looked at. `which`: the mask of the nodes from whose it differs. `settled`: it differed before.
+    `taught`: it is to be learned, and all that are asked may teach it."""
 
-    def __init__(self, number: int, which: int, epoch: int, waits: list[int], settled: bool) -> None:
+    def __init__(
+        self, number: int, which: int, epoch: int, waits: list[int], settled: bool, taught: bool = False
+    ) -> None:
         self.number = number
         self.which = which
         self.epoch = epoch  # under which the tags were asked for
         self.settled = settled
         self.waits = set(waits)  # ranks whose tags have not come
         self.told: dict[int, bytes] = {}
+        self.taught = taught
+        self.highest = b""  # of a chunk that is taught: what those have told, 16 bytes a sector
         self.learns = False  # tags that are lost here, too, as enough nodes have told theirs
         self.runs = 0  # that are not stored yet
         self.failed = False  # some of it is to be done again
@@ -35,6 +61,12 @@ class Run(NamedTuple):
     def size(self) -> int:
         return self.lack.stop - self.lack.start
 
+    def is_enough(self, tags: bytes, own: bytes) -> bool:
+        """Whether what has come, with what is here, is not below what was told, where something becomes known by it."""
+        if not self.chunk.learns and not self.chunk.taught:
+            return True
+        return all(map(bytes.__ge__, iter_tags(highest([tags, own])), iter_tags(self.lack.tags)))
+
     def split(self, count: int) -> tuple[Run, Run]:
         """The first `count` sectors, and the rest."""
         start, stop, rank, sectors, tags = self.lack
@@ -46,13 +78,20 @@ class Run(NamedTuple):
 
 
 class Question(NamedTuple):
-    """`chunk`: whose tags it is about; `run`: whose values; neither: digests."""
+    """`chunk`: whose tags it is about; `run`: whose values; neither: digests, which are asked for to learn something if
+    it `learns`."""
 
     rank: int
     due_s: float
     message: DigestQuery | ReadProc
     chunk: Chunk | None
     run: Run | None
+    learns: bool = False
+
+    @property
+    def teaches(self) -> bool:
+        """Whether the answer counts for what is to be learned."""
+        return self.learns or self.chunk is not None and self.chunk.taught
 
     def is_answered_by(self, answer: Digests | Value) -> bool:
         asked = self.message
@@ -63,3 +102,10 @@ class Question(NamedTuple):
         if not isinstance(answer, Value) or answer.count != asked.count:
             return False
         return self.run is None or answer.data is not None
+
+
+def is_believed(value: Value, epoch: int, now: Now) -> bool:
+    """As the answers to an operation are: see Acceptor. `epoch`: in force here."""
+    return (
+        value.epoch == epoch and highest_epoch(value.tags) <= value.epoch and are_plausible(value.tags, now.unix_s)
+    )

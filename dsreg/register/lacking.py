@@ -43,7 +43,7 @@ def lacking(
 
     for index, tag in enumerate(iter_tags(own)):
         highest = max(column[index] for column in columns.values())
-        best.append(max(highest, tag))
+        best.append(highest)
         if index in unknown or not (highest > tag or index in lost and highest >= tag):
             continue
         source = _source(columns, index, highest, rank)

@@ -6,7 +6,9 @@ Damaged sectors are read anew through the register, which writes them back here 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
+from dsreg.constants import MAX_RUN_SECTORS
 from dsreg.register.tag_view import TagView
 
 # Repairs at one time. The others wait for the next question about them.
@@ -23,10 +25,14 @@ class Repairs:
         self._storage = storage
         self.wanted: deque[int] = deque()  # the sectors whose repair is to begin now
         self.under_way: set[int] = set()  # with these
+        self.on_unknown: Callable[[int], None] = lambda chunk: None  # somebody has asked for what is to be learned
 
     def want(self, first: int, count: int) -> None:
-        """Somebody has asked for this run: see to the damaged sectors in it."""
-        for sector in self._storage.missing(first, count):
+        """Somebody has asked for this run: see to the damaged sectors in it. What is to be learned is not read here:
+        those that are asked may not know this life."""
+        for chunk in range(first // MAX_RUN_SECTORS, (first + count - 1) // MAX_RUN_SECTORS + 1):
+            self.on_unknown(chunk)
+        for sector in self._storage.damaged_of(first, count):
             if sector not in self.under_way and len(self.under_way) < MAX_REPAIRS:
                 self.under_way.add(sector)
                 self.wanted.append(sector)

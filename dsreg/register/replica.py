@@ -79,12 +79,12 @@ class Replica:
         self._uuids = uuids
         self._links = links
         self._peers = Peers(rank, uuids, links.intervals)
-        self._repairs = Repairs(storage)
-        self._acceptor = Acceptor(rank, storage, self.epochs, uuids, self._repairs, self.counters)
+        self.repairs = Repairs(storage)
+        self._acceptor = Acceptor(rank, storage, self.epochs, uuids, self.repairs, self.counters)
         self._attaching = Attaching(rank, quorum, self.epochs, self._peers, links, rids)
         self._coordinator = Coordinator(
             rank, quorum, storage, rids=rids, allocator=allocator, links=links, peers=self._peers, epochs=self.epochs,
-            acceptor=self._acceptor, repairs=self._repairs, counters=self.counters,
+            acceptor=self._acceptor, repairs=self.repairs, counters=self.counters,
         )
         self.link_down = self._peers.link_down
         self.unfinished = self._coordinator.unfinished
@@ -196,7 +196,7 @@ class Replica:
         else:
             effects = self._acceptor.refused(persist, no_space)
         if self._storage.unknown(persist.first, persist.count):
-            self._repairs.want(persist.first, persist.count)
+            self.repairs.want(persist.first, persist.count)
         return self._coordinator.start_ready(effects, now)
 
     def tick(self, now: Now) -> list[Effect]:

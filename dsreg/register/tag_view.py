@@ -26,3 +26,6 @@ class TagView(Protocol):
     def missing(self, first: int, count: int) -> list[int]: ...
 
     def unknown(self, first: int, count: int) -> list[int]: ...
+
+    def damaged_of(self, first: int, count: int) -> list[int]:
+        """Those of `missing` that were here and are lost, not those that are to be learned."""

@@ -21,7 +21,7 @@
     state       incarnation and tag reservation
     identity    identity.toml
     lives       by which directory each rank is known
-    learning    what a directory knows that began with every sector unknown; runs: sets of sectors
+    learning    what a directory knows that began with every sector unknown; learned: its pure half
     upgrade     from older formats
     directory   creation, lock, open files
     failure     the first fatal error

@@ -91,6 +91,17 @@ class Record:
             self.tickets.append(ticket)
             ticket.waiting += 1
 
+    def decided(self) -> list[Ticket]:
+        """It is stored, or refused for want of room: the tickets that are done now."""
+        done: list[Ticket] = []
+        for ticket in self.tickets:
+            if self.refused:
+                ticket.refuse(Refusal.NO_SPACE)
+            ticket.waiting -= 1
+            if not ticket.waiting:
+                done.append(ticket.finish())
+        return done
+
 
 def place(records: Sequence[Record], table: TagTable) -> tuple[int, set[int]]:
     """Say for each record what goes home before the journal and what after it.

@@ -22,24 +22,22 @@ from array import array
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from dsreg.constants import TAG_SIZE
 from dsreg.errors import NoSpace
 from dsreg.protocol.life import STORE_SIZE
-from dsreg.protocol.tags import iter_tags
+from dsreg.runs import Runs
 from dsreg.storage import identity as identity_file
 from dsreg.storage.checksum import crc32
 from dsreg.storage.directory import Directory
 from dsreg.storage.failure import NO_SPACE, Failure
 from dsreg.storage.files import Files
 from dsreg.storage.layout import LEARNED, LEARNED_TMP
-from dsreg.storage.runs import Runs
+from dsreg.storage.learned import Learned
 from dsreg.storage.tags import TagTable
 
 MAGIC: Final = b"dsregLRN"
 VERSION: Final = 1
 _HEAD: Final = struct.Struct(f">8sH6x{STORE_SIZE}sQ")
 _CRC: Final = struct.Struct(">I")
-# As many runs as an unreadable count could claim at most: each has a sector between it and the next.
 _RUN_SIZE: Final = 16
 
 log = logging.getLogger("dsreg.storage")
@@ -133,46 +131,27 @@ def write(directory: Directory, progress: Progress) -> bool:
     return True
 
 
-class Learning:
-    """Of an open directory. `left`: how many sectors are to be learned; 0, as usual: none. What is stored there
-    meanwhile is kept, and is not all that there may have been."""
+class Learning(Learned):
+    """Of an open directory. A crash takes back what was learned, until a checkpoint has written it."""
 
     def __init__(
         self, directory: Directory, table: TagTable, failure: Failure, new_learning: Callable[[], bytes]
     ) -> None:
         """`new_learning` gives an id that no other has. Reads the file `learned`."""
+        super().__init__(table.sectors, table.tags)
         self._directory = directory
-        self._table = table
         self._failure = failure
         self._new_learning = new_learning
-        self._known = Runs()
-        self.left = 0
         self._unsaid = 0  # changes that the files do not have
         id_ = directory.recorded.learning
         if id_:
-            self._known = read(directory.files, id_, directory.salt)
-            self.left = sum(stop - start for start, stop in self._known.gaps(0, table.sectors))
+            self.know(read(directory.files, id_, directory.salt))
             self._unsaid = not self.left
 
     @property
     def is_recorded(self) -> bool:
         """Whether the directory says of itself that something is left."""
         return bool(self._directory.recorded.learning)
-
-    def of(self, first: int, count: int) -> list[int]:
-        """Those of the run that are left."""
-        if not self.left:
-            return []
-        return [sector for start, stop in self._known.gaps(first, first + count) for sector in range(start, stop)]
-
-    def with_left(self, first: int, count: int, others: list[int]) -> list[int]:
-        """These sectors, and those of the run that are left; ascending."""
-        left = self.of(first, count)
-        return sorted({*left, *others}) if left else others
-
-    def following(self, sector: int) -> tuple[int, int] | None:
-        """The first run [start, stop) from `sector` on that is left, if there is one."""
-        return next(self._known.gaps(sector, self._table.sectors), None) if self.left else None
 
     def begin(self) -> None:
         """From now on every sector of the disk is to be learned, whatever was before. What is stored stays, as a
@@ -187,23 +166,14 @@ class Learning:
                 raise NoSpace(f"recording that every sector is unknown: {error}") from error
             raise self._failure.fail("recording that every sector is unknown", error) from error
         self._directory.recorded = recorded
-        self._known, self.left, self._unsaid = Runs(), self._table.sectors, 0
+        self.know(Runs())
+        self._unsaid = 0
 
     def learned(self, first: int, count: int, told: bytes = b"") -> bool:
-        """As many others as must have told of this run, and their highest tags are `told`, or (b"") zeros. From now on
-        it is known, unless what is durable here is below that (False).
-
-        A crash takes it back, until a checkpoint has written it.
-        """
-        own = self._table.tags(first, count) if told else b""
-        assert len(own) == len(told) == (count * TAG_SIZE if told else 0)
-        if own != told and any(mine < other for mine, other in zip(iter_tags(own), iter_tags(told), strict=True)):
-            return False
-        if self.left:
-            self._unsaid += 1
-            self.left -= sum(stop - start for start, stop in self._known.gaps(first, first + count))
-            self._known.add(first, first + count)
-        return True
+        before = self.left
+        known = super().learned(first, count, told)
+        self._unsaid += self.left < before
+        return known
 
     # --- checkpoints ------------------------------------------------------------------------------
     @property

@@ -145,8 +145,12 @@ class StableStorage:
     def next_chunk(self, chunk: int) -> int | None:
         """The first chunk of 256 sectors, from this one on, of which a tag may be other than zeros, if there is one."""
         self._failure.check()
-        found = self._table.next_chunk(chunk)
-        return found if found is not None and found * MAX_RUN_SECTORS < self.sectors else None
+        return self._table.next_chunk(chunk)
+
+    def unknown_chunks(self, chunk: int, stop: int) -> tuple[int, int] | None:
+        """The first chunks [start, end) that begin within [chunk, stop) of which nothing is known, or not all."""
+        found = (self.learning.chunks(chunk), self._table.blank(chunk, stop))
+        return min((each for each in found if each is not None and each[0] < stop), default=None)
 
     # --- storing ----------------------------------------------------------------------------------
     def persist(self, first: int, count: int, tags: bytes, data: Buffer, repair: bool = False) -> Ticket:
@@ -294,12 +298,7 @@ class StableStorage:
         for sector in range(record.first, record.first + record.count):
             if self._pending.get(sector) is record:
                 del self._pending[sector]
-        for ticket in record.tickets:
-            if record.refused:
-                ticket.refuse(Refusal.NO_SPACE)
-            ticket.waiting -= 1
-            if not ticket.waiting:
-                done.append(ticket.finish())
+        done += record.decided()
 
     # --- reading ----------------------------------------------------------------------------------
     def load(self, first: int, count: int, wait: bool) -> Loaded | None:
@@ -367,8 +366,8 @@ class StableStorage:
             freed=True, slots=table.slots, written=table.sectors_written, highest=table.highest
         )
         index_of = table if index_file.is_due(table.slots, self._indexed) else None
-        spans = table.take_dirty()
-        self._checkpoint = Checkpoint(self._directory, self._failure, self._sealed, spans, index_of, progress)
+        dirty = table.take_dirty()
+        self._checkpoint = Checkpoint(self._directory, self._failure, self._sealed, dirty, index_of, progress)
         return self._checkpoint
 
     def finish_checkpoint(self, checkpoint: Checkpoint) -> None:

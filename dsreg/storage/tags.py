@@ -132,7 +132,7 @@ class TagTable:
         return [sector for sector in range(first, first + count) if self.is_missing(sector)]
 
     def next_chunk(self, chunk: int) -> int | None:
-        """The first chunk from `chunk` on that has a slot, or shares one that says something of chunks."""
+        """The first chunk of the disk from `chunk` on that has a slot, or shares one that says something of chunks."""
         found = self.pages.index.following(chunk * CHUNK_GROUPS)
         chunks = [found // CHUNK_GROUPS] if found is not None and not is_chunk(found) else []
         if self.chunks.any:
@@ -140,7 +140,17 @@ class TagTable:
                 key = self.pages.index.following(base + chunk // SLOT_CHUNKS)
                 if key is not None and key < 2 * base:
                     chunks.append(max(chunk, chunks_of(key).start))
-        return min(chunks, default=None)
+        following = min(chunks, default=None)
+        return following if following is not None and following * CHUNK_SECTORS < self.sectors else None
+
+    def blank(self, chunk: int, stop: int) -> tuple[int, int] | None:
+        """The first chunks [start, end) within [chunk, stop) of which a LOST slot may have told: they have none."""
+        while self.lost and chunk < stop:
+            found = self.next_chunk(chunk)
+            if found is None or found > chunk:
+                return chunk, stop if found is None else min(found, stop)
+            chunk += 1
+        return None
 
     # --- changing ---------------------------------------------------------------------------------
     def _ensure(self, number: int) -> int:

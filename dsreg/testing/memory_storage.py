@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dsreg.constants import MAX_RUN_SECTORS, NO_OWNER, SECTOR_SIZE, ZERO_SECTOR, ZERO_TAG
 from dsreg.protocol.tags import attached_counter, iter_tags
 from dsreg.register.effects import Fence, Persist, Reserve
+from dsreg.runs import Runs
+from dsreg.storage.learned import Learned
 
 
 class MemoryStorage:
@@ -28,6 +30,7 @@ class MemoryStorage:
         self._durable: dict[int, tuple[bytes, bytes]] = {}  # sector -> tag, value
         self._no_value: set[int] = set()
         self._no_tag: set[int] = set()
+        self.learning = Learned(sectors, self.tags)
 
     # --- TagView ----------------------------------------------------------------------------------
     def tags(self, first: int, count: int) -> bytes:
@@ -51,16 +54,28 @@ class MemoryStorage:
 
     def missing(self, first: int, count: int) -> list[int]:
         """Sectors whose value is lost, `unknown` ones included."""
+        return self.learning.with_left(first, count, self.damaged_of(first, count))
+
+    def unknown(self, first: int, count: int) -> list[int]:
+        """Sectors whose tag is lost, or to be learned."""
+        return self.learning.with_left(first, count, self._without_tag(first, count))
+
+    def damaged_of(self, first: int, count: int) -> list[int]:
+        """Sectors whose value, or tag and value, is lost."""
         lost = self._no_value | self._no_tag
         return [sector for sector in range(first, first + count) if sector in lost]
 
-    def unknown(self, first: int, count: int) -> list[int]:
-        """Sectors whose tag is lost."""
+    def _without_tag(self, first: int, count: int) -> list[int]:
         return [sector for sector in range(first, first + count) if sector in self._no_tag]
 
     def lost(self) -> list[int]:
-        """All sectors of the disk whose value is lost."""
+        """All sectors of the disk whose value is damaged."""
         return sorted(self._no_value | self._no_tag)
+
+    def unknown_chunks(self, chunk: int, stop: int) -> tuple[int, int] | None:
+        """The first chunks [start, end) that begin within [chunk, stop) of which nothing is known, or not all."""
+        found = self.learning.chunks(chunk)
+        return found if found is not None and found[0] < stop else None
 
     def next_chunk(self, chunk: int) -> int | None:
         """The first one from `chunk` on of which a tag may be other than zeros."""
@@ -90,7 +105,7 @@ class MemoryStorage:
         if isinstance(effect, Fence):
             self.epoch, self.owner = max((self.epoch, self.owner), (effect.epoch, effect.owner))
             return effect, True
-        if self.full or not effect.repair and self.unknown(effect.first, effect.count):
+        if self.full or not effect.repair and self._without_tag(effect.first, effect.count):
             return effect, False
         for offset, tag in enumerate(iter_tags(effect.tags)):
             sector = effect.first + offset
@@ -107,6 +122,10 @@ class MemoryStorage:
     def damage(self, sector: int, *, tag_too: bool = False) -> None:
         """Lose the sector's value, or its value and its tag."""
         (self._no_tag if tag_too else self._no_value).add(sector)
+
+    def begin_unknown(self) -> None:
+        """Every sector is to be learned. What is stored stays."""
+        self.learning.know(Runs())
 
     def crash(self) -> None:
         """What was not committed is gone. The next replica on this storage is a new incarnation."""

@@ -13,7 +13,7 @@ from dsreg.storage import StableStorage
 from dsreg.testing.memory_files import PAGE, Kind, MemoryFiles, Operation
 from tests.crash_states.demands import Demands, Given, Kept, Started, value
 from tests.crash_states.image import Damage, Image, State
-from tests.crash_states.workload import Profile, areas, identity, new_store
+from tests.crash_states.workload import Profile, areas, identity, known_of, new_store
 
 # Above any ts and number of a workload.
 LATER_TS = 1 << 32
@@ -40,12 +40,14 @@ def damaged(state: State, damage: Sequence[Damage]) -> State:
 
 
 class Checker:
-    """`sectors`: the size of the disk, at least what any start before the cut asked for."""
+    """`sectors`: the size of the disk, at least what any start before the cut asked for. `all_unknown`: how a directory
+    is made if there is none."""
 
-    def __init__(self, profile: Profile, sectors: int, counts: Counter[str]) -> None:
+    def __init__(self, profile: Profile, sectors: int, counts: Counter[str], all_unknown: bool = False) -> None:
         self._profile = profile
         self._sectors = sectors
         self._counts = counts
+        self._all_unknown = all_unknown
 
     def check(
         self, state: State, demands: Demands, rng: random.Random, depth: int = DEPTH, damage: Sequence[Damage] = ()
@@ -66,12 +68,13 @@ class Checker:
         if depth and rng.random() < 0.25:
             upto = rng.randint(begin, len(files.log))
             self._cut_recovery(state, files.log[:upto], demands, rng, depth, damage)
-        demands.take(Started(storage.incarnation, found))
+        demands.take(Started(storage.incarnation, found, known_of(storage, self._profile)))
         self._use(storage, files, demands, rng)
 
     def _open(self, files: MemoryFiles) -> StableStorage:
         self._counts["recoveries"] += 1
-        return StableStorage.open(files, identity(self._sectors), self._profile.journal_bytes, new_store)
+        disk, size = identity(self._sectors), self._profile.journal_bytes
+        return StableStorage.open(files, disk, size, new_store, self._all_unknown)
 
     def _open_full(self, files: MemoryFiles, demands: Demands) -> None:
         """A full disk may keep it from starting, and takes nothing away."""
@@ -83,7 +86,7 @@ class Checker:
             self._counts["recoveries refused for want of space"] += 1
         else:
             found = self._compare(storage, demands)
-            demands.take(Started(storage.incarnation, found))
+            demands.take(Started(storage.incarnation, found, known_of(storage, self._profile)))
             storage.close()
         files.capacity = None
 
@@ -91,12 +94,13 @@ class Checker:
         """The tags of all sectors, after comparing them and their values with what they may be."""
         found: dict[int, bytes] = {}
         for first, count in areas(self._profile):
-            if storage.missing(first, count):
-                raise Violation(f"sectors {storage.missing(first, count)} are damaged")
+            unknown = storage.unknown(first, count)
+            if storage.missing(first, count) != unknown or storage.damaged_of(first, count):
+                raise Violation(f"sectors {storage.damaged_of(first, count)} are damaged")
             loaded = storage.load(first, count, wait=True)
             assert loaded is not None, "no commit is under way"
-            if loaded.missing or len(loaded.tags) != count * TAG_SIZE:
-                raise Violation(f"sectors {loaded.missing} are damaged")
+            if list(loaded.missing) != unknown or len(loaded.tags) != count * TAG_SIZE:
+                raise Violation(f"sectors {loaded.missing} are damaged, {unknown} are to be learned")
             for index in range(count):
                 sector, tag = first + index, tag_at(loaded.tags, index)
                 expected = demands.value(sector, tag)
@@ -107,6 +111,10 @@ class Checker:
                     raise Violation(f"sector {sector} does not have the value of its tag {tag.hex()}")
                 if tag != ZERO_TAG:
                     found[sector] = tag
+        known = known_of(storage, self._profile)
+        if not demands.known <= known <= demands.may_know:
+            few, many = sorted(demands.known - known), sorted(known - demands.may_know)
+            raise Violation(f"sectors {few} are not known any more, and {many} were not learned")
         if storage.incarnation <= demands.incarnation:
             raise Violation(f"incarnation {storage.incarnation} after {demands.incarnation}")
         if storage.ts_reserved < demands.ts_reserved:

@@ -39,13 +39,34 @@ class Fenced(NamedTuple):
 
 class Started(NamedTuple):
     """A recovery has returned, with these tags (sectors not named: never written). What it did not bring
-    back is gone for good: its tag may be given to another value."""
+    back is gone for good: its tag may be given to another value. `known`: sectors of which something may be said."""
 
     incarnation: int
     found: dict[int, bytes]
+    known: frozenset[int]
 
 
-Event = Given | Kept | Reserved | Fenced | Started
+class Begins(NamedTuple):
+    """It is asked that every sector be unknown: from now on it may be."""
+
+
+class Begun(NamedTuple):
+    """It is: until it is learned."""
+
+
+class Learned(NamedTuple):
+    """These sectors may be known from now on."""
+
+    sectors: frozenset[int]
+
+
+class Recorded(NamedTuple):
+    """What was learned by the time of a checkpoint is known from now on."""
+
+    known: frozenset[int]
+
+
+Event = Given | Kept | Reserved | Fenced | Started | Begins | Begun | Learned | Recorded
 
 
 @dataclass(slots=True)
@@ -55,6 +76,9 @@ class Demands:
     ts_reserved: int = 0
     incarnation: int = 0
     fenced: tuple[int, bytes] = (0, NO_OWNER)
+    # Sectors of the windows that are known, and that may be.
+    known: frozenset[int] = frozenset()
+    may_know: frozenset[int] = frozenset()
 
     def take(self, event: Event) -> None:
         if isinstance(event, Given):
@@ -66,8 +90,17 @@ class Demands:
             self.ts_reserved = max(self.ts_reserved, event.ts)
         elif isinstance(event, Fenced):
             self.fenced = max(self.fenced, event)
+        elif isinstance(event, Begins):
+            self.known = frozenset()
+        elif isinstance(event, Begun):
+            self.known = self.may_know = frozenset()
+        elif isinstance(event, Learned):
+            self.may_know |= event.sectors
+        elif isinstance(event, Recorded):
+            self.known |= event.known
         else:
             self.incarnation = event.incarnation
+            self.known = self.may_know = event.known
             for sector, numbers in self.given.items():
                 tag = event.found.get(sector, ZERO_TAG)
                 self.low[sector] = tag
@@ -75,7 +108,9 @@ class Demands:
 
     def copy(self) -> Demands:
         given = {sector: dict(numbers) for sector, numbers in self.given.items()}
-        return Demands(given, dict(self.low), self.ts_reserved, self.incarnation, self.fenced)
+        return Demands(
+            given, dict(self.low), self.ts_reserved, self.incarnation, self.fenced, self.known, self.may_know
+        )
 
     def value(self, sector: int, tag: bytes) -> bytes | None:
         """The one value that the sector may have with this tag; None if it must not have this tag."""

@@ -112,7 +112,7 @@ def states_of(lives: list[Life], seed: int, per_point: int = STATES_PER_POINT) -
 
 def check_one(found: Found, workload: Workload, seed: int, counts: Counter[str]) -> None:
     """Raises Failed with the command that replays it."""
-    checker = Checker(workload.profile, workload.lives[-1].sectors, counts)
+    checker = Checker(workload.profile, workload.lives[-1].sectors, counts, workload.all_unknown)
     try:
         rng = random.Random(f"check {seed} {found.index}")
         checker.check(found.state(), found.demands, rng, damage=found.image.damage(rng))

@@ -17,7 +17,21 @@ from dsreg.protocol.tags import iter_tags, pack_tag, tag_at
 from dsreg.storage import Identity, StableStorage, Ticket
 from dsreg.storage.layout import GROUP_SECTORS
 from dsreg.testing.memory_files import Kind, MemoryFiles, Operation
-from tests.crash_states.demands import NOTHING, Demands, Event, Fenced, Given, Kept, Reserved, Started, value
+from tests.crash_states.demands import (
+    NOTHING,
+    Begins,
+    Begun,
+    Demands,
+    Event,
+    Fenced,
+    Given,
+    Kept,
+    Learned,
+    Recorded,
+    Reserved,
+    Started,
+    value,
+)
 from tests.crash_states.image import Image, State
 
 # A segment of this size is full after a few commits of short runs.
@@ -50,6 +64,14 @@ def identity(sectors: int) -> Identity:
 
 def new_store() -> bytes:
     return CLUSTER[::-1]
+
+
+def known_of(storage: StableStorage, profile: Profile) -> frozenset[int]:
+    """Sectors of the windows of which it may say something."""
+    return frozenset(
+        sector for first, count in areas(profile)
+        for sector in set(range(first, first + count)).difference(storage.unknown(first, count))
+    )
 
 
 class WorkFiles(MemoryFiles):
@@ -111,9 +133,13 @@ class Workload:
         self._waiting: dict[Ticket, list[Event]] = {}
         self._files = WorkFiles()
         self._demands = Demands()
+        self.all_unknown = self._rng.random() < 0.3
+        self._ids = random.Random(f"ids {seed}")  # none is given twice
 
     def run(self, lives: int = 3) -> None:
-        self._start({}, Demands())
+        everything = frozenset(s for first, count in areas(self.profile) for s in range(first, first + count))
+        # What a crash leaves of its creation is not demanded to be known, and must not be if it is a new life.
+        self._start({}, Demands(may_know=frozenset() if self.all_unknown else everything))
         for number in range(lives):
             for _ in range(self._rng.randint(2, self.profile.steps)):
                 self._step()
@@ -139,19 +165,22 @@ class Workload:
         self._start(image.choose(choice), life.demands(upto))
 
     def _open(self) -> None:
-        files = self._files
+        files, disk, size = self._files, identity(self._sectors), self.profile.journal_bytes
         try:
-            self._storage = StableStorage.open(files, identity(self._sectors), self.profile.journal_bytes, new_store)
+            self._storage = StableStorage.open(files, disk, size, self._new_store, self.all_unknown)
         except NoSpace:
             files.capacity = None
-            self._storage = StableStorage.open(files, identity(self._sectors), self.profile.journal_bytes, new_store)
+            self._storage = StableStorage.open(files, disk, size, self._new_store, self.all_unknown)
         found = {
             sector: tag
             for first, length in areas(self.profile)
             for sector, tag in enumerate(iter_tags(self._storage.tags(first, length)), first)
             if tag != ZERO_TAG
         }
-        self._note(Started(self._storage.incarnation, found))
+        self._note(Started(self._storage.incarnation, found, known_of(self._storage, self.profile)))
+
+    def _new_store(self) -> bytes:
+        return self._ids.randbytes(16)
 
     def _note(self, event: Event) -> None:
         self._life.events.append((len(self._files.log), event))
@@ -169,6 +198,8 @@ class Workload:
             self._fence()
         if rng.random() < 0.2:
             files.capacity = files.used() + rng.choice((0, 0, 1, 3)) if files.capacity is None else None
+        if rng.random() < 0.3:
+            self._learn()
         what = rng.random()
         if what < 0.65:
             self._commits()
@@ -213,6 +244,26 @@ class Workload:
         if rng.random() < 0.2:
             tags = [tag if rng.random() < 0.6 else self._tag() for tag in tags]
         return first, b"".join(tags)
+
+    def _learn(self) -> None:
+        """Something, or all, or (as of an older directory) nothing from now on."""
+        rng, learning = self._rng, self._storage.learning
+        if rng.random() < 0.15 and self._files.capacity is None:
+            self._storage.close()  # a node does so before it serves
+            for ticket in list(self._waiting):
+                self._settle([ticket])
+            self._open()
+            self._note(Begins())
+            self._storage.learning.begin()
+            self._note(Begun())
+        elif learning.left:
+            first = rng.choice(self.profile.places) + rng.randrange(self.profile.window)
+            count = rng.randint(1, self.profile.window)
+            if rng.random() < 0.3:
+                first, count = 0, self._sectors
+            count = min(count, self._sectors - first)
+            self._note(Learned(frozenset(range(first, first + count))))
+            assert learning.learned(first, count)
 
     def _fence(self) -> None:
         """A newer epoch, or the same one with its owner learnt later. Done means also: all from before is decided."""
@@ -260,10 +311,13 @@ class Workload:
         self._run_checkpoint()
 
     def _run_checkpoint(self) -> None:
+        known = known_of(self._storage, self.profile)
         checkpoint = self._storage.next_checkpoint()
         if checkpoint is not None:
             checkpoint.run()
             self._storage.finish_checkpoint(checkpoint)
+            if checkpoint.recorded:
+                self._note(Recorded(known))
 
     def _restart(self) -> None:
         """In order, perhaps with a larger disk. What was refused meanwhile was told to nobody."""

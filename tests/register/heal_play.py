@@ -44,11 +44,14 @@ class Other:
 
 
 class Play:
-    """`links`: with whom the node is linked from the beginning."""
+    """`links`: with whom the node is linked from the beginning. `learns`: its directory began with every sector
+    unknown."""
 
-    def __init__(self, *links: int) -> None:
+    def __init__(self, *links: int, learns: bool = False) -> None:
         self.now = 100.0
         self.storage = MemoryStorage(SECTORS)
+        if learns:
+            self.storage.begin_unknown()
         self.storage.ts_reserved = PROMISED
         self.replica = new_replica(1, majority_of(RANKS), self.storage, uuid_prefix=7, jitter=lambda: 1.0)
         self.heal = new_heal(self.replica, majority_of(RANKS), self.storage)
@@ -102,6 +105,16 @@ class Play:
     def to_the_end(self) -> None:
         """All is answered and stored, as long as there is anything to do at once."""
         while self.asked:
+            for effect in self.answer(self.storage.epoch):
+                self.store(effect)
+
+    def to_the_end_silently(self) -> None:
+        """Likewise; but a node that does not know what it is asked for says nothing."""
+        while self.asked:
+            rank, question = self.asked[0]
+            if isinstance(question, ReadProc) and self.others[rank].storage.unknown(question.first, question.count):
+                self.asked.pop(0)
+                continue
             for effect in self.answer(self.storage.epoch):
                 self.store(effect)
 

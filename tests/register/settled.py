@@ -8,7 +8,7 @@ from dsreg.register.replica import Replica
 
 def is_busy(replica: Replica) -> bool:
     """Whether it has operations, repairs, or claims about which it asks the others, that time alone may bring on."""
-    return bool(replica.unfinished() or replica._repairs.under_way or replica._attaching._leaps)
+    return bool(replica.unfinished() or replica.repairs.under_way or replica._attaching._leaps)
 
 
 def assert_settled(replica: Replica, later: float) -> None:
@@ -19,7 +19,7 @@ def assert_settled(replica: Replica, later: float) -> None:
     coordinator = replica._coordinator
     assert not coordinator._executions
     assert not coordinator._ready
-    assert not replica._repairs.under_way and not replica._repairs.wanted
+    assert not replica.repairs.under_way and not replica.repairs.wanted
     assert coordinator._refused.next_due() is None
     assert not coordinator._queue._entries and not coordinator._queue._chunks
     assert not replica._attaching._leaps

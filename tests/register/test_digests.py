@@ -10,6 +10,7 @@ from dsreg.protocol.messages import DigestQuery
 from dsreg.protocol.tags import pack_tag
 from dsreg.register.digests import BUDGET, UNKNOWN, TagDigests
 from dsreg.register.effects import Persist
+from dsreg.runs import Runs
 from dsreg.testing.memory_storage import MemoryStorage
 
 
@@ -68,3 +69,18 @@ def test_an_answer_is_of_as_much_as_can_be_computed_at_once() -> None:
     again = digests.answer(3, DigestQuery(2, 78, 0, 100))
     assert again.count == 100 and sorted(again.digests) == list(range(0, 100, 2)) and again.following == 100
     assert digests.answer(3, DigestQuery(2, 79, 0, 1)).following == 2
+
+
+def test_where_the_last_one_is_lost_nothing_is_said_of_those_behind_it() -> None:
+    storage, digests = made()
+    store(storage, 0, 5)
+    storage.damage(5 * MAX_RUN_SECTORS, tag_too=True)
+    answer = digests.answer(3, DigestQuery(2, 77, 0, 6))
+    assert (answer.count, answer.following, answer.digests[5]) == (6, 6, UNKNOWN)
+    assert digests.answer(3, DigestQuery(2, 77, 0, 7)).following == 100
+    storage.learning.know(Runs())
+    storage.learning.learned(0, 2 * MAX_RUN_SECTORS)
+    answer = digests.answer(3, DigestQuery(2, 77, 0, 100))
+    assert (answer.count, answer.following, list(answer.digests)) == (2, 2, [0])
+    answer = digests.answer(3, DigestQuery(2, 77, 2, 98))
+    assert (answer.count, answer.following, answer.digests) == (1, 100, {2: UNKNOWN})

@@ -19,7 +19,7 @@ def left_in_node(interpreter: Interpreter, connections: Iterable[Connection]) ->
         "chunks of the queue": len(replica._coordinator._queue._chunks),
         "operations by rid": len(replica._coordinator._executions),
         "operations that are ready": len(replica._coordinator._ready),
-        "repairs": len(replica._repairs.under_way),
+        "repairs": len(replica.repairs.under_way),
         "refused stores": len(replica._coordinator._refused._waiting),
         "stubborn messages": len(replica._links),
         "parts of runs": sum(len(peer._runs) for peer in replica._peers._contract.values()),

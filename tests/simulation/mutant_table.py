@@ -160,7 +160,7 @@ DURABILITY = (
     Mutant(
         "checkpoint_does_not_sync_tags", "dsreg.storage.checkpoint", "    directory.tags.fdatasync()\n", ""
     ),
-    Mutant("checkpoint_forgets_tags", _STABLE, "table.take_dirty(), index_of", "table.take_dirty()[1:], index_of"),
+    Mutant("checkpoint_forgets_tags", _STABLE, "dirty = table.take_dirty()", "dirty = table.take_dirty()[1:]"),
     Mutant(
         "older_segment_not_replayed",
         "dsreg.storage.journal",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from dsreg.constants import MIN_JOURNAL_BYTES, SECTOR_SIZE
+from dsreg.protocol.messages import DigestQuery
 from dsreg.protocol.tags import pack_tag
-from dsreg.register.digests import TagDigests
+from dsreg.register.digests import UNKNOWN, TagDigests
 from dsreg.storage import Identity, StableStorage
 from dsreg.storage.index import REGION_BITS, SlotIndex
 from dsreg.testing.memory_files import MemoryFiles
@@ -89,3 +92,39 @@ def test_what_is_lost_is_listed() -> None:
     store(storage, 5, 1, pack_tag(6, 1))
     assert storage.lost() == []
     storage.close()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_the_digests_leave_out_was_never_written(seed: int) -> None:
+    """With slots that are lost, chunks that are to be learned, and both: whoever learns relies on it."""
+    rng = random.Random(seed)
+    files = MemoryFiles()
+    storage = opened(files)
+    for counter in range(1, 30):
+        store(storage, rng.randrange(SECTORS), 1, pack_tag(counter, 1))
+    storage.close()
+    if seed % 2:
+        files.damage("tags", 256 * rng.randrange(20) + 5, 3)  # nobody knows whose that slot was
+    storage = opened(files)
+    if seed % 3:
+        storage.learning.begin()
+        for _ in range(rng.randrange(6)):
+            chunk = rng.randrange(3000)
+            storage.learning.learned(chunk * CHUNK, min(rng.randrange(1, 900), 3000 - chunk) * CHUNK)
+    digests = TagDigests(storage)
+    written, lost, unwritten = set(), set(), set()
+    at = questions = 0
+    while at < digests.chunks:
+        answer = digests.answer(1, DigestQuery(2, 7, at, min(4096, digests.chunks - at)))
+        assert at + answer.count <= answer.following <= digests.chunks
+        for chunk in range(at, answer.following):
+            digest = answer.digests.get(min(chunk, at + answer.count - 1) if chunk >= at + answer.count else chunk, b"")
+            if chunk >= at + answer.count and digest != UNKNOWN:
+                digest = b""
+            (lost if digest == UNKNOWN else written if digest else unwritten).add(chunk)
+        at, questions = answer.following, questions + 1
+    assert len(written) + len(lost) + len(unwritten) == digests.chunks and questions < 100
+    for chunk in range(digests.chunks):
+        tags, unknown = storage.tags(chunk * CHUNK, CHUNK), storage.unknown(chunk * CHUNK, CHUNK)
+        assert (chunk in lost) == bool(unknown), chunk
+        assert unknown or (chunk in written) == any(tags), chunk

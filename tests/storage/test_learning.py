@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from dsreg.constants import SECTOR_SIZE, ZERO_TAG
 from dsreg.errors import DamagedStorage, NoSpace, SyncFailed
+from dsreg.runs import Runs
 from dsreg.storage import StableStorage, identity, learning
 from dsreg.storage.commit import Refusal
 from dsreg.storage.layout import IDENTITY as IDENTITY_FILE
 from dsreg.storage.layout import LEARNED, TAGS
-from dsreg.storage.runs import Runs
 from dsreg.testing.memory_files import Chooser, Kind, MemoryFiles, drop_all, keep_all, random_chooser
 from tests.storage.support import (
     IDENTITY,
@@ -67,9 +67,11 @@ def test_runs_are_sets_of_numbers(added: list[tuple[int, int]], start: int, leng
     assert runs.total == len(model)
     assert {each for one in zip(runs.starts, runs.stops, strict=True) for each in range(*one)} == model
     assert all(stop < start for stop, start in zip(runs.stops, runs.starts[1:], strict=False))  # none touch
+    assert [number for number in range(60) if number in runs] == sorted(model)
     gaps = list(runs.gaps(start, start + length))
     assert [each for gap in gaps for each in range(*gap)] == sorted(set(range(start, start + length)) - model)
     assert all(stop < start for (_, stop), (start, _) in zip(gaps, gaps[1:], strict=False))
+    assert [runs.pop() for _ in range(runs.total)] == sorted(model) and not runs.starts
 
 
 # --- what is unknown ------------------------------------------------------------------------------
@@ -79,11 +81,11 @@ def test_in_a_new_life_every_sector_is_unknown_until_it_is_learned() -> None:
     for first in (0, 1000, DISK - 256):
         assert storage.unknown(first, 256) == storage.missing(first, 256) == list(range(first, first + 256))
     assert storage.lost() == [] and storage.damaged == 0
-    assert storage.learning.following(0) == (0, DISK)
+    assert storage.learning.chunks(0) == (0, DISK // 256)
     assert storage.learning.learned(256, 256)
     assert storage.unknown(250, 20) == list(range(250, 256)) and storage.unknown(256, 256) == []
     assert storage.learning.left == DISK - 256
-    assert storage.learning.following(256) == (512, DISK) and storage.learning.following(0) == (0, 256)
+    assert storage.learning.chunks(1) == (2, DISK // 256) and storage.learning.chunks(0) == (0, 1)
 
 
 def test_otherwise_nothing_is_unknown_and_an_existing_directory_stays_as_it_is() -> None:
@@ -91,7 +93,7 @@ def test_otherwise_nothing_is_unknown_and_an_existing_directory_stays_as_it_is()
     for all_unknown in (False, True):
         storage = open_storage(files, all_unknown=all_unknown)
         assert storage.unknown(0, 256) == [] and storage.learning.left == 0 and not storage.learning.is_recorded
-        assert storage.learning.following(0) is None and storage.learning.learned(0, 8)
+        assert storage.learning.chunks(0) is None and storage.learning.learned(0, 8)
         storage.close()
     assert not is_marked(files) and not files.exists(LEARNED)
 
@@ -327,6 +329,7 @@ def test_a_disk_that_grows_meanwhile_has_more_to_learn() -> None:
     larger = dataclasses.replace(SMALL, sectors=80)
     storage = open_storage(files, larger)
     assert storage.learning.left == 20 and storage.unknown(0, 80) == list(range(60, 80))
+    assert storage.learning.chunks(0) == storage.unknown_chunks(0, 1) == (0, 1)
     storage.learning.learned(60, 20)
     storage.close()
     assert not is_marked(files) and open_storage(files, larger).learning.left == 0

@@ -35,6 +35,16 @@ class Runs:
                 return
             start, at = self.stops[at], at + 1
 
-    def covers(self, start: int, stop: int) -> bool:
-        """Whether all of [start, stop) is there."""
-        return next(self.gaps(start, stop), None) is None
+    def __contains__(self, number: int) -> bool:
+        at = bisect_right(self.starts, number)
+        return at > 0 and number < self.stops[at - 1]
+
+    def pop(self) -> int:
+        """The lowest number, which is taken out. There must be one."""
+        first = self.starts[0]
+        self.total -= 1
+        if first + 1 < self.stops[0]:
+            self.starts[0] = first + 1
+        else:
+            del self.starts[0], self.stops[0]
+        return first
