@@ -87,11 +87,9 @@ class StableStorage:
 
     def _drain(self) -> None:
         while True:
-            commit = self.next_commit()
-            if commit is not None:
+            while (commit := self.next_commit()) is not None:
                 commit.run()
                 self.finish_commit(commit)
-                continue
             checkpoint = self.next_checkpoint()
             if checkpoint is None:
                 return
@@ -228,7 +226,7 @@ class StableStorage:
         self._failure.check()
         if self._commit is not None or not self._queue and not self._promises.pending:
             return None
-        if self._queue and not self._fits(self._queue[0]):
+        if self._queue and self._position + self._queue[0].size > self._directory.recorded.journal_bytes:
             if self._sealed is None:
                 self._seal()
             elif not self._promises.pending:
@@ -245,9 +243,6 @@ class StableStorage:
             commit.state = wanted._replace(generation=self._segment.generation, slots=self._segment.slots)
         self._commit = commit
         return commit
-
-    def _fits(self, record: Record) -> bool:
-        return self._position + record.size <= self._directory.recorded.journal_bytes
 
     def _take(self) -> list[Record]:
         room = min(self._directory.recorded.journal_bytes - self._position, MAX_COMMIT_BYTES)
