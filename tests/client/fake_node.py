@@ -27,6 +27,7 @@ from dsreg.protocol.messages import (
     StatusRequest,
 )
 from dsreg.protocol.tags import MAX_EPOCH, highest_ts, is_restamped, pack_tag, restamped, ts_of
+from tests.processes.cluster import own_host
 
 KEYS = Keys(bytes(range(32)), bytes(range(64)))
 
@@ -103,8 +104,8 @@ class Disk:
 class FakeNode:
     """Serve on a loopback port. `log` has the commands received, `connections` how many were ever made."""
 
-    def __init__(self, rank: int, disk: Disk, keys: Keys = KEYS) -> None:
-        self.rank, self.disk, self.keys = rank, disk, keys
+    def __init__(self, rank: int, disk: Disk, host: str, keys: Keys = KEYS) -> None:
+        self.rank, self.disk, self.host, self.keys = rank, disk, host, keys
         self.nodes = 0  # what it says of how many the cluster is
         self.behaviour = Behaviour()
         self.log: list[Command] = []
@@ -121,7 +122,7 @@ class FakeNode:
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until stop(). The port stays the same when it serves again."""
         with trio.CancelScope() as self._scope:
-            listeners = await trio.open_tcp_listeners(self.port, host="127.0.0.1")
+            listeners = await trio.open_tcp_listeners(self.port, host=self.host)
             self.port = listeners[0].socket.getsockname()[1]
             await trio.serve_listeners(self._connection, listeners, task_status=task_status)
 
@@ -247,7 +248,7 @@ class FakeCluster:
 
     @property
     def config(self) -> Config:
-        addresses = tuple(Address(node.rank, "127.0.0.1", node.port) for node in self.nodes)
+        addresses = tuple(Address(node.rank, node.host, node.port) for node in self.nodes)
         return Config(self.disk.sectors, KEYS.client, addresses)
 
     async def restart(self, node: FakeNode) -> None:
@@ -256,8 +257,8 @@ class FakeCluster:
 
 @asynccontextmanager
 async def cluster(count: int = 3, sectors: int = 4096, keys: Keys = KEYS) -> AsyncIterator[FakeCluster]:
-    disk = Disk(sectors)
-    nodes = [FakeNode(rank, disk, keys) for rank in range(1, count + 1)]
+    disk, host = Disk(sectors), own_host()
+    nodes = [FakeNode(rank, disk, host, keys) for rank in range(1, count + 1)]
     async with trio.open_nursery() as nursery:
         for node in nodes:
             await nursery.start(node.serve)

@@ -29,14 +29,15 @@ Address = tuple[str, int]
 _numbers = itertools.count(1)
 
 
-def free_addresses(count: int) -> list[Address]:
-    """Addresses of the loopback network that nobody uses, or will come to use.
+def own_host() -> str:
+    """An IP address of the loopback network that nobody else uses. Outgoing connections come from 127.0.0.1: so none
+    can take the port of a node that is down, and none that is tried again and again can connect to itself."""
+    return f"127.{64 + os.getpid() % 128}.{os.getpid() // 128 % 256}.{next(_numbers) % 250 + 1}"
 
-    Each has an IP address of its own, as outgoing connections come from 127.0.0.1: no connection can take the
-    port of a node that is down, and none that retries one can connect to itself.
-    """
-    number = next(_numbers)
-    host = f"127.{64 + os.getpid() % 128}.{os.getpid() // 128 % 256}.{number % 250 + 1}"
+
+def free_addresses(count: int) -> list[Address]:
+    """That nobody uses, or will come to use."""
+    host = own_host()
     sockets = [socket.create_server((host, 0)) for _ in range(count)]
     addresses = [listener.getsockname()[:2] for listener in sockets]
     for listener in sockets:

@@ -10,6 +10,13 @@ import pytest
 from tests.processes.cluster import Cluster
 
 
+@pytest.fixture(autouse=True)
+def _slow_starts(allow_logs: Callable[[str], None]) -> None:
+    """A node listens first, and answers once it has loaded its modules and replayed its journal: on a loaded machine
+    that takes so long that a client says so, and asks again."""
+    allow_logs("does not answer the HELLO")
+
+
 @pytest.fixture
 def make_cluster(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
     """Makes a Cluster of one's own, with its keyword arguments; nothing of it runs yet."""

@@ -48,7 +48,7 @@ async def test_what_was_written_while_it_was_down(make_cluster: Callable[..., Cl
             data = rng.randbytes(rng.randint(1, min(9, SECTORS - sector)) * 4096)
             await client.write(sector, data)
             expected[sector * 4096 : sector * 4096 + len(data)] = data
-    assert dsreg(cluster, "wait", "--healed", "--timeout", "0.3") == (1, "node 3 does not answer: connection refused")
+    assert dsreg(cluster, "wait", "--healed", "--timeout", "3") == (1, "node 3 does not answer: connection refused")
     cluster.start(3)
     assert dsreg(cluster, "wait", "--healed", "--timeout", str(TIMEOUT_S)) == (0, "")
     one, three = await report(cluster, 1), await report(cluster, 3)

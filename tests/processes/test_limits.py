@@ -20,6 +20,7 @@ from dsreg.constants import MAX_COMMANDS_PER_CONNECTION
 from tests.processes.cluster import TIMEOUT_S, Cluster, until
 from tests.processes.history import stamp
 from tests.processes.raw import OK, READ_ANSWER, WRITE_ANSWER, RawClient, Response, read_frame, write_frame
+from tests.processes.test_sealed import all_sealed
 
 MIB = 1 << 20
 # A connection that takes no byte for so long is held back.
@@ -52,6 +53,12 @@ def send_until_held_back(client: RawClient, frame: bytes, limit: int) -> bytes:
     raise AssertionError(f"the node has taken {sent} bytes from a client that does not listen")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def linked(shared: Cluster) -> None:
+    """A node that is still making its links has other connections, and other things to do."""
+    trio.run(all_sealed, shared)
+
+
 @pytest.fixture
 def open_client(shared: Cluster) -> Iterator[Callable[..., RawClient]]:
     with contextlib.ExitStack() as stack:
@@ -81,7 +88,7 @@ async def test_one_that_leaves_takes_its_commands_with_it(
         idle = await until_idle(client)
         deaf = open_client(16384)
         send_until_held_back(deaf, deaf.read_frame(1, 5), 16 * MIB)
-        before = await client.status(1, TIMEOUT_S)
+        before = await until_held_back(client)
         assert before["connections"] == idle["connections"] + 1
         deaf.close()
         after = await until_idle(client)
@@ -92,9 +99,20 @@ async def test_one_that_leaves_takes_its_commands_with_it(
 async def until_idle(client: Client) -> dict[str, Any]:
     """The status of node 1 once it has nothing to do, and its connections are this client's and those of two nodes."""
     with trio.fail_after(TIMEOUT_S):
-        while (report := await client.status(1, TIMEOUT_S))["unfinished"] or report["connections"] > 3:
+        while (report := await client.status(1, TIMEOUT_S))["unfinished"] or report["connections"] != 3:
             await trio.lowlevel.checkpoint()
     return report
+
+
+async def until_held_back(client: Client) -> dict[str, Any]:
+    """The status of node 1 once it takes no more from a client that has sent more: between two answers to this client
+    it has begun nothing for that one, and nothing is under way. Until then it carries out some thousands of reads."""
+    report = await client.status(1, TIMEOUT_S)
+    with trio.fail_after(8 * TIMEOUT_S):
+        while True:
+            earlier, report = report, await client.status(1, TIMEOUT_S)
+            if not report["unfinished"] and report["counters"]["read"] == earlier["counters"]["read"]:
+                return report
 
 
 def test_one_that_listens_at_last(shared: Cluster, open_client: Callable[..., RawClient]) -> None:

@@ -105,6 +105,8 @@ async def test_between_nodes(lines: Lines, rng: random.Random) -> None:
             print(f"{kind}: done")
 
 
+# What is believed when it comes twice in a row does so by chance, too, on lines that are that bad.
+@pytest.mark.allow_logs("has another client key", "does not speak the extension", "handshake failed: data corrupted")
 async def test_between_client_and_nodes(lines: Lines, rng: random.Random) -> None:
     doors = lines.doors.values()
     async with Client(lines.client_config()) as client:  # type: ignore[arg-type]
