@@ -13,7 +13,7 @@ import trio.testing
 
 from dsreg.client import Client
 from dsreg.client.events import Disconnected
-from dsreg.client.limits import MAX_OPERATIONS
+from dsreg.client.limits import ATTEMPT_FIRST_S, MAX_OPERATIONS, TICK_S
 from dsreg.constants import SECTOR_SIZE
 from dsreg.errors import (
     AuthenticationFailed,
@@ -27,6 +27,7 @@ from dsreg.errors import (
 from dsreg.protocol.codec import Keys
 from dsreg.protocol.messages import CommandKind, Status
 from dsreg.store import split
+from tests.client.clock import StoppedClock
 from tests.client.fake_node import FakeCluster, cluster
 
 GET, READ, TAG, STORE = CommandKind.GET, CommandKind.READ, CommandKind.TAG, CommandKind.STORE
@@ -98,6 +99,7 @@ async def test_arguments(nodes: FakeCluster) -> None:
 async def test_a_store_cut_off_is_finished_on_another_node_under_the_same_tags(nodes: FakeCluster) -> None:
     nodes.nodes[0].behaviour.cuts_at = frozenset({STORE})
     async with Client(nodes.config) as client:
+        StoppedClock(client)
         await all_connected(client)
         await client.write(0, sectors(3))
         assert client.counters.failovers == 1
@@ -107,23 +109,29 @@ async def test_a_store_cut_off_is_finished_on_another_node_under_the_same_tags(n
 
 
 async def test_a_deaf_node_costs_one_attempt(nodes: FakeCluster) -> None:
-    nodes.nodes[0].behaviour.deaf_to = EVERYTHING
+    deaf = nodes.nodes[0]
+    deaf.behaviour.deaf_to = EVERYTHING
     async with Client(nodes.config) as client:
+        clock = StoppedClock(client)
         await all_connected(client)
-        started_s = trio.current_time()
-        await client.write(0, sectors(1))
-        assert 0.9 < trio.current_time() - started_s < 3
-        started_s = trio.current_time()
-        await client.read(0)
-        assert trio.current_time() - started_s < 0.9
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.write, 0, sectors(1))
+            await deaf.until(1)
+            clock.move(ATTEMPT_FIRST_S - 0.01)
+            await trio.sleep(2 * TICK_S)
+            assert nursery.child_tasks and not client.counters.failovers
+            clock.move(0.02)
+        assert client.counters.failovers == 1
+        await client.read(0)  # no time passes
+        assert client.counters.failovers == 1
 
 
 async def test_a_stopping_node_is_left_at_once(nodes: FakeCluster) -> None:
     nodes.nodes[0].behaviour.refuses = {TAG: Status.STOPPING}
     async with Client(nodes.config) as client:
+        StoppedClock(client)
         await all_connected(client)
-        with trio.fail_after(0.9):
-            await client.write(0, sectors(1))
+        await client.write(0, sectors(1))  # no time passes
         assert client.counters.failovers == 1
 
 
@@ -180,19 +188,42 @@ async def test_connections_that_keep_breaking_lose_nothing(nodes: FakeCluster, r
 async def test_a_timeout_says_what_is_known(nodes: FakeCluster, deaf_to: CommandKind, outcome: Outcome) -> None:
     for node in nodes.nodes:
         node.behaviour.deaf_to = frozenset({deaf_to, GET} if deaf_to is READ else {deaf_to})
+    outcomes: list[Outcome] = []
     async with Client(nodes.config, timeout_s=0.2) as client:
-        with pytest.raises(OperationTimeout) as caught:
-            await (client.read(0) if deaf_to is READ else client.write(0, sectors(1)))
-        assert caught.value.outcome is outcome
+        clock = StoppedClock(client)
+        await all_connected(client)
+
+        async def call() -> None:
+            with pytest.raises(OperationTimeout) as caught:
+                await (client.read(0) if deaf_to is READ else client.write(0, sectors(1)))
+            outcomes.append(caught.value.outcome)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call)
+            await nodes.nodes[0].until(1, GET if deaf_to is READ else deaf_to)
+            assert outcomes == []
+            clock.move(0.21)
+    assert outcomes == [outcome]
 
 
 async def test_a_part_of_a_large_write_makes_the_whole_uncertain(nodes: FakeCluster) -> None:
+    outcomes: list[Outcome] = []
     async with Client(nodes.config, timeout_s=0.5) as client:
+        clock = StoppedClock(client)
         nodes.nodes[1].behaviour.deaf_to = EVERYTHING
         await all_connected(client)
-        with pytest.raises(OperationTimeout) as caught:
-            await client.write(0, sectors(512))  # chunk 0 on node 1, chunk 1 on node 2
-        assert caught.value.outcome is Outcome.MAY_HAVE_HAPPENED
+
+        async def write() -> None:
+            with pytest.raises(OperationTimeout) as caught:
+                await client.write(0, sectors(512))  # chunk 0 on node 1, chunk 1 on node 2
+            outcomes.append(caught.value.outcome)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write)
+            await nodes.nodes[0].until(1, STORE)
+            await nodes.nodes[1].until(1)
+            clock.move(0.51)
+        assert outcomes == [Outcome.MAY_HAVE_HAPPENED]
         assert nodes.disk.read(0, 512) == sectors(256) + sectors(256, 0)
 
 
@@ -226,6 +257,7 @@ async def test_cancelled_reads_leave_nothing_behind() -> None:
         node = nodes.nodes[0]
         node.behaviour.deaf_to = frozenset({GET, READ})
         async with Client(nodes.config) as client:
+            StoppedClock(client)  # none is asked for again
             await all_connected(client)
             with trio.fail_after(20):
                 async with trio.open_nursery() as nursery:
@@ -235,7 +267,7 @@ async def test_cancelled_reads_leave_nothing_behind() -> None:
                     nursery.cancel_scope.cancel()
             assert [command.kind for command in node.log].count(GET) == MAX_OPERATIONS
             node.behaviour.deaf_to = frozenset()
-            with trio.fail_after(5):
+            with trio.fail_after(20):
                 assert await client.read(0, 2) == sectors(2, 0)
 
 
@@ -308,7 +340,7 @@ async def test_a_damaged_greeting_is_not_taken_for_another_key(nodes: FakeCluste
 @pytest.mark.allow_logs("another client key")
 async def test_a_wrong_key_is_an_error_and_not_a_wait() -> None:
     async with cluster(keys=Keys(bytes(32), bytes(64))) as nodes, Client(nodes.config) as client:
-        with trio.fail_after(5), pytest.raises(AuthenticationFailed) as caught:
+        with trio.fail_after(20), pytest.raises(AuthenticationFailed) as caught:
             await client.write(0, sectors(1))
         assert caught.value.outcome is Outcome.DID_NOT_HAPPEN
 
@@ -316,7 +348,7 @@ async def test_a_wrong_key_is_an_error_and_not_a_wait() -> None:
 @pytest.mark.allow_logs("disk of another size")
 async def test_a_wrong_size_is_an_error_and_not_a_wait(nodes: FakeCluster) -> None:
     async with Client(dataclasses.replace(nodes.config, sectors=8192)) as client:
-        with trio.fail_after(5), pytest.raises(WrongDisk, match=r"disk of 4096 sectors, not of 8192") as caught:
+        with trio.fail_after(20), pytest.raises(WrongDisk, match=r"disk of 4096 sectors, not of 8192") as caught:
             await client.write(0, sectors(1))
         assert caught.value.outcome is Outcome.DID_NOT_HAPPEN
         assert client.complaint(1) == "has a disk of another size (4096 sectors, not 8192)"

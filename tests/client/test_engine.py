@@ -30,7 +30,7 @@ async def nodes() -> AsyncIterator[FakeCluster]:
 
 async def connected(client: Client) -> None:
     for node in client.nodes:
-        await client.status(node.rank, timeout_s=5)
+        await client.status(node.rank, timeout_s=20)
 
 
 def test_the_clock_goes_on_while_the_machine_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,7 @@ async def test_a_cancelled_call_leaves_nothing(nodes: FakeCluster, is_write: boo
         assert not left.keys() & {"operations", "requests", "operations that wait"}
         for node in nodes.nodes:
             node.behaviour.deaf_to = frozenset()
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             await client.write(0, DATA)
 
 
@@ -110,7 +110,7 @@ async def test_the_clock_ticks_for_later_operations_as_well(nodes: FakeCluster) 
         await client.read(0)
         await trio.sleep(3 * runner.TICK_S)  # the ticks are over
         nodes.nodes[0].behaviour.deaf_to = EVERYTHING
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             await client.read(0)
 
 
@@ -131,7 +131,7 @@ async def test_what_one_that_waits_sets_free_when_it_leaves_begins_at_once(
         client.end_turn()
         waiter.abandon()
         client.end_turn()
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             await told.wait()
         holder.abandon()
 
@@ -152,6 +152,6 @@ async def test_a_question_for_a_status_ends_with_the_client(nodes: FakeCluster) 
             nursery.start_soon(ask)
             await trio.testing.wait_all_tasks_blocked()
             assert not over.is_set()
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             await over.wait()
     assert not client._runner._status_calls

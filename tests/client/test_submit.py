@@ -14,6 +14,7 @@ from dsreg.client.limits import MAX_OPERATIONS
 from dsreg.errors import ClientClosed, DsregError, OperationTimeout, Outcome, OutOfRange
 from dsreg.protocol.messages import CommandKind
 from dsreg.store import Buffer, Done
+from tests.client.clock import StoppedClock
 from tests.client.fake_node import FakeCluster, cluster
 from tests.client.test_client import all_connected, sectors
 
@@ -144,10 +145,13 @@ async def test_a_time_limit_ends_what_is_under_way_and_what_waits(nodes: FakeClu
     for node in nodes.nodes:
         node.behaviour.deaf_to = frozenset({CommandKind.STORE})
     async with Client(nodes.config, timeout_s=0.3) as client:
+        clock = StoppedClock(client)
         await all_connected(client)
         client.submit(5, 1, sectors(1, 1), calls.named("stores"))
         client.submit(5, 1, sectors(1, 2), calls.named("waits"))
         client.end_turn()
+        await nodes.nodes[0].until(1, CommandKind.STORE)
+        clock.move(0.31)
         await calls.number(2)
     outcomes = {name: error.outcome for name, _, error in calls.told if isinstance(error, OperationTimeout)}
     assert outcomes == {"stores": Outcome.MAY_HAVE_HAPPENED, "waits": Outcome.DID_NOT_HAPPEN}
