@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dsreg.config import ClusterConfig, create_cluster, load_config
 from tests.fuse.tools import ROOT, wait_until
+from tests.processes.cluster import free_addresses
 
 
 class Nodes:
@@ -55,9 +56,7 @@ class Nodes:
 @contextlib.contextmanager
 def running_nodes(directory: Path, size: int) -> Iterator[Nodes]:
     """Three running nodes of a fresh cluster in `directory`, for a disk of `size` bytes."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
-        addresses = [f"127.0.0.1:{opened.getsockname()[1]}" for opened in sockets]
+    addresses = [f"{host}:{port}" for host, port in free_addresses(3)]
     nodes = Nodes(load_config(create_cluster(directory / "cluster", size, addresses)), directory / "nodes.log")
     nodes.start(1, 2, 3)
     try:

@@ -17,5 +17,5 @@ def test_it_measures(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     figures = json.loads(done.output.splitlines()[-1])
     assert figures["scattered_writes"] > 0
-    assert 0 < figures["whole_s"] < 30 and 0 < figures["scattered_s"] < 30
+    assert 0 < figures["whole_s"] < 300 and 0 < figures["scattered_s"] < 300
     assert figures["beside_bytes_per_s"] > 0 and figures["p99_ratio"] > 0

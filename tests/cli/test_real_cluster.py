@@ -13,17 +13,21 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dsreg.cli.faults import EXIT_CONFIG, EXIT_FAILED, EXIT_NO_QUORUM
+from dsreg.node.members import COMPLAIN_AFTER_S
 from tests.cli.terminal import run_on_terminal
+from tests.processes.cluster import free_addresses
 
 SECTORS = 1024
 TIMEOUT_S = 60
+# Of commands that wait for nothing but a machine that is busy.
+PATIENCE = "30"
 
 
 class Cluster:
@@ -32,8 +36,9 @@ class Cluster:
     def __init__(self, directory: Path, dsreg: Sequence[str]) -> None:
         self.dsreg = list(dsreg)
         self.path = directory / "cluster.toml"
-        options = [part for port in free_ports(3) for part in ("--host", f"127.0.0.1:{port}")]
+        options = [part for host, port in free_addresses(3) for part in ("--host", f"{host}:{port}")]
         self.run("init", directory, "--size", f"{SECTORS * 4}KiB", *options, check=True)
+        self.began_s = time.monotonic()
         self.up = subprocess.Popen([*self.dsreg, "up", str(self.path)], stdin=subprocess.DEVNULL,
                                    stderr=subprocess.PIPE)
         self.log = b""
@@ -48,10 +53,8 @@ class Cluster:
             self.log += chunk
 
     def begun(self) -> None:
-        """Until all nodes have told each other that they are new, and serve."""
-        deadline = time.monotonic() + TIMEOUT_S
-        while b"quorum: 3 of 3 nodes answer" not in self.run("status", self.path, "--timeout", "5").stdout:
-            assert time.monotonic() < deadline, "the nodes do not begin"
+        """Until all nodes have told each other that they are new, and serve, and each is linked to the others."""
+        until(lambda: self.run("status", self.path, "--check", "--timeout", PATIENCE).returncode == 0, "all is well")
 
     def run(
         self, *arguments: object, data: bytes | None = None, check: bool = False
@@ -60,7 +63,7 @@ class Cluster:
                               timeout=TIMEOUT_S)
 
     def status(self, *options: str) -> tuple[int, dict[str, Any]]:
-        done = self.run("status", self.path, "--json", *options)
+        done = self.run("status", self.path, "--json", *(options or ("--timeout", PATIENCE)))
         return done.returncode, json.loads(done.stdout)
 
     def node_pids(self) -> dict[int, int]:
@@ -78,12 +81,16 @@ class Cluster:
         self.log += rest
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in sockets]
-    for listener in sockets:
-        listener.close()
-    return ports
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < deadline, what
 
 
 def alive(pid: int) -> bool:
@@ -109,7 +116,8 @@ def test_from_the_start_to_the_end(cluster: Cluster, rng: random.Random) -> None
     code, report = cluster.status()
     assert code == 0 and report["quorum"] and report["answering"] == 3 and report["needed"] == 2
     assert [node["rank"] for node in report["nodes"]] == [1, 2, 3]
-    assert all(node["incarnation"] >= 1 and node["round_trip_s"] < 2 for node in report["nodes"])
+    assert all(node["incarnation"] >= 1 and 0 < node["round_trip_s"] < 30 for node in report["nodes"])
+    took_s = time.monotonic() - cluster.began_s
 
     data = rng.randbytes(700 * 4096)
     assert cluster.run("write", 5, "--config", cluster.path, data=data).returncode == 0
@@ -134,7 +142,8 @@ def test_from_the_start_to_the_end(cluster: Cluster, rng: random.Random) -> None
     cluster.stop()
     assert cluster.up.returncode == 0
     assert not any(alive(pid) for pid in pids.values())
-    assert cluster.log.count(b"\n") == 1, "quiet when all is well"
+    if took_s < COMPLAIN_AFTER_S:  # else a node may have said that it waits for the others
+        assert cluster.log.count(b"\n") == 1, "quiet when all is well"
 
 
 def test_what_a_person_gets_wrong(cluster: Cluster) -> None:
@@ -186,11 +195,11 @@ def test_stopped_nodes_and_no_quorum(cluster: Cluster) -> None:
     pids = cluster.node_pids()
     os.kill(pids[3], signal.SIGSTOP)
     try:
-        done = cluster.run("status", cluster.path, "--timeout", "1")
+        done = cluster.run("status", cluster.path, "--timeout", "5")
         assert done.returncode == 0
         assert done.stdout.decode().splitlines()[-1] == "quorum: 2 of 3 nodes answer, 2 are needed"
         os.kill(pids[2], signal.SIGSTOP)
-        done = cluster.run("status", cluster.path, "--timeout", "1")
+        done = cluster.run("status", cluster.path, "--timeout", "5")
         assert done.returncode == EXIT_NO_QUORUM
         assert done.stdout.decode().splitlines()[-1].startswith("no quorum: 1 of 3 nodes answer, 2 are needed")
         done = cluster.run("read", 0, "--config", cluster.path, "--timeout", "0.5")
@@ -203,25 +212,26 @@ def test_stopped_nodes_and_no_quorum(cluster: Cluster) -> None:
 
 def test_a_check_for_monitoring(cluster: Cluster) -> None:
     def check(*options: object) -> tuple[int, str]:
-        done = cluster.run("status", cluster.path, "--check", "--timeout", "5", *options)
+        done = cluster.run("status", cluster.path, "--check", "--timeout", PATIENCE, *options)
         assert done.stderr == b"" and ("--json" in options or done.stdout.count(b"\n") == 1)
         return done.returncode, done.stdout.decode()
 
+    cluster.begun()
     assert check() == (0, "well: 3 of 3 nodes answer\n")
     assert check("--rank", 2) == (0, "well: node 2\n")
     pids = cluster.node_pids()
     os.kill(pids[3], signal.SIGSTOP)
     try:
-        code, said = check("--timeout", "1")
-        assert code == 1 and re.match(r"degraded: 2 of 3 nodes answer; node 3 \(127.0.0.1:\d+\): ", said), said
+        code, said = check("--timeout", "5")
+        assert code == 1 and re.match(r"degraded: 2 of 3 nodes answer; node 3 \(127[.\d]+:\d+\): ", said), said
         assert check("--rank", 1)[0] == 0
         code, said = check("--rank", 3, "--timeout", "0.5")
         assert code == 2 and said.startswith("critical: node 3; ")
         os.kill(pids[2], signal.SIGSTOP)
-        code, said = check("--timeout", "1", "--json")
+        code, said = check("--timeout", "5", "--json")
         report = json.loads(said)
         assert code == 2 and report["health"] == "critical" and report["answering"] == 1
-        assert report["reasons"][0] == "no quorum: no majority answered a read within 1 s"
+        assert report["reasons"][0] == "no quorum: no majority answered a read within 5 s"
     finally:
         for rank in (2, 3):
             os.kill(pids[rank], signal.SIGCONT)
@@ -232,8 +242,9 @@ def test_a_check_for_monitoring(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize("columns", [60, 80, 120])
 def test_the_table_fits_the_terminal(cluster: Cluster, columns: int) -> None:
-    command = [*cluster.dsreg, "status", str(cluster.path)]
+    cluster.begun()
     cluster.run("wait", "--healed", cluster.path, "--timeout", TIMEOUT_S / 2, check=True)
+    command = [*cluster.dsreg, "status", str(cluster.path), "--timeout", PATIENCE]
     code, output = run_on_terminal(command, columns, {"NO_COLOR": "1"})
     assert code == 0 and "\x1b" not in output, "no colours, no bold"
     title, can_lose, header, _, *rows = output.replace("\r\n", "\n").splitlines()
@@ -241,7 +252,7 @@ def test_the_table_fits_the_terminal(cluster: Cluster, columns: int) -> None:
     assert can_lose.startswith("can lose ")
     assert all(len(line) <= columns for line in (header, *rows))
     for rank, row in enumerate(rows[:3], 1):
-        assert row.split()[0] == str(rank) and re.search(r"127\.0\.0\.1:\d{5} +answers +\S.*\S +2 of 2", row)
+        assert row.split()[0] == str(rank) and re.search(r"127[.\d]+:\d{5} +answers +\S.*\S +2 of 2", row)
     assert rows[3:] == ["not attached, and never was", "quorum: 3 of 3 nodes answer, 2 are needed"]
     assert "\x1b[" in run_on_terminal(command, columns)[1]
 
@@ -252,7 +263,7 @@ def test_nodes_say_which_others_are_lost_and_back(cluster: Cluster) -> None:
         os.kill(cluster.node_pids()[3], signal.SIGKILL)
         fcntl.flock(lock, fcntl.LOCK_EX)  # got once it is dead; nobody can start it again before this is released
         for rank in (1, 2):
-            cluster.wait_for(b"WARNING node-%d dsreg.node: node 3 (127.0.0.1:" % rank)
+            cluster.wait_for(b"WARNING node-%d dsreg.node: node 3 (127." % rank)
         assert cluster.log.count(b"2 of 3 nodes are in reach, 2 are needed: the disk goes on") >= 2
     cluster.wait_for(b"is in reach again, after ", times=2)
     assert cluster.status()[0] == 0
@@ -269,10 +280,11 @@ def test_nodes_end_when_the_supervisor_is_killed(cluster: Cluster) -> None:
 
 
 def test_nobody_there(tmp_path: Path, dsreg: list[str]) -> None:
-    [port] = free_ports(1)
-    subprocess.run([*dsreg, "init", str(tmp_path), "--nodes", "1", "--base-port", str(port)], check=True, timeout=20)
-    done = subprocess.run([*dsreg, "status", str(tmp_path / "cluster.toml"), "--timeout", "0.3"], capture_output=True,
-                          text=True, check=False, timeout=20)
+    port = free_port()
+    subprocess.run([*dsreg, "init", str(tmp_path), "--nodes", "1", "--base-port", str(port)], check=True,
+                   timeout=TIMEOUT_S)
+    done = subprocess.run([*dsreg, "status", str(tmp_path / "cluster.toml"), "--timeout", "3"], capture_output=True,
+                          text=True, check=False, timeout=TIMEOUT_S)
     assert done.returncode == EXIT_NO_QUORUM
     assert "connection refused" in done.stdout and "no quorum: 0 of 1 nodes" in done.stdout
 
@@ -281,9 +293,9 @@ def test_a_node_says_what_is_wrong_in_one_line(tmp_path: Path, dsreg: list[str])
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         subprocess.run([*dsreg, "init", str(tmp_path / "c"), "--nodes", "1", "--base-port", str(port)], check=True,
-                       timeout=20)
+                       timeout=TIMEOUT_S)
         node = [*dsreg, "node", "--config", str(tmp_path / "c" / "cluster.toml"), "--rank", "1"]
-        done = subprocess.run(node, capture_output=True, text=True, check=False, timeout=20)
+        done = subprocess.run(node, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
         assert done.returncode == EXIT_FAILED
         assert done.stderr.endswith(f"CRITICAL node-1 dsreg.node: 127.0.0.1:{port}: Address already in use\n")
         assert done.stderr.count("\n") == 1
@@ -292,12 +304,14 @@ def test_a_node_says_what_is_wrong_in_one_line(tmp_path: Path, dsreg: list[str])
     (foreign / "precious").write_text("data")
     for name in ("x1", "x2", "x3"):
         (foreign / name).touch()
-    done = subprocess.run([*node, "--storage", str(foreign)], capture_output=True, text=True, check=False, timeout=20)
+    done = subprocess.run([*node, "--storage", str(foreign)], capture_output=True, text=True, check=False,
+                          timeout=TIMEOUT_S)
     assert done.returncode == EXIT_FAILED and done.stderr.count("\n") == 1 and str(foreign) in done.stderr
     assert done.stderr.endswith("it holds precious, x1, x2 and 1 more; choose an empty directory\n")
     assert sorted(os.listdir(foreign)) == ["precious", "x1", "x2", "x3"]
     inside = foreign / "precious" / "storage"
-    done = subprocess.run([*node, "--storage", str(inside)], capture_output=True, text=True, check=False, timeout=20)
+    done = subprocess.run([*node, "--storage", str(inside)], capture_output=True, text=True, check=False,
+                          timeout=TIMEOUT_S)
     assert done.returncode == EXIT_FAILED and done.stderr.endswith(f"dsreg.node: {inside}: Not a directory\n")
 
 
@@ -319,13 +333,16 @@ def test_a_disk_that_is_attached(cluster: Cluster) -> None:
     """Shown by status; not written beside its holder but by force; bench attaches it if nobody has it."""
     bench = ("bench", cluster.path, "--seconds", 0.2, "--depth", 4, "--yes", "--json")
     write = ("write", 5, "--config", cluster.path)
-    assert b"not attached, and never was" in cluster.run("status", cluster.path).stdout
+    def shown() -> bytes:
+        return cluster.run("status", cluster.path, "--timeout", PATIENCE).stdout
+
+    assert b"not attached, and never was" in shown()
     with subprocess.Popen([sys.executable, "-c", _HOLDER, str(cluster.path)], stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == b"1\n"
         code, report = cluster.status()
         assert code == 0 and (report["epoch"], report["attached_by"]) == (1, "[b]the holder[/b]")
-        assert b"attached by [b]the holder[/b] (epoch 1)" in cluster.run("status", cluster.path).stdout
+        assert b"attached by [b]the holder[/b] (epoch 1)" in shown()
         for refused in (cluster.run(*write, data=b"x" * 4096), cluster.run(*bench), cluster.run(*bench, "--attach")):
             assert refused.returncode == EXIT_FAILED, refused
             assert b"attached by [b]the holder[/b], which is alive" in refused.stderr
@@ -335,7 +352,7 @@ def test_a_disk_that_is_attached(cluster: Cluster) -> None:
         assert cluster.run("read", 5, "--config", cluster.path).stdout == b"x" * 4096
         assert cluster.run(*bench, "--force").returncode == 0
         holder.communicate(timeout=TIMEOUT_S)
-    assert b"not attached (epoch 1)" in cluster.run("status", cluster.path).stdout
+    until(lambda: b"not attached (epoch 1)" in shown(), "the nodes have seen that the holder is gone")
     done = cluster.run(*bench, "--attach", check=True)
     assert json.loads(done.stdout)["attached"] and json.loads(done.stdout)["writes"]["count"]
     assert cluster.run(*write, data=b"y" * 4096).returncode == 0
@@ -346,9 +363,9 @@ def test_a_disk_that_is_attached(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_node_drains_on_a_signal(tmp_path: Path, dsreg: list[str], number: signal.Signals) -> None:
-    [port] = free_ports(1)
+    port = free_port()
     subprocess.run([*dsreg, "init", str(tmp_path / "c"), "--nodes", "1", "--base-port", str(port)], check=True,
-                   timeout=20)
+                   timeout=TIMEOUT_S)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         notify.bind(str(tmp_path / "notify"))
         notify.settimeout(TIMEOUT_S)
@@ -358,7 +375,7 @@ def test_a_node_drains_on_a_signal(tmp_path: Path, dsreg: list[str], number: sig
             assert notify.recv(100) == b"READY=1"
             node.send_signal(number)
             assert notify.recv(100) == b"STOPPING=1"
-            _, errors = node.communicate(timeout=5)
+            _, errors = node.communicate(timeout=TIMEOUT_S)
             assert node.returncode == 0 and errors == b""
         finally:
             node.kill()
@@ -366,7 +383,7 @@ def test_a_node_drains_on_a_signal(tmp_path: Path, dsreg: list[str], number: sig
 
 
 def test_two_nodes_in_one_directory(cluster: Cluster) -> None:
-    [port] = free_ports(1)
+    port = free_port()
     copy = cluster.path.with_name("copy.toml")
     copy.write_text(re.sub(r'(rank = 1\naddress = )"[^"]+"', rf'\1"127.0.0.1:{port}"', cluster.path.read_text()))
     done = cluster.run("node", "--config", copy, "--rank", 1, "--storage", cluster.path.parent / "node-1")

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from dsreg.cli.faults import EXIT_CONFIG
-from tests.cli.test_real_cluster import Cluster, free_ports
+from tests.cli.test_real_cluster import Cluster, free_port
 
 TIMEOUT_S = 60
 
@@ -174,7 +174,7 @@ def test_the_file_is_changed_meanwhile(cluster: Cluster, watch: Callable[..., Wa
 
     replace("this is no TOML")
     seen.until(lambda text: "is shown as it was" in text and "quorum: 3 of 3" in text.partition("as it was")[2])
-    [port] = free_ports(1)
+    port = free_port()
     replace(re.sub(r'(rank = 3\naddress = )"[^"]+"', rf'\1"127.0.0.1:{port}"', text))
     seen.until(lambda text: f"127.0.0.1:{port}" in text and "start node 3" in text)
     replace(text)

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ import pytest
 from fuse_frontend.mounts import mount_at
 from tests.fuse.fsx import Fsx
 from tests.fuse.test_cluster import NO_HANG, Nodes, fuse, mount, nodes  # noqa: F401
-from tests.fuse.tools import Server, run
+from tests.fuse.tools import Server, run, wait_until
 
 pytestmark = pytest.mark.fuse
 
@@ -77,7 +78,7 @@ def test_what_a_killed_frontend_has_synced_is_there(
     writer = Writer(rng.getrandbits(64))
     for turn in range(2):
         server = mount(f"cached{turn}", "--config", str(nodes.config.path), *NO_HANG, "--cache=writeback")
-        killer = threading.Timer(rng.uniform(1, 3), server.process.kill)
+        killer = threading.Thread(target=kill_at_work, args=(server, writer, rng.uniform(0, 2)))
         killer.start()
         writer.run(server.image)
         killer.join()
@@ -86,7 +87,16 @@ def test_what_a_killed_frontend_has_synced_is_there(
         plain = mount(f"plain{turn}", "--config", str(nodes.config.path), *NO_HANG)
         writer.check(plain.image)
         assert fuse("--detach", plain.mountpoint).returncode == 0
-    assert writer.syncs and writer.number > 100
+
+
+def kill_at_work(server: Server, writer: Writer, later_s: float) -> None:
+    """As soon as it has synced and written some more, and at a moment that nobody knows."""
+    number, syncs = writer.number + 100, writer.syncs
+    try:
+        wait_until(lambda: writer.number > number and writer.syncs > syncs, "writes, and a sync among them")
+        time.sleep(later_s)
+    finally:
+        server.process.kill()
 
 
 def test_random_io_while_nodes_die(

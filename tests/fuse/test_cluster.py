@@ -159,7 +159,7 @@ def test_file_system_and_fio_on_a_cluster(
 
 # --- quorum loss ----------------------------------------------------------------------------------------
 def test_quorum_loss_is_an_error_if_asked_for(nodes: Nodes, mount: Callable[..., Server]) -> None:
-    server = mount("disk", "--config", str(nodes.config.path), "--on-quorum-loss=eio", "--io-timeout=1")
+    server = mount("disk", "--config", str(nodes.config.path), "--on-quorum-loss=eio", "--io-timeout=5")
     descriptor = os.open(server.image, os.O_RDWR)
     try:
         assert os.pwrite(descriptor, b"before", 0) == 6
@@ -226,11 +226,12 @@ def test_without_configuration_there_is_a_cluster_anyway(home: Path, mount: Call
     assert second.wait() == 0
     third = mount("first")
     assert third.image.open("rb").read(17) == b"KEPT between runs"
-    ports = [node.port for node in load_config(home / "data" / "dsreg" / "default" / "cluster.toml").nodes]
+    nodes = load_config(home / "data" / "dsreg" / "default" / "cluster.toml").nodes
+    addresses = [f"{node.host}:{node.port}" for node in nodes]
     third.signal(signal.SIGTERM)
     assert third.wait() == 0
     listening = run("ss", "-ltn").stdout if shutil.which("ss") else ""
-    assert not any(f":{port} " in listening for port in ports)
+    assert not any(f" {address} " in listening for address in addresses)
 
 
 def test_a_killed_mount_leaves_a_cluster_that_starts_again(home: Path, mount: Callable[..., Server]) -> None:

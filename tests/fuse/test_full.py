@@ -57,6 +57,8 @@ def make_room(cluster: Cluster, *ranks: int) -> None:
 
 def dsreg(*arguments: str | Path, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-m", "dsreg", *map(str, arguments)]
+    if arguments[0] == "status":
+        command += ["--timeout", "30"]  # all nodes answer, on a busy machine later than by default
     return subprocess.run(command, input=data, capture_output=True, cwd=ROOT, timeout=60, check=False)
 
 

@@ -86,7 +86,7 @@ def test_writes_of_one_file_are_under_way_at_once(mounted: Server, fault: Path) 
         with ThreadPoolExecutor(4) as pool:
             writes = [pool.submit(os.pwrite, descriptor, bytes(4096), 4096 * number) for number in range(4)]
             try:
-                wait_until(lambda: int(waiting.read_text()) >= 4, "four writes wait for the disk", 10)
+                wait_until(lambda: int(waiting.read_text()) >= 4, "four writes wait for the disk")
             finally:
                 fault.write_text("")
             assert [write.result() for write in writes] == [4096] * 4
@@ -111,7 +111,7 @@ def test_killed_writers_hang_nothing(mounted: Server, rng: random.Random) -> Non
             image.seek(SIZE - 100_000 + number)
             assert image.read(len(data)) == data
     waiting = connection_of(mounted) / "waiting"
-    wait_until(lambda: int(waiting.read_text()) == 0, "every request has been answered", 10)
+    wait_until(lambda: int(waiting.read_text()) == 0, "every request has been answered")
     assert "Traceback" not in mounted.log and "kernel refused the answer" not in mounted.log
 
 

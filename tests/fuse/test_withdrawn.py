@@ -30,11 +30,11 @@ def test_a_request_taken_back_stops_nothing(tmp_path: Path, servers: list[Server
             fault.write_text("hang")
             with subprocess.Popen(["head", "-c", "4096"], stdin=image, stdout=subprocess.DEVNULL) as reader:
                 try:
-                    wait_until(lambda: int(waiting.read_text()) > 0, "the read is under way", 10)
+                    wait_until(lambda: int(waiting.read_text()) > 0, "the read is under way")
                     hasty.touch()
-                    wait_until(lambda: not hasty.exists(), "the next request is fetched hastily", 10)
+                    wait_until(lambda: not hasty.exists(), "the next request is fetched hastily")
                     fault.write_text("")
-                    wait_until(lambda: reader.poll() is not None, "the read is answered", 10)
+                    wait_until(lambda: reader.poll() is not None, "the read is answered")
                 except BaseException:
                     server.process.kill()  # or the reader could not even be killed, and would be waited for
                     raise

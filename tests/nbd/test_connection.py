@@ -202,8 +202,9 @@ async def test_a_client_that_says_nothing_is_cut_off(tmp_path: Path, monkeypatch
         client = await server.client()
         await client.exactly(18)
         assert await client.at_end()
+        monkeypatch.setattr(connection, "PATIENCE_S", 3.0)
         slow = await server.entered()  # one that has the disk may be silent for as long as it likes
-        await trio.sleep(0.4)
+        await trio.sleep(3.5)
         assert (await slow.call(READ, 0, 1)).error == 0
 
 
@@ -244,6 +245,7 @@ async def test_a_second_client_waits_and_is_refused(tmp_path: Path, monkeypatch:
         reply = await second.go()
         assert (reply.kind, b"has the disk, and is alive" in reply.data) == (Reply.ERR_POLICY, True)
         assert trio.current_time() - started_s >= 1.0
+        monkeypatch.undo()
         await first.stream.aclose()
         assert (await second.ask(OptionType.GO, go_data()))[-1].kind == Reply.ACK  # it may try again
 
@@ -284,6 +286,7 @@ async def test_a_disk_that_another_host_has_is_refused(tmp_path: Path, monkeypat
             await other.attached()
             reply = await client.go()
             assert reply.kind == Reply.ERR_POLICY and b"attached by another host" in reply.data
+        monkeypatch.undo()
         assert (await client.ask(OptionType.GO, go_data()))[-1].kind == Reply.ACK
 
 
