@@ -28,6 +28,8 @@ SECTORS = 1024
 TIMEOUT_S = 60
 # Of commands that wait for nothing but a machine that is busy.
 PATIENCE = "30"
+# Of those that wait until it is over, since somebody does not answer.
+ASK_S = "5"
 
 
 class Cluster:
@@ -158,25 +160,25 @@ def test_what_a_person_gets_wrong(cluster: Cluster) -> None:
         done = cluster.run("read", sector, "-c", other)
         assert done.returncode == EXIT_CONFIG
         assert re.search(rb"node \d has a disk of 1024 sectors, not of 2048 as configured here", done.stderr)
-    done = cluster.run("status", other, "--json", "--timeout", 0.5)
+    done = cluster.run("status", other, "--json", "--timeout", ASK_S)
     report = json.loads(done.stdout)
     assert done.returncode == EXIT_CONFIG and "has a disk of 1024 sectors" in report["fault"]
     assert {node["fault"] for node in report["nodes"]} == {"has a disk of another size (1024 sectors, not 2048)"}
 
     cluster.path.with_name("client.key").write_text("5a" * 32 + "\n")
-    code, report = cluster.status("--timeout", "0.5")
+    code, report = cluster.status("--timeout", ASK_S)
     assert code == EXIT_CONFIG and report["fault"] == "no node accepts the client key"
     assert {node["fault"] for node in report["nodes"]} == {"has another client key"}
     once = (b"dsreg: no node accepts the client key: client_key_file belongs to another cluster; "
             b"copy it from a host of this one\n")
-    for command in (("status", cluster.path), ("read", 0, "-c", cluster.path),
+    for command in (("status", cluster.path, "--timeout", ASK_S), ("read", 0, "-c", cluster.path),
                     ("bench", cluster.path, "--mix", 100, "--seconds", 1)):
         done = cluster.run(*command)
         assert (done.returncode, done.stdout, done.stderr) == (EXIT_CONFIG, b"", once)
-    done = cluster.run("status", cluster.path, "--check")
+    done = cluster.run("status", cluster.path, "--check", "--timeout", ASK_S)
     assert (done.returncode, done.stdout, done.stderr) == (
         2, b"critical: 0 of 3 nodes answer; no quorum: no node accepts the client key\n", b"")
-    done = cluster.run("status", cluster.path, "--check", "--rank", 2)
+    done = cluster.run("status", cluster.path, "--check", "--rank", 2, "--timeout", ASK_S)
     assert (done.returncode, done.stdout, done.stderr) == (2, b"critical: node 2; has another client key\n", b"")
 
 
@@ -195,11 +197,11 @@ def test_stopped_nodes_and_no_quorum(cluster: Cluster) -> None:
     pids = cluster.node_pids()
     os.kill(pids[3], signal.SIGSTOP)
     try:
-        done = cluster.run("status", cluster.path, "--timeout", "5")
+        done = cluster.run("status", cluster.path, "--timeout", ASK_S)
         assert done.returncode == 0
         assert done.stdout.decode().splitlines()[-1] == "quorum: 2 of 3 nodes answer, 2 are needed"
         os.kill(pids[2], signal.SIGSTOP)
-        done = cluster.run("status", cluster.path, "--timeout", "5")
+        done = cluster.run("status", cluster.path, "--timeout", ASK_S)
         assert done.returncode == EXIT_NO_QUORUM
         assert done.stdout.decode().splitlines()[-1].startswith("no quorum: 1 of 3 nodes answer, 2 are needed")
         done = cluster.run("read", 0, "--config", cluster.path, "--timeout", "0.5")
@@ -222,13 +224,13 @@ def test_a_check_for_monitoring(cluster: Cluster) -> None:
     pids = cluster.node_pids()
     os.kill(pids[3], signal.SIGSTOP)
     try:
-        code, said = check("--timeout", "5")
+        code, said = check("--timeout", ASK_S)
         assert code == 1 and re.match(r"degraded: 2 of 3 nodes answer; node 3 \(127[.\d]+:\d+\): ", said), said
         assert check("--rank", 1)[0] == 0
-        code, said = check("--rank", 3, "--timeout", "0.5")
+        code, said = check("--rank", 3, "--timeout", "2")
         assert code == 2 and said.startswith("critical: node 3; ")
         os.kill(pids[2], signal.SIGSTOP)
-        code, said = check("--timeout", "5", "--json")
+        code, said = check("--timeout", ASK_S, "--json")
         report = json.loads(said)
         assert code == 2 and report["health"] == "critical" and report["answering"] == 1
         assert report["reasons"][0] == "no quorum: no majority answered a read within 5 s"
@@ -283,7 +285,7 @@ def test_nobody_there(tmp_path: Path, dsreg: list[str]) -> None:
     port = free_port()
     subprocess.run([*dsreg, "init", str(tmp_path), "--nodes", "1", "--base-port", str(port)], check=True,
                    timeout=TIMEOUT_S)
-    done = subprocess.run([*dsreg, "status", str(tmp_path / "cluster.toml"), "--timeout", "3"], capture_output=True,
+    done = subprocess.run([*dsreg, "status", str(tmp_path / "cluster.toml"), "--timeout", ASK_S], capture_output=True,
                           text=True, check=False, timeout=TIMEOUT_S)
     assert done.returncode == EXIT_NO_QUORUM
     assert "connection refused" in done.stdout and "no quorum: 0 of 1 nodes" in done.stdout
