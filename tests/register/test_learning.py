@@ -17,9 +17,9 @@ from dsreg.protocol.messages import (
     Value,
     WriteProc,
 )
-from dsreg.protocol.tags import iter_tags, pack_tag
+from dsreg.protocol.tags import iter_tags, pack_tag, ts_of
 from dsreg.register.digests import UNKNOWN
-from dsreg.register.effects import Adopt, Again, Fence, Load, Persist, Reply, Reserve, Tell
+from dsreg.register.effects import Adopt, Fence, Load, Persist, Reply, Tell
 from dsreg.register.heal import ANSWER_S
 from dsreg.register.learner import MAX_HINTS, RETRY_S, Learner
 from dsreg.register.quorum import majority_of
@@ -360,17 +360,25 @@ def test_a_store_is_acknowledged_and_a_question_is_not_answered() -> None:
 def test_a_write_of_its_own_goes_above_what_it_has_stored_before_it_knew_the_rest() -> None:
     """The tag that is here may be of its own choice, from before a start, and nobody else has it."""
     play = Learning(2, 3)
-    play.have(0, tags((9, 1)), data(9), 1)
+    play.storage.epoch = play.replica.epochs.promised = 7  # there nothing is promised by which it would go above
+    here, elsewhere = (pack_tag(ts_of(7, counter), 1, 2, 7) for counter in (9, 5))
+    play.have(0, here, data(9), 1)
     write = Command(CommandKind.WRITE, 5, 0, 1, data=data(1))
-    questions = [effect for effect in play.replica.command(object(), write, play.at()) if isinstance(effect, Tell)]
-    effects = []
-    for send in questions:
+    effects = play.replica.command(object(), write, play.at())
+    for send in [effect for effect in effects if isinstance(effect, Tell)]:
         assert isinstance(send.message, ReadProc)
-        effects += play.replica.message(object(), Value(send.rank, send.message.rid, 0, 1, OLD, None), play.at())
-    again = next(then for effect in effects if isinstance(effect, Reserve) for then in effect.then)
-    assert isinstance(again, Again)
-    [persist] = play.replica.again(again, play.at())
-    assert isinstance(persist, Persist) and persist.tags > tags((9, 1))
+        value = Value(send.rank, send.message.rid, 0, 1, elsewhere, None, epoch=7)
+        effects += play.replica.message(object(), value, play.at())
+    [persist] = [effect for effect in effects if isinstance(effect, Persist)]
+    assert persist.tags > here
+
+
+def test_it_is_not_in_sync_as_long_as_something_is_to_be_learned() -> None:
+    play = Learning(2, 3, teach=(2,))
+    play.to_the_end()
+    assert play.in_sync(2, 3) and play.left == SECTORS  # nothing differs in what is known
+    report = play.heal.report(play.now)
+    assert report["in_sync"] is False and report["behind_bytes"] == 0 and report["left_s"] is None
 
 
 def test_what_it_says_of_itself() -> None:
