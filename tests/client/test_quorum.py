@@ -7,8 +7,7 @@ import pytest
 from dsreg.client.quorum import Tally, Verdict
 from dsreg.protocol.messages import CommandKind, Response, Status
 from dsreg.protocol.tags import ATTACHED, pack_tag, ts_of
-from dsreg.register.quorum import majority_of, mask
-from tests.register.joint import Joint
+from dsreg.register.quorum import Joint, majority_of, mask
 
 GET, PUT = CommandKind.GET, CommandKind.PUT
 WAIT, DONE, ASK_ALL, GIVE_UP = Verdict
