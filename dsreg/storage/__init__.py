@@ -21,6 +21,7 @@
     state       incarnation and tag reservation
     identity    identity.toml
     lives       by which directory each rank is known
+    configuration   which nodes there are, how large the disk is, and how the node has voted about that
     learning    what a directory knows that began with every sector unknown; learned: its pure half
     upgrade     from older formats
     directory   creation, lock, open files

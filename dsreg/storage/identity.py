@@ -17,6 +17,9 @@ FORMAT = 3
 # What identity.toml says instead while the directory learns (learning.py): a version that does not know of that would
 # answer for what is unknown. Nothing else differs.
 LEARNING_FORMAT = 4
+# Likewise once there is a file `configuration` (configuration.py), whether the directory learns or not: a version that
+# does not know of that would take back what the node has promised.
+CONFIGURED_FORMAT = 5
 # What upgrade.py can begin with: format 1 knew no epochs.
 OLDEST_FORMAT = 2
 # Far above what a file of 254 ranks has; a file beyond it is not ours.
@@ -54,15 +57,18 @@ class Identity:
 class Recorded:
     """The contents of identity.toml. `store`: the random id of this directory, 16 bytes, which the other nodes know it
     by; b"" in format 2, which had none. `learning`: the random id, 16 bytes, of the point from which every sector is
-    unknown until it is learned; b"": there is none."""
+    unknown until it is learned; b"": there is none. `configured`: there is a file `configuration`."""
 
     identity: Identity
     journal_bytes: int
     store: bytes
     format: int = FORMAT
     learning: bytes = b""
+    configured: bool = False
 
     def __post_init__(self) -> None:
+        if self.configured and self.format != FORMAT:
+            raise ValueError(f"configured in format {self.format}")
         if self.learning and (len(self.learning) != STORE_SIZE or self.format != FORMAT):
             raise ValueError(f"learning = {self.learning.hex()} in format {self.format}")
         if len(self.store) != (STORE_SIZE if self.format > 2 else 0):
@@ -75,7 +81,7 @@ def encode(recorded: Recorded) -> bytes:
     identity = recorded.identity
     text = (
         "# What this directory belongs to. Written by dsreg; do not edit.\n"
-        f"format = {LEARNING_FORMAT if recorded.learning else recorded.format}\n"
+        f"format = {_format_of(recorded)}\n"
         f'written_by = "dsreg {VERSION}"\n'
         f'store = "{recorded.store.hex()}"\n'
         f'cluster = "{identity.cluster.hex()}"\n'
@@ -89,6 +95,12 @@ def encode(recorded: Recorded) -> bytes:
     return (text + f'check = "{zlib.crc32(text.encode()):08x}"\n').encode()
 
 
+def _format_of(recorded: Recorded) -> int:
+    if recorded.configured:
+        return CONFIGURED_FORMAT
+    return LEARNING_FORMAT if recorded.learning else recorded.format
+
+
 def decode(raw: bytes) -> Recorded:
     """Raises WrongDirectory for another format, DamagedStorage for anything that is not as written."""
     try:
@@ -98,7 +110,7 @@ def decode(raw: bytes) -> Recorded:
                              ) from error
     if "format" not in values:
         raise DamagedStorage(f"{IDENTITY} has no format entry: restore it from a copy; the data is in the other files")
-    if values["format"] not in range(OLDEST_FORMAT, LEARNING_FORMAT + 1):
+    if values["format"] not in range(OLDEST_FORMAT, CONFIGURED_FORMAT + 1):
         raise WrongDirectory(_other_format(values))
     text, _, check = raw.rpartition(b"check = ")
     if check.strip() != f'"{zlib.crc32(text):08x}"'.encode():
@@ -108,10 +120,13 @@ def decode(raw: bytes) -> Recorded:
             bytes.fromhex(values["cluster"]), values["rank"], tuple(values["ranks"]), values["sectors"]
         )
         store = bytes.fromhex(values["store"]) if values["format"] > 2 else b""
-        learning = bytes.fromhex(values["learning"]) if values["format"] == LEARNING_FORMAT else b""
-        if bool(learning) != (values["format"] == LEARNING_FORMAT):
-            raise ValueError("learning is empty")
-        return Recorded(identity, values["journal_bytes"], store, min(values["format"], FORMAT), learning)
+        format_, learning = values["format"], b""
+        if format_ == LEARNING_FORMAT or format_ == CONFIGURED_FORMAT and "learning" in values:
+            learning = bytes.fromhex(values["learning"])
+            if not learning:
+                raise ValueError("learning is empty")
+        configured = format_ == CONFIGURED_FORMAT
+        return Recorded(identity, values["journal_bytes"], store, min(format_, FORMAT), learning, configured)
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedStorage(f"{IDENTITY} has invalid values ({error!r}): restore it from a copy") from error
 
@@ -120,7 +135,7 @@ def _other_format(values: dict[str, object]) -> str:
     wrote = values.get("written_by", "another version of dsreg")
     return (
         f"{IDENTITY} has format {values['format']!r}, written by {wrote}; dsreg {VERSION} knows the formats "
-        f"{OLDEST_FORMAT} to {LEARNING_FORMAT}: start this node with the version that wrote it, or a later one"
+        f"{OLDEST_FORMAT} to {CONFIGURED_FORMAT}: start this node with the version that wrote it, or a later one"
     )
 
 

@@ -1,6 +1,6 @@
 """Names, sizes and limits of the files in a storage directory. The byte layouts stand beside the code
-that reads and writes them: identity.py, lives.py, learning.py, state.py, journal.py,
-tags.py.
+that reads and writes them: identity.py, lives.py, configuration.py, learning.py, state.py,
+journal.py, tags.py.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ IDENTITY_TMP = "identity.toml.tmp"
 STATE = "state"
 LIVES = "lives"
 LIVES_TMP = "lives.tmp"
+CONFIGURATION = "configuration"
+CONFIGURATION_TMP = "configuration.tmp"
 LOCK = "lock"
 JOURNALS = ("journal.0", "journal.1")
 TAGS = "tags"
@@ -20,7 +22,7 @@ LEARNED = "learned"
 LEARNED_TMP = "learned.tmp"
 OUR_NAMES = frozenset({
     IDENTITY, IDENTITY_TMP, STATE, LIVES, LIVES_TMP, LOCK, *JOURNALS, TAGS, SECTORS, INDEX, INDEX_TMP, LEARNED,
-    LEARNED_TMP,
+    LEARNED_TMP, CONFIGURATION, CONFIGURATION_TMP,
 })
 
 # One commit takes at most this much: it bounds how long one sync, and so one acknowledgement, takes.

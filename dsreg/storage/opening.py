@@ -11,6 +11,7 @@ from dsreg.errors import NoSpace, StorageError, WrongDirectory
 from dsreg.protocol.life import STORE_SIZE, Life
 from dsreg.storage import identity as identity_file
 from dsreg.storage import lives as lives_file
+from dsreg.storage.configuration import ConfigurationFile
 from dsreg.storage.directory import Directory, open_directory, record_growth
 from dsreg.storage.failure import NO_SPACE, Failure
 from dsreg.storage.files import Files
@@ -30,6 +31,7 @@ class Opened(NamedTuple):
     lives: LivesFile
     failure: Failure
     learning: Learning
+    configuration: ConfigurationFile
 
 
 def open_and_recover(
@@ -45,6 +47,7 @@ def open_and_recover(
             recovered = recover(directory, identity.sectors)
             record_growth(directory, identity)
             learning = Learning(directory, recovered.table, failure, new_store)
+            configuration = ConfigurationFile(directory, failure)
         except BaseException:
             directory.close()
             raise
@@ -52,7 +55,7 @@ def open_and_recover(
         if error.errno in NO_SPACE:
             raise NoSpace(f"no space to open the storage directory; free some and start again: {error}") from error
         raise StorageError(f"the storage directory cannot be used: {error}") from error
-    return Opened(directory, recovered, lives, failure, learning)
+    return Opened(directory, recovered, lives, failure, learning, configuration)
 
 
 def forget(files: Files, rank: int) -> Life | None:

@@ -29,7 +29,7 @@ class StableStorage:
     """
 
     def __init__(self, opened: Opened) -> None:
-        self._directory, recovered, self.lives, self._failure, self.learning = opened
+        self._directory, recovered, self.lives, self._failure, self.learning, self.configuration = opened
         self._table = recovered.table
         self._promises = Promises(recovered.state)
         self.ts_reserved = recovered.state.ts_reserved

@@ -6,6 +6,8 @@ from tests.simulation.mutant_table import Mutant
 
 _CONFIGURATION = "dsreg.register.configuration"
 _PROPOSAL = "dsreg.register.proposal"
+_FILE = "dsreg.storage.configuration"
+_BY_FILES = "tests/storage/test_configuration_file.py"
 _BY_PLAYS = "tests/register/test_configuration.py"
 
 # The rules of docs/configurations.md, each left out.
@@ -49,4 +51,12 @@ CONFIGURATIONS = (
     Mutant("rejoined_voter_forgets_its_vote", _CONFIGURATION, "max(votes, default=None)", "None", test=_BY_PLAYS),
     Mutant("rejoined_voter_takes_votes_of_before", _CONFIGURATION,
            "[record for record in told if record.current == current]", "told", test=_BY_PLAYS),
+    # What a node has promised, and heard.
+    Mutant("configuration_is_not_synced", _FILE, "        file.fdatasync()\n", "", test=_BY_FILES),
+    Mutant("name_of_the_configuration_is_not_synced", _FILE, "    files.sync_dir()\n", "", test=_BY_FILES),
+    Mutant("vote_is_not_kept", _FILE, "if record.voted is not None:", "if False:", test=_BY_FILES),
+    Mutant("configuration_that_is_gone_never_was", _FILE, "if not directory.recorded.configured:", "if False:",
+           test=_BY_FILES),
+    Mutant("configuration_of_another_node_is_taken", _FILE, "crc32(body, crc32(salt.to_bytes(8)))", "crc32(body)",
+           test=_BY_FILES),
 )

@@ -110,7 +110,7 @@ def test_an_old_directory_of_another_node_is_not_touched() -> None:
     assert files.log == []
 
 
-@pytest.mark.parametrize("number", [1, 5, 99])
+@pytest.mark.parametrize("number", [1, 6, 99])
 def test_a_format_that_there_is_no_way_from_is_refused_with_what_to_do(number: int) -> None:
     files = MemoryFiles()
     open_storage(files).close()
