@@ -6,7 +6,8 @@
     up          all nodes of a cluster here      status      which nodes answer
     data        read and write                   transfer    the streaming under them
     forget      another node's lost directory    wait        until every node has all data
-    bench       measure                          workload    the load under it
+    replace     a node goes to another machine   bench       measure
+    workload    the load under it
     completion  shell completion
     health      well, degraded or critical       status_table  the nodes, for people
     survey      what the nodes answer            status_watch, status_json  the same, again and again, for programs
@@ -35,6 +36,7 @@ from dsreg.version import described_version
     "write": "dsreg.cli.data:write",
     "status": "dsreg.cli.status:status",
     "wait": "dsreg.cli.wait:wait",
+    "replace": "dsreg.cli.replace:replace",
     "forget": "dsreg.cli.forget:forget",
     "bench": "dsreg.cli.bench:bench",
     "completion": "dsreg.cli.completion:completion",

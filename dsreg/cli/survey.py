@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import trio
 
@@ -48,11 +48,19 @@ class Survey:
 
 
 async def ask_one(client: Client, node: NodeAddress, timeout_s: float) -> NodeAnswer:
-    """What this node answers, or why it does not."""
+    """What this node answers, or why it does not; where it is, if others have said that it is not where the file has
+    it."""
     try:
-        return NodeAnswer(node, await client.status(node.rank, timeout_s=timeout_s))
+        report = await client.status(node.rank, timeout_s=timeout_s)
+        return NodeAnswer(_where(client, node), report)
     except ClientError as error:
+        node = _where(client, node)
         return NodeAnswer(node, None, client.complaint(node.rank) or await _why_silent(node, error, timeout_s))
+
+
+def _where(client: Client, node: NodeAddress) -> NodeAddress:
+    host, port = client.place(node.rank)
+    return replace(node, host=host, port=port)
 
 
 async def survey(client: Client, config: ClusterConfig, timeout_s: float) -> Survey:

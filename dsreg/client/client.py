@@ -17,6 +17,7 @@ from dsreg.client.operations import Counters
 from dsreg.client.runner import Runner
 from dsreg.constants import MAX_RUN_SECTORS, OWNER_ID_SIZE, SECTOR_SIZE
 from dsreg.errors import ClientClosed, ClientError, OperationTimeout, Outcome
+from dsreg.protocol.address import Place
 from dsreg.protocol.messages import StatusReport, owner_of
 from dsreg.register.quorum import mask
 from dsreg.store import SETTLED, Buffer, Done, Runs, Submitted, out_of_range
@@ -197,6 +198,10 @@ class Client:
     def complaint(self, rank: int) -> str:
         """Why the node cannot be used, as it turned out when it was greeted last; "" if nothing is known against it."""
         return self._runner.connections[rank].complaint
+
+    def place(self, rank: int) -> Place:
+        """Where the node is, as far as is known: as the configuration says, or as the node has said."""
+        return self._runner.destinations[rank].preferred
 
     async def __aenter__(self) -> Self:
         assert not self._engine.is_open

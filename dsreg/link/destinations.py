@@ -20,7 +20,7 @@ class Destinations:
         self.current = configured  # of the last attempt
         self._configured = configured
         self._learned = learned
-        self._preferred = configured if learned is None else learned
+        self.preferred = configured if learned is None else learned  # to be tried first
         self._attempts = 0  # since one has worked, or the preferred place has changed
         self._works = False
 
@@ -29,19 +29,19 @@ class Destinations:
         is_other = self._attempts % 2 == 1
         self._attempts += 1
         self._works = False
-        self.current = self._other if is_other else self._preferred
+        self.current = self._other if is_other else self.preferred
         return self.current
 
     @property
     def _other(self) -> Place:
         if self._learned is None:
             return self._configured
-        return self._configured if self._preferred == self._learned else self._learned
+        return self._configured if self.preferred == self._learned else self._learned
 
     def worked(self) -> None:
         """The last attempt has led to the party."""
         self._works = True
-        self._preferred = self.current
+        self.preferred = self.current
         self._attempts = 0
 
     def learn(self, place: Place, *, is_first: bool) -> bool:
@@ -55,6 +55,6 @@ class Destinations:
         self._learned = place
         if is_first and self._works:
             return False
-        self._preferred = place
+        self.preferred = place
         self._attempts = 0
         return self.current != place

@@ -60,6 +60,7 @@ class Cluster:
         self.ranks = tuple(node.rank for node in self.config.nodes)
         self._journal_size = f"{journal_mib}MiB"
         self.views: dict[int, dict[int, Address]] = {}
+        self.files: dict[int, Path] = {}  # of nodes that have another file than `path`
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         self._all: list[subprocess.Popen[bytes]] = []
 
@@ -90,6 +91,20 @@ class Cluster:
 
     def pid(self, rank: int) -> int:
         return self.processes[rank].pid
+
+    def exchange(self, rank: int, address: Address) -> Path:
+        """The node is stopped, and is to be at this address from now on. The file of its new machine, which it alone
+        has; `path` stays as it was."""
+        assert rank not in self.processes
+        host, port = address
+        text = re.sub(rf'(rank = {rank}\naddress = )"[^"]+"', rf'\g<1>"{host}:{port}"', self.path.read_text())
+        file = self.files[rank] = self.directory / f"file-of-{rank}.toml"
+        file.write_text(text)
+        nodes = tuple(
+            dataclasses.replace(node, host=host, port=port) if node.rank == rank else node for node in self.config.nodes
+        )
+        self.config = dataclasses.replace(self.config, nodes=nodes)
+        return file
 
     # --- what can be done to them -----------------------------------------------------------------
     def spawn(
@@ -171,7 +186,7 @@ class Cluster:
     def _view(self, rank: int) -> Path:
         """The configuration file as this node sees it."""
         if rank not in self.views:
-            return self.path
+            return self.files.get(rank, self.path)
         text = self.path.read_text()
         for other, (host, port) in self.views[rank].items():
             text = re.sub(rf'(rank = {other}\naddress = )"[^"]+"', rf'\g<1>"{host}:{port}"', text)
