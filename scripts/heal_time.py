@@ -22,7 +22,7 @@ import trio
 from dsreg.cli.workload import Load, Measured, run_load
 from dsreg.client import Attach, Client
 from dsreg.config import load_config
-from dsreg.config.load import format_size, parse_size
+from dsreg.config.sizes import format_size, parse_size
 from dsreg.constants import MAX_RUN_BYTES, MAX_RUN_SECTORS, SECTOR_SIZE
 from scripts.demo.cluster import NODES, Cluster
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from dsreg.config.load import parse_size
+from dsreg.config.sizes import parse_size
 from dsreg.constants import SECTOR_SIZE, ZERO_TAG
 from dsreg.protocol.tags import pack_tag
 from dsreg.storage import Identity, OsFiles, StableStorage, index_file, journal

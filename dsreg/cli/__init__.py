@@ -10,6 +10,7 @@
     workload    the load under it
     completion  shell completion
     health      well, degraded or critical       status_table  the nodes, for people
+    recover     when a majority is lost          salvage     what is left then
     survey      what the nodes answer            status_watch, status_json  the same, again and again, for programs
     in_sync     whose copies are complete        units       sizes and times for people
     console, notify, progress, standard_files  what the commands say and to whom
@@ -37,6 +38,7 @@ from dsreg.version import described_version
     "status": "dsreg.cli.status:status",
     "wait": "dsreg.cli.wait:wait",
     "replace": "dsreg.cli.replace:replace",
+    "recover": "dsreg.cli.recover:recover",
     "forget": "dsreg.cli.forget:forget",
     "bench": "dsreg.cli.bench:bench",
     "completion": "dsreg.cli.completion:completion",

@@ -16,8 +16,9 @@ from dsreg.register.quorum import majority_of, mask
 class Copy:
     """How complete the copy of one node is. `state`: "in sync", "behind" (it fetches what it lacks), "learns" (its
     directory is new, and it answers for nothing that it has not learned), "compares", "no links", "unknown" (it is of a
-    version that cannot say), "" (it does not answer). `lacks`: bytes, as far as is known. `share`: of what is written
-    that it has, 0..1; of a comparison how much is through. `rate`: bytes a second. `left_s`: None if that is not known.
+    version that cannot say), "" (it does not answer). `lacks`: bytes, as far as is known. `share`, 0..1: of what is
+    written that it has; of the disk that it has learned; of a comparison how much is through. `rate`: bytes a second.
+    `left_s`: None if that is not known.
     """
 
     state: str
@@ -48,12 +49,11 @@ def copy_of(answer: NodeAnswer, written: int) -> Copy:
     heal = _heal(answer)
     if not heal:
         return Copy("" if answer.report is None else "unknown")
-    unknown = int(heal.get("unknown_bytes", 0))
-    if lacks := max(int(heal["behind_bytes"]), unknown):
-        share = max(0.0, 1 - lacks / max(written, lacks))
-        if unknown and "percent" in heal:
-            share = float(heal["percent"]) / 100
-        return Copy("learns" if unknown else "behind", lacks, share, float(heal["rate"]), heal["left_s"])
+    behind, rate, left_s = int(heal["behind_bytes"]), float(heal["rate"]), heal["left_s"]
+    if unknown := int(heal.get("unknown_bytes", 0)):  # of which most may never have been written
+        return Copy("learns", behind or unknown, float(heal["known"]), rate, left_s)
+    if behind:
+        return Copy("behind", behind, max(0.0, 1 - behind / max(written, behind)), rate, left_s)
     if is_in_sync(answer):
         return Copy("in sync", share=1.0)
     if not heal["peers"]:

@@ -1,6 +1,7 @@
 """The configuration of a cluster: values, checked whole before anything starts.
 
     load     cluster.toml and key files -> ClusterConfig, NodeConfig, or ConfigError with every fault
+    sizes    4KiB, 1GiB
     address  host:port
     keys     key files: private, hexadecimal, of the right length
     create   the files of a new cluster
@@ -18,10 +19,9 @@ from dsreg.config.load import (
     NodeAddress,
     NodeConfig,
     find_config,
-    format_size,
     load_config,
-    parse_size,
 )
+from dsreg.config.sizes import format_size, parse_size
 
 __all__ = [
     "UNKNOWN_CLUSTER",

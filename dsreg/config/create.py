@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dsreg.config.address import format_address, parse_address, why_not_reachable
 from dsreg.config.keys import write_key, write_new
-from dsreg.config.load import format_size
+from dsreg.config.sizes import format_size
 from dsreg.constants import CLIENT_KEY_SIZE, MAX_RANK, MAX_SECTORS, SECTOR_SIZE, SYSTEM_KEY_SIZE
 from dsreg.errors import ConfigError
 

@@ -15,6 +15,8 @@ from pathlib import Path
 
 # A key of 64 bytes takes 129 characters with its newline; far more than that is some other file.
 _MAX_FILE_BYTES = 4096
+# In the key file of the nodes of a recovered cluster: see dsreg.config.recovered.
+RECOVERED_MARK = b"recovered"
 _IDENTITY = b"dsreg cluster identity"
 
 
@@ -27,8 +29,9 @@ def derive_cluster_id(system_key: bytes) -> bytes:
     return hmac.digest(system_key, _IDENTITY, hashlib.sha256)[:16]
 
 
-def read_key(path: Path, size: int) -> bytes:
-    """The `size` bytes that `path` holds in hex.
+def read_key(path: Path, size: int, *, recovered: bool = False) -> bytes:
+    """The `size` bytes that `path` holds in hex. `recovered`: the configuration has a section [recovered], and the file
+    has to say so in a line of its own: without the section the key is of no use.
 
     Raises KeyUnavailable if it is missing or not readable, ValueError if it is not a key of that size or
     if others may read it, both with the path and a hint in one line.
@@ -50,6 +53,11 @@ def read_key(path: Path, size: int) -> bytes:
         mode = stat.S_IMODE(status.st_mode)
         raise ValueError(f"{path} may be used by group or others (mode {mode:04o}); run: chmod 600 {path}")
     text = content.removeprefix(b"\xef\xbb\xbf").strip()  # some editors begin a file with a BOM
+    key, marked, _ = text.partition(RECOVERED_MARK)
+    if bool(marked) != recovered:
+        what = "of a cluster that was recovered, and there is no" if marked else "not of the cluster in the"
+        raise ValueError(f"{path} is {what} section [recovered]; copy configuration and keys from another host")
+    text = key.strip()
     if not re.fullmatch(rb"[0-9A-Fa-f]*", text):
         raise ValueError(f"{path} is not hexadecimal; it must hold {2 * size} hex digits")
     if len(text) != 2 * size:

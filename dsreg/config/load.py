@@ -16,8 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dsreg.config import recovered as recovered_section
 from dsreg.config.address import canonical_host, format_address, is_local_only, parse_address, why_not_reachable
 from dsreg.config.keys import KeyUnavailable, derive_cluster_id, read_key
+from dsreg.config.recovered import Recovered
+from dsreg.config.sizes import format_size, parse_size
 from dsreg.constants import (
     CLIENT_KEY_SIZE,
     DEFAULT_JOURNAL_BYTES,
@@ -33,10 +36,10 @@ from dsreg.errors import ConfigError
 UNKNOWN_CLUSTER = bytes(16)  # the cluster id of a client host without the system key
 SYSTEM_CONFIG = Path("/etc/dsreg/cluster.toml")
 
-_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
-_SECTIONS = ("cluster", "node")
+_SECTIONS = ("cluster", "node", "recovered")
 _CLUSTER_KEYS = ("sectors", "size", "client_key_file", "system_key_file", "id", "require_sealed", "strict_start",
                  "heal_rate", "learn_addresses")
+_BOUND_KEY, _RECOVERED = "system_key_file", "recovered"
 _NODE_KEYS = ("rank", "address", "listen", "storage")
 
 
@@ -67,7 +70,7 @@ class ClusterConfig:
     and nodes talk over sealed connections only. `strict_start`: more others have to say that an empty directory is new
     (docs/lives.md). `heal_rate`: bytes a second that a node fetches at most of what it lacks (docs/heal.md); 0: as many
     as there are. `learn_addresses`: this host connects to where the nodes say that they are (docs/addresses.md); else
-    only to what the file says.
+    only to what the file says. `recovered`: the cluster was made of what another one has left (docs/recover.md).
     """
 
     sectors: int
@@ -80,6 +83,7 @@ class ClusterConfig:
     strict_start: bool = False
     heal_rate: int = 0
     learn_addresses: bool = True
+    recovered: Recovered | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,25 +173,6 @@ def load_config(path: Path, need_system_key: bool = True) -> ClusterConfig:
     return _Loader(path, _parse(path)).load(need_system_key)
 
 
-def parse_size(text: str) -> int:
-    """Bytes in "4096", "64KiB", "1GiB", ...; raises ValueError with a hint. Any number of bytes >= 0 passes."""
-    match = re.fullmatch(r"\s*(\d{1,20})\s*([A-Za-z]*)\s*", text, re.ASCII)
-    unit = match.group(2) if match else ""
-    if match is None or (unit and unit not in _UNITS):
-        close = difflib.get_close_matches(unit, _UNITS, n=1, cutoff=0.6)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise ValueError(f"{text!r} is not a size: write a whole number and KiB, MiB, GiB or TiB, like 1GiB{hint}")
-    return int(match.group(1)) * _UNITS.get(unit, 1)
-
-
-def format_size(size: int) -> str:
-    """`size` bytes in the largest unit that expresses it exactly; parse_size reads it back."""
-    for unit, factor in reversed(_UNITS.items()):
-        if size and size % factor == 0:
-            return f"{size // factor}{unit}"
-    return str(size)
-
-
 def _parse(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a BOM
@@ -225,12 +210,23 @@ class _Loader:
         heal_rate = self._heal_rate(cluster)
         learn_addresses = self._flag(cluster, "learn_addresses", default=True)
         nodes = self._nodes()
+        recovered = self._recovered(cluster, len(nodes))
+        if recovered is not None and system_key:
+            system_key = recovered.bound(system_key)
+            cluster_id = recovered.cluster_id(system_key)
         if self.faults:
             raise ConfigError(self.faults)
         return ClusterConfig(
             sectors, client_key, system_key, nodes, cluster_id, self.path, require_sealed, strict_start, heal_rate,
-            learn_addresses,
+            learn_addresses, recovered,
         )
+
+    def _recovered(self, cluster: Mapping[str, Any], nodes: int) -> Recovered | None:
+        if _RECOVERED not in self.document:
+            return None
+        if "id" in cluster:
+            self._fault("[cluster] id: leave it out; that of a cluster that was recovered follows from its keys")
+        return recovered_section.parse(self.document[_RECOVERED], nodes, self._fault)
 
     def _flag(self, cluster: dict[str, Any], key: str, *, default: bool = False) -> bool:
         value = cluster.get(key, default)
@@ -302,7 +298,7 @@ class _Loader:
             self._fault(f"[cluster] {name} must be the name of a file, in quotes")
             return b""
         try:
-            return read_key(self.path.parent / file, size)
+            return read_key(self.path.parent / file, size, recovered=name == _BOUND_KEY and _RECOVERED in self.document)
         except KeyUnavailable as error:
             if needed:
                 self._fault(f"[cluster] {name}: {error}")

@@ -17,7 +17,7 @@ import trio
 
 from dsreg.config import NodeConfig, format_address
 from dsreg.constants import DRAIN_S, MAX_FILE_DESCRIPTORS
-from dsreg.errors import StorageError
+from dsreg.errors import StorageError, WrongDirectory
 from dsreg.lines import TcpLines
 from dsreg.link.destinations import Destinations
 from dsreg.listening import bind, close_all
@@ -32,7 +32,8 @@ from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import name_of_owner
 from dsreg.register.absences import CHECK_INTERVAL_S, Absences, describe_absence
 from dsreg.register.assembly import new_heal, new_replica, node_hello
-from dsreg.register.quorum import majority_of
+from dsreg.register.quorum import Quorum, majority_of
+from dsreg.register.teachers import OfTheRecovered, Teachers
 from dsreg.storage import Identity, OsFiles, StableStorage
 from dsreg.transport import UNACKED_MS, Transport
 from dsreg.version import described_version
@@ -77,7 +78,7 @@ class Node:
         )
         self.heal = new_heal(
             self.replica, quorum, storage, bytes_per_s=config.heal_bytes_per_s,
-            store=storage.lives.own.store,
+            store=storage.lives.own.store, teachers=teachers_of(config, storage, quorum),
         )
         self.interpreter = Interpreter(self.replica, self.heal, storage, Encoder(keys), trio.current_time, time.time)
         self.disk = Disk(self.interpreter)
@@ -263,9 +264,20 @@ async def _run(
     identity = Identity(cluster.cluster_id, config.rank, tuple(node.rank for node in cluster.nodes), cluster.sectors)
 
     def open_storage() -> StableStorage:
-        return StableStorage.open(OsFiles(config.storage), identity, journal_bytes=config.journal_bytes)
+        # What a cluster before had is at those that were recovered of it: docs/recover.md.
+        recovered = cluster.recovered
+        return StableStorage.open(
+            OsFiles(config.storage), identity, journal_bytes=config.journal_bytes,
+            all_unknown=recovered is not None, epoch=recovered.epoch if recovered is not None else 0,
+        )
 
     storage = await trio.to_thread.run_sync(open_storage)
+    if cluster.recovered is not None and config.rank in cluster.recovered.ranks and not storage.lives.begun:
+        await trio.to_thread.run_sync(storage.close)
+        raise WrongDirectory(
+            f"this cluster was recovered from node {config.rank}, and {config.storage} is empty, or its recovery was "
+            "interrupted: put its directory there, and run `dsreg recover` once more"
+        )
     node = Node(config, storage)
     try:
         log.info("rank %d serves on %s", config.rank, format_address(*config.listen_at))
@@ -283,6 +295,14 @@ def _leaves(error: BaseException) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
         return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
     return [error]
+
+
+def teachers_of(config: NodeConfig, storage: StableStorage, quorum: Quorum) -> Teachers:
+    """From whom this node learns."""
+    recovered = config.cluster.recovered
+    if recovered is None:
+        return quorum
+    return OfTheRecovered(recovered.sources(config.rank), lambda: storage.lives.own.number, quorum)
 
 
 def _raise_descriptor_limit() -> None:

@@ -25,6 +25,7 @@ from dsreg.register.quorum import Quorum
 from dsreg.register.replica import Replica
 from dsreg.register.tag_allocator import TagAllocator
 from dsreg.register.tag_view import TagView
+from dsreg.register.teachers import Teachers
 from dsreg.register.throttle import Throttle
 
 # Read identifiers of one incarnation: 2^39 operations, and as many questions of Heal, for each of 2^24 incarnations,
@@ -82,13 +83,15 @@ def new_replica(
 
 def new_heal(
     replica: Replica, quorum: Quorum, storage: HealedStorage, *, bytes_per_s: int = 0,
-    interval_s: float = INTERVAL_S, store: bytes = b"",
+    interval_s: float = INTERVAL_S, store: bytes = b"", teachers: Teachers | None = None,
 ) -> Heal:
-    """What heals the node of this replica. `bytes_per_s`: see Throttle; `interval_s`: see Heal; the others as above."""
+    """What heals the node of this replica. `bytes_per_s`: see Throttle; `interval_s`, `teachers`: see Heal; the others
+    as above."""
     first = first_rid(storage.incarnation, store) + _RIDS_OF_HEAL
     heal = Heal(
         replica.rank, quorum, storage, replica.epochs, replica.allocator, itertools.count(first),
         throttle=Throttle(bytes_per_s), interval_s=interval_s,
+        teachers=teachers,
     )
     replica.repairs.on_unknown = heal.hint
     return heal

@@ -29,6 +29,7 @@ from dsreg.register.learner import Learner
 from dsreg.register.now import Now
 from dsreg.register.quorum import Quorum, bit, mask
 from dsreg.register.tag_allocator import TagAllocator
+from dsreg.register.teachers import Teachers
 from dsreg.register.throttle import Throttle
 
 # A comparison with each node comes again after this long: what a client could not deliver leaves no other trace.
@@ -47,12 +48,12 @@ MAX_WAITING = 65536
 class Heal:
     """Of the node `rank`. `quorum`: of all nodes. `allocator`: of its tags. `rids`: for its questions, never used
     before. `counts(rank)`: whether that node has shown the directory that it is known by. `may_teach(rank)`: whether
-    that node has accepted the life in which this one learns; what it told before does not count. Times are in seconds,
-    on the clock of `Now.s`."""
+    that node has accepted the life in which this one learns; what it told before does not count. `teachers`: who has
+    to tell what is to be learned; None: as many as meet every quorum. Times: seconds, on the clock of `Now.s`."""
 
     def __init__(
         self, rank: int, quorum: Quorum, storage: HealView, epochs: Epochs, allocator: TagAllocator,
-        rids: Iterator[int], *, throttle: Throttle, interval_s: float = INTERVAL_S,
+        rids: Iterator[int], *, throttle: Throttle, interval_s: float = INTERVAL_S, teachers: Teachers | None = None,
     ) -> None:
         self.counts: Callable[[int], bool] = lambda rank: True
         self.may_teach: Callable[[int], bool] = lambda rank: True
@@ -61,7 +62,8 @@ class Heal:
         self._digests = TagDigests(storage)
         storage.on_stored = self._digests.stored
         self._comparing = Comparing(self._digests, storage.lost, interval_s)
-        self._learner = Learner(quorum, storage.learning, storage.sectors)
+        self._teachers = quorum if teachers is None else teachers
+        self._learner = Learner(self._teachers, storage.learning, storage.sectors)
         self._learns = self._learner.left > 0
         self.hint = self._learner.hint  # that somebody waits for this chunk
         self._rank = rank
@@ -222,12 +224,12 @@ class Heal:
             for rank in teachers:
                 question = DigestQuery(self._rank, next(self._rids), *due)
                 effects.append(self._ask(rank, question, now, learns=True))
-        enough = self._quorum.blocks(mask(teachers))
+        enough = self._teachers.blocks(mask(teachers))
         while enough and len(self._open) < self.throttle.chunks(now):
             if (number := self._learner.next(self._open)) is None:
                 break
             asked = self._learner.know(number, teachers)
-            if self._quorum.blocks(mask(asked)):
+            if self._teachers.blocks(mask(asked)):
                 chunk = Chunk(number, mask(asked), self._epochs.durable, asked, settled=True, taught=True)
                 effects += self._open_chunk(chunk, now)
         return effects
@@ -310,7 +312,8 @@ class Heal:
         enough = self._quorum.blocks(mask(chunk.told) & ~bit(self._rank))
         missing = {sector - first for sector in self._storage.damaged_of(first, count)}
         if chunk.taught:
-            if not enough:
+            # What is damaged was stored in this life, so that the rule for that holds as well.
+            if not self._teachers.blocks(mask(chunk.told)) or missing and not enough:
                 self._end_chunk(chunk, now, failed=True)
                 return
             chunk.learns = bool(missing)

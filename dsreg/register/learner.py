@@ -15,7 +15,8 @@ from typing import Protocol
 from dsreg.constants import MAX_DIGESTS, MAX_RUN_SECTORS
 from dsreg.protocol.messages import Digests
 from dsreg.register.digests import UNKNOWN
-from dsreg.register.quorum import Quorum, mask
+from dsreg.register.quorum import mask
+from dsreg.register.teachers import Teachers
 from dsreg.runs import Runs
 
 # When it is tried again to ask as many as must tell; and to learn what too few of them knew.
@@ -35,10 +36,10 @@ class Left(Protocol):
 
 
 class Learner:
-    """`quorum`: of all nodes. `sectors`: size of the disk."""
+    """`teachers`: who of the others has to tell. `sectors`: size of the disk."""
 
-    def __init__(self, quorum: Quorum, learning: Left, sectors: int) -> None:
-        self._quorum = quorum
+    def __init__(self, teachers: Teachers, learning: Left, sectors: int) -> None:
+        self._enough = teachers
         self._learning = learning
         self._sectors = sectors
         self._chunks = -(-sectors // MAX_RUN_SECTORS)
@@ -88,7 +89,7 @@ class Learner:
         or is `unanswered`. `idle`: no chunk is being looked at."""
         if not self.left or self._waits or now < self._again_s:
             return None
-        if not self._quorum.blocks(mask(teachers)):
+        if not self._enough.blocks(mask(teachers)):
             self._again_s = now + RETRY_S
             return None
         stretch = self._learning.chunks(self._cursor)
@@ -124,7 +125,7 @@ class Learner:
     def _decide(self, now: float) -> None:
         """All have answered, or will not."""
         answers = list(self._answers.values())
-        if not self._quorum.blocks(mask(self._answers)):
+        if not self._enough.blocks(mask(self._answers)):
             self._again_s = now + RETRY_S
             return
         end = min(max(answer.following, answer.first + answer.count) for answer in answers)
@@ -144,13 +145,13 @@ class Learner:
                     written.add(chunk)
         told = {answer.rank for answer in answers} - blind
         self._cursor = end
-        if not self._quorum.blocks(mask(told)):
+        if not self._enough.blocks(mask(told)):
             return
         at = self._first
         for chunk in sorted(written | ignorant.keys()):
             self._learn(at, chunk)
             at = chunk
-            if chunk in written or not self._quorum.blocks(mask(told - ignorant[chunk])):
+            if chunk in written or not self._enough.blocks(mask(told - ignorant[chunk])):
                 at = chunk + 1
             if chunk in written:
                 self.found.add(chunk, chunk + 1)

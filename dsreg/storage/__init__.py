@@ -25,6 +25,7 @@
     learning    what a directory knows that began with every sector unknown; learned: its pure half
     upgrade     from older formats
     directory   creation, lock, open files
+    new_cluster a directory becomes one of another cluster
     failure     the first fatal error
     layout      names, sizes, limits
     files       the seam to the operating system

@@ -50,10 +50,12 @@ class Directory:
 
 
 def open_directory(
-    files: Files, identity: Identity, journal_bytes: int, new_store: Callable[[], bytes], all_unknown: bool
+    files: Files, identity: Identity, journal_bytes: int, new_store: Callable[[], bytes], all_unknown: bool,
+    epoch: int,
 ) -> Directory:
     """Lock the directory, create what is not there yet, check whose it is, open its files. `new_store` gives the id of
-    a new directory, 16 random bytes. `all_unknown`: in a new one every sector is unknown.
+    a new directory, 16 random bytes. `all_unknown`: in a new one every sector is unknown. `epoch`: that a new one
+    promises.
 
     Raises StorageLocked, WrongDirectory, DamagedStorage, NoSpace.
     """
@@ -64,7 +66,7 @@ def open_directory(
         if not files.exists(IDENTITY):
             _check_limit(files, identity, create=True)
             store = new_store()
-            _create(files, Recorded(identity, journal_bytes, store, learning=store if all_unknown else b""))
+            _create(files, Recorded(identity, journal_bytes, store, learning=store if all_unknown else b""), epoch)
         recorded = identity_file.read(files)
         identity_file.check(recorded.identity, identity)
         _check_limit(files, identity)
@@ -123,7 +125,7 @@ def _refuse_foreign(files: Files) -> None:
                              f"{', '.join(foreign[:_FOREIGN_SHOWN])}{more}; choose an empty directory")
 
 
-def _create(files: Files, recorded: Recorded) -> None:
+def _create(files: Files, recorded: Recorded, epoch: int) -> None:
     """Make all files, identity.toml last. What an earlier attempt left is made anew.
 
     None is to be copied on write: what overwrites must not need room.
@@ -142,7 +144,7 @@ def _create(files: Files, recorded: Recorded) -> None:
             with _created(files, name):
                 pass  # they grow
         with _created(files, STATE) as file:
-            state_file.write(file, State(seq=1), recorded.identity.salt)
+            state_file.write(file, State(seq=1, epoch=epoch), recorded.identity.salt)
         lives_file.write(files, {}, recorded.identity.salt)  # syncs the names of all the others as well
         identity_file.write(files, recorded)
     except OSError as error:

@@ -35,11 +35,12 @@ class Opened(NamedTuple):
 
 
 def open_and_recover(
-    files: Files, identity: Identity, journal_bytes: int, new_store: Callable[[], bytes], all_unknown: bool
+    files: Files, identity: Identity, journal_bytes: int, new_store: Callable[[], bytes], all_unknown: bool,
+    epoch: int,
 ) -> Opened:
     """See StableStorage.open."""
     try:
-        directory = open_directory(files, identity, journal_bytes, new_store, all_unknown)
+        directory = open_directory(files, identity, journal_bytes, new_store, all_unknown, epoch)
         try:
             failure = Failure()
             recorded = directory.recorded

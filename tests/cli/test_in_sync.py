@@ -62,8 +62,8 @@ def test_all_have_to_be_in_sync_with_all() -> None:
 
 def learning(rank: int) -> NodeAnswer:
     """A node whose directory is new: see docs/lives.md."""
-    return answer(rank, heal={**healing(in_sync=False, behind=1 << 20, left_s=61.0), "rate": 3 << 20,
-                              "unknown_bytes": 6 << 20, "percent": 25.0})
+    return answer(rank, heal={**healing(in_sync=False, behind=6 << 20, left_s=61.0), "rate": 3 << 20,
+                              "unknown_bytes": 9 << 30, "known": 0.25})
 
 
 def test_how_complete_a_copy_is() -> None:

@@ -72,7 +72,7 @@ LEARNING = (
            "if end == self.chunks or listed.get(end - 1) == UNKNOWN:", "if end == self.chunks:", test=_TEST_DIGESTS),
     # What is learned, from whom.
     Mutant("learner_takes_what_one_knows", _LEARNER,
-           "        if not self._quorum.blocks(mask(told)):\n            return\n", "", test=_PLAYS),
+           "        if not self._enough.blocks(mask(told)):\n            return\n", "", test=_PLAYS),
     Mutant("learner_asks_who_has_not_accepted_its_life", _HEAL, "if self.counts(rank) and self.may_teach(rank)]",
            "if self.counts(rank)]", test=_PLAYS),
     Mutant("learner_hears_who_has_not_accepted_its_life", _HEAL,

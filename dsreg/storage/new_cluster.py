@@ -1,0 +1,111 @@
+"""Makes the directory of a stopped node one of another cluster, with all its values: docs/recover.md.
+
+    identity.toml   the new cluster, a new id of the directory, and whether it has to learn; in one step
+    lives           nobody is known yet, nor has the node begun
+    state           the epoch from which on the new cluster goes on
+    (what is damaged is given up)
+    lives           the node has begun
+
+A crash leaves a directory that no node starts with: before the first step it is of another cluster, after it another
+directory than `lives` says, then one that has not begun, with which a node that was left does not start. All steps are
+gone through again then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dsreg.constants import MAX_RUN_SECTORS, NO_OWNER, SECTOR_SIZE, TAG_SIZE
+from dsreg.errors import WrongDirectory
+from dsreg.protocol.tags import pack_tag
+from dsreg.storage import identity as identity_file
+from dsreg.storage import lives as lives_file
+from dsreg.storage.files import Files
+from dsreg.storage.identity import Identity, Recorded
+from dsreg.storage.layout import IDENTITY, LOCK
+from dsreg.storage.opening import random_store
+from dsreg.storage.stable import StableStorage
+
+
+def recorded_in(files: Files) -> Recorded:
+    """What the directory belongs to. Raises WrongDirectory, DamagedStorage."""
+    if not files.exists(IDENTITY):
+        raise WrongDirectory(f"this is not a storage directory: it has no {IDENTITY}")
+    return identity_file.read(files)
+
+
+def move(
+    files: Files, before: bytes, identity: Identity, *, learns: bool, new_store: Callable[[], bytes] = random_store
+) -> None:
+    """The first two steps. `before`: the id of the cluster that it was of. `learns`: others have to tell what they
+    have before this node answers for it. Raises StorageLocked, WrongDirectory, DamagedStorage, OSError."""
+    lock = files.lock(LOCK)
+    try:
+        recorded = recorded_in(files)
+        if recorded.identity.cluster == before:
+            if recorded.configured:  # which nodes there are then is not what cluster.toml says
+                raise WrongDirectory("the nodes of this directory's cluster, or its size, were changed while it was "
+                                     "running: this version cannot recover from it")
+            store = new_store()
+            recorded = Recorded(identity, recorded.journal_bytes, store, learning=new_store() if learns else b"")
+            identity_file.write(files, recorded)
+        identity_file.check(recorded.identity, identity)
+        lives = lives_file.read(files, identity.salt).lives
+        if lives and (identity.rank not in lives or lives[identity.rank].store != recorded.store):
+            lives_file.write(files, {}, identity.salt)
+    finally:
+        lock.close()
+
+
+def settle(storage: StableStorage, epoch: int, damaged: list[int]) -> None:
+    """The last steps. `damaged`: sectors that are given up; they read as zeros."""
+    if storage.epoch < epoch:
+        storage.fence(epoch, NO_OWNER)
+    for first, count in runs_of(damaged):
+        tags = storage.tags(first, count)
+        for at in range(count):
+            tag = tags[at * TAG_SIZE:(at + 1) * TAG_SIZE]
+            if first + at in storage.unknown(first + at, 1):
+                tag = pack_tag(0, 0, 0, epoch)  # as one that was never written
+            storage.persist(first + at, 1, tag, bytes(SECTOR_SIZE), repair=True)
+        drain(storage)
+    drain(storage)
+    storage.lives.begin()
+
+
+def drain(storage: StableStorage) -> None:
+    """Until all that is queued is durable."""
+    while True:
+        if (commit := storage.next_commit()) is not None:
+            commit.run()
+            storage.finish_commit(commit)
+        elif storage.checkpoint_due(idle=False) and (checkpoint := storage.next_checkpoint()) is not None:
+            checkpoint.run()
+            storage.finish_checkpoint(checkpoint)
+        else:
+            return
+
+
+def runs_of(sectors: list[int]) -> list[tuple[int, int]]:
+    """(first, count) of what lies together, of at most 256. `sectors` ascend."""
+    runs: list[tuple[int, int]] = []
+    for sector in sectors:
+        first, count = runs[-1] if runs else (0, 0)
+        if runs and sector == first + count and count < MAX_RUN_SECTORS:
+            runs[-1] = first, count + 1
+        else:
+            runs.append((sector, 1))
+    return runs
+
+
+def damaged_sectors(storage: StableStorage, on_read: Callable[[int], None] = lambda size: None) -> list[int]:
+    """All sectors whose value or tag is lost here, by reading everything. `on_read` is told how many bytes were read.
+    Blocks. Ascending."""
+    found: list[int] = []
+    for first in range(0, storage.sectors, MAX_RUN_SECTORS):
+        count = min(MAX_RUN_SECTORS, storage.sectors - first)
+        if any(storage.tags(first, count)):
+            assert storage.load(first, count, wait=True) is not None, "nothing is being stored"
+            on_read(count * SECTOR_SIZE)
+        found += storage.damaged_of(first, count)
+    return found

@@ -1,0 +1,44 @@
+"""Seeded bugs of a cluster that was made of what another one has left: docs/recover.md."""
+
+from __future__ import annotations
+
+from tests.simulation.mutant import Mutant
+
+_TEACHERS = "dsreg.register.teachers"
+_MOVE = "dsreg.storage.new_cluster"
+_SECTION = "dsreg.config.recovered"
+_PLAYS = "tests/register/test_teachers.py"
+_TEST_MOVE = "tests/storage/test_new_cluster.py"
+_TEST_SECTION = "tests/test_config_recovered.py"
+
+RECOVERY = (
+    Mutant("recovered_learns_from_one_of_those_left", _TEACHERS, "not self._sources & ~refusals",
+           "bool(self._sources & refusals)", test=_PLAYS),
+    Mutant("recovered_learns_from_nobody", _TEACHERS, "self._sources != 0 and", "", test=_PLAYS),
+    Mutant("recovered_learns_so_in_a_later_life", _TEACHERS, "if self._life() > 1:", "if False:", test=_PLAYS),
+    Mutant("recovered_learns_what_is_damaged_from_those_left", "dsreg.register.heal",
+           " or missing and not enough:", ":", test=_PLAYS),
+    Mutant("recovered_keeps_the_id_of_the_directory", _MOVE, "            store = new_store()\n",
+           "            store = recorded.store\n", test=_TEST_MOVE),
+    Mutant("recovered_keeps_whom_it_knew", _MOVE, "            lives_file.write(files, {}, identity.salt)\n",
+           "            pass\n", test=_TEST_MOVE),
+    Mutant("recovered_second_does_not_learn", _MOVE, "learning=new_store() if learns else b\"\"", "learning=b\"\"",
+           test=_TEST_MOVE),
+    Mutant("recovered_goes_on_with_the_epoch", _MOVE, "        storage.fence(epoch, NO_OWNER)\n", "        pass\n",
+           test=_TEST_MOVE),
+    Mutant("recovered_begins_before_damage_is_given_up", _MOVE,
+           "    for first, count in runs_of(damaged):\n",
+           "    storage.lives.begin()\n    for first, count in runs_of(damaged):\n", test=_TEST_MOVE),
+    Mutant("recovered_new_directory_has_no_epoch", "dsreg.storage.directory", "State(seq=1, epoch=epoch)",
+           "State(seq=1)", test=_TEST_MOVE),
+    Mutant("recovered_section_is_not_part_of_the_key", _SECTION,
+           "return hmac.digest(system_key, content, hashlib.sha512)", "return system_key", test=_TEST_SECTION),
+    Mutant("recovered_key_does_without_the_section", "dsreg.config.keys", "if bool(marked) != recovered:",
+           "if recovered and not marked:", test=_TEST_SECTION),
+    Mutant("recovered_file_is_staged_before_its_keys", _SECTION,
+           "    _put(_beside(client, _NEW)", "    _put(_beside(path, _NEW), new, path)\n    _put(_beside(client, _NEW)",
+           test=_TEST_SECTION),
+    Mutant("recovered_file_is_put_before_its_keys", _SECTION,
+           "    for file in (*_key_files(path, text), path):\n        if not",
+           "    for file in (path, *_key_files(path, text)):\n        if not", test=_TEST_SECTION),
+)
