@@ -22,6 +22,9 @@ from dsreg.config import ClusterConfig, NodeAddress
 from dsreg.constants import DRAIN_S
 from dsreg.errors import ConfigError, StartFailed
 from dsreg.logs import pass_on, text_of
+from dsreg.register.quorum import majority_of, mask
+from dsreg.storage import OsFiles
+from dsreg.storage.opening import look
 
 # A node that dies at once must not cost a core; one that died of a passing fault must be back soon.
 RESTART_FIRST_S = 0.2
@@ -195,6 +198,9 @@ async def supervise(
 ) -> None:
     """Run all nodes of `config` on this host until `stop` is set or the caller cancels; then stop them and return.
 
+    A node whose directory is gone rejoins by itself: whoever starts all nodes sees all directories. If too many are
+    gone for that, none is started: StartFailed.
+
     `command(node)` gives the arguments of a node's process, `node_command(config)` by default. The process says
     that it listens by sending READY=1 to $NOTIFY_SOCKET. `log(rank, line)` gets every line that a node prints, and
     what happens to its process; by default it writes to stderr. `task_status.started` is called, with the
@@ -206,6 +212,7 @@ async def supervise(
     command = command or node_command(config)
     log = log or print_line
     stop = trio.Event() if stop is None else stop
+    check_directories(config)
     nodes = tuple(NodeProcess(node, command(node), log, gives_up=gives_up) for node in config.nodes)
     async with trio.open_nursery() as nursery:
         for node in nodes:
@@ -227,8 +234,26 @@ async def supervise(
                           f"{failed[0].failure}")
 
 
+def check_directories(config: ClusterConfig) -> None:
+    """Raise StartFailed if those that are gone are more than may be missing: what the others have may be old."""
+    there = {node.rank: look(OsFiles(node.storage)) for node in config.nodes if node.storage.is_dir()}
+    seen = {rank: directory for rank, directory in there.items() if directory is not None}
+    begun = [directory for directory in seen.values() if directory.begun]
+    lost = sorted({
+        rank for directory in begun for rank, life in directory.known.items()
+        if rank not in seen or not seen[rank].begun and seen[rank].store != life.store
+    })
+    quorum = majority_of(node.rank for node in config.nodes)
+    if lost and not quorum.blocks(mask(directory.rank for directory in begun)):
+        nodes = " and ".join(f"node {rank}" for rank in lost)
+        raise StartFailed(f"the directories of {nodes} are gone, though others know them: too many to learn from the "
+                          "rest what was written. Put them back (are their file systems mounted?). If they are lost "
+                          'for good: dsreg recover (runbook, "A majority of the directories is lost")')
+
+
 def node_command(config: ClusterConfig, *, extra: Sequence[str] = ()) -> Command:
     """The arguments that run a node as a child of this process: `dsreg node ...` and `extra` options."""
+    extra = ["--rejoin", *extra]
     program = [sys.executable, "-P", "-m", "dsreg", "node", "--supervisor-pid", str(os.getpid())]
 
     def command(node: NodeAddress) -> list[str]:

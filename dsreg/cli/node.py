@@ -42,10 +42,15 @@ _log = logging.getLogger("dsreg.node")
 @click.option("--new", is_flag=True, help="For a new cluster whose other nodes cannot be started yet: start with an "
               "empty directory although they have not confirmed that this rank is new. A node that knows this rank by "
               "another directory still refuses it. Do not put it into a systemd unit.")
+@click.option("--rejoin", is_flag=True, help="For a node whose directory was lost for good: with an empty directory it "
+              "takes the next life of its rank, and learns what the others have. One more than may be missing "
+              "of them have to be up: of three both. Nothing follows where the directory is there. Do not put "
+              "it into a systemd unit: a mount that is missing looks like a directory that is lost.")
 @click.option("-v", "--verbose", "verbosity", count=True, help="Log more: -v events, -vv everything.")
 @click.option("--supervisor-pid", type=int, hidden=True)
 def node(config_path: Path | None, rank: int, storage: Path | None, listen: tuple[str, int] | None,
-         journal_bytes: int, heal_rate: int | None, new: bool, verbosity: int, supervisor_pid: int | None) -> None:
+         journal_bytes: int, heal_rate: int | None, new: bool, rejoin: bool, verbosity: int,
+         supervisor_pid: int | None) -> None:
     """Run one node until SIGTERM or SIGINT; then finish what is under way and exit within 5 seconds.
 
     Says nothing while all is well. Tells systemd when it listens (Type=notify). Exits with 1 on a fault of the
@@ -56,7 +61,7 @@ def node(config_path: Path | None, rank: int, storage: Path | None, listen: tupl
     cluster = chosen_config(config_path, need_system_key=True)
     if storage is None:
         storage = next((node.storage for node in cluster.nodes if node.rank == rank), Path())
-    config = NodeConfig(cluster, rank, storage, journal_bytes, listen, new, heal_rate)
+    config = NodeConfig(cluster, rank, storage, journal_bytes, listen, new, rejoin, heal_rate)
     log_to_stderr(f"node-{rank}", verbosity)
     try:
         signal.signal(signal.SIGTERM, _leave)  # until the node drains at SIGTERM there is nothing to drain

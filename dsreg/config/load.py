@@ -90,7 +90,8 @@ class ClusterConfig:
 class NodeConfig:
     """What one node process runs with. `journal_bytes` is the size of one of the two journal segments, `listen` where
     it listens if not where the configuration says. `new`: an empty directory is new, though others may not be there to
-    say so. `heal_rate`: in place of that of the cluster, if not None.
+    say so. `rejoin`: where it is not new, it takes the next life of its rank. `heal_rate`: in place of that of the
+    cluster, if not None.
 
     Raises ConfigError for a rank that the cluster does not have, a missing system key or a journal
     outside MIN_JOURNAL_BYTES..MAX_JOURNAL_BYTES or not a multiple of 4096.
@@ -102,6 +103,7 @@ class NodeConfig:
     journal_bytes: int = DEFAULT_JOURNAL_BYTES
     listen: tuple[str, int] | None = None
     new: bool = False
+    rejoin: bool = False
     heal_rate: int | None = None
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
     process        run_register_process: binds, opens the storage, runs the rest, drains
     server         accepted connections: frames in, events out
     dialer         the link to each other node, as dsreg.link decides
+    members        which directories stand behind the ranks; claiming: later lives, of others and of this node
     interpreter    the one interpreter of the replica's effects
     disk           commits, cold reads and checkpoints, in threads (worker: the one for commits)
 

@@ -237,6 +237,8 @@ class Members:
     def _begin_claim(self) -> None:
         """Its directory is lost, and it takes the next life of its rank."""
         storage = self._interpreter.storage
+        if not self._file.claimed:
+            storage.learning.begin()  # before anybody hears of the claim: what it has is to be known by nobody
         claim = Claim(
             self.rank, self._quorum, self._file.own, self.lives, claimed=self._file.claimed,
             promise=(storage.epoch, storage.owner),
@@ -252,6 +254,7 @@ class Members:
         self._complain_at = math.inf
         self._discern()
         self._tell_all()  # before what this node sends as one that has started
+        self._interpreter.held.take_messages()  # from whoever it was; who waits for an answer asks again
         self._interpreter.start()
         self._review()
 
@@ -317,6 +320,10 @@ class Members:
         """Whether what comes over this connection in the name of `rank` may have an effect."""
         return rank == connection.shown or not self.lives.keeps_lives(rank)
 
+    def may_teach(self, rank: int) -> bool:
+        """Whether what the node `rank` says of its copies counts for this one, to learn from: see Lives."""
+        return self.lives.may_teach(rank, self._file.own)
+
     def may_count(self, transport: Transport) -> bool:
         """Whether the client on this connection may count majorities by itself: one that is not told of lives may not
         any more once a node has rejoined."""
@@ -346,6 +353,7 @@ class Members:
             "life": self._file.own.number,
             "store": self._file.own.store.hex(),
             "stage": self.stage.name.lower(),
+            "learning": self._interpreter.storage.learning.left > 0,
             "waits_for": self.waits_for(),
             "faults": {str(rank): fault for rank, fault in self._faults.items()},
             "known": {

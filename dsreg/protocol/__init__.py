@@ -5,7 +5,7 @@
     messages       every message as a value
     life           which directory stands behind a rank, as nodes tell it
     configuration  which nodes there are, and how large the disk is; ballots
-    tags           tags and epochs: their 16 bytes, order, restamping
+    tags           tags and epochs: their 16 bytes, order, restamping; names: what tells apart those of one node
     wire           byte layouts, type numbers, HMACs
     encoder        messages to bytes
     decoder        bytes to messages: what is damaged or foreign is skipped (frames: those that fit any cluster)

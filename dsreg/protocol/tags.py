@@ -92,6 +92,11 @@ def is_bare(tags: bytes) -> bool:
     return not tags[TAG_SIZE - 1] and is_uniform(tags)
 
 
+def fit_contract(tags: bytes) -> bool:
+    """Whether the contract has a place for all of these tags: it knows no epochs, and no lives."""
+    return all(not epoch and not life for _, _, life, epoch in map(unpack_tag, iter_tags(tags)))
+
+
 def highest(vectors: Sequence[bytes]) -> bytes:
     """The elementwise maximum of vectors of one length."""
     head = vectors[0]

@@ -6,6 +6,7 @@
     acceptor       the node's own copy: queries and orders of others answered
     epochs, attaching    who has attached the disk; promises, fences
     lives          which directory stands behind a rank; the first start of an empty one
+    claim          a node whose directory was lost takes the next life of its rank
     configuration, proposal    what may follow the set of nodes and the size of the disk, and how that is chosen
     quorum, one_round    which nodes decide; when a read is complete after one round
     tag_allocator  the tags that this node chooses, no tag twice

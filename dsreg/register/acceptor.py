@@ -23,7 +23,7 @@ from dsreg.protocol.messages import (
     is_of_contract,
 )
 from dsreg.protocol.plausibility import are_plausible
-from dsreg.protocol.tags import ATTACHED, highest_epoch
+from dsreg.protocol.tags import ATTACHED, fit_contract, highest_epoch
 from dsreg.register.contract import Uuids
 from dsreg.register.effects import (
     Again,
@@ -173,6 +173,9 @@ class Acceptor:
             return [Reply(origin, response_to(question, Status.OK, tags, data, load.epoch), question)]
         if damaged:
             self._repairs.want(question.first, question.count)
+            return []
+        if is_of_contract(question) and not fit_contract(tags):
+            self._counters["beyond_contract"] += 1  # said before a node has rejoined: nobody waits for the answer
             return []
         return [self._reply(origin, question, tags, data, load.epoch)]
 

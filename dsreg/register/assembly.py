@@ -117,8 +117,7 @@ def node_hello(
 ) -> Hello:
     """What a node says first on a link, and answers with. `nodes`: how many the cluster has. `seals`: whether it can
     seal its connections."""
-    features = nodes | FEATURE_LIVES | FEATURE_DIGESTS | FEATURE_CLAIMS | FEATURE_ADDRESSES
-    features |= FEATURE_SEALED if seals else 0
+    features = (FEATURE_SEALED if seals else 0) | FEATURE_LIVES | FEATURE_DIGESTS | FEATURE_CLAIMS | FEATURE_ADDRESSES
     return Hello(rank, False, cluster, incarnation, sectors, features)
 
 

@@ -189,7 +189,9 @@ class Heal:
     def _pump(self, now: float) -> list[Effect]:
         """Ask whatever may be asked now."""
         self._expire(now)
-        if self._learns and not self._learner.left:
+        if self._learner.left:
+            self._learns = True
+        elif self._learns:
             self._learns = False
             for rank in self._comparing.ranks:  # now that there is something to compare
                 self._drop(rank, now)

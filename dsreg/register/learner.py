@@ -48,6 +48,7 @@ class Learner:
         self._ignorant: dict[int, Runs] = {}  # chunks that the node, a teacher, does not know itself
         self._cursor = 0  # what is before it was asked for
         self._again_s = -math.inf
+        self._rests = False  # until what is being looked at is known
         self._first = 0  # of the present question
         self._waits: set[int] = set()  # who has not answered it
         self._answers: dict[int, Digests] = {}
@@ -87,6 +88,7 @@ class Learner:
     def due(self, teachers: Sequence[int], idle: bool, now: float) -> tuple[int, int] | None:
         """First chunk, and number of chunks, for whose digests all of these are to be asked now. Each has to answer,
         or is `unanswered`. `idle`: no chunk is being looked at."""
+        self._rests = False
         if not self.left or self._waits or now < self._again_s:
             return None
         if not self._enough.blocks(mask(teachers)):
@@ -97,6 +99,8 @@ class Learner:
             if idle and not self.found.total:  # too few knew what is left, or were there
                 self._cursor, self._again_s = 0, now + RETRY_S
                 self._ignorant.clear()
+            else:
+                self._rests = True
             return None
         self._first = stretch[0]
         self._waits, self._answers = set(teachers), {}
@@ -120,7 +124,7 @@ class Learner:
 
     def next_due(self) -> float:
         """When `due` may say something without having been told anything; inf: never."""
-        return math.inf if not self.left or self._waits else self._again_s
+        return math.inf if not self.left or self._waits or self._rests else self._again_s
 
     def _decide(self, now: float) -> None:
         """All have answered, or will not."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dsreg.protocol.messages import Ack, ReadProc, Receipt, Value, WriteProc, is_of_contract
+from dsreg.protocol.tags import fit_contract
 from dsreg.register.contract import ContractPeer, Uuids
 from dsreg.register.effects import Tell
 from dsreg.register.intervals import Intervals
@@ -57,7 +58,8 @@ class Peers:
             peer, message = self._contract.get(send.rank), send.message
             if peer is not None:
                 assert isinstance(message, (ReadProc, WriteProc))
-                if not epoch and not (again and message.count > 1):
+                is_speakable = isinstance(message, ReadProc) or fit_contract(message.tags)
+                if not epoch and is_speakable and not (again and message.count > 1):
                     translated += [Tell(send.rank, single) for single in peer.split(message, now)]
             elif send.rank != self._rank:
                 translated.append(send)

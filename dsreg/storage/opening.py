@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from dsreg.errors import NoSpace, StorageError, WrongDirectory
@@ -57,6 +57,33 @@ def open_and_recover(
             raise NoSpace(f"no space to open the storage directory; free some and start again: {error}") from error
         raise StorageError(f"the storage directory cannot be used: {error}") from error
     return Opened(directory, recovered, lives, failure, learning, configuration)
+
+
+class Seen(NamedTuple):
+    """What a directory says from outside. `known`: by which directory its node knows each rank, its own included once
+    it has begun to serve with it."""
+
+    rank: int
+    store: bytes
+    known: Mapping[int, Life]
+
+    @property
+    def begun(self) -> bool:
+        return self.rank in self.known
+
+
+def look(files: Files) -> Seen | None:
+    """None for no directory of a node, or one that cannot be read. Nothing is changed; a process may be using it."""
+    try:
+        if not files.exists(IDENTITY):
+            return None
+        recorded = identity_file.read(files)
+        rank = recorded.identity.rank
+        if not recorded.store:  # of a format that knew no lives: it was in use
+            return Seen(rank, b"", {rank: Life(1, b"")})
+        return Seen(rank, recorded.store, lives_file.read(files, recorded.identity.salt).lives)
+    except (OSError, StorageError):
+        return None
 
 
 def forget(files: Files, rank: int) -> Life | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +17,11 @@ import trio
 import dsreg
 from dsreg import supervisor
 from dsreg.config import ClusterConfig, NodeAddress
+from dsreg.constants import MIN_JOURNAL_BYTES
 from dsreg.errors import ConfigError, StartFailed
-from dsreg.supervisor import NodeProcess, node_command, supervise
+from dsreg.protocol.life import Life
+from dsreg.storage import Identity, OsFiles, StableStorage
+from dsreg.supervisor import NodeProcess, check_directories, node_command, supervise
 
 # Says that it listens, then waits for SIGTERM, which it reports before it exits.
 CHILD = """
@@ -210,7 +214,7 @@ def test_the_command_of_a_node(tmp_path: Path) -> None:
     arguments = list(node_command(config, extra=["-v"])(config.nodes[1]))
     assert arguments[:4] == [sys.executable, "-P", "-m", "dsreg"]
     assert arguments[4:] == ["node", "--supervisor-pid", str(os.getpid()), "--config", str(tmp_path / "cluster.toml"),
-                             "--rank", "2", "--storage", str(tmp_path / "node-2"), "-v"]
+                             "--rank", "2", "--storage", str(tmp_path / "node-2"), "--rejoin", "-v"]
 
 
 def test_a_child_does_not_outlive_a_parent_that_is_gone(tmp_path: Path) -> None:
@@ -220,3 +224,47 @@ def test_a_child_does_not_outlive_a_parent_that_is_gone(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(dsreg.__file__).parents[1])}
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 1 and done.stderr == ""
+
+
+# --- directories that are gone ----------------------------------------------------------------------
+def directory(config: ClusterConfig, rank: int, knows: tuple[int, ...], *, begun: bool = True, store: int = 0) -> None:
+    """Of a node that knows these others, each by the directory that this makes where `store` is not given."""
+    identity = Identity(config.cluster_id, rank, tuple(node.rank for node in config.nodes), config.sectors)
+    storage = StableStorage.open(
+        OsFiles(config.nodes[rank - 1].storage), identity, MIN_JOURNAL_BYTES, lambda: bytes([store or rank]) * 16
+    )
+    if knows:
+        storage.lives.remember({other: Life(1, bytes([other]) * 16) for other in knows})
+    if begun:
+        storage.lives.begin()
+    storage.close()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "begun", "too_many"),
+    [(3, (), False), (3, (1, 2, 3), False), (3, (1, 2), False), (3, (3,), True), (5, (1, 2, 3), False),
+     (5, (1, 2), True), (2, (1,), False), (1, (), False)],
+)
+def test_nodes_do_not_start_where_too_many_directories_are_gone(
+    tmp_path: Path, nodes: int, begun: tuple[int, ...], too_many: bool
+) -> None:
+    config = cluster(tmp_path, nodes)
+    for rank in begun:
+        directory(config, rank, tuple(other for other in range(1, nodes + 1) if other != rank))
+    if too_many:
+        with pytest.raises(StartFailed, match="are gone, though others know them"):
+            check_directories(config)
+    else:
+        check_directories(config)
+
+
+def test_a_first_start_that_was_broken_off_is_no_loss(tmp_path: Path) -> None:
+    config = cluster(tmp_path, 3)
+    directory(config, 1, (2, 3))
+    directory(config, 2, (), begun=False)
+    directory(config, 3, (), begun=False)
+    check_directories(config)
+    shutil.rmtree(config.nodes[2].storage)
+    directory(config, 3, (), begun=False, store=9)
+    with pytest.raises(StartFailed, match="of node 3 are gone"):
+        check_directories(config)

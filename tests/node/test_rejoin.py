@@ -208,12 +208,14 @@ def test_it_claims_durably_and_starts_once_two_have_accepted_and_what_they_promi
                 kept = Node(MemoryFiles.from_log(node.files.log).crash(drop_all)).storage
                 assert kept.lives.own == message.own
                 assert kept.lives.begun is (message.stage is Stage.STARTED)
+                assert kept.unknown(0, 1) == [0], "nothing is known in it"
                 if kept.lives.begun:
                     assert (kept.epoch, kept.owner) == (5, A) and kept.incarnation > 9
 
     node.members.listens(Watching(), node=True, answer=False)  # type: ignore[arg-type]
     told_by_both(node)
     assert stages(wire)[-1] is Stage.CLAIMING and node.storage.lives.own == LAST
+    assert node.storage.unknown(0, 1) == [0] and node.members.report()["learning"]
     accepted_by(node, 2, TWO, 5, A)
     node.commit()
     assert node.members.stage is Stage.CLAIMING and not node.interpreter.started
@@ -246,8 +248,13 @@ def test_what_it_is_asked_meanwhile_waits() -> None:
 
 def test_it_goes_on_with_its_claim_where_it_was_killed() -> None:
     node = rejoining()
+    node.storage.learning.learned(0, 5)
+    while (checkpoint := node.storage.next_checkpoint()) is not None:
+        checkpoint.run()
+        node.storage.finish_checkpoint(checkpoint)
     again = Node(node.files.crash(drop_all))
     assert again.members.stage is Stage.CLAIMING and again.storage.lives.own == LAST
+    assert again.storage.unknown(0, 9) == [5, 6, 7, 8], "what was learned is"
     for rank, own in ((2, TWO), (3, THREE)):
         accepted_by(again, rank, own)
     again.commit()

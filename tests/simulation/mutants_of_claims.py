@@ -60,6 +60,12 @@ CLAIMS = (
            "not file.begun", test=_BY_NODES),
     Mutant("claim_is_forgotten_by_a_restart", "dsreg.storage.lives", "self.known.get(identity.rank, claimed or",
            "self.known.get(identity.rank, None or", test=_BY_NODES),
+    Mutant("claims_with_a_directory_that_is_known", _MEMBERS,
+           "            storage.learning.begin()  # before", "            pass  # before", test=_BY_NODES),
+    Mutant("begins_to_learn_again_with_each_start", _MEMBERS, "        if not self._file.claimed:\n",
+           "        if True:\n", test=_BY_NODES),
+    Mutant("looks_for_work_without_end", "dsreg.register.learner", "                self._rests = True\n",
+           "                pass\n", test="tests/register/test_learner.py"),
     # Its names.
     Mutant("lost_directory_named_the_same", "dsreg.register.tag_allocator",
            "self._bits if epoch or self._is_later else 0", "self._bits if epoch else 0",
@@ -74,6 +80,9 @@ CLAIMS = (
            "for number in numbers", test=_BY_PLAYS),
     Mutant("starts_of_others_are_forgotten", _MEMBERS, "            self._note_start(rank)\n", "            pass\n",
            test=_BY_NODES),
+    Mutant("contract_is_told_of_lives", "dsreg.register.acceptor",
+           "if is_of_contract(question) and not fit_contract(tags):", "if False:",
+           test="tests/register/test_claimed_names.py"),
     # Who accepts.
     Mutant("accepts_without_a_fence", _CLAIMING, "self._interpreter.fenced(partial(self._fenced, *claim))",
            "self._fenced(*claim)", test=_BY_NODES),

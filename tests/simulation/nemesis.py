@@ -29,7 +29,9 @@ class Nemesis(Traps):
         self._names = [name for name in world.options.faults if name not in DAMAGING or world.options.minority]
         ranks = list(world.options.ranks)
         self._loop.rng.shuffle(ranks)
-        self._victims = ranks[: world.options.minority]
+        # Where nodes rejoin it may be any of them that loses its directory: no disk is damaged otherwise.
+        self._victims = ranks[: world.options.minority] if not world.options.rejoins else []
+        self._rejoins = 0  # the rank of the node that loses its directory at its next store
         self._trap = 0  # the rank of the next coordinator to die
         self._trapped = 0  # how often it has to die yet
         self._loses = False  # and its own copy with it
@@ -84,6 +86,27 @@ class Nemesis(Traps):
             self._loop.fault("wipe", str(node.rank))
             node.wipe()
 
+    def _rejoin(self, node: SimNode) -> None:
+        """At once, or as soon as it has stored something and has had time to say so, while the others are slow."""
+        if self._loop.chance(0.3):
+            self._lose(node)
+            return
+        rng, network = self._loop.rng, self._world.network
+        self._rejoins = node.rank
+        others = [other for other in self._world.nodes.values() if other is not node]
+        rng.shuffle(others)
+        for other in others:
+            if other.rank not in network.slow:
+                network.slow[other.rank] = rng.choice((0.02, 0.1, 0.5)) * rng.random()
+                self._later(self._usual_speed, other)
+        for other in others[: rng.randint(0, self._world.options.minority)]:
+            self._block("isolate", self._around({other.rank}))
+
+    def _lose(self, node: SimNode) -> None:
+        if self._left and node.may_be_lost:
+            self._loop.fault("rejoin", str(node.rank))
+            node.rejoin()
+
     def _blackout(self, node: SimNode) -> None:
         self._loop.fault("blackout")
         for each in self._world.nodes.values():
@@ -101,6 +124,10 @@ class Nemesis(Traps):
         """The commit has become durable at the node."""
         if self._left:
             self._stored_by_one(rank, commit)
+        if rank == self._rejoins and any(not record.refused and not record.bare for record in commit.records):
+            self._rejoins = 0
+            said_s = 2 * self._world.options.latency_s * self._loop.between(0.2, 4)
+            self._loop.after(said_s, self._lose, self._world.nodes[rank])
         if not self._trapped or not self._left:
             return
         for record in commit.records:

@@ -35,6 +35,8 @@ class SimNode:
         self._last_incarnation = 0
         self.told = 0  # the newest epoch under which it has answered
         self.wiped = 0  # how often its directory was deleted
+        self.lost = 0  # likewise, and it was told to rejoin
+        self._learns = False
         self.wanted = True  # whether it is to run
         self.deferred: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self.disk_s = world.options.disk_s
@@ -88,7 +90,7 @@ class SimNode:
             self.exit(error)
 
     def _new_store(self) -> bytes:
-        return bytes([self.wiped]) + self.rank.to_bytes(STORE_SIZE - 1)
+        return bytes([self.wiped + self.lost]) + self.rank.to_bytes(STORE_SIZE - 1)
 
     def check_served(self) -> None:
         if self.wiped:
@@ -124,12 +126,35 @@ class SimNode:
         self.files = SimFiles(self._world.loop, self._world.options.cold)
         self.start_after(RESTART_S * self._world.loop.between(0, 2))
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether its directory has all that it has to have, durably."""
+        if self._learns and self.process is not None and self.serves:
+            self._learns = self.process.storage.learning.is_recorded
+        return not self._learns
+
+    @property
+    def may_be_lost(self) -> bool:
+        """Whether its directory may: so many others have what there is, and know of it."""
+        others = sum(1 for other in self._others if not other.is_whole)
+        return self.is_whole and others < self._world.options.minority and self.known_to_all and self.serves
+
+    def rejoin(self) -> None:
+        """Its directory is deleted; it is started again, and told to take the next life of its rank."""
+        self._end()
+        self.lost += 1
+        self._learns = True
+        self._last_incarnation = self.told = 0
+        self.files = SimFiles(self._world.loop, self._world.options.cold)
+        self.start_after(self._world.loop.rng.choice((self._world.options.disk_s, RESTART_S))
+                         * self._world.loop.between(0, 2))
+
     def _check_start(self, storage: StableStorage) -> None:
         """Behind the back of the product: what is to go wrong, goes wrong later."""
         files = self.files
         crash_in, fail_next = files.crash_in, files.fail_next
         files.crash_in, files.fail_next = 0, None
-        check_start(storage, self._last_incarnation, self.told, self.excused)
+        check_start(storage, self._last_incarnation, self.told, self.excused or self._learns)
         files.crash_in, files.fail_next = crash_in, fail_next
         self._last_incarnation = storage.incarnation
 

@@ -45,6 +45,9 @@ NEMESIS = {
 }
 # The share of the runs where all clients attach in which one may be put back to an earlier state of its memory.
 PUT_BACK = 0.3
+# The share of the runs, of those that are not directed, in which nodes lose their directories and rejoin; nothing else
+# is damaged in them, so that it may be any node.
+REJOINS = 0.25
 # The share of the runs, of those that are not directed, in which clients begin runs that overlap their own.
 OVERLAPS = 0.3
 # The share of those in which there is a client with a write-back cache as well.
@@ -75,7 +78,8 @@ class Options:
     often a frontend that was fenced, or refused, tries again. `attach_after_s`: when the first one attaches.
     `one_home`: all clients prefer the same node.
 
-    Not in directed runs, where what is looked for would not last: `heal`: the nodes compare their copies. `overlaps`:
+    Not in directed runs, where what is looked for would not last: `heal`: the nodes compare their copies. `rejoins`: a
+    node whose directory is lost takes the next life of its rank. `overlaps`:
     clients begin runs that overlap others of their own, and some with a time limit. `cached`: one more client has a
     write-back cache."""
 
@@ -120,6 +124,7 @@ class Options:
     attach_after_s: float = 0.0
     one_home: bool = False
     heal: bool = False
+    rejoins: bool = False
     overlaps: bool = False
     cached: bool = False
 
@@ -235,6 +240,15 @@ def _with_more(drawn: Options) -> Options:
     cached = overlaps and not drawn.strict and random.Random(f"cached {drawn.seed}").random() < CACHED
     # Who heals stores what it lacks in one run, and a cache what it has joined: a record of all sectors has to fit.
     least = smallest_journal(drawn.sectors) if heals or cached else 0
+    rejoining = random.Random(f"rejoins {drawn.seed}")
+    if rejoining.random() < REJOINS and drawn.minority and drawn.faults and not drawn.contract_nodes:
+        drawn, heals = _rejoining(drawn, rejoining), True
+        least = smallest_journal(drawn.sectors)
     return dataclasses.replace(
         drawn, heal=heals, overlaps=overlaps, cached=cached, journal_bytes=max(drawn.journal_bytes, least),
     )
+
+
+def _rejoining(drawn: Options, rng: random.Random) -> Options:
+    others = [name for name in drawn.faults if name not in DAMAGING and name != "coordinator_lost"]
+    return dataclasses.replace(drawn, rejoins=True, faults=(*others, *("rejoin",) * rng.choice((1, 3, 10))))

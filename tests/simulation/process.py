@@ -126,6 +126,7 @@ class Process:
             jitter=lambda: loop.between(0.8, 1.2),
             started_s=node.clock(),
             store=storage.lives.own.store,
+            life=storage.lives.own.number,
         )
         self.heal = new_heal(
             self.replica, quorum, storage, interval_s=HEAL_INTERVAL_S,
@@ -141,8 +142,11 @@ class Process:
             loop, self.interpreter, node.files, self.guard, self._stored, node.disk_s, options.interleave,
             options.checkpoint_factor,
         )
-        self.members = Members(rank, quorum, storage.lives, self.interpreter, strict=options.strict_start)
+        self.members = Members(
+            rank, quorum, storage.lives, self.interpreter, strict=options.strict_start, rejoin=node.lost > 0
+        )
         self.heal.counts = self.members.lives.counts
+        self.heal.may_teach = self.members.may_teach
         self.server = Server(self.interpreter, self._greeting, self._new_decoder, lambda: b"{}", seals, self.members)
         self._due_s = float("inf")
         self.interpreter.on_due = self._on_due

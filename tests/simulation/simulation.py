@@ -170,6 +170,8 @@ class Simulation:
         damaged = [rank for rank in nemesis.victims if self.nodes[rank].excused]
         others = [rank for rank in self.options.ranks if rank not in damaged]
         self.loop.rng.shuffle(others)
+        if not all(node.is_whole for node in self.nodes.values()):
+            others = []  # who learns needs all the others
         absent = set(others[: max(0, min(self.options.absent_at_end, self.options.minority - len(damaged)))])
         if self.options.strict_start and not all(self.nodes[rank].serves for rank in others):
             absent.clear()  # a first start that is to be strict needs more than a majority

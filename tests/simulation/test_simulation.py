@@ -44,7 +44,7 @@ def test_seeds() -> None:
     if SEEDS == "1..300":
         # The faults that the run is to stand up to have all occurred.
         occurred = set(re.findall(r"(\w+) \d+", done.stdout))
-        others = {"client_put_back", "sealed", "seal_broken"}
+        others = {"client_put_back", "rejoin", "sealed", "seal_broken"}
         assert occurred >= {*NEMESIS, *TRAPS, *(f"frame_{name}" for name in FRAMES), *others}
 
 
@@ -85,13 +85,16 @@ def test_options_are_printed_whole() -> None:
 def test_options_cover_what_they_promise() -> None:
     drawn = [derive(seed) for seed in range(1, 400)]
     assert {options.nodes for options in drawn} == {1, 3, 5, 7}
-    assert {fault for options in drawn for fault in options.faults} == set(NEMESIS) | TRAPS | {"client_put_back"}
+    more = {"client_put_back", "rejoin"}
+    assert {fault for options in drawn for fault in options.faults} == set(NEMESIS) | TRAPS | more
     assert {options.kind for options in drawn} == {SWARM, *KINDS}
     assert {name for options in drawn for name, _ in options.frames} == set(FRAMES)
     assert {options.sealed for options in drawn} == {0.0, 0.5, 1.0}
     assert any(options.require_sealed and options.nodes > 1 for options in drawn)
     assert any(options.contract_nodes and options.contract_clients and options.nodes > 1 for options in drawn)
     assert not any(DAMAGING & set(options.faults) for options in drawn if not options.minority)
+    assert all(options.rejoins == ("rejoin" in options.faults) for options in drawn)
+    assert not any(options.rejoins and DAMAGING & set(options.faults) for options in drawn)
 
 
 # --- its parts ------------------------------------------------------------------------------------

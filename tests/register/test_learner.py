@@ -1,0 +1,37 @@
+"""When a node that learns has something to do; what it learns: test_learning.py."""
+
+from __future__ import annotations
+
+import math
+
+from dsreg.constants import ZERO_TAG
+from dsreg.protocol.messages import Digests
+from dsreg.register.learner import RETRY_S, Learner
+from dsreg.register.quorum import majority_of
+from dsreg.runs import Runs
+from dsreg.storage.learned import Learned
+from tests.register.heal_play import CHUNKS, RANKS, SECTORS
+from tests.register.test_learning import Learning
+
+
+def test_nothing_is_due_while_what_was_found_is_being_looked_at() -> None:
+    """Who is called again and again until it is known does nothing else."""
+    learned = Learned(SECTORS, lambda first, count: ZERO_TAG * count)
+    learned.know(Runs())
+    learner = Learner(majority_of(RANKS), learned, SECTORS)
+    assert learner.due([2, 3], True, 0.0) == (0, CHUNKS)
+    for rank in (2, 3):
+        learner.answered(Digests(rank, 1, 0, CHUNKS, CHUNKS, {0: bytes(16)}), 0.0)
+    assert learner.next({}) == 0 and learner.left
+    assert learner.due([2, 3], False, 0.0) is None and learner.next_due() == math.inf
+    assert learner.due([2, 3], True, 0.0) is None and learner.next_due() == RETRY_S
+
+
+def test_a_node_whose_directory_turns_out_to_be_lost_learns_as_well_and_compares_then() -> None:
+    play = Learning(teach=(2, 3))
+    play.storage.learning.learned(0, SECTORS)
+    assert not play.left
+    play.storage.learning.know(Runs())
+    play.link(2, 3)
+    play.all()
+    assert not play.left and play.in_sync(2, 3)
