@@ -111,7 +111,8 @@ def commands(program: str) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("page", "line"), commands("dsreg"))
 def test_commands_parse(page: str, line: str) -> None:
-    words = shlex.split(line.replace("SECTORS", "1").replace("--rank R", "--rank 1"))[1:]
+    line = line.replace("SECTORS", "1").replace("--rank R", "--rank 1").replace("--from R", "--from 1")
+    words = shlex.split(line)[1:]
     context = click.Context(cli, info_name="dsreg")
     command = cli.get_command(context, words[0])
     assert command is not None, f"{page}: no command {words[0]}"
