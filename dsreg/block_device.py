@@ -70,10 +70,10 @@ class BlockDevice:
     def _read(self, offset: int, length: int, done: Done) -> None:
         if self._is_nothing(offset, length, done):
             return
-        first, stop = _covering(offset, length)
-        if length == (stop - first) * SECTOR_SIZE:
-            self.run(first, stop - first, None, done)
+        if offset % SECTOR_SIZE == length % SECTOR_SIZE == 0:
+            self.run(offset // SECTOR_SIZE, length // SECTOR_SIZE, None, done)
             return
+        first, stop = _covering(offset, length)
         begin = offset - first * SECTOR_SIZE
 
         def cut(content: Buffer, error: DsregError | None) -> None:

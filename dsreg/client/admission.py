@@ -52,7 +52,8 @@ class Admission:
     def release(self, size: int) -> None:
         self._operations += 1
         self._bytes += size
-        self._admit()
+        if self._queue:
+            self._admit()
 
     def _admit(self) -> None:
         if self._is_admitting:

@@ -126,7 +126,7 @@ class ClientCore:
         operation, first, count, data, force = event
         assert 1 <= count <= MAX_RUN_SECTORS and (data is None or len(data) == count * SECTOR_SIZE)
         # By the chunk, so that work on the same sectors meets, and queues, on one node.
-        home = first // MAX_RUN_SECTORS % len(self._selector)
+        home = first // MAX_RUN_SECTORS % len(self._nodes)
         op = Operation(operation, first, count, data, home, data is None, force)
         self._operations.add(op)
         if (refusal := self._selector.refusal) is not None:

@@ -81,7 +81,9 @@ class Shell(Protocol):
 class Run:
     """A run that was submitted: it waits for its sectors, then for room, then it is an operation of the core."""
 
-    __slots__ = ("count", "data", "deadline_s", "done", "engine", "entry", "first", "force", "held", "operation")
+    __slots__ = (
+        "count", "data", "deadline_s", "done", "engine", "entry", "first", "force", "held", "operation", "size",
+    )
     held: Held
 
     def __init__(
@@ -90,17 +92,13 @@ class Run:
         self.engine = engine
         self.first = first
         self.count = count
+        self.size = count * SECTOR_SIZE  # in bytes
         self.data = data
         self.done: Done | None = done  # None: nobody waits any more
         self.deadline_s = deadline_s
         self.force = force
         self.entry: Entry | None = None  # while it waits for room
         self.operation = 0  # of the core; 0: not yet
-
-    @property
-    def size(self) -> int:
-        """In bytes."""
-        return self.count * SECTOR_SIZE
 
     def locked(self) -> None:
         self.engine.ask_for_room(self)
@@ -141,7 +139,7 @@ class Engine:
         self._known: set[int] = set()  # ranks that have been connected
         self._dirty: dict[Connection, None] = {}  # have something to flush; in order, so that runs repeat
         self._effects: dict[type, Callable[[Any], None]] = {
-            Send: lambda effect: self.send(effect.rank, effect.message),
+            Send: self._send,
             Withdraw: lambda effect: self._connections[effect.rank].withdraw(effect.request),
             Drop: lambda effect: self._connections[effect.rank].drop(),
             Moved: lambda effect: self._connections[effect.rank].moved(effect.place, is_first=effect.is_first),
@@ -279,6 +277,10 @@ class Engine:
     # --- turns ----------------------------------------------------------------------------------
     def send(self, rank: int, message: Command | StatusRequest) -> None:
         """With the end of the turn."""
+        self._send(Send(rank, message))
+
+    def _send(self, effect: Send) -> None:
+        rank, message = effect
         connection = self._connections[rank]
         connection.send(message)
         self._dirty[connection] = None
@@ -303,7 +305,8 @@ class Engine:
         for effect in effects:
             self._effects[type(effect)](effect)
         self._under_way.pop()
-        self._start_ready()
+        if self.ready:
+            self._start_ready()
         if not self._ticks and self.core.busy:
             self._ticks = True
             self._shell.busy()

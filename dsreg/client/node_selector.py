@@ -11,7 +11,7 @@ from dsreg.client.operation import Delegated, Operation
 from dsreg.errors import AuthenticationFailed, ClientError, Outcome, UnsealedNode, WrongDisk
 from dsreg.register.quorum import Quorum, bit, how_many_decide, majority_of, mask
 
-_NONE: tuple[list[int], int] = [], 0
+_NONE: tuple[list[NodeView], int] = [], 0
 
 
 class NodeSelector:
@@ -27,11 +27,8 @@ class NodeSelector:
         self._rounds = [self.nodes[home:] + self.nodes[:home] for home in range(len(ranks))]  # by the first one
         self.quorum: Quorum = majority_of(ranks)
         # What `enough_of` has found last of nodes in this order, by the first one: counting costs as much as asking.
-        self._enough: dict[int, tuple[list[int], int]] = {}
+        self._enough: dict[int, tuple[list[NodeView], int]] = {}
         self._ever_connected = False
-
-    def __len__(self) -> int:
-        return len(self.nodes)
 
     def connected(self, node: NodeView, cluster_size: int = 0) -> None:
         assert not node.up
@@ -84,12 +81,11 @@ class NodeSelector:
 
     def enough_of(self, nodes: list[NodeView]) -> int:
         """How many of these nodes, from the first one on, decide; 0 if not even all of them do."""
-        ranks = [node.rank for node in nodes]
-        home = ranks[0] if ranks else 0
+        home = nodes[0].rank if nodes else 0
         known, enough = self._enough.get(home, _NONE)
-        if known != ranks:
-            enough = how_many_decide(self.quorum, ranks)
-            self._enough[home] = ranks, enough
+        if known != nodes:
+            enough = how_many_decide(self.quorum, [node.rank for node in nodes])
+            self._enough[home] = nodes, enough
         return enough
 
     def avoid_silent(self, sent: Mapping[int, float], now_s: float) -> None:

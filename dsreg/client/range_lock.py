@@ -97,7 +97,7 @@ class RangeLock:
             if not users:
                 del self._chunks[chunk]
         if not held._followers:
-            held.end()
+            held._granted = None
             return
         self._free.extend(held.end())
         if self._is_granting:

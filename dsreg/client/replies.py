@@ -39,7 +39,7 @@ class Replies:
         if response.kind is CommandKind.ATTACH:
             self._access.answered(node, response, now_s)
             return
-        if node.catch_up(response.request):
+        if node.lagging and node.catch_up(response.request):
             self._note_refusal(node, response, now_s)
             return
         op = self._operations.of_request(response.request)

@@ -75,11 +75,14 @@ class AcceptedLine:
         """In this order, so that what waits between two messages may wait long."""
         messages = self.decoder.feed(data)
         effects = self._proof()
-        if messages and self.is_sealed and self._records.heard():
-            effects.append(LimitRecords(LINE, self._records.bound))
-        for message in messages:
-            self._judge(message, now, effects)
-        effects += self._proof()
+        if self.is_sealed:  # records hold no greetings
+            if messages and self._records.heard():
+                effects.append(LimitRecords(LINE, self._records.bound))
+            effects += [Take(LINE, message) for message in messages]
+        else:
+            for message in messages:
+                self._judge(message, now, effects)
+            effects += self._proof()
         if self.decoder.counters:
             self._complain(effects)
         return effects

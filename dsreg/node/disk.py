@@ -77,7 +77,8 @@ class Disk:
         if self._committing:
             return
         if self._commit_s >= AT_ONCE_S:
-            self._commit.set()
+            if self._storage.has_work():  # else a turn of reads would cost a pass of the scheduler more
+                self._commit.set()
             return
         self._committing = True
         while self._commit_s < AT_ONCE_S and (commit := self._storage.next_commit()) is not None:

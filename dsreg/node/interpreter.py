@@ -267,9 +267,8 @@ class Interpreter:
 
     # --- effects ----------------------------------------------------------------------------------
     def carry_out(self, effects: Iterable[Effect], now: Now) -> None:
-        todo = deque(effects)
-        while todo:
-            effect = todo.popleft()
+        todo = list(effects)
+        for effect in todo:  # and what that adds to it
             more = self._carry[type(effect)](effect, now)
             if more:
                 todo.extend(more)
@@ -286,7 +285,8 @@ class Interpreter:
 
     def tell(self, transport: Transport, message: Message) -> None:
         """Put the message on the transport; it goes at the end of the turn."""
-        transport.put(self.encode(message, transport.is_sealed))
+        encoder = self._sealed_encoder if transport.is_sealed else self.encoder
+        transport.put(encoder.encode(message))
         self._dirty.add(transport)
 
     def encode(self, message: Message, sealed: bool) -> list[Buffer]:

@@ -80,7 +80,8 @@ class Node:
             self.replica, quorum, storage, bytes_per_s=config.heal_bytes_per_s,
             store=storage.lives.own.store, teachers=teachers_of(config, storage, quorum),
         )
-        self.interpreter = Interpreter(self.replica, self.heal, storage, Encoder(keys), trio.current_time, time.time)
+        clock = trio.lowlevel.current_clock().current_time  # as trio.current_time, which looks the clock up each time
+        self.interpreter = Interpreter(self.replica, self.heal, storage, Encoder(keys), clock, time.time)
         self.disk = Disk(self.interpreter)
         self.members = Members(
             config.rank, quorum, storage.lives, self.interpreter, strict=cluster.strict_start, new=config.new,

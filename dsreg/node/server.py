@@ -132,7 +132,7 @@ class Server:
         while data := await transport.receive():
             for effect in line.received(data, self._interpreter.clock()):
                 self.carry_out(connection, line, effect)
-                if isinstance(effect, Take) and self._is_busy(connection):
+                if connection.unfinished and isinstance(effect, Take) and self._is_busy(connection):
                     self._interpreter.end_turn()
                     await self._room(connection)
                     if transport.closed:

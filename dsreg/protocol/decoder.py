@@ -209,9 +209,6 @@ class Decoder:
         if not rule.mac.verify(frame[-HMAC_SIZE:], body):
             self.counters["bad_mac"] += 1
             return rule.refuse(body) if rule.refuse is not None else None
-        return self._decoded(rule, body)
-
-    def _decoded(self, rule: _Rule, body: memoryview) -> Message | None:
         message = rule.decode(body)
         if message is None:
             self.counters["bad_field"] += 1

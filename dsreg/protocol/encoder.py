@@ -307,12 +307,13 @@ class EncodeOnce:
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
-        self._last: tuple[object, list[Buffer]] = (None, [])
+        self._last: object = None
+        self._frame: list[Buffer] = []
 
     def __call__(self, message: Message) -> list[Buffer]:
-        if self._last[0] is not message:
-            self._last = (message, self._encoder.encode(message))
-        return self._last[1]
+        if self._last is not message:
+            self._last, self._frame = message, self._encoder.encode(message)
+        return self._frame
 
 
 def _contract_tag(tag: bytes) -> bytes:

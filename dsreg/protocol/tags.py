@@ -138,17 +138,16 @@ def restamped(tags: bytes, epoch: int) -> bytes:
 
 def attached_counter(tags: bytes, epoch: int) -> int:
     """The highest counter among the writes of the attachment of `epoch`; 0 if none of these tags is of one."""
-    if is_uniform(tags):
-        tags = tags[:TAG_SIZE]
+    some = (tags[:TAG_SIZE],) if is_uniform(tags) else iter_tags(tags)
     mine = epoch.to_bytes(EPOCH_SIZE) * 2
-    return max(
-        (rank_of(tag)[2] for tag in iter_tags(tags) if tag[-1] == ATTACHED and tag.startswith(mine)), default=0
-    )
+    return max([rank_of(tag)[2] for tag in some if tag[-1] == ATTACHED and tag.startswith(mine)], default=0)
 
 
 def is_overtaken(tags: bytes, there: bytes) -> bool:
     """Whether one of these writes, of an attachment in its own epoch, meets a later one of the same attachment."""
     if ATTACHED not in there[TAG_SIZE - 1 :: TAG_SIZE]:
+        return False
+    if len(tags) == TAG_SIZE and tags >= there:  # the usual case by far
         return False
     own = 2 * EPOCH_SIZE  # epoch of the copy, and of the write
     return any(

@@ -9,8 +9,8 @@ from dsreg.protocol.sealed import Opener
 from dsreg.protocol.wire import (
     ALWAYS_KNOWN,
     EXTENSION,
+    PREFIX,
     PREFIX_SIZE,
-    TYPE_OFFSET,
     Mac,
     Type,
     extension_size,
@@ -84,21 +84,27 @@ class UnsealingDecoder(Decoder):
         with memoryview(frames) as view:
             position, end = 0, len(view)
             while position < end:
-                rule, size = None, 0
-                if end - position >= PREFIX_SIZE and view[position : position + len(MAGIC)] == MAGIC:
-                    rule = self._sealed_rules.get(view[position + TYPE_OFFSET])
-                if rule is not None:
-                    size = rule.size
-                    if rule.measure is not None:
-                        size = rule.measure(view, position) if end - position >= size else 0
-                    size -= HMAC_SIZE
-                if rule is None or not 0 < size <= end - position:
+                rule = None
+                if end - position >= PREFIX_SIZE:
+                    magic, type_ = PREFIX.unpack_from(view, position)
+                    if magic == MAGIC:
+                        rule = self._sealed_rules.get(type_)
+                if rule is None:
                     self._break()
                     return
-                message = self._decoded(rule, view[position : position + size])
-                if message is not None:
-                    messages.append(message)
+                size, _, decode, measure, _ = rule
+                if measure is not None:
+                    size = measure(view, position) if end - position >= size else 0
+                size -= HMAC_SIZE
+                if not 0 < size <= end - position:
+                    self._break()
+                    return
+                message = decode(view[position : position + size])
                 position += size
+                if message is None:
+                    self.counters["bad_field"] += 1
+                else:
+                    messages.append(message)
 
     def _break(self) -> None:
         self.counters["bad_record"] += not self.broken

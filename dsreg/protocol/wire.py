@@ -88,7 +88,8 @@ ATTACHED_FLAGS: Final = (0x0001, 0x0002, 0x0004)  # in C7: alive, unsure, mixed
 
 # --- the contract -----------------------------------------------------------------------------
 # The part that every frame has in common: magic, three bytes that differ, type.
-PREFIX_SIZE: Final = 8
+PREFIX: Final = struct.Struct(">4s3xB")  # magic, type
+PREFIX_SIZE: Final = PREFIX.size
 TYPE_OFFSET: Final = 7
 STATUS_OFFSET: Final = 6  # in a contract response
 
@@ -109,8 +110,8 @@ RECEIPT_SIZE: Final = RECEIPT.size + HMAC_SIZE
 # --- the extension ----------------------------------------------------------------------------
 # magic, status, rank, type, id, first, count, flags, length, epoch, check
 EXTENSION: Final = struct.Struct(">4sxBBBQQHHIII")
-CHECK: Final = struct.Struct(">I")
-CHECKED_SIZE: Final = EXTENSION.size - CHECK.size
+_CHECKED: Final = struct.Struct(">4sxBBBQQHHII")  # all but the check
+_CHECK_SIZE: Final = EXTENSION.size - _CHECKED.size
 CLUSTER_SIZE: Final = 16
 GREETING: Final = struct.Struct(f">H2xI{CLUSTER_SIZE}sQ8x")  # version, features, cluster, incarnation
 LIFE: Final = struct.Struct(f">B7xQ{STORE_SIZE}s")  # rank (of the first one: the stage), life, store id
@@ -137,31 +138,38 @@ SEAL_CONTENT: Final = {
     Type.SEAL_CLIENT_ANSWER: 80,
     Type.SEAL_NODE_ANSWER: 80,
 }
-# Content bytes that do not depend on the number of sectors.
-_FIXED_CONTENT: Final = {
-    **SEAL_CONTENT,
-    Type.PUT_RUN: TAG_SIZE,
-    Type.ATTACH: OWNER_SIZE,
-    Type.ATTACH_ANSWER: ATTACHED_STATE.size,
-    Type.ACCEPTED: 2 * LIFE.size + PROMISED.size,
-    Type.LIVES_NODE: LIFE.size,
-    Type.LIVES_NODE_ANSWER: LIFE.size,
-    Type.LIVES_CLIENT: LIFE.size,
+
+
+class _Content(NamedTuple):
+    """How many bytes: `fixed`, and for each sector, or whatever else `count` counts, `each`, and `more` if `flag` is
+    set."""
+
+    fixed: int = 0
+    each: int = 0
+    flag: int = 0
+    more: int = 0
+
+
+# Of the extension types, but for those whose contents have other rules.
+_CONTENTS: Final = {
+    **dict.fromkeys(frozenset(Type) - {Type.STATUS_ANSWER, Type.DIGESTS_ANSWER, *ADDRESSES_TYPES}, _Content()),
+    **{type_: _Content(GREETING.size) for type_ in GREETING_TYPES},
+    **{type_: _Content(size) for type_, size in SEAL_CONTENT.items()},
+    Type.PUT_RUN: _Content(TAG_SIZE, SECTOR_SIZE),
+    Type.STORE_RUN: _Content(0, TAG_SIZE + SECTOR_SIZE),
+    Type.WRITE_PROC_RUN: _Content(0, TAG_SIZE + SECTOR_SIZE),
+    Type.READ_RUN_ANSWER: _Content(0, SECTOR_SIZE, FLAG_TAGS, TAG_SIZE),
+    Type.TAG_RUN_ANSWER: _Content(0, TAG_SIZE),
+    Type.VALUE_RUN: _Content(0, TAG_SIZE, FLAG_VALUES, SECTOR_SIZE),
+    Type.GET_RUN_ANSWER: _Content(0, TAG_SIZE, FLAG_VALUES, SECTOR_SIZE),
+    Type.ATTACH: _Content(OWNER_SIZE),
+    Type.ATTACH_ANSWER: _Content(ATTACHED_STATE.size),
+    Type.ACCEPTED: _Content(2 * LIFE.size + PROMISED.size),
+    Type.LIVES_NODE: _Content(LIFE.size, LIFE.size),
+    Type.LIVES_NODE_ANSWER: _Content(LIFE.size, LIFE.size),
+    Type.LIVES_CLIENT: _Content(LIFE.size, LIFE.size),
 }
-# Content bytes per sector, or whatever else `count` counts.
-_SECTOR_CONTENT: Final = {
-    Type.PUT_RUN: SECTOR_SIZE,
-    Type.STORE_RUN: TAG_SIZE + SECTOR_SIZE,
-    Type.WRITE_PROC_RUN: TAG_SIZE + SECTOR_SIZE,
-    Type.READ_RUN_ANSWER: SECTOR_SIZE,
-    Type.TAG_RUN_ANSWER: TAG_SIZE,
-    Type.VALUE_RUN: TAG_SIZE,  # and SECTOR_SIZE if FLAG_VALUES is set; likewise:
-    Type.GET_RUN_ANSWER: TAG_SIZE,
-    Type.LIVES_NODE: LIFE.size,
-    Type.LIVES_NODE_ANSWER: LIFE.size,
-    Type.LIVES_CLIENT: LIFE.size,
-}
-_WITH_VALUES: Final = frozenset((Type.VALUE_RUN, Type.GET_RUN_ANSWER))
+
 # Extension types that are known before a greeting: they are what makes one.
 ALWAYS_KNOWN: Final = frozenset((*GREETING_TYPES, *SEAL_CONTENT))
 FIRST_EXTENSION: Final = Type.HELLO_CLIENT
@@ -227,8 +235,8 @@ def extension_header(
     length: int = 0, epoch: int = 0,
 ) -> bytes:
     """The 40-byte header of an extension frame with `length` bytes of content."""
-    header = EXTENSION.pack(MAGIC, status, rank, type_, id_, first, count, flags, length, epoch, 0)[:CHECKED_SIZE]
-    return header + CHECK.pack(zlib.crc32(header))
+    header = _CHECKED.pack(MAGIC, status, rank, type_, id_, first, count, flags, length, epoch)
+    return header + zlib.crc32(header).to_bytes(_CHECK_SIZE)
 
 
 def tags_and_data(frame: memoryview, count: int) -> tuple[bytes, Buffer]:
@@ -240,7 +248,7 @@ def tags_and_data(frame: memoryview, count: int) -> tuple[bytes, Buffer]:
 def content_from(frame: memoryview, start: int) -> Buffer:
     """What stands in the frame from `start` on; a copy, unless it is large and the frame in memory that stays."""
     size = len(frame) - start
-    if frame.readonly and size >= SHARED_BYTES and 2 * size >= memoryview(frame.obj).nbytes:
+    if size >= SHARED_BYTES and frame.readonly and 2 * size >= memoryview(frame.obj).nbytes:
         return frame[start:]
     return bytes(frame[start:])
 
@@ -257,26 +265,22 @@ def read_response_size(view: memoryview, start: int) -> int:
 def extension_size(view: memoryview, start: int) -> int:
     """Bytes of the extension frame at `start`, at most MAX_FRAME_SIZE; 0 if its header cannot be trusted."""
     _, status, _, type_, _, _, count, flags, length, _, check = EXTENSION.unpack_from(view, start)
-    if zlib.crc32(view[start : start + CHECKED_SIZE]) != check:
+    if zlib.crc32(view[start : start + _CHECKED.size]) != check:
         return 0
-    if type_ >= _FIRST_ANSWER and status != Status.OK:
+    if status and type_ >= _FIRST_ANSWER:  # it is not Status.OK
         good = length == 0
+    elif (content := _CONTENTS.get(type_)) is not None:
+        fixed, each, flag, more = content
+        if flags & flag:
+            each += more
+        # Without the bound on count a signed frame could make the decoder keep 269 MB.
+        good = length == fixed + each * count and (each == 0 or count <= MAX_RUN_SECTORS)
     elif type_ == Type.STATUS_ANSWER:
         good = length <= MAX_STATUS_BYTES
-    elif type_ in GREETING_TYPES:
-        good = length == GREETING.size
     elif type_ in ADDRESSES_TYPES:
         good = length <= MAX_ADDRESSES_BYTES
-    elif type_ == Type.DIGESTS_ANSWER:
+    else:
+        assert type_ == Type.DIGESTS_ANSWER
         listed = length - digests_at(count)
         good = count <= MAX_DIGESTS and listed % DIGEST_SIZE == 0 and 0 <= listed <= count * DIGEST_SIZE
-    else:
-        per_sector = _SECTOR_CONTENT.get(type_, 0)
-        if type_ in _WITH_VALUES and flags & FLAG_VALUES:
-            per_sector += SECTOR_SIZE
-        elif type_ == Type.READ_RUN_ANSWER and flags & FLAG_TAGS:
-            per_sector += TAG_SIZE
-        # Without the bound on count a signed frame could make the decoder keep 269 MB.
-        fixed = _FIXED_CONTENT.get(type_, 0)
-        good = length == fixed + per_sector * count and (per_sector == 0 or count <= MAX_RUN_SECTORS)
     return BARE_EXTENSION_SIZE + length if good else 0

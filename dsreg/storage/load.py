@@ -56,7 +56,8 @@ class LoadJob:
         return True
 
     def loaded(self) -> Loaded:
-        return Loaded(self.tags, self.data, tuple(sorted({*self.absent, *self.bad})))
+        missing = tuple(sorted({*self.absent, *self.bad})) if self.absent or self.bad else ()
+        return Loaded(self.tags, self.data, missing)
 
     def _anything_written(self) -> bool:
         if self.tags[-1] or self.count > 1 and any(writers(self.tags)):

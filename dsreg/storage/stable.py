@@ -39,8 +39,7 @@ class StableStorage:
         self._queue: deque[Record] = deque()
         self.queued_bytes = 0
         self._queued = 0  # records, since the start
-        # Sectors whose home the commit under way overwrites.
-        self._storing: set[int] = set()
+        self._storing: set[int] = set()  # sectors whose home the commit under way overwrites
         self._commit: Commit | None = None
         self.on_stored: Callable[[int, int], None] = lambda first, count: None  # this run has other tags now
         # The journal: the active segment, where it ends, and the one waiting for a checkpoint.
@@ -220,11 +219,15 @@ class StableStorage:
         self._failure.check()
         return self._promises.fence(epoch, owner, self._queued, incarnation)
 
+    def has_work(self) -> bool:
+        """Whether anything is queued, or under way, that a commit is needed for."""
+        return bool(self._queue) or self._promises.pending
+
     def next_commit(self) -> Commit | None:
         """Everything queued, as far as it fits into one batch. None if nothing is queued, a commit is under way,
         or the journal is full until the next checkpoint has finished."""
         self._failure.check()
-        if self._commit is not None or not self._queue and not self._promises.pending:
+        if self._commit is not None or not self.has_work():
             return None
         if self._queue and self._position + self._queue[0].size > self._directory.recorded.journal_bytes:
             if self._sealed is None:
@@ -302,10 +305,9 @@ class StableStorage:
         None if a commit under way is storing over them: call again after it has finished. With wait=False also
         if not all of it is in memory: use load_job then. With wait=True this blocks on the disk.
         """
-        self._check(first, count)
+        job = self.load_job(first, count)
         if self._storing and not self._storing.isdisjoint(range(first, first + count)):
             return None
-        job = self.load_job(first, count)
         if not wait:
             return self.finish_load(job) if job.run_nowait() else None
         job.run()
@@ -315,7 +317,7 @@ class StableStorage:
         """A read to run in a thread, for when `load` would block."""
         self._check(first, count)
         table = self._table
-        tags = self.tags(first, count)  # damage to them is found now
+        tags = table.tags(first, count)  # damage to them is found now
         absent = self.missing(first, count) if table.damaged or self.learning.left else []
         return LoadJob(self._directory.home, first, count, tags, table.crcs(first, count), absent)
 
