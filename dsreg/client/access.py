@@ -27,6 +27,9 @@ from dsreg.protocol.messages import Command, CommandKind, Response
 from dsreg.protocol.tags import highest_epoch
 from dsreg.register.quorum import bit
 
+# Members of enumerations that each operation needs: see dsreg.protocol.messages.
+_GET, _PUT, _HELD = CommandKind.GET, CommandKind.PUT, State.HELD
+
 
 class Access(abc.ABC):
     """What is the same for both."""
@@ -144,7 +147,7 @@ class Exclusive(Access):
 
     @property
     def is_open(self) -> bool:
-        return self.attachment.state is State.HELD
+        return self.attachment.state is _HELD
 
     @property
     def error(self) -> ClientError | None:
@@ -156,11 +159,11 @@ class Exclusive(Access):
 
     def _read(self, op: Operation, now_s: float) -> None:
         op.epoch = self.attachment.epoch
-        self._counting.begin(op, CommandKind.GET, now_s)
+        self._counting.begin(op, _GET, now_s)
 
     def _write(self, op: Operation, now_s: float) -> None:
         op.epoch = self.attachment.epoch
-        self._counting.begin(op, CommandKind.PUT, now_s, self.attachment.next_tag(now_s) * op.count)
+        self._counting.begin(op, _PUT, now_s, self.attachment.next_tag(now_s) * op.count)
 
     def store(self, op: Operation, tags: bytes, now_s: float) -> None:
         self._dispatch.begin(op, CommandKind.STORE, now_s, tags)
@@ -238,7 +241,7 @@ class Shared(Access):
         self._guard = Guard()
 
     def _read(self, op: Operation, now_s: float) -> None:
-        self._counting.begin(op, CommandKind.GET, now_s)
+        self._counting.begin(op, _GET, now_s)
 
     def _write(self, op: Operation, now_s: float) -> None:
         self._dispatch.begin(op, CommandKind.TAG, now_s)

@@ -9,6 +9,8 @@ from dsreg.protocol.messages import Command, CommandKind, Response
 
 # Commands that store something.
 CHANGING: Final = (CommandKind.STORE, CommandKind.PUT)
+# Members of enumerations that each answer needs: see dsreg.protocol.messages.
+_READ, _GET = CommandKind.READ, CommandKind.GET
 
 
 def fits(command: Command, response: Response) -> bool:
@@ -17,6 +19,6 @@ def fits(command: Command, response: Response) -> bool:
     if kind in CHANGING:
         return not tags and not data
     whole_tags, whole_data = command.count * TAG_SIZE, command.count * SECTOR_SIZE
-    if kind is CommandKind.READ:
+    if kind is _READ:
         return data == whole_data and (not tags or command.epoch > 0 and tags == whole_tags)
-    return tags == whole_tags and (not data or kind is CommandKind.GET and data == whole_data)
+    return tags == whole_tags and (not data or kind is _GET and data == whole_data)

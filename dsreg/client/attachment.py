@@ -73,6 +73,9 @@ class State(enum.Enum):
     LOST = enum.auto()
 
 
+_HELD = State.HELD  # each write needs it: see dsreg.protocol.messages
+
+
 # --- effects: what is to be done, in order ----------------------------------------------------
 class Ask(NamedTuple):
     """Ask every node that can be asked, or the one of this `rank`: who has the disk, if `epoch` is 0; else to accept
@@ -226,7 +229,7 @@ class Attachment:
     def next_tag(self, now_s: float) -> bytes:
         """The tag of a write that begins now: above that of every write that this client has begun, and of every
         one of others that was completed before."""
-        assert self.state is State.HELD and self._asked_s is not None
+        assert self.state is _HELD and self._asked_s is not None
         self._last_counter = max(self._last_counter + 1, int((now_s - self._asked_s) * 1e6))
         return pack_tag(ts_of(self.epoch, self._last_counter), ATTACHED, 0, self.epoch)
 

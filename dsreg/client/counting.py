@@ -16,6 +16,9 @@ from dsreg.client.quorum import Tally, Verdict
 from dsreg.protocol.messages import Command, CommandKind
 from dsreg.register.quorum import bit
 
+# Members of enumerations that each operation needs: see dsreg.protocol.messages.
+_GET, _PUT, _WAIT = CommandKind.GET, CommandKind.PUT, Verdict.WAIT
+
 
 class Counting:
     """See the module."""
@@ -28,7 +31,7 @@ class Counting:
 
     def begin(self, op: Operation, kind: CommandKind, now_s: float, tags: bytes = b"") -> None:
         """The operation's next step: GET or PUT. If too few nodes can be reached, it is left to a node at once."""
-        get = kind is CommandKind.GET
+        get = kind is _GET
         operations, selector = self._operations, self._selector
         usable = selector.nearest(op.home, now_s)
         command = Command(
@@ -53,7 +56,7 @@ class Counting:
     def _ask(self, op: Operation, step: Counted, node: NodeView, now_s: float, values: bool) -> None:
         command = step.command
         step.tally.asked |= 1 << node.rank
-        op.exposures += command.kind is CommandKind.PUT
+        op.exposures += command.kind is _PUT
         if values:  # not by _replace, which costs four times as much
             command = Command(command.kind, command.request, op.first, op.count, b"", b"", True, command.epoch, True)
         self._operations.send(step, node, command, now_s)
@@ -61,7 +64,10 @@ class Counting:
     def count(self, op: Operation, step: Counted, now_s: float) -> None:
         """A node has answered, or will not."""
         tally = step.tally
-        match tally.verdict(step.sent):
+        verdict = tally.verdict(step.sent)
+        if verdict is _WAIT:
+            return
+        match verdict:
             case Verdict.DONE:
                 self._operations.retire(step)
                 values = tally.values

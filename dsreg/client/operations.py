@@ -24,6 +24,9 @@ from dsreg.constants import SECTOR_SIZE
 from dsreg.errors import ClientError, Outcome
 from dsreg.protocol.messages import Command, CommandKind
 
+# Each operation needs it: see dsreg.protocol.messages.
+_PUT = CommandKind.PUT
+
 
 @dataclasses.dataclass(slots=True)
 class Counters:
@@ -102,7 +105,7 @@ class Operations:
         get it all the same: the more nodes have it, the better."""
         command = step.command
         del self._requests[command.request]
-        behind = command.kind is CommandKind.PUT
+        behind = command.kind is _PUT
         for rank in step.sent:
             node = self._nodes[rank]
             node.owed.pop(command.request, None)

@@ -17,6 +17,10 @@ class Verdict(enum.Enum):
     GIVE_UP = enum.auto()  # a node has to see to it
 
 
+# Members of enumerations that each operation needs: see dsreg.protocol.messages.
+_PUT, _WAIT, _DONE = CommandKind.PUT, Verdict.WAIT, Verdict.DONE
+
+
 class Tally:
     """`kind`: GET or PUT. `epoch`: that of the attachment, 0 for none. Sets of nodes are masks of ranks.
 
@@ -27,7 +31,7 @@ class Tally:
     __slots__ = ("_epoch", "_is_put", "_quorum", "_tags", "agree", "answered", "asked", "values")
 
     def __init__(self, kind: CommandKind, quorum: Quorum, epoch: int) -> None:
-        self._is_put = kind is CommandKind.PUT
+        self._is_put = kind is _PUT
         self._quorum = quorum
         self._epoch = epoch
         self._tags = b""  # of the first answer
@@ -51,18 +55,18 @@ class Tally:
         quorum, answered = self._quorum, self.answered
         if self._is_put:
             if quorum.decided(answered):
-                return Verdict.DONE
-            return Verdict.WAIT if quorum.decided(answered | mask(outstanding)) else Verdict.GIVE_UP
+                return _DONE
+            return _WAIT if quorum.decided(answered | mask(outstanding)) else Verdict.GIVE_UP
         if not self.agree:
             return Verdict.GIVE_UP
         if self.values is not None and may_return(quorum, answered, self._tags, self._epoch):
-            return Verdict.DONE
+            return _DONE
         waits_for = mask(outstanding)
         if self.values is None or not quorum.decided(answered):
             enough = waits_for and quorum.decided(answered | waits_for)
-            return Verdict.WAIT if enough else Verdict.GIVE_UP
+            return _WAIT if enough else Verdict.GIVE_UP
         if waits_for:
-            return Verdict.WAIT
+            return _WAIT
         return Verdict.GIVE_UP if quorum.all_answered(self.asked) else Verdict.ASK_ALL
 
     @property

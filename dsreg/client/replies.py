@@ -16,6 +16,9 @@ from dsreg.protocol.messages import CommandKind, Response, Status
 from dsreg.protocol.tags import restamped
 from dsreg.register.quorum import bit, ranks_in
 
+# Members of enumerations that each answer needs: see dsreg.protocol.messages.
+_ATTACH, _OK = CommandKind.ATTACH, Status.OK
+
 
 class Replies:
     """See the module."""
@@ -36,7 +39,7 @@ class Replies:
         if node.barred:
             self._operations.counters.late_answers += 1
             return
-        if response.kind is CommandKind.ATTACH:
+        if response.kind is _ATTACH:
             self._access.answered(node, response, now_s)
             return
         if node.lagging and node.catch_up(response.request):
@@ -49,7 +52,7 @@ class Replies:
             or response.kind is not step.command.kind
         ):
             self._operations.counters.late_answers += 1
-        elif response.status is not Status.OK:
+        elif response.status is not _OK:
             self._refused(op, step, node, response, now_s)
         elif fits(step.command, response):
             node.answered(now_s)

@@ -38,6 +38,8 @@ COMPLAIN_S = 60.0
 FULL_S = 10.0
 FULL_BYTES = 16 << 20
 
+_NO_SPACE = Refusal.NO_SPACE
+
 log = logging.getLogger("dsreg.node")
 
 
@@ -120,7 +122,7 @@ class Disk:
                 self._committing = False
 
     def _committed(self, commit: Commit, tickets: list[Ticket]) -> None:
-        if any(ticket.refusal is Refusal.NO_SPACE for ticket in tickets):
+        if any([ticket.refusal is _NO_SPACE for ticket in tickets]):
             self._no_space(trio.current_time())
         elif self._refused_s is not None and any(record.home_first for record in commit.records if not record.refused):
             self._refused_s = None

@@ -51,6 +51,9 @@ HEAL_AFTER_ATTACH_S = 1.0
 HEAL_AFTER_REFUSAL_S = 5.0
 
 
+# Members of enumerations that each command needs: see dsreg.protocol.messages.
+_TAG, _GET, _ATTACH = CommandKind.TAG, CommandKind.GET, CommandKind.ATTACH
+
 LinkMessage = PeerMessage | DigestQuery | Receipt
 
 
@@ -137,7 +140,7 @@ class Interpreter:
             return
         now = self.now()
         self.heal.throttle.client(now.s)
-        if command.kind is CommandKind.ATTACH and command.epoch:
+        if command.kind is _ATTACH and command.epoch:
             self.heal.look(now.s + HEAL_AFTER_ATTACH_S)
         self.carry_out(self.replica.command(connection, command, now), now)
 
@@ -388,6 +391,6 @@ def _key(message: LinkMessage) -> tuple[type, int, int] | bytes:
 
 def size_of(command: Command) -> int:
     """Bytes of sectors that the node holds for `command`, or will send as its answer."""
-    if command.kind is CommandKind.TAG or command.kind is CommandKind.GET and not command.values:
+    if command.kind is _TAG or command.kind is _GET and not command.values:
         return 0
     return command.count * SECTOR_SIZE

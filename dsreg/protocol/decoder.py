@@ -101,6 +101,10 @@ class _Rule(NamedTuple):
 _MAGIC_TAIL: Final = len(MAGIC) - 1
 
 
+# Members of enumerations that each frame needs: see dsreg.protocol.messages.
+_GET, _PUT, _ATTACH = CommandKind.GET, CommandKind.PUT, CommandKind.ATTACH
+
+
 class Decoder:
     """Cuts a byte stream into messages by the rules of the contract: it slides over garbage, drops what is
     faulty and never gives up. What it delivers depends on the bytes alone, not on how they were split.
@@ -289,19 +293,19 @@ class Decoder:
         kind = RUN_KINDS[type_]
         if epoch > MAX_EPOCH:
             return RefusedCommand(Status.INVALID_SECTOR_INDEX, kind, request, True)
-        if kind is CommandKind.ATTACH:
+        if kind is _ATTACH:
             return Command.attach(request, epoch, bytes(frame[EXTENSION.size :]))
         if not self._run_is_good(first, count):
             return RefusedCommand(Status.INVALID_SECTOR_INDEX, kind, request, True)
         if length == 0:
-            values = kind is CommandKind.GET and bool(flags & FLAG_VALUES)
+            values = kind is _GET and bool(flags & FLAG_VALUES)
             return Command(kind, request, first, count, b"", b"", True, epoch, values)
-        tags, data = tags_and_data(frame, 1 if kind is CommandKind.PUT else count)
+        tags, data = tags_and_data(frame, 1 if kind is _PUT else count)
         # No node names such tags. (0, 0) is the tag of what was never written: nothing is stored under it, but by an
         # attachment that restamps what it has read.
         restamps = epoch > 0 and is_restamped(tags, epoch)
         good = self._tags_are_good(tags, unwritten=restamps)
-        if kind is CommandKind.PUT:
+        if kind is _PUT:
             good = good and restamps
             tags *= count
         if not good:

@@ -81,6 +81,9 @@ _RUN_TYPE: Final = {
 }
 _TAGGED: Final = (CommandKind.STORE, CommandKind.PUT)
 _STORING: Final = (CommandKind.WRITE, *_TAGGED)
+# Members of enumerations that each frame needs: see dsreg.protocol.messages.
+_READ, _TAG, _OK = CommandKind.READ, CommandKind.TAG, Status.OK
+_GET, _PUT, _ATTACH = CommandKind.GET, CommandKind.PUT, CommandKind.ATTACH
 _CONTRACT_TYPE: Final = {CommandKind.READ: Type.READ, CommandKind.WRITE: Type.WRITE}
 
 
@@ -126,14 +129,14 @@ class Encoder:
     # --- client frames ------------------------------------------------------------------------
     def _command(self, message: Command) -> list[Buffer]:
         kind, request, first, count, tags, data, extended, epoch, values, owner = message
-        if kind is CommandKind.ATTACH:
+        if kind is _ATTACH:
             assert first == count == 0 and len(owner) == OWNER_SIZE
             return _signed(self._client, extension_header(Type.ATTACH, request, length=OWNER_SIZE, epoch=epoch), owner)
         assert len(tags) == (count * TAG_SIZE if kind in _TAGGED else 0)
         assert len(data) == (count * SECTOR_SIZE if kind in _STORING else 0)
         if extended:
             assert 1 <= count <= MAX_RUN_SECTORS
-            if kind is CommandKind.PUT:
+            if kind is _PUT:
                 tags = tags[:TAG_SIZE]
             length = len(tags) + len(data)
             flags = FLAG_VALUES if values else 0
@@ -150,22 +153,22 @@ class Encoder:
 
     def _response(self, message: Response) -> list[Buffer]:
         status, kind, request, tags, data, extended, epoch, *_ = message
-        ok = status == Status.OK
+        ok = status == _OK
         if not extended:
             assert status < Status.STOPPING and not tags
             assert len(data) == (SECTOR_SIZE if ok and kind is CommandKind.READ else 0)
             return _signed(self._client, RESPONSE.pack(MAGIC, status, _CONTRACT_TYPE[kind] + ANSWER, request), data)
         count, flags = len(tags) // TAG_SIZE or len(data) // SECTOR_SIZE, 0
-        if kind is CommandKind.GET and data:
+        if kind is _GET and data:
             flags = FLAG_VALUES
-        elif kind is CommandKind.READ and tags:
+        elif kind is _READ and tags:
             flags = FLAG_TAGS
-        elif kind is CommandKind.ATTACH and ok:
+        elif kind is _ATTACH and ok:
             count, flags, data = 0, *_attached(message)
         assert len(tags) in (0, count * TAG_SIZE) and not ((tags or data) and kind in _STORING)
-        missing = not data and kind is not CommandKind.READ  # the tags of a READ are those of what it has read
-        assert kind is CommandKind.ATTACH or missing or len(data) == count * SECTOR_SIZE
-        assert not (data and kind is CommandKind.TAG)
+        missing = not data and kind is not _READ  # the tags of a READ are those of what it has read
+        assert kind is _ATTACH or missing or len(data) == count * SECTOR_SIZE
+        assert not (data and kind is _TAG)
         assert count <= MAX_RUN_SECTORS and (ok or not tags and not data)
         header = extension_header(
             _RUN_TYPE[kind] + ANSWER, request, status=status, count=count, flags=flags, length=len(tags) + len(data),

@@ -52,6 +52,9 @@ RUN_KINDS: Final = {
 }
 # Their good answers have no content.
 _NOTHING_TO_SAY: Final = (CommandKind.STORE, CommandKind.PUT)
+_WITH_TAGS: Final = (CommandKind.TAG, CommandKind.GET)
+# Members of enumerations that each frame needs: see dsreg.protocol.messages.
+_READ, _ATTACH, _OK = CommandKind.READ, CommandKind.ATTACH, Status.OK
 _STATUSES: Final = {int(status): status for status in Status}
 _STAGES: Final = frozenset(Stage)
 
@@ -77,12 +80,12 @@ def response(frame: memoryview) -> Response | None:
 def run_response(frame: memoryview) -> Response | None:
     _, code, _, type_, request, _, count, flags, length, epoch, _ = EXTENSION.unpack_from(frame)
     status, kind = _STATUSES.get(code), RUN_KINDS[type_ - ANSWER]
-    if status is None or (status is Status.OK and kind not in _NOTHING_TO_SAY and length == 0):
+    if status is None or (status is _OK and kind not in _NOTHING_TO_SAY and length == 0):
         return None
-    if kind in (CommandKind.TAG, CommandKind.GET) or kind is CommandKind.READ and flags & FLAG_TAGS and length:
+    if kind in _WITH_TAGS or kind is _READ and flags & FLAG_TAGS and length:
         tags, data = tags_and_data(frame, count)
         return Response(status, kind, request, tags, data, True, epoch)
-    if kind is CommandKind.ATTACH and status is Status.OK:
+    if kind is _ATTACH and status is _OK:
         owner, counter, believed = ATTACHED_STATE.unpack_from(frame, EXTENSION.size)
         alive, unsure, mixed = (bool(flags & flag) for flag in ATTACHED_FLAGS)
         return Response(status, kind, request, b"", b"", True, epoch, alive, unsure, mixed, counter, believed, owner)

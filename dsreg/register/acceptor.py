@@ -44,6 +44,9 @@ from dsreg.register.repairs import Repairs
 from dsreg.register.repeats import Repeats, Seen
 from dsreg.register.tag_view import TagView
 
+# Members of enumerations that each command needs: see dsreg.protocol.messages.
+_PUT, _OK = CommandKind.PUT, Status.OK
+
 
 class Acceptor:
     """Of the node `rank`. `repairs`: what is to be repaired. `counters`: the replica's."""
@@ -145,8 +148,8 @@ class Acceptor:
         verdict = self._epochs.before(command, command.epoch, connection, command)
         if not isinstance(verdict, Go):
             return [verdict.promise if isinstance(verdict, Wait) else verdict.reply]
-        if command.kind is CommandKind.PUT:
-            status = Status.OVERTAKEN if self._epochs.is_overtaken(command) else Status.OK
+        if command.kind is _PUT:
+            status = Status.OVERTAKEN if self._epochs.is_overtaken(command) else _OK
             self._epochs.accepted(command.tags)
             answer = Reply(connection, response_to(command, status), command)
             origin = ClientOrder(connection, command)
@@ -157,7 +160,7 @@ class Acceptor:
         if self._storage.unknown(command.first, command.count):
             return [self._refuse(connection, command)]
         tags = self._storage.tags(command.first, command.count)
-        return [Reply(connection, response_to(command, Status.OK, tags, epoch=epoch), command)]
+        return [Reply(connection, response_to(command, _OK, tags, epoch=epoch), command)]
 
     def _refuse(self, connection: Connection | None, command: Command, status: Status = Status.REFUSED) -> Reply:
         self._repairs.want(command.first, command.count)
@@ -170,7 +173,7 @@ class Acceptor:
         if isinstance(question, Command):
             if damaged:
                 return [self._refuse(origin, question)]
-            return [Reply(origin, response_to(question, Status.OK, tags, data, load.epoch), question)]
+            return [Reply(origin, response_to(question, _OK, tags, data, load.epoch), question)]
         if damaged:
             self._repairs.want(question.first, question.count)
             return []

@@ -42,6 +42,7 @@ class Refuse(NamedTuple):
 
 
 Verdict = Go | Wait | Refuse
+_STORE: Final = CommandKind.STORE  # each command needs it: see dsreg.protocol.messages
 _GO: Final = Go()
 
 
@@ -98,7 +99,7 @@ class Epochs:
             return self._refuse(connection, command, Status.DISBELIEVED)
         if epoch > self.durable:
             return Wait(self.fence(self.promised, Again(what, connection)))
-        if command.epoch and command.kind is CommandKind.STORE and self.is_overtaken(command):
+        if command.epoch and command.kind is _STORE and self.is_overtaken(command):
             return self._refuse(connection, command, Status.OVERTAKEN)
         return _GO
 

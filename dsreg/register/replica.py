@@ -54,6 +54,9 @@ from dsreg.register.repairs import Repairs
 from dsreg.register.tag_allocator import TagAllocator
 from dsreg.register.tag_view import TagView
 
+_OWN_COPY = (CommandKind.GET, CommandKind.PUT)
+_ATTACH = CommandKind.ATTACH  # each command needs it: see dsreg.protocol.messages
+
 
 class Replica:
     """The node `rank`. `quorum`: of all nodes, this one among them. `rids`: never used before. `uuids`: ids for
@@ -96,9 +99,9 @@ class Replica:
         if command.tags and not self._acceptor.is_plausible(command.first, command.count, command.tags, now):
             self.counters["implausible_tags"] += 1
             return [Reply(connection, response_to(command, Status.DISBELIEVED), command)]
-        if command.kind is CommandKind.ATTACH:
+        if command.kind is _ATTACH:
             return self._attaching.command(connection, command, now)
-        if command.kind in (CommandKind.GET, CommandKind.PUT):
+        if command.kind in _OWN_COPY:
             return self._coordinator.start_ready(self._acceptor.command(connection, command), now)
         self._coordinator.add(connection, command)
         return self._coordinator.start_ready([], now)

@@ -309,7 +309,7 @@ _ATTACHING = "tests/register/test_attaching.py"
 DOUBTS = (
     Mutant("later_write_is_overlooked", _TAGS, "    if ATTACHED not in there[TAG_SIZE - 1 :: TAG_SIZE]:\n",
            "    if True:\n"),
-    Mutant("coordinator_overlooks_later_writes", _EPOCHS, "command.kind is CommandKind.STORE and self", "0 and self",
+    Mutant("coordinator_overlooks_later_writes", _EPOCHS, "command.kind is _STORE and self", "0 and self",
            test=_ATTACHING),
     Mutant("peers_do_not_tell_of_later_writes", _ACCEPTOR, "message.tags[TAG_SIZE - 1::TAG_SIZE] and self",
            "b'' and self", test=_ATTACHING),
