@@ -199,6 +199,21 @@ class AtomicRegister:
         elif isinstance(phase, Storing):
             phase.acks &= ~bit(rank)
 
+    def reconfigured(self, quorum: Quorum) -> list[Action]:
+        """`quorum` decides from now on. What has been answered was said under an earlier configuration, and does not
+        count: all are asked again, or told to store the same under the same tags."""
+        self.quorum = quorum
+        phase = self.phase
+        if isinstance(phase, Querying):
+            return self._ask(phase.values)
+        if phase is None:
+            return []
+        own = phase.own._replace(rid=next(self.rids))
+        if isinstance(phase, Storing):
+            return self._store(own, phase.result)
+        self.phase = Recording(own)
+        return [own]
+
     @property
     def recording(self) -> StoreOwn | None:
         """What a WRITE is making durable here before anybody else may hear of it; None in any other phase."""

@@ -50,12 +50,24 @@ class Attaching:
         effects: list[Effect] = [
             self._refuse(rid, leap) for rid, leap in list(self._leaps.items()) if leap.connection is connection
         ]
+        return effects + self._ask(_Leap(connection, command, bit(self._rank)), now)
+
+    def _ask(self, leap: _Leap, now: Now) -> list[Effect]:
         rid = next(self._rids)
-        self._leaps[rid] = _Leap(connection, command, bit(self._rank))
+        self._leaps[rid] = leap
         question = ReadProc(self._rank, rid, 0, 1, False, epoch=self._epochs.durable)
         sends = self._links.broadcast(question, now.s, but=self._rank)
-        effects += self._peers.translated(sends, self._epochs.promised, now.s, again=False)
+        effects: list[Effect] = [*self._peers.translated(sends, self._epochs.promised, now.s, again=False)]
         return effects + self._decide(rid, now)
+
+    def reconfigured(self, quorum: Quorum, now: Now) -> list[Effect]:
+        """`quorum` decides from now on: all are asked again."""
+        self._quorum = quorum
+        effects: list[Effect] = []
+        for rid, leap in list(self._leaps.items()):
+            self._forget(rid)
+            effects += self._ask(_Leap(leap.connection, leap.command, bit(self._rank)), now)
+        return effects
 
     def told(self, value: Value, now: Now) -> list[Effect]:
         """A VALUE that belongs to no operation: perhaps to a question of these."""

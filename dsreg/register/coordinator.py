@@ -121,6 +121,16 @@ class Coordinator:
             execution.register.discount(rank)
         self._links.discount(rank)
 
+    def reconfigured(self, quorum: Quorum, now: Now) -> list[Effect]:
+        """`quorum` decides from now on: see AtomicRegister.reconfigured."""
+        self._quorum = quorum
+        effects: list[Effect] = []
+        under_way = list(self._executions.values())
+        waiting = [each for each in (*self._queue.items(), *self._ready) if not each.rid]
+        for execution in (*under_way, *waiting):
+            effects += self._advance(execution, execution.register.reconfigured(quorum), now)
+        return effects
+
     def _start(self, execution: Execution, now: Now) -> list[Effect]:
         command = execution.command
         epoch = highest_epoch(command.tags) if command.tags else command.epoch

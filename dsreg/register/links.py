@@ -82,6 +82,10 @@ class RegisterClient:
         for entry in self._outstanding.values():
             entry.waiting |= bit(rank) & entry.asked
 
+    def reconfigured(self, members: int) -> None:
+        """These are all nodes, for what is broadcast from now on."""
+        self._all = members
+
     def cancel(self, rid: int) -> None:
         """The operation has finished, or has gone on under another rid."""
         self._outstanding.pop(rid, None)

@@ -49,7 +49,7 @@ from dsreg.register.execution import response_to
 from dsreg.register.links import RegisterClient
 from dsreg.register.now import Now
 from dsreg.register.peers import Peers
-from dsreg.register.quorum import Quorum
+from dsreg.register.quorum import Quorum, bit
 from dsreg.register.repairs import Repairs
 from dsreg.register.tag_allocator import TagAllocator
 from dsreg.register.tag_view import TagView
@@ -146,6 +146,14 @@ class Replica:
         """The link to `rank` is connected, and speaks the extension or only the contract."""
         self._peers.link_up(rank, extended)
         return self._coordinator.start_ready(self._coordinator.outgoing(self._links.link_up(rank, now.s), now), now)
+
+    def reconfigured(self, quorum: Quorum, now: Now) -> list[Effect]:
+        """`quorum` decides from now on, and its members are all nodes: docs/configurations.md. The caller sees to it
+        that no answer of a node that knows another configuration is handed in. Also a node that is no member any more
+        completes what it has begun."""
+        self._links.reconfigured(quorum.members | bit(self.rank))
+        effects = self._attaching.reconfigured(quorum, now)
+        return self._coordinator.start_ready(effects + self._coordinator.reconfigured(quorum, now), now)
 
     def again(self, again: Again, now: Now) -> list[Effect]:
         """The promise for which this waited is durable."""

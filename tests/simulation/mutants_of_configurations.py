@@ -8,6 +8,8 @@ _CONFIGURATION = "dsreg.register.configuration"
 _PROPOSAL = "dsreg.register.proposal"
 _FILE = "dsreg.storage.configuration"
 _BY_FILES = "tests/storage/test_configuration_file.py"
+_REGISTER = "dsreg.register.atomic_register"
+_BY_CHANGES = "tests/register/test_reconfigured.py"
 _BY_PLAYS = "tests/register/test_configuration.py"
 
 # The rules of docs/configurations.md, each left out.
@@ -59,4 +61,22 @@ CONFIGURATIONS = (
            test=_BY_FILES),
     Mutant("configuration_of_another_node_is_taken", _FILE, "crc32(body, crc32(salt.to_bytes(8)))", "crc32(body)",
            test=_BY_FILES),
+    # Operations under way when another configuration comes into force.
+    Mutant("query_keeps_what_was_answered_before", _REGISTER,
+           "            return self._ask(phase.values)\n        if phase is None:\n            return []\n        own",
+           "            return []\n        if phase is None:\n            return []\n        own", test=_BY_CHANGES),
+    Mutant("store_keeps_what_was_acknowledged_before", _REGISTER,
+           "            return self._store(own, phase.result)\n        self.phase = Recording(own)",
+           "            return []\n        self.phase = Recording(own)", test=_BY_CHANGES),
+    Mutant("recording_goes_on_as_before", _REGISTER, "        self.phase = Recording(own)\n        return [own]",
+           "        return []", test=_BY_CHANGES),
+    Mutant("waiting_operation_keeps_its_quorum", "dsreg.register.coordinator", "(*under_way, *waiting)", "under_way",
+           test=_BY_CHANGES),
+    Mutant("members_of_before_are_asked", "dsreg.register.links", "        self._all = members\n\n", "        pass\n\n",
+           test=_BY_CHANGES),
+    Mutant("who_has_left_does_not_ask_itself", "dsreg.register.replica", "quorum.members | bit(self.rank)",
+           "quorum.members", test=_BY_CHANGES),
+    Mutant("leap_counts_what_was_answered_before", "dsreg.register.attaching",
+           "self._ask(_Leap(leap.connection, leap.command, bit(self._rank)), now)\n        return effects",
+           "self._ask(leap, now)\n        return effects", test=_BY_CHANGES),
 )
