@@ -35,6 +35,8 @@ MAX_RUN_BYTES = MAX_RUN_SECTORS * SECTOR_SIZE
 # The same, aligned, is a chunk: nodes compare their copies by a digest of the tags of each. 4096 digests to a message
 # are 64 KiB, for 4 GiB of disk.
 DIGEST_SIZE = 16
+# Beside its tag a value has its CRC-32.
+CRC_SIZE = 4
 MAX_DIGESTS = 4096
 
 # --- the journal (each of its two segments) -------------------------------------------------------
@@ -45,6 +47,11 @@ DEFAULT_JOURNAL_BYTES = 16 * 1024 * 1024
 MIN_JOURNAL_BYTES = 2 * 1024 * 1024
 # Recovery reads a segment into memory as a whole.
 MAX_JOURNAL_BYTES = 256 * 1024 * 1024
+
+# --- scrub ------------------------------------------------------------------------------------
+# What is damaged is to be found while the other copies are whole: disks go bad over months.
+DEFAULT_SCRUB_DAYS = 14.0
+MAX_SCRUB_DAYS = 3650
 
 # --- limits -----------------------------------------------------------------------------------
 # A byte offset into the disk must fit a signed 64-bit off_t, as every kernel interface needs it.

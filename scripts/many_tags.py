@@ -17,11 +17,11 @@ from pathlib import Path
 import click
 
 from dsreg.config.sizes import parse_size
-from dsreg.constants import SECTOR_SIZE, ZERO_TAG
+from dsreg.constants import CRC_SIZE, SECTOR_SIZE, ZERO_TAG
 from dsreg.protocol.tags import pack_tag
 from dsreg.storage import Identity, OsFiles, StableStorage, index_file, journal
 from dsreg.storage.index import SlotIndex
-from dsreg.storage.journal import CRC_SIZE, SegmentHeader
+from dsreg.storage.journal import SegmentHeader
 from dsreg.storage.layout import GROUP_SECTORS, INDEX, JOURNALS, SLOT_SIZE, TAGS
 from dsreg.storage.slots import Slot, encode
 

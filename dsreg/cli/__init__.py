@@ -7,7 +7,8 @@
     data        read and write                   transfer    the streaming under them
     forget      another node's lost directory    wait        until every node has all data
     replace     a node goes to another machine   bench       measure
-    workload    the load under it
+    workload    the load under it                scrub       verify all copies
+    damage      what is damaged, for people
     completion  shell completion
     health      well, degraded or critical       status_table  the nodes, for people
     recover     when a majority is lost          salvage     what is left then
@@ -39,6 +40,7 @@ from dsreg.version import described_version
     "wait": "dsreg.cli.wait:wait",
     "replace": "dsreg.cli.replace:replace",
     "recover": "dsreg.cli.recover:recover",
+    "scrub": "dsreg.cli.scrub:scrub",
     "forget": "dsreg.cli.forget:forget",
     "bench": "dsreg.cli.bench:bench",
     "completion": "dsreg.cli.completion:completion",

@@ -109,7 +109,9 @@ def faults_of(answer: NodeAnswer) -> list[str]:
     if behind := answer.report.get("heal", {}).get("behind_bytes"):
         faults.append(f"lacks {size_text(behind)}, which it fetches from the other nodes")
     if damaged := answer.report.get("damaged"):
-        faults.append(f"{damaged} damaged sectors, repaired from the others when next used")
+        faults.append(f"{damaged} damaged sectors, to be repaired from the other nodes")
+    if contradictions := answer.report.get("damage", {}).get("contradictions"):
+        faults.append(f"two values have the same tag, at {contradictions} sectors: see docs/scrub.md")
     if _is_full(answer):
         faults.append("no space for new data")
     for peer, link in sorted(answer.report.get("peers", {}).items(), key=lambda entry: int(entry[0])):

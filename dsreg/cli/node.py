@@ -15,7 +15,7 @@ import click
 from dsreg.cli.faults import EXIT_CONFIG, EXIT_FAILED, describe, operating_errors
 from dsreg.cli.options import chosen_config, config_option, to_address, to_size
 from dsreg.config import NodeConfig, format_address, format_size
-from dsreg.constants import DEFAULT_JOURNAL_BYTES, MAX_RANK
+from dsreg.constants import DEFAULT_JOURNAL_BYTES, MAX_RANK, MAX_SCRUB_DAYS
 from dsreg.errors import DsregError, StorageError
 from dsreg.listening import OnlyThisHost, bind, loopback_meant
 from dsreg.logs import log_to_stderr
@@ -39,6 +39,8 @@ _log = logging.getLogger("dsreg.node")
               help="Size of each of the two journal segments, 2MiB to 256MiB.")
 @click.option("--heal-rate", callback=to_size, metavar="SIZE",
               help="Fetch at most this much a second of what this node lacks.  [default: as configured]")
+@click.option("--scrub-days", type=click.FloatRange(0, MAX_SCRUB_DAYS), metavar="DAYS",
+              help="Verify all of this node's copy once in so many days; 0: never.  [default: as configured, or 14]")
 @click.option("--new", is_flag=True, help="For a new cluster whose other nodes cannot be started yet: start with an "
               "empty directory although they have not confirmed that this rank is new. A node that knows this rank by "
               "another directory still refuses it. Do not put it into a systemd unit.")
@@ -49,7 +51,7 @@ _log = logging.getLogger("dsreg.node")
 @click.option("-v", "--verbose", "verbosity", count=True, help="Log more: -v events, -vv everything.")
 @click.option("--supervisor-pid", type=int, hidden=True)
 def node(config_path: Path | None, rank: int, storage: Path | None, listen: tuple[str, int] | None,
-         journal_bytes: int, heal_rate: int | None, new: bool, rejoin: bool, verbosity: int,
+         journal_bytes: int, heal_rate: int | None, scrub_days: float | None, new: bool, rejoin: bool, verbosity: int,
          supervisor_pid: int | None) -> None:
     """Run one node until SIGTERM or SIGINT; then finish what is under way and exit within 5 seconds.
 
@@ -61,7 +63,7 @@ def node(config_path: Path | None, rank: int, storage: Path | None, listen: tupl
     cluster = chosen_config(config_path, need_system_key=True)
     if storage is None:
         storage = next((node.storage for node in cluster.nodes if node.rank == rank), Path())
-    config = NodeConfig(cluster, rank, storage, journal_bytes, listen, new, rejoin, heal_rate)
+    config = NodeConfig(cluster, rank, storage, journal_bytes, listen, new, rejoin, heal_rate, scrub_days)
     log_to_stderr(f"node-{rank}", verbosity)
     try:
         signal.signal(signal.SIGTERM, _leave)  # until the node drains at SIGTERM there is nothing to drain

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dsreg.cli.attached import Attachment
+from dsreg.cli.damage import damage_lines
 from dsreg.cli.health import NodeAnswer, changed_directories, serves, why_no_space
 from dsreg.cli.in_sync import Copy, can_lose, can_lose_line, copies, why_not_more
 from dsreg.cli.survey import Survey
@@ -49,6 +50,8 @@ def print_survey(console: Console, config: ClusterConfig, survey: Survey, *, wra
     answering = [answer.node.rank for answer in answers if serves(answer, changed)]
     if answering:
         say(_attachment_line(survey.attachment))
+    for line in damage_lines(answers):
+        say(("damage", "yellow"), f": {line}")
     for rank, fault in sorted(changed.items()):
         say(("directory changed", "red"), f": node {rank} is not counted, {fault}; put its old directory back, or see "
             "the runbook, \"A node's directory is lost\"")

@@ -136,6 +136,20 @@ class Client:
             raise _closed()
         raise OperationTimeout(f"no status from node {rank} within {timeout_s} s", Outcome.DID_NOT_HAPPEN)
 
+    async def scrub(self, rank: int, timeout_s: float) -> int | None:
+        """Have the node verify all of its own copy now: the number of the pass that does, as its status has it; None if
+        it is of a version that does not. Raises as `status` does."""
+        if "scrub" not in await self.status(rank, timeout_s):
+            return None
+        with trio.move_on_after(timeout_s):
+            while self._engine.is_open:
+                await self._runner.ups[rank].wait()
+                begun = await self._runner.ask_scrub(rank)
+                if begun is not None:
+                    return begun.number
+            raise _closed()
+        raise OperationTimeout(f"no answer from node {rank} within {timeout_s} s", Outcome.DID_NOT_HAPPEN)
+
     async def attached(self) -> int:
         """Wait until the disk is attached, or cannot be; the epoch. Raises AlreadyAttached, AttachRefused, DiskFenced
         once it has been taken over, AuthenticationFailed or WrongDisk if no node can be used, ClientClosed, and with

@@ -15,7 +15,7 @@ from dsreg.outbox import Outbox
 from dsreg.protocol.address import Place
 from dsreg.protocol.codec import EncodeOnce, Keys, Side, UnsealingDecoder
 from dsreg.protocol.greeting import Seals
-from dsreg.protocol.messages import Buffer, Command, Hello, Message, StatusRequest
+from dsreg.protocol.messages import Buffer, Command, Hello, Message, ScrubRequest, StatusRequest
 
 _log = logging.getLogger("dsreg.client")
 
@@ -53,7 +53,7 @@ class Connection:
         self._sectors = hello.sectors
         # While the connection is up. Bounded by the operations in flight (limits.MAX_OPERATIONS): what is settled is
         # withdrawn.
-        self._outbox: Outbox[Command | StatusRequest] | None = None
+        self._outbox: Outbox[Command | StatusRequest | ScrubRequest] | None = None
         self._line = 0
         self.driver = Driver(
             self._machine, lines, clock, self._encode,
@@ -74,7 +74,7 @@ class Connection:
     def is_up(self) -> bool:
         return self._outbox is not None
 
-    def send(self, message: Command | StatusRequest) -> None:
+    def send(self, message: Command | StatusRequest | ScrubRequest) -> None:
         """It goes with the next `flush`, or when the transport has room for it."""
         assert self._outbox is not None
         self._outbox.send(message)

@@ -41,14 +41,14 @@ from dsreg.client.range_lock import Held, RangeLock
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
 from dsreg.errors import ClientClosed, ClientError, NodesFull, OperationTimeout, Outcome
 from dsreg.protocol.address import Place
-from dsreg.protocol.messages import Command, Message, StatusReport, StatusRequest
+from dsreg.protocol.messages import Command, Message, ScrubBegun, ScrubRequest, StatusReport, StatusRequest
 from dsreg.store import Buffer, Done
 
 
 class Connection(Protocol):
     """To one node. What is sent goes out with the next `flush`; see dsreg.client.connection."""
 
-    def send(self, message: Command | StatusRequest) -> None: ...
+    def send(self, message: Command | StatusRequest | ScrubRequest) -> None: ...
 
     def withdraw(self, request: int) -> None: ...
 
@@ -71,8 +71,8 @@ class Shell(Protocol):
     def down(self, rank: int) -> None:
         """It cannot be, any more."""
 
-    def reported(self, report: StatusReport) -> None:
-        """The answer to a status request, which may be the core's own."""
+    def reported(self, report: StatusReport | ScrubBegun) -> None:
+        """The answer to what was asked of one node about itself; to a status request of the core, perhaps."""
 
     def told(self, effect: Attached | NotAttached | Waits | NotCounted) -> None:
         """What the user is to know."""
@@ -275,7 +275,7 @@ class Engine:
             done(b"", kind(reason, self.abandon(run)))
 
     # --- turns ----------------------------------------------------------------------------------
-    def send(self, rank: int, message: Command | StatusRequest) -> None:
+    def send(self, rank: int, message: Command | StatusRequest | ScrubRequest) -> None:
         """With the end of the turn."""
         self._send(Send(rank, message))
 
@@ -323,7 +323,7 @@ class Engine:
         self.step(Received(rank, messages))
         self.end_turn()
         for message in messages:
-            if isinstance(message, StatusReport):
+            if isinstance(message, (StatusReport, ScrubBegun)):
                 self._shell.reported(message)
 
     def disconnected(self, event: Disconnected | Refusal) -> None:

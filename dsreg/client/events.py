@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from dsreg.errors import ClientError
 from dsreg.protocol.address import Place
-from dsreg.protocol.messages import Buffer, Command, Message, StatusRequest
+from dsreg.protocol.messages import Buffer, Command, Message, ScrubRequest, StatusRequest
 
 
 # --- events -----------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ Event = Start | Abandon | Connected | Disconnected | Refusal | Received | Tick |
 # --- effects ----------------------------------------------------------------------------------
 class Send(NamedTuple):
     rank: int
-    message: Command | StatusRequest
+    message: Command | StatusRequest | ScrubRequest
 
 
 class Withdraw(NamedTuple):

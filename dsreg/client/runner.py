@@ -23,19 +23,19 @@ from dsreg.link.destinations import Destinations
 from dsreg.protocol.address import Place
 from dsreg.protocol.codec import EncodeOnce, Encoder, Keys
 from dsreg.protocol.greeting import Seals
-from dsreg.protocol.messages import StatusReport, StatusRequest
+from dsreg.protocol.messages import ScrubBegun, ScrubRequest, StatusReport, StatusRequest
 from dsreg.register.assembly import client_hello
 
 _log = logging.getLogger("dsreg.client")
 
 
-class _StatusCall:
-    """A question for a node's status."""
+class _Call:
+    """A question to one node, about itself."""
 
     def __init__(self, rank: int) -> None:
         self.rank = rank
         self.over = trio.Event()
-        self.report: StatusReport | None = None
+        self.answer: StatusReport | ScrubBegun | None = None
 
 
 class Runner:
@@ -49,7 +49,7 @@ class Runner:
         self.ups = {node.rank: trio.Event() for node in nodes}
         self._busy = trio.Event()
         self._turn = trio.Event()  # set by end_turn_soon
-        self._status_calls: dict[int, _StatusCall] = {}
+        self._calls: dict[int, _Call] = {}
         keys, rng = Keys(config.client_key, b""), random.Random()
         seals = Seals(keys, lambda: secrets.token_bytes(32), required=getattr(config, "require_sealed", False))
         encode = EncodeOnce(Encoder(keys)), EncodeOnce(Encoder(None))
@@ -83,23 +83,32 @@ class Runner:
         """Every operation, and every wait, is over."""
         self.engine.close()
         self.settled.set()
-        for call in self._status_calls.values():
+        for call in self._calls.values():
             call.over.set()
 
     async def ask_status(self, rank: int) -> StatusReport | None:
+        """As `_ask`."""
+        answer = await self._ask(rank, StatusRequest(self.engine.core.new_request()))
+        return answer if isinstance(answer, StatusReport) else None
+
+    async def ask_scrub(self, rank: int) -> ScrubBegun | None:
+        """As `_ask`. Only of a node whose status tells of its scrubbing: others do not know the question."""
+        answer = await self._ask(rank, ScrubRequest(self.engine.core.new_request()))
+        return answer if isinstance(answer, ScrubBegun) else None
+
+    async def _ask(self, rank: int, message: StatusRequest | ScrubRequest) -> StatusReport | ScrubBegun | None:
         """None: the connection broke first, perhaps in the very turn in which the caller was told that it is up."""
         if not self.ups[rank].is_set():
             return None
-        request = self.engine.core.new_request()
-        call = self._status_calls[request] = _StatusCall(rank)
-        self.engine.send(rank, StatusRequest(request))
+        call = self._calls[message.request] = _Call(rank)
+        self.engine.send(rank, message)
         self.end_turn_soon()
         try:
             await call.over.wait()
         finally:
-            del self._status_calls[request]
-            self.connections[rank].withdraw(request)
-        return call.report
+            del self._calls[message.request]
+            self.connections[rank].withdraw(message.request)
+        return call.answer
 
     # --- tasks ----------------------------------------------------------------------------------
     def end_turn_soon(self) -> None:
@@ -131,14 +140,14 @@ class Runner:
     def down(self, rank: int) -> None:
         if self.ups[rank].is_set():
             self.ups[rank] = trio.Event()
-        for call in self._status_calls.values():
+        for call in self._calls.values():
             if call.rank == rank:
                 call.over.set()
 
-    def reported(self, report: StatusReport) -> None:
-        call = self._status_calls.get(report.request)
+    def reported(self, answer: StatusReport | ScrubBegun) -> None:
+        call = self._calls.get(answer.request)
         if call is not None:
-            call.report = report
+            call.answer = answer
             call.over.set()
 
     def told(self, effect: Attached | NotAttached | Waits | NotCounted) -> None:

@@ -3,6 +3,7 @@
     load     cluster.toml and key files -> ClusterConfig, NodeConfig, or ConfigError with every fault
     sizes    4KiB, 1GiB
     address  host:port
+    sizes    amounts of bytes, as text
     keys     key files: private, hexadecimal, of the right length
     create   the files of a new cluster
 

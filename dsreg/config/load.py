@@ -20,10 +20,12 @@ from dsreg.config import recovered as recovered_section
 from dsreg.config.address import canonical_host, format_address, is_local_only, parse_address, why_not_reachable
 from dsreg.config.keys import KeyUnavailable, derive_cluster_id, read_key
 from dsreg.config.recovered import Recovered
+from dsreg.config.scrubbing import scrub_days_of
 from dsreg.config.sizes import format_size, parse_size
 from dsreg.constants import (
     CLIENT_KEY_SIZE,
     DEFAULT_JOURNAL_BYTES,
+    DEFAULT_SCRUB_DAYS,
     MAX_JOURNAL_BYTES,
     MAX_RANK,
     MAX_SECTORS,
@@ -38,7 +40,7 @@ SYSTEM_CONFIG = Path("/etc/dsreg/cluster.toml")
 
 _SECTIONS = ("cluster", "node", "recovered")
 _CLUSTER_KEYS = ("sectors", "size", "client_key_file", "system_key_file", "id", "require_sealed", "strict_start",
-                 "heal_rate", "learn_addresses")
+                 "heal_rate", "learn_addresses", "scrub_days")
 _BOUND_KEY, _RECOVERED = "system_key_file", "recovered"
 _NODE_KEYS = ("rank", "address", "listen", "storage")
 
@@ -71,6 +73,7 @@ class ClusterConfig:
     (docs/lives.md). `heal_rate`: bytes a second that a node fetches at most of what it lacks (docs/heal.md); 0: as many
     as there are. `learn_addresses`: this host connects to where the nodes say that they are (docs/addresses.md); else
     only to what the file says. `recovered`: the cluster was made of what another one has left (docs/recover.md).
+    `scrub_days`: in so many each node verifies its whole copy (docs/scrub.md); 0: only if it is asked to.
     """
 
     sectors: int
@@ -84,14 +87,15 @@ class ClusterConfig:
     heal_rate: int = 0
     learn_addresses: bool = True
     recovered: Recovered | None = None
+    scrub_days: float = DEFAULT_SCRUB_DAYS
 
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
     """What one node process runs with. `journal_bytes` is the size of one of the two journal segments, `listen` where
     it listens if not where the configuration says. `new`: an empty directory is new, though others may not be there to
-    say so. `rejoin`: where it is not new, it takes the next life of its rank. `heal_rate`: in place of that of the
-    cluster, if not None.
+    say so. `rejoin`: where it is not new, it takes the next life of its rank. `heal_rate`, `scrub_days`: in place of
+    those of the cluster, if not None.
 
     Raises ConfigError for a rank that the cluster does not have, a missing system key or a journal
     outside MIN_JOURNAL_BYTES..MAX_JOURNAL_BYTES or not a multiple of 4096.
@@ -105,6 +109,7 @@ class NodeConfig:
     new: bool = False
     rejoin: bool = False
     heal_rate: int | None = None
+    scrub_days: float | None = None
 
     def __post_init__(self) -> None:
         faults = []
@@ -211,6 +216,7 @@ class _Loader:
         strict_start = self._flag(cluster, "strict_start")
         heal_rate = self._heal_rate(cluster)
         learn_addresses = self._flag(cluster, "learn_addresses", default=True)
+        scrub_days = scrub_days_of(cluster, self._fault)
         nodes = self._nodes()
         recovered = self._recovered(cluster, len(nodes))
         if recovered is not None and system_key:
@@ -220,7 +226,7 @@ class _Loader:
             raise ConfigError(self.faults)
         return ClusterConfig(
             sectors, client_key, system_key, nodes, cluster_id, self.path, require_sealed, strict_start, heal_rate,
-            learn_addresses, recovered,
+            learn_addresses, recovered, scrub_days,
         )
 
     def _recovered(self, cluster: Mapping[str, Any], nodes: int) -> Recovered | None:

@@ -46,6 +46,7 @@ from dsreg.protocol.messages import (
     LivesReport,
     Message,
     Receipt,
+    Sums,
     Value,
 )
 
@@ -354,7 +355,7 @@ class NodeLine:
                     return [*effects, *before, Told(message), Continue(self._line)]
             elif isinstance(message, AddressReport):
                 effects.append(ToldAddresses(message))
-            elif self._is_up and isinstance(message, (Value, Ack, Fenced, Digests, Receipt)):
+            elif self._is_up and isinstance(message, (Value, Ack, Fenced, Digests, Sums, Receipt)):
                 answers.append(message)
         effects += [Deliver(self._line, answers)] if answers else []
         effects += self.review()

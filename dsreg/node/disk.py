@@ -13,13 +13,14 @@ import logging
 import math
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import trio
 
 from dsreg.node.interpreter import Interpreter
 from dsreg.node.worker import Worker
-from dsreg.register.effects import Load
+from dsreg.register.effects import Load, Verify
 from dsreg.storage import Commit, Refusal, Ticket
 
 # After this many seconds without a commit the journal is emptied, so that a restart finds little to replay.
@@ -66,6 +67,8 @@ class Disk:
         self._commit = Signal()
         # Bounded by the operations of this node and what its peers have outstanding here.
         self._loads, self._loads_here = trio.open_memory_channel[Load](math.inf)
+        self._verifies, self._verifies_here = trio.open_memory_channel[Verify](1)  # one at a time: see Scrub
+        self.on_verified: Callable[[Verify, bool], None] = lambda verify, is_sure: None
         self._after_commit: list[Load] = []  # loads of sectors that the commit under way stores over
         self._checkpoint = Signal()
         self._committing = False
@@ -74,6 +77,7 @@ class Disk:
         self._refused_s: float | None = None  # when a store found no room last; None: one has found some since
         interpreter.on_work = self._on_work
         interpreter.on_slow_load = self._loads.send_nowait
+        interpreter.handles(Verify, self._verifies.send_nowait)
 
     def _on_work(self) -> None:
         if self._committing:
@@ -110,6 +114,7 @@ class Disk:
             for _ in range(LOADERS):
                 nursery.start_soon(self._run_loads)
             nursery.start_soon(self._run_checkpoints)
+            nursery.start_soon(self._run_verifies)
 
     async def _run_commits(self) -> None:
         with contextlib.closing(Worker("dsreg-commits")) as worker:
@@ -155,6 +160,17 @@ class Disk:
                 self._loads.send_nowait(load)
             else:
                 self._interpreter.loaded(load, loaded)
+
+    async def _run_verifies(self) -> None:
+        """The slots first: the values are checked against what they say, which is in the page cache then."""
+        async for verify in self._verifies_here:
+            slots = self._storage.check.slot_job(*verify)
+            await trio.to_thread.run_sync(slots.run)
+            is_sure = self._storage.check.finish(slots)
+            values = self._storage.load_job(*verify)
+            await trio.to_thread.run_sync(values.run_from_disk)
+            is_sure &= self._storage.finish_load(values) is not None
+            self.on_verified(verify, is_sure)
 
     async def _run_checkpoints(self) -> None:
         while True:

@@ -15,6 +15,7 @@ from typing import Any
 import trio
 
 from dsreg.constants import MAX_QUEUED_ANSWERS, RESEND_FIRST_S, SECTOR_SIZE
+from dsreg.node.link_outbox import LinkMessage, link_outbox
 from dsreg.outbox import Outbox
 from dsreg.protocol.codec import EncodeOnce, Encoder
 from dsreg.protocol.messages import (
@@ -28,15 +29,17 @@ from dsreg.protocol.messages import (
     HealMessage,
     Message,
     PeerMessage,
-    ReadProc,
     Receipt,
+    ScrubMessage,
+    Sums,
+    SumsQuery,
     Value,
     WriteProc,
     is_of_contract,
 )
 from dsreg.register.assembly import is_of_heal
 from dsreg.register.claim import Adopted
-from dsreg.register.effects import Adopt, Again, Durable, Effect, Fence, Load, Persist, Reply, Reserve, Tell
+from dsreg.register.effects import Adopt, Again, Durable, Effect, Fence, Load, Persist, Repair, Reply, Reserve, Tell
 from dsreg.register.execution import uncounted
 from dsreg.register.heal import Heal
 from dsreg.register.held import Held
@@ -50,11 +53,8 @@ from dsreg.transport import Transport
 HEAL_AFTER_ATTACH_S = 1.0
 HEAL_AFTER_REFUSAL_S = 5.0
 
-
 # Members of enumerations that each command needs: see dsreg.protocol.messages.
 _TAG, _GET, _ATTACH = CommandKind.TAG, CommandKind.GET, CommandKind.ATTACH
-
-LinkMessage = PeerMessage | DigestQuery | Receipt
 
 
 class Connection:
@@ -96,6 +96,7 @@ class Interpreter:
         self.on_work: Callable[[], None] = lambda: None  # there is something for the disk's tasks
         self.on_idle: Callable[[], None] = lambda: None  # no operation of this node is unfinished
         self.on_due: Callable[[], None] = lambda: None  # the replica's next_due may have changed
+        self.on_sums: Callable[[Connection | None, ScrubMessage], None] = lambda connection, message: None
         self.on_contract: Callable[[int], None] = lambda rank: None  # that node has sent a message of the contract
         self.may_count: Callable[[Transport], bool] | None = None  # see `_answer`; None: whoever it is
         self.started = True  # False while the node waits for its first start: what comes is held
@@ -122,9 +123,14 @@ class Interpreter:
             Durable: self._durable,
             Again: self._again,
             Load: self._load,
+            Repair: self._repair,
             Tell: self._send,
             Reply: self._answer,
         }
+
+    def handles(self, kind: type, call: Callable[[Any], None]) -> None:
+        """Have effects of this kind carried out so: what blocks."""
+        self._carry[kind] = lambda effect, now: call(effect)
 
     def now(self) -> Now:
         return Now(self.clock(), self._unix_time())
@@ -152,7 +158,12 @@ class Interpreter:
         self.carry_out(effects, now)
         self.end_turn()
 
-    def message(self, connection: Connection | None, message: PeerMessage | HealMessage | Receipt) -> None:
+    def message(
+        self, connection: Connection | None, message: PeerMessage | HealMessage | ScrubMessage | Receipt
+    ) -> None:
+        if isinstance(message, (SumsQuery, Sums)):
+            self.on_sums(connection, message)
+            return
         now = self.now()
         if isinstance(message, (DigestQuery, Digests)) or isinstance(message, Value) and self._is_for_heal(message):
             if self.started:
@@ -191,6 +202,10 @@ class Interpreter:
         self.carry_out(self.replica.link_up(rank, extended, now), now)
         if self.started and extended and self.features.get(rank, 0) & FEATURE_DIGESTS:
             self.carry_out(self.heal.link_up(rank, now.s), now)
+
+    def linked_with(self, feature: int) -> list[int]:
+        """The nodes to which the link is up, and that say in their greeting that they can do this."""
+        return [rank for rank in self._greeted if self.features.get(rank, 0) & feature]
 
     def link_down(self, rank: int, transport: Transport) -> None:
         outbox = self._links.get(rank)
@@ -339,6 +354,12 @@ class Interpreter:
     def _report_load(self, load: Load, loaded: Loaded, now: Now) -> Iterable[Effect]:
         return self.replica.loaded(load, loaded.tags, loaded.data, bool(loaded.missing), now)
 
+    def _repair(self, effect: Repair, now: Now) -> Iterable[Effect]:
+        effects = self.heal.repair(effect.sectors, now.s)
+        if not all(self.features.get(rank, 0) & FEATURE_DIGESTS for rank in self._links):
+            effects += self.replica.repair(effect.sectors, now)
+        return effects
+
     def _send(self, effect: Tell, now: Now) -> None:
         message = effect.message
         outbox = self._links.get(effect.rank)
@@ -370,23 +391,6 @@ class Interpreter:
         self.unfinished_bytes -= size
         if connection.room is not None:
             connection.room.set()
-
-
-def link_outbox(
-    transport: Transport, encode: Callable[[LinkMessage], list[Buffer]], is_under_way: Callable[[int], bool]
-) -> Outbox[LinkMessage]:
-    """For the link to another node. `is_under_way(rid)`: whether the operation of a question has not finished."""
-
-    def is_wanted(message: LinkMessage) -> bool:
-        return not isinstance(message, (ReadProc, WriteProc)) or is_under_way(message.rid)
-
-    return Outbox(transport, encode, _key, is_wanted)
-
-
-def _key(message: LinkMessage) -> tuple[type, int, int] | bytes:
-    if isinstance(message, Receipt):
-        return message.uuid
-    return (type(message), message.rid, message.first)
 
 
 def size_of(command: Command) -> int:

@@ -25,13 +25,14 @@ from dsreg.node.dialer import Dialer
 from dsreg.node.disk import Disk
 from dsreg.node.interpreter import Interpreter
 from dsreg.node.members import Members
+from dsreg.node.scrubbing import Scrubbing
 from dsreg.node.server import Server
 from dsreg.protocol.address import Place
 from dsreg.protocol.codec import Encoder, Keys, Side, UnsealingDecoder
 from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import name_of_owner
 from dsreg.register.absences import CHECK_INTERVAL_S, Absences, describe_absence
-from dsreg.register.assembly import new_heal, new_replica, node_hello
+from dsreg.register.assembly import new_heal, new_replica, new_scrub, node_hello
 from dsreg.register.quorum import Quorum, majority_of
 from dsreg.register.teachers import OfTheRecovered, Teachers
 from dsreg.storage import Identity, OsFiles, StableStorage
@@ -105,6 +106,7 @@ class Node:
                     jitter=lambda: random.uniform(0.8, 1.2),
                 ))
         by_rank = {dialer.rank: dialer for dialer in self.dialers}
+        self.scrubbing = self._new_scrubbing()
         self.server.on_node_sealed = lambda rank: by_rank[rank].greet_soon()
         self.interpreter.on_contract = self.members.heard_contract
         self.members.on_greet = lambda rank: by_rank[rank].greet_soon()
@@ -113,6 +115,17 @@ class Node:
         self.members.addressing.on_moved = lambda rank, moved: by_rank[rank].moved(moved)
         self._room = trio.CapacityLimiter(places)
         self._started = time.monotonic()
+
+    def _new_scrubbing(self) -> Scrubbing:
+        own_days = self.config.scrub_days
+        scrub = new_scrub(
+            self.replica, self.heal, self.storage, place=random.random(), started_s=trio.current_time(),
+            days=self.config.cluster.scrub_days if own_days is None else own_days,
+        )
+        scrubbing = Scrubbing(self.interpreter, scrub, self.members.lives)
+        self.disk.on_verified = scrubbing.verified
+        self.server.on_scrub = scrubbing.ask
+        return scrubbing
 
     def _review(self) -> None:
         for dialer in self.dialers:
@@ -135,6 +148,7 @@ class Node:
                 "sectors_written": self.storage.sectors_written,
                 "damaged": self.storage.damaged,
                 "heal": self.heal.report(trio.current_time()),
+                **self.scrubbing.report(),
                 "no_space": self.disk.is_full(self.config.storage),
                 "peers": {str(dialer.rank): self._state_of(dialer) for dialer in self.dialers},
                 "unfinished": self.replica.unfinished(),
@@ -207,11 +221,11 @@ class Node:
 
     async def _tick(self) -> None:
         """Calls `tick` when something is due; a turn that makes something due earlier moves the deadline."""
-        interpreter, members = self.interpreter, self.members
+        interpreter, members, scrubbing = self.interpreter, self.members, self.scrubbing
         scope = trio.CancelScope()
 
         def next_due() -> float:
-            return min(interpreter.next_due(), members.next_due)
+            return min(interpreter.next_due(), members.next_due, scrubbing.next_due())
 
         def move_deadline() -> None:
             scope.deadline = min(scope.deadline, next_due())
@@ -223,6 +237,7 @@ class Node:
                 await trio.sleep_forever()
             interpreter.tick()
             members.tick()
+            scrubbing.tick()
 
     async def _drain(self) -> None:
         """Wait until nothing is unfinished and every answer is sent, but not longer than DRAIN_S."""

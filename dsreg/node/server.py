@@ -47,9 +47,13 @@ from dsreg.protocol.messages import (
     Receipt,
     RefusedCommand,
     Response,
+    ScrubBegun,
+    ScrubRequest,
     Status,
     StatusReport,
     StatusRequest,
+    Sums,
+    SumsQuery,
     Value,
     WriteProc,
 )
@@ -70,6 +74,9 @@ LOOK_S = 1.0
 # Work for all clients together. Beyond it a connection is read again only once it has nothing unfinished.
 MAX_OPERATIONS = 2048
 MAX_OPERATION_BYTES = 128 * MAX_RUN_BYTES
+
+# What the other nodes ask and answer.
+_BETWEEN_NODES = (ReadProc, WriteProc, Value, Ack, Fenced, DigestQuery, Digests, SumsQuery, Sums, Receipt)
 
 
 class Server:
@@ -93,6 +100,7 @@ class Server:
         self.stopping = False
         self.decoder_counters: dict[str, int] = {}
         self.on_node_sealed: Callable[[int], None] = lambda rank: None  # the node has sealed a connection to this one
+        self.on_scrub: Callable[[], int] = lambda: 0  # a client wants a pass of dsreg.register.scrub; its number
         self._complain_again = -math.inf
         self._interpreter = interpreter
         self._greeting = greeting
@@ -224,7 +232,7 @@ class Server:
                 interpreter.tell(connection.transport, refusal)
             else:
                 interpreter.command(connection, message)
-        elif isinstance(message, (ReadProc, WriteProc, Value, Ack, Fenced, DigestQuery, Digests, Receipt)):
+        elif isinstance(message, _BETWEEN_NODES):
             if self._members.admits(connection, message.rank):
                 interpreter.message(connection, message)
             else:
@@ -238,6 +246,8 @@ class Server:
             interpreter.tell(connection.transport, response)
         elif isinstance(message, StatusRequest):
             interpreter.tell(connection.transport, StatusReport(message.request, self._report()))
+        elif isinstance(message, ScrubRequest):
+            interpreter.tell(connection.transport, ScrubBegun(message.request, self.on_scrub()))
 
     def _refuse(self, connection: Connection, command: Command) -> None:
         """The node is stopping. The contract has no word for it: its clients see the connection end."""

@@ -28,6 +28,8 @@ from dsreg.protocol.messages import (
     RefusedCommand,
     Seal,
     Status,
+    Sums,
+    SumsQuery,
     Value,
     WriteProc,
 )
@@ -228,6 +230,7 @@ class Decoder:
             Type.WRITE_ANSWER: _Rule(BARE_RESPONSE_SIZE, client, frames.response),
             **{type_ + ANSWER: extension(frames.run_response) for type_ in RUN_KINDS},
             Type.STATUS_ANSWER: extension(frames.status_report),
+            Type.SCRUB_ANSWER: extension(frames.scrub_begun),
             Type.HELLO_CLIENT_ANSWER: extension(self._hello),
             Type.LIVES_CLIENT: extension(frames.lives),
             Type.ADDRESSES_CLIENT: extension(frames.addresses),
@@ -248,6 +251,7 @@ class Decoder:
             Type.HELLO_NODE: extension(system, self._hello),
             Type.HELLO_NODE_ANSWER: extension(system, self._hello),
             Type.STATUS: extension(client, frames.status_request),
+            Type.SCRUB: extension(client, frames.scrub_request),
         }
         for type_ in RECEIPTED:
             rules[type_ + ANSWER] = _Rule(RECEIPT_SIZE, system, self._receipt)
@@ -260,6 +264,8 @@ class Decoder:
             rules[type_] = extension(system, self._addresses)
         for type_ in (Type.DIGESTS, Type.DIGESTS_ANSWER):
             rules[type_] = extension(system, self._digest_message)
+        for type_ in (Type.SUMS, Type.SUMS_ANSWER):
+            rules[type_] = extension(system, self._sums_message)
         for type_ in (Type.READ_PROC_RUN, Type.WRITE_PROC_RUN, Type.VALUE_RUN, Type.ACK_RUN):
             rules[type_] = extension(system, self._peer_run)
         return rules
@@ -338,6 +344,15 @@ class Decoder:
     def _digest_message(self, frame: memoryview) -> DigestQuery | Digests | None:
         message = frames.digest_message(frame, -(-self._sectors // MAX_RUN_SECTORS))
         return message if message is not None and message.rank in self._ranks else None
+
+    def _sums_message(self, frame: memoryview) -> SumsQuery | Sums | None:
+        _, status, rank, type_, rid, first, count, *_ = EXTENSION.unpack_from(frame)
+        if status != Status.OK or rank not in self._ranks or not self._run_is_good(first, count):
+            return None
+        if type_ == Type.SUMS:
+            return SumsQuery(rank, rid, first, count)
+        tags, crcs = tags_and_data(frame, count)
+        return Sums(rank, rid, first, count, tags, bytes(crcs)) if self._tags_are_good(tags, unwritten=True) else None
 
     def _peer(self, frame: memoryview) -> ReadProc | Value | WriteProc | Ack | None:
         _, rank, type_, uuid, rid, sector = PEER.unpack_from(frame)

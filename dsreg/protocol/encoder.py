@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from dsreg.constants import (
+    CRC_SIZE,
     DIGEST_SIZE,
     MAGIC,
     MAX_DIGESTS,
@@ -35,10 +36,15 @@ from dsreg.protocol.messages import (
     Receipt,
     RefusedCommand,
     Response,
+    ScrubBegun,
+    ScrubMessage,
+    ScrubRequest,
     Seal,
     Status,
     StatusReport,
     StatusRequest,
+    Sums,
+    SumsQuery,
     Value,
     WriteProc,
     is_of_contract,
@@ -61,6 +67,7 @@ from dsreg.protocol.wire import (
     RECEIPT,
     RECEIPTED,
     RESPONSE,
+    SCRUB_PASS,
     SEAL_CONTENT,
     TAG,
     Keys,
@@ -108,6 +115,8 @@ class Encoder:
             Fenced: self._fenced,
             DigestQuery: self._digest_query,
             Digests: self._digests,
+            SumsQuery: self._sums_query,
+            Sums: self._sums,
             Receipt: self._receipt,
             Hello: self._hello,
             Seal: self._seal,
@@ -116,6 +125,8 @@ class Encoder:
             AddressReport: self._addresses,
             StatusRequest: self._status_request,
             StatusReport: self._status_report,
+            ScrubRequest: self._scrub_request,
+            ScrubBegun: self._scrub_begun,
         }
 
     def encode(self, message: Message) -> list[Buffer]:
@@ -183,6 +194,15 @@ class Encoder:
         assert len(message.body) <= MAX_STATUS_BYTES
         header = extension_header(Type.STATUS_ANSWER, message.request, length=len(message.body))
         return _signed(self._client, header, message.body)
+
+    def _scrub_request(self, message: ScrubRequest) -> list[Buffer]:
+        return _signed(self._client, extension_header(Type.SCRUB, message.request))
+
+    def _scrub_begun(self, message: ScrubBegun) -> list[Buffer]:
+        content = SCRUB_PASS.pack(message.number)
+        return _signed(
+            self._client, extension_header(Type.SCRUB_ANSWER, message.request, length=len(content)), content
+        )
 
     # --- either -------------------------------------------------------------------------------
     def _hello(self, message: Hello) -> list[Buffer]:
@@ -271,6 +291,13 @@ class Encoder:
         header = extension_header(type_, rid, rank=rank, first=first, count=count, length=len(content))
         return _signed(self._system, header, content)
 
+    def _sums_query(self, message: SumsQuery) -> list[Buffer]:
+        return self._peer_run(Type.SUMS, message, 0, 0)
+
+    def _sums(self, message: Sums) -> list[Buffer]:
+        assert len(message.tags) == message.count * TAG_SIZE and len(message.crcs) == message.count * CRC_SIZE
+        return self._peer_run(Type.SUMS_ANSWER, message, 0, 0, message.tags, message.crcs)
+
     def _receipt(self, message: Receipt) -> list[Buffer]:
         assert 1 <= message.rank <= MAX_RANK
         assert message.type in RECEIPTED
@@ -287,7 +314,8 @@ class Encoder:
         return _signed(self._system, header, *contents)
 
     def _peer_run(
-        self, type_: Type, message: PeerMessage, flags: int, epoch: int, *contents: Buffer, status: int = 0
+        self, type_: Type, message: PeerMessage | ScrubMessage, flags: int, epoch: int, *contents: Buffer,
+        status: int = 0,
     ) -> list[Buffer]:
         assert 1 <= message.rank <= MAX_RANK
         assert 1 <= message.count <= MAX_RUN_SECTORS

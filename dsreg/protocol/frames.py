@@ -19,6 +19,8 @@ from dsreg.protocol.messages import (
     LivesReport,
     RefusedCommand,
     Response,
+    ScrubBegun,
+    ScrubRequest,
     Status,
     StatusReport,
     StatusRequest,
@@ -35,6 +37,7 @@ from dsreg.protocol.wire import (
     LIFE,
     PROMISED,
     RESPONSE,
+    SCRUB_PASS,
     Type,
     content_from,
     digests_at,
@@ -152,3 +155,15 @@ def status_request(frame: memoryview) -> StatusRequest:
 def status_report(frame: memoryview) -> StatusReport | None:
     _, status, _, _, request, *_ = EXTENSION.unpack_from(frame)
     return StatusReport(request, bytes(frame[EXTENSION.size :])) if status == Status.OK else None
+
+
+def scrub_request(frame: memoryview) -> ScrubRequest:
+    _, _, _, _, request, *_ = EXTENSION.unpack_from(frame)
+    return ScrubRequest(request)
+
+
+def scrub_begun(frame: memoryview) -> ScrubBegun | None:
+    _, status, _, _, request, *_ = EXTENSION.unpack_from(frame)
+    if status != Status.OK:
+        return None
+    return ScrubBegun(request, SCRUB_PASS.unpack_from(frame, EXTENSION.size)[0])

@@ -29,6 +29,8 @@ FEATURE_DIGESTS = 1 << 12
 FEATURE_CLAIMS = 1 << 13
 # Likewise: the sender tells of addresses, behind each LivesReport. A client that sets it wants to be told.
 FEATURE_ADDRESSES = 1 << 14
+# Likewise, between nodes: the sender answers a SumsQuery.
+FEATURE_SUMS = 1 << 16
 
 
 # Before Python 3.12 a member of an enumeration costs 30 times as much as a global name (`EnumType` has a __getattr__):
@@ -236,6 +238,28 @@ class Digests(NamedTuple):
     digests: dict[int, bytes]
 
 
+class SumsQuery(NamedTuple):
+    """Under which tags, and with which checksums, does the node have these sectors? See dsreg.register.scrub; `rank`
+    asks."""
+
+    rank: int
+    rid: int
+    first: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
+
+
+class Sums(NamedTuple):
+    """The answer: the durable `tags`, and `crcs`: the CRC-32 of each value, 4 bytes a sector. Without a meaning where
+    the tag is of no write; zeros, both, where the tag is lost."""
+
+    rank: int
+    rid: int
+    first: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
+    tags: bytes
+    crcs: bytes
+
+
 class Receipt(NamedTuple):
     """`rank` acknowledges the message `uuid` of contract type `type` (03..06)."""
 
@@ -322,8 +346,23 @@ class StatusReport(NamedTuple):
     body: bytes
 
 
+class ScrubRequest(NamedTuple):
+    """Of a client: verify all of your copy, now."""
+
+    request: int
+
+
+class ScrubBegun(NamedTuple):
+    """The answer: the pass of this `number`, counted from the start of the node, will do it."""
+
+    request: int
+    number: int
+
+
 # Of healing: dsreg.register.heal answers and asks.
 HealMessage = DigestQuery | Digests
+# Of scrubbing: dsreg.register.scrub asks and answers.
+ScrubMessage = SumsQuery | Sums
 def is_of_contract(message: ReadProc | Value | WriteProc | Ack | Fenced) -> bool:
     """Whether it is in the language of the contract: one sector, with an id, without epochs. Else of the extension."""
     return message.uuid != b""
@@ -332,5 +371,6 @@ def is_of_contract(message: ReadProc | Value | WriteProc | Ack | Fenced) -> bool
 PeerMessage = ReadProc | Value | WriteProc | Ack | Fenced
 Message = (
     Command | RefusedCommand | Response | ReadProc | Value | WriteProc | Ack | Fenced
-    | HealMessage | Receipt | Hello | Seal | LivesReport | Accepted | AddressReport | StatusRequest | StatusReport
+    | HealMessage | ScrubMessage | Receipt | Hello | Seal | LivesReport | Accepted | AddressReport | StatusRequest
+    | StatusReport | ScrubRequest | ScrubBegun
 )

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from dsreg.constants import (
     CLIENT_KEY_SIZE,
+    CRC_SIZE,
     DIGEST_SIZE,
     HMAC_SIZE,
     MAGIC,
@@ -50,6 +51,7 @@ class Type(enum.IntEnum):
     GET_RUN = 0x85
     PUT_RUN = 0x86
     ATTACH = 0x87
+    SCRUB = 0x89
     SEAL_CLIENT = 0x8F
     HELLO_NODE = 0x90
     READ_PROC_RUN = 0x91
@@ -58,6 +60,7 @@ class Type(enum.IntEnum):
     DIGESTS = 0x98
     ACCEPTED = 0x99
     ADDRESSES_NODE = 0x9A
+    SUMS = 0x9D
     SEAL_NODE = 0x9F
     HELLO_CLIENT_ANSWER = 0xC0
     READ_RUN_ANSWER = 0xC1
@@ -68,6 +71,7 @@ class Type(enum.IntEnum):
     PUT_RUN_ANSWER = 0xC6
     ATTACH_ANSWER = 0xC7
     LIVES_CLIENT = 0xC8
+    SCRUB_ANSWER = 0xC9
     ADDRESSES_CLIENT = 0xCA
     SEAL_CLIENT_ANSWER = 0xCF
     HELLO_NODE_ANSWER = 0xD0
@@ -76,6 +80,7 @@ class Type(enum.IntEnum):
     LIVES_NODE_ANSWER = 0xD3
     DIGESTS_ANSWER = 0xD8
     ADDRESSES_NODE_ANSWER = 0xDA
+    SUMS_ANSWER = 0xDD
     SEAL_NODE_ANSWER = 0xDF
 
 
@@ -117,6 +122,7 @@ GREETING: Final = struct.Struct(f">H2xI{CLUSTER_SIZE}sQ8x")  # version, features
 LIFE: Final = struct.Struct(f">B7xQ{STORE_SIZE}s")  # rank (of the first one: the stage), life, store id
 PROMISED: Final = struct.Struct(f">{OWNER_SIZE}sQ")  # in 99, behind two lives: owner, incarnation
 FOLLOWING: Final = struct.Struct(">Q")  # in D8, before the bitmap: a chunk
+SCRUB_PASS: Final = struct.Struct(">Q")  # in C9: a number
 ATTACHED_STATE: Final = struct.Struct(f">{OWNER_SIZE}sQI4x")  # owner, counter, believed epoch
 BARE_EXTENSION_SIZE: Final = EXTENSION.size + HMAC_SIZE
 # From this size on data is not copied out of the memory that it was decrypted into, all of which it then keeps: that of
@@ -168,6 +174,8 @@ _CONTENTS: Final = {
     Type.LIVES_NODE: _Content(LIFE.size, LIFE.size),
     Type.LIVES_NODE_ANSWER: _Content(LIFE.size, LIFE.size),
     Type.LIVES_CLIENT: _Content(LIFE.size, LIFE.size),
+    Type.SUMS_ANSWER: _Content(0, TAG_SIZE + CRC_SIZE),
+    Type.SCRUB_ANSWER: _Content(SCRUB_PASS.size),
 }
 
 # Extension types that are known before a greeting: they are what makes one.

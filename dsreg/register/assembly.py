@@ -14,6 +14,7 @@ from dsreg.protocol.messages import (
     FEATURE_DIGESTS,
     FEATURE_LIVES,
     FEATURE_SEALED,
+    FEATURE_SUMS,
     Hello,
 )
 from dsreg.protocol.wire import CLUSTER_SIZE
@@ -23,6 +24,7 @@ from dsreg.register.heal_work import HealView
 from dsreg.register.links import RegisterClient
 from dsreg.register.quorum import Quorum
 from dsreg.register.replica import Replica
+from dsreg.register.scrub import DAY_S, Scrub, ScrubView
 from dsreg.register.tag_allocator import TagAllocator
 from dsreg.register.tag_view import TagView
 from dsreg.register.teachers import Teachers
@@ -97,6 +99,14 @@ def new_heal(
     return heal
 
 
+def new_scrub(
+    replica: Replica, heal: Heal, storage: ScrubView, *, days: float, place: float, started_s: float
+) -> Scrub:
+    """What verifies the copy of the node of this replica. `days`: a pass takes so long; 0: only when asked. The others:
+    see Scrub."""
+    return Scrub(replica.rank, storage, heal.throttle, period_s=days * DAY_S, place=place, started_s=started_s)
+
+
 def is_of_heal(rid: int) -> bool:
     """Whether this node's question of that rid is one of Heal: the second half of the rids of an incarnation."""
     return bool(rid & _RIDS_OF_HEAL)
@@ -117,7 +127,8 @@ def node_hello(
 ) -> Hello:
     """What a node says first on a link, and answers with. `nodes`: how many the cluster has. `seals`: whether it can
     seal its connections."""
-    features = (FEATURE_SEALED if seals else 0) | FEATURE_LIVES | FEATURE_DIGESTS | FEATURE_CLAIMS | FEATURE_ADDRESSES
+    features = nodes | FEATURE_LIVES | FEATURE_DIGESTS | FEATURE_CLAIMS | FEATURE_ADDRESSES | FEATURE_SUMS
+    features |= FEATURE_SEALED if seals else 0
     return Hello(rank, False, cluster, incarnation, sectors, features)
 
 

@@ -14,6 +14,8 @@ The crash-recovery contract stands in `then`:
     Again      (in a `then`) call `Replica.again`: what had to wait for the Fence or the Reserve.
     Durable    (in a `then`) tell `Replica.durable` that what it belongs to is on stable storage.
     Load       read this node's own copy, then call `Replica.loaded`.
+    Verify     read this node's own copy of the run, past all caches, then call `Scrub.verified`.
+    Repair     have `Heal` take what is lost here of these sectors from who has it.
     Tell       hand a message to the link to a node. A question is dropped if the link is down, or if its
                operation is over before the link has room: RegisterClient remembers what must arrive.
     Reply      hand a message to the connection on which the question came. Dropped if it is gone.
@@ -34,6 +36,8 @@ from dsreg.protocol.messages import (
     ReadProc,
     Receipt,
     Response,
+    Sums,
+    SumsQuery,
     Value,
     WriteProc,
 )
@@ -95,16 +99,27 @@ class Load(NamedTuple):
     epoch: int = 0
 
 
+class Verify(NamedTuple):
+    """A run within one chunk."""
+
+    first: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
+
+
+class Repair(NamedTuple):
+    sectors: tuple[int, ...]
+
+
 class Tell(NamedTuple):
     rank: int
-    message: PeerMessage | DigestQuery | Receipt
+    message: PeerMessage | DigestQuery | SumsQuery | Receipt
 
 
 class Reply(NamedTuple):
     """`completes`: the command that is over with this answer, if it is one to a client."""
 
     connection: Connection
-    message: Response | Value | Ack | Fenced | Digests
+    message: Response | Value | Ack | Fenced | Digests | Sums
     completes: Command | None = None
 
 
@@ -159,4 +174,4 @@ class Fence(NamedTuple):
     then: tuple[Again, ...]
 
 
-Effect = Persist | Adopt | Reserve | Fence | Durable | Again | Load | Tell | Reply
+Effect = Persist | Adopt | Reserve | Fence | Durable | Again | Load | Verify | Repair | Tell | Reply

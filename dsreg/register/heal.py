@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
 from dsreg.protocol.messages import Buffer, DigestQuery, Digests, ReadProc, Value
@@ -23,7 +23,7 @@ from dsreg.register.digests import TagDigests
 from dsreg.register.effects import Adopt, Connection, Effect, Reply, Reserve, Tell
 from dsreg.register.epochs import Epochs
 from dsreg.register.heal_report import behind, report
-from dsreg.register.heal_work import Chunk, HealView, Question, Run, is_believed
+from dsreg.register.heal_work import ANSWER_S, MAX_WAITING, SETTLE_S, Chunk, HealView, Question, Run, is_believed
 from dsreg.register.lacking import NOBODY, lacking
 from dsreg.register.learner import Learner
 from dsreg.register.now import Now
@@ -34,15 +34,8 @@ from dsreg.register.throttle import Throttle
 
 # A comparison with each node comes again after this long: what a client could not deliver leaves no other trace.
 INTERVAL_S = 600.0
-# How long an answer may take.
-ANSWER_S = 2.0
 # When what has failed is tried again; and what found no room here.
 RETRY_S = 1.0
-# A chunk that differs though this node was in sync is looked at once more after this long, before anything is fetched:
-# mostly a write was on its way.
-SETTLE_S = 0.5
-# Chunks that are known to differ, and wait; with more the comparison waits. 64 GiB of disk.
-MAX_WAITING = 65536
 
 
 class Heal:
@@ -112,6 +105,11 @@ class Heal:
         """This node may have missed something: compare with all again then."""
         self._comparing.look(at_s)
 
+    def repair(self, sectors: Iterable[int], now: float) -> list[Effect]:
+        """The values or tags of these are lost here: see to them now."""
+        self._want({sector // MAX_RUN_SECTORS for sector in sectors}, mask(self._comparing.ranks))
+        return self._pump(now)
+
     def message(self, origin: Connection | None, message: DigestQuery | Digests | Value, now: Now) -> list[Effect]:
         """A question of another node, or the answer to one of this."""
         if isinstance(message, DigestQuery):
@@ -129,21 +127,21 @@ class Heal:
             if question.learns:
                 self._learner.answered(message, now.s)
             else:
-                self._compared(message, now.s)
+                differ = self._comparing.answered(message, now.s, self.throttle.pause_s(now.s))
+                self._want(differ, bit(message.rank))
         elif question.run is not None:
             effects = self._fetched(question.run, message, now)
         elif question.chunk is not None:
             effects = self._told(question.chunk, message, now)
         return effects + self._pump(now.s)
 
-    def _compared(self, message: Digests, now: float) -> None:
-        for chunk in self._comparing.answered(message, now, self.throttle.pause_s(now)):
-            if not self._learner.is_left(chunk):
-                self._todo[chunk] = self._todo.get(chunk, 0) | bit(message.rank)
+    def _want(self, chunks: Iterable[int], which: int) -> None:
+        for chunk in chunks:
+            if which and not self._learner.is_left(chunk):
+                self._todo[chunk] = self._todo.get(chunk, 0) | which
 
     def adopted(self, adopt: Adopt, ok: bool, now: float, *, lost: bool = False) -> list[Effect]:
-        """The storage has decided on it. Not `ok`: nothing of it was stored, as a tag is `lost` here, or for want of
-        room."""
+        """The storage has decided on it. Not `ok`: nothing was stored, as a tag is `lost` here, or for want of room."""
         run = self._storing.pop(adopt.rid)
         self._under_way -= run.size
         if ok:

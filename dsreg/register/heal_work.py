@@ -14,6 +14,14 @@ from dsreg.register.lacking import Lack
 from dsreg.register.learner import Left
 from dsreg.register.now import Now
 
+# How long an answer may take.
+ANSWER_S = 2.0
+# A chunk that differs though this node was in sync is looked at once more after this long, before anything is fetched:
+# mostly a write was on its way.
+SETTLE_S = 0.5
+# Chunks that are known to differ, and wait; with more the comparison waits. 64 GiB of disk.
+MAX_WAITING = 65536
+
 
 class HealView(Tags, Protocol):
     """What is needed of stable storage."""

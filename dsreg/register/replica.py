@@ -10,7 +10,7 @@ Messages to itself are direct calls. The effects and their ordering contract are
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from dsreg.protocol.messages import (
     Ack,
@@ -114,6 +114,12 @@ class Replica:
     def is_under_way(self, rid: int) -> bool:
         """Whether an answer to `rid` still means something."""
         return self._coordinator.is_under_way(rid) or self._attaching.is_asking(rid)
+
+    def repair(self, sectors: Iterable[int], now: Now) -> list[Effect]:
+        """These are lost here: read them from a majority of the others, by any version of the protocol."""
+        for sector in sectors:
+            self.repairs.want(sector, 1)
+        return self._coordinator.start_ready([], now)
 
     # --- peers ------------------------------------------------------------------------------------
     def message(self, origin: Connection | None, message: PeerMessage | Receipt, now: Now) -> list[Effect]:

@@ -28,8 +28,9 @@ class Checkpoint:
         self, directory: Directory, failure: Failure, header: SegmentHeader | None, spans: Sequence[Span],
         index_of: TagTable | None = None, progress: Progress | None = None,
     ) -> None:
-        """`header`: of the segment to be freed; None: there is none. `index_of`: the table, if the file `index` is to
-        be written anew. `progress`: what was learned, if that is to be written."""
+        """`header`: of the segment to be freed; None: there is none, and `spans` are slots that were
+        damaged in the file. `index_of`: the table, if the file `index` is to be written anew. `progress`: what was
+        learned, if that is to be written."""
         self.indexed = 0  # slots in the index, if that was written
         self.progress = progress
         self.recorded = False  # whether `progress` was written
@@ -48,8 +49,9 @@ class Checkpoint:
         """Raises SyncFailed, after which the storage is of no use any more."""
         self._failure.check()
         try:
-            if self._header is not None:
+            if self._header is not None or self._spans:
                 settle(self._directory, self._spans)
+            if self._header is not None:
                 self._free(self._header)
                 if self._index_of is not None and write_index(self._directory, self._index_of, self._header.slots):
                     self.indexed = self._header.slots

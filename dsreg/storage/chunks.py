@@ -12,9 +12,20 @@ import struct
 from typing import NamedTuple
 
 from dsreg.constants import TAG_SIZE, ZERO_TAG
-from dsreg.storage.layout import SLOT_SIZE
+from dsreg.storage.layout import GROUP_SECTORS, SLOT_SIZE
 from dsreg.storage.pages import PAGE_SLOTS, SlotPages
-from dsreg.storage.slots import CHUNK_GROUPS, CHUNK_KEYS, CRCS_AT, NO_CRCS, NO_TAGS, SLOT_CHUNKS, TAGS_AT, Slot, encode
+from dsreg.storage.slots import (
+    CHUNK_GROUPS,
+    CHUNK_KEYS,
+    CHUNK_SECTORS,
+    CRCS_AT,
+    NO_CRCS,
+    NO_TAGS,
+    SLOT_CHUNKS,
+    TAGS_AT,
+    Slot,
+    encode,
+)
 
 _COVER = struct.Struct(">I")
 
@@ -99,6 +110,14 @@ class Chunks:
 
 def is_chunk(key: int) -> bool:
     return key >= CHUNK_KEYS[0]
+
+
+def run_of(key: int, sectors: int) -> tuple[int, int]:
+    """First and number of the sectors, of so many, of which the slot of the key says something."""
+    first, count = key * GROUP_SECTORS, GROUP_SECTORS
+    if is_chunk(key):
+        first, count = chunks_of(key).start * CHUNK_SECTORS, len(chunks_of(key)) * CHUNK_SECTORS
+    return first, min(count, sectors - first)
 
 
 def chunks_of(key: int) -> range:

@@ -33,6 +33,7 @@ class Refusal(enum.Enum):
 
     NO_SPACE = "no room on the disk"
     UNKNOWN = "the tag of a sector is lost: only a repair may store there"
+    CONTRADICTION = "another value is known under the tag of a sector"
     BUSY = "too much is waiting to be stored"
 
 

@@ -25,6 +25,8 @@ MAX_BUFFERS = 1024
 # The kernel keeps in one piece what is written in one piece, up to megabytes, and looks at all of its blocks at each
 # later write into it: 13 us for 4 KiB into a piece of 1 MiB, 4 us into one of this size.
 PIECE_BYTES = 64 * 1024
+# It lets go of such a piece, or of what it has read ahead in one, only as a whole: no larger than this, aligned.
+DROPPED_BYTES = 1 << 20
 _MAX_OFFSET = (1 << 63) - 1
 # From linux/fs.h: _IOR('f', 1, long), _IOW('f', 2, long) and a flag, which btrfs has.
 _LONG_SIZE = struct.calcsize("l")
@@ -41,6 +43,10 @@ class File(Protocol):
 
     def pread_nowait(self, length: int, offset: int) -> Buffer:
         """As pread, but raises BlockingIOError where not all `length` bytes are in memory."""
+
+    def drop_cached(self, length: int, offset: int) -> None:
+        """Have what is read next come from the disk, not from memory, as far as nothing waits to be written there.
+        What is around it may be dropped as well."""
 
     def pwritev(self, buffers: Sequence[Buffer], offset: int) -> None:
         """Write all buffers, one after the other, from `offset` on. Complete, or raises."""
@@ -164,6 +170,10 @@ class OsFile:
         if got < length:
             raise BlockingIOError("only a part is in memory")
         return data
+
+    def drop_cached(self, length: int, offset: int) -> None:
+        start, stop = offset // DROPPED_BYTES * DROPPED_BYTES, -(-(offset + length) // DROPPED_BYTES) * DROPPED_BYTES
+        os.posix_fadvise(self._fd, start, stop - start, os.POSIX_FADV_DONTNEED)
 
     def pwritev(self, buffers: Sequence[Buffer], offset: int) -> None:
         if len(buffers) == 1:

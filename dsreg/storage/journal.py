@@ -28,14 +28,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE, TAG_SIZE, ZERO_TAG
+from dsreg.constants import CRC_SIZE, MAX_RUN_SECTORS, SECTOR_SIZE, TAG_SIZE, ZERO_TAG
 from dsreg.errors import DamagedStorage
 from dsreg.protocol.tags import EPOCH_SIZE
 from dsreg.storage.checksum import crc32
 from dsreg.storage.files import Buffer, File, pread_or_zeros, write_copy
 from dsreg.storage.layout import COPY_DISTANCE
 
-CRC_SIZE = 4  # of a checksum, CRC-32
 RECORDS_AT = 2 * COPY_DISTANCE
 
 _HEADER_MAGIC = b"dsregSG3"

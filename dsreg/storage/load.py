@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dsreg.constants import SECTOR_SIZE, ZERO_SECTOR
+from dsreg.constants import CRC_SIZE, MAX_RUN_BYTES, MAX_RUN_SECTORS, SECTOR_SIZE, ZERO_SECTOR
 from dsreg.protocol.tags import writers
 from dsreg.storage.checksum import crc32
 from dsreg.storage.files import Buffer, File, pread_or_zeros
-from dsreg.storage.journal import CRC_SIZE, checksums
+from dsreg.storage.journal import checksums
 
 
 class Loaded(NamedTuple):
@@ -44,6 +44,24 @@ class LoadJob:
             return
         self.data = pread_or_zeros(self._home, self.count * SECTOR_SIZE, self.first * SECTOR_SIZE)
         self._verify()
+
+    def run_from_disk(self) -> None:
+        """As `run`, past the page cache. A chunk is dropped from that with its first sector, and with its last one
+        again if that was not there before. In between it holds what was read from the disk since."""
+        if not self._anything_written():
+            return
+        length, offset = self.count * SECTOR_SIZE, self.first * SECTOR_SIZE
+        try:
+            self._home.pread_nowait(SECTOR_SIZE, offset)  # the rest mostly as well, then
+            was_there = True
+        except BlockingIOError:
+            was_there = False
+        if not self.first % MAX_RUN_SECTORS:
+            self._home.drop_cached(MAX_RUN_BYTES, offset)
+        self.data = pread_or_zeros(self._home, length, offset)
+        self._verify()
+        if not was_there and not (self.first + self.count) % MAX_RUN_SECTORS:
+            self._home.drop_cached(length, offset)
 
     def run_nowait(self) -> bool:
         """Read what is in memory; False if not all of it is."""

@@ -45,6 +45,7 @@ class SlotPages:
         self.resident: dict[int, bytearray] = {}
         self.dirty: set[int] = set()
         self._writing: set[int] = set()  # pages
+        self.writes = 0  # how often dirty slots were taken to be written
         self._file = file
         self._salt = salt
         self._found = found
@@ -123,6 +124,7 @@ class SlotPages:
         """What has changed since the last call, in the order of the slots. `masks`: marks by slot; those of the others
         are 0. The pages stay in memory until `written`."""
         dirty, self.dirty = sorted(self.dirty), set()
+        self.writes += 1
         salt = self._salt.to_bytes(8)
         for slot in dirty:
             page = self.resident[slot // PAGE_SLOTS]
@@ -142,6 +144,10 @@ class SlotPages:
     def written(self) -> None:
         """What was taken is in the file."""
         self._writing = set()
+
+    def is_at_rest(self, slot: int) -> bool:
+        """Whether the file has the slot as it is now."""
+        return slot not in self.dirty and slot // PAGE_SLOTS not in self._writing
 
     def _span(self, start: int, last: int) -> Span:
         """Whole pages: of one that is not in the page cache the kernel would have to read the rest before it could

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dsreg.constants import SECTOR_SIZE, TAG_SIZE
+from dsreg.constants import CRC_SIZE, SECTOR_SIZE, TAG_SIZE
 from dsreg.protocol.tags import is_uniform
-from dsreg.storage.commit import Record, Span, Ticket
+from dsreg.register.damage import Damage, Kind
+from dsreg.storage.checksum import crc32
+from dsreg.storage.commit import Record, Refusal, Span, Ticket
 from dsreg.storage.files import Buffer
 from dsreg.storage.journal import BARE_BYTES, RECORD_BYTES
 from dsreg.storage.tags import TagTable
@@ -15,9 +17,11 @@ _WHOLE_SECTOR: Sequence[Span] = ((0, 1),)
 
 
 def wanted(
-    table: TagTable, pending: Mapping[int, Record], first: int, count: int, tags: bytes, ticket: Ticket
+    table: TagTable, pending: Mapping[int, Record], first: int, count: int, tags: bytes, data: Buffer,
+    ticket: Ticket,
 ) -> Sequence[Span]:
-    """The parts of the run to store; the ticket joins the records that stand in for the others."""
+    """The parts of the run to store; the ticket joins the records that stand in for the others, and is refused
+    if a value that is lost here was another one than that which is to be stored under its tag."""
     damaged = table.damaged
     if count == 1 and not damaged and first not in pending:
         return _WHOLE_SECTOR if tags > table.tag(first) else ()
@@ -30,6 +34,9 @@ def wanted(
         at = index * TAG_SIZE
         tag, old = tags[at:at + TAG_SIZE], known[at:at + TAG_SIZE]
         lacking = damaged and tag == old and table.is_missing(first + index)
+        if lacking and not is_bare(tags, index) and not _is_the_value(table, first + index, data, index):
+            ticket.refuse(Refusal.CONTRADICTION)
+            return ()
         if tag > old or lacking:
             record = pending.get(first + index) if pending else None
             if record is None or tag > record.tag_of(first + index):
@@ -41,6 +48,16 @@ def wanted(
     if start < count:
         spans.append((start, count))
     return spans
+
+
+def _is_the_value(table: TagTable, sector: int, data: Buffer, index: int) -> bool:
+    """Whether it has the checksum of the one that was lost."""
+    crc = crc32(memoryview(data)[index * SECTOR_SIZE:(index + 1) * SECTOR_SIZE]).to_bytes(CRC_SIZE)
+    if (known := table.crcs(sector, 1)) == crc:
+        return True
+    detail = f" (tag {table.tag(sector).hex()}: checksum {known.hex()} here, {crc.hex()} of what was to replace it)"
+    table.found.append(Damage(Kind.CONTRADICTION, sector, 1, detail))
+    return False
 
 
 def _is_free(pending: Mapping[int, Record], first: int, count: int) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from dsreg.constants import SECTOR_SIZE, TAG_SIZE
+from dsreg.constants import CRC_SIZE, SECTOR_SIZE, TAG_SIZE
 from dsreg.errors import DamagedStorage, NoSpace
 from dsreg.protocol.tags import is_bare
 from dsreg.storage import index_file, journal, tags
@@ -19,7 +19,7 @@ from dsreg.storage.checkpoint import settle, write_index
 from dsreg.storage.commit import ahead_of, grow_tags
 from dsreg.storage.directory import Directory
 from dsreg.storage.failure import NO_SPACE, Failure
-from dsreg.storage.journal import CRC_SIZE, UNSAID, Entry, SegmentHeader
+from dsreg.storage.journal import UNSAID, Entry, SegmentHeader
 from dsreg.storage.layout import SLOT_SIZE, TAGS_STEP_BYTES
 from dsreg.storage.state import State
 from dsreg.storage.tags import TagTable

@@ -21,10 +21,9 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from dsreg.constants import TAG_SIZE
+from dsreg.constants import CRC_SIZE, TAG_SIZE
 from dsreg.storage.checksum import crc32
 from dsreg.storage.files import Buffer
-from dsreg.storage.journal import CRC_SIZE
 from dsreg.storage.layout import GROUP_SECTORS, SLOT_SIZE
 
 # Keys from here on are of chunks: the first and the second state.

@@ -19,6 +19,7 @@ from dsreg.storage.opening import Opened, open_and_recover, random_store
 from dsreg.storage.persists import part_of, size_of, split, wanted
 from dsreg.storage.promises import Promises
 from dsreg.storage.recovery import FIRST_BATCH
+from dsreg.storage.verify import CopyCheck
 
 
 class StableStorage:
@@ -30,7 +31,8 @@ class StableStorage:
 
     def __init__(self, opened: Opened) -> None:
         self._directory, recovered, self.lives, self._failure, self.learning, self.configuration = opened
-        self._table = recovered.table
+        self._table = table = recovered.table
+        self.check = CopyCheck(self._directory, table)
         self._promises = Promises(recovered.state)
         self.ts_reserved = recovered.state.ts_reserved
         self.sectors = recovered.table.sectors
@@ -43,7 +45,6 @@ class StableStorage:
         self._commit: Commit | None = None
         self.on_stored: Callable[[int, int], None] = lambda first, count: None  # this run has other tags now
         # The journal: the active segment, where it ends, and the one waiting for a checkpoint.
-        table = self._table
         settled = (table.slots, table.sectors_written, table.highest)
         self._segment = SegmentHeader(recovered.state.generation, False, FIRST_BATCH, *settled)
         self._segment_written = True
@@ -166,7 +167,7 @@ class StableStorage:
             self._table.touch(first, count)
         if not repair and self._table.damaged and self._table.unknown_of(first, count):
             return ticket.refuse(Refusal.UNKNOWN).finish()
-        spans = wanted(self._table, self._pending, first, count, tags, ticket)
+        spans = wanted(self._table, self._pending, first, count, tags, data, ticket)
         if bare := not tags[-1] or count > 1 and 0 in writers(tags):
             spans = split(tags, spans)
         size = sum(size_of(tags, start, stop) if bare else RECORD_BYTES[stop - start] for start, stop in spans)
@@ -332,17 +333,16 @@ class StableStorage:
             changed = self._table.tag(sector) != job.tags[index * TAG_SIZE:(index + 1) * TAG_SIZE]
             if changed or sector in self._storing:
                 return None
-        self._table.missing.update(job.bad)
+        self._table.lose(job.bad)
         return job.loaded()
 
     # --- checkpoints ------------------------------------------------------------------------------
     def checkpoint_due(self, idle: bool) -> bool:
         """Whether to call next_checkpoint now. `idle`: nobody is waiting for the disk, so any would do."""
-        if self._checkpoint is not None:
-            return False
-        if self._sealed is not None:
-            return True
-        return idle and self._commit is None and (self._position > RECORDS_AT or self.learning.is_unsaid)
+        if self._checkpoint is not None or self._sealed is not None:
+            return self._checkpoint is None
+        changed = self._position > RECORDS_AT or self.learning.is_unsaid or bool(self._table.pages.dirty)
+        return idle and self._commit is None and changed
 
     def next_checkpoint(self) -> Checkpoint | None:
         """Frees what of the journal can be freed now, and records what was learned. None if there is nothing to do or
@@ -350,19 +350,15 @@ class StableStorage:
         self._failure.check()
         if not self.checkpoint_due(idle=True):
             return None
-        progress = self.learning.progress()
-        if self._sealed is None and self._position == RECORDS_AT:
-            self._checkpoint = Checkpoint(self._directory, self._failure, None, (), None, progress)
-            return self._checkpoint
-        if self._sealed is None:
+        progress, table = self.learning.progress(), self._table
+        if self._sealed is None and self._position > RECORDS_AT:
             self._seal()
-        assert self._sealed is not None
-        # Every commit to the sealed segment has finished, so the table and home have all that is in it.
-        table = self._table
-        self._sealed = self._sealed._replace(
-            freed=True, slots=table.slots, written=table.sectors_written, highest=table.highest
-        )
-        index_of = table if index_file.is_due(table.slots, self._indexed) else None
+        if self._sealed is not None:
+            # Every commit to the sealed segment has finished, so the table and home have all that is in it.
+            self._sealed = self._sealed._replace(
+                freed=True, slots=table.slots, written=table.sectors_written, highest=table.highest
+            )
+        index_of = table if self._sealed is not None and index_file.is_due(table.slots, self._indexed) else None
         dirty = table.take_dirty()
         self._checkpoint = Checkpoint(self._directory, self._failure, self._sealed, dirty, index_of, progress)
         return self._checkpoint
@@ -375,9 +371,9 @@ class StableStorage:
         self.checkpoints += 1
         if checkpoint.progress is not None:
             self.learning.written(checkpoint.progress, checkpoint.recorded)
+        self._table.pages.written()
         if self._sealed is None or not checkpoint.frees:
             return
-        self._table.pages.written()
         self._settled = (self._sealed.slots, self._sealed.written, self._sealed.highest)
         self._indexed = checkpoint.indexed or self._indexed
         self._sealed = None

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from dsreg.constants import TAG_SIZE, ZERO_TAG
+from dsreg.constants import CRC_SIZE, TAG_SIZE, ZERO_TAG
 from dsreg.protocol.tags import ATTACHED, is_uniform, iter_tags, writers
-from dsreg.storage.chunks import Chunks, chunks_of, is_chunk
+from dsreg.register.damage import Damage, Kind
+from dsreg.storage.chunks import Chunks, chunks_of, is_chunk, run_of
 from dsreg.storage.files import Buffer, File, pread_or_zeros
 from dsreg.storage.index import REGION_BITS
 from dsreg.storage.index_file import Found
-from dsreg.storage.journal import CRC_SIZE
 from dsreg.storage.layout import GROUP_SECTORS, SLOT_SIZE
 from dsreg.storage.pages import PAGE_SLOTS, SlotPages, Span
 from dsreg.storage.slots import (
@@ -49,6 +49,7 @@ class TagTable:
         self.missing: set[int] = set()
         self.unknown: set[int] = set()
         self.lost: list[int] = []
+        self.found: list[Damage] = []  # what is damaged, as it was found; whoever takes it clears this
         self.highest = ZERO_TAG  # of all writes of attachments
         self.salt = salt
         self.pages = SlotPages(file, salt, self._found)
@@ -173,11 +174,21 @@ class TagTable:
         """A slot with marks; or (None) a damaged one, which begins anew with marks on all."""
         mask = _ALL_MARKED if contents is None else contents.mask
         if contents is None:
+            self.note_damage(key)
             self.pages.replace(slot, encode(slot, Slot(key, NO_TAGS, NO_CRCS, 0), self.salt))
         if is_chunk(key):
             self.chunks.suspect.update(chunk for index, chunk in enumerate(chunks_of(key)) if mask >> index & 1)
         else:
             self._mark(key, mask)
+
+    def note_damage(self, key: int) -> None:
+        """The slot of the key is damaged in the file."""
+        self.found.append(Damage(Kind.TAG, *run_of(key, self.sectors)))
+
+    def lose(self, sectors: Iterable[int]) -> None:
+        """The values of these are not what their checksums say."""
+        self.found += [Damage(Kind.VALUE, sector, 1) for sector in sectors if sector not in self.missing]
+        self.missing.update(sectors)
 
     def add_lost(self) -> None:
         """One slot more, which is LOST. It will be written as such, lest what it held comes back some day."""

@@ -94,6 +94,9 @@ class MemoryFile:
             raise BlockingIOError(error.errno, "not readable without waiting") from error
         return data
 
+    def drop_cached(self, length: int, offset: int) -> None:
+        self._check()
+
     def pwritev(self, buffers: Sequence[Buffer], offset: int) -> None:
         """Out of space, it writes what there is room for and then raises, as a file system does."""
         data = b"".join(buffers)

@@ -30,7 +30,7 @@ def test_well() -> None:
 
 @pytest.mark.parametrize(("bad", "reason"), [
     (answer(3, "connection refused"), "node 3 (host3:7001): connection refused"),
-    (answer(3, damaged=4), "node 3 (host3:7001): 4 damaged sectors, repaired from the others when next used"),
+    (answer(3, damaged=4), "node 3 (host3:7001): 4 damaged sectors, to be repaired from the other nodes"),
     (answer(3, heal={"in_sync": False, "behind_bytes": 3 << 20}),
      "node 3 (host3:7001): lacks 3.0 MiB, which it fetches from the other nodes"),
     (answer(3, peers={"1": "down", "2": "sealed"}), "node 3 (host3:7001): does not reach node 1"),

@@ -154,4 +154,4 @@ async def test_a_question_for_a_status_ends_with_the_client(nodes: FakeCluster) 
             assert not over.is_set()
         with trio.fail_after(20):
             await over.wait()
-    assert not client._runner._status_calls
+    assert not client._runner._calls

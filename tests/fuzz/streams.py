@@ -16,9 +16,13 @@ from dsreg.protocol.messages import (
     Hello,
     Message,
     Response,
+    ScrubBegun,
+    ScrubRequest,
     Status,
     StatusReport,
     StatusRequest,
+    Sums,
+    SumsQuery,
 )
 from dsreg.protocol.tags import ATTACHED, pack_tag, ts_of
 from tests.fuzz.hostile import ENCODER, KEYS, Hostile
@@ -28,7 +32,7 @@ SECTORS = 600
 # Where the header fields of an extension frame stand: what a mutation aims at.
 _FIELDS = (4, 5, 6, 7, 8, 16, 24, 26, 28, 32, 36)
 _HEADER_BYTES = 40
-_TYPES = (1, 2, 3, 4, 5, 6, 0x41, 0x83, 0x86, 0x87, 0x92, 0x98, 0x99, 0xC1, 0xC5, 0xD8)
+_TYPES = (1, 2, 3, 4, 5, 6, 0x41, 0x83, 0x86, 0x87, 0x92, 0x98, 0x99, 0x9D, 0xC1, 0xC5, 0xD8, 0xDD)
 
 
 def decoder(side: Side, extended: bool = True) -> Decoder:
@@ -52,6 +56,7 @@ def valid(rng: random.Random, side: Side) -> Message:
             Response(Status.FENCED, CommandKind.PUT, request, b"", b"", True, 7),
             Response(Status.OK, CommandKind.ATTACH, request, b"", b"", True, 7, True, owner=rng.randbytes(OWNER_SIZE)),
             StatusReport(request, b"{}" * rng.randrange(100)),
+            ScrubBegun(request, rng.randrange(100)),
             Hello(0, True, bytes(16), 1, SECTORS),
         ))
     first = rng.randrange(SECTORS)
@@ -67,6 +72,9 @@ def valid(rng: random.Random, side: Side) -> Message:
         Hello(rng.choice((0, *RANKS)), False, bytes(16), 1, SECTORS),
         StatusRequest(request),
         DigestQuery(rng.choice(RANKS), request, 0, rng.randint(1, 3)),
+        SumsQuery(rng.choice(RANKS), request, first, count),
+        Sums(rng.choice(RANKS), request, first, count, tags, rng.randbytes(4 * count)),
+        ScrubRequest(request),
         _digests(rng, request),
         Hostile(rng, RANKS, SECTORS).message(),
     ))

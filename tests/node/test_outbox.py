@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
-from dsreg.node.interpreter import link_outbox
+from dsreg.node.link_outbox import link_outbox
 from dsreg.outbox import HIGH_WATER_BYTES, PRUNE_FIRST
 from dsreg.protocol.codec import Decoder, EncodeOnce, Encoder, Side
 from dsreg.protocol.messages import Ack, Message, PeerMessage, ReadProc, WriteProc

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from dsreg.protocol.messages import (
+    FEATURE_ADDRESSES,
     FEATURE_CLAIMS,
     FEATURE_DIGESTS,
     FEATURE_LIVES,
     FEATURE_SEALED,
+    FEATURE_SUMS,
     Command,
     CommandKind,
     Hello,
@@ -81,7 +83,7 @@ def test_the_jitter_is_the_one_given() -> None:
 
 def test_a_node_says_what_it_is() -> None:
     cluster = bytes(range(16))
-    features = FEATURE_LIVES | FEATURE_DIGESTS | FEATURE_CLAIMS | 5
+    features = FEATURE_LIVES | FEATURE_DIGESTS | FEATURE_CLAIMS | FEATURE_ADDRESSES | FEATURE_SUMS | 5
     assert node_hello(2, 5, cluster, 7, 64) == Hello(2, False, cluster, 7, 64, FEATURE_SEALED | features)
     assert node_hello(2, 5, cluster, 7, 64, seals=False).features == features
 
@@ -94,8 +96,8 @@ def test_questions_of_heal_have_read_identifiers_of_their_own() -> None:
 
 
 def test_a_client_says_only_what_it_can() -> None:
-    assert client_hello(64) == Hello(0, False, bytes(16), 0, 64, FEATURE_SEALED | FEATURE_LIVES)
-    assert client_hello(64, seals=False).features == FEATURE_LIVES
+    assert client_hello(64) == Hello(0, False, bytes(16), 0, 64, FEATURE_SEALED | FEATURE_LIVES | FEATURE_ADDRESSES)
+    assert client_hello(64, seals=False).features == FEATURE_LIVES | FEATURE_ADDRESSES
 
 
 def test_each_directory_has_read_identifiers_of_its_own() -> None:

@@ -11,7 +11,8 @@ from dsreg.protocol.messages import DigestQuery, Digests, ReadProc, Value
 from dsreg.protocol.tags import pack_tag
 from dsreg.register.digests import UNKNOWN
 from dsreg.register.effects import Adopt, Fence, Reply, Tell
-from dsreg.register.heal import ANSWER_S, RETRY_S, SETTLE_S
+from dsreg.register.heal import RETRY_S
+from dsreg.register.heal_work import ANSWER_S, SETTLE_S
 from dsreg.register.throttle import BUSY_SECTORS
 from tests.protocol.values import data, tags
 from tests.register.heal_play import CHUNKS, FIRST_RID, LAST, NEW, OLD, PROMISED, Play

@@ -20,7 +20,7 @@ from dsreg.protocol.messages import (
 from dsreg.protocol.tags import iter_tags, pack_tag, ts_of
 from dsreg.register.digests import UNKNOWN
 from dsreg.register.effects import Adopt, Fence, Load, Persist, Reply, Tell
-from dsreg.register.heal import ANSWER_S
+from dsreg.register.heal_work import ANSWER_S
 from dsreg.register.learner import MAX_HINTS, RETRY_S, Learner
 from dsreg.register.quorum import majority_of
 from dsreg.runs import Runs

@@ -12,8 +12,9 @@ from functools import partial
 
 from dsreg.node.disk import IDLE_CHECKPOINT_S
 from dsreg.node.interpreter import Interpreter
-from dsreg.register.effects import Load
+from dsreg.register.effects import Load, Verify
 from dsreg.storage import Checkpoint, Commit, LoadJob
+from dsreg.storage.verify import SlotJob
 from tests.simulation.files import SimFiles
 from tests.simulation.loop import Loop
 
@@ -50,6 +51,8 @@ class SimDisk:
         self._loads: deque[Load] = deque()  # of sectors that the commit under way stores over
         interpreter.on_work = self._on_work
         interpreter.on_slow_load = self._on_slow_load
+        interpreter.handles(Verify, self._on_verify)
+        self.on_verified: Callable[[Verify, bool], None] = lambda verify, is_sure: None
         loop.after(IDLE_CHECKPOINT_S, guard, self._idle)
 
     @property
@@ -123,6 +126,20 @@ class SimDisk:
         waiting, self._loads = self._loads, deque()
         for load in waiting:
             self._on_slow_load(load)
+
+    # --- scrub ----------------------------------------------------------------------------------
+    def _on_verify(self, verify: Verify) -> None:
+        job = self._storage.check.slot_job(*verify)
+        self._job(job.run, partial(self._verify_values, verify, job))
+
+    def _verify_values(self, verify: Verify, slots: SlotJob) -> None:
+        is_sure = self._storage.check.finish(slots)
+        job = self._storage.load_job(*verify)
+        self._job(job.run_from_disk, partial(self._finish_verify, verify, job, is_sure))
+
+    def _finish_verify(self, verify: Verify, job: LoadJob, is_sure: bool) -> None:
+        is_sure &= self._storage.finish_load(job) is not None
+        self.on_verified(verify, is_sure)
 
     # --- checkpoints ----------------------------------------------------------------------------
     def _idle(self) -> None:

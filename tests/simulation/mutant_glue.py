@@ -8,6 +8,7 @@ from tests.simulation.mutant import Mutant
 
 _DISK = "dsreg.node.disk"
 _INTERPRETER = "dsreg.node.interpreter"
+_LINK_OUTBOX = "dsreg.node.link_outbox"
 _OUTBOX = "dsreg.outbox"
 _WORKER = "dsreg.node.worker"
 _PROCESS = "dsreg.node.process"
@@ -88,9 +89,9 @@ NODE = (
     Mutant("what_is_over_is_sent_all_the_same", _OUTBOX,
            "            if self._is_wanted(message):\n                self.transport.put",
            "            if True:\n                self.transport.put", test=_TEST_OUTBOX),
-    Mutant("answers_are_weeded_out", _INTERPRETER, "return not isinstance(message, (ReadProc, WriteProc)) or",
+    Mutant("answers_are_weeded_out", _LINK_OUTBOX, "return not isinstance(message, (ReadProc, WriteProc)) or",
            "return", test=_TEST_OUTBOX),
-    Mutant("runs_of_one_operation_replace_each_other", _INTERPRETER, "(type(message), message.rid, message.first)",
+    Mutant("runs_of_one_operation_replace_each_other", _LINK_OUTBOX, "(type(message), message.rid, message.first)",
            "(type(message), message.rid, 0)", test=_TEST_OUTBOX),
     Mutant("commit_is_cut_off_half_way", _WORKER, "trio.lowlevel.Abort.FAILED", "trio.lowlevel.Abort.SUCCEEDED",
            test=_TEST_WORKER),

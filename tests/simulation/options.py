@@ -78,8 +78,9 @@ class Options:
     often a frontend that was fenced, or refused, tries again. `attach_after_s`: when the first one attaches.
     `one_home`: all clients prefer the same node.
 
-    Not in directed runs, where what is looked for would not last: `heal`: the nodes compare their copies. `rejoins`: a
-    node whose directory is lost takes the next life of its rank. `overlaps`:
+    Not in directed runs, where what is looked for would not last: `heal`: the nodes compare their copies. `scrub_s`: so
+    long each takes to verify its copy once; 0: they do not. `rejoins`: a node whose directory is lost takes the next
+    life of its rank. `overlaps`:
     clients begin runs that overlap others of their own, and some with a time limit. `cached`: one more client has a
     write-back cache."""
 
@@ -125,6 +126,7 @@ class Options:
     one_home: bool = False
     heal: bool = False
     rejoins: bool = False
+    scrub_s: float = 0.0
     overlaps: bool = False
     cached: bool = False
 
@@ -235,6 +237,7 @@ def _with_more(drawn: Options) -> Options:
     if drawn.kind != SWARM:
         return drawn
     heals = drawn.nodes > 1 and random.Random(f"heal {drawn.seed}").random() < 0.5
+    scrub_s = random.Random(f"scrub {drawn.seed}").choice((0.0, 0.0, 0.5, 5.0))
     overlaps = random.Random(f"overlaps {drawn.seed}").random() < OVERLAPS
     # A client with a cache does not attach, so that what it leaves may come up.
     cached = overlaps and not drawn.strict and random.Random(f"cached {drawn.seed}").random() < CACHED
@@ -245,7 +248,8 @@ def _with_more(drawn: Options) -> Options:
         drawn, heals = _rejoining(drawn, rejoining), True
         least = smallest_journal(drawn.sectors)
     return dataclasses.replace(
-        drawn, heal=heals, overlaps=overlaps, cached=cached, journal_bytes=max(drawn.journal_bytes, least),
+        drawn, heal=heals, scrub_s=scrub_s, overlaps=overlaps, cached=cached,
+        journal_bytes=max(drawn.journal_bytes, least),
     )
 
 

@@ -14,6 +14,7 @@ from dsreg.link.effects import Take
 from dsreg.node.dialer import Dialer
 from dsreg.node.interpreter import Connection, Interpreter
 from dsreg.node.members import Members
+from dsreg.node.scrubbing import Scrubbing
 from dsreg.node.server import Server
 from dsreg.protocol.address import Place
 from dsreg.protocol.codec import Encoder, Keys, Side, UnsealingDecoder
@@ -22,14 +23,18 @@ from dsreg.protocol.messages import (
     FEATURE_DIGESTS,
     FEATURE_LIVES,
     FEATURE_SEALED,
+    FEATURE_SUMS,
+    Hello,
     ReadProc,
     Receipt,
     WriteProc,
 )
 from dsreg.protocol.wire import SEAL_CONTENT, Type
-from dsreg.register.assembly import new_heal, new_replica, node_hello
+from dsreg.register.assembly import new_heal, new_replica, new_scrub, node_hello
+from dsreg.register.damage import Damage
 from dsreg.register.effects import Tell
 from dsreg.register.quorum import majority_of
+from dsreg.register.scrub import DAY_S
 from dsreg.storage import Commit, StableStorage
 from tests.simulation.dialer import ContractDialer
 from tests.simulation.disk import SimDisk
@@ -67,6 +72,9 @@ class World(Protocol):
     def happens(self, what: Moment, rank: int, client: Host) -> None:
         """The node has come to this moment, with the client or, if that is 0, by itself."""
 
+    def found(self, rank: int, damage: Damage) -> None:
+        """The node has found that of its copy."""
+
     def is_foreign(self, rank: int) -> bool:
         """Whether this node speaks only the contract to other nodes."""
 
@@ -96,6 +104,13 @@ def made_foreign(decoder: UnsealingDecoder) -> None:
     decoder.extended = decoder.extended
 
 
+def greeting_of(rank: int, options: Options, incarnation: int, seals: bool) -> Hello:
+    """A node that does not heal, or scrub, does not say that it can."""
+    hello = node_hello(rank, options.nodes, CLUSTER, incarnation, options.sectors, seals=seals)
+    cannot = (0 if options.heal else FEATURE_DIGESTS) | (0 if options.scrub_s else FEATURE_SUMS)
+    return hello._replace(features=hello.features & ~cannot)
+
+
 class Process:
     """From the opening of the storage on: see dsreg.node.process.Node, whose parts these are."""
 
@@ -106,11 +121,7 @@ class Process:
         self.connections: dict[SimTransport, Connection] = {}
         self._world = world
         self._node = node
-        self._greeting = node_hello(
-            rank, options.nodes, CLUSTER, storage.incarnation, options.sectors, seals=world.seals(rank)
-        )
-        if not options.heal:
-            self._greeting = self._greeting._replace(features=self._greeting.features & ~FEATURE_DIGESTS)
+        self._greeting = greeting_of(rank, options, storage.incarnation, world.seals(rank))
         self._is_foreign = world.is_foreign(rank)
         if self._is_foreign:  # it knows nothing of greetings between nodes, or of lives
             self._greeting = self._greeting._replace(features=self._greeting.features & ~FEATURE_LIVES)
@@ -147,6 +158,7 @@ class Process:
         )
         self.heal.counts = self.members.lives.counts
         self.heal.may_teach = self.members.may_teach
+        self.scrubbing = self._new_scrubbing(options.scrub_s) if options.scrub_s else None
         self.server = Server(self.interpreter, self._greeting, self._new_decoder, lambda: b"{}", seals, self.members)
         self._due_s = float("inf")
         self.interpreter.on_due = self._on_due
@@ -161,6 +173,16 @@ class Process:
         self.members.on_superseded = lambda other: self.dialers[other].renew()
         self.members.on_review = self._review
         self._on_due()
+
+    def _new_scrubbing(self, period_s: float) -> Scrubbing:
+        scrub = new_scrub(
+            self.replica, self.heal, self.storage, days=period_s / DAY_S, place=self._world.loop.rng.random(),
+            started_s=self._node.clock(),
+        )
+        scrubbing = Scrubbing(self.interpreter, scrub, self.members.lives)
+        scrubbing.on_damage = lambda damage: self._world.found(self._node.rank, damage)
+        self.disk.on_verified = scrubbing.verified
+        return scrubbing
 
     def _link_to(self, other: int, seals: Seals) -> None:
         loop, network, own = self._world.loop, self._world.network, self._node.rank
@@ -273,6 +295,8 @@ class Process:
     # --- time -----------------------------------------------------------------------------------
     def _on_due(self) -> None:
         due_s = min(self.interpreter.next_due(), self.members.next_due)
+        if self.scrubbing is not None:
+            due_s = min(due_s, self.scrubbing.next_due())
         if due_s < self._due_s:
             self._due_s = due_s
             wait_s = max(0.0, due_s - self._node.clock())
@@ -283,4 +307,6 @@ class Process:
             self._due_s = float("inf")
             self.interpreter.tick()
             self.members.tick()
+            if self.scrubbing is not None:
+                self.scrubbing.tick()
             self._on_due()

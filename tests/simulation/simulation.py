@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from dsreg.constants import SECTOR_SIZE, TAG_SIZE
 from dsreg.protocol.tags import EPOCH_SIZE
+from dsreg.register.damage import Damage, Kind
 from dsreg.storage import Commit
 from tests.simulation.cached_client import CachedClient
 from tests.simulation.checker import check
@@ -116,6 +117,12 @@ class Simulation:
         if self._nemesis is not None:
             self._nemesis.stored(rank, commit)
 
+    def found(self, rank: int, damage: Damage) -> None:
+        """Only what was done to a disk is found there, and no two values ever have one tag."""
+        self.loop.fault("found", f"{rank} {damage}")
+        if damage.kind is Kind.CONTRADICTION or not self.nodes[rank].excused:
+            raise Failure(f"node {rank} reports {damage}")
+
     def happens(self, what: Moment, rank: int, client: Host) -> None:
         if self._nemesis is not None:
             self._nemesis.happens(what, rank, client)
@@ -136,6 +143,7 @@ class Simulation:
             self._work_to_the_end()
             self._settle()
             self._converge()
+            self._scrub()
         self.history.close()
         for strict in (False, True) if self.options.strict else (False,):
             violations = check(self.history.with_deadlines() if strict else self.history.operations, strict=strict)
@@ -238,6 +246,40 @@ class Simulation:
             self.loop.run(self.loop.now_s + CONVERGE_S, lambda: not self._differences())
             if differences := self._differences():
                 raise Failure(f"not in sync {CONVERGE_S:.0f} s after the end: {differences}")
+
+    def _scrub(self) -> None:
+        """Whatever was damaged is found, and repaired, once all nodes have verified all that they have."""
+        if not self.options.scrub_s:
+            return
+        asked = [
+            (node.process.scrubbing, node.process.scrubbing.ask()) for node in self.nodes.values()
+            if node.process is not None and node.process.scrubbing is not None and node.process.interpreter.started
+        ]
+
+        def is_through() -> bool:
+            return all(scrubbing.scrub.done >= number for scrubbing, number in asked)
+
+        self.loop.run(self.loop.now_s + CONVERGE_S, is_through)
+        if not is_through():
+            raise Failure(f"not verified {CONVERGE_S:.0f} s after it was asked for")
+        if len(asked) < self.options.nodes - self.options.minority or self._foreign:
+            return  # what is damaged may have to wait for the others
+        self.loop.run(self.loop.now_s + CONVERGE_S, lambda: not self._damaged())
+        if damaged := self._damaged():
+            raise Failure(f"still damaged {CONVERGE_S:.0f} s after all was verified: {damaged}")
+
+    def _damaged(self) -> list[str]:
+        """By the checksums of what the nodes that are up have on their disks."""
+        found = []
+        for node in self.nodes.values():
+            if node.process is None or not node.process.interpreter.started:
+                continue
+            for sector in range(self.options.sectors):
+                job = node.process.storage.load_job(sector, 1)
+                job.run()  # and that is all: the node is to find it by itself
+                if job.bad or job.absent:
+                    found.append(f"sector {sector} at node {node.rank}")
+        return found
 
     def _differences(self) -> list[str]:
         """Of the tags of two nodes that use each other."""

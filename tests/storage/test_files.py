@@ -152,3 +152,15 @@ def test_injected_errors_and_capacity() -> None:
     files.unreadable("a", 1)
     with pytest.raises(OSError, match=os.strerror(errno.EIO)):
         file.pread(1, 4096)
+
+
+def test_dropped_from_memory(files: Files) -> None:
+    file = files.open("a", create=True)
+    file.pwritev([b"x" * (2 << 20)], 0)
+    file.fdatasync()
+    file.drop_cached(8192, 4096)
+    if isinstance(files, OsFiles):
+        with pytest.raises(BlockingIOError):
+            file.pread_nowait(4096, 8192)
+        assert bytes(file.pread_nowait(8192, 1 << 20)) == b"x" * 8192  # not too much
+    assert file.pread(2 << 20, 0) == b"x" * (2 << 20)
