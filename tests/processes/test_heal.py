@@ -102,7 +102,7 @@ async def test_status_says_how_many_may_be_lost(cluster: Cluster) -> None:
     await in_sync(cluster, *cluster.ranks)
 
     def shown() -> str:
-        return run(cluster, "status").stdout
+        return run(cluster, "status", "--timeout", "5").stdout
 
     assert "can lose 1 more node now" in shown() and shown().count("in sync") == 3
     cluster.kill(3)

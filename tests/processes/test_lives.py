@@ -10,10 +10,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import trio
 
-from dsreg.client import Client
+from dsreg.client import BlockingClient, Client
 from dsreg.protocol.codec import Decoder, Encoder, Keys, Side
 from dsreg.protocol.messages import Command, Hello, Status
 from dsreg.protocol.messages import Response as Answered
@@ -27,6 +28,8 @@ from tests.processes.raw import OK, READ_PROC, VALUE, WRITE_ANSWER, RawClient, R
 
 REFUSED = "is neither asked nor counted"
 SECTORS = 40
+# How long status waits for the nodes where not all of them run: it uses that up.
+ASK_S = "5"
 
 
 def ended(cluster: Cluster, rank: int) -> str:
@@ -44,15 +47,20 @@ def dsreg(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}, check=False)
 
 
-def status(cluster: Cluster) -> dict[int, dict[str, object]]:
-    found = json.loads(dsreg("status", "--json", "--timeout", str(TIMEOUT_S), str(cluster.path)).stdout)
-    return {node["rank"]: node for node in found["nodes"]}
+def faults(cluster: Cluster) -> dict[int, str]:
+    """What status says of the directories of all nodes, "" if all is well."""
+    found = json.loads(dsreg("status", "--json", "--timeout", ASK_S, str(cluster.path)).stdout)
+    return {node["rank"]: node["directory_fault"] for node in found["nodes"]}
+
+
+def report(cluster: Cluster, rank: int) -> dict[str, Any]:
+    """The status of a node that runs."""
+    with BlockingClient(cluster.only(rank), TIMEOUT_S) as client:
+        return client.status(rank, TIMEOUT_S)
 
 
 def knows(cluster: Cluster, rank: int, *others: int) -> bool:
-    lives = status(cluster)[rank].get("lives", {})
-    assert isinstance(lives, dict)
-    return {str(other) for other in others} <= lives.get("known", {}).keys()
+    return {str(other) for other in others} <= report(cluster, rank)["lives"]["known"].keys()
 
 
 def all_know_all(cluster: Cluster) -> None:
@@ -85,8 +93,8 @@ def test_one_of_three_waits_and_says_for_what(make_cluster: Callable[..., Cluste
         client.send(client.write_frame(1, 7, stamp(7)))
         client.nothing_more()
         until(lambda: "has an empty directory" in cluster.log(1).read_text(), "it says what it waits for")
-        report = status(cluster)[1]["lives"]
-        assert isinstance(report, dict) and report["stage"] == "asking" and "--new" in report["waits_for"]
+        lives = report(cluster, 1)["lives"]
+        assert lives["stage"] == "asking" and "--new" in lives["waits_for"]
         cluster.start(2)
         assert client.response() == Response(OK, WRITE_ANSWER, 1, b"")
     assert cluster.log(1).read_text().count("has an empty directory") == 1
@@ -105,7 +113,8 @@ def test_strict_start_waits_for_the_third_and_new_stands_in_for_it(make_cluster:
     with RawClient(cluster.address(1), cluster.config.client_key) as client:
         client.write(7, stamp(7))
     cluster.start(3)
-    until(lambda: knows(cluster, 3, 1, 2), "the third joins")
+    # It has begun only when both have recorded it.
+    until(lambda: report(cluster, 3)["lives"]["stage"] == "started", "the third joins")
     cluster.kill(1)
     with RawClient(cluster.address(3), cluster.config.client_key) as client:
         assert client.read(7) == stamp(7)
@@ -145,8 +154,7 @@ def test_all_start_again(make_cluster: Callable[..., Cluster]) -> None:
     all_know_all(cluster)
     cluster.kill()
     cluster.start(1)
-    report = status(cluster)[1]["lives"]
-    assert isinstance(report, dict) and report["stage"] == "started"
+    assert report(cluster, 1)["lives"]["stage"] == "started"
 
 
 # --- lost directories -----------------------------------------------------------------------------
@@ -191,7 +199,7 @@ def test_a_twin_with_the_rank_of_a_running_node_is_refused(make_cluster: Callabl
     assert "not the directory that the cluster knows" in cluster.log(3).read_text()[len(before):]
     with RawClient(cluster.address(3), cluster.config.client_key) as client:
         client.write(7, stamp(7))
-    assert dsreg("status", str(cluster.path)).returncode == 0
+    assert dsreg("status", "--timeout", str(TIMEOUT_S), str(cluster.path)).returncode == 0
 
 
 def test_the_runbooks_last_step(make_cluster: Callable[..., Cluster]) -> None:
@@ -203,7 +211,7 @@ def test_the_runbooks_last_step(make_cluster: Callable[..., Cluster]) -> None:
     with RawClient(cluster.address(1), cluster.config.client_key) as client:
         client.write(7, stamp(7))
     # Else 1 and 3 alone may have it, and the disk is lost with the directory of 3 before 2 has been healed.
-    until(lambda: status(cluster)[2]["sectors_written"] == 1, "node 2 has it as well")
+    until(lambda: report(cluster, 2)["sectors_written"] == 1, "node 2 has it as well")
     cluster.kill(3)
     shutil.rmtree(cluster.storage(3))
     running = dsreg("forget", "--storage", str(cluster.storage(1)), "--rank", "3")
@@ -233,15 +241,15 @@ def test_the_old_directory_put_back_is_used_again(make_cluster: Callable[..., Cl
     spawn(cluster, 3)
     ended(cluster, 3)
     # It ends as soon as one node has refused it; the other one need not have met it.
-    until(lambda: status(cluster)[3]["directory_fault"], "the node that has refused it says so")
-    said = dsreg("status", str(cluster.path))
+    until(lambda: faults(cluster)[3], "the node that has refused it says so")
+    said = dsreg("status", "--timeout", ASK_S, str(cluster.path))
     assert "directory changed" in said.stdout and "2 of 3 nodes answer" in said.stdout
     assert any(REFUSED in cluster.log(rank).read_text() for rank in (1, 2))
     shutil.rmtree(cluster.storage(3))
     aside.rename(cluster.storage(3))
     cluster.start(3)
-    until(lambda: not status(cluster)[3]["directory_fault"], "it is used again")
-    assert "3 of 3 nodes answer" in dsreg("status", str(cluster.path)).stdout
+    until(lambda: not faults(cluster)[3], "it is used again")
+    assert "3 of 3 nodes answer" in dsreg("status", "--timeout", str(TIMEOUT_S), str(cluster.path)).stdout
 
 
 # --- a later life ---------------------------------------------------------------------------------
@@ -256,9 +264,7 @@ def set_number(cluster: Cluster, rank: int, number: int) -> None:
 
 
 def number_of(cluster: Cluster, rank: int, teller: int) -> object:
-    report = status(cluster)[teller]["lives"]
-    assert isinstance(report, dict)
-    return report["known"][str(rank)]["life"]
+    return report(cluster, teller)["lives"]["known"][str(rank)]["life"]
 
 
 async def test_a_later_life_is_obeyed_by_nodes_and_clients_and_the_earlier_one_is_not_taken_back(
@@ -273,13 +279,15 @@ async def test_a_later_life_is_obeyed_by_nodes_and_clients_and_the_earlier_one_i
         set_number(cluster, 3, 2)
         await write_all(client, 2)
         cluster.start(3)
-        until(lambda: number_of(cluster, 3, 1) == number_of(cluster, 3, 2) == 2, "both know the later life")
+        await trio.to_thread.run_sync(
+            until, lambda: number_of(cluster, 3, 1) == number_of(cluster, 3, 2) == 2, "both know the later life"
+        )
         cluster.kill(1)  # 2 and 3 are the majority
         for sector in range(SECTORS):
             assert await client.read(sector) == stamp(2000 + sector)
         await write_all(client, 3)
         cluster.start(1)
-        assert number_of(cluster, 3, 1) == 2, "it was durable"
+        assert await trio.to_thread.run_sync(number_of, cluster, 3, 1) == 2, "it was durable"
         cluster.kill(2)  # 1 and 3
         for sector in range(SECTORS):
             assert await client.read(sector) == stamp(3000 + sector)
