@@ -280,6 +280,17 @@ def test_how_far_others_have_promised_is_asked_again_of_all() -> None:
     assert isinstance(fence, Fence) and fence.epoch == FAR
 
 
+def test_what_others_had_promised_before_does_not_count() -> None:
+    one = Play(nodes=5)
+    promise(one)
+    one.command(attach(FAR))
+    assert one.value(2, RID, LOW, epoch=E + 2) == []
+    one.replica.reconfigured(NEXT, at(0.0))
+    assert one.value(3, RID + 1, LOW, epoch=E + 2) == [], "two of five"
+    (fence,) = one.value(4, RID + 1, LOW, epoch=E)
+    assert isinstance(fence, Fence) and fence.epoch == FAR
+
+
 def test_a_node_that_is_no_member_any_more_completes_what_it_has_begun() -> None:
     one = Play()
     one.store(TAG)
