@@ -47,10 +47,10 @@ def dsreg(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}, check=False)
 
 
-def faults(cluster: Cluster) -> dict[int, str]:
-    """What status says of the directories of all nodes, "" if all is well."""
+def status(cluster: Cluster) -> dict[int, dict[str, object]]:
+    """What status says of each node."""
     found = json.loads(dsreg("status", "--json", "--timeout", ASK_S, str(cluster.path)).stdout)
-    return {node["rank"]: node["directory_fault"] for node in found["nodes"]}
+    return {node["rank"]: node for node in found["nodes"]}
 
 
 def report(cluster: Cluster, rank: int) -> dict[str, Any]:
@@ -241,14 +241,14 @@ def test_the_old_directory_put_back_is_used_again(make_cluster: Callable[..., Cl
     spawn(cluster, 3)
     ended(cluster, 3)
     # It ends as soon as one node has refused it; the other one need not have met it.
-    until(lambda: faults(cluster)[3], "the node that has refused it says so")
+    until(lambda: status(cluster)[3]["directory_fault"], "the node that has refused it says so")
     said = dsreg("status", "--timeout", ASK_S, str(cluster.path))
     assert "directory changed" in said.stdout and "2 of 3 nodes answer" in said.stdout
     assert any(REFUSED in cluster.log(rank).read_text() for rank in (1, 2))
     shutil.rmtree(cluster.storage(3))
     aside.rename(cluster.storage(3))
     cluster.start(3)
-    until(lambda: not faults(cluster)[3], "it is used again")
+    until(lambda: not status(cluster)[3]["directory_fault"], "it is used again")
     assert "3 of 3 nodes answer" in dsreg("status", "--timeout", str(TIMEOUT_S), str(cluster.path)).stdout
 
 
