@@ -86,8 +86,7 @@ class Node:
         self.disk = Disk(self.interpreter)
         self.members = Members(
             config.rank, quorum, storage.lives, self.interpreter, strict=cluster.strict_start, new=config.new,
-            rejoin=config.rejoin,
-            place=None if config.advertised is None else Place(*config.advertised),
+            rejoin=config.rejoin, place=None if config.advertised is None else Place(*config.advertised),
         )
         self.heal.counts = self.members.lives.counts
         self.heal.may_teach = self.members.may_teach

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
 from dsreg.constants import MAX_RUN_SECTORS, ZERO_SECTOR, ZERO_TAG
@@ -17,51 +15,19 @@ from dsreg.protocol.messages import (
     Value,
     WriteProc,
 )
-from dsreg.protocol.tags import iter_tags, pack_tag, ts_of
+from dsreg.protocol.tags import pack_tag, ts_of
 from dsreg.register.digests import UNKNOWN
 from dsreg.register.effects import Adopt, Fence, Load, Persist, Reply, Tell
-from dsreg.register.heal_work import ANSWER_S
 from dsreg.register.learner import MAX_HINTS, RETRY_S, Learner
 from dsreg.register.quorum import majority_of
 from dsreg.runs import Runs
 from dsreg.storage.learned import Learned
 from dsreg.testing.memory_storage import MemoryStorage
 from tests.protocol.values import data, tags
-from tests.register.heal_play import CHUNKS, LAST, NEW, OLD, RANKS, SECTORS, Play
+from tests.register.heal_play import CHUNKS, LAST, NEW, OLD, RANKS, SECTORS
+from tests.register.learning_play import Learning
 
 HIGHER = tags((6, 1))
-
-
-class Learning(Play):
-    """`teach`: who has accepted this node's life."""
-
-    def __init__(self, *links: int, teach: tuple[int, ...] = (2, 3)) -> None:
-        super().__init__(learns=True)
-        self.teach = set(teach)
-        self.heal.may_teach = self.teach.__contains__
-        for rank in links:
-            self.link(rank)
-
-    def link(self, *ranks: int) -> None:
-        for rank in ranks:
-            self.take(self.heal.link_up(rank, self.now))
-
-    @property
-    def left(self) -> int:
-        return self.storage.learning.left
-
-    def unanswered(self) -> None:
-        """Nobody answers what was asked."""
-        self.asked.clear()
-        self.tick(ANSWER_S)
-
-    def all(self, seconds: float = 10.0) -> None:
-        """To the end, with what is tried again."""
-        end = self.now + seconds
-        self.to_the_end()
-        while self.now < end and not (self.left == 0 and self.in_sync(2, 3)):
-            self.tick(RETRY_S)
-            self.to_the_end()
 
 
 # --- never written --------------------------------------------------------------------------------
@@ -395,49 +361,3 @@ def test_what_it_says_of_itself() -> None:
     play.to_the_end()
     report = play.heal.report(play.now)
     assert report["in_sync"] is True and report["unknown_bytes"] == 0 and report["known"] == 1.0
-
-
-@pytest.mark.parametrize("seed", range(150))
-def test_whatever_happens_nothing_is_known_below_what_both_have(seed: int) -> None:
-    rng = random.Random(seed)
-    play = Learning()
-    names = [tags((ts, rng.randint(1, 3))) for ts in range(1, 8)]
-    values = {name: data(number) for number, name in enumerate(names)}
-    places = [*range(4), 200, 255, 256, 300, LAST, SECTORS - 1]
-    for _ in range(30):
-        name = rng.choice(names)
-        play.have(rng.choice(places), name, values[name], rng.randint(1, 3))
-    highest = {place: max(play.others[rank].storage.tags(place, 1) for rank in (2, 3)) for place in places}
-    adopts: list[Adopt] = []
-    for _ in range(400):
-        what = rng.random()
-        if what < 0.5 and play.asked:
-            play.asked.insert(0, play.asked.pop(rng.randrange(len(play.asked))))
-            adopts += [effect for effect in play.answer() if isinstance(effect, Adopt)]
-        elif what < 0.7 and adopts:
-            play.store(adopts.pop(rng.randrange(len(adopts))), ok=rng.random() < 0.9)
-        elif what < 0.75:
-            play.link(rng.choice((2, 3)))
-        elif what < 0.78:
-            play.take(play.heal.link_down(rng.choice((2, 3)), play.now))
-        elif what < 0.81 and play.asked:
-            play.asked.pop(rng.randrange(len(play.asked)))
-        elif what < 0.85:
-            play.tick(rng.choice((0.1, RETRY_S, ANSWER_S)))
-        elif what < 0.87:
-            rank = rng.choice((2, 3))
-            play.teach.symmetric_difference_update({rank})
-            play.take(play.heal.link_down(rank, play.now))
-        for place in places:
-            if not play.storage.unknown(place, 1):
-                assert play.tag(place) >= highest[place], (seed, place)
-    play.teach.update((2, 3))
-    for adopt in adopts:
-        play.store(adopt)
-    play.link(2, 3)
-    play.all(60.0)
-    assert play.left == 0 and play.in_sync(2, 3), seed
-    for place in places:
-        tag_, value, damaged = play.storage.load(place, 1)
-        assert not damaged and tag_ >= highest[place]
-        assert tag_ == ZERO_TAG or value == values[next(iter(iter_tags(tag_)))]
