@@ -89,8 +89,6 @@ class Rejoin:
     def _adopted(self) -> None:
         """What was to be promised is durable."""
         adopted, self._adopting = self._adopting, None
-        if self.claim.stage is Stage.STARTED:
-            return
         if self.claim.adopted() != adopted:  # somebody whose word it was has lost its own directory meanwhile
             self.advance()
             return

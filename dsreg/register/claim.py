@@ -58,7 +58,7 @@ class Claim:
 
     def accepted(self, message: Accepted) -> None:
         """Another node has accepted a life of this one. What it knows of lives was told before that."""
-        if message.claimant == self._rank and message.life == self.own and self.stage is Stage.CLAIMING:
+        if message.claimant == self._rank and message.life == self.own:
             self._accepted[message.rank] = message
 
     def _is_current(self, rank: int, life: Life) -> bool:

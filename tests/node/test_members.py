@@ -88,6 +88,16 @@ def test_a_changed_directory_is_not_served_any_more_and_the_right_one_is_again()
     assert node.members.admits(connection, 2)
 
 
+def test_after_a_restart_a_known_rank_is_not_served_before_it_has_shown_its_directory() -> None:
+    node = begun()
+    node.members.told(report(2, TWO))
+    again = Node(node.files.crash(drop_all))
+    connection, _ = again.accept()
+    assert not again.members.admits(connection, 2)
+    again.members.told(report(2, TWO), connection)
+    assert again.members.admits(connection, 2)
+
+
 @pytest.mark.parametrize("started", [False, True])
 def test_who_is_known_by_another_directory_ends(started: bool) -> None:
     node = begun() if started else Node(MemoryFiles())

@@ -135,6 +135,18 @@ def test_it_hears_of_a_higher_life_while_it_decides() -> None:
     assert not acceptances(wire) and node.members.lives.known[2] == Life(3, TWO.store)
 
 
+def test_it_accepts_a_higher_claim_that_comes_while_it_decides() -> None:
+    node = begun()
+    connection, wire = node.accept()
+    client, _ = client_of(node)
+    node.interpreter.command(client, Command.put(5, 0, pack_tag(ts_of(0, 9), 3), DATA, 0))
+    node.members.told(report(2, LATER, Stage.CLAIMING), connection)
+    node.members.told(report(2, Life(3, THREE.store), Stage.CLAIMING), connection)
+    node.commit()
+    assert acceptances(wire)[-1].life == Life(3, THREE.store)
+    assert node.storage.lives.known[2] == Life(3, THREE.store)
+
+
 def test_who_has_not_started_accepts_nothing() -> None:
     node = Node(MemoryFiles())
     connection, wire = node.accept()
@@ -279,6 +291,21 @@ def test_an_acceptor_that_is_lost_before_the_promise_is_durable_does_not_count()
     accepted_by(node, 2, LATER, 6, B)
     node.commit()
     assert node.members.stage is Stage.STARTED and node.interpreter.replica.epochs.promise == (6, B)
+
+
+def test_it_waits_for_what_it_adopts_though_an_earlier_promise_is_durable() -> None:
+    node = rejoining()
+    for rank, own in ((2, TWO), (3, THREE)):
+        accepted_by(node, rank, own, 5, A)
+    commit = node.storage.next_commit()
+    assert commit is not None
+    node.members.told(report(3, THREE, one=LAST, two=LATER))
+    accepted_by(node, 2, LATER, 6, B)
+    commit.run()
+    node.interpreter.committed(node.storage.finish_commit(commit))
+    assert node.members.stage is Stage.CLAIMING and not node.storage.lives.begun
+    node.commit()
+    assert node.members.stage is Stage.STARTED and (node.storage.epoch, node.storage.owner) == (6, B)
 
 
 def test_it_merges_the_lives_that_its_acceptors_know_before_it_starts() -> None:

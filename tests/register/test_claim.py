@@ -125,6 +125,14 @@ def test_a_rank_that_is_not_known_to_keep_lives_forbids_it() -> None:
     assert play.claim.without_lives() == [] and play.claim.due() == 2
 
 
+def test_the_own_rank_need_not_be_known_any_more() -> None:
+    """Who had heard of it has lost its own directory since."""
+    play = Play()
+    for rank in (2, 3):
+        play.lives.take(rank, STARTED, life(rank), {5 - rank: life(5 - rank)})
+    assert play.claim.without_lives() == [] and play.claim.due() == 2
+
+
 def test_an_acceptance_of_an_earlier_life_does_not_count() -> None:
     play = Play().asked()
     play.accepts(2)
@@ -135,6 +143,18 @@ def test_an_acceptance_of_an_earlier_life_does_not_count() -> None:
     assert play.claim.adopted() is not None
     play.lives.accept(3, life(3, 2))
     assert play.claim.adopted() is None, "until it begins it may hear so"
+
+
+def test_an_acceptance_of_another_directory_with_the_same_number_does_not_count() -> None:
+    """Both have claimed the number, and the one that has accepted did not get it."""
+    play = Play().asked()
+    play.accepts(2)
+    play.lives.accept(3, life(3, 2))
+    play.tells(3, own=life(3, 2), knows=play.claim.own)
+    play.claim.accepted(Accepted(3, 1, play.claim.own, Life(2, b"?" * 16), 0, NO_OWNER, 3))
+    assert play.claim.adopted() is None
+    play.accepts(3, own=life(3, 2))
+    assert play.claim.adopted() is not None
 
 
 def test_an_acceptance_is_of_a_life_and_an_id_and_of_a_rank() -> None:

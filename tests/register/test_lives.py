@@ -71,6 +71,13 @@ def test_who_has_heard_of_another_directory_is_never_overruled(stage: Stage, new
     assert start.due(0) is None and start.due(1e9) is None
 
 
+def test_a_later_number_of_the_same_directory_is_another_life() -> None:
+    """As where the directory was put back as it was before it had claimed that."""
+    start = first(3)
+    start.told(2, Life(2, A.store))
+    assert start.denied == (2, Life(2, A.store)) and start.due(0) is None
+
+
 def test_it_may_begin_again_where_it_was_killed_while_it_claimed() -> None:
     start = first(3)
     start.told(2, A)
@@ -112,6 +119,13 @@ def test_what_is_heard_first_is_kept_and_what_differs_does_not_count() -> None:
     assert not lives.counts(2) and "has changed" in lives.fault(2) and lives.known == {2: B}
     lives.take(2, STARTED, B, {})
     assert lives.counts(2) and lives.faults() == {}
+
+
+def test_a_rank_that_has_been_heard_of_keeps_lives_whether_it_has_shown_its_own_or_not() -> None:
+    lives = Lives(1, {2: B})
+    assert lives.keeps_lives(2) and not lives.keeps_lives(3)
+    lives.take(3, ASKING, C, {})
+    assert 3 not in lives.known and lives.keeps_lives(3)
 
 
 def test_another_number_is_another_life() -> None:

@@ -8,6 +8,8 @@ _LIVES = "dsreg.register.lives"
 _MEMBERS = "dsreg.node.members"
 _BY_PLAYS = "tests/register/test_lives.py"
 _BY_NODES = "tests/node/test_members.py"
+_FILE = "dsreg.storage.lives"
+_BY_FILES = "tests/storage/test_lives_file.py"
 
 # The rules of docs/lives.md, each left out.
 LIVES = (
@@ -37,6 +39,25 @@ LIVES = (
     Mutant("waits_and_stores", "dsreg.register.held", "if self.asks and command.kind in _ASKING and not command.epoch:",
            "if True:",
            test=_BY_NODES),
+    Mutant("known_rank_is_served_before_it_has_shown_it", _LIVES, "return rank in self.known or rank in self.told",
+           "return rank in self.told", test=_BY_PLAYS),
+    Mutant("later_number_of_this_directory_is_no_other", _LIVES, "if life is not None and life != self._own:",
+           "if life is not None and life.store != self._own.store:", test=_BY_PLAYS),
+    # The file: what is written keeps all that was.
+    Mutant("claim_is_lost_with_a_directory_that_is_heard", _FILE,
+           "        self._write(self._kept(known), self.starts)\n", "        self._write(known, self.starts)\n",
+           test=_BY_FILES),
+    Mutant("claim_is_lost_with_a_start", _FILE, "self._write(self._kept(self.known), starts)",
+           "self._write(self.known, starts)", test=_BY_FILES),
+    Mutant("claim_is_lost_with_an_address", _FILE, "self._write(self._kept(self.known), self.starts)",
+           "self._write(self.known, self.starts)", test=_BY_FILES),
+    Mutant("starts_are_lost_with_a_directory_that_is_heard", _FILE, "self._write(self._kept(known), self.starts)",
+           "self._write(self._kept(known), {})", test=_BY_FILES),
+    Mutant("starts_are_lost_with_a_claim", _FILE, "_CLAIMED: life}, self.starts)", "_CLAIMED: life}, {})",
+           test=_BY_FILES),
+    Mutant("starts_of_one_node_only", _FILE, "starts = {**self.starts, rank:", "starts = {rank:", test=_BY_FILES),
+    Mutant("each_start_is_written", _FILE, "incarnation + -incarnation % _STEP", "incarnation", test=_BY_FILES),
+    Mutant("end_of_a_longer_file_stays", _FILE, "        file.truncate(0)\n", "", test=_BY_FILES),
     # Later lives of a rank.
     Mutant("later_life_is_ignored", _LIVES, "known is None or life.number > known.number", "known is None",
            test=_BY_PLAYS),

@@ -164,6 +164,65 @@ def test_what_is_remembered_is_durable_at_once_and_whole(rng: random.Random) -> 
     assert sum(operation.kind is Kind.RENAME for operation in log[start:]) == 2
 
 
+def test_each_write_keeps_all_that_was_written_before(rng: random.Random) -> None:
+    """In any order; the node is killed after each."""
+    for _ in range(8):
+        files = MemoryFiles()
+        claimed = ONE
+        known: dict[int, Life] = {}
+        starts: dict[int, int] = {}
+        addresses: dict[int, Address] = {}
+        todo = ["claim", "know 2", "know 3", "claim", "start 2", "start 3", "address 1", "address 2", "start 2"]
+        rng.shuffle(todo)
+        storage = opened(files)
+        for number, what in enumerate([*todo, "begin", "know 3", "start 3", "address 3"], 2):
+            verb, _, whose = what.partition(" ")
+            rank = int(whose or 1)
+            if verb == "claim":
+                claimed = Life(number, ONE.store)
+                storage.lives.claim(number)
+            elif verb == "begin":
+                known[1] = claimed
+                storage.lives.begin()
+            elif verb == "know":
+                known[rank] = Life(number, TWO.store)
+                storage.lives.remember({rank: known[rank]})
+            elif verb == "address":
+                addresses = {**addresses, rank: Address(ONE, number, AT.place)}
+                storage.lives.locate(addresses)
+            else:
+                storage.lives.heard(rank, number * 100)
+                starts |= {rank: -(-number * 100 // 64) * 64} if rank in known else {}
+            files = files.crash(drop_all)
+            storage = opened(files)
+            assert (storage.lives.own, storage.lives.known) == (claimed, known), todo
+            assert storage.lives.claimed is (claimed != ONE and 1 not in known), todo
+            assert (storage.lives.starts, storage.lives.addresses) == (starts, addresses), todo
+
+
+def test_not_each_start_of_another_node_is_written() -> None:
+    files = MemoryFiles()
+    storage = opened(files)
+    storage.lives.remember({2: TWO})
+    storage.lives.heard(2, 65)
+    written = len(files.log)
+    for incarnation in range(66, 129):
+        storage.lives.heard(2, incarnation)
+    assert len(files.log) == written and storage.lives.starts == {2: 128}
+    storage.lives.heard(2, 129)
+    assert opened(files.crash(drop_all)).lives.starts == {2: 192}
+
+
+def test_what_a_crash_has_left_of_a_longer_file_does_no_harm() -> None:
+    files = MemoryFiles()
+    storage = opened(files)
+    with contextlib.closing(files.open(LIVES_TMP, create=True)) as file:
+        file.pwritev([b"?" * 4096], 0)
+        file.fdatasync()
+    storage.lives.remember({2: TWO})
+    assert opened(files.crash(drop_all)).lives.known == {2: TWO}
+
+
 def test_a_write_that_fails_is_final() -> None:
     files = MemoryFiles()
     storage = opened(files)
