@@ -161,7 +161,7 @@ class Heal:
         if (first := next(iter(self._questions.values()), None)) is not None:
             due.append(first.due_s)
         if self._runs:
-            due.append(self._paused_until_s if now < self._paused_until_s else self.throttle.next_due(now))
+            due.append(max(self._paused_until_s, self.throttle.next_due(self._under_way, now)))
         if len(self._todo) < MAX_WAITING:
             due.append(self._comparing.next_due())
         due.append(self._learner.next_due())

@@ -59,9 +59,9 @@ class Throttle:
         if self._bytes_per_s:
             self._free_s = max(now, self._free_s) + sectors * SECTOR_SIZE / self._bytes_per_s
 
-    def next_due(self, now: float) -> float:
-        """When there may be room without anything being stored; inf: not before."""
-        return self._free_s if now < self._free_s else math.inf
+    def next_due(self, under_way: int, now: float) -> float:
+        """When there is `room` without anything being stored, which may be in the past; inf: not before."""
+        return self._free_s if now < self._free_s or self.room(under_way, now) else math.inf
 
     # --- what is told -----------------------------------------------------------------------------
     def stored(self, sectors: int, now: float) -> None:

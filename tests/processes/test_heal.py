@@ -87,6 +87,22 @@ async def test_while_it_heals_it_is_killed_and_others_write(
         assert await client.read(0, SECTORS) == expected
 
 
+async def test_it_heals_no_faster_than_it_may_and_to_the_end(
+    make_cluster: Callable[..., Cluster], rng: random.Random
+) -> None:
+    """Values that lie apart, so that each has to be waited for."""
+    cluster = make_cluster(sectors=SECTORS)
+    cluster.start()
+    cluster.kill(3)
+    async with Client(cluster.config) as client:
+        for sector in range(0, SECTORS, 64):
+            await client.write(sector, rng.randbytes(4096))
+    began = trio.current_time()
+    cluster.start(3, options=("--heal-rate", "64KiB"))
+    await in_sync(cluster, *cluster.ranks)
+    assert trio.current_time() - began > 31 * 4096 / (64 << 10)
+
+
 def run(cluster: Cluster, command: str, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-P", "-m", "dsreg", command, str(cluster.path), *options], text=True,
                           capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)

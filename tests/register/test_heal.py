@@ -6,14 +6,14 @@ import math
 
 import pytest
 
-from dsreg.constants import ZERO_SECTOR, ZERO_TAG
+from dsreg.constants import SECTOR_SIZE, ZERO_SECTOR, ZERO_TAG
 from dsreg.protocol.messages import DigestQuery, Digests, ReadProc, Value
 from dsreg.protocol.tags import pack_tag
 from dsreg.register.digests import UNKNOWN
 from dsreg.register.effects import Adopt, Fence, Reply, Tell
 from dsreg.register.heal import RETRY_S
 from dsreg.register.heal_work import ANSWER_S, SETTLE_S
-from dsreg.register.throttle import BUSY_SECTORS
+from dsreg.register.throttle import BUSY_SECTORS, Throttle
 from tests.protocol.values import data, tags
 from tests.register.heal_play import CHUNKS, FIRST_RID, LAST, NEW, OLD, PROMISED, Play
 
@@ -263,6 +263,31 @@ def test_and_nothing_else_is_fetched_meanwhile() -> None:
     play.tick(RETRY_S)
     play.to_the_end()
     assert play.tag(0) == play.tag(100) == NEW and play.in_sync(2)
+
+
+def test_what_waits_is_still_due_when_the_clock_is_looked_at_later() -> None:
+    """First for room here, then for the rate that it may have."""
+    play = Play()
+    for sector in (0, 100):
+        play.have(sector, NEW, data(9), 2)
+    play.heal.throttle = Throttle(SECTOR_SIZE)  # one sector a second
+    play.take(play.heal.link_up(2, play.now))
+    play.answer()
+    play.answer()
+    [adopt] = play.answer()
+    assert play.store(adopt, ok=False) == [] and play.asked == []
+    due = play.heal.next_due(play.now)
+    assert due == play.now + RETRY_S == play.heal.next_due(due + 0.01)
+    assert play.tick(RETRY_S + 0.01) == [] and len(play.asked) == 1  # the other one, a second after the first
+    [adopt] = play.answer()
+    assert play.store(adopt) == []
+    while not play.in_sync(2):
+        assert play.now < 120.0
+        due = play.heal.next_due(play.now)
+        assert play.heal.next_due(due + 0.01) == due
+        play.tick(due + 0.01 - play.now)
+        play.to_the_end()
+    assert play.tag(0) == play.tag(100) == NEW
 
 
 def test_a_write_that_was_on_its_way_is_not_fetched() -> None:
