@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -55,9 +56,21 @@ def leave_free(where: Path, size: int) -> Path:
     """A new file that takes all but `size` bytes of the file system."""
     filler = where / "filler"
     with open(filler, "wb") as file:
-        free = os.statvfs(where).f_bavail * os.statvfs(where).f_bsize
-        os.posix_fallocate(file.fileno(), 0, free - size)
+        taken = 0
+        while (free := room(where) - size) > 0:
+            try:
+                os.posix_fallocate(file.fileno(), taken, free)
+            except OSError as error:
+                assert error.errno == errno.ENOSPC, error
+                if room(where) - size >= free:
+                    break  # what is left is not for files; else a node has taken some of it meanwhile
+            taken = os.fstat(file.fileno()).st_blocks * 512
     return filler
+
+
+def room(where: Path) -> int:
+    """Free bytes of the file system."""
+    return os.statvfs(where).f_bavail * os.statvfs(where).f_bsize
 
 
 async def status(cluster: Cluster, rank: int) -> dict[str, object]:
