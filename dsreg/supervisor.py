@@ -239,16 +239,17 @@ def check_directories(config: ClusterConfig) -> None:
     there = {node.rank: look(OsFiles(node.storage)) for node in config.nodes if node.storage.is_dir()}
     seen = {rank: directory for rank, directory in there.items() if directory is not None}
     begun = [directory for directory in seen.values() if directory.begun]
+    left = config.recovered.ranks if config.recovered is not None else ()
     lost = sorted({
         rank for directory in begun for rank, life in directory.known.items()
         if rank not in seen or not seen[rank].begun and seen[rank].store != life.store
-    })
+    } | {rank for rank in left if rank not in seen})
     quorum = majority_of(node.rank for node in config.nodes)
     if lost and not quorum.blocks(mask(directory.rank for directory in begun)):
         nodes = " and ".join(f"node {rank}" for rank in lost)
-        raise StartFailed(f"the directories of {nodes} are gone, though others know them: too many to learn from the "
-                          "rest what was written. Put them back (are their file systems mounted?). If they are lost "
-                          'for good: dsreg recover (runbook, "A majority of the directories is lost")')
+        raise StartFailed(f"the directories of {nodes} are gone, though they were there before: too many to learn from "
+                          "the rest what was written. Put them back (are their file systems mounted?). If they are "
+                          'lost for good: dsreg recover (runbook, "A majority of the directories is lost")')
 
 
 def node_command(config: ClusterConfig, *, extra: Sequence[str] = ()) -> Command:

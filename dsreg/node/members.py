@@ -33,7 +33,8 @@ COMPLAIN_AGAIN_S = 60.0
 
 class Members:
     """Of the node `rank`. `quorum`, `strict`, `new`: see FirstStart. `rejoin`: where its directory is empty, and others
-    know the rank, it takes the next life of it. `place`: see Addressing."""
+    know the rank, it takes the next life of it; also where they do not, if its directory `was_left` when the cluster
+    was recovered. `place`: see Addressing."""
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class Members:
         strict: bool = False,
         new: bool = False,
         rejoin: bool = False,
+        was_left: bool = False,
         place: Place | None = None,
     ) -> None:
         self.rank = rank
@@ -70,7 +72,7 @@ class Members:
         self._no_space_again_s = -math.inf  # when it may be said again
         self._complain_at = math.inf if file.begun else interpreter.clock() + COMPLAIN_AFTER_S
         self._discern()
-        if file.claimed:
+        if file.claimed or was_left and not file.begun:
             self._begin_claim()
         self._advance()
 

@@ -86,7 +86,8 @@ class Node:
         self.disk = Disk(self.interpreter)
         self.members = Members(
             config.rank, quorum, storage.lives, self.interpreter, strict=cluster.strict_start, new=config.new,
-            rejoin=config.rejoin, place=None if config.advertised is None else Place(*config.advertised),
+            rejoin=config.rejoin, was_left=was_left(config),
+            place=None if config.advertised is None else Place(*config.advertised),
         )
         self.heal.counts = self.members.lives.counts
         self.heal.may_teach = self.members.may_teach
@@ -289,11 +290,12 @@ async def _run(
         )
 
     storage = await trio.to_thread.run_sync(open_storage)
-    if cluster.recovered is not None and config.rank in cluster.recovered.ranks and not storage.lives.begun:
+    if was_left(config) and not _may_begin(config, storage):
         await trio.to_thread.run_sync(storage.close)
         raise WrongDirectory(
             f"this cluster was recovered from node {config.rank}, and {config.storage} is empty, or its recovery was "
-            "interrupted: put its directory there, and run `dsreg recover` once more"
+            "interrupted: put its directory there, and run `dsreg recover` once more. If it was lost after that, for "
+            "good, start this node with an empty directory and --rejoin: it takes over what the others have learned"
         )
     node = Node(config, storage)
     try:
@@ -312,6 +314,20 @@ def _leaves(error: BaseException) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
         return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
     return [error]
+
+
+def was_left(config: NodeConfig) -> bool:
+    """Whether the directory of this node was left when the cluster was recovered: an empty one is never its first."""
+    recovered = config.cluster.recovered
+    return recovered is not None and config.rank in recovered.ranks
+
+
+def _may_begin(config: NodeConfig, storage: StableStorage) -> bool:
+    """Whether a node that was left may use this directory. Not if its recovery was interrupted: it may have what
+    nobody else has, and a node that rejoins would have to learn that from others."""
+    if storage.lives.begun or storage.lives.claimed:
+        return True
+    return config.rejoin and storage.learning.left == storage.sectors and storage.sectors_written == 0
 
 
 def teachers_of(config: NodeConfig, storage: StableStorage, quorum: Quorum) -> Teachers:

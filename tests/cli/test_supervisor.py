@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ import trio
 import dsreg
 from dsreg import supervisor
 from dsreg.config import ClusterConfig, NodeAddress
+from dsreg.config.recovered import Recovered
 from dsreg.constants import MIN_JOURNAL_BYTES
 from dsreg.errors import ConfigError, StartFailed
 from dsreg.protocol.life import Life
@@ -252,10 +254,20 @@ def test_nodes_do_not_start_where_too_many_directories_are_gone(
     for rank in begun:
         directory(config, rank, tuple(other for other in range(1, nodes + 1) if other != rank))
     if too_many:
-        with pytest.raises(StartFailed, match="are gone, though others know them"):
+        with pytest.raises(StartFailed, match="are gone, though they were there before"):
             check_directories(config)
     else:
         check_directories(config)
+
+
+def test_nor_where_that_is_gone_which_a_cluster_was_recovered_from(tmp_path: Path) -> None:
+    """Others may not have met it yet; they have nothing then that it could learn."""
+    config = dataclasses.replace(cluster(tmp_path, 3), recovered=Recovered(bytes(16), (3,), 1))
+    with pytest.raises(StartFailed, match="of node 3 are gone"):
+        check_directories(config)
+    directory(config, 1, (2, 3))
+    directory(config, 2, (1, 3))
+    check_directories(config)
 
 
 def test_a_first_start_that_was_broken_off_is_no_loss(tmp_path: Path) -> None:

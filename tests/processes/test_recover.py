@@ -23,6 +23,7 @@ from dsreg.storage.new_cluster import move, recorded_in
 from tests.processes.cluster import ROOT, TIMEOUT_S, Cluster, until
 from tests.processes.history import stamp, value_of
 from tests.processes.raw import AUTH, OK, READ_ANSWER, RawClient, Response, read_frame
+from tests.processes.test_lives import status
 
 SECTORS = 200
 FEW = 60
@@ -229,14 +230,50 @@ async def test_a_node_that_lacks_the_section_does_not_take_part(cluster: Cluster
         assert await client.read(0) == stamp(1)
 
 
-async def test_one_that_was_left_does_not_begin_empty(cluster: Cluster) -> None:
+async def test_one_that_was_left_rejoins_after_its_directory_was_lost(cluster: Cluster) -> None:
+    async with Client(cluster.config) as client:
+        await client.write(0, stamp(7) * SECTORS)
+    await trio.to_thread.run_sync(healed, cluster)
+    cluster.kill()
+    lose(cluster, 1, 2)
+    recover(cluster, "--from", 3, ACCEPTED)
+    cluster.start()
+    await trio.to_thread.run_sync(healed, cluster)
+    cluster.kill(3)
+    lose(cluster, 3)
+    assert cluster.spawn(3).wait(TIMEOUT_S) == 1
+    assert "this cluster was recovered from node 3" in cluster.log(3).read_text()
+    cluster.pause(1)  # one tells too little
+    cluster.start(3, options=("--rejoin",))
+    cluster.kill(3)
+    cluster.resume(1)
+    cluster.start(3, options=("--rejoin",))
+    await trio.to_thread.run_sync(healed, cluster)
+    cluster.kill(1)
+    async with Client(cluster.config) as client:
+        assert await read_all(client) == [7] * SECTORS
+        assert (await client.status(3, TIMEOUT_S))["lives"]["life"] == 2
+
+
+async def test_what_nobody_has_is_not_taken_for_zeros(cluster: Cluster) -> None:
+    """The directory that was left is lost before anybody has met it."""
+    async with Client(cluster.config) as client:
+        await client.write(0, stamp(7))
     cluster.kill()
     lose(cluster, 1, 2)
     recover(cluster, "--from", 3, ACCEPTED)
     lose(cluster, 3)
-    process = cluster.spawn(3)
-    assert process.wait(TIMEOUT_S) == 1
-    assert "this cluster was recovered from node 3" in cluster.log(3).read_text()
+    cluster.start(options=("--rejoin",))
+
+    def begun() -> bool:
+        return bool(status(cluster)[3]["lives"]["stage"] == "started")
+
+    await trio.to_thread.run_sync(until, begun, "it begins")
+    lives = (await trio.to_thread.run_sync(status, cluster))[3]["lives"]
+    assert lives["life"] > 1 and lives["learning"]
+    async with Client(cluster.config, timeout_s=2.0) as client:
+        with pytest.raises(ClientError):
+            await client.read(0)
 
 
 # --- when it is refused -----------------------------------------------------------------------------
@@ -301,6 +338,7 @@ def test_a_directory_that_was_moved_and_not_begun(cluster: Cluster) -> None:
     assert recorded_in(OsFiles(cluster.storage(3))).store != first.store
     assert cluster.spawn(3).wait(TIMEOUT_S) == 1
     assert "was interrupted" in cluster.log(3).read_text()
+    assert cluster.spawn(3, options=("--rejoin",)).wait(TIMEOUT_S) == 1, "nobody else has what is there"
     assert "Nothing was changed" in recover(cluster, code=2)
     recover(cluster, ACCEPTED)
     cluster.start(3)
