@@ -144,6 +144,7 @@ def _what_to_do(config: ClusterConfig, rank: int, address: tuple[str, int]) -> s
         f"  1. copy this file and the keys that it names, with their modes (scp -p), to {path}",
         "  2. move the old machine's directory there (a copy made since its node was stopped), and start the node:",
         f"       dsreg node --config {path} --rank {rank} --storage DIR",
+        "     If that directory is lost: the same with an empty one and --rejoin; it learns what the others have",
         "Then, anywhere:",
         f"       dsreg wait {path} --healed",
         "Nothing else is restarted: the other nodes and all clients learn the address. The file on other hosts may be",

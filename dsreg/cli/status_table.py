@@ -53,8 +53,8 @@ def print_survey(console: Console, config: ClusterConfig, survey: Survey, *, wra
     for line in damage_lines(answers):
         say(("damage", "yellow"), f": {line}")
     for rank, fault in sorted(changed.items()):
-        say(("directory changed", "red"), f": node {rank} is not counted, {fault}; put its old directory back, or see "
-            "the runbook, \"A node's directory is lost\"")
+        say(("directory changed", "red"), f": node {rank} is not counted, {fault}; put its old directory back. If that "
+            "is lost for good: dsreg node --rejoin, see the runbook, \"A node's directory is lost\"")
     for line in what_to_do(config, survey):
         say(("to do", "yellow"), f": {line}")
     say(*_quorum_line(survey, answering))
@@ -64,7 +64,11 @@ def _quorum_line(survey: Survey, answering: Sequence[int]) -> tuple[tuple[str, s
     quorum = majority_of(answer.node.rank for answer in survey.answers)
     counts = f"{len(answering)} of {quorum.size} nodes answer, {quorum.needed} are needed"
     if survey.fault:
-        return ("no quorum", "red"), f": {counts}; {survey.fault}"
+        learning = [answer.node.rank for answer in survey.answers
+                    if answer.node.rank in answering and copies(survey.answers)[answer.node.rank].state == "learns"]
+        nodes = " and ".join(map(str, learning))
+        why = f"; what node {nodes} has yet to learn cannot be read there" if learning else ""
+        return ("no quorum", "red"), f": {counts}{why}; {survey.fault}"
     if no_space := why_no_space(survey.answers):
         return ("quorum, but no space", "red"), f": {counts}; {no_space}"
     if not quorum.decided(mask(answering)):

@@ -145,6 +145,7 @@ class Lives:
         refused = {
             rank: f"it was started with another, empty directory: {life} in place of {self.known[rank]}"
             for rank, life in self._refused.items()
+            if life.store != self.known[rank].store  # else its claim was accepted, and it is about to hear of that
         }
         return refused | {rank: fault for rank in self.known if (fault := self.fault(rank))}
 

@@ -74,6 +74,12 @@ def test_nothing_is_wider_than_the_terminal(width: int) -> None:
         assert "to do: start node 3, with its directory" in text
 
 
+def test_a_majority_that_has_yet_to_learn_is_named() -> None:
+    text = " ".join(" ".join(shown([node(1), learner(2), DOWN], error=LATE)).split())
+    assert "no quorum: 2 of 3 nodes answer, 2 are needed; what node 2 has yet to learn cannot be read there" in text
+    assert "has yet to learn" not in " ".join(shown([node(1), node(2), DOWN], error=LATE))
+
+
 def test_what_to_do() -> None:
     def said(answers: list[NodeAnswer], error: OperationTimeout | None = None) -> list[str]:
         return what_to_do(config_of(answers), Survey(tuple(answers), error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -176,6 +177,29 @@ def replaced(cluster: Cluster, rank: int, address: Address, *options: str) -> su
     return dsreg("replace", str(cluster.path), "--rank", str(rank), "--address", where, *options)
 
 
+async def test_a_new_machine_without_the_directory_rejoins_at_its_address(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster()
+    cluster.start()
+    all_are_known(cluster)
+    async with Client(cluster.config) as client:
+        await client.write(0, stamp(5))
+        await trio.to_thread.run_sync(in_sync_says_wait, cluster)
+        cluster.kill(2)
+        shutil.rmtree(cluster.storage(2))
+        assert replaced(cluster, 2, address := free_addresses(1)[0]).returncode == 0
+        cluster.config = load_config(cluster.path)
+        assert cluster.address(2) == address
+        cluster.start(2, options=("--rejoin",))
+        await trio.to_thread.run_sync(in_sync_says_wait, cluster)
+        cluster.kill(1)
+        assert await client.read(0) == stamp(5), "the client has the old file, and finds it"
+
+
+def in_sync_says_wait(cluster: Cluster) -> None:
+    done = dsreg("wait", "--healed", str(cluster.path), "--timeout", str(TIMEOUT_S))
+    assert done.returncode == 0, done
+
+
 def test_the_file_is_changed_once_the_node_is_down_and_the_others_are_in_sync(
     make_cluster: Callable[..., Cluster]
 ) -> None:
@@ -197,6 +221,7 @@ def test_the_file_is_changed_once_the_node_is_down_and_the_others_are_in_sync(
     assert done.returncode == 0, done.stderr
     assert cluster.path.read_text() == text.replace(cluster.config.nodes[1].address, format_address(*address))
     assert f"dsreg wait {cluster.path} --healed" in done.stdout and "--rank 2" in done.stdout
+    assert "If that directory is lost: the same with an empty one and --rejoin" in done.stdout
     assert replaced(cluster, 2, address).stdout == done.stdout, "again: the same"
     cluster.config = load_config(cluster.path)
     cluster.start(2)

@@ -144,6 +144,15 @@ def test_a_node_that_asks_is_not_remembered_one_that_claims_is_and_neither_count
     assert lives.counts(2)
 
 
+def test_a_word_from_before_its_claim_was_accepted_is_no_fault() -> None:
+    lives = Lives(1, {2: B})
+    lives.take(2, ASKING, OTHER, {})
+    assert "another, empty directory" in lives.faults()[2]
+    lives.accept(2, Life(2, OTHER.store))
+    lives.take(2, ASKING, OTHER, {})
+    assert lives.faults() == {} and not lives.counts(2)
+
+
 def test_a_stranger_with_a_known_rank_does_not_put_the_known_node_out() -> None:
     lives = Lives(1, {2: B})
     lives.take(2, STARTED, B, {})
