@@ -174,7 +174,7 @@ class Heal:
         """For STATUS: see docs/heal.md."""
         return report(
             self._comparing, self._behind(), self.throttle.rate(now), lost=len(self._storage.lost()),
-            unknown=self._learner.left, sectors=self._storage.sectors, alone=self._quorum.size == 1,
+            learning=self._storage.learning, sectors=self._storage.sectors, alone=self._quorum.size == 1,
         )
 
     def _behind(self) -> dict[int, int]:

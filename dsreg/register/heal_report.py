@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dsreg.constants import SECTOR_SIZE
 from dsreg.register.comparing import Comparing
 from dsreg.register.lacking import Lack
+from dsreg.register.learner import Left
 from dsreg.register.quorum import bit
 
 
@@ -24,15 +25,19 @@ def behind(
 
 
 def report(
-    comparing: Comparing, behind: Mapping[int, int], rate: float, *, lost: int, unknown: int, sectors: int, alone: bool
+    comparing: Comparing, behind: Mapping[int, int], rate: float, *, lost: int, learning: Left, sectors: int,
+    alone: bool,
 ) -> dict[str, object]:
     """`behind`: bytes that are lacking here, by the rank of who has them; `rate`: bytes a second; `lost`: sectors whose
-    tag or value is lost here; `unknown`: how many of the `sectors` of the disk are to be learned. `alone`: there is no
+    tag or value is lost here; `learning`: what of the `sectors` of the disk is to be learned. `alone`: there is no
     other node.
 
     In the answer `in_sync` says whether this node has all that each node has with which it compares: it does with
-    those that it reaches, that count, and that know how to. `left_s` is None where nothing is known of the rate.
+    those that it reaches, that count, and that know how to; and not before it is durable that all was learned, as a
+    crash takes some of it back until then, and no other node may be missing at that time. `left_s` is None where
+    nothing is known of the rate.
     """
+    unknown = learning.left
     peers = {
         str(rank): {
             "in_sync": comparing.in_sync(rank), "behind_bytes": behind[rank],
@@ -43,11 +48,11 @@ def report(
     most = max(behind.values(), default=0)
     all_in_sync = (alone or bool(peers)) and all(map(comparing.in_sync, comparing.ranks))
     return {
-        "in_sync": not most and not lost and not unknown and all_in_sync,
+        "in_sync": not most and not lost and not learning.is_recorded and all_in_sync,
         "behind_bytes": most,
         "unknown_bytes": unknown * SECTOR_SIZE,
         "known": round(1 - unknown / sectors, 6) if unknown else 1.0,
         "rate": round(rate),
-        "left_s": round(most / rate, 1) if most and rate else None if most or unknown else 0.0,
+        "left_s": round(most / rate, 1) if most and rate else None if most or learning.is_recorded else 0.0,
         "peers": peers,
     }

@@ -30,6 +30,9 @@ class Left(Protocol):
 
     left: int
 
+    @property
+    def is_recorded(self) -> bool: ...
+
     def chunks(self, chunk: int) -> tuple[int, int] | None: ...
 
     def learned(self, first: int, count: int, told: bytes = b"") -> bool: ...

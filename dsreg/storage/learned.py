@@ -20,6 +20,11 @@ class Learned:
         self._known = Runs()
         self.left = 0
 
+    @property
+    def is_recorded(self) -> bool:
+        """Whether a restart would find something left."""
+        return self.left > 0
+
     def know(self, known: Runs) -> None:
         """All but these are to be learned."""
         self._known = known

@@ -90,6 +90,26 @@ async def test_a_node_whose_directory_was_deleted_rejoins_under_load(
     assert (await report(cluster, 1))["lives"]["known"]["3"]["life"] == 2
 
 
+async def test_a_power_cut_takes_nothing_back_of_what_is_healed(make_cluster: Callable[..., Cluster]) -> None:
+    """What is in sync counts as a copy, so another node may be lost from then on."""
+    cluster = make_cluster(sectors=SECTORS)
+    cluster.start()
+    await trio.to_thread.run_sync(all_know_all, cluster)
+    async with Client(cluster.config) as client:
+        for sector in range(0, SECTORS, 7):
+            await client.write(sector, stamp(sector))
+    cluster.kill(3)
+    shutil.rmtree(cluster.storage(3))
+    cluster.start(3, options=["--rejoin"])
+    await in_sync(cluster, *cluster.ranks)
+    cluster.kill()
+    cluster.start(2, 3)
+    async with Client(cluster.config) as client:
+        with trio.fail_after(TIMEOUT_S):
+            for sector in range(0, SECTORS, 7):
+                assert await client.read(sector) == stamp(sector), sector
+
+
 def test_it_waits_for_both_others_and_says_so(make_cluster: Callable[..., Cluster]) -> None:
     cluster = make_cluster(sectors=SECTORS)
     cluster.start()

@@ -347,6 +347,21 @@ def test_it_is_not_in_sync_as_long_as_something_is_to_be_learned() -> None:
     assert report["in_sync"] is False and report["behind_bytes"] == 0 and report["left_s"] is None
 
 
+class NotWritten(Learned):
+    """What a directory says until its next checkpoint."""
+
+    is_recorded = True
+
+
+def test_nor_before_it_is_durable_that_nothing_is() -> None:
+    play = Learning(2, 3)
+    play.all()
+    assert play.left == 0 and play.heal.report(play.now)["in_sync"]
+    play.storage.learning = NotWritten(SECTORS, play.storage.tags)
+    report = play.heal.report(play.now)
+    assert report["in_sync"] is False and report["unknown_bytes"] == 0 and report["left_s"] is None
+
+
 def test_what_it_says_of_itself() -> None:
     play = Learning(2, 3)
     report = play.heal.report(play.now)

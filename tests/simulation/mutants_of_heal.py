@@ -65,6 +65,9 @@ HEAL = (
            test=_PLAYS),
     Mutant("heal_does_not_give_way", _THROTTLE, "return 0 if under_way else BUSY_SECTORS", "return BUSY_SECTORS",
            test=_TEST_THROTTLE),
+    Mutant("heal_sleeps_when_its_rate_would_allow_more", _THROTTLE,
+           "if now < self._free_s or self.room(under_way, now) else", "if now < self._free_s else",
+           test=_TEST_THROTTLE),
     Mutant("heal_takes_more_than_its_rate", _THROTTLE, "        if now < self._free_s:\n            return 0\n", "",
            test=_TEST_THROTTLE),
 )
