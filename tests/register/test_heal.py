@@ -383,15 +383,13 @@ def test_it_gives_way_to_clients() -> None:
     play.answer()
     seen = 0
     while play.asked:
-        assert len(play.asked) == 1
-        question = play.asked[0].message
+        [question] = [tell.message for tell in play.asked]
         assert isinstance(question, ReadProc) and question.count <= BUSY_SECTORS
         [adopt] = play.answer()
         seen += 1
         assert play.asked == []
         play.store(adopt)
-    assert seen == -(-100 // BUSY_SECTORS) and play.in_sync(2)
-    assert play.storage.tags(0, 100) == NEW * 100
+    assert seen == -(-100 // BUSY_SECTORS) and play.in_sync(2) and play.storage.tags(0, 100) == NEW * 100
 
 
 def test_it_answers_for_its_own_digests() -> None:
