@@ -6,6 +6,7 @@ import random
 
 from dsreg.constants import ZERO_TAG
 from dsreg.protocol.tags import iter_tags, pack_tag
+from dsreg.register.heal_work import Chunk, Run
 from dsreg.register.lacking import GAP, NOBODY, Lack, lacking
 from tests.protocol.values import tags
 
@@ -84,3 +85,10 @@ def test_against_a_dumb_version(rng: random.Random) -> None:
             best = max(iter_tags(tags)[index] for tags in others)
             if index not in unknown and best > iter_tags(own)[index]:
                 assert index in taken
+
+
+def test_a_run_in_two_parts_keeps_the_tag_of_each_sector() -> None:
+    run = Run(Chunk(0, 0, 0, [], settled=True), 256, Lack(3, 8, 2, 4, of(1, 2, 3, 4, 5)))
+    first, rest = run.split(2)
+    assert first.lack == Lack(3, 5, 2, 2, of(1, 2)) and rest.lack == Lack(5, 8, 2, 2, of(3, 4, 5))
+    assert (first.size, rest.size, first.first, rest.first) == (2, 3, 256, 256)

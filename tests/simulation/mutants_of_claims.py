@@ -9,6 +9,8 @@ _CLAIMING = "dsreg.node.claiming"
 _LIVES = "dsreg.register.lives"
 _MEMBERS = "dsreg.node.members"
 _INTERPRETER = "dsreg.node.interpreter"
+_PROMISES = "dsreg.storage.promises"
+_BY_FENCES = "tests/storage/test_fence.py"
 _BY_PLAYS = "tests/register/test_claim.py"
 _BY_LIVES = "tests/register/test_lives.py"
 _BY_NODES = "tests/node/test_rejoin.py"
@@ -53,6 +55,13 @@ CLAIMS = (
            "        elif False:\n", test=_BY_NODES),
     Mutant("starts_are_not_adopted", _INTERPRETER, "self.storage.fence(epoch, owner, incarnation + 1)",
            "self.storage.fence(epoch, owner)", test=_BY_NODES),
+    Mutant("starts_are_adopted_before_they_are_durable", _PROMISES,
+           "            and fence.incarnation <= state.incarnation\n", "", test=_BY_FENCES),
+    Mutant("starts_without_an_epoch_are_never_written", _PROMISES, " or self._incarnation > state.incarnation\n",
+           "\n", test=_BY_FENCES),
+    Mutant("starts_are_adopted_though_they_are_fewer", _PROMISES,
+           "self._incarnation = max(self._incarnation, incarnation)",
+           "self._incarnation = incarnation or self._incarnation", test=_BY_FENCES),
     Mutant("acknowledges_before_it_has_promised", _CLAIMING, "self._interpreter.adopt(adopted, self._adopted)",
            "self._interpreter.adopt(adopted, lambda: None), self._adopted()", test=_BY_NODES),
     Mutant("promise_of_who_is_lost_meanwhile", _CLAIMING, "        if self.claim.adopted() != adopted:",

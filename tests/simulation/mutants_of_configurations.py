@@ -55,6 +55,7 @@ CONFIGURATIONS = (
            "[record for record in told if record.current == current]", "told", test=_BY_PLAYS),
     # What a node has promised, and heard.
     Mutant("configuration_is_not_synced", _FILE, "        file.fdatasync()\n", "", test=_BY_FILES),
+    Mutant("configuration_leaves_the_end_of_a_longer_file", _FILE, "        file.truncate(0)\n", "", test=_BY_FILES),
     Mutant("name_of_the_configuration_is_not_synced", _FILE, "    files.sync_dir()\n", "", test=_BY_FILES),
     Mutant("vote_is_not_kept", _FILE, "if record.voted is not None:", "if False:", test=_BY_FILES),
     Mutant("configuration_that_is_gone_never_was", _FILE, "if not directory.recorded.configured:", "if False:",

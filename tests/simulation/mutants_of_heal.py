@@ -43,6 +43,8 @@ HEAL = (
     Mutant("heal_learns_from_too_few", _HEAL,
            "chunk.learns = bool(unknown) and enough", "chunk.learns = bool(unknown)", test=_PLAYS),
     Mutant("heal_learns_less_than_it_was_told", _WORK, "return all(map(", "return any(map(", test=_PLAYS),
+    Mutant("heal_mixes_the_tags_of_a_run_in_two_parts", _WORK, "tags[count * TAG_SIZE:])", "tags[:-count * TAG_SIZE])",
+           test="tests/register/test_lacking.py"),
     Mutant("heal_learns_and_chooses_again_what_it_had_chosen", _HEAL, "        self._allocator.forget()\n", "",
            test=_PLAYS),
     Mutant("heal_does_not_promise", _HEAL, "return [epochs.fence(value.epoch)]", "return []", test=_PLAYS),

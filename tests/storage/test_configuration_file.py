@@ -94,6 +94,16 @@ def test_what_is_remembered_is_durable_at_once(record: Record) -> None:
         assert open_storage(files.crash(chooser)).configuration.record == record
 
 
+def test_what_a_crash_has_left_of_a_longer_file_does_no_harm() -> None:
+    files = MemoryFiles()
+    storage = open_storage(files)
+    with contextlib.closing(files.open(CONFIGURATION_TMP, create=True)) as file:
+        file.pwritev([b"?" * 4096], 0)
+        file.fdatasync()
+    storage.configuration.remember(VOTED)
+    assert open_storage(files.crash(drop_all)).configuration.record == VOTED
+
+
 def test_a_version_that_does_not_know_the_file_does_not_use_the_directory() -> None:
     files = MemoryFiles()
     storage = open_storage(files)

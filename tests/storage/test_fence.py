@@ -40,6 +40,24 @@ def test_a_promise_survives_power_loss_once_it_is_done_and_is_not_there_before()
         assert (storage.epoch, storage.owner) == (3, ALICE)
 
 
+def test_a_higher_incarnation_is_durable_before_it_is_done_and_a_lower_one_changes_nothing() -> None:
+    files = MemoryFiles()
+    storage = open_storage(files)
+    for incarnation in (9, 20):
+        ticket = storage.fence(0, NO_OWNER, incarnation)
+        assert not ticket.done and storage.incarnation < incarnation
+        commit = storage.next_commit()
+        assert commit is not None
+        commit.run()
+        assert not ticket.done
+        assert storage.finish_commit(commit) == [ticket] and storage.incarnation == incarnation
+    assert storage.fence(0, NO_OWNER, 7).done and storage.next_commit() is None
+    storage.fence(3, ALICE, 7)
+    commit_all(storage)
+    assert storage.incarnation == 20
+    assert open_storage(files.crash(drop_all)).incarnation > 20
+
+
 def test_how_far_the_attachment_has_come_with_its_writes_is_known_after_a_start() -> None:
     """From the journal, from home, and from both; of the attachment in force alone."""
     files = MemoryFiles()

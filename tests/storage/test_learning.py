@@ -145,6 +145,15 @@ def test_it_is_not_learned_below_what_was_told() -> None:
     assert storage.learning.learned(2, 1, ZERO_TAG) and contents(storage, 2, 1) == [0]
 
 
+def test_it_does_not_answer_for_the_last_sector_that_is_left() -> None:
+    storage = unknown_disk()
+    storage.learning.learned(0, 700)
+    storage.learning.learned(701, DISK - 701)
+    assert storage.learning.left == 1
+    assert storage.unknown(512, 256) == storage.missing(700, 1) == storage.learning.of(600, 200) == [700]
+    assert storage.learning.chunks(0) == (2, 3) and storage.learning.chunks(3) is None
+
+
 def test_a_run_of_both_is_stored_and_read_as_ever() -> None:
     storage = unknown_disk()
     storage.learning.learned(0, 4)

@@ -13,10 +13,10 @@ from dsreg.errors import DamagedStorage, NoSpace, StorageError, SyncFailed
 from dsreg.protocol.address import Address, Place
 from dsreg.protocol.life import Life
 from dsreg.storage import StableStorage, lives
-from dsreg.storage.layout import IDENTITY, LIVES, LIVES_TMP
+from dsreg.storage.layout import IDENTITY, IDENTITY_TMP, LEARNED_TMP, LIVES, LIVES_TMP
 from dsreg.testing.memory_files import Kind, MemoryFiles, drop_all, keep_all, random_chooser
 from tests.storage.support import IDENTITY as WHOSE
-from tests.storage.support import open_storage, stored
+from tests.storage.support import checkpoint_now, open_storage, stored
 
 ONE, TWO, OTHER = (Life(1, bytes([number]) * 16) for number in (1, 2, 3))
 AT = Address(ONE, 1, Place("a.example", 7001))
@@ -221,6 +221,21 @@ def test_what_a_crash_has_left_of_a_longer_file_does_no_harm() -> None:
         file.fdatasync()
     storage.lives.remember({2: TWO})
     assert opened(files.crash(drop_all)).lives.known == {2: TWO}
+
+
+def test_nor_does_it_to_what_is_said_of_learning() -> None:
+    files = MemoryFiles()
+    storage = open_storage(files, all_unknown=True)
+    for name in (LEARNED_TMP, IDENTITY_TMP):
+        with contextlib.closing(files.open(name, create=True)) as file:
+            file.pwritev([b"?" * 4096], 0)
+            file.fdatasync()
+    storage.learning.learned(0, 256)
+    checkpoint_now(storage)
+    assert open_storage(MemoryFiles.from_log(files.log)).learning.left == WHOSE.sectors - 256
+    storage.learning.learned(256, WHOSE.sectors - 256)
+    checkpoint_now(storage)
+    assert open_storage(files.crash(drop_all)).learning.left == 0
 
 
 def test_a_write_that_fails_is_final() -> None:
