@@ -6,10 +6,11 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
-from tests.chaos.database_rounds import run_database
+from tests.chaos.database_rounds import DatabaseRound, run_database
 from tests.chaos.databases import Postgres, Sqlite, why_no_postgres
 from tests.chaos.full_disk import FullDiskScenario, why_no_small_disks
 from tests.chaos.io_errors import IoErrorsScenario
+from tests.chaos.loss_rounds import LossRound
 from tests.chaos.namespaces import why_no_namespaces
 from tests.chaos.network import NetworkScenario
 from tests.chaos.rounds import Run, run_registers
@@ -19,13 +20,13 @@ from tests.conftest import why_no_fuse
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """`seconds`: how long faults go on in a round; `small`: in one of `make test`. `why_not`: why this host cannot
-    run it, None if it can."""
+    """`seconds`: how long faults go on in a round; `small`: in one of `make test`, None: there is none. `why_not`: why
+    this host cannot run it, None if it can."""
 
     name: str
     run: Run
     seconds: float
-    small: float
+    small: float | None
     why_not: Callable[[], str | None]
 
 
@@ -38,15 +39,19 @@ def _registers(kind: type[Scenario], why_not_: Callable[[], str | None]) -> Entr
 
 
 def _database(
-    name: str, kind: type[Sqlite] | type[Postgres], why_not_: Callable[[], str | None], small: float,
-    cache: str = "none",
+    name: str, kind: type[Sqlite] | type[Postgres], why_not_: Callable[[], str | None], small: float | None,
+    cache: str = "none", sort: type[DatabaseRound] = DatabaseRound,
 ) -> Entry:
-    return Entry(name, functools.partial(run_database, kind, cache), 40.0, small, why_not_)
+    return Entry(name, functools.partial(run_database, sort, kind, cache), 40.0, small, why_not_)
 
 
 def why_no_disk() -> str | None:
     """The reason why this host cannot have ext4 on a loop device on a FUSE mount, None if it can."""
     return why_no_fuse() or why_no_small_disks()
+
+
+def why_no_postgres_on_a_disk() -> str | None:
+    return why_no_disk() or why_no_postgres()
 
 
 SCENARIOS = {entry.name: entry for entry in (
@@ -56,7 +61,10 @@ SCENARIOS = {entry.name: entry for entry in (
     _registers(IoErrorsScenario, why_no_fuse),
     _database("sqlite", Sqlite, why_no_disk, 2.0),
     _database("sqlite-cached", Sqlite, why_no_disk, 2.0, "writeback"),
-    _database("postgres", Postgres, lambda: why_no_disk() or why_no_postgres(), 1.0),
+    _database("postgres", Postgres, why_no_postgres_on_a_disk, 1.0),
+    _database("sqlite-losses", Sqlite, why_no_disk, None, sort=LossRound),
+    _database("sqlite-cached-losses", Sqlite, why_no_disk, None, "writeback", LossRound),
+    _database("postgres-losses", Postgres, why_no_postgres_on_a_disk, None, sort=LossRound),
 )}
 
 

@@ -26,6 +26,8 @@ class DatabaseRound:
     """`cache`: that of `dsreg-fuse`. `tally` counts; AssertionError on a commit that is lost, and on anything else that
     must not be."""
 
+    least_cycles = 1
+
     def __init__(
         self, kind: type[Sqlite] | type[Postgres], seed: int, cache: str, directory: Path, stack: contextlib.ExitStack
     ) -> None:
@@ -152,15 +154,16 @@ class DatabaseRound:
 
 
 def run_database(
-    kind: type[Sqlite] | type[Postgres], cache: str, seed: int, seconds: float, directory: Path
+    sort: type[DatabaseRound], kind: type[Sqlite] | type[Postgres], cache: str, seed: int, seconds: float,
+    directory: Path,
 ) -> Tally:
-    """At least one cycle, and more as long as there is time. Raises AssertionError."""
+    """At least `sort.least_cycles`, and more as long as there is time. Raises AssertionError."""
     end_s = time.monotonic() + seconds
     with contextlib.ExitStack() as stack:
-        test = DatabaseRound(kind, seed, cache, directory, stack)
-        while True:
+        test = sort(kind, seed, cache, directory, stack)
+        cycles = 0
+        while cycles < sort.least_cycles or time.monotonic() < end_s:
             test.cycle()
-            if time.monotonic() > end_s:
-                break
+            cycles += 1
     test.tally.counts["chaos rounds"] = 1
     return test.tally

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import random
 import signal
+import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tests.chaos.workers import Workers
@@ -21,11 +22,19 @@ KINDS = ("client", "impatient", "raw", "raw")
 
 
 class ChaosCluster(Cluster):
-    """A cluster whose logs are kept in its directory, and whose nodes have their storage where `storages` says."""
+    """A cluster whose logs are kept in its directory, and whose nodes have their storage where `storages` says.
+    `options`: of a node, at each start."""
 
     def __init__(self, directory: Path, *, nodes: int = 3, sectors: int = 256) -> None:
         super().__init__(directory, nodes=nodes, sectors=sectors)
         self.storages: dict[int, Path] = {}
+        self.options: dict[int, tuple[str, ...]] = {}
+
+    def spawn(
+        self, rank: int, storage: Path | None = None, program: tuple[str, ...] = ("-m", "dsreg"),
+        options: Sequence[str] = (),
+    ) -> subprocess.Popen[bytes]:
+        return super().spawn(rank, storage, program, (*self.options.get(rank, ()), *options))
 
     def storage(self, rank: int) -> Path:
         return self.storages.get(rank) or super().storage(rank)

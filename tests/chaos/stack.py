@@ -56,10 +56,10 @@ class Stack:
         self._mount()
 
     # --- up -------------------------------------------------------------------------------------------
-    def up(self, *, by_kernel: bool) -> None:
-        """Bring up what is down, and look at the file system. Its journal is replayed by the kernel or by e2fsck;
-        after that there must be nothing left to correct."""
-        if down := [rank for rank in self.cluster.ranks if rank not in self.cluster.processes]:
+    def up(self, *, by_kernel: bool, without: int = 0) -> None:
+        """Bring up what is down, but for the node `without`, and look at the file system. Its journal is replayed by
+        the kernel or by e2fsck; after that there must be nothing left to correct."""
+        if down := [rank for rank in self.cluster.ranks if rank not in (*self.cluster.processes, without)]:
             self.cluster.start(*down)
         self._attach()
         if by_kernel:
