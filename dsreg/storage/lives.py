@@ -134,6 +134,11 @@ class LivesFile:
             raise DamagedStorage(f"the file {LIVES} is of another directory of this node: {_ADVICE}")
 
     @property
+    def rank(self) -> int:
+        """Of this node."""
+        return self._identity.rank
+
+    @property
     def begun(self) -> bool:
         """Whether the node has ever served with this directory."""
         return self._identity.rank in self.known

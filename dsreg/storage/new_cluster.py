@@ -17,7 +17,8 @@ from collections.abc import Callable
 
 from dsreg.constants import MAX_RUN_SECTORS, NO_OWNER, SECTOR_SIZE, TAG_SIZE
 from dsreg.errors import WrongDirectory
-from dsreg.protocol.tags import pack_tag
+from dsreg.protocol.names import name_bits
+from dsreg.protocol.tags import pack_tag, successors
 from dsreg.storage import identity as identity_file
 from dsreg.storage import lives as lives_file
 from dsreg.storage.files import Files
@@ -58,15 +59,20 @@ def move(
 
 
 def settle(storage: StableStorage, epoch: int, damaged: list[int]) -> None:
-    """The last steps. `damaged`: sectors that are given up; they read as zeros."""
+    """The last steps. `damaged`: sectors that are given up; they read as zeros, as if this node had written them last:
+    the tag of a value that is lost stays the name of that value alone, which another directory may still have."""
     if storage.epoch < epoch:
         storage.fence(epoch, NO_OWNER)
+    epoch = max(epoch, storage.epoch)
+    life = name_bits(storage.lives.own.number, storage.incarnation)
     for first, count in runs_of(damaged):
         tags = storage.tags(first, count)
         for at in range(count):
             tag = tags[at * TAG_SIZE:(at + 1) * TAG_SIZE]
             if first + at in storage.unknown(first + at, 1):
                 tag = pack_tag(0, 0, 0, epoch)  # as one that was never written
+            else:
+                tag = successors(tag, storage.lives.rank, epoch=epoch, life=life)
             storage.persist(first + at, 1, tag, bytes(SECTOR_SIZE), repair=True)
         drain(storage)
     drain(storage)

@@ -10,7 +10,7 @@ import pytest
 from dsreg.constants import MIN_JOURNAL_BYTES, NO_OWNER, SECTOR_SIZE
 from dsreg.errors import DamagedStorage, StorageLocked, WrongDirectory
 from dsreg.protocol.life import Life
-from dsreg.protocol.tags import unpack_tag
+from dsreg.protocol.tags import epoch_of, restamped, unpack_tag
 from dsreg.storage import Files, Identity, StableStorage, identity
 from dsreg.storage.layout import SECTORS, SLOT_SIZE, TAGS
 from dsreg.storage.new_cluster import damaged_sectors, move, recorded_in, runs_of, settle
@@ -118,6 +118,47 @@ def test_what_is_damaged_reads_as_zeros() -> None:
         assert loaded is not None and loaded.data == bytes(SECTOR_SIZE) and not loaded.missing
     assert contents(again, 258, 253) == [5] * 253
     again.close()
+
+
+def test_what_is_given_up_is_a_write_of_its_own() -> None:
+    """The directory was opened anew since the damage was found, and has not read the sectors again, as in
+    `dsreg recover`. Another directory may have the lost value: its name must not become that of the zeros."""
+    files = old_directory()
+    files.damage(SECTORS, 257 * SECTOR_SIZE, 10)
+    looked = open_storage(files, SMALL)
+    before = looked.tags(257, 1)
+    damaged = damaged_sectors(looked)
+    looked.close()
+    assert damaged == [257]
+    move(files, SMALL.cluster, NEW, learns=False)
+    storage = open_storage(files, NEW)
+    settle(storage, EPOCH, damaged)
+    zeros = storage.tags(257, 1)
+    name = unpack_tag(zeros)
+    assert zeros > restamped(before, EPOCH), "above every copy of the lost value, whoever still has one"
+    assert name.epoch == EPOCH and epoch_of(name.ts) == EPOCH and name.wr == NEW.rank
+    assert damaged_sectors(storage) == []
+    assert unpack_tag(storage.tags(258, 1)).ts == 5, "what is whole keeps its name"
+    storage.close()
+    again = open_storage(files, NEW)
+    loaded = again.load(257, 1, wait=True)
+    assert loaded is not None and loaded.data == bytes(SECTOR_SIZE) and not loaded.missing
+    assert again.tags(257, 1) == zeros
+    again.close()
+
+
+def test_zeros_that_were_put_for_a_lost_value_are_put_again_when_they_are_lost() -> None:
+    files = old_directory()
+    files.damage(SECTORS, 257 * SECTOR_SIZE, 10)
+    storage = recover(files)
+    first = storage.tags(257, 1)
+    checkpoint_now(storage)
+    storage.close()
+    files.damage(SECTORS, 257 * SECTOR_SIZE, 10)
+    storage = open_storage(files, NEW)
+    settle(storage, EPOCH, damaged_sectors(storage))
+    assert storage.tags(257, 1) > first and damaged_sectors(storage) == []
+    storage.close()
 
 
 def test_a_lost_slot_makes_whatever_has_none_readable_again() -> None:
