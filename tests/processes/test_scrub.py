@@ -29,10 +29,17 @@ def scrub(cluster: Cluster, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 async def written(cluster: Cluster, rng: random.Random) -> bytes:
-    """All sectors, at all nodes, and at rest there."""
+    """All sectors, at all nodes, and at rest there.
+
+    A write is done at a majority, and a node that was not reached in time has compared before that and would do so
+    again only after minutes. So one node starts anew: it compares with all, and all with it. What one of them lacks the
+    two others have.
+    """
     data = rng.randbytes(SECTORS * 4096)
     async with Client(cluster.config) as client:
         await client.write(0, data)
+    assert cluster.terminate(1) == 0
+    cluster.start(1)
     await in_sync(cluster, *cluster.ranks)
     until(lambda: all(slots_of(cluster, rank) == GROUPS for rank in cluster.ranks), "all tags are at rest")
     return data
