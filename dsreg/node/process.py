@@ -68,9 +68,7 @@ class Node:
         self.config = config
         self.storage = storage
         self.replica = new_replica(
-            config.rank,
-            quorum,
-            storage,
+            config.rank, quorum, storage,
             uuid_prefix=secrets.randbits(32),
             jitter=lambda: random.uniform(0.8, 1.2),
             started_s=trio.current_time(),

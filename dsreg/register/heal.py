@@ -164,18 +164,16 @@ class Heal:
             due.append(max(self._paused_until_s, self.throttle.next_due(self._under_way, now)))
         if len(self._todo) < MAX_WAITING:
             due.append(self._comparing.next_due())
-        due.append(self._learner.next_due())
-        return min(due, default=math.inf)
+        return min(*due, self._learner.next_due(), math.inf)
 
     def is_asking(self, rid: int) -> bool:
         return rid in self._questions
 
     def report(self, now: float) -> dict[str, object]:
         """For STATUS: see docs/heal.md."""
-        return report(
-            self._comparing, self._behind(), self.throttle.rate(now), lost=len(self._storage.lost()),
-            learning=self._storage.learning, sectors=self._storage.sectors, alone=self._quorum.size == 1,
-        )
+        lost, alone = len(self._storage.lost()), self._quorum.size == 1
+        return report(self._comparing, self._behind(), self.throttle.rate(now), lost=lost, alone=alone,
+                      learning=self._storage.learning, sectors=self._storage.sectors)
 
     def _behind(self) -> dict[int, int]:
         waiting = [*self._todo.values(), *(which for _, _, which in self._later)]
@@ -232,6 +230,8 @@ class Heal:
             if self._teachers.blocks(mask(asked)):
                 chunk = Chunk(number, mask(asked), self._epochs.durable, asked, settled=True, taught=True)
                 effects += self._open_chunk(chunk, now)
+            else:
+                self._learner.too_few_know(now)
         return effects
 
     def _ask(
@@ -257,7 +257,7 @@ class Heal:
             self._end_run(question.run, now, ok=False)
         elif chunk is not None:
             chunk.waits.discard(question.rank)
-            chunk.failed = True
+            chunk.failed |= not chunk.taught  # to learn takes enough of them: one that learns as well never answers
             if not chunk.waits:
                 self._decide(chunk, now)
         elif question.learns:

@@ -79,6 +79,10 @@ class Learner:
                 return chunk
         return None
 
+    def too_few_know(self, now: float) -> None:
+        """The chunk that `next` gave is left for later, when others may have learned it: all are asked anew then."""
+        self._rests, self._again_s = False, now + RETRY_S
+
     def know(self, chunk: int, teachers: Sequence[int]) -> list[int]:
         """Those of them that may know the chunk."""
         return [rank for rank in teachers if chunk not in self._ignorant.get(rank, ())]

@@ -55,6 +55,7 @@ def test_take_over_ends_the_first_with_errors_and_says_why_once(nodes: Nodes, mo
     finally:
         os.close(descriptor)
     first.wait_for_log("another client has taken the disk over")
+    first.wait_for_log("Every request fails with an I/O error from now on")  # said by another task than the one above
     assert first.log.count("Every request fails with an I/O error from now on") == 1
     with second.image.open("r+b") as image:
         assert image.read(6) == b"before"
