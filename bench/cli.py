@@ -175,7 +175,7 @@ def _take_down(stack: ExitStack) -> None:
 
 def _remove(directory: Path) -> None:
     """Removes the directory unless something is still mounted in it: those files are not ours to delete."""
-    mounted = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    mounted = [line.split()[1] for line in Path("/proc/self/mounts").read_text(errors="surrogateescape").splitlines()]
     if below := [mountpoint for mountpoint in mounted if mountpoint.startswith(f"{directory}/")]:
         raise BenchFailed(f"still mounted, left as it is: {', '.join(below)}")
     shutil.rmtree(directory)

@@ -174,7 +174,8 @@ def detach_loops(image: Path) -> None:
 
 def is_mounted(mountpoint: Path) -> bool:
     """Whether something is mounted there, even if its server is dead (then the directory cannot be looked at)."""
-    return any(line.split()[1] == str(mountpoint) for line in Path("/proc/self/mounts").read_text().splitlines())
+    table = Path("/proc/self/mounts").read_text(errors="surrogateescape")
+    return any(line.split()[1] == str(mountpoint) for line in table.splitlines())
 
 
 def unmount(mountpoint: Path) -> None:

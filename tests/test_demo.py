@@ -42,7 +42,7 @@ def temporary(tmp_path: Path) -> Iterator[Path]:
     directory.mkdir()
     yield directory
     assert not list(directory.iterdir())
-    assert str(directory) not in Path("/proc/mounts").read_text()
+    assert str(directory) not in Path("/proc/mounts").read_text(errors="surrogateescape")
     assert not [name for name in loop_devices() if str(directory) in name]
     assert not processes_naming(str(directory))
 

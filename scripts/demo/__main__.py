@@ -56,7 +56,7 @@ def demonstrate(report: Report, stack: ExitStack, client_only: bool, max_files: 
 
 def remove(directory: Path) -> None:
     """Removes the directory unless a file system is still mounted in it: its files are not ours to delete."""
-    mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    mounted = [line.split()[1] for line in Path("/proc/mounts").read_text(errors="surrogateescape").splitlines()]
     below = [mountpoint for mountpoint in mounted if mountpoint.startswith(f"{directory}/")]
     if below:
         raise DemoFailed(f"still mounted, left as it is: {', '.join(below)}")

@@ -59,7 +59,7 @@ def _unescape(text: str) -> str:
 def unmount_below(directory: Path) -> None:
     """File systems and loop devices on files below `directory`, also those that hang. FUSE mounts go last: without
     them nobody can tell any more which loop devices stand on their files."""
-    table = [line.split()[1:3] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    table = [line.split()[1:3] for line in os.fsdecode(Path("/proc/self/mounts").read_bytes()).splitlines()]
     mounts = [(where, kind) for escaped, kind in table if (where := _unescape(escaped)).startswith(f"{directory}/")]
     _unmount([where for where, kind in mounts if not kind.startswith("fuse")])
     for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
