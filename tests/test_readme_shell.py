@@ -102,9 +102,10 @@ wait
 @pytest.mark.fuse
 def test_three_hosts(machine: Path) -> None:
     """Each node has a /var/lib of its own, as on a host of its own; for the rest one machine is all three."""
-    create, run_node, use = shell_blocks(README, "Three real hosts")
+    create, run_node, use, _replace = shell_blocks(README, "Three real hosts")
     assert "--rank 1" in run_node
-    status, wait, attach, bench = use.splitlines()
+    watch, wait, scrub, attach, bench = use.splitlines()
+    status = watch.replace(" --watch", "")  # which stays
     nodes = "".join(
         # Its mounts follow those of the machine: a private copy would keep what others unmount.
         f"unshare --mount --propagation slave sh -c 'mkdir -p $PWD/own/host{rank} && "
@@ -117,6 +118,7 @@ def test_three_hosts(machine: Path) -> None:
 await {status.split('#')[0]} --check
 {status}
 {wait}
+{scrub}
 mkdir -p /mnt/disk
 {attach} &
 await test -e /mnt/disk/disk.img
