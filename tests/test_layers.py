@@ -28,7 +28,8 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("dsreg.register", "dsreg.link"),
     ("dsreg.protocol",),
     ("dsreg.config",),
-    ("dsreg.constants", "dsreg.errors", "dsreg.listening", "dsreg.logs", "dsreg.memory", "dsreg.runs", "dsreg.version"),
+    ("dsreg.chunks", "dsreg.runs"),
+    ("dsreg.constants", "dsreg.errors", "dsreg.listening", "dsreg.logs", "dsreg.memory", "dsreg.version"),
 )
 HEIGHT = {layer: len(ROWS) - index for index, row in enumerate(ROWS) for layer in row}
 # What ships for tests: may import anything and is imported by nothing else.

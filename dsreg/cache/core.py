@@ -18,6 +18,7 @@ from collections.abc import Iterable
 
 from dsreg.cache import limits
 from dsreg.cache.extents import Extent, cover, join, slide_under, within
+from dsreg.chunks import chunks_of
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
 from dsreg.errors import DsregError
 
@@ -132,7 +133,7 @@ class WriteBuffer:
         found: list[Extent] = []
         if not self._chunks:
             return found
-        for number in range(first // MAX_RUN_SECTORS, (stop - 1) // MAX_RUN_SECTORS + 1):
+        for number in chunks_of(first, stop - first):
             chunk = self._chunks.get(number)
             if chunk is None:
                 continue

@@ -15,7 +15,7 @@ from dsreg.node.addressing import Addressing
 from dsreg.node.claiming import Acceptances, Rejoin
 from dsreg.node.interpreter import Connection, Interpreter
 from dsreg.protocol.address import Place
-from dsreg.protocol.life import Life, Stage
+from dsreg.protocol.life import Life, Stage, claims_later
 from dsreg.protocol.messages import FEATURE_ADDRESSES, FEATURE_CLAIMS, Accepted, LivesReport
 from dsreg.register.claim import Claim
 from dsreg.register.foreign import ForeignPeers
@@ -141,9 +141,8 @@ class Members:
             self._tell_all()
         elif connection is not None:
             self.tell_again(connection.transport)
-        if report.stage is Stage.CLAIMING and report.own.number > 1 and connection is not None:
-            if self.stage is Stage.STARTED:
-                self._acceptances.claimed(report, connection)
+        if connection is not None and self.stage is Stage.STARTED and claims_later(report.stage, report.own):
+            self._acceptances.claimed(report, connection)
         self._review()
 
     def _accepted(self, message: Accepted) -> None:

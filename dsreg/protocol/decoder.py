@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from dsreg.chunks import number_of_chunks
 from dsreg.constants import HMAC_SIZE, MAGIC, MAX_RANK, MAX_RUN_SECTORS, TAG_SIZE
 from dsreg.protocol import frames
 from dsreg.protocol.frames import CONTRACT_KINDS, RUN_KINDS
@@ -342,7 +343,7 @@ class Decoder:
         return report if good else None
 
     def _digest_message(self, frame: memoryview) -> DigestQuery | Digests | None:
-        message = frames.digest_message(frame, -(-self._sectors // MAX_RUN_SECTORS))
+        message = frames.digest_message(frame, number_of_chunks(self._sectors))
         return message if message is not None and message.rank in self._ranks else None
 
     def _sums_message(self, frame: memoryview) -> SumsQuery | Sums | None:

@@ -23,5 +23,10 @@ class Stage(enum.IntEnum):
     """How far a node is: only one that has started stores, answers and counts."""
 
     ASKING = 0  # its directory is empty, and it asks whether anybody has heard of its rank
-    CLAIMING = 1  # nobody has, as far as it was told: now others are to remember it
+    CLAIMING = 1  # others are to remember its life: the first of its rank, of which nobody had heard, or a later one
     STARTED = 2
+
+
+def claims_later(stage: Stage, own: Life) -> bool:
+    """Whether a node that says this takes a later life of its rank, as its directory was lost."""
+    return stage is Stage.CLAIMING and own.number > 1

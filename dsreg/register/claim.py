@@ -18,7 +18,7 @@ from dsreg.protocol.life import Life, Stage
 from dsreg.protocol.messages import Accepted
 from dsreg.protocol.names import LIVES_IN_NAMES, is_apart
 from dsreg.register.lives import Lives, supersedes
-from dsreg.register.quorum import Quorum, mask, ranks_in
+from dsreg.register.quorum import Quorum, bit, mask, ranks_in
 
 Promise = tuple[int, bytes]  # epoch, owner
 
@@ -92,9 +92,10 @@ class Claim:
         if not self._quorum.blocks(mask(accepted)):
             return 0
         incarnation = max(each.incarnation for each in accepted.values())
-        numbers = range(self.own.number, self.own.number + LIVES_IN_NAMES)
-        number = next((number for number in numbers if is_apart(number, incarnation)), self.own.number)
-        return number if number != self.own.number else 0
+        if is_apart(self.own.number, incarnation):
+            return 0
+        later = range(self.own.number + 1, self.own.number + LIVES_IN_NAMES)
+        return next((number for number in later if is_apart(number, incarnation)), 0)
 
     def claims(self, number: int) -> None:
         """This life is durable here."""
@@ -117,7 +118,7 @@ class Claim:
         keep = mask(heard)
         for known in heard.values():
             keep |= mask(known)
-        return ranks_in(self._quorum.members & ~keep & ~(1 << self._rank))
+        return ranks_in(self._quorum.members & ~keep & ~bit(self._rank))
 
     def waits_for(self) -> str:
         """"" if for nothing."""

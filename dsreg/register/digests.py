@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 from typing import Protocol
 
-from dsreg.constants import DIGEST_SIZE, MAX_RUN_SECTORS
+from dsreg.chunks import chunks_of, number_of_chunks, run_of
+from dsreg.constants import DIGEST_SIZE
 from dsreg.protocol.messages import DigestQuery, Digests
 
 # Of a chunk of which a tag is lost: nothing can be said of it.
@@ -48,19 +49,18 @@ class TagDigests:
     def __init__(self, storage: Tags) -> None:
         self._storage = storage
         self._pages: dict[int, _Page] = {}
-        self.chunks = -(-storage.sectors // MAX_RUN_SECTORS)
+        self.chunks = number_of_chunks(storage.sectors)
 
     def stored(self, first: int, count: int) -> None:
         """The tags of this run are other ones now."""
-        for chunk in range(first // MAX_RUN_SECTORS, (first + count - 1) // MAX_RUN_SECTORS + 1):
+        for chunk in chunks_of(first, count):
             page = self._pages.get(chunk // _PAGE)
             if page is not None:
                 page.states[chunk % _PAGE] = _OUTDATED
 
     def run_of(self, chunk: int) -> tuple[int, int]:
         """First sector, and number of sectors, of the chunk."""
-        first = chunk * MAX_RUN_SECTORS
-        return first, min(MAX_RUN_SECTORS, self._storage.sectors - first)
+        return run_of(chunk, self._storage.sectors)
 
     def of(self, chunk: int) -> bytes:
         """b"" if no sector of it was ever written, nor is lost."""

@@ -198,10 +198,10 @@ class Heal:
                 effects.append(self._ask(rank, DigestQuery(self._rank, next(self._rids), first, count), now))
         for entry in [entry for entry in self._later if entry[0] <= now]:
             self._later.remove(entry)
-            if self._learner.is_left(entry[1]):
-                self._learner.found.add(entry[1], entry[1] + 1)
-            else:
-                self._todo[entry[1]] = self._todo.get(entry[1], 0) | entry[2]
+            _, again, which = entry
+            if self._learner.is_left(again):
+                self._learner.found.add(again, again + 1)
+            self._want((again,), which)
         if self._learner.left:
             effects += self._learn(now)
         while len(self._open) < self.throttle.chunks(now):

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Container, Sequence
 from typing import Protocol
 
+from dsreg.chunks import number_of_chunks
 from dsreg.constants import MAX_DIGESTS, MAX_RUN_SECTORS
 from dsreg.protocol.messages import Digests
 from dsreg.register.digests import UNKNOWN
@@ -45,7 +46,7 @@ class Learner:
         self._enough = teachers
         self._learning = learning
         self._sectors = sectors
-        self._chunks = -(-sectors // MAX_RUN_SECTORS)
+        self._chunks = number_of_chunks(sectors)
         self._hints: deque[int] = deque(maxlen=MAX_HINTS)
         self.found = Runs()  # chunks to be looked at
         self._ignorant: dict[int, Runs] = {}  # chunks that the node, a teacher, does not know itself

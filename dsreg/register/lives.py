@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
-from dsreg.protocol.life import Life, Stage
+from dsreg.protocol.life import Life, Stage, claims_later
 from dsreg.register.quorum import Quorum, bit
 
 # How long `new` waits for answers before it stands in for those that have not come, in each of the two phases.
@@ -61,7 +61,7 @@ class Lives:
 
         That a node claims a later life of its rank is not news: see `accept`.
         """
-        claims = stage is Stage.CLAIMING and own.number > 1
+        claims = claims_later(stage, own)
         if stage is not Stage.STARTED and not claims and self.known.get(rank, own) != own:
             # It will be told so, and end, or rejoin; the node that is known may be up elsewhere.
             self._refused[rank] = own

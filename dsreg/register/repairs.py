@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from dsreg.constants import MAX_RUN_SECTORS
+from dsreg.chunks import chunks_of
 from dsreg.register.tag_view import TagView
 
 # Repairs at one time. The others wait for the next question about them.
@@ -30,7 +30,7 @@ class Repairs:
     def want(self, first: int, count: int) -> None:
         """Somebody has asked for this run: see to the damaged sectors in it. What is to be learned is not read here:
         those that are asked may not know this life."""
-        for chunk in range(first // MAX_RUN_SECTORS, (first + count - 1) // MAX_RUN_SECTORS + 1):
+        for chunk in chunks_of(first, count):
             self.on_unknown(chunk)
         for sector in self._storage.damaged_of(first, count):
             if sector not in self.under_way and len(self.under_way) < MAX_REPAIRS:

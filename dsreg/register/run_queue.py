@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
-from dsreg.constants import MAX_RUN_SECTORS
+from dsreg.chunks import chunks_of
 
 T = TypeVar("T")
 
@@ -73,4 +73,4 @@ class RunQueue(Generic[T]):
 
 
 def _chunks_of(entry: _Entry[T]) -> range:
-    return range(entry.first // MAX_RUN_SECTORS, (entry.end - 1) // MAX_RUN_SECTORS + 1)
+    return chunks_of(entry.first, entry.end - entry.first)

@@ -16,16 +16,16 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+from dsreg.chunks import number_of_chunks, run_of
 from dsreg.constants import CRC_SIZE, MAX_RUN_SECTORS, SECTOR_SIZE
 from dsreg.protocol.messages import Sums, SumsQuery
 from dsreg.protocol.tags import EPOCH_SIZE, iter_tags, writers
 from dsreg.register.damage import Damage, Kind, Ledger, pieces
 from dsreg.register.effects import Connection, Effect, Repair, Reply, Tell, Verify
+from dsreg.register.heal_work import ANSWER_S
 from dsreg.register.throttle import BUSY_SECTORS, Throttle
 
 DAY_S = 86400.0
-# How long an answer may take.
-ANSWER_S = 2.0
 # Questions that may wait for their answer; with more the next chunk waits.
 MAX_ASKED = 32
 # So long a pass of its own accord waits at most for its next chunk, before it looks which one that is.
@@ -97,7 +97,7 @@ class Scrub:
         self._storage = storage
         self._throttle = throttle
         self._period_s = period_s
-        self._chunks = -(-storage.sectors // MAX_RUN_SECTORS)
+        self._chunks = number_of_chunks(storage.sectors)
         self._start = int(place * self._chunks)
         self._rids = itertools.count(1)
         self._pass: _Pass | None = None
@@ -216,8 +216,7 @@ class Scrub:
         return (of.start + of.passed) % self._chunks
 
     def _run_of(self, chunk: int) -> tuple[int, int]:
-        first = chunk * MAX_RUN_SECTORS
-        return first, min(MAX_RUN_SECTORS, self._storage.sectors - first)
+        return run_of(chunk, self._storage.sectors)
 
     def _next_written(self, of: _Pass) -> int:
         """How many chunks are through when the next one is of which a tag may be other than zeros, or none is left."""
