@@ -10,7 +10,8 @@ becomes sealed: greeting.py, over sealed.py (keys, records) and noise.py (the ha
 from __future__ import annotations
 
 from dsreg.protocol.decoder import Decoder, Side
-from dsreg.protocol.encoder import EncodeOnce, Encoder
+from dsreg.protocol.encode_once import EncodeOnce
+from dsreg.protocol.encoder import Encoder
 from dsreg.protocol.unsealing import UnsealingDecoder
 from dsreg.protocol.wire import MAX_FRAME_SIZE, Keys, Mac
 

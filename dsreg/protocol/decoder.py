@@ -14,14 +14,12 @@ from dsreg.protocol.frames import CONTRACT_KINDS, RUN_KINDS
 from dsreg.protocol.messages import (
     Accepted,
     Ack,
-    AddressReport,
     Command,
     CommandKind,
     DigestQuery,
     Digests,
     Fenced,
     Hello,
-    LivesReport,
     Message,
     PeerMessage,
     ReadProc,
@@ -235,6 +233,8 @@ class Decoder:
             Type.HELLO_CLIENT_ANSWER: extension(self._hello),
             Type.LIVES_CLIENT: extension(frames.lives),
             Type.ADDRESSES_CLIENT: extension(frames.addresses),
+            Type.CONFIGURATION_CLIENT_ANSWER: extension(frames.configuration),
+            Type.PROPOSE_ANSWER: extension(frames.answered),
         }
 
     def _node_rules(self, client: Mac, system: Mac) -> dict[int, _Rule]:
@@ -253,16 +253,15 @@ class Decoder:
             Type.HELLO_NODE_ANSWER: extension(system, self._hello),
             Type.STATUS: extension(client, frames.status_request),
             Type.SCRUB: extension(client, frames.scrub_request),
+            Type.CONFIGURATION_CLIENT: extension(client, frames.configuration),
+            Type.PROPOSE: extension(client, frames.proposed),
         }
         for type_ in RECEIPTED:
             rules[type_ + ANSWER] = _Rule(RECEIPT_SIZE, system, self._receipt)
         for type_ in RUN_KINDS:
             rules[type_] = extension(client, self._run_command, frames.unauthentic_run_command)
-        for type_ in (Type.LIVES_NODE, Type.LIVES_NODE_ANSWER):
-            rules[type_] = extension(system, self._lives)
+        rules.update(dict.fromkeys(frames.REPORTS, extension(system, self._report)))
         rules[Type.ACCEPTED] = extension(system, self._accepted)
-        for type_ in (Type.ADDRESSES_NODE, Type.ADDRESSES_NODE_ANSWER):
-            rules[type_] = extension(system, self._addresses)
         for type_ in (Type.DIGESTS, Type.DIGESTS_ANSWER):
             rules[type_] = extension(system, self._digest_message)
         for type_ in (Type.SUMS, Type.SUMS_ANSWER):
@@ -328,19 +327,13 @@ class Decoder:
         version, features, cluster, incarnation = GREETING.unpack_from(frame, EXTENSION.size)
         return Hello(rank if from_node else 0, answer, cluster, incarnation, sectors, features, version)
 
-    def _lives(self, frame: memoryview) -> LivesReport | None:
-        report = frames.lives(frame)
-        good = report is not None and report.rank in self._ranks and self._ranks.issuperset(report.known)
-        return report if good else None
+    def _report(self, frame: memoryview) -> Message | None:
+        report = frames.REPORTS[frame[TYPE_OFFSET]](frame)
+        return report if report is not None and frames.ranks_in_report(report) <= self._ranks else None
 
     def _accepted(self, frame: memoryview) -> Accepted | None:
         message = frames.accepted(frame)
         return message if message is not None and {message.rank, message.claimant} <= self._ranks else None
-
-    def _addresses(self, frame: memoryview) -> AddressReport | None:
-        report = frames.addresses(frame)
-        good = report is not None and report.rank in self._ranks and self._ranks.issuperset(report.addresses)
-        return report if good else None
 
     def _digest_message(self, frame: memoryview) -> DigestQuery | Digests | None:
         message = frames.digest_message(frame, number_of_chunks(self._sectors))

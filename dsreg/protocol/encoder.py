@@ -18,6 +18,8 @@ from dsreg.constants import (
     UUID_SIZE,
 )
 from dsreg.protocol.address import pack_addresses
+from dsreg.protocol.choosing import Answered, ConfigurationReport, Proposed, pack_answer, pack_question
+from dsreg.protocol.configuration import pack_configuration
 from dsreg.protocol.messages import (
     Accepted,
     Ack,
@@ -123,6 +125,9 @@ class Encoder:
             LivesReport: self._lives,
             Accepted: self._accepted,
             AddressReport: self._addresses,
+            ConfigurationReport: self._configuration,
+            Proposed: self._proposed,
+            Answered: self._answered,
             StatusRequest: self._status_request,
             StatusReport: self._status_report,
             ScrubRequest: self._scrub_request,
@@ -217,9 +222,17 @@ class Encoder:
     def _lives(self, message: LivesReport) -> list[Buffer]:
         rank, answer, stage, own, known = message
         assert answer or rank, "no client tells of lives"
-        type_ = (Type.LIVES_NODE_ANSWER if answer else Type.LIVES_NODE) if rank else Type.LIVES_CLIENT
         content = LIFE.pack(stage, *own) + b"".join(LIFE.pack(other, *life) for other, life in sorted(known.items()))
-        header = extension_header(type_, 0, rank=rank, count=len(known), length=len(content))
+        return self._report(message, (Type.LIVES_NODE, Type.LIVES_CLIENT), content, len(known))
+
+    def _report(
+        self, message: LivesReport | AddressReport | ConfigurationReport, types: tuple[Type, Type], content: bytes,
+        count: int = 0,
+    ) -> list[Buffer]:
+        """`types`: between nodes, for the opener of the connection; to or from a client."""
+        rank = message.rank
+        type_ = types[0] + (ANSWER if message.answer else 0) if rank else types[1]
+        header = extension_header(type_, 0, rank=rank, count=count, length=len(content))
         return _signed(self._system if rank else self._client, header, content)
 
     def _accepted(self, message: Accepted) -> list[Buffer]:
@@ -231,10 +244,23 @@ class Encoder:
     def _addresses(self, message: AddressReport) -> list[Buffer]:
         rank, answer, addresses = message
         assert answer or rank, "no client tells of addresses"
-        type_ = (Type.ADDRESSES_NODE_ANSWER if answer else Type.ADDRESSES_NODE) if rank else Type.ADDRESSES_CLIENT
-        content = pack_addresses(addresses)
-        header = extension_header(type_, 0, rank=rank, count=len(addresses), length=len(content))
-        return _signed(self._system if rank else self._client, header, content)
+        types = Type.ADDRESSES_NODE, Type.ADDRESSES_CLIENT
+        return self._report(message, types, pack_addresses(addresses), len(addresses))
+
+    def _configuration(self, message: ConfigurationReport) -> list[Buffer]:
+        of_client = Type.CONFIGURATION_CLIENT_ANSWER if message.answer else Type.CONFIGURATION_CLIENT
+        return self._report(message, (Type.CONFIGURATION_NODE, of_client), pack_configuration(message.configuration))
+
+    def _proposed(self, message: Proposed) -> list[Buffer]:
+        content, count = pack_question(message.question), len(message.question) - 2
+        header = extension_header(Type.PROPOSE, message.request, count=count, length=len(content))
+        return _signed(self._client, header, content)
+
+    def _answered(self, message: Answered) -> list[Buffer]:
+        content = pack_answer(message.answer)
+        return _signed(
+            self._client, extension_header(Type.PROPOSE_ANSWER, message.request, length=len(content)), content
+        )
 
     # --- node frames --------------------------------------------------------------------------
     def _read_proc(self, message: ReadProc) -> list[Buffer]:
@@ -331,20 +357,6 @@ class Encoder:
             epoch=epoch,
         )
         return _signed(self._system, header, *contents)
-
-
-class EncodeOnce:
-    """Encodes. The same object goes to several nodes one after the other: it is encoded, and signed, once."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
-        self._last: object = None
-        self._frame: list[Buffer] = []
-
-    def __call__(self, message: Message) -> list[Buffer]:
-        if self._last is not message:
-            self._last, self._frame = message, self._encoder.encode(message)
-        return self._frame
 
 
 def _contract_tag(tag: bytes) -> bytes:

@@ -5,10 +5,13 @@ None where a field is out of range. Those whose fields have to fit the cluster: 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from dsreg.constants import DIGEST_SIZE, MAX_DIGESTS, MAX_RANK
 from dsreg.protocol.address import unpack_addresses
+from dsreg.protocol.choosing import Answered, ConfigurationReport, Proposed, unpack_answer, unpack_question
+from dsreg.protocol.configuration import unpack_configuration
 from dsreg.protocol.life import Life, Stage
 from dsreg.protocol.messages import (
     Accepted,
@@ -125,6 +128,45 @@ def addresses(frame: memoryview) -> AddressReport | None:
     if status != Status.OK or told is None or len(told) != count:
         return None
     return AddressReport(rank if type_ != Type.ADDRESSES_CLIENT else 0, type_ != Type.ADDRESSES_NODE, told)
+
+
+def configuration(frame: memoryview) -> ConfigurationReport | None:
+    _, status, rank, type_, *_ = EXTENSION.unpack_from(frame)
+    told = unpack_configuration(frame[EXTENSION.size :]) if status == Status.OK else None
+    if told is None:
+        return None
+    between_nodes = type_ in (Type.CONFIGURATION_NODE, Type.CONFIGURATION_NODE_ANSWER)
+    return ConfigurationReport(rank if between_nodes else 0, type_ >= Type.HELLO_CLIENT_ANSWER, told)
+
+
+def proposed(frame: memoryview) -> Proposed | None:
+    _, _, _, _, request, _, count, *_ = EXTENSION.unpack_from(frame)
+    question = unpack_question(bytes(frame[EXTENSION.size :])) if count <= 1 else None
+    return None if question is None else Proposed(request, question)
+
+
+def answered(frame: memoryview) -> Answered | None:
+    _, status, _, _, request, *_ = EXTENSION.unpack_from(frame)
+    answer = unpack_answer(bytes(frame[EXTENSION.size :])) if status == Status.OK else None
+    return None if answer is None else Answered(request, answer)
+
+
+# What nodes tell each other, by type.
+REPORTS: Final[dict[int, Callable[[memoryview], LivesReport | AddressReport | ConfigurationReport | None]]] = {
+    Type.LIVES_NODE: lives,
+    Type.LIVES_NODE_ANSWER: lives,
+    Type.ADDRESSES_NODE: addresses,
+    Type.ADDRESSES_NODE_ANSWER: addresses,
+    Type.CONFIGURATION_NODE: configuration,
+    Type.CONFIGURATION_NODE_ANSWER: configuration,
+}
+
+
+def ranks_in_report(report: LivesReport | AddressReport | ConfigurationReport) -> set[int]:
+    """Those that have to be of the cluster. A configuration says which ranks are."""
+    if isinstance(report, LivesReport):
+        return {report.rank, *report.known}
+    return {report.rank, *report.addresses} if isinstance(report, AddressReport) else {report.rank}
 
 
 def digest_message(frame: memoryview, chunks: int) -> DigestQuery | Digests | None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from dsreg.constants import OWNER_ID_SIZE, OWNER_NAME_SIZE, SECTOR_SIZE, TAG_SIZE
 from dsreg.protocol.address import Address
+from dsreg.protocol.choosing import Answered, ConfigurationReport, Proposed
 from dsreg.protocol.life import Life, Stage
 
 Buffer = bytes | bytearray | memoryview
@@ -29,6 +30,9 @@ FEATURE_DIGESTS = 1 << 12
 FEATURE_CLAIMS = 1 << 13
 # Likewise: the sender tells of addresses, behind each LivesReport. A client that sets it wants to be told.
 FEATURE_ADDRESSES = 1 << 14
+# Likewise: the sender keeps configurations, and tells which is in force, behind its first LivesReport and when it
+# changes. A client that sets it wants to be told, and counts by what it is told.
+FEATURE_CONFIGURATIONS = 1 << 15
 # Likewise, between nodes: the sender answers a SumsQuery.
 FEATURE_SUMS = 1 << 16
 
@@ -371,6 +375,6 @@ def is_of_contract(message: ReadProc | Value | WriteProc | Ack | Fenced) -> bool
 PeerMessage = ReadProc | Value | WriteProc | Ack | Fenced
 Message = (
     Command | RefusedCommand | Response | ReadProc | Value | WriteProc | Ack | Fenced
-    | HealMessage | ScrubMessage | Receipt | Hello | Seal | LivesReport | Accepted | AddressReport | StatusRequest
-    | StatusReport | ScrubRequest | ScrubBegun
+    | HealMessage | ScrubMessage | Receipt | Hello | Seal | LivesReport | Accepted | AddressReport
+    | ConfigurationReport | Proposed | Answered | StatusRequest | StatusReport | ScrubRequest | ScrubBegun
 )

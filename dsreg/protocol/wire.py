@@ -28,6 +28,8 @@ from dsreg.constants import (
     UUID_SIZE,
 )
 from dsreg.protocol.address import MAX_ADDRESSES_BYTES
+from dsreg.protocol.choosing import MAX_ANSWER_BYTES, QUESTION_SIZE
+from dsreg.protocol.configuration import CONFIGURATION
 from dsreg.protocol.life import STORE_SIZE
 from dsreg.protocol.messages import Buffer, Status
 
@@ -52,6 +54,8 @@ class Type(enum.IntEnum):
     PUT_RUN = 0x86
     ATTACH = 0x87
     SCRUB = 0x89
+    CONFIGURATION_CLIENT = 0x8B
+    PROPOSE = 0x8C
     SEAL_CLIENT = 0x8F
     HELLO_NODE = 0x90
     READ_PROC_RUN = 0x91
@@ -60,6 +64,7 @@ class Type(enum.IntEnum):
     DIGESTS = 0x98
     ACCEPTED = 0x99
     ADDRESSES_NODE = 0x9A
+    CONFIGURATION_NODE = 0x9B
     SUMS = 0x9D
     SEAL_NODE = 0x9F
     HELLO_CLIENT_ANSWER = 0xC0
@@ -73,6 +78,8 @@ class Type(enum.IntEnum):
     LIVES_CLIENT = 0xC8
     SCRUB_ANSWER = 0xC9
     ADDRESSES_CLIENT = 0xCA
+    CONFIGURATION_CLIENT_ANSWER = 0xCB
+    PROPOSE_ANSWER = 0xCC
     SEAL_CLIENT_ANSWER = 0xCF
     HELLO_NODE_ANSWER = 0xD0
     VALUE_RUN = 0xD1
@@ -80,6 +87,7 @@ class Type(enum.IntEnum):
     LIVES_NODE_ANSWER = 0xD3
     DIGESTS_ANSWER = 0xD8
     ADDRESSES_NODE_ANSWER = 0xDA
+    CONFIGURATION_NODE_ANSWER = 0xDB
     SUMS_ANSWER = 0xDD
     SEAL_NODE_ANSWER = 0xDF
 
@@ -136,6 +144,10 @@ MAX_FRAME_SIZE: Final = BARE_EXTENSION_SIZE + MAX_RUN_SECTORS * TAG_SIZE + MAX_R
 GREETING_TYPES: Final = frozenset(
     (Type.HELLO_CLIENT, Type.HELLO_NODE, Type.HELLO_CLIENT_ANSWER, Type.HELLO_NODE_ANSWER)
 )
+CONFIGURATION_TYPES: Final = (
+    Type.CONFIGURATION_NODE, Type.CONFIGURATION_NODE_ANSWER, Type.CONFIGURATION_CLIENT,
+    Type.CONFIGURATION_CLIENT_ANSWER,
+)
 ADDRESSES_TYPES: Final = frozenset((Type.ADDRESSES_NODE, Type.ADDRESSES_NODE_ANSWER, Type.ADDRESSES_CLIENT))
 # Content of the messages of the handshake, which dsreg.protocol.sealed makes and reads.
 SEAL_CONTENT: Final = {
@@ -158,7 +170,11 @@ class _Content(NamedTuple):
 
 # Of the extension types, but for those whose contents have other rules.
 _CONTENTS: Final = {
-    **dict.fromkeys(frozenset(Type) - {Type.STATUS_ANSWER, Type.DIGESTS_ANSWER, *ADDRESSES_TYPES}, _Content()),
+    **dict.fromkeys(
+        frozenset(Type) - {Type.STATUS_ANSWER, Type.DIGESTS_ANSWER, Type.PROPOSE_ANSWER, *ADDRESSES_TYPES}, _Content()
+    ),
+    **dict.fromkeys(CONFIGURATION_TYPES, _Content(CONFIGURATION.size)),
+    Type.PROPOSE: _Content(QUESTION_SIZE, CONFIGURATION.size),
     **{type_: _Content(GREETING.size) for type_ in GREETING_TYPES},
     **{type_: _Content(size) for type_, size in SEAL_CONTENT.items()},
     Type.PUT_RUN: _Content(TAG_SIZE, SECTOR_SIZE),
@@ -287,6 +303,8 @@ def extension_size(view: memoryview, start: int) -> int:
         good = length <= MAX_STATUS_BYTES
     elif type_ in ADDRESSES_TYPES:
         good = length <= MAX_ADDRESSES_BYTES
+    elif type_ == Type.PROPOSE_ANSWER:
+        good = length <= MAX_ANSWER_BYTES
     else:
         assert type_ == Type.DIGESTS_ANSWER
         listed = length - digests_at(count)

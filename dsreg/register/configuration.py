@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from dsreg.protocol.choosing import Answer, Later, Objection, Outbid, Promised, Voted
 from dsreg.protocol.configuration import NO_BALLOT, Ballot, Configuration, Vote
 from dsreg.register.quorum import Joint, Majority, Quorum, bit, ranks_in
 
@@ -82,46 +83,9 @@ class Record(NamedTuple):
     voted: Vote | None = None
 
 
-class Later(NamedTuple):
-    """Answer of a node that knows a configuration of the number that was to be chosen, or a later one."""
-
-    configuration: Configuration
-
-
-class Behind(NamedTuple):
-    """Answer of a node that has not heard of the configuration yet that the question is about: it is told, and asked
-    again."""
-
-    number: int
-
-
-class Outbid(NamedTuple):
-    """Answer of a node that has promised a higher ballot."""
-
-    promised: Ballot
-
-
-class Objection(NamedTuple):
-    """Answer of a node that does not vote for this configuration. `reason`: for people. Perhaps later."""
-
-    reason: str
-
-
-class Promised(NamedTuple):
-    """The node votes in no lower ballot any more; `voted`: how it has, if it has."""
-
-    voted: Vote | None
-
-
-class Voted(NamedTuple):
-    pass
-
-
-Answer = Later | Behind | Outbid | Objection | Promised | Voted
-
-
 class Voter:
-    """Of the node `rank`. `record`: as it is on the disk."""
+    """Of the node `rank`. `record`: as it is on the disk. Who is asked about a configuration hears of it by that: the
+    caller sees to it that `heard` comes before `ask` and `vote`."""
 
     def __init__(self, rank: int, record: Record) -> None:
         self._rank = rank
@@ -140,21 +104,21 @@ class Voter:
             return None
         return Record(configuration)
 
-    def ask(self, number: int, ballot: Ballot) -> tuple[Record, Answer]:
-        """First phase: who proposes asks about what follows the configuration `number`. Gives the record that must be
-        durable before the answer leaves: the same one if nothing has changed."""
+    def ask(self, base: Configuration, ballot: Ballot) -> tuple[Record, Answer]:
+        """First phase: who proposes asks about what follows `base`. Gives the record that must be durable before the
+        answer leaves: the same one if nothing has changed."""
         record = self.record
-        if (refusal := self._refusal(number, ballot)) is not None:
+        if (refusal := self._refusal(base, ballot)) is not None:
             return record, refusal
         return record._replace(promised=ballot), Promised(record.voted)
 
     def vote(
-        self, number: int, ballot: Ballot, following: Configuration, *, has_learned: bool
+        self, base: Configuration, ballot: Ballot, following: Configuration, *, has_learned: bool
     ) -> tuple[Record, Answer]:
-        """Second phase: this is to follow the configuration `number`. `has_learned`: this node has what is known under
-        all earlier ones, so far as the rules ask for it."""
+        """Second phase: this is to follow `base`. `has_learned`: this node has what is known under all earlier ones, so
+        far as the rules ask for it."""
         record = self.record
-        if (refusal := self._refusal(number, ballot)) is not None:
+        if (refusal := self._refusal(base, ballot)) is not None:
             return record, refusal
         if reason := objection(record.current, following):
             return record, Objection(reason)
@@ -162,12 +126,13 @@ class Voter:
             return record, Objection(f"node {self._rank} does not have all data yet")
         return Record(record.current, ballot, Vote(ballot, following)), Voted()
 
-    def _refusal(self, number: int, ballot: Ballot) -> Later | Behind | Outbid | Objection | None:
+    def _refusal(self, base: Configuration, ballot: Ballot) -> Later | Outbid | Objection | None:
         current, promised, _ = self.record
-        if number < current.number:
+        if base.number < current.number:
             return Later(current)
-        if number > current.number:
-            return Behind(current.number)
+        assert base.number == current.number, "the caller has to hear of it first"
+        if base != current:
+            return Objection(f"node {self._rank} knows another number {current.number}: cluster.toml differs there")
         if not self.is_member:
             return Objection(f"node {self._rank} is no member")
         return Outbid(promised) if ballot < promised else None

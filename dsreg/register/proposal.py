@@ -8,35 +8,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from dsreg.protocol.choosing import Answer, Ask, Elect, Later, Objection, Outbid, Promised, Question, Voted
 from dsreg.protocol.configuration import NO_BALLOT, Ballot, Configuration, Vote
-from dsreg.register.configuration import (
-    Answer,
-    Behind,
-    Goal,
-    Later,
-    Objection,
-    Outbid,
-    Promised,
-    Voted,
-    next_for,
-    quorum_of,
-)
+from dsreg.register.configuration import Goal, next_for, quorum_of
 from dsreg.register.quorum import bit
-
-
-class Ask(NamedTuple):
-    """First phase: see Voter.ask."""
-
-    number: int
-    ballot: Ballot
-
-
-class Elect(NamedTuple):
-    """Second phase: see Voter.vote."""
-
-    number: int
-    ballot: Ballot
-    following: Configuration
 
 
 class Chosen(NamedTuple):
@@ -51,7 +26,6 @@ class Preempted(NamedTuple):
     promised: Ballot
 
 
-Question = Ask | Elect
 Outcome = Chosen | Preempted
 
 
@@ -75,8 +49,8 @@ class Proposal:
     def question(self) -> Question:
         """What those of `unanswered` are to be asked now."""
         if self._following is None:
-            return Ask(self._base.number, self._ballot)
-        return Elect(self._base.number, self._ballot, self._following)
+            return Ask(self._base, self._ballot)
+        return Elect(self._base, self._ballot, self._following)
 
     @property
     def unanswered(self) -> int:
@@ -85,7 +59,7 @@ class Proposal:
 
     def answer(self, rank: int, question: Question, answer: Answer) -> Outcome | None:
         """The node `rank` has answered this question. None: it goes on."""
-        if question != self.question or isinstance(answer, Behind):
+        if question != self.question:
             return None
         if isinstance(answer, Later):
             return Chosen(answer.configuration)

@@ -10,6 +10,7 @@ import random
 
 import pytest
 
+from dsreg.protocol.choosing import Ask, Elect, Later, Objection, Outbid, Promised, Voted
 from dsreg.protocol.configuration import (
     NO_BALLOT,
     Ballot,
@@ -19,21 +20,15 @@ from dsreg.protocol.configuration import (
     unpack_configuration,
 )
 from dsreg.register.configuration import (
-    Behind,
     Goal,
-    Later,
-    Objection,
-    Outbid,
-    Promised,
     Record,
-    Voted,
     Voter,
     next_for,
     objection,
     quorum_of,
     rejoined,
 )
-from dsreg.register.proposal import Ask, Chosen, Elect, Preempted, Proposal, next_round
+from dsreg.register.proposal import Chosen, Preempted, Proposal, next_round
 from dsreg.register.quorum import bit, mask, ranks_in
 
 THREE, FIVE = mask((1, 2, 3)), mask((1, 2, 3, 4, 5))
@@ -120,27 +115,34 @@ def test_what_no_configuration_can_be_is_not_taken(impossible: Configuration) ->
 # --- one node -----------------------------------------------------------------------------------------
 def test_a_promise_refuses_lower_ballots_and_tells_the_vote() -> None:
     voter = Voter(1, Record(FIRST))
-    record, answer = voter.ask(1, ballot(2))
+    record, answer = voter.ask(FIRST, ballot(2))
     assert (record, answer) == (Record(FIRST, ballot(2)), Promised(None))
     voter.record = record
-    assert voter.ask(1, ballot(1)) == (record, Outbid(ballot(2)))
-    assert voter.vote(1, ballot(1), JOINT, has_learned=True) == (record, Outbid(ballot(2)))
-    voted, answer = voter.vote(1, ballot(2), JOINT, has_learned=True)
+    assert voter.ask(FIRST, ballot(1)) == (record, Outbid(ballot(2)))
+    assert voter.vote(FIRST, ballot(1), JOINT, has_learned=True) == (record, Outbid(ballot(2)))
+    voted, answer = voter.vote(FIRST, ballot(2), JOINT, has_learned=True)
     assert (voted, answer) == (Record(FIRST, ballot(2), Vote(ballot(2), JOINT)), Voted())
     voter.record = voted
-    assert voter.ask(1, ballot(3)) == (voted._replace(promised=ballot(3)), Promised(Vote(ballot(2), JOINT)))
+    assert voter.ask(FIRST, ballot(3)) == (voted._replace(promised=ballot(3)), Promised(Vote(ballot(2), JOINT)))
 
 
 def test_the_same_again_is_answered_the_same() -> None:
     voter = Voter(1, Record(FIRST, ballot(2), Vote(ballot(2), JOINT)))
-    assert voter.vote(1, ballot(2), JOINT, has_learned=True) == (voter.record, Voted())
-    assert voter.ask(1, ballot(2)) == (voter.record, Promised(voter.record.voted))
+    assert voter.vote(FIRST, ballot(2), JOINT, has_learned=True) == (voter.record, Voted())
+    assert voter.ask(FIRST, ballot(2)) == (voter.record, Promised(voter.record.voted))
 
 
 def test_questions_about_another_number() -> None:
     voter = Voter(1, Record(JOINT))
-    assert voter.ask(1, ballot(9)) == (Record(JOINT), Later(JOINT))
-    assert voter.ask(3, ballot(9)) == (Record(JOINT), Behind(2))
+    assert voter.ask(FIRST, ballot(9)) == (Record(JOINT), Later(JOINT))
+    with pytest.raises(AssertionError, match="hear of it first"):
+        voter.ask(AFTER, ballot(9))
+
+
+def test_who_was_made_for_another_number_one_does_not_vote() -> None:
+    voter = Voter(1, Record(FIRST._replace(sectors=99)))
+    for record, answer in (voter.ask(FIRST, ballot(9)), voter.vote(FIRST, ballot(9), JOINT, has_learned=True)):
+        assert record == voter.record and isinstance(answer, Objection) and "cluster.toml differs" in answer.reason
 
 
 def test_what_was_promised_is_for_one_number() -> None:
@@ -152,28 +154,28 @@ def test_what_was_promised_is_for_one_number() -> None:
 def test_a_new_member_votes_for_the_new_ones_alone_once_it_has_learned() -> None:
     for rank in (3, 4):
         voter = Voter(rank, Record(JOINT))
-        record, answer = voter.vote(2, ballot(1), AFTER, has_learned=False)
+        record, answer = voter.vote(JOINT, ballot(1), AFTER, has_learned=False)
         assert record == voter.record and isinstance(answer, Objection) and "data" in answer.reason
-        assert voter.vote(2, ballot(1), AFTER, has_learned=True)[1] == Voted()
+        assert voter.vote(JOINT, ballot(1), AFTER, has_learned=True)[1] == Voted()
 
 
 def test_who_is_a_member_of_before_alone_need_not_learn_nor_who_cancels() -> None:
     leaving = Configuration(2, 100, FIVE, THREE, FIVE)
     alone = Configuration(3, 100, THREE, 0, FIVE)
-    assert Voter(5, Record(leaving)).vote(2, ballot(1), alone, has_learned=False)[1] == Voted()
-    assert isinstance(Voter(3, Record(leaving)).vote(2, ballot(1), alone, has_learned=False)[1], Objection)
+    assert Voter(5, Record(leaving)).vote(leaving, ballot(1), alone, has_learned=False)[1] == Voted()
+    assert isinstance(Voter(3, Record(leaving)).vote(leaving, ballot(1), alone, has_learned=False)[1], Objection)
     back = alone._replace(ranks=FIVE)
-    assert Voter(3, Record(leaving)).vote(2, ballot(1), back, has_learned=False)[1] == Voted()
+    assert Voter(3, Record(leaving)).vote(leaving, ballot(1), back, has_learned=False)[1] == Voted()
 
 
 def test_who_is_no_member_does_not_vote() -> None:
-    assert isinstance(Voter(4, Record(FIRST)).ask(1, ballot(1))[1], Objection)
-    assert isinstance(Voter(4, Record(FIRST)).vote(1, ballot(1), LARGER, has_learned=True)[1], Objection)
+    assert isinstance(Voter(4, Record(FIRST)).ask(FIRST, ballot(1))[1], Objection)
+    assert isinstance(Voter(4, Record(FIRST)).vote(FIRST, ballot(1), LARGER, has_learned=True)[1], Objection)
 
 
 def test_what_must_not_follow_has_no_vote() -> None:
     voter = Voter(1, Record(FIRST))
-    record, answer = voter.vote(1, ballot(1), LARGER._replace(sectors=1), has_learned=True)
+    record, answer = voter.vote(FIRST, ballot(1), LARGER._replace(sectors=1), has_learned=True)
     assert record == voter.record and answer == Objection("a disk cannot shrink, from 100 sectors to 1")
 
 
@@ -189,12 +191,12 @@ def test_what_a_node_takes_over_that_has_lost_its_directory() -> None:
 def test_both_phases_of_a_proposal() -> None:
     proposal = Proposal(FIRST, Goal(FIVE, 100), 3, b"p" * 16)
     tried = Ballot(3, b"p" * 16)
-    assert proposal.question == Ask(1, tried) and proposal.unanswered == THREE
-    assert proposal.answer(1, Ask(1, tried), Promised(None)) is None and proposal.unanswered == mask((2, 3))
-    assert proposal.answer(2, Ask(1, tried), Promised(None)) is None
-    elect = Elect(1, tried, JOINT)
+    assert proposal.question == Ask(FIRST, tried) and proposal.unanswered == THREE
+    assert proposal.answer(1, Ask(FIRST, tried), Promised(None)) is None and proposal.unanswered == mask((2, 3))
+    assert proposal.answer(2, Ask(FIRST, tried), Promised(None)) is None
+    elect = Elect(FIRST, tried, JOINT)
     assert proposal.question == elect and proposal.unanswered == THREE
-    assert proposal.answer(3, Ask(1, tried), Promised(None)) is None, "late, and of the phase before"
+    assert proposal.answer(3, Ask(FIRST, tried), Promised(None)) is None, "late, and of the phase before"
     assert proposal.answer(3, elect, Voted()) is None
     assert proposal.answer(1, elect, Voted()) == Chosen(JOINT)
 
@@ -204,7 +206,7 @@ def test_it_goes_on_with_the_vote_of_the_highest_ballot() -> None:
     other = LARGER._replace(sectors=300)
     proposal.answer(1, proposal.question, Promised(Vote(ballot(1), other)))
     proposal.answer(3, proposal.question, Promised(Vote(ballot(2), LARGER)))
-    assert proposal.question == Elect(1, Ballot(3, b"p" * 16), LARGER)
+    assert proposal.question == Elect(FIRST, Ballot(3, b"p" * 16), LARGER)
 
 
 def test_who_knows_more_ends_it() -> None:
@@ -212,7 +214,7 @@ def test_who_knows_more_ends_it() -> None:
     assert proposal.answer(1, proposal.question, Later(AFTER)) == Chosen(AFTER)
     assert proposal.answer(1, proposal.question, Outbid(ballot(8))) == Preempted(ballot(8))
     assert next_round(ballot(8)) == 9
-    assert proposal.answer(2, proposal.question, Behind(0)) is None and proposal.unanswered == THREE
+    assert proposal.unanswered == THREE
 
 
 def test_an_objection_is_kept_for_people_until_the_node_votes() -> None:
@@ -231,7 +233,7 @@ def test_what_a_lost_directory_has_answered_does_not_count() -> None:
     proposal.discount(1)
     for rank in (2, 3):
         proposal.answer(rank, proposal.question, Promised(None))
-    assert proposal.question == Elect(1, Ballot(1, b"p" * 16), JOINT)
+    assert proposal.question == Elect(FIRST, Ballot(1, b"p" * 16), JOINT)
     proposal.answer(1, proposal.question, Voted())
     proposal.discount(1)
     assert proposal.answer(2, proposal.question, Voted()) is None
@@ -288,11 +290,12 @@ class Election:
 
     def _deliver(self, proposal: Proposal, rank: int, question: Ask | Elect) -> None:
         voter = self.voters[rank]
+        voter.record = voter.heard(question.base) or voter.record
         if isinstance(question, Ask):
-            voter.record, answer = voter.ask(question.number, question.ballot)
+            voter.record, answer = voter.ask(question.base, question.ballot)
         else:
             voter.record, answer = voter.vote(
-                question.number, question.ballot, question.following, has_learned=self.random.random() < 0.7
+                question.base, question.ballot, question.following, has_learned=self.random.random() < 0.7
             )
         self.answers.append((proposal, rank, question, answer))
 
@@ -323,19 +326,19 @@ def test_one_configuration_is_chosen_for_a_number() -> None:
 def test_each_rule_of_choosing_is_needed(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if bug == "lower ballots":
         refusal = Voter._refusal
-        monkeypatch.setattr(Voter, "_refusal", lambda self, number, ballot: (
-            None if isinstance(found := refusal(self, number, ballot), Outbid) else found
+        monkeypatch.setattr(Voter, "_refusal", lambda self, base, ballot: (
+            None if isinstance(found := refusal(self, base, ballot), Outbid) else found
         ))
     elif bug == "votes not heeded":
         ask = Voter.ask
-        monkeypatch.setattr(Voter, "ask", lambda self, number, ballot: (
-            (found := ask(self, number, ballot))[0],
+        monkeypatch.setattr(Voter, "ask", lambda self, base, ballot: (
+            (found := ask(self, base, ballot))[0],
             Promised(None) if isinstance(found[1], Promised) else found[1],
         ))
     elif bug == "promise not kept":
         ask_and_keep = Voter.ask
         monkeypatch.setattr(
-            Voter, "ask", lambda self, number, ballot: (self.record, ask_and_keep(self, number, ballot)[1])
+            Voter, "ask", lambda self, base, ballot: (self.record, ask_and_keep(self, base, ballot)[1])
         )
     else:
         monkeypatch.setattr("dsreg.register.proposal.quorum_of", _Any)

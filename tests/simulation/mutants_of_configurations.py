@@ -43,6 +43,8 @@ CONFIGURATIONS = (
     Mutant("votes_of_another_number_are_kept", _CONFIGURATION, "        return Record(configuration)\n",
            "        return self.record._replace(current=configuration)\n", test=_BY_PLAYS),
     Mutant("stranger_votes", _CONFIGURATION, "        if not self.is_member:\n", "        if False:\n", test=_BY_PLAYS),
+    Mutant("another_number_one_is_voted_on", _CONFIGURATION, "        if base != current:\n", "        if False:\n",
+           test=_BY_PLAYS),
     Mutant("own_wish_before_the_votes_of_others", _PROPOSAL,
            "max(self._votes.values()).configuration if self._votes else self._wish", "self._wish", test=_BY_PLAYS),
     Mutant("vote_of_the_lowest_ballot", _PROPOSAL, "max(self._votes.values())", "min(self._votes.values())",
