@@ -131,6 +131,10 @@ class Access(abc.ABC):
     def discount(self, rank: int) -> None:
         """What that node has promised does not count any more."""
 
+    @abc.abstractmethod
+    def reconfigured(self, now_s: float) -> None:
+        """Other nodes decide from now on. What was told before does not count, and is asked again."""
+
 
 class Exclusive(Access):
     """See the module."""
@@ -196,6 +200,9 @@ class Exclusive(Access):
 
     def discount(self, rank: int) -> None:
         self.attachment.discount(rank)
+
+    def reconfigured(self, now_s: float) -> None:
+        self._carry_out(self.attachment.reconfigured(self._selector.quorum), now_s)
 
     # --- effects of the attachment ----------------------------------------------------------------
     def _carry_out(self, effects: list[attaching.Effect], now_s: float) -> None:
@@ -284,6 +291,10 @@ class Shared(Access):
 
     def discount(self, rank: int) -> None:
         """No node has promised anything."""
+
+    def reconfigured(self, now_s: float) -> None:
+        self._guard.forget()
+        self._ask_who_has_it(now_s)
 
     def _ask_who_has_it(self, now_s: float) -> None:
         """If an operation waits for that."""

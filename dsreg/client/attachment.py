@@ -238,6 +238,11 @@ class Attachment:
         if response.owner == self.claim.owner and response.counter > self._last_counter and self.error is None:
             self._lose(DiskFenced, COPIED)
 
+    def reconfigured(self, quorum: Quorum) -> list[Effect]:
+        """It decides from now on: what was answered before does not count."""
+        self.quorum, self._answers, self._accepted, self._refused = quorum, {}, set(), {}
+        return [Ask(self.epoch)] if self.is_open and not self._backs_off else []
+
     def discount(self, rank: int) -> None:
         """That node has forgotten what it promised."""
         self._answers.pop(rank, None)

@@ -51,6 +51,7 @@ from dsreg.client.operations import Operations
 from dsreg.client.replies import Replies
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
 from dsreg.errors import ClientClosed, Outcome
+from dsreg.protocol.choosing import ConfigurationReport
 from dsreg.protocol.messages import AddressReport, LivesReport, Response, StatusReport, StatusRequest
 from dsreg.register.quorum import Quorum, bit
 
@@ -203,6 +204,8 @@ class ClientCore:
                 self._told_lives(node, message, now_s)
             elif isinstance(message, AddressReport):
                 self._operations.effects += self._members.told_addresses(message)
+            elif isinstance(message, ConfigurationReport):
+                self._told_configuration(node, message, now_s)
             elif isinstance(message, StatusReport) and (no_space := _no_space_in(message)) is not None:
                 node.full_s = now_s if no_space else NEVER
         if not node.up:
@@ -217,6 +220,17 @@ class ClientCore:
             self._discount(discounted, now_s)
         if change.has_more:
             self._access.go_on(now_s)
+
+    def _told_configuration(self, node: NodeView, report: ConfigurationReport, now_s: float) -> None:
+        """The node answers under this one from now on. What was answered under an earlier one than the latest does not
+        count: it is asked again, and stored again under the same tags."""
+        node.number = report.configuration.number
+        if not self._selector.reconfigured(report.configuration):
+            return
+        self._access.reconfigured(now_s)
+        for op in self._operations.all():
+            if isinstance(op.phase, Counted):
+                self._counting.begin_anew(op, op.phase, now_s)
 
     # --- time ---------------------------------------------------------------------------------
     def _tick(self, event: Tick, now_s: float) -> None:

@@ -77,7 +77,8 @@ class Counting:
             case Verdict.GIVE_UP:
                 self.leave(op, step, now_s)
             case Verdict.ASK_ALL:
-                others = [node for node in self._selector.nodes if node.usable and not tally.asked & bit(node.rank)]
+                countable = filter(self._selector.may_count, self._selector.nodes)
+                others = [node for node in countable if not tally.asked & bit(node.rank)]
                 for node in others:
                     self._ask(op, step, node, now_s, values=False)
                 if not others:

@@ -46,6 +46,10 @@ class Guard:
         """`request`: of the question that goes to every node now."""
         self._request, self._asked_s, self._answers = request, now_s, {}
 
+    def forget(self) -> None:
+        """What has been answered to the question under way does not count."""
+        self._request = 0
+
     def answer(self, rank: int, response: Response, quorum: Quorum, now_s: float) -> AlreadyAttached | None:
         """The error for every write that waits, if somebody who is alive has the disk. Else some of them may be
         cleared now."""

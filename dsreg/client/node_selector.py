@@ -9,6 +9,8 @@ from dsreg.client.limits import ATTEMPT_MAX_S, FULL_S, PROBE_S, RESEND_S, SILENC
 from dsreg.client.node_view import NodeView
 from dsreg.client.operation import Delegated, Operation
 from dsreg.errors import AuthenticationFailed, ClientError, Outcome, UnsealedNode, WrongDisk
+from dsreg.protocol.configuration import Configuration
+from dsreg.register.configuration import quorum_of
 from dsreg.register.quorum import Quorum, bit, how_many_decide, majority_of, mask
 
 _NONE: tuple[list[NodeView], int] = [], 0
@@ -17,7 +19,8 @@ _NONE: tuple[list[NodeView], int] = [], 0
 class NodeSelector:
     """`ranks`: in the order of preference.
 
-    `quorum`: of all nodes of the cluster, as these say. The configuration of a client may lack some of them.
+    `quorum`: of all nodes of the cluster, as these say. The configuration of a client may lack some of them. `number`:
+    of the configuration that decides, the latest that one of them has told. docs/configurations.md.
     """
 
     def __init__(self, ranks: Sequence[int]) -> None:
@@ -26,17 +29,26 @@ class NodeSelector:
         self.by_rank = {node.rank: node for node in self.nodes}
         self._rounds = [self.nodes[home:] + self.nodes[:home] for home in range(len(ranks))]  # by the first one
         self.quorum: Quorum = majority_of(ranks)
+        self.number = 1
         # What `enough_of` has found last of nodes in this order, by the first one: counting costs as much as asking.
         self._enough: dict[int, tuple[list[NodeView], int]] = {}
         self._ever_connected = False
 
     def connected(self, node: NodeView, cluster_size: int = 0) -> None:
         assert not node.up
-        if cluster_size > self.quorum.size:
+        if cluster_size > self.quorum.size and self.number == 1:
             self.quorum = majority_of(self.by_rank, cluster_size)
             self._enough.clear()
         node.up = node.tried = self._ever_connected = True
-        node.stopping, node.refusal = False, None
+        node.stopping, node.refusal, node.number = False, None, 1
+
+    def reconfigured(self, configuration: Configuration) -> bool:
+        """A node has told this one; whether it is a later one, that decides from now on."""
+        if configuration.number <= self.number:
+            return False
+        self.number, self.quorum = configuration.number, quorum_of(configuration)
+        self._enough.clear()
+        return True
 
     @property
     def refusal(self) -> Refusal | None:
@@ -70,10 +82,17 @@ class NodeSelector:
                 best, best_badness = node, badness
         return best
 
+    def may_count(self, node: NodeView) -> bool:
+        """Whether the node can be asked, and its answer belongs to the configuration that decides."""
+        return node.usable and node.number == self.number
+
     def nearest(self, home: int, now_s: float) -> list[NodeView]:
-        """The nodes that can be asked: those that answer first, each in the order of ranks from the
+        """The nodes that can be asked and counted: those that answer first, each in the order of ranks from the
         operation's `home`."""
-        usable = [node for node in self._rounds[home] if node.up and not node.stopping and not node.barred]
+        usable = [
+            node for node in self._rounds[home]
+            if node.up and not node.stopping and not node.barred and node.number == self.number
+        ]
         for node in usable:
             if node.avoided_until_s > now_s:
                 return sorted(usable, key=lambda node: node.avoided_until_s > now_s)

@@ -15,6 +15,7 @@ class NodeView:
     up: bool = False
     stopping: bool = False
     barred: bool = False  # not to be asked or counted: see members.py
+    number: int = 1  # of the configuration under which it answers, as it has told over this connection
     tried: bool = False
     refusal: Refusal | None = None
     owed: dict[int, None] = dataclasses.field(default_factory=dict)  # requests; in order, so that runs repeat

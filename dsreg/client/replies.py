@@ -40,7 +40,8 @@ class Replies:
             self._operations.counters.late_answers += 1
             return
         if response.kind is _ATTACH:
-            self._access.answered(node, response, now_s)
+            if node.number == self._selector.number:  # else it has not heard yet who decides
+                self._access.answered(node, response, now_s)
             return
         if node.lagging and node.catch_up(response.request):
             self._note_refusal(node, response, now_s)

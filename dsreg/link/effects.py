@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from dsreg.protocol.choosing import ConfigurationReport
 from dsreg.protocol.messages import Accepted, AddressReport, LivesReport, Message
 from dsreg.protocol.sealed import Sealer
 
@@ -128,10 +129,13 @@ class Left(NamedTuple):
 
 
 class Told(NamedTuple):
-    """The peer has told of lives, or has accepted that of this node. What may be used afterwards may have changed:
-    `review` follows."""
+    """The peer has told of lives, has accepted that of this node, or has told which configuration is in force. What may
+    be used, or counts, afterwards may have changed: `review` follows."""
 
-    report: LivesReport | Accepted
+    report: LivesReport | Accepted | ConfigurationReport
+
+
+TOLD: Final = (LivesReport, Accepted, ConfigurationReport)
 
 
 class ToldAddresses(NamedTuple):

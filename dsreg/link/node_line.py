@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 from dsreg.link.dialing import GREETING_S, RECONNECT_FIRST_S, Pauses
 from dsreg.link.effects import (
+    TOLD,
     Close,
     Connect,
     Continue,
@@ -37,13 +38,11 @@ from dsreg.link.second_line import SecondLine
 from dsreg.protocol.codec import UnsealingDecoder
 from dsreg.protocol.greeting import Seals, Verdict
 from dsreg.protocol.messages import (
-    Accepted,
     Ack,
     AddressReport,
     Digests,
     Fenced,
     Hello,
-    LivesReport,
     Message,
     Receipt,
     Sums,
@@ -348,7 +347,7 @@ class NodeLine:
         answers: list[Message] = []
         effects: list[Effect] = []
         for index, message in enumerate(messages):
-            if isinstance(message, (LivesReport, Accepted)):
+            if isinstance(message, TOLD):
                 if message.rank == self._rank:
                     self._rest = messages[index + 1 :]
                     before: list[Effect] = [Deliver(self._line, answers)] if answers else []

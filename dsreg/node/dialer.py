@@ -26,6 +26,7 @@ from dsreg.link.effects import (
 from dsreg.link.node_line import NodeLine
 from dsreg.node.interpreter import Interpreter
 from dsreg.node.members import Members
+from dsreg.protocol.choosing import ConfigurationReport
 from dsreg.protocol.codec import UnsealingDecoder
 from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import Hello
@@ -55,6 +56,7 @@ class Dialer:
         self._destinations = destinations
         self._interpreter = interpreter
         self._members = members
+        self._number = 0  # of the configuration that the peer has told of last over the connection in use; 0: of none
         self._machine = NodeLine(
             rank, greeting, seals, new_decoder, members.lives, jitter=jitter,
             heard_s=lambda: interpreter.heard.get(rank, -math.inf),
@@ -72,7 +74,7 @@ class Dialer:
                 Introduce: self._introduce,
                 TellLives: lambda effect: members.tell_again(lines.transports[effect.line]),
                 Left: self._left,
-                Told: lambda effect: members.told(effect.report),
+                Told: self._told,
                 ToldAddresses: lambda effect: members.addressing.told(effect.report),
                 Log: lambda effect: log.log(effect.level, "node %d: %s", rank, effect.text),
             },
@@ -103,8 +105,15 @@ class Dialer:
 
     # --- effects ------------------------------------------------------------------------------------
     def _deliver(self, effect: Deliver) -> None:
+        if not self._members.configuring.is_same(self._number):
+            return  # who is behind is told of the later configuration, and what was asked is asked again under that
         for message in effect.messages:
             self._interpreter.message(None, message)  # type: ignore[arg-type]  # the machine delivers nothing else
+
+    def _told(self, effect: Told) -> None:
+        if isinstance(effect.report, ConfigurationReport):
+            self._number = effect.report.configuration.number
+        self._members.told(effect.report)
 
     def _greets(self, effect: Greets) -> None:
         self._interpreter.features[self.rank] = effect.features
@@ -112,9 +121,12 @@ class Dialer:
 
     def _introduce(self, effect: Introduce) -> None:
         transport = self._lines.transports[effect.line]
+        self._number = 0
         self._members.listens(transport, node=True, answer=False, features=effect.features)
 
     def _link_up(self, effect: LinkUp) -> None:
+        if not effect.extended:
+            self._number = 0
         self._destinations.worked()
         self._interpreter.link_up(self.rank, self._lines.transports[effect.line], effect.extended)
 

@@ -13,10 +13,18 @@ from collections.abc import Callable, Mapping
 from dsreg.errors import ChangedDirectory, NoSpace
 from dsreg.node.addressing import Addressing
 from dsreg.node.claiming import Acceptances, Rejoin
+from dsreg.node.configuring import Configuring
 from dsreg.node.interpreter import Connection, Interpreter
 from dsreg.protocol.address import Place
+from dsreg.protocol.choosing import ConfigurationReport
 from dsreg.protocol.life import Life, Stage, claims_later
-from dsreg.protocol.messages import FEATURE_ADDRESSES, FEATURE_CLAIMS, Accepted, LivesReport
+from dsreg.protocol.messages import (
+    FEATURE_ADDRESSES,
+    FEATURE_CLAIMS,
+    FEATURE_CONFIGURATIONS,
+    Accepted,
+    LivesReport,
+)
 from dsreg.register.claim import Claim
 from dsreg.register.foreign import ForeignPeers
 from dsreg.register.lives import FirstStart, Heard, Lives
@@ -66,6 +74,9 @@ class Members:
         self._acceptances = Acceptances(rank, self.lives, file, interpreter, self._record, self._tell_all)
         self._incarnations: dict[int, int] = {}  # of others, as they have greeted
         self.addressing = Addressing(rank, self.lives, file, interpreter, place)
+        self.configuring = Configuring(
+            rank, interpreter, self._discern, lambda: self.stage is Stage.STARTED, lambda: self._file.own.number
+        )
         self._listeners: dict[Transport, tuple[bool, bool]] = {}  # who is told: another node?  by its answering side?
         self._shown: dict[Connection, int] = {}  # accepted connections that have shown the directory of that rank
         self._faults: dict[int, str] = {}
@@ -87,12 +98,15 @@ class Members:
         self._listeners[transport] = (node, answer)
         if features & FEATURE_ADDRESSES:
             self.addressing.listens(transport, self.rank if node else 0, answer)
+        if features & FEATURE_CONFIGURATIONS:
+            self.configuring.listens(transport, self.rank if node else 0, answer)
         self._tell(transport, node, answer)
 
     def left(self, transport: Transport, connection: Connection | None = None) -> None:
         """The connection is over."""
         self._listeners.pop(transport, None)
         self.addressing.left(transport)
+        self.configuring.left(transport)
         if connection is not None:
             self._shown.pop(connection, None)
 
@@ -101,6 +115,7 @@ class Members:
         report = LivesReport(rank, answer, self.stage, self._file.own, self.lives.known)
         self._interpreter.tell(transport, report)
         self.addressing.tell(transport)
+        self.configuring.tell(transport)
 
     def tell_again(self, transport: Transport) -> None:
         """What is lost on the way is not missing for ever."""
@@ -112,7 +127,9 @@ class Members:
             self._tell(transport, node, answer)
 
     # --- what is heard ------------------------------------------------------------------------------
-    def told(self, report: LivesReport | Accepted, connection: Connection | None = None) -> None:
+    def told(
+        self, report: LivesReport | Accepted | ConfigurationReport, connection: Connection | None = None
+    ) -> None:
         """Another node has said this, on the link to it or on the `connection` that it has made.
 
         What is heard for the first time is durable when this returns. Raises ChangedDirectory, SyncFailed.
@@ -122,6 +139,9 @@ class Members:
             return
         if isinstance(report, Accepted):
             self._accepted(report)
+            return
+        if isinstance(report, ConfigurationReport):
+            self.configuring.told(report.configuration)
             return
         self._foreign.greets(rank)
         if self._rejoin is None:
@@ -142,7 +162,8 @@ class Members:
         elif connection is not None:
             self.tell_again(connection.transport)
         if connection is not None and self.stage is Stage.STARTED and claims_later(report.stage, report.own):
-            self._acceptances.claimed(report, connection)
+            if not self.configuring.has_chosen:
+                self._acceptances.claimed(report, connection)
         self._review()
 
     def _accepted(self, message: Accepted) -> None:
@@ -162,8 +183,9 @@ class Members:
         return True
 
     def _discern(self) -> None:
-        """Who knows of no lives must not count any more, once there is a later one."""
-        if self._interpreter.may_count is None and (self._file.own.number > 1 or self.lives.is_any_later):
+        """Who knows of no lives, or no configurations, must not count any more, once there is a later one."""
+        is_any_later = self._file.own.number > 1 or self.lives.is_any_later or self.configuring.current.number > 1
+        if self._interpreter.may_count is None and is_any_later:
             self._interpreter.may_count = self.may_count
 
     def _note_start(self, rank: int) -> None:
@@ -327,8 +349,9 @@ class Members:
 
     def may_count(self, transport: Transport) -> bool:
         """Whether the client on this connection may count majorities by itself: one that is not told of lives may not
-        any more once a node has rejoined."""
-        return transport in self._listeners or self._file.own.number == 1 and not self.lives.is_any_later
+        any more once a node has rejoined, nor one that is not told of configurations once there is a second one."""
+        knows_lives = transport in self._listeners or self._file.own.number == 1 and not self.lives.is_any_later
+        return knows_lives and self.configuring.is_told(transport)
 
     def _review(self) -> None:
         for connection, rank in list(self._shown.items()):

@@ -33,7 +33,8 @@ from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import name_of_owner
 from dsreg.register.absences import CHECK_INTERVAL_S, Absences, describe_absence
 from dsreg.register.assembly import new_heal, new_replica, new_scrub, node_hello
-from dsreg.register.quorum import Quorum, majority_of
+from dsreg.register.configuration import quorum_of
+from dsreg.register.quorum import Quorum, ranks_in
 from dsreg.register.teachers import OfTheRecovered, Teachers
 from dsreg.storage import Identity, OsFiles, StableStorage
 from dsreg.transport import UNACKED_MS, Transport
@@ -55,14 +56,17 @@ class Node:
     def __init__(self, config: NodeConfig, storage: StableStorage) -> None:
         cluster = config.cluster
         ranks = tuple(node.rank for node in cluster.nodes)
-        quorum = majority_of(ranks)
+        # From number 2 on it is not cluster.toml that says who decides.
+        configuration = storage.configuration.record.current
+        quorum = quorum_of(configuration)
+        known_ranks = {*ranks, *ranks_in(configuration.used)}  # in use by all decoders
         keys = Keys(cluster.client_key, cluster.system_key)
         greeting = node_hello(config.rank, len(ranks), cluster.cluster_id, storage.incarnation, cluster.sectors)
         seals = Seals(keys, lambda: secrets.token_bytes(32), required=cluster.require_sealed)
 
         def new_decoder(extended: bool) -> UnsealingDecoder:
             return UnsealingDecoder(
-                keys, sectors=cluster.sectors, ranks=frozenset(ranks), side=Side.NODE, extended=extended
+                keys, sectors=cluster.sectors, ranks=known_ranks, side=Side.NODE, extended=extended
             )
 
         self.config = config
@@ -111,6 +115,7 @@ class Node:
         self.members.on_superseded = lambda rank: by_rank[rank].renew()
         self.members.on_review = self._review
         self.members.addressing.on_moved = lambda rank, moved: by_rank[rank].moved(moved)
+        self.members.configuring.on_reconfigured = lambda later: known_ranks.update(ranks_in(later.used))
         self._room = trio.CapacityLimiter(places)
         self._started = time.monotonic()
 
@@ -142,6 +147,7 @@ class Node:
                 "incarnation": self.storage.incarnation,
                 "uptime_s": round(time.monotonic() - self._started, 3),
                 "lives": self.members.report(),
+                "configuration": self.members.configuring.report(),
                 "sectors": self.config.cluster.sectors,
                 "sectors_written": self.storage.sectors_written,
                 "damaged": self.storage.damaged,
@@ -186,14 +192,14 @@ class Node:
 
     async def _watch_peers(self) -> None:
         """Say which of the others have been out of reach for long, and when they are back."""
-        own, nodes = self.config.rank, self.config.cluster.nodes
-        quorum = majority_of(node.rank for node in nodes)
+        own = self.config.rank
         absences = Absences((dialer.rank for dialer in self.dialers), trio.current_time())
         while True:
             await trio.sleep(CHECK_INTERVAL_S)
             reached = {dialer.rank for dialer in self.dialers if dialer.state != "down"}
             for rank, is_back, absent_s in absences.check(reached, trio.current_time()):
                 address = self._lines[rank].peer
+                quorum = self.members.configuring.quorum
                 log.warning("%s", describe_absence(rank, address, is_back, absent_s, {own, *reached}, quorum))
 
     async def _accept(self, listener: socket.socket, nursery: trio.Nursery) -> None:

@@ -31,6 +31,7 @@ from dsreg.link.effects import (
 from dsreg.node.connection_table import ConnectionTable
 from dsreg.node.interpreter import Connection, Interpreter
 from dsreg.node.members import Members
+from dsreg.protocol.choosing import Answered, ConfigurationReport, Proposed
 from dsreg.protocol.codec import UnsealingDecoder
 from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import (
@@ -82,7 +83,7 @@ _BETWEEN_NODES = (ReadProc, WriteProc, Value, Ack, Fenced, DigestQuery, Digests,
 class Server:
     """`greeting`: the answer to a HELLO. `report`: makes the body of a STATUS answer. `places`: how many connections.
     What greetings decide about a connection: dsreg.link.accepted_line. Counters of decoders have one key more:
-    "unproven", messages in the name of a node that has not shown its directory.
+    "unproven", messages in the name of a node that has not shown its directory, or does not tell of configurations.
     """
 
     def __init__(
@@ -233,11 +234,12 @@ class Server:
             else:
                 interpreter.command(connection, message)
         elif isinstance(message, _BETWEEN_NODES):
-            if self._members.admits(connection, message.rank):
+            configuring = self._members.configuring
+            if self._members.admits(connection, message.rank) and configuring.admits(connection.transport, message):
                 interpreter.message(connection, message)
             else:
                 line.decoder.counters["unproven"] += 1
-        elif isinstance(message, LivesReport):
+        elif isinstance(message, (LivesReport, ConfigurationReport)):
             self._members.told(message, connection)
         elif isinstance(message, AddressReport):
             self._members.addressing.told(message)
@@ -246,6 +248,9 @@ class Server:
             interpreter.tell(connection.transport, response)
         elif isinstance(message, StatusRequest):
             interpreter.tell(connection.transport, StatusReport(message.request, self._report()))
+        elif isinstance(message, Proposed):
+            answer = self._members.configuring.asked(message.question)
+            interpreter.tell(connection.transport, Answered(message.request, answer))
         elif isinstance(message, ScrubRequest):
             interpreter.tell(connection.transport, ScrubBegun(message.request, self.on_scrub()))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Final, NamedTuple
 
 from dsreg.chunks import number_of_chunks
@@ -119,9 +119,10 @@ class Decoder:
     """
 
     def __init__(
-        self, keys: Keys, *, sectors: int, ranks: frozenset[int], side: Side, extended: bool = False
+        self, keys: Keys, *, sectors: int, ranks: Set[int], side: Side, extended: bool = False
     ) -> None:
-        """`sectors` is the size of the disk and `ranks` are those of its nodes; Side.CLIENT needs neither."""
+        """`sectors` is the size of the disk and `ranks` are those of its nodes, more of them later perhaps; Side.CLIENT
+        needs neither."""
         client, system = macs(keys)
         self._sectors = sectors
         self._ranks = ranks
@@ -329,11 +330,11 @@ class Decoder:
 
     def _report(self, frame: memoryview) -> Message | None:
         report = frames.REPORTS[frame[TYPE_OFFSET]](frame)
-        return report if report is not None and frames.ranks_in_report(report) <= self._ranks else None
+        return report if report is not None and self._ranks >= frames.ranks_in_report(report) else None
 
     def _accepted(self, frame: memoryview) -> Accepted | None:
         message = frames.accepted(frame)
-        return message if message is not None and {message.rank, message.claimant} <= self._ranks else None
+        return message if message is not None and self._ranks >= {message.rank, message.claimant} else None
 
     def _digest_message(self, frame: memoryview) -> DigestQuery | Digests | None:
         message = frames.digest_message(frame, number_of_chunks(self._sectors))

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 from dsreg.protocol.messages import (
     FEATURE_ADDRESSES,
     FEATURE_CLAIMS,
+    FEATURE_CONFIGURATIONS,
     FEATURE_DIGESTS,
     FEATURE_LIVES,
     FEATURE_SEALED,
@@ -128,11 +129,11 @@ def node_hello(
     """What a node says first on a link, and answers with. `nodes`: how many the cluster has. `seals`: whether it can
     seal its connections."""
     features = nodes | FEATURE_LIVES | FEATURE_DIGESTS | FEATURE_CLAIMS | FEATURE_ADDRESSES | FEATURE_SUMS
-    features |= FEATURE_SEALED if seals else 0
+    features |= FEATURE_CONFIGURATIONS | (FEATURE_SEALED if seals else 0)
     return Hello(rank, False, cluster, incarnation, sectors, features)
 
 
 def client_hello(sectors: int, *, seals: bool = True) -> Hello:
     """What a client says first to a node."""
-    features = (FEATURE_SEALED if seals else 0) | FEATURE_LIVES | FEATURE_ADDRESSES
+    features = (FEATURE_SEALED if seals else 0) | FEATURE_LIVES | FEATURE_ADDRESSES | FEATURE_CONFIGURATIONS
     return Hello(0, False, _ANY_CLUSTER, 0, sectors, features)
