@@ -11,6 +11,10 @@ _BY_FILES = "tests/storage/test_configuration_file.py"
 _REGISTER = "dsreg.register.atomic_register"
 _BY_CHANGES = "tests/register/test_reconfigured.py"
 _BY_PLAYS = "tests/register/test_configuration.py"
+_NODE = "dsreg.node.configuring"
+_BY_NODES = "tests/node/test_configuring.py"
+_BY_LINKS = "tests/node/test_configured_links.py"
+_BY_CLIENTS = "tests/client/test_configurations.py"
 
 # The rules of docs/configurations.md, each left out.
 CONFIGURATIONS = (
@@ -82,4 +86,55 @@ CONFIGURATIONS = (
     Mutant("leap_counts_what_was_answered_before", "dsreg.register.attaching",
            "self._ask(_Leap(leap.connection, leap.command, bit(self._rank)), now)\n        return effects",
            "self._ask(leap, now)\n        return effects", test=_BY_CHANGES),
+    # What a node tells, hears, and answers; whose answers it counts.
+    Mutant("configuration_is_used_before_it_is_durable", _NODE, "            self._file.remember(record)\n",
+           "            pass\n", test=_BY_NODES),
+    Mutant("configuration_is_told_to_nobody", _NODE, "        for transport in self._listeners:  # before",
+           "        for transport in ():  # before", test=_BY_NODES),
+    Mutant("answers_of_two_numbers_are_counted", _NODE, "return (number or 1) == self.current.number",
+           "return number <= self.current.number", test=_BY_NODES),
+    Mutant("answers_over_accepted_connections_are_counted", _NODE, "and isinstance(message, _QUESTIONS)", "",
+           test=_BY_NODES),
+    Mutant("node_without_configurations_is_answered", _NODE,
+           "self.current.number == 1 or transport in self._listeners and", "", test=_BY_NODES),
+    Mutant("client_without_configurations_counts", "dsreg.node.members",
+           "return knows_lives and self.configuring.is_told(transport)", "return knows_lives", test=_BY_NODES),
+    Mutant("client_that_asked_before_counts", _NODE, "        self._discern()\n", "", test=_BY_NODES),
+    Mutant("members_may_be_of_an_older_version", _NODE,
+           "question.base.members if question.base.number == 1 else 0", "0", test=_BY_NODES),
+    Mutant("new_members_may_be_of_an_older_version", _NODE,
+           "question.following.members & ~question.base.members", "0", test=_BY_NODES),
+    Mutant("node_that_has_rejoined_votes", _NODE, "        if self._life() > 1:\n", "        if False:\n",
+           test=_BY_NODES),
+    Mutant("node_that_has_not_started_votes", _NODE, "        if not self._has_started():\n", "        if False:\n",
+           test=_BY_NODES),
+    Mutant("vote_is_answered_before_it_is_durable", _NODE,
+           "if record != self._voter.record and not self._remember(record):",
+           "self._voter.record = record\n        if False:", test=_BY_NODES),
+    Mutant("claim_is_accepted_by_who_has_voted", "dsreg.node.members", " and not self.configuring.has_chosen", "",
+           test=_BY_NODES),
+    Mutant("number_of_a_link_is_not_asked_for", "dsreg.node.dialer",
+           "if not self._members.configuring.is_same(self._number):", "if False:", test=_BY_LINKS),
+    Mutant("number_of_a_link_outlives_it", "dsreg.node.dialer",
+           "        self._number = 0\n        self._members.listens", "        self._members.listens", test=_BY_LINKS),
+    # The same at clients.
+    Mutant("client_counts_by_the_first_configuration", "dsreg.client.node_selector",
+           "self.number, self.quorum = configuration.number, quorum_of(configuration)",
+           "self.number = configuration.number", test=_BY_CLIENTS),
+    Mutant("client_keeps_what_was_answered_before", "dsreg.client.core",
+           "        self._access.reconfigured(now_s)\n        for op in self._operations.all():",
+           "        self._access.reconfigured(now_s)\n        for op in ():", test=_BY_CLIENTS),
+    Mutant("client_counts_who_is_behind", "dsreg.client.node_selector",
+           "not node.barred and node.number == self.number", "not node.barred", test=_BY_CLIENTS),
+    Mutant("client_asks_who_is_behind_as_well", "dsreg.client.node_selector",
+           "return node.usable and node.number == self.number", "return node.usable", test=_BY_CLIENTS),
+    Mutant("number_of_a_connection_outlives_it", "dsreg.client.node_selector", "node.number = False, None, 1",
+           "node.number = False, None, node.number", test=_BY_CLIENTS),
+    Mutant("acceptances_of_before_count", "dsreg.client.attachment",
+           "self.quorum, self._answers, self._accepted, self._refused = quorum, {}, set(), {}",
+           "self.quorum, self._answers, self._refused = quorum, {}, {}", test=_BY_CLIENTS),
+    Mutant("answers_to_attach_of_another_number_count", "dsreg.client.replies",
+           "if node.number == self._selector.number:", "if True:", test=_BY_CLIENTS),
+    Mutant("guard_counts_what_was_answered_before", "dsreg.client.access", "        self._guard.forget()\n", "",
+           test=_BY_CLIENTS),
 )

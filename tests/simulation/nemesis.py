@@ -11,6 +11,7 @@ from dsreg.testing.memory_files import Kind
 from tests.simulation.network import CLIENTS, Host
 from tests.simulation.node import SimNode
 from tests.simulation.options import DAMAGING
+from tests.simulation.reconfiguring import Reconfiguring
 from tests.simulation.traps import Traps, World
 
 # How long a fault that has an end lasts, in seconds: much shorter and much longer than the timeouts around it.
@@ -29,9 +30,11 @@ class Nemesis(Traps):
         self._names = [name for name in world.options.faults if name not in DAMAGING or world.options.minority]
         ranks = list(world.options.ranks)
         self._loop.rng.shuffle(ranks)
+        is_whole = world.options.rejoins or world.options.reconfigures
         # Where nodes rejoin it may be any of them that loses its directory: no disk is damaged otherwise.
-        self._victims = ranks[: world.options.minority] if not world.options.rejoins else []
+        self._victims = ranks[: world.options.minority] if not is_whole else []
         self._rejoins = 0  # the rank of the node that loses its directory at its next store
+        self.reconfiguring = Reconfiguring(world)
         self._trap = 0  # the rank of the next coordinator to die
         self._trapped = 0  # how often it has to die yet
         self._loses = False  # and its own copy with it
@@ -106,6 +109,9 @@ class Nemesis(Traps):
         if self._left and node.may_be_lost:
             self._loop.fault("rejoin", str(node.rank))
             node.rejoin()
+
+    def _reconfigure(self, node: SimNode) -> None:
+        self.reconfiguring.begin(node)
 
     def _blackout(self, node: SimNode) -> None:
         self._loop.fault("blackout")

@@ -48,6 +48,8 @@ PUT_BACK = 0.3
 # The share of the runs, of those that are not directed, in which nodes lose their directories and rejoin; nothing else
 # is damaged in them, so that it may be any node.
 REJOINS = 0.25
+# The share of the runs, of those that are not directed, in which members are changed; nothing is damaged in them.
+RECONFIGURES = 0.15
 # The share of the runs, of those that are not directed, in which clients begin runs that overlap their own.
 OVERLAPS = 0.3
 # The share of those in which there is a client with a write-back cache as well.
@@ -80,9 +82,8 @@ class Options:
 
     Not in directed runs, where what is looked for would not last: `heal`: the nodes compare their copies. `scrub_s`: so
     long each takes to verify its copy once; 0: they do not. `rejoins`: a node whose directory is lost takes the next
-    life of its rank. `overlaps`:
-    clients begin runs that overlap others of their own, and some with a time limit. `cached`: one more client has a
-    write-back cache."""
+    life of its rank. `reconfigures`: members are changed. `overlaps`: clients begin runs that overlap others of their
+    own, and some with a time limit. `cached`: one more client has a write-back cache."""
 
     seed: int
     nodes: int
@@ -126,6 +127,7 @@ class Options:
     one_home: bool = False
     heal: bool = False
     rejoins: bool = False
+    reconfigures: bool = False
     scrub_s: float = 0.0
     overlaps: bool = False
     cached: bool = False
@@ -247,6 +249,9 @@ def _with_more(drawn: Options) -> Options:
     if rejoining.random() < REJOINS and drawn.minority and drawn.faults and not drawn.contract_nodes:
         drawn, heals = _rejoining(drawn, rejoining), True
         least = smallest_journal(drawn.sectors)
+    reconfiguring = random.Random(f"reconfigures {drawn.seed}")
+    if reconfiguring.random() < RECONFIGURES and drawn.minority and drawn.faults and not drawn.contract_nodes:
+        drawn = _reconfiguring(drawn, reconfiguring)
     return dataclasses.replace(
         drawn, heal=heals, scrub_s=scrub_s, overlaps=overlaps, cached=cached,
         journal_bytes=max(drawn.journal_bytes, least),
@@ -256,3 +261,10 @@ def _with_more(drawn: Options) -> Options:
 def _rejoining(drawn: Options, rng: random.Random) -> Options:
     others = [name for name in drawn.faults if name not in DAMAGING and name != "coordinator_lost"]
     return dataclasses.replace(drawn, rejoins=True, faults=(*others, *("rejoin",) * rng.choice((1, 3, 10))))
+
+
+def _reconfiguring(drawn: Options, rng: random.Random) -> Options:
+    """A node that has rejoined has no vote, and two sets that are joint may need each of their members."""
+    kept = [name for name in drawn.faults if name not in DAMAGING | {"rejoin", "coordinator_lost"}]
+    faults = (*kept, *("reconfigure",) * rng.choice((1, 3, 10)))
+    return dataclasses.replace(drawn, rejoins=False, reconfigures=True, absent_at_end=0, faults=faults)

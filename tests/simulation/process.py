@@ -31,9 +31,9 @@ from dsreg.protocol.messages import (
 )
 from dsreg.protocol.wire import SEAL_CONTENT, Type
 from dsreg.register.assembly import new_heal, new_replica, new_scrub, node_hello
+from dsreg.register.configuration import quorum_of
 from dsreg.register.damage import Damage
 from dsreg.register.effects import Tell
-from dsreg.register.quorum import majority_of
 from dsreg.register.scrub import DAY_S
 from dsreg.storage import Commit, StableStorage
 from tests.simulation.dialer import ContractDialer
@@ -128,7 +128,7 @@ class Process:
             storage.lives.begin()
         seals = Seals(KEYS, world.fresh_key, required=options.require_sealed)
         self._ranks = frozenset(options.ranks)
-        quorum = majority_of(options.ranks)
+        quorum = quorum_of(storage.configuration.record.current)
         self.replica = new_replica(
             rank,
             quorum,

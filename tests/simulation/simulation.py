@@ -144,6 +144,7 @@ class Simulation:
             self._settle()
             self._converge()
             self._scrub()
+            nemesis.reconfiguring.check()
         self.history.close()
         for strict in (False, True) if self.options.strict else (False,):
             violations = check(self.history.with_deadlines() if strict else self.history.operations, strict=strict)

@@ -44,7 +44,7 @@ def test_seeds() -> None:
     if SEEDS == "1..300":
         # The faults that the run is to stand up to have all occurred.
         occurred = set(re.findall(r"(\w+) \d+", done.stdout))
-        others = {"client_put_back", "rejoin", "sealed", "seal_broken"}
+        others = {"client_put_back", "rejoin", "reconfigure", "reconfigured", "sealed", "seal_broken"}
         assert occurred >= {*NEMESIS, *TRAPS, *(f"frame_{name}" for name in FRAMES), *others}
 
 
@@ -85,7 +85,7 @@ def test_options_are_printed_whole() -> None:
 def test_options_cover_what_they_promise() -> None:
     drawn = [derive(seed) for seed in range(1, 400)]
     assert {options.nodes for options in drawn} == {1, 3, 5, 7}
-    more = {"client_put_back", "rejoin"}
+    more = {"client_put_back", "rejoin", "reconfigure"}
     assert {fault for options in drawn for fault in options.faults} == set(NEMESIS) | TRAPS | more
     assert {options.kind for options in drawn} == {SWARM, *KINDS}
     assert {name for options in drawn for name, _ in options.frames} == set(FRAMES)
@@ -94,7 +94,8 @@ def test_options_cover_what_they_promise() -> None:
     assert any(options.contract_nodes and options.contract_clients and options.nodes > 1 for options in drawn)
     assert not any(DAMAGING & set(options.faults) for options in drawn if not options.minority)
     assert all(options.rejoins == ("rejoin" in options.faults) for options in drawn)
-    assert not any(options.rejoins and DAMAGING & set(options.faults) for options in drawn)
+    assert all(options.reconfigures == ("reconfigure" in options.faults) for options in drawn)
+    assert not any((options.rejoins or options.reconfigures) and DAMAGING & set(options.faults) for options in drawn)
 
 
 # --- its parts ------------------------------------------------------------------------------------

@@ -25,6 +25,9 @@ class World(Protocol):
     nodes: dict[int, SimNode]
     workers: list[Worker]
 
+    def broken(self, rank: int, error: Exception) -> None:
+        """Something is wrong that must not be."""
+
 
 class Traps:
     """The part of the nemesis that is told what the nodes do."""

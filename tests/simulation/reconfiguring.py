@@ -1,0 +1,126 @@
+"""Somebody who changes members: proposes what follows, by the product's own proposal, over a network that loses much.
+
+What was chosen for a number must be the same whoever proposed it.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from dsreg.protocol.choosing import Answer, Question
+from dsreg.protocol.configuration import Configuration
+from dsreg.register.configuration import Goal, next_for, objection
+from dsreg.register.proposal import Chosen, Proposal
+from dsreg.register.quorum import mask, ranks_in
+from tests.simulation.loop import Loop
+from tests.simulation.node import SimNode
+from tests.simulation.options import Options
+
+# Between two times that the questions of a proposal are sent, and how often they are.
+AGAIN_S = 0.3
+TRIES = 12
+LOST = 0.2
+# The share of joint configurations that are cancelled.
+CANCELS = 0.5
+
+
+class World(Protocol):
+    loop: Loop
+    options: Options
+    nodes: dict[int, SimNode]
+
+    def broken(self, rank: int, error: Exception) -> None:
+        """Something is wrong that must not be."""
+
+
+class _Try:
+    """One proposal, until it is over."""
+
+    def __init__(self, proposal: Proposal) -> None:
+        self.proposal = proposal
+        self.is_over = False
+
+
+class Reconfiguring:
+    """Of one run. `chosen`: by number."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._loop = world.loop
+        self.chosen: dict[int, Configuration] = {}
+        self._rounds = 0
+
+    def begin(self, node: SimNode) -> None:
+        """Propose what follows the configuration that this node knows."""
+        if node.process is None:
+            return
+        rng = self._loop.rng
+        base = node.process.members.configuring.current
+        self.chosen.setdefault(base.number, base)
+        ranks = rng.sample(ranks_in(base.ranks), rng.randint(1, base.ranks.bit_count()))
+        goal = Goal(mask(ranks), base.sectors, bool(base.joining) and self._loop.chance(CANCELS))
+        following = next_for(base, goal)
+        if following is None or objection(base, following):
+            return
+        self._rounds += rng.choice((0, 1))  # some are outbid
+        self._loop.fault("reconfigure", f"{base.number} to {ranks}")
+        self._ask(_Try(Proposal(base, goal, self._rounds + 1, rng.randbytes(16))), TRIES)
+
+    def _ask(self, attempt: _Try, tries: int) -> None:
+        if not tries or attempt.is_over:
+            return
+        question = attempt.proposal.question
+        for rank in ranks_in(attempt.proposal.unanswered):
+            if not self._loop.chance(LOST):
+                self._loop.after(self._delay_s(), self._asked, attempt, rank, question)
+        self._loop.after(AGAIN_S, self._ask, attempt, tries - 1)
+
+    def _delay_s(self) -> float:
+        return self._world.options.latency_s * self._loop.between(0.5, 4)
+
+    def _asked(self, attempt: _Try, rank: int, question: Question) -> None:
+        process = self._world.nodes[rank].process
+        if process is not None:
+            process.guard(self._answers, attempt, rank, question)
+
+    def _answers(self, attempt: _Try, rank: int, question: Question) -> None:
+        process = self._world.nodes[rank].process
+        assert process is not None
+        answer = process.members.configuring.asked(question)
+        process.interpreter.end_turn()
+        self._loop.after(self._delay_s(), self._answered, attempt, rank, question, answer)
+
+    def _answered(self, attempt: _Try, rank: int, question: Question, answer: Answer) -> None:
+        if attempt.is_over:
+            return
+        outcome = attempt.proposal.answer(rank, question, answer)
+        attempt.is_over = outcome is not None
+        if isinstance(outcome, Chosen):
+            self._is_chosen(rank, outcome.configuration)
+
+    def _is_chosen(self, rank: int, configuration: Configuration) -> None:
+        before = self.chosen.setdefault(configuration.number, configuration)
+        if before != configuration:
+            self._world.broken(rank, AssertionError(f"chosen were {before} and {configuration}"))
+        self._loop.fault("reconfigured", str(configuration.number))
+        for other in self._loop.rng.sample(self._world.options.ranks, self._loop.rng.randint(1, 2)):
+            self._loop.after(self._delay_s(), self._tell, other, configuration)
+
+    def _tell(self, rank: int, configuration: Configuration) -> None:
+        process = self._world.nodes[rank].process
+        if process is not None:
+            process.guard(self._hears, rank, configuration)
+
+    def _hears(self, rank: int, configuration: Configuration) -> None:
+        process = self._world.nodes[rank].process
+        assert process is not None
+        process.members.configuring.told(configuration)
+        process.interpreter.end_turn()
+
+    def check(self) -> None:
+        """At the end: what the nodes know was chosen."""
+        for rank, node in self._world.nodes.items():
+            if node.process is not None:
+                current = node.process.members.configuring.current
+                if self.chosen.get(current.number, current) != current:
+                    self._world.broken(rank, AssertionError(f"{current} was not chosen"))
