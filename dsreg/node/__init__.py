@@ -4,6 +4,7 @@
     server         accepted connections: frames in, events out
     dialer         the link to each other node, as dsreg.link decides
     members        which directories stand behind the ranks; claiming: later lives, of others and of this node
+    configuring    which nodes decide: what is told, heard, voted for
     interpreter    the one interpreter of the replica's effects
     disk           commits, cold reads and checkpoints, in threads (worker: the one for commits)
 
