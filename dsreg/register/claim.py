@@ -5,7 +5,8 @@
     CLAIMING    f + 1 others have to accept it; what these have promised is adopted
     STARTED     the node stores, acknowledges, answers and chooses tags
 
-f is how many nodes may be missing: f + 1 others meet every quorum that this node is not needed for.
+f is how many nodes may be missing: f + 1 others meet every quorum that this node is not needed for. While members are
+being changed that is asked of each of the two sets (docs/configurations.md, rule 10).
 """
 
 from __future__ import annotations
@@ -85,11 +86,11 @@ class Claim:
         known = [lives[self._rank] for lives in heard.values() if self._rank in lives]
         highest = max([self.own.number, *(life.number for life in known)])
         if self.stage is Stage.ASKING:
-            return highest + 1 if self._quorum.blocks(mask(heard)) and not self.without_lives() else 0
+            return highest + 1 if self._quorum.covers(mask(heard)) and not self.without_lives() else 0
         if any(supersedes(life, self.own) for life in known):
             return highest + 1
         accepted = self._acceptances
-        if not self._quorum.blocks(mask(accepted)):
+        if not self._quorum.covers(mask(accepted)):
             return 0
         incarnation = max(each.incarnation for each in accepted.values())
         if is_apart(self.own.number, incarnation):
@@ -106,7 +107,7 @@ class Claim:
     def adopted(self) -> Adopted | None:
         """What is to be promised, durably, before the node starts; None as long as too few have accepted its life."""
         accepted = self._acceptances
-        if self.stage is not Stage.CLAIMING or self.due() or not self._quorum.blocks(mask(accepted)):
+        if self.stage is not Stage.CLAIMING or self.due() or not self._quorum.covers(mask(accepted)):
             return None
         promise = adopted_promise(self._promise, [(each.epoch, each.owner) for each in accepted.values()])
         return Adopted(*promise, max(each.incarnation for each in accepted.values()))
@@ -122,12 +123,12 @@ class Claim:
 
     def waits_for(self) -> str:
         """"" if for nothing."""
-        needed, others = self._quorum.needed_to_block, self._quorum.size - 1
+        needed, others = self._quorum.needed_to_cover, self._quorum.size - 1
         if not others:
             return "there is no other node that it could learn from"
         if self.stage is Stage.ASKING:
             heard = self._heard
-            if self._quorum.blocks(mask(heard)):
+            if self._quorum.covers(mask(heard)):
                 names = " and ".join(f"node {rank}" for rank in self.without_lives())
                 return f"{names} must show a directory first: nobody has heard of one, as of a node of an older version"
             return f"{len(heard)} of the {others} other nodes tell what they know of it, {needed} must"

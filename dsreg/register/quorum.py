@@ -40,11 +40,19 @@ class Quorum(Protocol):
     def needed_to_block(self) -> int:
         """How many the smallest set has without which none decides."""
 
+    @property
+    def needed_to_cover(self) -> int:
+        """How many the smallest set has that `covers`."""
+
     def decided(self, answers: int) -> bool:
         """Whether these decide."""
 
     def blocks(self, refusals: int) -> bool:
         """Whether without these no set is left that decides. Then each set that does has one of them."""
+
+    def covers(self, answers: int) -> bool:
+        """Whether each set that decides has one of these, also where one of two joint sets decides alone: under the
+        configuration before, or the one after."""
 
     def all_answered(self, answers: int) -> bool:
         """Whether these are all."""
@@ -56,20 +64,23 @@ class Quorum(Protocol):
 class Majority:
     """More than half of `members`, a mask that is not 0."""
 
-    __slots__ = ("members", "needed", "needed_to_block", "size")
+    __slots__ = ("members", "needed", "needed_to_block", "needed_to_cover", "size")
 
     def __init__(self, members: int) -> None:
         self.members = members
         self.size = members.bit_count()
         assert self.size >= 1
         self.needed = self.size // 2 + 1
-        self.needed_to_block = self.size - self.needed + 1
+        self.needed_to_block = self.needed_to_cover = self.size - self.needed + 1
 
     def decided(self, answers: int) -> bool:
         return (answers & self.members).bit_count() >= self.needed
 
     def blocks(self, refusals: int) -> bool:
         return not self.decided(self.members & ~refusals)
+
+    def covers(self, answers: int) -> bool:
+        return self.blocks(answers)
 
     def all_answered(self, answers: int) -> bool:
         return not self.members & ~answers
@@ -81,7 +92,7 @@ class Majority:
 class Joint:
     """What decides in each of two."""
 
-    __slots__ = ("_both", "members", "needed", "needed_to_block", "size")
+    __slots__ = ("_both", "members", "needed", "needed_to_block", "needed_to_cover", "size")
 
     def __init__(self, old: Quorum, new: Quorum) -> None:
         self._both = old, new
@@ -91,12 +102,17 @@ class Joint:
         shared = (old.members & new.members).bit_count()
         self.needed = old.needed + new.needed - min(old.needed, new.needed, shared)
         self.needed_to_block = min(old.needed_to_block, new.needed_to_block)
+        each = old.needed_to_cover, new.needed_to_cover
+        self.needed_to_cover = sum(each) - min(*each, shared)
 
     def decided(self, answers: int) -> bool:
         return all(quorum.decided(answers) for quorum in self._both)
 
     def blocks(self, refusals: int) -> bool:
         return any(quorum.blocks(refusals) for quorum in self._both)
+
+    def covers(self, answers: int) -> bool:
+        return all(quorum.covers(answers) for quorum in self._both)
 
     def all_answered(self, answers: int) -> bool:
         return all(quorum.all_answered(answers) for quorum in self._both)

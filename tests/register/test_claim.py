@@ -11,7 +11,7 @@ from dsreg.protocol.life import Life, Stage
 from dsreg.protocol.messages import Accepted
 from dsreg.register.claim import Adopted, Claim, adopted_promise
 from dsreg.register.lives import Lives
-from dsreg.register.quorum import majority_of
+from dsreg.register.quorum import Joint, Quorum, majority_of
 
 ASKING, CLAIMING, STARTED = Stage
 A, B = b"a" * 64, b"b" * 64
@@ -25,12 +25,13 @@ def life(rank: int, number: int = 1) -> Life:
 class Play:
     """The node 1 of `nodes`, with a new directory; the others know its rank by another one."""
 
-    def __init__(self, nodes: int = 3, *, claimed: Life | None = None) -> None:
+    def __init__(self, nodes: int = 3, *, claimed: Life | None = None, quorum: Quorum | None = None) -> None:
         self.ranks = range(1, nodes + 1)
         self.known = life(1)
         self.lives = Lives(1, {})
         self.claim = Claim(
-            1, majority_of(self.ranks), claimed or NEW, self.lives, claimed=claimed is not None, promise=(0, NO_OWNER)
+            1, quorum or majority_of(self.ranks), claimed or NEW, self.lives, claimed=claimed is not None,
+            promise=(0, NO_OWNER),
         )
 
     def tells(
@@ -239,3 +240,18 @@ def test_a_life_whose_names_the_first_one_may_have_used_is_passed_over(incarnati
         for rank in (2, 3):
             play.accepts(rank, incarnation=incarnation)
     assert play.claim.own.number == number and play.claim.due() == 0 and play.claim.adopted() is not None
+
+
+@pytest.mark.parametrize(("one_set", "both"), [((2, 3), 4), ((3, 4, 5), 2)])
+def test_while_members_are_changed_it_is_asked_of_each_set(one_set: tuple[int, ...], both: int) -> None:
+    play = Play(5, quorum=Joint(majority_of((1, 2, 3)), majority_of(range(1, 6))))
+    for rank in one_set:
+        play.tells(rank)
+        assert play.claim.due() == 0 and "3 must" in play.claim.waits_for()
+    play.tells(both)
+    play.claims()
+    for rank in one_set:
+        play.accepts(rank)
+        assert play.claim.adopted() is None and "3 must" in play.claim.waits_for()
+    play.accepts(both)
+    assert play.claim.adopted() == Adopted(0, NO_OWNER, 3)

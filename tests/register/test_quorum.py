@@ -114,7 +114,10 @@ def check_against_sets(quorum: Quorum, members: Iterable[int], decides: Callable
 def test_a_majority_against_sets(nodes: int) -> None:
     for first in (1, 40):
         ranks = range(first, first + 2 * nodes, 2)
-        check_against_sets(Majority(mask(ranks)), ranks, lambda some: 2 * len(some) > nodes)
+        majority = Majority(mask(ranks))
+        check_against_sets(majority, ranks, lambda some: 2 * len(some) > nodes)
+        assert majority.needed_to_cover == majority.needed_to_block
+        assert all(majority.covers(mask(some)) == majority.blocks(mask(some)) for some in subsets(ranks))
     smaller = [some for some in subsets(ranks) if len(some) == majority_of(ranks).needed - 1]
     assert not all(a & b for a in smaller for b in smaller), "a smaller number would not do"
 
@@ -126,6 +129,17 @@ def test_a_joint_quorum_against_sets(old: frozenset[int]) -> None:
             Joint(majority_of(old), majority_of(new)), old | new,
             lambda some, new=new: 2 * len(some & old) > len(old) and 2 * len(some & new) > len(new),
         )
+
+
+@pytest.mark.parametrize("old", subsets(range(1, 6))[1:], ids=lambda some: "".join(map(str, some)))
+def test_what_covers_two_joint_sets_meets_each_that_decides_in_one_of_them(old: frozenset[int]) -> None:
+    for new in subsets(range(1, 6))[1:]:
+        quorum = Joint(majority_of(old), majority_of(new))
+        alone = [some for both in (old, new) for some in subsets(both) if 2 * len(some) > len(both)]
+        covering = [some for some in subsets(old | new) if all(some & each for each in alone)]
+        assert covering == [some for some in subsets(old | new) if quorum.covers(mask(some))]
+        assert quorum.needed_to_cover == min(map(len, covering))
+        assert all(quorum.blocks(mask(some)) for some in covering)
 
 
 @pytest.mark.parametrize("nodes", range(1, 8))
