@@ -367,3 +367,28 @@ def test_a_rate_that_is_none(tmp_path: Path, value: str) -> None:
     path.write_text(path.read_text().replace("[cluster]\n", f"[cluster]\nheal_rate = {value}\n"))
     with pytest.raises(ConfigError, match="heal_rate"):
         load_config(path, need_system_key=True)
+
+
+def test_nodes_that_were_added_and_removed(tmp_path: Path) -> None:
+    """The list may have gaps then, and what the cluster was created with is told apart from it."""
+    path = write(tmp_path, CLUSTER + "first_nodes = 3", node(5, "e:1") + node(1, "a:1") + node(3, "c:1"))
+    config = load_config(path)
+    assert config.ranks == (1, 3, 5) and config.first_ranks == (1, 2, 3)
+    assert config.node(3).address == "c:1" and NodeConfig(config, 5, tmp_path).node.address == "e:1"
+    with pytest.raises(ConfigError, match="rank 2: not in .*; give one of 1, 3, 5"):
+        config.node(2)
+    before = load_config(write(tmp_path, nodes=node(1, "a:1") + node(2, "b:1")))
+    assert before.first_ranks == before.ranks == (1, 2)
+
+
+@pytest.mark.parametrize(("value", "nodes", "expected"), [
+    ("0", [1], "first_nodes must be a whole number from 1"),
+    ('"3"', [1], "first_nodes must be a whole number from 1"),
+    ("true", [1], "first_nodes must be a whole number from 1"),
+    ("3", [1, 255], "rank 255 is outside 1..254$"),
+    ("3", [1, 4, 4], "rank 4 is given more than once"),
+])
+def test_faults_of_nodes_that_were_added(tmp_path: Path, value: str, nodes: list[int], expected: str) -> None:
+    text = "".join(node(rank, f"h{at}:1") for at, rank in enumerate(nodes))
+    with pytest.raises(ConfigError, match=expected):
+        load_config(write(tmp_path, f"{CLUSTER}first_nodes = {value}", text))

@@ -1,4 +1,4 @@
-"""One address in `cluster.toml` is changed, and nothing else."""
+"""One thing in `cluster.toml` is changed, and nothing else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dsreg.config import create_cluster, load_config
-from dsreg.config.edit import replace_file, with_address
+from dsreg.config.edit import replace_file, with_address, with_first_nodes, with_node, without_node
 from dsreg.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,6 +55,45 @@ def test_the_example_can_be_changed() -> None:
 def test_what_is_written_in_an_unusual_way_is_left_to_a_person(unusual: str) -> None:
     with pytest.raises(ValueError, match="write 'new:1' there yourself"):
         with_address(unusual, 2, "new:1")
+
+
+def test_nodes_are_added_and_the_first_ones_counted() -> None:
+    counted = with_first_nodes(TEXT, 3)
+    head, _, rest = TEXT.partition("in it\n")
+    assert counted.startswith(f"{head}in it\n# The cluster was created with the nodes 1 to 3")
+    assert counted.endswith(f"\nfirst_nodes = 3\n{rest}") and with_first_nodes(counted, 5) == counted
+    added = with_node(TEXT, 4, "[::2]:9")
+    assert added == f'{TEXT}\n[[node]]\nrank = 4\naddress = "[::2]:9"\n'
+    assert with_node(TEXT.rstrip("\n"), 4, "[::2]:9") == added
+    windows = "\ufeff" + TEXT.replace("\n", "\r\n")
+    assert with_node(windows, 4, "[::2]:9") == "\ufeff" + added.replace("\n", "\r\n")
+    assert with_first_nodes(windows, 3) == "\ufeff" + counted.replace("\n", "\r\n")
+    bare = "\ufeff" + TEXT.partition("# Ours.\n")[2]
+    assert "first_nodes = 3" in with_first_nodes(bare, 3)
+
+
+def test_a_node_is_taken_out_with_all_that_is_its_own() -> None:
+    two = TEXT.index("[[ node ]]"), TEXT.index("[[node]]\nrank = 3")
+    assert without_node(TEXT, 2) == TEXT[:two[0]] + TEXT[two[1]:]
+    assert without_node(with_node(TEXT, 4, "d:1"), 4) == TEXT
+    of_the_next = TEXT.replace("[[node]]\nrank = 3", "# The third.\n[[node]]\nrank = 3")
+    assert without_node(of_the_next, 2) == of_the_next[:two[0]] + of_the_next[two[1]:]
+    windows = TEXT.replace("\n", "\r\n")
+    assert without_node(windows, 2) == without_node(TEXT, 2).replace("\n", "\r\n")
+
+
+@pytest.mark.parametrize("unusual", [
+    'cluster = {size = "1MiB"}\nnode = [{rank = 1, address = "a:1"}, {rank = 2, address = "b:1"}]',
+    'cluster.size = "1MiB"\n[[node]]\nrank = 1\naddress = "a:1"\n[[node]]\nrank = 0x2\naddress = "b:1"',
+])
+def test_nodes_in_an_unusual_place_are_left_to_a_person(unusual: str) -> None:
+    with pytest.raises(ValueError, match="take it out yourself"):
+        without_node(unusual, 2)
+    with pytest.raises(ValueError, match="write first_nodes = 2 into it yourself"):
+        with_first_nodes(unusual, 2)
+    if unusual.startswith("cluster ="):
+        with pytest.raises(ValueError, match="add one of rank 3 with the address 'c:1' yourself"):
+            with_node(unusual, 3, "c:1")
 
 
 def test_the_file_is_replaced_as_a_whole_and_keeps_its_mode(tmp_path: Path) -> None:

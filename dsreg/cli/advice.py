@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dsreg.config.address import canonical_host, is_local_only, needs_interface
-from dsreg.config.load import NodeAddress
+from dsreg.config.nodes import NodeAddress
 from dsreg.register.quorum import majority_of
 
 

@@ -80,7 +80,7 @@ def recover(
         finish(path)
     config = chosen_config(config_path, file, need_system_key=True)
     rank = _rank_here(config, ranks, rank)
-    directory = storage or config.nodes[rank - 1].storage
+    directory = storage or config.node(rank).storage
     if not directory.is_dir():
         raise WrongDirectory(f"{directory} is not a directory; name that of node {rank} with --storage")
     found = None
@@ -118,8 +118,7 @@ def _rank_here(config: ClusterConfig, ranks: tuple[int, ...] | None, rank: int |
     if here not in left:
         raise click.UsageError(f"--rank {here} is not one of --from {','.join(map(str, left))}")
     for each in left:
-        if each > len(config.nodes):
-            raise ConfigError([f"rank {each}: not in {config.path}; give one of 1..{len(config.nodes)}"])
+        config.node(each)
     return here
 
 

@@ -76,8 +76,8 @@ async def _survey(config: ClusterConfig, timeout_s: float) -> Survey:
 def _check_address(config: ClusterConfig, rank: int, address: tuple[str, int]) -> None:
     host, port = address
     faults = []
-    if rank > len(config.nodes):
-        faults.append(f"rank {rank}: not in {config.path}; give one of 1..{len(config.nodes)}")
+    if rank not in config.ranks:
+        faults.append(config.no_such(rank))
     if len(config.nodes) == 1:
         faults.append("a cluster of one node has no other that could tell where it is: stop it, move its directory, "
                       f"and change the address in all copies of {config.path}")
@@ -122,7 +122,7 @@ def why_not_now(answers: Sequence[NodeAnswer], rank: int) -> list[str]:
 
 
 def _write(config: ClusterConfig, rank: int, address: str) -> None:
-    if config.nodes[rank - 1].address == address:
+    if config.node(rank).address == address:
         return  # it was written before
     try:
         text = config.path.read_text(encoding="utf-8")
@@ -138,7 +138,7 @@ def _quoted(path: Path) -> str:
 
 def _what_to_do(config: ClusterConfig, rank: int, address: tuple[str, int]) -> str:
     host, path = address[0], _quoted(config.path)
-    node = config.nodes[rank - 1]
+    node = config.node(rank)
     lines = [
         f"{config.path}: node {rank} is at {format_address(*address)} from now on. On {host}:",
         f"  1. copy this file and the keys that it names, with their modes (scp -p), to {path}",

@@ -20,7 +20,7 @@ from dsreg.cli.units import size_text
 from dsreg.client import Client
 from dsreg.config import ClusterConfig, NodeAddress
 from dsreg.constants import MAX_RANK
-from dsreg.errors import ClientError, ConfigError
+from dsreg.errors import ClientError
 
 # Between two questions to the nodes, and how long one waits for the answers.
 POLL_S = 0.2
@@ -88,9 +88,7 @@ def scrub(warnings: list[str], file: Path | None, config_path: Path | None, rank
     Exits with 0 if nothing was damaged, or all of it is repaired; with 1 if damage remains, or a node was not verified.
     """
     config = chosen_config(config_path, file)
-    if rank is not None and rank > len(config.nodes):
-        raise ConfigError([f"rank {rank}: not in {config.path}; give one of 1..{len(config.nodes)}"])
-    nodes = [_Node(node) for node in config.nodes if rank in (None, node.rank)]
+    nodes = [_Node(node) for node in (config.nodes if rank is None else [config.node(rank)])]
     try:
         trio.run(_scrub, config, nodes)
     except BaseException as error:

@@ -19,7 +19,6 @@ from dsreg.cli.survey import Survey, ask_one, survey
 from dsreg.client import Client
 from dsreg.config import ClusterConfig, NodeAddress
 from dsreg.constants import MAX_RANK
-from dsreg.errors import ConfigError
 
 
 @click.command()
@@ -80,7 +79,7 @@ def _check(config: ClusterConfig, timeout_s: float, as_json: bool, rank: int | N
         found = seen.assessment
         what = f"{seen.answering} of {len(seen.answers)} nodes answer"
     else:
-        found = assess_one(trio.run(_ask_alone, config, _node_of(config, rank), timeout_s))
+        found = assess_one(trio.run(_ask_alone, config, config.node(rank), timeout_s))
         what = f"node {rank}"
     warnings.clear()
     if as_json:
@@ -89,12 +88,6 @@ def _check(config: ClusterConfig, timeout_s: float, as_json: bool, rank: int | N
     else:
         click.echo(f"{found.health.name.lower()}: {'; '.join((what, *found.reasons))}")
     sys.exit(found.health)
-
-
-def _node_of(config: ClusterConfig, rank: int) -> NodeAddress:
-    if rank > len(config.nodes):
-        raise ConfigError([f"rank {rank}: not in {config.path}; give one of 1..{len(config.nodes)}"])
-    return config.nodes[rank - 1]
 
 
 async def _ask_alone(config: ClusterConfig, node: NodeAddress, timeout_s: float) -> NodeAnswer:

@@ -3,7 +3,7 @@
     load     cluster.toml and key files -> ClusterConfig, NodeConfig, or ConfigError with every fault
     sizes    4KiB, 1GiB
     address  host:port
-    sizes    amounts of bytes, as text
+    nodes    which nodes there are, and where
     keys     key files: private, hexadecimal, of the right length
     create   the files of a new cluster
 
@@ -17,11 +17,11 @@ from dsreg.config.create import create_cluster, plan_addresses
 from dsreg.config.load import (
     UNKNOWN_CLUSTER,
     ClusterConfig,
-    NodeAddress,
     NodeConfig,
     find_config,
     load_config,
 )
+from dsreg.config.nodes import NodeAddress
 from dsreg.config.sizes import format_size, parse_size
 
 __all__ = [

@@ -7,7 +7,6 @@ node process needs on top: its rank, its directory, the size of its journal.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
@@ -17,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from dsreg.config import recovered as recovered_section
-from dsreg.config.address import canonical_host, format_address, is_local_only, parse_address, why_not_reachable
+from dsreg.config.address import canonical_host, is_local_only
 from dsreg.config.keys import KeyUnavailable, derive_cluster_id, read_key
+from dsreg.config.nodes import NodeAddress, check_keys, first_nodes_of, nodes_of
 from dsreg.config.recovered import Recovered
 from dsreg.config.scrubbing import scrub_days_of
 from dsreg.config.sizes import format_size, parse_size
@@ -27,7 +27,6 @@ from dsreg.constants import (
     DEFAULT_JOURNAL_BYTES,
     DEFAULT_SCRUB_DAYS,
     MAX_JOURNAL_BYTES,
-    MAX_RANK,
     MAX_SECTORS,
     MIN_JOURNAL_BYTES,
     SECTOR_SIZE,
@@ -40,26 +39,8 @@ SYSTEM_CONFIG = Path("/etc/dsreg/cluster.toml")
 
 _SECTIONS = ("cluster", "node", "recovered")
 _CLUSTER_KEYS = ("sectors", "size", "client_key_file", "system_key_file", "id", "require_sealed", "strict_start",
-                 "heal_rate", "learn_addresses", "scrub_days")
+                 "heal_rate", "learn_addresses", "scrub_days", "first_nodes")
 _BOUND_KEY, _RECOVERED = "system_key_file", "recovered"
-_NODE_KEYS = ("rank", "address", "listen", "storage")
-
-
-@dataclass(frozen=True, slots=True)
-class NodeAddress:
-    """One node: its rank (1..254), the address that nodes and clients connect to, its directory when `dsreg up` runs
-    it, and where it listens if that is not its address."""
-
-    rank: int
-    host: str
-    port: int
-    storage: Path
-    listen: tuple[str, int] | None = None
-
-    @property
-    def address(self) -> str:
-        """`host:port`, with IPv6 in brackets: as in the configuration."""
-        return format_address(self.host, self.port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +48,16 @@ class ClusterConfig:
     """A checked configuration.
 
     `sectors` is the size of the disk in sectors of 4096 bytes. `client_key` is 32 bytes, `system_key` 64
-    bytes, or b"" on a client host that has none. `nodes` is ordered by rank, 1..N without gaps. `cluster_id`
-    is 16 bytes, zeros where it is not known. `path` is the file that this was read from. `require_sealed`: clients
-    and nodes talk over sealed connections only. `strict_start`: more others have to say that an empty directory is new
-    (docs/lives.md). `heal_rate`: bytes a second that a node fetches at most of what it lacks (docs/heal.md); 0: as many
-    as there are. `learn_addresses`: this host connects to where the nodes say that they are (docs/addresses.md); else
-    only to what the file says. `recovered`: the cluster was made of what another one has left (docs/recover.md).
-    `scrub_days`: in so many each node verifies its whole copy (docs/scrub.md); 0: only if it is asked to.
+    bytes, or b"" on a client host that has none. `nodes` is ordered by rank: where to begin to look for them.
+    `cluster_id` is 16 bytes, zeros where it is not known. `path` is the file that this was read from.
+    `require_sealed`: clients and nodes talk over sealed connections only. `strict_start`: more others have to say that
+    an empty directory is new (docs/lives.md). `heal_rate`: bytes a second that a node fetches at most of what it lacks
+    (docs/heal.md); 0: as many as there are. `learn_addresses`: this host connects to where the nodes say that they are
+    (docs/addresses.md); else only to what the file says. `recovered`: the cluster was made of what another one has left
+    (docs/recover.md). `scrub_days`: in so many each node verifies its whole copy (docs/scrub.md); 0: only if it is
+    asked to.
+    `first_nodes`: the cluster was created with the nodes 1 to this, and others were added or removed since; 0: with
+    those of `nodes`, which have the ranks 1..N without gaps.
     """
 
     sectors: int
@@ -88,6 +72,29 @@ class ClusterConfig:
     learn_addresses: bool = True
     recovered: Recovered | None = None
     scrub_days: float = DEFAULT_SCRUB_DAYS
+    first_nodes: int = 0
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """Of the nodes that the file lists."""
+        return tuple(node.rank for node in self.nodes)
+
+    @property
+    def first_ranks(self) -> tuple[int, ...]:
+        """Of configuration 1: docs/configurations.md."""
+        return tuple(range(1, self.first_nodes + 1)) or self.ranks
+
+    def node(self, rank: int) -> NodeAddress:
+        """Raises ConfigError for a rank that the file does not list."""
+        for node in self.nodes:
+            if node.rank == rank:
+                return node
+        raise ConfigError([self.no_such(rank)])
+
+    def no_such(self, rank: int) -> str:
+        """What is wrong with a rank that the file does not list."""
+        which = ", ".join(map(str, self.ranks)) if self.first_nodes else f"1..{len(self.nodes)}"
+        return f"rank {rank}: not in {self.path}; give one of {which}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +120,8 @@ class NodeConfig:
 
     def __post_init__(self) -> None:
         faults = []
-        ranks = [node.rank for node in self.cluster.nodes]
-        if self.rank not in ranks:
-            faults.append(f"rank {self.rank}: not in {self.cluster.path}; give one of 1..{len(ranks)}")
+        if self.rank not in self.cluster.ranks:
+            faults.append(self.cluster.no_such(self.rank))
         if len(self.cluster.system_key) != SYSTEM_KEY_SIZE:
             faults.append(f"{self.cluster.path}: a node needs the system key; set system_key_file")
         if not MIN_JOURNAL_BYTES <= self.journal_bytes <= MAX_JOURNAL_BYTES or self.journal_bytes % SECTOR_SIZE:
@@ -132,7 +138,7 @@ class NodeConfig:
 
     @property
     def node(self) -> NodeAddress:
-        return self.cluster.nodes[self.rank - 1]
+        return self.cluster.node(self.rank)
 
     @property
     def listen_at(self) -> tuple[str, int]:
@@ -201,13 +207,13 @@ class _Loader:
         self.faults: list[str] = []
 
     def load(self, need_system_key: bool) -> ClusterConfig:
-        self._check_keys(self.document, _SECTIONS, "the file")
+        check_keys(self.document, _SECTIONS, "the file", self._fault)
         cluster = self.document.get("cluster")
         if not isinstance(cluster, dict):
             self._fault("no [cluster] section; add one with sectors or size, client_key_file and system_key_file")
             cluster = {}
         else:
-            self._check_keys(cluster, _CLUSTER_KEYS, "[cluster]")
+            check_keys(cluster, _CLUSTER_KEYS, "[cluster]", self._fault)
         sectors = self._sectors(cluster)
         client_key = self._key(cluster, "client_key_file", CLIENT_KEY_SIZE, needed=True)
         system_key = self._key(cluster, "system_key_file", SYSTEM_KEY_SIZE, needed=need_system_key)
@@ -217,8 +223,9 @@ class _Loader:
         heal_rate = self._heal_rate(cluster)
         learn_addresses = self._flag(cluster, "learn_addresses", default=True)
         scrub_days = scrub_days_of(cluster, self._fault)
-        nodes = self._nodes()
-        recovered = self._recovered(cluster, len(nodes))
+        first_nodes = first_nodes_of(cluster, self._fault)
+        nodes = nodes_of(self.document.get("node"), self.path.parent, first_nodes, self._fault)
+        recovered = self._recovered(cluster, [node.rank for node in nodes])
         if recovered is not None and system_key:
             system_key = recovered.bound(system_key)
             cluster_id = recovered.cluster_id(system_key)
@@ -226,15 +233,15 @@ class _Loader:
             raise ConfigError(self.faults)
         return ClusterConfig(
             sectors, client_key, system_key, nodes, cluster_id, self.path, require_sealed, strict_start, heal_rate,
-            learn_addresses, recovered, scrub_days,
+            learn_addresses, recovered, scrub_days, first_nodes,
         )
 
-    def _recovered(self, cluster: Mapping[str, Any], nodes: int) -> Recovered | None:
+    def _recovered(self, cluster: Mapping[str, Any], ranks: list[int]) -> Recovered | None:
         if _RECOVERED not in self.document:
             return None
         if "id" in cluster:
             self._fault("[cluster] id: leave it out; that of a cluster that was recovered follows from its keys")
-        return recovered_section.parse(self.document[_RECOVERED], nodes, self._fault)
+        return recovered_section.parse(self.document[_RECOVERED], ranks, self._fault)
 
     def _flag(self, cluster: dict[str, Any], key: str, *, default: bool = False) -> bool:
         value = cluster.get(key, default)
@@ -256,13 +263,6 @@ class _Loader:
 
     def _fault(self, text: str) -> None:
         self.faults.append(f"{self.path}: {text}")
-
-    def _check_keys(self, table: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-        for key in table:
-            if key not in known:
-                close = difflib.get_close_matches(key, known, n=1)
-                hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
-                self._fault(f"unknown key {key!r} in {where}; {hint}")
 
     def _sectors(self, cluster: Mapping[str, Any]) -> int:
         """The size of the disk in sectors, or 0 with a fault noted."""
@@ -322,73 +322,3 @@ class _Loader:
             self._fault("[cluster] id must be 32 hex digits in quotes, not all zero; or leave it out")
             return UNKNOWN_CLUSTER
         return bytes.fromhex(text)
-
-    def _nodes(self) -> tuple[NodeAddress, ...]:
-        """All nodes in the order of their ranks; meaningless once a fault is noted."""
-        tables = self.document.get("node")
-        if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
-            self._fault("no [[node]] sections; add one with rank and address for every node")
-            return ()
-        nodes = [self._node(position, table) for position, table in enumerate(tables, 1)]
-        self._check_ranks([node.rank for node in nodes])
-        self._check_unique("address", [
-            (node.rank, format_address(canonical_host(node.host), node.port)) for node in nodes if node.port
-        ])
-        self._check_unique("storage", [(node.rank, os.path.normpath(node.storage)) for node in nodes])
-        return tuple(sorted(nodes, key=lambda node: node.rank))
-
-    def _node(self, position: int, table: Mapping[str, Any]) -> NodeAddress:
-        where = f"[[node]] number {position}"
-        self._check_keys(table, _NODE_KEYS, where)
-        rank = table.get("rank")
-        if not isinstance(rank, int) or isinstance(rank, bool):
-            self._fault(f"{where}: rank must be a whole number from 1 to the number of nodes")
-            rank = -position
-        host, port = "", 0
-        address = table.get("address")
-        if not isinstance(address, str):
-            self._fault(f'{where}: address must be text like "10.0.0.1:7001"')
-        else:
-            host, port = self._address(where, "address", address) or (host, port)
-            if fault := why_not_reachable(host):
-                self._fault(f"{where}: address: {fault}")
-        listen = table.get("listen")
-        if isinstance(listen, str):
-            listen = self._address(where, "listen", listen)
-        elif listen is not None:
-            self._fault(f'{where}: listen must be text like "0.0.0.0:7001"')
-            listen = None
-        storage = table.get("storage", f"node-{rank}")
-        if not isinstance(storage, str) or not storage:
-            self._fault(f"{where}: storage must be the name of a directory, in quotes")
-            storage = f"node-{rank}"
-        return NodeAddress(rank, host, port, self.path.parent / storage, listen)
-
-    def _address(self, where: str, name: str, text: str) -> tuple[str, int] | None:
-        try:
-            return parse_address(text)
-        except ValueError as error:
-            self._fault(f"{where}: {name} {error}")
-            return None
-
-    def _check_ranks(self, ranks: list[int]) -> None:
-        """Ranks that were no numbers stand as negative placeholders and have had their fault already."""
-        nodes = len(ranks)
-        if nodes > MAX_RANK:
-            self._fault(f"{nodes} nodes; at most {MAX_RANK} are possible")
-        given = [rank for rank in ranks if rank >= 0]
-        if double := sorted({rank for rank in given if given.count(rank) > 1}):
-            self._fault(f"rank {', '.join(map(str, double))} is given more than once; every node has its own")
-        missing = sorted(set(range(1, nodes + 1)) - set(given))
-        outside = sorted(rank for rank in set(given) if not 1 <= rank <= nodes)
-        if outside:
-            self._fault(f"rank {', '.join(map(str, outside))} is outside 1..{nodes}; {nodes} nodes have the ranks "
-                        f"1..{nodes} without gaps, here {', '.join(map(str, missing))} is missing")
-
-    def _check_unique(self, what: str, values: list[tuple[int, str]]) -> None:
-        seen: dict[str, int] = {}
-        for rank, value in values:
-            if value in seen:
-                self._fault(f"{what} {value} is given for the nodes {seen[value]} and {rank}; every node has its own")
-            else:
-                seen[value] = rank

@@ -17,7 +17,7 @@ import re
 import secrets
 import stat
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -69,8 +69,8 @@ class Recovered:
         return self.cluster[:_KEPT] + derive_cluster_id(bound)[_KEPT:]
 
 
-def parse(table: Any, nodes: int, fault: Callable[[str], None]) -> Recovered | None:
-    """The section, of a cluster of so many nodes. None with every `fault` noted if it is not as it was written."""
+def parse(table: Any, nodes: Sequence[int], fault: Callable[[str], None]) -> Recovered | None:
+    """The section, of a cluster of these nodes. None with every `fault` noted if it is not as it was written."""
     if not isinstance(table, dict) or set(table) != set(KEYS):
         fault(f"[recovered] must have the keys {', '.join(KEYS)}, as `dsreg recover` has written them: copy the file "
               "from another host")
@@ -78,7 +78,7 @@ def parse(table: Any, nodes: int, fault: Callable[[str], None]) -> Recovered | N
     cluster, ranks, epoch = table["cluster"], table["ranks"], table["epoch"]
     good = isinstance(cluster, str) and re.fullmatch(r"[0-9a-f]{32}", cluster) is not None
     good &= isinstance(ranks, list) and 0 < len(ranks) <= MAX_RANK and len({*map(str, ranks)}) == len(ranks)
-    good = good and all(type(rank) is int and 1 <= rank <= nodes for rank in ranks)
+    good = good and all(type(rank) is int and rank in nodes for rank in ranks)
     if not good or type(epoch) is not int or not 0 < epoch <= _MAX_EPOCH:
         fault("[recovered] is not as `dsreg recover` has written it: copy the file from another host")
         return None
