@@ -18,6 +18,9 @@ from dsreg.client.runner import Runner
 from dsreg.constants import MAX_RUN_SECTORS, OWNER_ID_SIZE, SECTOR_SIZE
 from dsreg.errors import ClientClosed, ClientError, OperationTimeout, Outcome
 from dsreg.protocol.address import Place
+from dsreg.protocol.choosing import Answer, Question
+from dsreg.protocol.configuration import Configuration
+from dsreg.protocol.life import Life
 from dsreg.protocol.messages import StatusReport, owner_of
 from dsreg.register.quorum import mask
 from dsreg.store import SETTLED, Buffer, Done, Runs, Submitted, out_of_range
@@ -149,6 +152,28 @@ class Client:
                     return begun.number
             raise _closed()
         raise OperationTimeout(f"no answer from node {rank} within {timeout_s} s", Outcome.DID_NOT_HAPPEN)
+
+    async def propose(self, rank: int, question: Question, timeout_s: float) -> Answer | None:
+        """Ask the node about the configuration that follows: see dsreg.register.proposal. None if it does not answer in
+        time, or must not be counted now. Only of nodes whose status tells of their configuration."""
+        with trio.move_on_after(timeout_s):
+            await self._runner.ups[rank].wait()
+            answer = await self._runner.propose(rank, question)
+            return answer if self._core.counts(rank) else None
+        return None
+
+    def tell(self, configuration: Configuration) -> None:
+        """All nodes that are connected: this one was chosen."""
+        self._runner.tell(configuration)
+
+    @property
+    def configuration(self) -> Configuration | None:
+        """The latest that a node has told: which nodes there are. None if none has."""
+        return self._core.configuration
+
+    def life(self, rank: int) -> Life | None:
+        """The latest of the node that any of them has told. What a node has answered before that counts no more."""
+        return self._core.life(rank)
 
     async def attached(self) -> int:
         """Wait until the disk is attached, or cannot be; the epoch. Raises AlreadyAttached, AttachRefused, DiskFenced

@@ -13,6 +13,7 @@ from dsreg.link.destinations import Destinations
 from dsreg.link.effects import Deliver, Down, Log, Up
 from dsreg.outbox import Outbox
 from dsreg.protocol.address import Place
+from dsreg.protocol.choosing import ConfigurationReport, Proposed
 from dsreg.protocol.codec import EncodeOnce, Keys, Side, UnsealingDecoder
 from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import Buffer, Command, Hello, Message, ScrubRequest, StatusRequest
@@ -53,7 +54,7 @@ class Connection:
         self._sectors = hello.sectors
         # While the connection is up. Bounded by the operations in flight (limits.MAX_OPERATIONS): what is settled is
         # withdrawn.
-        self._outbox: Outbox[Command | StatusRequest | ScrubRequest] | None = None
+        self._outbox: Outbox[Command | StatusRequest | ScrubRequest | Proposed] | None = None
         self._line = 0
         self.driver = Driver(
             self._machine, lines, clock, self._encode,
@@ -74,10 +75,16 @@ class Connection:
     def is_up(self) -> bool:
         return self._outbox is not None
 
-    def send(self, message: Command | StatusRequest | ScrubRequest) -> None:
+    def send(self, message: Command | StatusRequest | ScrubRequest | Proposed) -> None:
         """It goes with the next `flush`, or when the transport has room for it."""
         assert self._outbox is not None
         self._outbox.send(message)
+
+    def tell(self, report: ConfigurationReport) -> None:
+        """It goes with the next `flush`; a node that is not connected is not told."""
+        if self._outbox is not None:
+            transport = self._outbox.transport
+            transport.put(self._encode(report, transport.is_sealed))
 
     def withdraw(self, request: int) -> None:
         """Do not send the message, if it still waits for room."""

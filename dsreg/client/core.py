@@ -52,6 +52,8 @@ from dsreg.client.replies import Replies
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
 from dsreg.errors import ClientClosed, Outcome
 from dsreg.protocol.choosing import ConfigurationReport
+from dsreg.protocol.configuration import Configuration
+from dsreg.protocol.life import Life
 from dsreg.protocol.messages import AddressReport, LivesReport, Response, StatusReport, StatusRequest
 from dsreg.register.quorum import Quorum, bit
 
@@ -64,6 +66,7 @@ class ClientCore:
 
     def __init__(self, ranks: Sequence[int], claim: Claim | None = None) -> None:
         self.contract_nodes = ContractNodes()
+        self.configuration: Configuration | None = None  # the latest that was told
         self._selector = selector = NodeSelector(ranks)
         self._nodes = selector.by_rank
         self._operations = operations = Operations(self._nodes)
@@ -121,6 +124,14 @@ class ClientCore:
 
     def up(self, rank: int) -> bool:
         return self._nodes[rank].up
+
+    def counts(self, rank: int) -> bool:
+        """Whether what the node answers may be counted, by its directory."""
+        return not self._nodes[rank].barred
+
+    def life(self, rank: int) -> Life | None:
+        """The latest that was told of this rank."""
+        return self._members.life(rank)
 
     # --- the caller's side --------------------------------------------------------------------
     def _start(self, event: Start, now_s: float) -> None:
@@ -225,6 +236,7 @@ class ClientCore:
         """The node answers under this one from now on. What was answered under an earlier one than the latest does not
         count: it is asked again, and stored again under the same tags."""
         node.number = report.configuration.number
+        self.configuration = max(self.configuration or report.configuration, report.configuration)
         if not self._selector.reconfigured(report.configuration):
             return
         self._access.reconfigured(now_s)

@@ -41,6 +41,7 @@ from dsreg.client.range_lock import Held, RangeLock
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
 from dsreg.errors import ClientClosed, ClientError, NodesFull, OperationTimeout, Outcome
 from dsreg.protocol.address import Place
+from dsreg.protocol.choosing import Answered, ConfigurationReport, Proposed
 from dsreg.protocol.messages import Command, Message, ScrubBegun, ScrubRequest, StatusReport, StatusRequest
 from dsreg.store import Buffer, Done
 
@@ -48,7 +49,9 @@ from dsreg.store import Buffer, Done
 class Connection(Protocol):
     """To one node. What is sent goes out with the next `flush`; see dsreg.client.connection."""
 
-    def send(self, message: Command | StatusRequest | ScrubRequest) -> None: ...
+    def send(self, message: Command | StatusRequest | ScrubRequest | Proposed) -> None: ...
+
+    def tell(self, report: ConfigurationReport) -> None: ...
 
     def withdraw(self, request: int) -> None: ...
 
@@ -71,8 +74,8 @@ class Shell(Protocol):
     def down(self, rank: int) -> None:
         """It cannot be, any more."""
 
-    def reported(self, report: StatusReport | ScrubBegun) -> None:
-        """The answer to what was asked of one node about itself; to a status request of the core, perhaps."""
+    def reported(self, report: StatusReport | ScrubBegun | Answered) -> None:
+        """The answer to what one node was asked, about itself or what follows; also to a status request of the core."""
 
     def told(self, effect: Attached | NotAttached | Waits | NotCounted) -> None:
         """What the user is to know."""
@@ -275,9 +278,15 @@ class Engine:
             done(b"", kind(reason, self.abandon(run)))
 
     # --- turns ----------------------------------------------------------------------------------
-    def send(self, rank: int, message: Command | StatusRequest | ScrubRequest) -> None:
+    def send(self, rank: int, message: Command | StatusRequest | ScrubRequest | Proposed) -> None:
         """With the end of the turn."""
         self._send(Send(rank, message))
+
+    def tell(self, report: ConfigurationReport) -> None:
+        """All nodes that are connected, with the end of the turn."""
+        for connection in self._connections.values():
+            connection.tell(report)
+            self._dirty[connection] = None
 
     def _send(self, effect: Send) -> None:
         rank, message = effect
@@ -323,7 +332,7 @@ class Engine:
         self.step(Received(rank, messages))
         self.end_turn()
         for message in messages:
-            if isinstance(message, (StatusReport, ScrubBegun)):
+            if isinstance(message, (StatusReport, ScrubBegun, Answered)):
                 self._shell.reported(message)
 
     def disconnected(self, event: Disconnected | Refusal) -> None:

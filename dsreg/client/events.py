@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from dsreg.errors import ClientError
 from dsreg.protocol.address import Place
+from dsreg.protocol.choosing import Proposed
 from dsreg.protocol.messages import Buffer, Command, Message, ScrubRequest, StatusRequest
 
 
@@ -113,7 +114,7 @@ Event = Start | Abandon | Connected | Disconnected | Refusal | Received | Tick |
 # --- effects ----------------------------------------------------------------------------------
 class Send(NamedTuple):
     rank: int
-    message: Command | StatusRequest | ScrubRequest
+    message: Command | StatusRequest | ScrubRequest | Proposed
 
 
 class Withdraw(NamedTuple):

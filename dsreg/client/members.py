@@ -12,6 +12,7 @@ from typing import NamedTuple
 from dsreg.client.events import Moved, NotCounted
 from dsreg.client.node_selector import NodeSelector
 from dsreg.client.node_view import NodeView
+from dsreg.protocol.life import Life
 from dsreg.protocol.messages import AddressReport, LivesReport
 from dsreg.register.addresses import Addresses
 from dsreg.register.lives import Lives
@@ -54,6 +55,9 @@ class Members:
                 self._faults[rank] = fault
                 told.append(NotCounted(rank, fault))
         return Change(told, discounted, has_more)
+
+    def life(self, rank: int) -> Life | None:
+        return self._lives.known.get(rank)
 
     def told_addresses(self, report: AddressReport) -> list[Moved]:
         """What is new in that, of the nodes that this client uses."""

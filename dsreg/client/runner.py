@@ -21,7 +21,9 @@ from dsreg.client.limits import MAX_OPERATION_BYTES, MAX_OPERATIONS, TICK_S
 from dsreg.lines import TcpLines
 from dsreg.link.destinations import Destinations
 from dsreg.protocol.address import Place
+from dsreg.protocol.choosing import Answer, Answered, ConfigurationReport, Proposed, Question
 from dsreg.protocol.codec import EncodeOnce, Encoder, Keys
+from dsreg.protocol.configuration import Configuration
 from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import ScrubBegun, ScrubRequest, StatusReport, StatusRequest
 from dsreg.register.assembly import client_hello
@@ -30,12 +32,12 @@ _log = logging.getLogger("dsreg.client")
 
 
 class _Call:
-    """A question to one node, about itself."""
+    """A question to one node, about itself or what follows."""
 
     def __init__(self, rank: int) -> None:
         self.rank = rank
         self.over = trio.Event()
-        self.answer: StatusReport | ScrubBegun | None = None
+        self.answer: StatusReport | ScrubBegun | Answered | None = None
 
 
 class Runner:
@@ -96,7 +98,19 @@ class Runner:
         answer = await self._ask(rank, ScrubRequest(self.engine.core.new_request()))
         return answer if isinstance(answer, ScrubBegun) else None
 
-    async def _ask(self, rank: int, message: StatusRequest | ScrubRequest) -> StatusReport | ScrubBegun | None:
+    async def propose(self, rank: int, question: Question) -> Answer | None:
+        """As `_ask`. Only of a node whose status tells of its configuration: others do not know the question."""
+        answer = await self._ask(rank, Proposed(self.engine.core.new_request(), question))
+        return answer.answer if isinstance(answer, Answered) else None
+
+    def tell(self, configuration: Configuration) -> None:
+        """All nodes that are connected: this one was chosen."""
+        self.engine.tell(ConfigurationReport(0, False, configuration))
+        self.end_turn_soon()
+
+    async def _ask(
+        self, rank: int, message: StatusRequest | ScrubRequest | Proposed
+    ) -> StatusReport | ScrubBegun | Answered | None:
         """None: the connection broke first, perhaps in the very turn in which the caller was told that it is up."""
         if not self.ups[rank].is_set():
             return None
@@ -144,7 +158,7 @@ class Runner:
             if call.rank == rank:
                 call.over.set()
 
-    def reported(self, answer: StatusReport | ScrubBegun) -> None:
+    def reported(self, answer: StatusReport | ScrubBegun | Answered) -> None:
         call = self._calls.get(answer.request)
         if call is not None:
             call.answer = answer
