@@ -11,6 +11,8 @@
     damage      what is damaged, for people
     completion  shell completion
     health      well, degraded or critical       status_table  the nodes, for people
+    members     nodes are added and removed      changing    what that asks of the nodes
+    proposing   how a configuration is chosen    member_file what that does to cluster.toml
     recover     when a majority is lost          salvage     what is left then
     survey      what the nodes answer            status_watch, status_json  the same, again and again, for programs
     in_sync     whose copies are complete        units       sizes and times for people
@@ -39,6 +41,7 @@ from dsreg.version import described_version
     "status": "dsreg.cli.status:status",
     "wait": "dsreg.cli.wait:wait",
     "replace": "dsreg.cli.replace:replace",
+    "members": "dsreg.cli.members:members",
     "recover": "dsreg.cli.recover:recover",
     "scrub": "dsreg.cli.scrub:scrub",
     "forget": "dsreg.cli.forget:forget",

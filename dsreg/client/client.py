@@ -155,7 +155,9 @@ class Client:
 
     async def propose(self, rank: int, question: Question, timeout_s: float) -> Answer | None:
         """Ask the node about the configuration that follows: see dsreg.register.proposal. None if it does not answer in
-        time, or must not be counted now. Only of nodes whose status tells of their configuration."""
+        time, must not be counted now, or is unknown here. Only of nodes whose status tells of their configuration."""
+        if rank not in self._runner.ups:
+            return None
         with trio.move_on_after(timeout_s):
             await self._runner.ups[rank].wait()
             answer = await self._runner.propose(rank, question)

@@ -1,0 +1,217 @@
+"""What `dsreg members` asks of the nodes: who there is, whether a change is safe, and to choose it, step by step."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import click
+import trio
+
+from dsreg.cli.health import NodeAnswer, changed_directories
+from dsreg.cli.in_sync import Copy, copies
+from dsreg.cli.proposing import choose
+from dsreg.cli.survey import ask_all
+from dsreg.cli.units import duration_text, share_text
+from dsreg.client import Client
+from dsreg.config import ClusterConfig, NodeAddress
+from dsreg.errors import DsregError
+from dsreg.protocol.configuration import Configuration
+from dsreg.register.configuration import quorum_of
+from dsreg.register.course import Course, named
+from dsreg.register.quorum import bit, mask, ranks_in
+
+# How long the answers of the nodes are waited for, and between two questions.
+ASK_S: Final = 2.0
+POLL_S: Final = 0.5
+# Between two lines on what is waited for, where there is no terminal.
+EVERY_S: Final = 5.0
+
+Show = Callable[[str], None]
+
+
+class Refused(DsregError):
+    """What is wanted is not safe, not possible, or not wanted any more; a line for each reason."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("; ".join(lines))
+        self.lines = tuple(lines)
+
+
+class Line:
+    """What is waited for, on stderr: one line that changes on a terminal, elsewhere one now and then."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stderr.isatty()
+        self._text = ""
+        self._said_s = -EVERY_S
+
+    def show(self, text: str) -> None:
+        if text == self._text:
+            return
+        if self._is_terminal:
+            self._text = text
+            width = shutil.get_terminal_size().columns
+            sys.stderr.write(f"\r\x1b[K{text[:width - 1]}")
+            sys.stderr.flush()
+        elif text and time.monotonic() >= self._said_s + EVERY_S:
+            self._text, self._said_s = text, time.monotonic()
+            click.echo(text, err=True)
+
+
+# --- who there is ---------------------------------------------------------------------------------
+async def survey_members(
+    client: Client, config: ClusterConfig
+) -> tuple[Configuration, tuple[NodeAnswer, ...]]:
+    """The latest configuration that the nodes of the file tell, and what they answer. Raises Refused."""
+    answers = await ask_all(client, config.nodes, ASK_S)
+    if client.configuration is None:
+        silent = [f"node {answer.node.rank}: {answer.fault}" for answer in answers if answer.report is None]
+        raise Refused(["no node that keeps configurations answers", *silent])
+    return client.configuration, answers
+
+
+def why_not(
+    answers: Sequence[NodeAnswer], current: Configuration, leaving: int
+) -> tuple[list[str], list[str]]:
+    """What stands in the way of a change: what has to be mended before, and what may be overruled. `leaving`: a mask of
+    nodes that need not be up."""
+    must, may = [], []
+    changed = changed_directories(answers)
+    reports = {answer.node.rank: answer for answer in answers}
+    for rank in ranks_in(current.members):
+        answer = reports.get(rank)
+        if any(_link(other, rank) == "contract" for other in answers):
+            must.append(f"node {rank} speaks the contract alone, and would count by the nodes of before")
+        elif answer is not None and answer.report is not None and "configuration" not in answer.report:
+            must.append(f"node {rank} is of version {answer.report.get('version')}, which keeps no configurations: "
+                        "upgrade it first")
+        elif bit(rank) & leaving:
+            continue
+        elif answer is None:
+            may.append(f"node {rank} is not in the file")
+        elif answer.report is None:
+            may.append(f"node {rank} does not answer: {answer.fault}")
+        elif rank in changed:
+            may.append(f"node {rank} does not count: {changed[rank]}")
+        elif waits_for := answer.report.get("lives", {}).get("waits_for"):
+            may.append(f"node {rank} does not serve: {waits_for}")
+    return must, may
+
+
+def _link(answer: NodeAnswer, rank: int) -> str:
+    """Of the node that answers, to that one."""
+    return str(answer.report.get("peers", {}).get(str(rank), "")) if answer.report is not None else ""
+
+
+def check(answers: Sequence[NodeAnswer], current: Configuration, leaving: int, *, force: bool) -> None:
+    """Raises Refused unless the change may begin."""
+    must, may = why_not(answers, current, leaving)
+    if must or may and not force:
+        hint = [] if must else ["start it, or give --force"]
+        raise Refused([f"nothing is changed: {line}" for line in (*must, *may)] + hint)
+    for line in may:
+        click.echo(f"dsreg: warning: {line}", err=True)
+
+
+# --- new nodes ------------------------------------------------------------------------------------
+async def wait_for_new(client: Client, nodes: Sequence[NodeAddress], current: Configuration, show: Show) -> None:
+    """Until each of these runs, and waits to be made a member. Raises Refused for one that cannot be."""
+    while True:
+        answers = await ask_all(client, nodes, ASK_S)
+        missing = []
+        for answer in answers:
+            if answer.report is None:
+                missing.append(f"node {answer.node.rank} ({answer.node.address}): {answer.fault}")
+            elif fault := why_not_new(answer.report, current):
+                raise Refused([f"nothing is changed: node {answer.node.rank} {fault}"])
+        if not missing:
+            show("")
+            return
+        show(f"waiting for {'; '.join(missing)}")
+        await trio.sleep(POLL_S)
+
+
+def why_not_new(report: Mapping[str, Any], current: Configuration) -> str:
+    """Why a node that answers like this cannot become a member; "" if it can. Those that vote do not know it yet, and
+    leave that to who proposes."""
+    told = report.get("configuration")
+    if told is None:
+        return f"is of version {report.get('version')}, which keeps no configurations"
+    if told["number"] == current.number and mask(told["members"]) != current.ranks:
+        return (f"has taken the nodes {' '.join(map(str, told['members']))}, of its cluster.toml, for those of the "
+                "cluster: start it with --join, and an empty directory")
+    return ""
+
+
+# --- the change -----------------------------------------------------------------------------------
+async def walk(client: Client, config: ClusterConfig, course: Course, say: Show, show: Show) -> None:
+    """Have each step of the course chosen. Raises Refused once somebody else has changed the members otherwise."""
+    while (following := course.following) is not None:
+        with_progress = _Waiting(course.current, show)
+        async with trio.open_nursery() as nursery:
+            if course.current.joining:
+                nursery.start_soon(with_progress.watch, client, config)
+            chosen = await choose(client, course.current, course.goal, with_progress.objections)
+            nursery.cancel_scope.cancel()
+        show("")
+        client.tell(chosen)
+        if not course.chosen(chosen):
+            raise Refused([f"somebody else has changed the members meanwhile: configuration {chosen.number} has "
+                           f"{described(chosen)}. Give the command again if it is still wanted"])
+        say(f"configuration {following.number}: {described(following)}")
+
+
+class _Waiting:
+    """What a step waits for, in one line."""
+
+    def __init__(self, base: Configuration, show: Show) -> None:
+        self._base = base
+        self._show = show
+        self._copies: dict[int, Copy] = {}
+
+    def objections(self, reasons: Mapping[int, str]) -> None:
+        if reasons:
+            lines = [reason + self._progress(rank) for rank, reason in sorted(reasons.items())]
+            self._show(f"waiting: {'; '.join(lines)}")
+
+    async def watch(self, client: Client, config: ClusterConfig) -> None:
+        while True:
+            nodes = [node for node in config.nodes if self._base.members & bit(node.rank)]
+            self._copies = copies(await ask_all(client, nodes, ASK_S))
+            await trio.sleep(POLL_S)
+
+    def _progress(self, rank: int) -> str:
+        copy = self._copies.get(rank)
+        if copy is None or not copy.is_moving:
+            return ""
+        share = "" if copy.share is None else f", {share_text(copy.share)}"
+        left = "" if copy.left_s is None else f", {duration_text(copy.left_s)} left"
+        return f" ({copy.state}{share}{left})"
+
+
+async def told_by_most(client: Client, config: ClusterConfig, configuration: Configuration) -> None:
+    """Until so many know of it that they decide; they tell the others."""
+    quorum = quorum_of(configuration)
+    nodes = [node for node in config.nodes if configuration.members & bit(node.rank)]
+    while True:
+        client.tell(configuration)
+        answers = await ask_all(client, nodes, ASK_S)
+        if quorum.decided(mask(answer.node.rank for answer in answers if _knows(answer, configuration))):
+            return
+        await trio.sleep(POLL_S)
+
+
+def _knows(answer: NodeAnswer, configuration: Configuration) -> bool:
+    told = answer.report.get("configuration") if answer.report is not None else None
+    return told is not None and int(told["number"]) >= configuration.number
+
+
+def described(configuration: Configuration) -> str:
+    """For people."""
+    if not configuration.joining:
+        return f"nodes {named(configuration.ranks)}"
+    return f"nodes {named(configuration.ranks)} together with {named(configuration.joining)}"

@@ -1,0 +1,237 @@
+"""`dsreg members`: nodes are added and removed while everything runs. docs/configurations.md.
+
+What is asked of the nodes is in `changing`; here are the commands, and what they do to the file.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import click
+import trio
+
+from dsreg.cli.advice import advice
+from dsreg.cli.changing import Line, Refused, check, survey_members, told_by_most, wait_for_new, walk
+from dsreg.cli.faults import EXIT_FAILED, leaves
+from dsreg.cli.member_file import how_to_start, quoted, with_new_nodes, without_gone
+from dsreg.cli.options import Seconds, chosen_config, config_argument, config_option, to_address
+from dsreg.client import Client
+from dsreg.config import ClusterConfig, format_address
+from dsreg.config.address import canonical_host, is_local_only, why_not_reachable
+from dsreg.config.edit import replace_file
+from dsreg.constants import MAX_RANK
+from dsreg.errors import ConfigError
+from dsreg.protocol.configuration import Configuration
+from dsreg.register.configuration import Goal
+from dsreg.register.course import Course, goal_of, named
+from dsreg.register.quorum import bit, mask
+
+
+def _to_addresses(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[tuple[str, int]]:
+    """Option callback."""
+    return [address for value in values if (address := to_address(ctx, param, value)) is not None]
+
+
+_timeout = click.option("--timeout", "timeout_s", type=Seconds(), metavar="SECONDS",
+                        help="Give up after so long; what has been chosen stays so.  [default: wait]")
+_force = click.option("--force", is_flag=True, help="Also while another node does not answer. No data is lost by that; "
+                      "but if one more node fails before all is done, the disk may stop until that one is back.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def members() -> None:
+    """Add nodes to a running cluster, or remove some, under load. No other node or client is restarted.
+
+    \b
+      dsreg members add FILE --address HOST:PORT --address HOST:PORT
+      dsreg members remove FILE --rank 4 --rank 5
+      dsreg members cancel FILE
+
+    While members are being changed, the old ones and the new ones decide together. A command that was interrupted is
+    given again, and goes on where it was; `cancel` takes the change back. `dsreg status` shows what is in force.
+    """
+
+
+@members.command()
+@config_argument
+@config_option
+@click.option("--address", "addresses", multiple=True, callback=_to_addresses, metavar="HOST:PORT", required=True,
+              help="Of a new node, as the other nodes and all clients reach it; once for each.")
+@_force
+@_timeout
+@click.pass_obj
+def add(warnings: list[str], file: Path | None, config_path: Path | None, addresses: list[tuple[str, int]],
+        force: bool, timeout_s: float | None) -> None:
+    """Add nodes: all that are given, at once.
+
+    Writes them into FILE, says how they are started, waits until they are, and makes them members. They learn what the
+    others have; it is done once a majority of the new set has all data.
+    """
+    config = chosen_config(config_path, file)
+    texts = [format_address(*address) for address in addresses]
+    faults = [f"--address: {fault}" for host, _ in addresses if (fault := why_not_reachable(host))]
+    faults += [f"--address: {text} is given twice" for text in dict.fromkeys(texts) if texts.count(text) > 1]
+    is_wide = any(not is_local_only(node.host) for node in config.nodes)
+    faults += [f"--address: {host} is for one host alone, and other nodes are on others"
+               for host, _ in addresses if is_local_only(host) and is_wide]
+    if faults:
+        raise ConfigError(faults)
+    _run(warnings, config, lambda: _add(config, addresses, force), timeout_s, "add")
+
+
+@members.command()
+@config_argument
+@config_option
+@click.option("--rank", "ranks", type=click.IntRange(1, MAX_RANK), multiple=True, required=True,
+              help="A node that is to leave; once for each.")
+@_force
+@_timeout
+@click.pass_obj
+def remove(warnings: list[str], file: Path | None, config_path: Path | None, ranks: tuple[int, ...], force: bool,
+           timeout_s: float | None) -> None:
+    """Remove nodes: all that are given, at once. They may be down.
+
+    It is done once a majority of those that stay has all data; then the nodes are taken out of FILE, and may be
+    stopped. Their ranks are never used again.
+    """
+    config = chosen_config(config_path, file)
+    _run(warnings, config, lambda: _remove(config, ranks, force), timeout_s, "remove")
+
+
+@members.command()
+@config_argument
+@config_option
+@_timeout
+@click.pass_obj
+def cancel(warnings: list[str], file: Path | None, config_path: Path | None, timeout_s: float | None) -> None:
+    """Take back a change of members that is not complete: those of before stay."""
+    config = chosen_config(config_path, file)
+    _run(warnings, config, lambda: _cancel(config), timeout_s, "cancel")
+
+
+def _run(
+    warnings: list[str], config: ClusterConfig, what: Callable[[], Awaitable[None]], timeout_s: float | None, name: str
+) -> None:
+    """Carry it out, and say what became of it."""
+
+    async def in_time() -> bool:
+        with trio.move_on_after(float("inf") if timeout_s is None else timeout_s):
+            await what()
+            return True
+        return False
+
+    try:
+        is_done = trio.run(in_time)
+    except BaseException as error:
+        found = leaves(error)
+        if any(isinstance(leaf, KeyboardInterrupt) for leaf in found):
+            click.echo(_how_to_go_on(config, name), err=True)
+        refusals = [leaf for leaf in found if isinstance(leaf, Refused)]
+        if len(refusals) < len(found):
+            raise
+        for line in (line for refusal in refusals for line in refusal.lines):
+            click.echo(f"dsreg: {line}", err=True)
+        is_done = None
+    warnings.clear()  # of the client: what is wrong is in what is printed
+    if is_done is False:
+        click.echo(f"dsreg: not done within {timeout_s:g} s. {_how_to_go_on(config, name)}", err=True)
+    if not is_done:
+        sys.exit(EXIT_FAILED)
+
+
+def _how_to_go_on(config: ClusterConfig, name: str) -> str:
+    back = "" if name == "cancel" else f", or take it back: dsreg members cancel {quoted(config.path)}"
+    return f"Whatever has been chosen stays so. Give the same command again to go on{back}"
+
+
+# --- what each does -------------------------------------------------------------------------------
+async def _add(config: ClusterConfig, addresses: Sequence[tuple[str, int]], force: bool) -> None:
+    async with Client(config) as client:
+        current, answers = await survey_members(client, config)
+    new = _ranks_for(config, current, addresses)
+    goal = _goal(current, mask(new), 0)
+    if not current.joining and goal.ranks != current.ranks:
+        check(answers, current, 0, force=force)
+    before = config.path.read_bytes().decode("utf-8")
+    edited = with_new_nodes(config, current, new)
+    try:
+        async with Client(edited) as client:
+            if waiting := [edited.node(rank) for rank in new if not current.members & bit(rank)]:
+                click.echo(how_to_start(edited, waiting))
+                await wait_for_new(client, waiting, current, Line().show)
+            reached = await _walk(client, edited, Course(current, goal))
+    except* Refused:
+        if edited is not config:
+            replace_file(config.path, before)
+        raise
+    without_gone(edited, reached)
+    _say_done(edited, reached)
+
+
+async def _remove(config: ClusterConfig, ranks: Sequence[int], force: bool) -> None:
+    async with Client(config) as client:
+        current, answers = await survey_members(client, config)
+        if unknown := [rank for rank in ranks if not current.used & bit(rank)]:
+            raise Refused([f"nothing is changed: there is no node {rank}" for rank in unknown])
+        goal = _goal(current, 0, mask(ranks))
+        if not current.joining and goal.ranks != current.ranks:
+            check(answers, current, mask(ranks), force=force)
+        reached = await _walk(client, config, Course(current, goal))
+    without_gone(config, reached)
+    _say_done(config, reached)
+    click.echo(f"stop what still runs of node {', '.join(map(str, ranks))} for good (systemctl disable --now "
+               "dsreg-node@RANK, or SIGTERM): it serves nobody. Its directory is of no use any more")
+
+
+async def _cancel(config: ClusterConfig) -> None:
+    async with Client(config) as client:
+        current, _ = await survey_members(client, config)
+        if not current.joining:
+            click.echo("no change of members is under way")
+            reached = current
+        else:
+            reached = await _walk(client, config, Course(current, Goal(current.ranks, current.sectors, cancels=True)))
+    without_gone(config, reached)
+    _say_done(config, reached)
+
+
+async def _walk(client: Client, config: ClusterConfig, course: Course) -> Configuration:
+    if course.following is None:
+        click.echo("nothing is to be changed")
+    await walk(client, config, course, click.echo, Line().show)
+    await told_by_most(client, config, course.current)
+    return course.current
+
+
+def _say_done(config: ClusterConfig, reached: Configuration) -> None:
+    click.echo(f"done: configuration {reached.number}, nodes {named(reached.ranks)}. {config.path} lists them; on "
+               "other hosts it may be replaced whenever it is convenient, as what runs has learned it")
+    members = [node for node in config.nodes if reached.ranks & bit(node.rank)]
+    for line in advice(members):
+        click.echo(f"dsreg: warning: {line}", err=True)
+
+
+def _goal(current: Configuration, add: int, remove: int) -> Goal:
+    goal = goal_of(current, add, remove)
+    if isinstance(goal, str):
+        raise Refused([f"nothing is changed: {goal}"])
+    return goal
+
+
+def _ranks_for(
+    config: ClusterConfig, current: Configuration, addresses: Sequence[tuple[str, int]]
+) -> dict[int, str]:
+    """rank -> address of what is to be added: those that the file has already, then the next ones."""
+    known = {(canonical_host(node.host), node.port): node.rank for node in config.nodes}
+    next_rank = max(current.used.bit_length() - 1, *config.ranks) + 1
+    found = {}
+    for host, port in addresses:
+        rank = known.get((canonical_host(host), port))
+        if rank is None:
+            rank, next_rank = next_rank, next_rank + 1
+        found[rank] = format_address(host, port)
+    if next_rank > MAX_RANK + 1:
+        raise Refused([f"nothing is changed: the ranks up to {MAX_RANK} are used up"])
+    return found
