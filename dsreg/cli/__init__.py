@@ -15,6 +15,7 @@
     proposing   how a configuration is chosen    member_file what that does to cluster.toml
     recover     when a majority is lost          salvage     what is left then
     survey      what the nodes answer            status_watch, status_json  the same, again and again, for programs
+    in_force    which nodes decide               answers     what a node says of itself
     in_sync     whose copies are complete        units       sizes and times for people
     console, notify, progress, standard_files  what the commands say and to whom
 

@@ -11,7 +11,8 @@ from typing import Any, Final
 import click
 import trio
 
-from dsreg.cli.health import NodeAnswer, changed_directories
+from dsreg.cli.answers import NodeAnswer
+from dsreg.cli.health import changed_directories
 from dsreg.cli.in_sync import Copy, copies
 from dsreg.cli.proposing import choose
 from dsreg.cli.survey import ask_all

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dsreg.cli.health import NodeAnswer
+from dsreg.cli.answers import NodeAnswer
 
 _KINDS = ("value", "tag", "contradiction")
 

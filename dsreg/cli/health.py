@@ -5,11 +5,11 @@ from __future__ import annotations
 import enum
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from dsreg.cli.answers import NodeAnswer
+from dsreg.cli.in_force import in_force, of_members
 from dsreg.cli.units import size_text
-from dsreg.config import NodeAddress
-from dsreg.register.quorum import majority_of, mask
+from dsreg.register.quorum import mask, ranks_in
 
 # What a link must not be: see `peers` in docs/protocol.md.
 _LINK_FAULTS = {
@@ -29,15 +29,6 @@ class Health(enum.IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class NodeAnswer:
-    """A node's STATUS, or why there is none."""
-
-    node: NodeAddress
-    report: dict[str, Any] | None
-    fault: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Assessment:
     """`reasons`: one for each thing that is not well, the worst first."""
 
@@ -47,8 +38,13 @@ class Assessment:
 
 def assess(answers: Sequence[NodeAnswer], no_quorum: str) -> Assessment:
     """Of the whole cluster. `no_quorum`: why a read through a majority failed, "" if it did not."""
+    members, force = of_members(answers), in_force(answers)
     faults = [f"node {answer.node.rank} ({answer.node.address}): {fault}"
-              for answer in answers for fault in faults_of(answer)]
+              for answer in members for fault in faults_of(answer)]
+    unlisted = force.members & ~mask(answer.node.rank for answer in answers)
+    faults += [f"node {rank} is not in cluster.toml, and was not found" for rank in ranks_in(unlisted)]
+    if force.joining:
+        faults.append(force.described())
     if no_quorum:
         return Assessment(Health.CRITICAL, (f"no quorum: {no_quorum}", *faults))
     if no_space := why_no_space(answers):
@@ -58,8 +54,8 @@ def assess(answers: Sequence[NodeAnswer], no_quorum: str) -> Assessment:
 
 def why_no_space(answers: Sequence[NodeAnswer]) -> str:
     """Why writes of new data wait though a majority answers: too many nodes have no room for it; "" if they do not."""
-    quorum = majority_of(answer.node.rank for answer in answers)
-    answering = [answer for answer in answers if answer.report is not None]
+    quorum = in_force(answers).quorum
+    answering = [answer for answer in of_members(answers) if answer.report is not None]
     full = [answer.node.rank for answer in answering if _is_full(answer)]
     roomy = [answer.node.rank for answer in answering if not _is_full(answer)]
     if not full or not quorum.decided(mask(full + roomy)) or quorum.decided(mask(roomy)):

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dsreg.cli.health import NodeAnswer, changed_directories, serves
+from dsreg.cli.answers import NodeAnswer
+from dsreg.cli.health import changed_directories, serves
+from dsreg.cli.in_force import in_force, of_members
 from dsreg.cli.units import duration_text, share_text, size_text
 from dsreg.constants import SECTOR_SIZE
-from dsreg.register.quorum import majority_of, mask
+from dsreg.register.quorum import bit, mask, ranks_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +81,8 @@ def can_lose(answers: Sequence[NodeAnswer]) -> int:
     Only nodes that are counted, and are in sync, are taken for copies: so it may be more, and is not less.
     """
     changed = changed_directories(answers)
-    quorum = majority_of(answer.node.rank for answer in answers)
     complete = mask(answer.node.rank for answer in answers if serves(answer, changed) and is_in_sync(answer))
-    return quorum.spare(complete)
+    return in_force(answers).quorum.spare(complete)
 
 
 def can_lose_line(answers: Sequence[NodeAnswer]) -> str:
@@ -93,8 +94,9 @@ def why_not_more(answers: Sequence[NodeAnswer]) -> str:
     """Who is missing from those that may be lost; "" if all are there."""
     changed = changed_directories(answers)
     reasons: dict[str, list[int]] = {}
-    for rank, copy in copies(answers).items():
-        answer = next(each for each in answers if each.node.rank == rank)
+    for answer in of_members(answers):
+        rank = answer.node.rank
+        copy = copies(answers)[rank]
         if answer.report is None:
             reason = "not answering"
         elif not serves(answer, changed):
@@ -111,21 +113,32 @@ def why_not_more(answers: Sequence[NodeAnswer]) -> str:
 
 def all_in_sync(answers: Sequence[NodeAnswer]) -> bool:
     """Whether every node has all that every other one has."""
-    return all(is_in_sync(answer) and len(_heal(answer)["peers"]) == len(answers) - 1 for answer in answers)
+    members = of_members(answers)
+    return len(members) == in_force(answers).quorum.size and all(
+        is_in_sync(answer) and len(_others(answer, answers)) == len(members) - 1 for answer in members
+    )
+
+
+def _others(answer: NodeAnswer, answers: Sequence[NodeAnswer]) -> list[int]:
+    """The members that this one heals with."""
+    members = in_force(answers).members
+    return [rank for rank in map(int, _heal(answer)["peers"]) if members & bit(rank)]
 
 
 def behind_bytes(answers: Sequence[NodeAnswer]) -> int:
     """What is lacking, of all nodes together, as far as is known."""
-    return sum(copy.lacks for copy in copies(answers).values())
+    return sum(copy.lacks for copy in copies(of_members(answers)).values())
 
 
 def what_is_missing(answers: Sequence[NodeAnswer]) -> list[str]:
     """For people, a line for each node that is not in sync with all others."""
-    lines = []
-    for answer in answers:
+    members = of_members(answers)
+    unlisted = in_force(answers).members & ~mask(answer.node.rank for answer in members)
+    lines = [f"node {rank} was not found" for rank in ranks_in(unlisted)]
+    for answer in members:
         if answer.report is None:
             lines.append(f"node {answer.node.rank} does not answer: {answer.fault}")
-        elif not is_in_sync(answer) or len(_heal(answer)["peers"]) < len(answers) - 1:
+        elif not is_in_sync(answer) or len(_others(answer, answers)) < len(members) - 1:
             lines.append(f"node {answer.node.rank}: {described(copies(answers)[answer.node.rank], answer)}")
     return lines
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import click
 import trio
 
+from dsreg.cli.answers import NodeAnswer
 from dsreg.cli.faults import EXIT_CONFIG, EXIT_FAILED, EXIT_NO_QUORUM, is_config_fault
-from dsreg.cli.health import NodeAnswer, changed_directories, serves
+from dsreg.cli.health import changed_directories, serves
+from dsreg.cli.in_force import of_members
 from dsreg.cli.in_sync import copies, is_in_sync
 from dsreg.cli.options import Seconds, chosen_config, config_argument, config_option, to_address
 from dsreg.cli.progress import progress_bar
@@ -108,7 +110,7 @@ def why_it_still_runs(answers: Sequence[NodeAnswer], rank: int) -> str:
 def why_not_now(answers: Sequence[NodeAnswer], rank: int) -> list[str]:
     """What the other nodes lack while `rank` is down, a line for each."""
     changed, found, lines = changed_directories(answers), copies(answers), []
-    for answer in answers:
+    for answer in of_members(answers):
         other = answer.node.rank
         if other == rank:
             continue

@@ -10,9 +10,9 @@ from typing import Any
 import click
 import trio
 
+from dsreg.cli.answers import NodeAnswer
 from dsreg.cli.damage import damage_of, described, found_by, still_open
 from dsreg.cli.faults import EXIT_FAILED, leaves
-from dsreg.cli.health import NodeAnswer
 from dsreg.cli.options import chosen_config, config_argument, config_option
 from dsreg.cli.progress import progress_bar
 from dsreg.cli.survey import ask_all

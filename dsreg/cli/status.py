@@ -10,8 +10,10 @@ from typing import NoReturn
 import click
 import trio
 
+from dsreg.cli.answers import NodeAnswer
 from dsreg.cli.faults import EXIT_CONFIG, EXIT_NO_QUORUM, is_config_fault
-from dsreg.cli.health import NodeAnswer, assess_one
+from dsreg.cli.health import assess_one
+from dsreg.cli.in_force import in_force
 from dsreg.cli.options import Seconds, chosen_config, config_argument, config_option
 from dsreg.cli.progress import progress_bar
 from dsreg.cli.status_json import as_dict
@@ -77,7 +79,7 @@ def _check(config: ClusterConfig, timeout_s: float, as_json: bool, rank: int | N
     if rank is None:
         seen = trio.run(_survey_once, config, timeout_s)
         found = seen.assessment
-        what = f"{seen.answering} of {len(seen.answers)} nodes answer"
+        what = f"{seen.answering} of {in_force(seen.answers).quorum.size} nodes answer"
     else:
         found = assess_one(trio.run(_ask_alone, config, config.node(rank), timeout_s))
         what = f"node {rank}"

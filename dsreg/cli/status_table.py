@@ -9,15 +9,17 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from dsreg.cli.answers import NodeAnswer
 from dsreg.cli.attached import Attachment
 from dsreg.cli.damage import damage_lines
-from dsreg.cli.health import NodeAnswer, changed_directories, serves, why_no_space
+from dsreg.cli.health import changed_directories, serves, why_no_space
+from dsreg.cli.in_force import in_force, of_members
 from dsreg.cli.in_sync import Copy, can_lose, can_lose_line, copies, why_not_more
 from dsreg.cli.survey import Survey
 from dsreg.cli.units import duration_text, rate_text, share_text, size_text
 from dsreg.config import ClusterConfig, format_size
 from dsreg.constants import SECTOR_SIZE
-from dsreg.register.quorum import majority_of, mask
+from dsreg.register.quorum import bit, mask
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,10 +46,12 @@ def print_survey(console: Console, config: ClusterConfig, survey: Survey, *, wra
         console.print(Text.assemble(*parts), soft_wrap=not wraps)
 
     say(f"{config.path}: {format_size(config.sectors * SECTOR_SIZE)}, {config.sectors} sectors")
+    if (force := in_force(answers)).number > 1:
+        say(force.described())
     why = why_not_more(answers)
     say((can_lose_line(answers), "green" if can_lose(answers) else "yellow"), f" ({why})" if why else "")
     console.print(_table(answers, changed, console.width))
-    answering = [answer.node.rank for answer in answers if serves(answer, changed)]
+    answering = [answer.node.rank for answer in of_members(answers) if serves(answer, changed)]
     if answering:
         say(_attachment_line(survey.attachment))
     for line in damage_lines(answers):
@@ -61,7 +65,7 @@ def print_survey(console: Console, config: ClusterConfig, survey: Survey, *, wra
 
 
 def _quorum_line(survey: Survey, answering: Sequence[int]) -> tuple[tuple[str, str], str]:
-    quorum = majority_of(answer.node.rank for answer in survey.answers)
+    quorum = in_force(survey.answers).quorum
     counts = f"{len(answering)} of {quorum.size} nodes answer, {quorum.needed} are needed"
     if survey.fault:
         learning = [answer.node.rank for answer in survey.answers
@@ -81,8 +85,9 @@ def _quorum_line(survey: Survey, answering: Sequence[int]) -> tuple[tuple[str, s
 def what_to_do(config: ClusterConfig, survey: Survey) -> list[str]:
     """A sentence for each thing that somebody should do now, or should not."""
     answers = survey.answers
-    silent = [answer.node.rank for answer in answers if answer.report is None]
-    quorum = majority_of(answer.node.rank for answer in answers)
+    silent = [answer.node.rank for answer in of_members(answers) if answer.report is None]
+    force = in_force(answers)
+    quorum = force.quorum
     lines = []
     if silent:
         nodes = f"node{'s' if len(silent) > 1 else ''} {', '.join(map(str, silent))}"
@@ -91,7 +96,10 @@ def what_to_do(config: ClusterConfig, survey: Survey) -> list[str]:
     if survey.fault and quorum.blocks(mask(silent)):
         lines.append("nothing is lost by waiting. Only if the directories of so many nodes are lost for good that no "
                      "majority is left, see the runbook, \"A majority of the directories is lost\"")
-    moving = [rank for rank, copy in copies(answers).items() if copy.is_moving]
+    if force.joining:
+        lines.append("if nobody is changing the members at this moment: give the command again that began it, or take "
+                     f"it back: dsreg members cancel {config.path}")
+    moving = [rank for rank, copy in copies(of_members(answers)).items() if copy.is_moving]
     if moving and not survey.fault and not can_lose(answers):
         which = f"node{'s' if len(moving) > 1 else ''} {', '.join(map(str, moving))}"
         lines.append(f"stop no other node before {which} {'are' if len(moving) > 1 else 'is'} done: "
@@ -100,8 +108,11 @@ def what_to_do(config: ClusterConfig, survey: Survey) -> list[str]:
 
 
 def _table(answers: Sequence[NodeAnswer], changed: Mapping[int, str], width: int) -> Table:
-    progress = copies(answers)
-    rows = [_row(answer, progress[answer.node.rank], answer.node.rank in changed) for answer in answers]
+    progress, members = copies(answers), in_force(answers).members
+    rows = [
+        _row(answer, progress[answer.node.rank], answer.node.rank in changed, bool(members & bit(answer.node.rank)))
+        for answer in answers
+    ]
     shown = fitting([[cell.plain for cell in row] for row in rows], width)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     for index in shown:
@@ -125,9 +136,12 @@ def fitting(rows: Sequence[Sequence[str]], width: int) -> list[int]:
     return shown
 
 
-def _row(answer: NodeAnswer, copy: Copy, is_changed: bool) -> list[Text]:
+def _row(answer: NodeAnswer, copy: Copy, is_changed: bool, is_member: bool) -> list[Text]:
     """One cell for each of _COLUMNS. `is_changed`: others know the node by another directory."""
     node, report = answer.node, answer.report
+    if not is_member:
+        state = "no member, not running" if report is None else "no member, runs"
+        return [Text(cell) for cell in [str(node.rank), node.address, state] + [""] * (len(_COLUMNS) - 3)]
     if report is None:
         fault = f"directory changed; {answer.fault}" if is_changed else answer.fault
         cells: list[str | tuple[str, str]] = [str(node.rank), node.address, (fault, "red")]

@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 
 import trio
 
+from dsreg.cli.answers import NodeAnswer
 from dsreg.cli.attached import Attachment, attachment_of
 from dsreg.cli.faults import is_config_fault
-from dsreg.cli.health import Assessment, NodeAnswer, assess, changed_directories, serves
+from dsreg.cli.health import Assessment, assess, changed_directories, serves
+from dsreg.cli.in_force import of_members
 from dsreg.client import Client
 from dsreg.config import ClusterConfig, NodeAddress
 from dsreg.errors import ClientError, OperationTimeout, Outcome
@@ -35,7 +37,7 @@ class Survey:
     @property
     def answering(self) -> int:
         changed = changed_directories(self.answers)
-        return sum(serves(answer, changed) for answer in self.answers)
+        return sum(serves(answer, changed) for answer in of_members(self.answers))
 
     @property
     def assessment(self) -> Assessment:

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 import trio
 
+from dsreg.cli.answers import NodeAnswer
 from dsreg.cli.faults import EXIT_FAILED
-from dsreg.cli.health import NodeAnswer
 from dsreg.cli.in_sync import all_in_sync, behind_bytes, what_is_missing
 from dsreg.cli.options import Seconds, chosen_config, config_argument, config_option
 from dsreg.cli.progress import Advance, progress_bar

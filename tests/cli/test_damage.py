@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from dsreg.cli.answers import NodeAnswer
 from dsreg.cli.damage import damage_lines, described, found_by, still_open
-from dsreg.cli.health import Health, NodeAnswer, assess_one
+from dsreg.cli.health import Health, assess_one
 from dsreg.config import NodeAddress
 
 NODE = NodeAddress(2, "host2", 7001, Path())

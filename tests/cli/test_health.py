@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from dsreg.cli.health import Assessment, Health, NodeAnswer, assess, assess_one, why_no_space
+from dsreg.cli.answers import NodeAnswer
+from dsreg.cli.health import Assessment, Health, assess, assess_one, why_no_space
 from dsreg.cli.status_table import _COLUMNS, fitting
 from dsreg.cli.survey import Survey
 from dsreg.config import NodeAddress

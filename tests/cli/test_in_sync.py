@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dsreg.cli.health import NodeAnswer
+from dsreg.cli.answers import NodeAnswer
 from dsreg.cli.in_sync import (
     Copy,
     all_in_sync,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from dsreg.cli.health import NodeAnswer
+from dsreg.cli.answers import NodeAnswer
 from dsreg.cli.status_json import as_dict
 from dsreg.cli.status_table import print_survey, what_to_do
 from dsreg.cli.status_watch import fitting_lines
