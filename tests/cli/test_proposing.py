@@ -1,0 +1,170 @@
+"""A proposal over the connections of a client: who is asked, again, and whose answers count. Nodes are voters here."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any, cast
+
+import pytest
+import trio
+import trio.testing
+
+from dsreg.cli.changing import why_not, why_not_new
+from dsreg.cli.proposing import choose
+from dsreg.client import Client
+from dsreg.protocol.choosing import Answer, Ask, Elect, Question
+from dsreg.protocol.configuration import Configuration
+from dsreg.protocol.life import Life
+from dsreg.register.configuration import Goal, Record, Voter
+from dsreg.register.quorum import mask
+from tests.cli.test_health import answer
+
+THREE, FIVE = mask((1, 2, 3)), mask((1, 2, 3, 4, 5))
+FIRST = Configuration(1, 64, THREE, 0, THREE)
+JOINT = Configuration(2, 64, THREE, FIVE, FIVE)
+
+
+class Nodes:
+    """In the place of a client and what it is connected to. `silent`: nodes that do not answer. `lacking`: those that
+    have not learned."""
+
+    def __init__(self, first: Configuration = FIRST, ranks: tuple[int, ...] = (1, 2, 3)) -> None:
+        self.voters = {rank: Voter(rank, Record(first)) for rank in ranks}
+        self.silent: set[int] = set()
+        self.lacking: set[int] = set()
+        self.lives = {rank: Life(1, bytes([rank]) * 16) for rank in ranks}
+        self.asked: list[tuple[int, Question]] = []
+        self.first_asked = trio.Event()
+
+    def life(self, rank: int) -> Life | None:
+        return self.lives[rank]
+
+    async def propose(self, rank: int, question: Question, timeout_s: float) -> Answer | None:
+        await trio.sleep(random.uniform(0, 0.05))
+        if rank in self.silent:
+            await trio.sleep(timeout_s)
+            return None
+        self.asked.append((rank, question))
+        self.first_asked.set()
+        voter = self.voters[rank]
+        if (record := voter.heard(question.base)) is not None:
+            voter.record = record
+        if isinstance(question, Ask):
+            voter.record, said = voter.ask(*question)
+        else:
+            voter.record, said = voter.vote(*question, has_learned=rank not in self.lacking)
+        await trio.sleep(random.uniform(0, 0.05))
+        return said
+
+    async def choose(self, base: Configuration, goal: Goal, heard: dict[int, str] | None = None) -> Configuration:
+        def objections(reasons: Mapping[int, str]) -> None:
+            if heard is not None:
+                heard.update(reasons)
+
+        with trio.fail_after(60):
+            return await choose(cast(Client, self), base, goal, objections)
+
+
+async def test_a_majority_of_each_set_is_enough(autojump_clock: trio.testing.MockClock) -> None:
+    nodes = Nodes(JOINT, (1, 2, 3, 4, 5))
+    nodes.silent = {3, 5}
+    assert await nodes.choose(JOINT, Goal(FIVE, 64)) == Configuration(3, 64, FIVE, 0, FIVE)
+
+
+async def test_who_lacks_something_is_asked_until_it_has_it(autojump_clock: trio.testing.MockClock) -> None:
+    nodes, heard = Nodes(JOINT, (1, 2, 3, 4, 5)), dict[int, str]()
+    nodes.lacking = {3, 4, 5}
+
+    async def learn() -> None:
+        await trio.sleep(10)
+        nodes.lacking = {4, 5}
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(learn)
+        assert (await nodes.choose(JOINT, Goal(FIVE, 64), heard)).number == 3
+        assert trio.current_time() >= 10
+    assert heard == {rank: f"node {rank} does not have all data yet" for rank in (3, 4, 5)}
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_of_two_at_once_one_is_chosen_for_both(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    random.seed(seed)
+    nodes = Nodes()
+    chosen: list[Configuration] = []
+
+    async def one(ranks: int) -> None:
+        chosen.append(await nodes.choose(FIRST, Goal(ranks, 64)))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one, FIVE)
+        nursery.start_soon(one, mask((1, 2)))
+    assert chosen[0] == chosen[1] and chosen[0].joining in (FIVE, mask((1, 2)))
+
+
+async def test_who_has_forgotten_what_it_promised_is_asked_again(autojump_clock: trio.testing.MockClock) -> None:
+    """Node 2 promises, and is wiped; then node 1 answers. These two promises are no majority."""
+    nodes = Nodes()
+    nodes.silent = {1, 3}
+    phases: list[int] = []
+
+    async def wipe() -> None:
+        await nodes.first_asked.wait()
+        await trio.sleep(1)
+        nodes.lives[2] = Life(2, b"n" * 16)
+        nodes.silent = {2, 3}
+        await trio.sleep(10)
+        phases.append(sum(isinstance(question, Elect) for _, question in nodes.asked))
+        nodes.silent = {3}
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wipe)
+        assert await nodes.choose(FIRST, Goal(FIVE, 64)) == JOINT
+    assert phases == [0]
+
+
+async def test_a_minority_chooses_nothing_and_it_is_said_who_is_missing(
+    autojump_clock: trio.testing.MockClock
+) -> None:
+    nodes, heard = Nodes(), dict[int, str]()
+    nodes.silent = {2, 3}
+    with trio.move_on_after(20):
+        await nodes.choose(FIRST, Goal(FIVE, 64), heard)
+        raise AssertionError("one of three has chosen")
+    assert heard == {2: "node 2 does not answer", 3: "node 3 does not answer"}
+
+
+# --- what is in the way -----------------------------------------------------------------------------
+def member(rank: int, **report: Any) -> Any:
+    usual = {"configuration": {"number": 1, "members": [1, 2, 3], "joining": []}, "version": "1.2.3",
+             "peers": {str(peer): "sealed" for peer in (1, 2, 3) if peer != rank}}
+    return answer(rank, **{**usual, **report})
+
+
+def test_who_keeps_no_configurations_is_in_the_way_whatever_is_forced() -> None:
+    old = answer(3, version="0.0.1", peers={})
+    must, may = why_not([member(1), member(2), old], FIRST, 0)
+    assert must == ["node 3 is of version 0.0.1, which keeps no configurations: upgrade it first"] and may == []
+    contract = [member(1, peers={"2": "sealed", "3": "contract"}), member(2), answer(3, "connects, but: no status")]
+    for leaving in (0, mask((3,))):
+        must, _ = why_not(contract, FIRST, leaving)
+        assert must == ["node 3 speaks the contract alone, and would count by the nodes of before"]
+
+
+def test_who_does_not_serve_is_in_the_way_unless_it_leaves_or_it_is_forced() -> None:
+    answers = [member(1, lives={"faults": {"2": "its directory has changed"}}), member(2), answer(3, "refused")]
+    assert why_not(answers, FIRST, 0) == ([], [
+        "node 2 does not count: its directory has changed", "node 3 does not answer: refused"])
+    assert why_not(answers, FIRST, mask((2, 3))) == ([], [])
+    waits = [member(1), member(2, lives={"waits_for": "others"}), member(4)]
+    assert why_not(waits, FIRST, 0) == ([], ["node 2 does not serve: others", "node 3 is not in the file"])
+
+
+def test_a_new_node_waits_to_be_told() -> None:
+    assert why_not_new({"configuration": {"number": 0, "members": [], "joining": []}}, FIRST) == ""
+    assert why_not_new({"configuration": {"number": 2, "members": [1, 2, 3], "joining": [1, 2, 3, 4]}}, FIRST) == ""
+    own_list = {"configuration": {"number": 1, "members": [1, 2, 3, 4], "joining": []}}
+    assert "start it with --join" in why_not_new(own_list, FIRST)
+    assert "keeps no configurations" in why_not_new({"version": "0.0.1"}, FIRST)

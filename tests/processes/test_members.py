@@ -1,0 +1,157 @@
+"""What `dsreg members` refuses, and does to the file: docs/configurations.md."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from dsreg.client import Client
+from dsreg.config import format_address, load_config
+from tests.processes.cluster import ROOT, TIMEOUT_S, Cluster, free_addresses, until
+from tests.processes.contract_node import ContractNode
+from tests.processes.history import stamp
+from tests.processes.raw import RawClient
+from tests.processes.test_lives import all_know_all, report
+
+# For what takes long on a machine with much to do besides.
+LONG_S = 4 * TIMEOUT_S
+SECTORS = 64
+
+
+def start_command(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "dsreg", "members", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, env={"PYTHONPATH": str(ROOT)},
+    )
+
+
+def run_command(*arguments: str, code: int = 0) -> str:
+    process = start_command(*arguments)
+    try:
+        said = process.communicate(timeout=LONG_S)[0]
+    finally:
+        process.kill()
+    assert process.returncode == code, said
+    return said
+
+
+class Grown:
+    """A cluster that gets new nodes, at addresses of their own."""
+
+    def __init__(self, cluster: Cluster, count: int = 2) -> None:
+        self.cluster = cluster
+        self.addresses = [format_address(*address) for address in free_addresses(count)]
+
+    @property
+    def file(self) -> str:
+        return str(self.cluster.path)
+
+    def add(self, *more: str) -> subprocess.Popen[str]:
+        """The command begins, and has written the file."""
+        options = [text for address in self.addresses for text in ("--address", address)]
+        process = start_command("add", self.file, *options, *more)
+        until(lambda: process.poll() is not None or self._are_listed(), "the file lists the new nodes")
+        self.reload()
+        return process
+
+    def _are_listed(self) -> bool:
+        return all(address in self.cluster.path.read_text() for address in self.addresses)
+
+    def reload(self) -> None:
+        self.cluster.config = load_config(self.cluster.path)
+        self.cluster.ranks = tuple(sorted({*self.cluster.ranks, *self.cluster.config.ranks}))
+
+    def start(self, *ranks: int, options: Sequence[str] = ()) -> None:
+        self.cluster.start(*ranks, options=("--join", *options))
+
+    def configuration(self, rank: int) -> dict[str, Any]:
+        told = report(self.cluster, rank)["configuration"]
+        assert isinstance(told, dict)
+        return told
+
+    def all_know(self, number: int, *ranks: int) -> None:
+        until(lambda: all(self.configuration(rank)["number"] == number for rank in ranks), f"all know {number}")
+
+
+def finish(process: subprocess.Popen[str], code: int = 0) -> str:
+    try:
+        said = process.communicate(timeout=LONG_S)[0]
+    finally:
+        process.kill()
+    assert process.returncode == code, said
+    return said
+
+
+def written(cluster: Cluster) -> None:
+    """More than a node that learns slowly has in time."""
+    cluster.start()
+    all_know_all(cluster)
+
+    async def write() -> None:
+        async with Client(cluster.config) as client:
+            await client.write(0, b"".join(stamp(number) for number in range(SECTORS)))
+
+    trio.run(write)
+
+
+async def reads(path: Path) -> None:
+    async with Client(load_config(path), timeout_s=TIMEOUT_S) as client:
+        for number in range(SECTORS):
+            assert await client.read(number) == stamp(number)
+
+
+# --- what is refused ------------------------------------------------------------------------------
+def test_no_node_is_added_to_one_of_the_contract(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster()
+    with ExitStack() as stack:
+        peer = ContractNode(
+            3, cluster.address(3), cluster.address(1), cluster.config.system_key, client_key=cluster.config.client_key
+        )
+        stack.callback(peer.join)
+        stack.callback(cluster.kill)
+        stack.callback(peer.close)
+        cluster.start(1, 2)
+        before = cluster.path.read_bytes()
+        with RawClient(cluster.address(1), cluster.config.client_key) as client:
+            client.write(7, stamp(7))
+        until(lambda: report(cluster, 1)["peers"]["3"] == "contract", "node 1 knows what node 3 speaks")
+        for command, *options in (["add", "--address", "127.0.0.9:1"], ["remove", "--rank", "3"]):
+            said = run_command(command, str(cluster.path), *options, "--force", code=1)
+            assert "node 3 speaks the contract alone" in said
+        assert cluster.path.read_bytes() == before
+
+
+def test_a_member_that_is_down_is_in_the_way(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster()
+    cluster.start(1, 2)
+    before = cluster.path.read_bytes()
+    said = run_command("add", str(cluster.path), "--address", "127.0.0.9:1", code=1)
+    assert "nothing is changed: node 3 does not answer: connection refused" in said and "give --force" in said
+    assert "nothing is changed: node 3 does not" in run_command("remove", str(cluster.path), "--rank", "1", code=1)
+    assert cluster.path.read_bytes() == before
+
+
+@pytest.mark.parametrize(("arguments", "expected", "code"), [
+    (["add", "--address", "0.0.0.0:1"], "nobody can connect to it", 2),
+    (["add", "--address", "127.0.0.9:1", "--address", "127.0.0.9:1"], "is given twice", 2),
+    (["remove", "--rank", "7"], "there is no node 7", 1),
+    (["remove", "--rank", "1", "--rank", "2", "--rank", "3"], "no node would be left", 1),
+])
+def test_what_makes_no_sense_is_refused(shared: Cluster, arguments: list[str], expected: str, code: int) -> None:
+    command, *options = arguments
+    before = shared.path.read_bytes()
+    assert expected in run_command(command, str(shared.path), *options, code=code)
+    assert shared.path.read_bytes() == before
+
+
+def test_without_nodes_there_is_nobody_to_ask(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster()
+    said = run_command("remove", str(cluster.path), "--rank", "3", code=1)
+    assert "no node that keeps configurations answers" in said and "node 1: connection refused" in said
