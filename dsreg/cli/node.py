@@ -48,11 +48,14 @@ _log = logging.getLogger("dsreg.node")
               "takes the next life of its rank, and learns what the others have. One more than may be missing "
               "of them have to be up: of three both. Nothing follows where the directory is there. Do not put "
               "it into a systemd unit: a mount that is missing looks like a directory that is lost.")
+@click.option("--join", is_flag=True, help="For a new node of a cluster that is there: with an empty directory it "
+              "waits until `dsreg members` makes it a member, whatever its cluster.toml lists. The directory keeps "
+              "that in mind. Nothing follows where the node has been a member, so a systemd unit may have it.")
 @click.option("-v", "--verbose", "verbosity", count=True, help="Log more: -v events, -vv everything.")
 @click.option("--supervisor-pid", type=int, hidden=True)
 def node(config_path: Path | None, rank: int, storage: Path | None, listen: tuple[str, int] | None,
-         journal_bytes: int, heal_rate: int | None, scrub_days: float | None, new: bool, rejoin: bool, verbosity: int,
-         supervisor_pid: int | None) -> None:
+         journal_bytes: int, heal_rate: int | None, scrub_days: float | None, new: bool, rejoin: bool, join: bool,
+         verbosity: int, supervisor_pid: int | None) -> None:
     """Run one node until SIGTERM or SIGINT; then finish what is under way and exit within 5 seconds.
 
     Says nothing while all is well. Tells systemd when it listens (Type=notify). Exits with 1 on a fault of the
@@ -63,7 +66,9 @@ def node(config_path: Path | None, rank: int, storage: Path | None, listen: tupl
     cluster = chosen_config(config_path, need_system_key=True)
     if storage is None:
         storage = next((node.storage for node in cluster.nodes if node.rank == rank), Path())
-    config = NodeConfig(cluster, rank, storage, journal_bytes, listen, new, rejoin, heal_rate, scrub_days)
+    if new and join:
+        raise click.UsageError("--new is for a new cluster, --join for one that is there")
+    config = NodeConfig(cluster, rank, storage, journal_bytes, listen, new, rejoin, heal_rate, scrub_days, join)
     log_to_stderr(f"node-{rank}", verbosity)
     try:
         signal.signal(signal.SIGTERM, _leave)  # until the node drains at SIGTERM there is nothing to drain

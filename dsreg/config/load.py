@@ -102,7 +102,7 @@ class NodeConfig:
     """What one node process runs with. `journal_bytes` is the size of one of the two journal segments, `listen` where
     it listens if not where the configuration says. `new`: an empty directory is new, though others may not be there to
     say so. `rejoin`: where it is not new, it takes the next life of its rank. `heal_rate`, `scrub_days`: in place of
-    those of the cluster, if not None.
+    those of the cluster, if not None. `join`: an empty directory waits to be made a member.
 
     Raises ConfigError for a rank that the cluster does not have, a missing system key or a journal
     outside MIN_JOURNAL_BYTES..MAX_JOURNAL_BYTES or not a multiple of 4096.
@@ -117,6 +117,7 @@ class NodeConfig:
     rejoin: bool = False
     heal_rate: int | None = None
     scrub_days: float | None = None
+    join: bool = False
 
     def __post_init__(self) -> None:
         faults = []

@@ -6,12 +6,12 @@ The decisions are those of dsreg.register.claim and dsreg.register.lives; here i
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from dsreg.node.interpreter import Connection, Interpreter
 from dsreg.protocol.life import Life, Stage
-from dsreg.protocol.messages import Accepted, LivesReport
+from dsreg.protocol.messages import FEATURE_CLAIMS, Accepted, LivesReport
 from dsreg.register.claim import Adopted, Claim
 from dsreg.register.lives import Heard, Lives, supersedes
 from dsreg.storage.lives import LivesFile
@@ -85,6 +85,14 @@ class Rejoin:
             self._adopting = adopted
             self._interpreter.adopt(adopted, self._adopted)
         return number > 0
+
+    def waits_for(self, ranks: Iterable[int]) -> str:
+        """For people; `ranks`: of the nodes that have shown a directory."""
+        too_old = [
+            f"node {rank} is of a version that cannot accept it" for rank in sorted(ranks)
+            if not self._interpreter.features.get(rank, FEATURE_CLAIMS) & FEATURE_CLAIMS
+        ]
+        return "; ".join([self.claim.waits_for(), *too_old])
 
     def _adopted(self) -> None:
         """What was to be promised is durable."""

@@ -69,6 +69,10 @@ class Configuring:
         promised, voted for, or heard. It cannot yet, so its claim is not accepted."""
         return self._voter.record.current.number > 1 or self._voter.record.promised != NO_BALLOT
 
+    @property
+    def is_member(self) -> bool:
+        return self._voter.is_member
+
     # --- what others are told -----------------------------------------------------------------------
     def listens(self, transport: Transport, rank: int, answer: bool) -> None:
         """The other side keeps configurations, or counts by them, and is told from now on."""
@@ -79,7 +83,7 @@ class Configuring:
 
     def tell(self, transport: Transport) -> None:
         """If it wants to know."""
-        if transport in self._listeners:
+        if transport in self._listeners and self.current.number:
             self._interpreter.tell(transport, ConfigurationReport(*self._listeners[transport], self.current))
 
     # --- whose answers count ------------------------------------------------------------------------
@@ -87,6 +91,10 @@ class Configuring:
         """Whether answers count here that were given under this number; 0: by a node that has told none, as it is of an
         older version, and knows the first one."""
         return (number or 1) == self.current.number
+
+    def is_another(self, configuration: Configuration) -> bool:
+        """Whether two are known of one number: nothing that is said under the other one counts here."""
+        return configuration.number == self.current.number and configuration != self.current
 
     def is_told(self, transport: Transport) -> bool:
         """Whether somebody may count answers that come over this connection: one that knows only the first
@@ -102,10 +110,9 @@ class Configuring:
     def told(self, configuration: Configuration) -> None:
         """It was chosen, somebody says. Durable when this returns, told to all and in force here, unless there is no
         space for it: then it is heard again. It blocks for two syncs or, once, four. Raises SyncFailed."""
-        current = self.current
-        if configuration.number == current.number and configuration != current:
-            level = logging.INFO if current.number == 1 else logging.ERROR
-            log.log(level, "another configuration of the number %d is known elsewhere", current.number)
+        if self.is_another(configuration):
+            level = logging.INFO if configuration.number == 1 else logging.ERROR
+            log.log(level, "another configuration of the number %d is known elsewhere", configuration.number)
             return
         record = self._voter.heard(configuration)
         if record is None or not self._remember(record):
@@ -140,6 +147,14 @@ class Configuring:
         self._voter.record = record
         return True
 
+    def greets(self, rank: int, features: int) -> None:
+        """The node `rank` has answered a greeting, with these features. Raises SyncFailed."""
+        self._interpreter.features[rank] = features
+        try:
+            self._file.seen(rank, bool(features & FEATURE_CONFIGURATIONS))
+        except NoSpace as error:
+            log.info("no space to record that node %d keeps configurations: %s", rank, error)
+
     # --- what follows -------------------------------------------------------------------------------
     def asked(self, question: Question) -> Answer:
         """The answer to somebody who proposes what follows; what it rests on is durable. Raises SyncFailed."""
@@ -164,24 +179,33 @@ class Configuring:
         if self._life() > 1:
             # What it promised in an earlier life is forgotten.
             return f"node {self._rank} has rejoined, and this version does not take over how it had voted"
-        wanted = question.base.members if question.base.number == 1 else 0
+        old: list[int] = []
+        if question.base.number == 1:
+            old += [rank for rank in ranks_in(question.base.members & ~bit(self._rank)) if not self._keeps(rank)]
         if isinstance(question, Elect):
             if question.following.sectors != question.base.sectors:
                 return "this version does not change the size of the disk"
-            wanted |= question.following.members & ~question.base.members
-        features = self._interpreter.features
-        old = [
-            rank for rank in ranks_in(wanted & ~bit(self._rank))
-            if not features.get(rank, 0) & FEATURE_CONFIGURATIONS
-        ]
+            # This node has no link to them yet: who proposes has seen that they wait to be told. It is enough not to
+            # have heard otherwise, as nobody answers one that keeps no configurations from number 2 on.
+            new = question.following.members & ~question.base.members
+            old += [rank for rank in ranks_in(new) if rank in self._interpreter.features and not self._keeps(rank)]
         if old:
             return f"node {self._rank} has not heard yet that these keep configurations: {', '.join(map(str, old))}"
         return ""
 
+    def _keeps(self, rank: int) -> bool:
+        """Whether the node has shown that it keeps configurations, now or before this one was started."""
+        features = self._interpreter.features.get(rank)
+        if features is None:
+            return bool(self._file.keep & bit(rank))
+        return bool(features & FEATURE_CONFIGURATIONS)
+
     def report(self) -> dict[str, object]:
         """For STATUS."""
         number, _, ranks, joining, _ = self.current
-        return {"number": number, "members": ranks_in(ranks), "joining": ranks_in(joining)}
+        return {
+            "number": number, "members": ranks_in(ranks), "joining": ranks_in(joining), "is_member": self.is_member,
+        }
 
 
 def described(configuration: Configuration) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Final
 
 from dsreg.lines import Driver, Lines
 from dsreg.link.destinations import Destinations
@@ -31,8 +32,12 @@ from dsreg.protocol.codec import UnsealingDecoder
 from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import Hello
 from dsreg.register.addresses import Moved
+from dsreg.transport import Transport
 
 log = logging.getLogger("dsreg.node")
+
+# Of a configuration that has the number of the one that is known here, and is another one.
+_NO_NUMBER: Final = -1
 
 
 class Dialer:
@@ -56,6 +61,7 @@ class Dialer:
         self._destinations = destinations
         self._interpreter = interpreter
         self._members = members
+        self._has_ended = False
         self._number = 0  # of the configuration that the peer has told of last over the connection in use; 0: of none
         self._machine = NodeLine(
             rank, greeting, seals, new_decoder, members.lives, jitter=jitter,
@@ -103,6 +109,13 @@ class Dialer:
         """What is known of the directories behind the ranks has changed, perhaps."""
         self.driver.carry_out(self._machine.review())
 
+    def ended(self, transports: Iterable[Transport]) -> None:
+        """The peer has left the cluster, and nothing is heard of it any more over these, which the link had."""
+        self._has_ended = True
+        for transport in transports:
+            self._interpreter.link_down(self.rank, transport)
+            self._members.left(transport)
+
     # --- effects ------------------------------------------------------------------------------------
     def _deliver(self, effect: Deliver) -> None:
         if not self._members.configuring.is_same(self._number):
@@ -112,19 +125,24 @@ class Dialer:
 
     def _told(self, effect: Told) -> None:
         if isinstance(effect.report, ConfigurationReport):
-            self._number = effect.report.configuration.number
+            told = effect.report.configuration
+            self._number = _NO_NUMBER if self._members.configuring.is_another(told) else told.number
         self._members.told(effect.report)
 
     def _greets(self, effect: Greets) -> None:
-        self._interpreter.features[self.rank] = effect.features
+        self._members.configuring.greets(self.rank, effect.features)
         self._members.greets(self.rank, effect.incarnation)
 
     def _introduce(self, effect: Introduce) -> None:
+        if self._has_ended:
+            return
         transport = self._lines.transports[effect.line]
         self._number = 0
         self._members.listens(transport, node=True, answer=False, features=effect.features)
 
     def _link_up(self, effect: LinkUp) -> None:
+        if self._has_ended:
+            return
         if not effect.extended:
             self._number = 0
         self._destinations.worked()

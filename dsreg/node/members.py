@@ -10,17 +10,18 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 
-from dsreg.errors import ChangedDirectory, NoSpace
+from dsreg.errors import NoSpace
 from dsreg.node.addressing import Addressing
 from dsreg.node.claiming import Acceptances, Rejoin
 from dsreg.node.configuring import Configuring
 from dsreg.node.interpreter import Connection, Interpreter
+from dsreg.node.membership import Membership, changed_directory
 from dsreg.protocol.address import Place
 from dsreg.protocol.choosing import ConfigurationReport
+from dsreg.protocol.configuration import Configuration
 from dsreg.protocol.life import Life, Stage, claims_later
 from dsreg.protocol.messages import (
     FEATURE_ADDRESSES,
-    FEATURE_CLAIMS,
     FEATURE_CONFIGURATIONS,
     Accepted,
     LivesReport,
@@ -63,6 +64,7 @@ class Members:
         self.on_review: Callable[[], None] = lambda: None  # whom this node may use has changed, perhaps
         self.on_superseded: Callable[[int], None] = lambda rank: None  # a link to this peer is to be made anew
         self.on_greet: Callable[[int], None] = lambda rank: None  # this peer is to be greeted now
+        self.on_reconfigured: Callable[[Configuration], None] = lambda configuration: None  # see Configuring
         self._quorum = quorum
         self._may_rejoin = (rejoin or file.claimed) and not file.begun
         self._rejoin: Rejoin | None = None
@@ -70,13 +72,17 @@ class Members:
         self._file = file
         self._interpreter = interpreter
         interpreter.started = file.begun
-        interpreter.held.asks = not self._may_rejoin
         self._acceptances = Acceptances(rank, self.lives, file, interpreter, self._record, self._tell_all)
         self._incarnations: dict[int, int] = {}  # of others, as they have greeted
         self.addressing = Addressing(rank, self.lives, file, interpreter, place)
         self.configuring = Configuring(
             rank, interpreter, self._discern, lambda: self.stage is Stage.STARTED, lambda: self._file.own.number
         )
+        self.configuring.on_reconfigured = self._reconfigured
+        self.membership = Membership(rank, self.configuring, begun=file.begun)
+        interpreter.held.asks = not self._may_rejoin and self.membership.is_member
+        if self.configuring.current.number != 1:
+            self.first_start.reconfigured(self.configuring.quorum)
         self._listeners: dict[Transport, tuple[bool, bool]] = {}  # who is told: another node?  by its answering side?
         self._shown: dict[Connection, int] = {}  # accepted connections that have shown the directory of that rank
         self._faults: dict[int, str] = {}
@@ -141,7 +147,7 @@ class Members:
             self._accepted(report)
             return
         if isinstance(report, ConfigurationReport):
-            self.configuring.told(report.configuration)
+            self._told_configuration(report)
             return
         self._foreign.greets(rank)
         if self._rejoin is None:
@@ -165,6 +171,19 @@ class Members:
             if not self.configuring.has_chosen:
                 self._acceptances.claimed(report, connection)
         self._review()
+
+    def _told_configuration(self, report: ConfigurationReport) -> None:
+        if report.rank and not self._file.begun and self._rejoin is None:
+            self.membership.check(report.configuration, report.rank)
+        self.configuring.told(report.configuration)
+        if not self._interpreter.started and self._advance():
+            self._review()
+
+    def _reconfigured(self, configuration: Configuration) -> None:
+        """It is in force from now on, and durable."""
+        self.first_start.reconfigured(self.configuring.quorum)
+        self.membership.reconfigured(configuration)
+        self.on_reconfigured(configuration)
 
     def _accepted(self, message: Accepted) -> None:
         """Another node has accepted the life of this one."""
@@ -247,14 +266,7 @@ class Members:
         # What this node has said of itself may be waiting for the end of this turn: who knows the rank by another
         # directory shows people that there are two, also when this node is gone.
         self._interpreter.end_turn()
-        teller, life = self.first_start.denied
-        raise ChangedDirectory(
-            f"this is not the directory that the cluster knows as that of rank {self.rank}: node {teller} knows "
-            f"{life}, this one is {self._file.own}"
-            f"{'' if self._file.begun else ' and empty'}. What this node has acknowledged is in the other one: put "
-            "that back (is its file system mounted?). If it is lost for good, start this node with "
-            f"{'an empty directory and ' if self._file.begun else ''}--rejoin: it takes over what the others have"
-        )
+        raise changed_directory(self._file, *self.first_start.denied)
 
     # --- a later life of this node --------------------------------------------------------------------
     def _begin_claim(self) -> None:
@@ -284,6 +296,8 @@ class Members:
     # --- the first start ----------------------------------------------------------------------------
     def _advance(self) -> bool:
         """Go on with the first start as far as it goes; whether everybody was told of something new."""
+        if not self.membership.is_member:
+            return False
         if self._rejoin is not None:
             if advanced := self._rejoin.advance():
                 self._tell_all()
@@ -326,12 +340,10 @@ class Members:
         """For people; "" once it serves."""
         if self.stage is Stage.STARTED:
             return ""
+        if waits := self.membership.waits_for():
+            return f"node {self.rank} {waits}"
         if self._rejoin is not None:
-            too_old = [
-                f"node {rank} is of a version that cannot accept it" for rank in sorted(self.lives.known)
-                if not self._interpreter.features.get(rank, FEATURE_CLAIMS) & FEATURE_CLAIMS
-            ]
-            return "; ".join([f"rank {self.rank} rejoins: {self._rejoin.claim.waits_for()}", *too_old])
+            return f"rank {self.rank} rejoins: {self._rejoin.waits_for(self.lives.known)}"
         return (
             f"rank {self.rank} has an empty directory, and serves once other nodes confirm that its rank is new: "
             f"{self.first_start.waits_for()}. Start the others; if the cluster is new and they cannot be started, "

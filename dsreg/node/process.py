@@ -18,17 +18,17 @@ import trio
 from dsreg.config import NodeConfig, format_address
 from dsreg.constants import DRAIN_S, MAX_FILE_DESCRIPTORS
 from dsreg.errors import StorageError, WrongDirectory
-from dsreg.lines import TcpLines
-from dsreg.link.destinations import Destinations
 from dsreg.listening import bind, close_all
 from dsreg.node.dialer import Dialer
 from dsreg.node.disk import Disk
 from dsreg.node.interpreter import Interpreter
+from dsreg.node.links import Links
 from dsreg.node.members import Members
 from dsreg.node.scrubbing import Scrubbing
 from dsreg.node.server import Server
 from dsreg.protocol.address import Place
 from dsreg.protocol.codec import Encoder, Keys, Side, UnsealingDecoder
+from dsreg.protocol.configuration import Configuration
 from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import name_of_owner
 from dsreg.register.absences import CHECK_INTERVAL_S, Absences, describe_absence
@@ -37,7 +37,7 @@ from dsreg.register.configuration import quorum_of
 from dsreg.register.quorum import Quorum, ranks_in
 from dsreg.register.teachers import OfTheRecovered, Teachers
 from dsreg.storage import Identity, OsFiles, StableStorage
-from dsreg.transport import UNACKED_MS, Transport
+from dsreg.transport import Transport
 from dsreg.version import described_version
 
 log = logging.getLogger("dsreg.node")
@@ -61,7 +61,8 @@ class Node:
         quorum = quorum_of(configuration)
         known_ranks = {*ranks, *ranks_in(configuration.used)}  # in use by all decoders
         keys = Keys(cluster.client_key, cluster.system_key)
-        greeting = node_hello(config.rank, len(ranks), cluster.cluster_id, storage.incarnation, cluster.sectors)
+        size = configuration.members.bit_count() or len(ranks)
+        greeting = node_hello(config.rank, size, cluster.cluster_id, storage.incarnation, cluster.sectors)
         seals = Seals(keys, lambda: secrets.token_bytes(32), required=cluster.require_sealed)
 
         def new_decoder(extended: bool) -> UnsealingDecoder:
@@ -95,27 +96,23 @@ class Node:
         self.heal.may_teach = self.members.may_teach
         places = max_connections()
         self.server = Server(self.interpreter, greeting, new_decoder, self.report, seals, self.members, places)
-        self.dialers: list[Dialer] = []
-        self._lines: dict[int, TcpLines] = {}
-        for node in cluster.nodes:
-            if node.rank != config.rank:
-                destinations = Destinations(
-                    Place(node.host, node.port), self.members.addressing.of(node.rank), learns=cluster.learn_addresses
-                )
-                lines = self._lines[node.rank] = TcpLines(destinations, UNACKED_MS)
-                self.dialers.append(Dialer(
-                    node.rank, lines, destinations, self.interpreter, greeting, new_decoder, seals, self.members,
-                    jitter=lambda: random.uniform(0.8, 1.2),
-                ))
-        by_rank = {dialer.rank: dialer for dialer in self.dialers}
+        self.links = Links(
+            config.rank, {node.rank: Place(node.host, node.port) for node in cluster.nodes}, self.members,
+            lambda rank, lines, destinations: Dialer(
+                rank, lines, destinations, self.interpreter, greeting, new_decoder, seals, self.members,
+                jitter=lambda: random.uniform(0.8, 1.2),
+            ),
+            learns=cluster.learn_addresses,
+        )
+
+        def reconfigured(later: Configuration) -> None:
+            known_ranks.update(ranks_in(later.used))
+            self.links.reconfigured(later)
+
         self.scrubbing = self._new_scrubbing()
-        self.server.on_node_sealed = lambda rank: by_rank[rank].greet_soon()
+        self.server.on_node_sealed = self.links.greet_soon
         self.interpreter.on_contract = self.members.heard_contract
-        self.members.on_greet = lambda rank: by_rank[rank].greet_soon()
-        self.members.on_superseded = lambda rank: by_rank[rank].renew()
-        self.members.on_review = self._review
-        self.members.addressing.on_moved = lambda rank, moved: by_rank[rank].moved(moved)
-        self.members.configuring.on_reconfigured = lambda later: known_ranks.update(ranks_in(later.used))
+        self.members.on_reconfigured = reconfigured
         self._room = trio.CapacityLimiter(places)
         self._started = time.monotonic()
 
@@ -129,10 +126,6 @@ class Node:
         self.disk.on_verified = scrubbing.verified
         self.server.on_scrub = scrubbing.ask
         return scrubbing
-
-    def _review(self) -> None:
-        for dialer in self.dialers:
-            dialer.review()
 
     def report(self) -> bytes:
         """The body of a STATUS answer: see docs/protocol.md."""
@@ -154,7 +147,7 @@ class Node:
                 "heal": self.heal.report(trio.current_time()),
                 **self.scrubbing.report(),
                 "no_space": self.disk.is_full(self.config.storage),
-                "peers": {str(dialer.rank): self._state_of(dialer) for dialer in self.dialers},
+                "peers": {str(rank): self._state_of(dialer) for rank, dialer in sorted(self.links.dialers.items())},
                 "unfinished": self.replica.unfinished(),
                 "epoch": self.storage.epoch,
                 "attached_by": name_of_owner(self.storage.owner) if self.replica.epochs.is_owner_connected else "",
@@ -178,8 +171,7 @@ class Node:
             nursery.start_soon(self.disk.run)
             nursery.start_soon(self._tick)
             nursery.start_soon(self._watch_peers)
-            for dialer in self.dialers:
-                nursery.start_soon(self._lines[dialer.rank].run, dialer.driver)
+            nursery.start_soon(self.links.run)
             async with trio.open_nursery() as accepting:
                 for listener in listeners:
                     accepting.start_soon(self._accept, listener, nursery)
@@ -193,14 +185,16 @@ class Node:
     async def _watch_peers(self) -> None:
         """Say which of the others have been out of reach for long, and when they are back."""
         own = self.config.rank
-        absences = Absences((dialer.rank for dialer in self.dialers), trio.current_time())
+        absences = Absences(self.links.dialers, trio.current_time())
         while True:
             await trio.sleep(CHECK_INTERVAL_S)
-            reached = {dialer.rank for dialer in self.dialers if dialer.state != "down"}
+            absences.watch(self.links.dialers, trio.current_time())
+            reached = {rank for rank, dialer in self.links.dialers.items() if dialer.state != "down"}
             for rank, is_back, absent_s in absences.check(reached, trio.current_time()):
-                address = self._lines[rank].peer
+                address = self.links.address(rank)
                 quorum = self.members.configuring.quorum
-                log.warning("%s", describe_absence(rank, address, is_back, absent_s, {own, *reached}, quorum))
+                in_reach = {own, *reached} & {*ranks_in(quorum.members)}
+                log.warning("%s", describe_absence(rank, address, is_back, absent_s, in_reach, quorum))
 
     async def _accept(self, listener: socket.socket, nursery: trio.Nursery) -> None:
         async def serve(transport: Transport) -> None:
@@ -283,7 +277,8 @@ async def _run(
     config: NodeConfig, listeners: list[socket.socket], task_status: trio.TaskStatus[None], stop: trio.Event
 ) -> None:
     cluster = config.cluster
-    identity = Identity(cluster.cluster_id, config.rank, tuple(node.rank for node in cluster.nodes), cluster.sectors)
+    first = sorted({*cluster.first_ranks, config.rank})
+    identity = Identity(cluster.cluster_id, config.rank, tuple(first), cluster.sectors)
 
     def open_storage() -> StableStorage:
         # What a cluster before had is at those that were recovered of it: docs/recover.md.
@@ -291,6 +286,7 @@ async def _run(
         return StableStorage.open(
             OsFiles(config.storage), identity, journal_bytes=config.journal_bytes,
             all_unknown=recovered is not None, epoch=recovered.epoch if recovered is not None else 0,
+            joins=config.join or config.rank not in cluster.first_ranks,
         )
 
     storage = await trio.to_thread.run_sync(open_storage)

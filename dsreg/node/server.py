@@ -227,7 +227,7 @@ class Server:
     def _take(self, connection: Connection, line: AcceptedLine, message: Message) -> None:
         interpreter = self._interpreter
         if isinstance(message, Command):
-            if self.stopping:
+            if self.stopping or not self._members.membership.is_member:
                 self._refuse(connection, message)
             elif not self._members.may_count(connection.transport) and (refusal := uncounted(message)):
                 interpreter.tell(connection.transport, refusal)
@@ -255,7 +255,10 @@ class Server:
             interpreter.tell(connection.transport, ScrubBegun(message.request, self.on_scrub()))
 
     def _refuse(self, connection: Connection, command: Command) -> None:
-        """The node is stopping. The contract has no word for it: its clients see the connection end."""
+        """The node is stopping, or is no member. The contract has no word for it: its clients see the connection end.
+        """
         if command.extended:
             response = Response(Status.STOPPING, command.kind, command.request, extended=True)
             self._interpreter.tell(connection.transport, response)
+        elif not self.stopping:
+            connection.transport.close()

@@ -330,7 +330,8 @@ class Decoder:
 
     def _report(self, frame: memoryview) -> Message | None:
         report = frames.REPORTS[frame[TYPE_OFFSET]](frame)
-        return report if report is not None and self._ranks >= frames.ranks_in_report(report) else None
+        # It may tell of nodes that this one is yet to hear of: they have become members since.
+        return report if report is not None and report.rank in self._ranks else None
 
     def _accepted(self, frame: memoryview) -> Accepted | None:
         message = frames.accepted(frame)

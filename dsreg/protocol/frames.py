@@ -162,13 +162,6 @@ REPORTS: Final[dict[int, Callable[[memoryview], LivesReport | AddressReport | Co
 }
 
 
-def ranks_in_report(report: LivesReport | AddressReport | ConfigurationReport) -> set[int]:
-    """Those that have to be of the cluster. A configuration says which ranks are."""
-    if isinstance(report, LivesReport):
-        return {report.rank, *report.known}
-    return {report.rank, *report.addresses} if isinstance(report, AddressReport) else {report.rank}
-
-
 def digest_message(frame: memoryview, chunks: int) -> DigestQuery | Digests | None:
     """`chunks`: of how many the disk is."""
     _, status, rank, type_, rid, first, count, *_ = EXTENSION.unpack_from(frame)

@@ -20,6 +20,11 @@ class Absences:
         self._lost: set[int] = set()
         self._before: Collection[int] = frozenset(self._reached_s)
 
+    def watch(self, ranks: Iterable[int], now_s: float) -> None:
+        """These are the nodes from now on."""
+        self._reached_s = {rank: self._reached_s.get(rank, now_s) for rank in ranks}
+        self._lost &= self._reached_s.keys()
+
     def check(self, reached: Collection[int], now_s: float) -> list[tuple[int, bool, float]]:
         """What has changed, with `reached` the nodes that are in reach now: (rank, whether it is back, seconds for
         which it was out of reach), each once.

@@ -16,10 +16,13 @@ from typing import NamedTuple
 
 from dsreg.protocol.choosing import Answer, Later, Objection, Outbid, Promised, Voted
 from dsreg.protocol.configuration import NO_BALLOT, Ballot, Configuration, Vote
-from dsreg.register.quorum import Joint, Majority, Quorum, bit, ranks_in
+from dsreg.register.quorum import Joint, Majority, Quorum, bit, majority_of, ranks_in
 
 
 def quorum_of(configuration: Configuration) -> Quorum:
+    """Of number 0, which a node has that is yet to be told one: nobody decides."""
+    if not configuration.ranks:
+        return majority_of((), 1)
     if configuration.joining:
         return Joint(Majority(configuration.ranks), Majority(configuration.joining))
     return Majority(configuration.ranks)

@@ -174,6 +174,12 @@ class FirstStart:
         self._never = 0  # others that have never heard of another directory
         self._remember = 0  # of these: that know this one, durably
 
+    def reconfigured(self, quorum: Quorum) -> None:
+        """The cluster is older than this directory: these decide. None of them speaks the contract, so nothing stands
+        in the way of being strict, and nobody can say that the cluster is new."""
+        self._quorum = quorum
+        self._strict, self._new = True, False
+
     def told(self, teller: int, life: Life | None) -> None:
         """The node `teller` knows this rank by `life`; None: it has never heard of it."""
         if life is not None and life != self._own:
@@ -206,14 +212,14 @@ class FirstStart:
     def _are_enough(self, others: int) -> bool:
         all_of_them = others | self._rank
         if self._strict:
-            return self._quorum.blocks(others) or self._quorum.all_answered(all_of_them)
+            return self._quorum.covers(others) or self._quorum.all_answered(all_of_them)
         return self._quorum.decided(all_of_them)
 
     @property
     def needed(self) -> int:
         """For people: how many of the others are."""
         if self._strict:
-            return min(self._quorum.size - 1, self._quorum.needed_to_block)
+            return min(self._quorum.size - 1, self._quorum.needed_to_cover)
         return self._quorum.needed - 1
 
     @property

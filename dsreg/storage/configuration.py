@@ -2,22 +2,26 @@
 has promised and voted about what follows (dsreg.register.configuration).
 
     magic[8] | version u16 | flags u16 | pad[4] | configuration[112] | promised[24] | voted in[24] | voted for[112]
-    | crc32 u32
+    | keep[32] | crc32 u32
 
-Layouts of configurations and ballots: dsreg.protocol.configuration. Flag 1: the node has voted; else what stands for
-its vote is zeros. The checksum is of the node's salt (Identity.salt) and all before it. The file is replaced as a
-whole: after a crash there is the old one or the new one.
+Layouts of configurations, ballots and sets of ranks: dsreg.protocol.configuration. Flag 1: the node has voted; else
+what stands for its vote is zeros. `keep`: the nodes that were seen to keep configurations. The checksum is of the
+node's salt (Identity.salt) and all before it. The file is replaced as a whole: after a crash there is the old one or
+the new one.
 
-A directory has none as long as it is at number 1, which is what identity.toml says, and has promised nothing. The first
-time identity.toml is made to say that there is one, after the file is durable: from then on one that is gone is not
-taken for one that never was.
+A directory begins with the configuration of number 1, which is what identity.toml says, or, if it was made to join,
+with none, number 0. As long as that is so, and the node has promised nothing, the file has nothing but `keep` to tell,
+and may be lost, or left over from what was not finished. Then identity.toml is made to say that the rest counts, after
+the file is durable: from then on one that is gone is not taken for one that never was.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import struct
-from typing import Final
+from collections.abc import Iterator
+from typing import Final, NamedTuple
 
 from dsreg.errors import DamagedStorage, NoSpace
 from dsreg.protocol.configuration import (
@@ -31,42 +35,55 @@ from dsreg.protocol.configuration import (
     unpack_configuration,
 )
 from dsreg.register.configuration import Record, objection
-from dsreg.register.quorum import mask
+from dsreg.register.quorum import bit, mask
 from dsreg.storage import identity as identity_file
 from dsreg.storage.checksum import crc32
 from dsreg.storage.directory import Directory
 from dsreg.storage.failure import NO_SPACE, Failure
 from dsreg.storage.files import Files
-from dsreg.storage.identity import Identity
+from dsreg.storage.identity import Recorded
 from dsreg.storage.layout import CONFIGURATION as NAME
 from dsreg.storage.layout import CONFIGURATION_TMP
 
 MAGIC: Final = b"dsregCFG"
-VERSION: Final = 1
+VERSION: Final = 2
 _HEAD: Final = struct.Struct(">8sHH4x")
 _VOTED: Final = 1
 _CRC: Final = struct.Struct(">I")
-_SIZE: Final = _HEAD.size + 2 * CONFIGURATION.size + 2 * BALLOT.size + _CRC.size
+_KEEP_SIZE: Final = 32
+_SIZE: Final = _HEAD.size + 2 * CONFIGURATION.size + 2 * BALLOT.size + _KEEP_SIZE + _CRC.size
 _ADVICE: Final = 'restore it from its disk; else treat the directory as lost (runbook, "A node\'s directory is lost")'
 
 
-def first_of(identity: Identity) -> Configuration:
-    """Number 1: what the directory was made for."""
+class Kept(NamedTuple):
+    """What the file has. `keep`: a mask of ranks."""
+
+    record: Record
+    keep: int = 0
+
+
+def first_of(recorded: Recorded) -> Configuration:
+    """What the directory was made for: number 1, or, if it was made to join, number 0, without members."""
+    identity = recorded.identity
+    if recorded.joining:
+        return Configuration(0, identity.sectors, 0, 0, 0)
     ranks = mask(identity.ranks)
     return Configuration(1, identity.sectors, ranks, 0, ranks)
 
 
-def encode(record: Record, salt: int) -> bytes:
+def encode(kept: Kept, salt: int) -> bytes:
+    record = kept.record
     body = _HEAD.pack(MAGIC, VERSION, _VOTED if record.voted is not None else 0)
     body += pack_configuration(record.current) + BALLOT.pack(*record.promised)
     if record.voted is not None:
         body += BALLOT.pack(*record.voted.ballot) + pack_configuration(record.voted.configuration)
     else:
         body += bytes(BALLOT.size + CONFIGURATION.size)
+    body += kept.keep.to_bytes(_KEEP_SIZE)
     return body + _crc(body, salt)
 
 
-def decode(raw: bytes, salt: int) -> Record:
+def decode(raw: bytes, salt: int) -> Kept:
     """Raises DamagedStorage for what is not as written."""
     body, check = raw[:-_CRC.size], raw[-_CRC.size:]
     if len(raw) != _SIZE or check != _crc(body, salt):
@@ -81,19 +98,19 @@ def decode(raw: bytes, salt: int) -> Record:
     at += BALLOT.size
     voted = None
     if flags & _VOTED:
-        following = unpack_configuration(body[at + BALLOT.size:])
+        following = unpack_configuration(body[at + BALLOT.size:-_KEEP_SIZE])
         if following is not None and current is not None and not objection(current, following):
             voted = Vote(Ballot(*BALLOT.unpack_from(body, at)), following)
     if current is None or bool(flags & _VOTED) != (voted is not None):
         raise DamagedStorage(f"the file {NAME} has what this version never writes: {_ADVICE}")
-    return Record(current, promised, voted)
+    return Kept(Record(current, promised, voted), int.from_bytes(body[-_KEEP_SIZE:]))
 
 
 def _crc(body: bytes, salt: int) -> bytes:
     return _CRC.pack(crc32(body, crc32(salt.to_bytes(8))))
 
 
-def _read(files: Files, salt: int) -> Record:
+def _read(files: Files, salt: int) -> Kept:
     try:
         file = files.open(NAME)
     except FileNotFoundError as error:
@@ -104,11 +121,19 @@ def _read(files: Files, salt: int) -> Record:
         file.close()
 
 
-def _write(files: Files, record: Record, salt: int) -> None:
+def _keep_in(files: Files, salt: int) -> int:
+    """As far as it can be read, while nothing rests on it."""
+    try:
+        return _read(files, salt).keep
+    except DamagedStorage:
+        return 0
+
+
+def _write(files: Files, kept: Kept, salt: int) -> None:
     file = files.open(CONFIGURATION_TMP, create=True)
     try:
         file.truncate(0)
-        file.pwritev([encode(record, salt)], 0)
+        file.pwritev([encode(kept, salt)], 0)
         file.fdatasync()
     finally:
         file.close()
@@ -117,16 +142,18 @@ def _write(files: Files, record: Record, salt: int) -> None:
 
 
 class ConfigurationFile:
-    """Of an open directory. `record`: what is durable."""
+    """Of an open directory. `record`: what is durable. `keep`: likewise, the mask of the nodes that were seen to keep
+    configurations."""
 
     def __init__(self, directory: Directory, failure: Failure) -> None:
         """Reads the file, if there is to be one. `failure`: that of the storage. Raises DamagedStorage."""
         self._directory = directory
         self._failure = failure
-        recorded = directory.recorded
-        self.record = Record(first_of(recorded.identity), NO_BALLOT)
-        if recorded.configured:
-            self.record = _read(directory.files, directory.salt)
+        if directory.recorded.configured:
+            self.record, self.keep = _read(directory.files, directory.salt)
+        else:
+            self.record = Record(first_of(directory.recorded), NO_BALLOT)
+            self.keep = _keep_in(directory.files, directory.salt)
 
     def remember(self, record: Record) -> None:
         """Durable when this returns. It blocks for two syncs, the first time for four. Raises NoSpace: nothing may be
@@ -134,16 +161,31 @@ class ConfigurationFile:
         which is final."""
         if record == self.record:
             return
-        self._failure.check()
         directory = self._directory
-        try:
-            _write(directory.files, record, directory.salt)
+        with self._writing():
+            _write(directory.files, Kept(record, self.keep), directory.salt)
             if not directory.recorded.configured:
-                configured = dataclasses.replace(directory.recorded, configured=True)
+                configured = dataclasses.replace(directory.recorded, configured=True, joining=False)
                 identity_file.write(directory.files, configured)
                 directory.recorded = configured
+        self.record = record
+
+    def seen(self, rank: int, keeps: bool) -> None:
+        """The node `rank` keeps configurations, or does not. Durable when this returns, which takes two syncs if it was
+        not known. Raises as `remember`."""
+        keep = self.keep | bit(rank) if keeps else self.keep & ~bit(rank)
+        if keep == self.keep:
+            return
+        with self._writing():
+            _write(self._directory.files, Kept(self.record, keep), self._directory.salt)
+        self.keep = keep
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        self._failure.check()
+        try:
+            yield
         except OSError as error:
             if error.errno in NO_SPACE:
                 raise NoSpace(f"writing {NAME}: {error}") from error
             raise self._failure.fail(f"writing {NAME}", error) from error
-        self.record = record

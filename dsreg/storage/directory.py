@@ -51,11 +51,11 @@ class Directory:
 
 def open_directory(
     files: Files, identity: Identity, journal_bytes: int, new_store: Callable[[], bytes], all_unknown: bool,
-    epoch: int,
+    epoch: int, joins: bool,
 ) -> Directory:
     """Lock the directory, create what is not there yet, check whose it is, open its files. `new_store` gives the id of
     a new directory, 16 random bytes. `all_unknown`: in a new one every sector is unknown. `epoch`: that a new one
-    promises.
+    promises. `joins`: one that has never been used does not take the ranks of `identity` for the first configuration.
 
     Raises StorageLocked, WrongDirectory, DamagedStorage, NoSpace.
     """
@@ -66,7 +66,10 @@ def open_directory(
         if not files.exists(IDENTITY):
             _check_limit(files, identity, create=True)
             store = new_store()
-            _create(files, Recorded(identity, journal_bytes, store, learning=store if all_unknown else b""), epoch)
+            made = Recorded(
+                identity, journal_bytes, store, learning=store if all_unknown else b"", joining=joins
+            )
+            _create(files, made, epoch)
         recorded = identity_file.read(files)
         identity_file.check(recorded.identity, identity)
         _check_limit(files, identity)
@@ -87,9 +90,18 @@ def open_directory(
 
 def record_growth(directory: Directory, identity: Identity) -> None:
     """Record the new size of the disk if it has grown."""
-    if directory.recorded.identity != identity:
-        directory.recorded = dataclasses.replace(directory.recorded, identity=identity)
+    recorded = directory.recorded.identity
+    if recorded.sectors != identity.sectors:
+        grown = dataclasses.replace(recorded, sectors=identity.sectors)
+        directory.recorded = dataclasses.replace(directory.recorded, identity=grown)
         identity_file.write(directory.files, directory.recorded)
+
+
+def record_joining(directory: Directory) -> None:
+    """The directory has never been used, and its node is to be told which nodes there are: whatever list it was made
+    with does not count any more."""
+    directory.recorded = dataclasses.replace(directory.recorded, joining=True)
+    identity_file.write(directory.files, directory.recorded)
 
 
 def _check_limit(files: Files, identity: Identity, create: bool = False) -> None:

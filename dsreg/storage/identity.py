@@ -18,7 +18,8 @@ FORMAT = 3
 # answer for what is unknown. Nothing else differs.
 LEARNING_FORMAT = 4
 # Likewise once there is a file `configuration` (configuration.py), whether the directory learns or not: a version that
-# does not know of that would take back what the node has promised.
+# does not know of that would take back what the node has promised. And where the directory was made to join: such a
+# version would take `ranks` for the first configuration.
 CONFIGURED_FORMAT = 5
 # What upgrade.py can begin with: format 1 knew no epochs.
 OLDEST_FORMAT = 2
@@ -28,7 +29,8 @@ MAX_IDENTITY_BYTES = 65536
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """`cluster`: 16 bytes. `rank`: 1..254, one of `ranks` (ascending). `sectors`: size of the disk.
+    """`cluster`: 16 bytes. `rank`: 1..254, one of `ranks` (ascending): the nodes that cluster.toml had when the
+    directory was made, which are those of configuration 1 unless it was made to join. `sectors`: size of the disk.
 
     Raises ValueError for anything else.
     """
@@ -57,7 +59,8 @@ class Identity:
 class Recorded:
     """The contents of identity.toml. `store`: the random id of this directory, 16 bytes, which the other nodes know it
     by; b"" in format 2, which had none. `learning`: the random id, 16 bytes, of the point from which every sector is
-    unknown until it is learned; b"": there is none. `configured`: there is a file `configuration`."""
+    unknown until it is learned; b"": there is none. `configured`: there is a file `configuration`. `joining`: it was
+    made by a node that is to be told which nodes there are, and has not been."""
 
     identity: Identity
     journal_bytes: int
@@ -65,10 +68,13 @@ class Recorded:
     format: int = FORMAT
     learning: bytes = b""
     configured: bool = False
+    joining: bool = False
 
     def __post_init__(self) -> None:
-        if self.configured and self.format != FORMAT:
+        if (self.configured or self.joining) and self.format != FORMAT:
             raise ValueError(f"configured in format {self.format}")
+        if self.configured and self.joining:
+            raise ValueError("joining, and configured")
         if self.learning and (len(self.learning) != STORE_SIZE or self.format != FORMAT):
             raise ValueError(f"learning = {self.learning.hex()} in format {self.format}")
         if len(self.store) != (STORE_SIZE if self.format > 2 else 0):
@@ -92,11 +98,13 @@ def encode(recorded: Recorded) -> bytes:
     )
     if recorded.learning:
         text += f'learning = "{recorded.learning.hex()}"\n'
+    if recorded.joining:
+        text += "joining = true\n"
     return (text + f'check = "{zlib.crc32(text.encode()):08x}"\n').encode()
 
 
 def _format_of(recorded: Recorded) -> int:
-    if recorded.configured:
+    if recorded.configured or recorded.joining:
         return CONFIGURED_FORMAT
     return LEARNING_FORMAT if recorded.learning else recorded.format
 
@@ -125,8 +133,11 @@ def decode(raw: bytes) -> Recorded:
             learning = bytes.fromhex(values["learning"])
             if not learning:
                 raise ValueError("learning is empty")
-        configured = format_ == CONFIGURED_FORMAT
-        return Recorded(identity, values["journal_bytes"], store, min(format_, FORMAT), learning, configured)
+        joining = format_ == CONFIGURED_FORMAT and values.get("joining", False)
+        if joining not in (True, False):
+            raise ValueError(f"joining = {joining!r}")
+        configured = format_ == CONFIGURED_FORMAT and not joining
+        return Recorded(identity, values["journal_bytes"], store, min(format_, FORMAT), learning, configured, joining)
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedStorage(f"{IDENTITY} has invalid values ({error!r}): restore it from a copy") from error
 
@@ -161,14 +172,13 @@ def write(files: Files, recorded: Recorded) -> None:
 
 
 def check(recorded: Identity, wanted: Identity) -> None:
-    """Raise WrongDirectory, naming every difference, unless `wanted` may use what `recorded` left."""
+    """Raise WrongDirectory, naming every difference, unless `wanted` may use what `recorded` left. Which other nodes
+    cluster.toml lists is none: it is where to begin, and the directory says who decides (docs/configurations.md)."""
     faults = []
     if recorded.cluster != wanted.cluster:
         faults.append(f"it belongs to cluster {recorded.cluster.hex()}, not {wanted.cluster.hex()}")
     if recorded.rank != wanted.rank:
         faults.append(f"it belongs to rank {recorded.rank}, not {wanted.rank}")
-    if recorded.ranks != wanted.ranks:
-        faults.append(f"its cluster has the ranks {list(recorded.ranks)}, not {list(wanted.ranks)}")
     if recorded.sectors > wanted.sectors:
         faults.append(f"its disk has {recorded.sectors} sectors, more than {wanted.sectors}; a disk cannot shrink")
     if faults:

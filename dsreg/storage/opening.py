@@ -12,7 +12,7 @@ from dsreg.protocol.life import STORE_SIZE, Life
 from dsreg.storage import identity as identity_file
 from dsreg.storage import lives as lives_file
 from dsreg.storage.configuration import ConfigurationFile
-from dsreg.storage.directory import Directory, open_directory, record_growth
+from dsreg.storage.directory import Directory, open_directory, record_growth, record_joining
 from dsreg.storage.failure import NO_SPACE, Failure
 from dsreg.storage.files import Files
 from dsreg.storage.identity import Identity
@@ -36,17 +36,19 @@ class Opened(NamedTuple):
 
 def open_and_recover(
     files: Files, identity: Identity, journal_bytes: int, new_store: Callable[[], bytes], all_unknown: bool,
-    epoch: int,
+    epoch: int, joins: bool,
 ) -> Opened:
     """See StableStorage.open."""
     try:
-        directory = open_directory(files, identity, journal_bytes, new_store, all_unknown, epoch)
+        directory = open_directory(files, identity, journal_bytes, new_store, all_unknown, epoch, joins)
         try:
             failure = Failure()
             recorded = directory.recorded
             lives = LivesFile(files, recorded.identity, recorded.store, failure)
             recovered = recover(directory, identity.sectors)
             record_growth(directory, identity)
+            if joins and not (lives.begun or lives.claimed or recorded.configured or recorded.joining):
+                record_joining(directory)
             learning = Learning(directory, recovered.table, failure, new_store)
             configuration = ConfigurationFile(directory, failure)
         except BaseException:
@@ -96,10 +98,13 @@ def forget(files: Files, rank: int) -> Life | None:
     lock = files.lock(LOCK)
     try:
         recorded = identity_file.read(files)
-        if rank == recorded.identity.rank or rank not in recorded.identity.ranks:
+        own, ranks = recorded.identity.rank, set(recorded.identity.ranks)
+        if recorded.store:
+            ranks |= lives_file.read(files, recorded.identity.salt).lives.keys()  # those that became members since
+        if rank == own or rank not in ranks:
             raise WrongDirectory(
-                f"this is the directory of node {recorded.identity.rank}, of a cluster of the nodes "
-                f"{list(recorded.identity.ranks)}: it keeps nothing about a node {rank}"
+                f"this is the directory of node {own}, of a cluster of the nodes {sorted(ranks)}: it keeps nothing "
+                f"about a node {rank}"
             )
         return lives_file.forget(files, recorded.identity, rank) if recorded.store else None
     finally:

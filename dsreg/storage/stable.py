@@ -62,16 +62,18 @@ class StableStorage:
     def open(
         cls, files: Files, identity: Identity, journal_bytes: int = DEFAULT_JOURNAL_BYTES,
         new_store: Callable[[], bytes] = random_store, all_unknown: bool = False, epoch: int = 0,
+        joins: bool = False,
     ) -> StableStorage:
         """Open the directory, or make it if it is empty, upgrade it if it is of an older format, recover. Blocks.
 
         `journal_bytes`: size of each of the two segments of a new directory; an existing one keeps its own.
         `new_store` gives the id of a new directory: 16 bytes that no other has. `all_unknown`: in a new one every
-        sector is unknown until it is learned (`learning`). `epoch`: that a new one has promised, of no owner.
+        sector is unknown until it is learned (`learning`). `epoch`: that a new one has promised, of no owner. `joins`:
+        one that has never been used has to be told the first configuration.
         Raises StorageLocked, WrongDirectory, DamagedStorage, NoSpace, SyncFailed; StorageError for whatever else the
         system refuses.
         """
-        return cls(open_and_recover(files, identity, journal_bytes, new_store, all_unknown, epoch))
+        return cls(open_and_recover(files, identity, journal_bytes, new_store, all_unknown, epoch, joins))
 
     def close(self) -> None:
         """Store what is queued, checkpoint, close the files, release the lock. Blocks.

@@ -12,7 +12,7 @@ from dsreg.protocol.codec import Encoder, Keys, Side, UnsealingDecoder
 from dsreg.protocol.life import Life, Stage
 from dsreg.protocol.messages import Buffer, LivesReport
 from dsreg.register.assembly import new_heal, new_replica
-from dsreg.register.quorum import majority_of
+from dsreg.register.configuration import quorum_of
 from dsreg.storage import Identity, StableStorage
 from dsreg.testing.memory_files import MemoryFiles, drop_all
 
@@ -32,7 +32,8 @@ class Wire:
     def __init__(self) -> None:
         self.got: list[object] = []
         self.sent: list[object] = []  # of these: what has left the node
-        self._decoder = UnsealingDecoder(KEYS, sectors=64, ranks=frozenset(RANKS), side=Side.NODE, extended=True)
+        ranks = frozenset((*RANKS, 4, 5))
+        self._decoder = UnsealingDecoder(KEYS, sectors=64, ranks=ranks, side=Side.NODE, extended=True)
 
     def put(self, buffers: Sequence[Buffer]) -> None:
         self.got += self._decoder.feed(b"".join(buffers))
@@ -45,19 +46,23 @@ class Wire:
 
 
 class Node:
-    """The node 1 on `files`, with an empty directory or as it was left."""
+    """The node 1, or that of `whose`, on `files`, with an empty directory or as it was left."""
 
-    def __init__(self, files: MemoryFiles, *, rejoin: bool = False, place: Place | None = None) -> None:
+    def __init__(
+        self, files: MemoryFiles, *, rejoin: bool = False, place: Place | None = None, whose: Identity = WHOSE,
+        joins: bool = False, new: bool = False,
+    ) -> None:
         self.now_s = 0.0
         self.files = files
-        self.storage = StableStorage.open(files, WHOSE, MIN_JOURNAL_BYTES, lambda: OWN.store)
+        self.storage = StableStorage.open(files, whose, MIN_JOURNAL_BYTES, lambda: OWN.store, joins=joins)
+        quorum = quorum_of(self.storage.configuration.record.current)
         replica = new_replica(
-            1, majority_of(RANKS), self.storage, uuid_prefix=7, jitter=lambda: 1.0, life=self.storage.lives.own.number
+            whose.rank, quorum, self.storage, uuid_prefix=7, jitter=lambda: 1.0, life=self.storage.lives.own.number
         )
-        heal = new_heal(replica, majority_of(RANKS), self.storage)
+        heal = new_heal(replica, quorum, self.storage)
         self.interpreter = Interpreter(replica, heal, self.storage, Encoder(KEYS), lambda: self.now_s, lambda: 0.0)
         self.members = Members(
-            1, majority_of(RANKS), self.storage.lives, self.interpreter, rejoin=rejoin, place=place
+            whose.rank, quorum, self.storage.lives, self.interpreter, new=new, rejoin=rejoin, place=place
         )
 
     def accept(self) -> tuple[Connection, Wire]:

@@ -99,3 +99,25 @@ def test_who_cannot_record_what_it_is_told_does_not_count_answers_of_that(monkey
     node.files.capacity = None
     link.tells(JOINT)
     assert link.counts_answers()
+
+
+def test_who_knows_another_one_of_the_same_number_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = begun()
+    link = Link(node, monkeypatch)
+    link.connected()
+    link.tells(FIRST._replace(ranks=14 | 16, used=14 | 16))
+    assert not link.counts_answers() and node.members.configuring.current == FIRST
+
+
+def test_a_link_that_has_ended_does_not_come_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = begun()
+    ups: list[int] = []
+    monkeypatch.setattr(node.interpreter, "link_up", lambda rank, transport, extended: ups.append(rank))
+    link = Link(node, monkeypatch)
+    link.connected()
+    assert ups == [2]
+    link.dialer.ended(link.transports.values())  # type: ignore[arg-type]
+    link.connected()
+    node.members.configuring.told(JOINT)
+    told = [message for message in link.transports[2].got if isinstance(message, ConfigurationReport)]
+    assert ups == [2] and not told

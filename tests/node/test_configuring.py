@@ -146,7 +146,8 @@ def test_who_does_not_tell_of_configurations_is_not_answered_once_there_is_a_sec
     admits = node.members.configuring.admits
     questions = (ReadProc(2, 1, 0, 1), WriteProc(2, 1, 0, 1, bytes(16), bytes(SECTOR_SIZE)))
     answers = (Ack(2, 1, 0, 1), Value(2, 1, 0, 1, bytes(16), None))
-    assert all(admits(wire, each) for wire in (knows, deaf) for each in (*questions, *answers))  # type: ignore[arg-type]
+    for wire in (knows, deaf):
+        assert all(admits(wire, each) for each in (*questions, *answers))  # type: ignore[arg-type]
     node.members.told(ConfigurationReport(2, False, JOINT))
     assert all(admits(knows, each) for each in questions)  # type: ignore[arg-type]
     assert not any(admits(knows, each) for each in answers)  # type: ignore[arg-type]
@@ -228,9 +229,34 @@ def test_nobody_votes_as_long_as_a_member_may_not_keep_configurations() -> None:
     node.interpreter.features[3] = KEEPS
     assert asked(node, Ask(FIRST, LOW)) == Promised(None)
     grown = Configuration(2, 64, ALL, ALL | mask((4,)), ALL | mask((4,)))
+    node.interpreter.features[4] = FEATURE_LIVES
     assert "configurations: 4" in str(asked(node, Elect(FIRST, LOW, grown)))
+    del node.interpreter.features[4]  # there is no link to it, and it has not connected to this one
+    assert asked(node, Elect(FIRST, LOW, grown)) == Voted()
+    node = started()
     node.interpreter.features[3] = 0  # of a later number, all have kept them
     assert asked(node, Ask(JOINT, LOW)) == Promised(None)
+
+
+def test_that_a_member_keeps_configurations_is_known_after_a_restart_until_it_shows_otherwise() -> None:
+    node = begun()
+    for rank in (2, 3):
+        node.members.configuring.greets(rank, KEEPS)
+    later = Node(node.files.crash(drop_all))
+    assert asked(later, Ask(FIRST, LOW)) == Promised(None)
+    later.members.configuring.greets(3, FEATURE_LIVES)
+    assert "configurations: 3" in str(asked(later, Ask(FIRST, HIGH)))
+    later = Node(later.files.crash(drop_all))
+    assert "configurations: 3" in str(asked(later, Ask(FIRST, HIGH)))
+
+
+def test_without_space_it_is_known_as_long_as_the_node_runs() -> None:
+    node = begun()
+    node.files.capacity = node.files.used()
+    for rank in (2, 3):
+        node.members.configuring.greets(rank, KEEPS)
+    node.files.capacity = None
+    assert asked(node, Ask(FIRST, LOW)) == Promised(None)
 
 
 def test_a_node_without_a_vote() -> None:

@@ -44,11 +44,16 @@ def test_layout(type_: int, rank: int, answer: bool, side: Side, addresses: dict
     assert decoder(side).feed(raw) == [report]
 
 
+def test_a_node_may_tell_of_one_that_this_one_is_yet_to_hear_of() -> None:
+    [report] = decoder().feed(frame(0x9A, 2, 1, entry(4, HERE), KEYS.system))
+    assert report == AddressReport(2, False, {4: HERE})
+
+
 @pytest.mark.parametrize(
     ("rank", "count", "content"),
     [
         (4, 1, entry(2, HERE)),  # no such rank
-        (2, 1, entry(4, HERE)),
+        (2, 1, entry(255, HERE)),
         (2, 1, entry(0, HERE)),
         (2, 2, entry(2, HERE)),
         (2, 0, entry(2, HERE)),

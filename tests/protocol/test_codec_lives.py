@@ -37,7 +37,7 @@ def entry(number: int, life: Life) -> bytes:
     ("type_", "rank", "answer", "side"),
     [(0x93, 2, False, Side.NODE), (0xD3, 2, True, Side.NODE), (0xC8, 0, True, Side.CLIENT)],
 )
-@pytest.mark.parametrize("known", [{}, {3: OTHER}, {3: OTHER, 1: OWN}])
+@pytest.mark.parametrize("known", [{}, {3: OTHER}, {3: OTHER, 1: OWN}, {4: OTHER}])
 def test_layout(type_: int, rank: int, answer: bool, side: Side, known: dict[int, Life]) -> None:
     report = LivesReport(rank, answer, Stage.CLAIMING, OWN, known)
     content = entry(1, OWN) + b"".join(entry(other, life) for other, life in sorted(known.items()))
@@ -52,7 +52,7 @@ def test_layout(type_: int, rank: int, answer: bool, side: Side, known: dict[int
         (4, entry(2, OWN)),  # no such rank
         (2, entry(3, OWN)),  # no such stage
         (2, entry(2, Life(0, b"a" * 16))),
-        (2, entry(2, OWN) + entry(4, OTHER)),
+        (2, entry(2, OWN) + entry(255, OTHER)),
         (2, entry(2, OWN) + entry(0, OTHER)),
         (2, entry(2, OWN) + entry(3, Life(0, b"a" * 16))),
         (2, entry(2, OWN) + entry(3, OTHER) + entry(3, OWN)),

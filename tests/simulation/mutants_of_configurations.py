@@ -15,6 +15,9 @@ _NODE = "dsreg.node.configuring"
 _BY_NODES = "tests/node/test_configuring.py"
 _BY_LINKS = "tests/node/test_configured_links.py"
 _BY_CLIENTS = "tests/client/test_configurations.py"
+_BY_JOINING = "tests/node/test_joining.py"
+_MEMBERSHIP = "dsreg.node.membership"
+_MEMBERS = "dsreg.node.members"
 
 # The rules of docs/configurations.md, each left out.
 CONFIGURATIONS = (
@@ -104,9 +107,38 @@ CONFIGURATIONS = (
            "return knows_lives and self.configuring.is_told(transport)", "return knows_lives", test=_BY_NODES),
     Mutant("client_that_asked_before_counts", _NODE, "        self._discern()\n", "", test=_BY_NODES),
     Mutant("members_may_be_of_an_older_version", _NODE,
-           "question.base.members if question.base.number == 1 else 0", "0", test=_BY_NODES),
+           "        if question.base.number == 1:\n            old +=",
+           "        if False:\n            old +=", test=_BY_NODES),
     Mutant("new_members_may_be_of_an_older_version", _NODE,
            "question.following.members & ~question.base.members", "0", test=_BY_NODES),
+    Mutant("who_keeps_configurations_is_forgotten", _NODE,
+           "            self._file.seen(rank, bool(features & FEATURE_CONFIGURATIONS))\n", "            pass\n",
+           test=_BY_NODES),
+    Mutant("who_kept_configurations_keeps_them_for_ever", _NODE,
+           "self._file.seen(rank, bool(features & FEATURE_CONFIGURATIONS))", "self._file.seen(rank, True)",
+           test=_BY_NODES),
+    # Joining, and leaving.
+    Mutant("new_node_takes_its_own_list_for_the_first", "dsreg.storage.directory", ", joining=joins", "",
+           test=_BY_FILES),
+    Mutant("directory_forgets_that_it_joins", "dsreg.storage.identity", "    if recorded.joining:\n", "    if False:\n",
+           test=_BY_JOINING),
+    Mutant("starts_before_it_is_a_member", _MEMBERS, "        if not self.membership.is_member:\n",
+           "        if False:\n", test=_BY_JOINING),
+    Mutant("new_node_asks_the_quorum_of_its_list", "dsreg.register.lives",
+           "        self._quorum = quorum\n        self._strict, self._new = True, False",
+           "        self._strict, self._new = True, False", test=_BY_JOINING),
+    Mutant("new_node_asks_a_majority_with_itself", "dsreg.register.lives", "self._strict, self._new = True, False",
+           "self._new = False", test=_BY_JOINING),
+    Mutant("new_node_asks_one_of_two_joint_sets", "dsreg.register.lives", "self._quorum.covers(others)",
+           "self._quorum.blocks(others)", test=_BY_JOINING),
+    Mutant("wrong_list_is_not_noticed", _MEMBERSHIP, "        if self._configuring.is_another(configuration):\n",
+           "        if False:\n", test=_BY_JOINING),
+    Mutant("another_one_of_the_same_number_is_counted", "dsreg.node.dialer",
+           "_NO_NUMBER if self._members.configuring.is_another(told) else told.number", "told.number", test=_BY_LINKS),
+    Mutant("who_has_left_serves_on", "dsreg.node.server",
+           "if self.stopping or not self._members.membership.is_member:", "if self.stopping:", test=_BY_JOINING),
+    Mutant("client_of_the_contract_waits_for_who_has_left", "dsreg.node.server",
+           "        elif not self.stopping:\n            connection.transport.close()\n", "", test=_BY_JOINING),
     Mutant("node_that_has_rejoined_votes", _NODE, "        if self._life() > 1:\n", "        if False:\n",
            test=_BY_NODES),
     Mutant("node_that_has_not_started_votes", _NODE, "        if not self._has_started():\n", "        if False:\n",

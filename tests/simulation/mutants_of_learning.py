@@ -20,8 +20,8 @@ LEARNING = (
     # What the directory says.
     Mutant("learning_is_not_marked_at_creation", "dsreg.storage.directory", "learning=store if all_unknown else b\"\"",
            "learning=b\"\"", test=_STORAGE),
-    Mutant("learning_is_forgotten_by_a_crash", _IDENTITY, "min(format_, FORMAT), learning, configured)",
-           "min(format_, FORMAT), b\"\", configured)", test=_STORAGE),
+    Mutant("learning_is_forgotten_by_a_crash", _IDENTITY, "min(format_, FORMAT), learning, configured,",
+           "min(format_, FORMAT), b\"\", configured,", test=_STORAGE),
     Mutant("learning_looks_like_an_older_format", _IDENTITY,
            "LEARNING_FORMAT if recorded.learning else recorded.format",
            "recorded.format", test=_STORAGE),

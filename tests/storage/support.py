@@ -24,8 +24,10 @@ def values(first: int, count: int, ts: int) -> bytes:
     return b"".join(value(first + index, ts) for index in range(count))
 
 
-def open_storage(files: Files, identity: Identity = IDENTITY, *, all_unknown: bool = False) -> StableStorage:
-    return StableStorage.open(files, identity, MIN_JOURNAL_BYTES, all_unknown=all_unknown)
+def open_storage(
+    files: Files, identity: Identity = IDENTITY, *, all_unknown: bool = False, joins: bool = False
+) -> StableStorage:
+    return StableStorage.open(files, identity, MIN_JOURNAL_BYTES, all_unknown=all_unknown, joins=joins)
 
 
 def store(storage: StableStorage, first: int, count: int, ts: int, repair: bool = False) -> Ticket:

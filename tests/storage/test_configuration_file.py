@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import random
 import struct
 import zlib
@@ -13,7 +14,7 @@ from dsreg.errors import DamagedStorage, NoSpace, SyncFailed
 from dsreg.protocol.configuration import NO_BALLOT, Ballot, Configuration, Vote
 from dsreg.register.configuration import Record
 from dsreg.register.quorum import mask
-from dsreg.storage.configuration import decode, encode
+from dsreg.storage.configuration import Kept, decode, encode
 from dsreg.storage.identity import read as read_identity
 from dsreg.storage.layout import CONFIGURATION, CONFIGURATION_TMP, IDENTITY
 from dsreg.testing.memory_files import Kind, MemoryFiles, drop_all, keep_all, random_chooser
@@ -36,16 +37,16 @@ def test_layout() -> None:
     first = struct.pack(">QQ", 1, 1 << 20) + ranks(0b1110) + ranks(0) + ranks(0b1110)
     joint = struct.pack(">QQ", 2, 1 << 20) + ranks(0b1110) + ranks(0b11110) + ranks(0b11110)
     ballot = struct.pack(">Q", 7) + b"p" * 16
-    body = b"dsregCFG" + struct.pack(">HHI", 1, 1, 0) + first + ballot + ballot + joint
-    assert encode(VOTED, 7) == body + struct.pack(">I", zlib.crc32(body, zlib.crc32((7).to_bytes(8))))
-    body = b"dsregCFG" + struct.pack(">HHI", 1, 0, 0) + joint + bytes(24 + 24 + 112)
-    assert encode(HEARD, 7) == body + struct.pack(">I", zlib.crc32(body, zlib.crc32((7).to_bytes(8))))
+    body = b"dsregCFG" + struct.pack(">HHI", 2, 1, 0) + first + ballot + ballot + joint + ranks(0b1010)
+    assert encode(Kept(VOTED, 0b1010), 7) == body + struct.pack(">I", zlib.crc32(body, zlib.crc32((7).to_bytes(8))))
+    body = b"dsregCFG" + struct.pack(">HHI", 2, 0, 0) + joint + bytes(24 + 24 + 112 + 32)
+    assert encode(Kept(HEARD), 7) == body + struct.pack(">I", zlib.crc32(body, zlib.crc32((7).to_bytes(8))))
     for record in (PROMISED, VOTED, HEARD):
-        assert decode(encode(record, 7), 7) == record
+        assert decode(encode(Kept(record, THREE), 7), 7) == Kept(record, THREE)
 
 
 def test_any_damage_is_noticed(rng: random.Random) -> None:
-    raw = encode(VOTED, 7)
+    raw = encode(Kept(VOTED), 7)
     for at in range(len(raw)):
         with pytest.raises(DamagedStorage):
             decode(raw[:at] + bytes([raw[at] ^ 1 << rng.randrange(8)]) + raw[at + 1:], 7)
@@ -61,7 +62,7 @@ def with_checksum(body: bytes) -> bytes:
 
 @pytest.mark.parametrize("at", [9, 11], ids=["version", "flags"])
 def test_another_layout_is_not_guessed_at(at: int) -> None:
-    raw = bytearray(encode(VOTED, 7))
+    raw = bytearray(encode(Kept(VOTED), 7))
     raw[at] = 9
     with pytest.raises(DamagedStorage, match="layout"):
         decode(with_checksum(bytes(raw[:-4])), 7)
@@ -73,7 +74,7 @@ def test_another_layout_is_not_guessed_at(at: int) -> None:
 )
 def test_nor_is_what_was_never_written(impossible: Record) -> None:
     with pytest.raises(DamagedStorage, match="never writes"):
-        decode(encode(impossible, 7), 7)
+        decode(encode(Kept(impossible), 7), 7)
 
 
 def test_a_directory_begins_at_number_1_without_a_file() -> None:
@@ -180,3 +181,114 @@ def test_one_that_is_gone_is_not_taken_for_one_that_never_was() -> None:
     files.remove(CONFIGURATION)
     with pytest.raises(DamagedStorage, match="configuration is gone"):
         open_storage(files)
+
+
+# --- who keeps configurations ---------------------------------------------------------------------------
+def test_who_was_seen_to_keep_configurations_is_kept_without_a_bar_to_older_versions() -> None:
+    files = MemoryFiles()
+    storage = open_storage(files)
+    storage.configuration.seen(2, True)
+    storage.configuration.seen(3, True)
+    assert not read_identity(files).configured
+    files = files.crash(drop_all)
+    storage = open_storage(files)
+    assert storage.configuration.keep == mask((2, 3)) and storage.configuration.record == Record(FIRST)
+    storage.configuration.seen(3, False)
+    storage.configuration.remember(VOTED)
+    files = files.crash(drop_all)
+    storage = open_storage(files)
+    assert storage.configuration.keep == mask((2,)) and storage.configuration.record == VOTED
+    storage.configuration.seen(3, True)
+    storage = open_storage(files.crash(drop_all))
+    assert storage.configuration.keep == mask((2, 3)) and storage.configuration.record == VOTED
+
+
+def test_what_is_seen_is_written_once() -> None:
+    files = MemoryFiles()
+    storage = open_storage(files)
+    storage.configuration.seen(2, True)
+    written = len(files.log)
+    storage.configuration.seen(2, True)
+    storage.configuration.seen(3, False)
+    assert len(files.log) == written
+
+
+@pytest.mark.parametrize("what", ["gone", "damaged", "unfinished"])
+def test_before_a_directory_is_configured_its_file_may_be_anything(what: str) -> None:
+    files = MemoryFiles()
+    storage = open_storage(files)
+    if what == "unfinished":  # the crash came before identity.toml said that there is one
+        files.fail(Kind.SYNC, name="identity.toml.tmp")
+        with pytest.raises(SyncFailed):
+            storage.configuration.remember(VOTED)
+    else:
+        storage.configuration.seen(2, True)
+    files = files.crash(drop_all)
+    if what == "gone":
+        files.remove(CONFIGURATION)
+    elif what == "damaged":
+        with contextlib.closing(files.open(CONFIGURATION)) as file:
+            file.pwritev([b"?"], 20)
+    storage = open_storage(files)
+    assert storage.configuration.record == Record(FIRST) and storage.configuration.keep == 0
+
+
+# --- directories that were made to join -----------------------------------------------------------------
+UNTOLD = Record(Configuration(0, WHOSE.sectors, 0, 0, 0))
+
+
+def test_one_that_was_made_to_join_has_no_first_configuration_until_it_is_told_one(rng: random.Random) -> None:
+    files = MemoryFiles()
+    start = len(files.log)
+    storage = open_storage(files, joins=True)
+    assert storage.configuration.record == UNTOLD
+    storage.configuration.seen(2, True)
+    storage.configuration.remember(HEARD)
+    told, seen = len(files.log), set()
+    for upto in range(start, told + 1):
+        for chooser in (drop_all, keep_all, random_chooser(rng)):
+            left = MemoryFiles.from_log(files.log[:upto]).crash(chooser)
+            opened = open_storage(left, joins=not left.exists(IDENTITY))  # without the option from then on
+            assert opened.configuration.record in (UNTOLD, HEARD), "never what its cluster.toml has"
+            assert upto < told or opened.configuration.record == HEARD
+            seen.add(opened.configuration.record)
+    assert seen == {UNTOLD, HEARD}
+
+
+def test_one_that_was_never_used_is_made_to_join_and_one_that_was_is_not() -> None:
+    files = MemoryFiles()
+    assert open_storage(files).configuration.record == Record(FIRST)
+    files = files.crash(drop_all)
+    assert open_storage(files, joins=True).configuration.record == UNTOLD
+    files = files.crash(drop_all)
+    assert open_storage(files).configuration.record == UNTOLD
+    for how in ("begun", "claimed", "told"):
+        files = MemoryFiles()
+        storage = open_storage(files)
+        if how == "begun":
+            storage.lives.begin()
+        elif how == "claimed":
+            storage.lives.claim(2)
+        else:
+            storage.configuration.remember(HEARD)
+        record = storage.configuration.record
+        assert open_storage(files.crash(drop_all), joins=True).configuration.record == record
+
+
+def test_a_version_that_does_not_know_of_joining_does_not_use_the_directory() -> None:
+    files = MemoryFiles()
+    open_storage(files, joins=True)
+    with contextlib.closing(files.open(IDENTITY)) as file:
+        assert b"format = 5\n" in file.pread(4096, 0)
+
+
+def test_the_list_in_cluster_toml_changes_and_the_directory_keeps_its_own() -> None:
+    files = MemoryFiles()
+    open_storage(files)
+    for ranks in ((1, 2, 3, 4, 5), (1,)):
+        storage = open_storage(files.crash(drop_all), identity=dataclasses.replace(WHOSE, ranks=ranks))
+        assert storage.configuration.record == Record(FIRST)
+    larger = dataclasses.replace(WHOSE, ranks=(1, 2, 3, 4, 5), sectors=WHOSE.sectors + 1)
+    files = files.crash(drop_all)
+    open_storage(files, identity=larger)
+    assert read_identity(files).identity == dataclasses.replace(WHOSE, sectors=WHOSE.sectors + 1)

@@ -1,0 +1,69 @@
+"""Membership: whether this node is one of those that decide: it is yet to be told so, it is, or it has left."""
+
+from __future__ import annotations
+
+import logging
+
+from dsreg.errors import ChangedDirectory, WrongDirectory
+from dsreg.node.configuring import Configuring, described
+from dsreg.protocol.configuration import Configuration
+from dsreg.protocol.life import Life
+from dsreg.register.quorum import bit
+from dsreg.storage.lives import LivesFile
+
+log = logging.getLogger("dsreg.node")
+
+
+class Membership:
+    """Of the node `rank`. `begun`: it has served before, with this directory."""
+
+    def __init__(self, rank: int, configuring: Configuring, *, begun: bool) -> None:
+        self.is_member = configuring.is_member  # an attribute: each command asks
+        self._rank = rank
+        self._configuring = configuring
+        if begun:
+            self._say_if_gone(configuring.current)
+
+    def reconfigured(self, configuration: Configuration) -> None:
+        """This one is in force."""
+        was_member, self.is_member = self.is_member, self._configuring.is_member
+        if was_member:
+            self._say_if_gone(configuration)
+
+    def _say_if_gone(self, configuration: Configuration) -> None:
+        if not self.is_member:
+            log.warning(
+                "node %d is no member any more: configuration %d has %s. It serves nobody; stop it. What it has stored "
+                "is at the others", self._rank, configuration.number, described(configuration),
+            )
+
+    def check(self, configuration: Configuration, teller: int) -> None:
+        """Of a node whose directory has never been used: whether what it has taken for the first configuration, the
+        list in its cluster.toml, is what the node `teller` says. Raises WrongDirectory."""
+        if self._configuring.is_another(configuration):
+            raise WrongDirectory(
+                f"this cluster was made with {described(configuration)}, node {teller} says, and the cluster.toml of "
+                f"this node, which has an empty directory, lists {described(self._configuring.current)}. If it is to "
+                "become a member, start it with --join; else correct cluster.toml"
+            )
+
+    def waits_for(self) -> str:
+        """For people; "" if it is a member."""
+        if self.is_member:
+            return ""
+        configuration = self._configuring.current
+        if configuration.used & bit(self._rank):
+            return f"is not one of {described(configuration)}, and its rank was in use: it can only be stopped"
+        known = f"; there are {described(configuration)}" if configuration.number else ""
+        return f"waits until it is made a member of the cluster{known}"
+
+
+def changed_directory(file: LivesFile, teller: int, life: Life) -> ChangedDirectory:
+    """The node `teller` knows the rank of this one, which has the directory of `file`, by the life of another one."""
+    return ChangedDirectory(
+        f"this is not the directory that the cluster knows as that of rank {file.rank}: node {teller} knows "
+        f"{life}, this one is {file.own}"
+        f"{'' if file.begun else ' and empty'}. What this node has acknowledged is in the other one: put "
+        "that back (is its file system mounted?). If it is lost for good, start this node with "
+        f"{'an empty directory and ' if file.begun else ''}--rejoin: it takes over what the others have"
+    )
