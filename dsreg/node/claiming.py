@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterable
 from functools import partial
 
+from dsreg.node.configuring import Configuring
 from dsreg.node.interpreter import Connection, Interpreter
 from dsreg.protocol.life import Life, Stage
 from dsreg.protocol.messages import FEATURE_CLAIMS, Accepted, LivesReport
@@ -20,17 +21,17 @@ log = logging.getLogger("dsreg.node")
 
 
 class Acceptances:
-    """Of the node `rank`. `record(heard, connection)`: makes durable what is heard, and drops what is superseded; False
+    """Of this node. `record(heard, connection)`: makes durable what is heard, and drops what is superseded; False
     if it could not. `tell_all`: the others, and clients, of lives."""
 
     def __init__(
-        self, rank: int, lives: Lives, file: LivesFile, interpreter: Interpreter,
+        self, lives: Lives, file: LivesFile, interpreter: Interpreter, configuring: Configuring,
         record: Callable[[Heard, Connection | None], bool], tell_all: Callable[[], None],
     ) -> None:
-        self._rank = rank
         self._lives = lives
         self._file = file
         self._interpreter = interpreter
+        self._configuring = configuring
         self._record = record
         self._tell_all = tell_all
         self._fences: dict[tuple[int, Life], Connection] = {}
@@ -48,6 +49,8 @@ class Acceptances:
 
     def _fenced(self, rank: int, life: Life) -> None:
         connection = self._fences.pop((rank, life))
+        if not self._configuring.may_be_taken_over(connection.transport):
+            return
         heard = self._lives.accept(rank, life)
         if heard is None or not self._record(heard, connection):
             return
@@ -56,7 +59,10 @@ class Acceptances:
         if connection.transport.closed:
             return
         storage, starts = self._interpreter.storage, self._file.starts.get(rank, 0)
-        answer = Accepted(self._rank, rank, life, self._file.own, storage.epoch, storage.owner, starts)
+        answer = Accepted(
+            self._file.rank, rank, life, self._file.own, storage.epoch, storage.owner, starts,
+            self._configuring.record_for(connection.transport),
+        )
         self._interpreter.tell(connection.transport, answer)
 
 
@@ -64,11 +70,13 @@ class Rejoin:
     """Of this node. `begun`: called when it has its life, and may serve."""
 
     def __init__(
-        self, claim: Claim, file: LivesFile, interpreter: Interpreter, begun: Callable[[], None]
+        self, claim: Claim, file: LivesFile, interpreter: Interpreter, configuring: Configuring,
+        begun: Callable[[], None],
     ) -> None:
         self.claim = claim
         self._file = file
         self._interpreter = interpreter
+        self._configuring = configuring
         self._begun = begun
         self._adopting: Adopted | None = None
 
@@ -97,8 +105,11 @@ class Rejoin:
     def _adopted(self) -> None:
         """What was to be promised is durable."""
         adopted, self._adopting = self._adopting, None
-        if self.claim.adopted() != adopted:  # somebody whose word it was has lost its own directory meanwhile
+        if adopted is None or self.claim.adopted() != adopted:
+            # Somebody whose word it was has lost its own directory meanwhile.
             self.advance()
+            return
+        if adopted.record is not None and not self._configuring.takes_over(adopted.record):
             return
         self._file.begin()
         self.claim.stage = Stage.STARTED

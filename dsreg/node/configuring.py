@@ -1,7 +1,7 @@
 """Configuring: which nodes decide, as this node knows it, tells it, and votes for what follows. docs/configurations.md.
 
-The decisions are those of dsreg.register.configuration; here is what follows from them: the file `configuration`, who
-is told, whose answers count, and what is asked again.
+The decisions are those of dsreg.register.configuration and dsreg.register.learned; here is what follows from them: the
+file `configuration`, who is told, whose answers count, what is asked again, and what is promised before a vote.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ from typing import Final
 from dsreg.errors import NoSpace
 from dsreg.node.interpreter import Interpreter
 from dsreg.protocol.choosing import Answer, Ask, ConfigurationReport, Elect, Objection, Question
-from dsreg.protocol.configuration import NO_BALLOT, Configuration
+from dsreg.protocol.configuration import NO_BALLOT, Configuration, Record
 from dsreg.protocol.messages import (
     FEATURE_CONFIGURATIONS,
-    FEATURE_DIGESTS,
     DigestQuery,
     Message,
     ReadProc,
     SumsQuery,
     WriteProc,
 )
-from dsreg.register.configuration import Record, Voter, quorum_of
+from dsreg.register.claim import Promise, adopted_promise
+from dsreg.register.configuration import Voter, must_learn, quorum_of
+from dsreg.register.learned import Promises, has_taken_over
+from dsreg.register.lives import Lives
 from dsreg.register.quorum import Quorum, bit, ranks_in
 from dsreg.transport import Transport
 
@@ -32,23 +34,23 @@ log = logging.getLogger("dsreg.node")
 
 _QUESTIONS: Final = (ReadProc, WriteProc, DigestQuery, SumsQuery)
 _COMPLAIN_AGAIN_S: Final = 60.0
+# A node that is asked for its vote before it has learned compares with all again after this long: one of them may not
+# have known all itself.
+_COMPARE_AGAIN_S: Final = 5.0
 
 
 class Configuring:
-    """Of the node `rank`. `discern`: called before a later configuration is used: who is not told of it must not count
-    any more. `has_started()`: whether the node serves; `life()`: the number of its life."""
+    """Of the node `rank`. `lives`: of the others. `discern`: called before a later configuration is used: who is not
+    told of it must not count any more."""
 
     def __init__(
-        self, rank: int, interpreter: Interpreter, discern: Callable[[], None], has_started: Callable[[], bool],
-        life: Callable[[], int],
+        self, rank: int, interpreter: Interpreter, lives: Lives, discern: Callable[[], None]
     ) -> None:
         self.on_reconfigured: Callable[[Configuration], None] = lambda configuration: None
-        self.has_learned: Callable[[], bool] = lambda: False
         self._rank = rank
         self._interpreter = interpreter
         self._discern = discern
-        self._has_started = has_started
-        self._life = life
+        self._promises = Promises(lives)
         self._file = interpreter.storage.configuration
         self._voter = Voter(rank, self._file.record)
         self._listeners: dict[Transport, tuple[int, bool]] = {}  # who is told; as `rank` and `answer` of the report
@@ -64,12 +66,6 @@ class Configuring:
         return quorum_of(self.current)
 
     @property
-    def has_chosen(self) -> bool:
-        """Whether there is something that a node which rejoins would have to take over from this one: what it has
-        promised, voted for, or heard. It cannot yet, so its claim is not accepted."""
-        return self._voter.record.current.number > 1 or self._voter.record.promised != NO_BALLOT
-
-    @property
     def is_member(self) -> bool:
         return self._voter.is_member
 
@@ -83,8 +79,12 @@ class Configuring:
 
     def tell(self, transport: Transport) -> None:
         """If it wants to know."""
-        if transport in self._listeners and self.current.number:
-            self._interpreter.tell(transport, ConfigurationReport(*self._listeners[transport], self.current))
+        if transport not in self._listeners or not self.current.number:
+            return
+        rank, answer = self._listeners[transport]
+        storage = self._interpreter.storage
+        promise = (storage.epoch, storage.owner) if rank else ()
+        self._interpreter.tell(transport, ConfigurationReport(rank, answer, self.current, *promise))
 
     # --- whose answers count ------------------------------------------------------------------------
     def is_same(self, number: int) -> bool:
@@ -107,6 +107,12 @@ class Configuring:
         return self.current.number == 1 or transport in self._listeners and isinstance(message, _QUESTIONS)
 
     # --- what is heard ------------------------------------------------------------------------------
+    def reported(self, report: ConfigurationReport, *, by_link: bool) -> None:
+        """Somebody knows this. `by_link`: it has come over the link to the node that says so. See `told`."""
+        if by_link and report.rank:
+            self._promises.told(report)
+        self.told(report.configuration)
+
     def told(self, configuration: Configuration) -> None:
         """It was chosen, somebody says. Durable when this returns, told to all and in force here, unless there is no
         space for it: then it is heard again. It blocks for two syncs or, once, four. Raises SyncFailed."""
@@ -115,25 +121,20 @@ class Configuring:
             log.log(level, "another configuration of the number %d is known elsewhere", configuration.number)
             return
         record = self._voter.heard(configuration)
-        if record is None or not self._remember(record):
-            return
-        log.info("configuration %d is in force: %s", configuration.number, described(configuration))
+        if record is not None and self._remember(record):
+            self._reconfigure()
+
+    def _reconfigure(self) -> None:
+        """Another configuration is in force. What is under way is asked again, by the same tags."""
+        log.info("configuration %d is in force: %s", self.current.number, described(self.current))
         for transport in self._listeners:  # before any answer that is given under it
             self.tell(transport)
         self._discern()
-        self.on_reconfigured(configuration)
-        self._reconfigure()
-
-    def _reconfigure(self) -> None:
-        """What is under way is asked again, by the same tags."""
+        self.on_reconfigured(self.current)
         interpreter = self._interpreter
         now = interpreter.now()
         interpreter.carry_out(interpreter.replica.reconfigured(self.quorum, now), now)
-        # What was compared until now was told under an earlier number.
-        for rank in interpreter.linked_with(FEATURE_DIGESTS):
-            interpreter.carry_out(interpreter.heal.link_down(rank, now.s), now)
-            if interpreter.started:
-                interpreter.carry_out(interpreter.heal.link_up(rank, now.s), now)
+        interpreter.carry_out(interpreter.heal.reconfigured(self.quorum, now.s), now)
 
     def _remember(self, record: Record) -> bool:
         """Whether there was space for it."""
@@ -155,6 +156,27 @@ class Configuring:
         except NoSpace as error:
             log.info("no space to record that node %d keeps configurations: %s", rank, error)
 
+    # --- a node that has lost its directory -----------------------------------------------------------
+    def may_be_taken_over(self, transport: Transport) -> bool:
+        """Whether the node that claims a later life over this connection takes over what this one knows, has promised
+        and voted for, if there is anything: its own may have decided."""
+        record = self._voter.record
+        return transport in self._listeners or record.current.number == 1 and record.promised == NO_BALLOT
+
+    def record_for(self, transport: Transport) -> Record | None:
+        """What it takes over; None: it is of a version that keeps none."""
+        return self._voter.record if transport in self._listeners else None
+
+    def takes_over(self, told: Record) -> bool:
+        """This node has lost its own: what those that have accepted its claim know. Durable when this returns; False if
+        there is no space for it. Raises SyncFailed."""
+        before = self.current
+        if not self._remember(told if told.current.number >= before.number else Record(before)):
+            return False
+        if self.current != before:
+            self._reconfigure()
+        return True
+
     # --- what follows -------------------------------------------------------------------------------
     def asked(self, question: Question) -> Answer:
         """The answer to somebody who proposes what follows; what it rests on is durable. Raises SyncFailed."""
@@ -167,18 +189,16 @@ class Configuring:
         if isinstance(question, Ask):
             record, answer = self._voter.ask(*question)
         else:
-            record, answer = self._voter.vote(*question, has_learned=self.has_learned())
+            needs = must_learn(self.current, question.following, self._rank)
+            record, answer = self._voter.vote(*question, has_learned=not needs or self._takes_over_promises())
         if record != self._voter.record and not self._remember(record):
             return Objection(f"node {self._rank} has no space to record it")
         return answer
 
     def _obstacle(self, question: Question) -> str:
         """Why this node has no vote, whatever it is for; "" if it has."""
-        if not self._has_started():
+        if not self._interpreter.started:
             return f"node {self._rank} has not started"
-        if self._life() > 1:
-            # What it promised in an earlier life is forgotten.
-            return f"node {self._rank} has rejoined, and this version does not take over how it had voted"
         old: list[int] = []
         if question.base.number == 1:
             old += [rank for rank in ranks_in(question.base.members & ~bit(self._rank)) if not self._keeps(rank)]
@@ -200,11 +220,37 @@ class Configuring:
             return bool(self._file.keep & bit(rank))
         return bool(features & FEATURE_CONFIGURATIONS)
 
+    # --- what has to be learned before ----------------------------------------------------------------
+    @property
+    def _has_learned(self) -> bool:
+        """Whether what was decided by the earlier of two joint sets is here: rules 6 and 7."""
+        return has_taken_over(self.current, self._rank, self._interpreter.heal.told(), self._known_promises)
+
+    def _takes_over_promises(self) -> bool:
+        """Whether this node has learned, and has promised, durably, what others have: else it does so, as far as it
+        can."""
+        interpreter = self._interpreter
+        now = interpreter.now()
+        if not self._has_learned:
+            interpreter.heal.look(now.s + _COMPARE_AGAIN_S)
+            return False
+        promise = adopted_promise(interpreter.replica.epochs.promise, self._known_promises.values())
+        if promise > interpreter.replica.epochs.promise:
+            interpreter.carry_out([interpreter.replica.epochs.fence(promise[0], None, promise[1])], now)
+        storage = interpreter.storage
+        return promise == (storage.epoch, storage.owner)
+
+    @property
+    def _known_promises(self) -> dict[int, Promise]:
+        """That were told by those that knew the configuration in force."""
+        return self._promises.under(self.current)
+
     def report(self) -> dict[str, object]:
         """For STATUS."""
         number, _, ranks, joining, _ = self.current
         return {
             "number": number, "members": ranks_in(ranks), "joining": ranks_in(joining), "is_member": self.is_member,
+            "learned": bool(joining & bit(self._rank)) and self._has_learned,
         }
 
 

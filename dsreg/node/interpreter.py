@@ -242,7 +242,7 @@ class Interpreter:
 
     def adopt(self, adopted: Adopted, call: Callable[[], None]) -> None:
         """Promise durably what the life of this node that was lost may have promised; then call it."""
-        epoch, owner, incarnation = adopted
+        epoch, owner, incarnation, _ = adopted
         self.replica.epochs.fence(epoch, None, owner)
         self._when_done(self.storage.fence(epoch, owner, incarnation + 1), call)
 

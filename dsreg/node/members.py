@@ -65,19 +65,16 @@ class Members:
         self.on_superseded: Callable[[int], None] = lambda rank: None  # a link to this peer is to be made anew
         self.on_greet: Callable[[int], None] = lambda rank: None  # this peer is to be greeted now
         self.on_reconfigured: Callable[[Configuration], None] = lambda configuration: None  # see Configuring
-        self._quorum = quorum
         self._may_rejoin = (rejoin or file.claimed) and not file.begun
         self._rejoin: Rejoin | None = None
         self._foreign = ForeignPeers()
         self._file = file
         self._interpreter = interpreter
         interpreter.started = file.begun
-        self._acceptances = Acceptances(rank, self.lives, file, interpreter, self._record, self._tell_all)
         self._incarnations: dict[int, int] = {}  # of others, as they have greeted
         self.addressing = Addressing(rank, self.lives, file, interpreter, place)
-        self.configuring = Configuring(
-            rank, interpreter, self._discern, lambda: self.stage is Stage.STARTED, lambda: self._file.own.number
-        )
+        self.configuring = Configuring(rank, interpreter, self.lives, self._discern)
+        self._acceptances = Acceptances(self.lives, file, interpreter, self.configuring, self._record, self._tell_all)
         self.configuring.on_reconfigured = self._reconfigured
         self.membership = Membership(rank, self.configuring, begun=file.begun)
         interpreter.held.asks = not self._may_rejoin and self.membership.is_member
@@ -147,7 +144,7 @@ class Members:
             self._accepted(report)
             return
         if isinstance(report, ConfigurationReport):
-            self._told_configuration(report)
+            self._told_configuration(report, by_link=connection is None)
             return
         self._foreign.greets(rank)
         if self._rejoin is None:
@@ -168,20 +165,21 @@ class Members:
         elif connection is not None:
             self.tell_again(connection.transport)
         if connection is not None and self.stage is Stage.STARTED and claims_later(report.stage, report.own):
-            if not self.configuring.has_chosen:
-                self._acceptances.claimed(report, connection)
+            self._acceptances.claimed(report, connection)
         self._review()
 
-    def _told_configuration(self, report: ConfigurationReport) -> None:
+    def _told_configuration(self, report: ConfigurationReport, *, by_link: bool) -> None:
         if report.rank and not self._file.begun and self._rejoin is None:
             self.membership.check(report.configuration, report.rank)
-        self.configuring.told(report.configuration)
+        self.configuring.reported(report, by_link=by_link)
         if not self._interpreter.started and self._advance():
             self._review()
 
     def _reconfigured(self, configuration: Configuration) -> None:
         """It is in force from now on, and durable."""
         self.first_start.reconfigured(self.configuring.quorum)
+        if self._rejoin is not None:
+            self._rejoin.claim.reconfigured(self.configuring.quorum)
         self.membership.reconfigured(configuration)
         self.on_reconfigured(configuration)
 
@@ -275,16 +273,16 @@ class Members:
         if not self._file.claimed:
             storage.learning.begin()  # before anybody hears of the claim: what it has is to be known by nobody
         claim = Claim(
-            self.rank, self._quorum, self._file.own, self.lives, claimed=self._file.claimed,
+            self.rank, self.configuring.quorum, self._file.own, self.lives, claimed=self._file.claimed,
             promise=(storage.epoch, storage.owner),
         )
-        self._rejoin = Rejoin(claim, self._file, self._interpreter, self._rejoined)
+        self._rejoin = Rejoin(claim, self._file, self._interpreter, self.configuring, self._rejoined)
 
     def _rejoined(self) -> None:
         """Its life is accepted, and what may have been promised in an earlier one is promised."""
         own, storage = self._file.own, self._interpreter.storage
         self._interpreter.replica.allocator.be(own.number, storage.incarnation)
-        self.first_start = FirstStart(self.rank, self._quorum, own, begun=True)
+        self.first_start = FirstStart(self.rank, self.configuring.quorum, own, begun=True)
         self._rejoin = None
         self._complain_at = math.inf
         self._discern()

@@ -330,11 +330,11 @@ def _may_begin(config: NodeConfig, storage: StableStorage) -> bool:
     return config.rejoin and storage.learning.left == storage.sectors and storage.sectors_written == 0
 
 
-def teachers_of(config: NodeConfig, storage: StableStorage, quorum: Quorum) -> Teachers:
-    """From whom this node learns."""
+def teachers_of(config: NodeConfig, storage: StableStorage, quorum: Quorum) -> Teachers | None:
+    """From whom this node learns; None: from all."""
     recovered = config.cluster.recovered
     if recovered is None:
-        return quorum
+        return None
     return OfTheRecovered(recovered.sources(config.rank), lambda: storage.lives.own.number, quorum)
 
 

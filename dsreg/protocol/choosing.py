@@ -15,6 +15,7 @@ from __future__ import annotations
 import struct
 from typing import Final, NamedTuple
 
+from dsreg.constants import NO_OWNER
 from dsreg.protocol.configuration import (
     BALLOT,
     CONFIGURATION,
@@ -35,11 +36,14 @@ MAX_ANSWER_BYTES: Final = _KIND.size + MAX_REASON_BYTES
 
 class ConfigurationReport(NamedTuple):
     """This configuration was chosen; the sender knows of no later one. `rank`: the sender's between nodes, 0 to or from
-    a client. `answer`: from the accepting side of the connection."""
+    a client. `answer`: from the accepting side of the connection. `epoch`, `owner`: what the sender has promised,
+    between nodes."""
 
     rank: int
     answer: bool
     configuration: Configuration
+    epoch: int = 0
+    owner: bytes = NO_OWNER
 
 
 # --- questions ----------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@ rules: docs/configurations.md. What a node makes of them: dsreg.register.configu
 
     configuration[112] = number u64 | sectors u64 | ranks[32] | joining[32] | used[32]
     ballot[24]         = round u64 | proposer[16]
+    record[272]        = configuration | ballot promised | ballot of its vote | configuration voted for
+                         A node that has not voted has zeros for its vote.
 
 A set of ranks is 32 bytes, big endian: bit r stands for rank r.
 """
@@ -19,6 +21,7 @@ _SET_SIZE: Final = 32
 _ALL_RANKS: Final = (1 << MAX_RANK + 1) - 2
 CONFIGURATION: Final = struct.Struct(f">QQ{_SET_SIZE}s{_SET_SIZE}s{_SET_SIZE}s")
 BALLOT: Final = struct.Struct(f">Q{PROPOSER_SIZE}s")
+RECORD_SIZE: Final = 2 * CONFIGURATION.size + 2 * BALLOT.size
 
 
 class Configuration(NamedTuple):
@@ -53,6 +56,14 @@ class Vote(NamedTuple):
 NO_BALLOT: Final = Ballot(0, bytes(PROPOSER_SIZE))
 
 
+class Record(NamedTuple):
+    """What a node keeps durably. `voted`, `promised`: for the number after that of `current`."""
+
+    current: Configuration
+    promised: Ballot = NO_BALLOT
+    voted: Vote | None = None
+
+
 def pack_configuration(configuration: Configuration) -> bytes:
     number, sectors, *sets = configuration
     return CONFIGURATION.pack(number, sectors, *(ranks.to_bytes(_SET_SIZE) for ranks in sets))
@@ -71,3 +82,24 @@ def is_possible(configuration: Configuration) -> bool:
     if not 1 <= sectors <= MAX_SECTORS or number < 1 or not ranks or ranks == joining:
         return False
     return not (ranks | joining) & ~used and not used & ~_ALL_RANKS
+
+
+def pack_record(record: Record) -> bytes:
+    raw = pack_configuration(record.current) + BALLOT.pack(*record.promised)
+    if record.voted is None:
+        return raw + bytes(BALLOT.size + CONFIGURATION.size)
+    return raw + BALLOT.pack(*record.voted.ballot) + pack_configuration(record.voted.configuration)
+
+
+def unpack_record(raw: bytes) -> Record | None:
+    """`raw`: of the length of a record. None for what none can be."""
+    current = unpack_configuration(raw[:CONFIGURATION.size])
+    promised = Ballot(*BALLOT.unpack_from(raw, CONFIGURATION.size))
+    vote = raw[CONFIGURATION.size + BALLOT.size:]
+    voted = None
+    if any(vote):
+        following = unpack_configuration(vote[BALLOT.size:])
+        if following is None:
+            return None
+        voted = Vote(Ballot(*BALLOT.unpack_from(vote)), following)
+    return None if current is None else Record(current, promised, voted)

@@ -19,7 +19,7 @@ from dsreg.constants import (
 )
 from dsreg.protocol.address import pack_addresses
 from dsreg.protocol.choosing import Answered, ConfigurationReport, Proposed, pack_answer, pack_question
-from dsreg.protocol.configuration import pack_configuration
+from dsreg.protocol.configuration import pack_configuration, pack_record
 from dsreg.protocol.messages import (
     Accepted,
     Ack,
@@ -227,18 +227,20 @@ class Encoder:
 
     def _report(
         self, message: LivesReport | AddressReport | ConfigurationReport, types: tuple[Type, Type], content: bytes,
-        count: int = 0,
+        count: int = 0, epoch: int = 0,
     ) -> list[Buffer]:
         """`types`: between nodes, for the opener of the connection; to or from a client."""
         rank = message.rank
         type_ = types[0] + (ANSWER if message.answer else 0) if rank else types[1]
-        header = extension_header(type_, 0, rank=rank, count=count, length=len(content))
+        header = extension_header(type_, 0, rank=rank, count=count, length=len(content), epoch=epoch)
         return _signed(self._system if rank else self._client, header, content)
 
     def _accepted(self, message: Accepted) -> list[Buffer]:
-        rank, claimant, life, own, epoch, owner, incarnation = message
+        rank, claimant, life, own, epoch, owner, incarnation, record = message
         content = LIFE.pack(claimant, *life) + LIFE.pack(rank, *own) + PROMISED.pack(owner, incarnation)
-        header = extension_header(Type.ACCEPTED, 0, rank=rank, length=len(content), epoch=epoch)
+        content += pack_record(record) if record is not None else b""
+        count = int(record is not None)
+        header = extension_header(Type.ACCEPTED, 0, rank=rank, count=count, length=len(content), epoch=epoch)
         return _signed(self._system, header, content)
 
     def _addresses(self, message: AddressReport) -> list[Buffer]:
@@ -249,7 +251,8 @@ class Encoder:
 
     def _configuration(self, message: ConfigurationReport) -> list[Buffer]:
         of_client = Type.CONFIGURATION_CLIENT_ANSWER if message.answer else Type.CONFIGURATION_CLIENT
-        return self._report(message, (Type.CONFIGURATION_NODE, of_client), pack_configuration(message.configuration))
+        content = pack_configuration(message.configuration) + (message.owner if message.rank else b"")
+        return self._report(message, (Type.CONFIGURATION_NODE, of_client), content, epoch=message.epoch)
 
     def _proposed(self, message: Proposed) -> list[Buffer]:
         content, count = pack_question(message.question), len(message.question) - 2
@@ -258,9 +261,8 @@ class Encoder:
 
     def _answered(self, message: Answered) -> list[Buffer]:
         content = pack_answer(message.answer)
-        return _signed(
-            self._client, extension_header(Type.PROPOSE_ANSWER, message.request, length=len(content)), content
-        )
+        header = extension_header(Type.PROPOSE_ANSWER, message.request, length=len(content))
+        return _signed(self._client, header, content)
 
     # --- node frames --------------------------------------------------------------------------
     def _read_proc(self, message: ReadProc) -> list[Buffer]:

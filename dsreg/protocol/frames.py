@@ -11,7 +11,7 @@ from typing import Final
 from dsreg.constants import DIGEST_SIZE, MAX_DIGESTS, MAX_RANK
 from dsreg.protocol.address import unpack_addresses
 from dsreg.protocol.choosing import Answered, ConfigurationReport, Proposed, unpack_answer, unpack_question
-from dsreg.protocol.configuration import unpack_configuration
+from dsreg.protocol.configuration import CONFIGURATION, unpack_configuration, unpack_record
 from dsreg.protocol.life import Life, Stage
 from dsreg.protocol.messages import (
     Accepted,
@@ -113,13 +113,18 @@ def lives(frame: memoryview) -> LivesReport | None:
 
 
 def accepted(frame: memoryview) -> Accepted | None:
-    _, status, rank, _, _, _, _, _, _, epoch, _ = EXTENSION.unpack_from(frame)
+    _, status, rank, _, _, _, count, _, _, epoch, _ = EXTENSION.unpack_from(frame)
     claimant, number, store = LIFE.unpack_from(frame, EXTENSION.size)
     acceptor, own_number, own_store = LIFE.unpack_from(frame, EXTENSION.size + LIFE.size)
     owner, incarnation = PROMISED.unpack_from(frame, EXTENSION.size + 2 * LIFE.size)
-    if status != Status.OK or acceptor != rank or not number or not own_number or epoch > MAX_EPOCH:
+    if status != Status.OK or acceptor != rank or not number or not own_number or epoch > MAX_EPOCH or count > 1:
         return None
-    return Accepted(rank, claimant, Life(number, store), Life(own_number, own_store), epoch, owner, incarnation)
+    record = unpack_record(bytes(frame[EXTENSION.size + 2 * LIFE.size + PROMISED.size :])) if count else None
+    if count and record is None:
+        return None
+    return Accepted(
+        rank, claimant, Life(number, store), Life(own_number, own_store), epoch, owner, incarnation, record
+    )
 
 
 def addresses(frame: memoryview) -> AddressReport | None:
@@ -131,12 +136,15 @@ def addresses(frame: memoryview) -> AddressReport | None:
 
 
 def configuration(frame: memoryview) -> ConfigurationReport | None:
-    _, status, rank, type_, *_ = EXTENSION.unpack_from(frame)
-    told = unpack_configuration(frame[EXTENSION.size :]) if status == Status.OK else None
-    if told is None:
+    _, status, rank, type_, _, _, _, _, _, epoch, _ = EXTENSION.unpack_from(frame)
+    at = EXTENSION.size + CONFIGURATION.size
+    told = unpack_configuration(frame[EXTENSION.size : at]) if status == Status.OK else None
+    if told is None or epoch > MAX_EPOCH:
         return None
-    between_nodes = type_ in (Type.CONFIGURATION_NODE, Type.CONFIGURATION_NODE_ANSWER)
-    return ConfigurationReport(rank if between_nodes else 0, type_ >= Type.HELLO_CLIENT_ANSWER, told)
+    answer = type_ >= Type.HELLO_CLIENT_ANSWER
+    if type_ in (Type.CONFIGURATION_NODE, Type.CONFIGURATION_NODE_ANSWER):
+        return ConfigurationReport(rank, answer, told, epoch, bytes(frame[at:]))
+    return ConfigurationReport(0, answer, told)
 
 
 def proposed(frame: memoryview) -> Proposed | None:

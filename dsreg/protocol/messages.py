@@ -14,6 +14,7 @@ from typing import NamedTuple
 from dsreg.constants import OWNER_ID_SIZE, OWNER_NAME_SIZE, SECTOR_SIZE, TAG_SIZE
 from dsreg.protocol.address import Address
 from dsreg.protocol.choosing import Answered, ConfigurationReport, Proposed
+from dsreg.protocol.configuration import Record
 from dsreg.protocol.life import Life, Stage
 
 Buffer = bytes | bytearray | memoryview
@@ -309,7 +310,8 @@ class LivesReport(NamedTuple):
 class Accepted(NamedTuple):
     """The node `rank` has accepted `life` of the node `claimant`: nothing that this one has said in an earlier life
     counts at it any more. `own`: its own life. `epoch`, `owner`: what it has promised. `incarnation`: none of the
-    claimant above it was heard of, in any life; 0: none was."""
+    claimant above it was heard of, in any life; 0: none was. `record`: which configuration it knows, and how it has
+    voted; None: the sender, or the claimant, is of a version that keeps none."""
 
     rank: int
     claimant: int
@@ -318,6 +320,7 @@ class Accepted(NamedTuple):
     epoch: int
     owner: bytes
     incarnation: int
+    record: Record | None = None
 
 
 class AddressReport(NamedTuple):

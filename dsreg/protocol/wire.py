@@ -29,7 +29,7 @@ from dsreg.constants import (
 )
 from dsreg.protocol.address import MAX_ADDRESSES_BYTES
 from dsreg.protocol.choosing import MAX_ANSWER_BYTES, QUESTION_SIZE
-from dsreg.protocol.configuration import CONFIGURATION
+from dsreg.protocol.configuration import CONFIGURATION, RECORD_SIZE
 from dsreg.protocol.life import STORE_SIZE
 from dsreg.protocol.messages import Buffer, Status
 
@@ -174,6 +174,8 @@ _CONTENTS: Final = {
         frozenset(Type) - {Type.STATUS_ANSWER, Type.DIGESTS_ANSWER, Type.PROPOSE_ANSWER, *ADDRESSES_TYPES}, _Content()
     ),
     **dict.fromkeys(CONFIGURATION_TYPES, _Content(CONFIGURATION.size)),
+    Type.CONFIGURATION_NODE: _Content(CONFIGURATION.size + OWNER_SIZE),
+    Type.CONFIGURATION_NODE_ANSWER: _Content(CONFIGURATION.size + OWNER_SIZE),
     Type.PROPOSE: _Content(QUESTION_SIZE, CONFIGURATION.size),
     **{type_: _Content(GREETING.size) for type_ in GREETING_TYPES},
     **{type_: _Content(size) for type_, size in SEAL_CONTENT.items()},
@@ -186,7 +188,7 @@ _CONTENTS: Final = {
     Type.GET_RUN_ANSWER: _Content(0, TAG_SIZE, FLAG_VALUES, SECTOR_SIZE),
     Type.ATTACH: _Content(OWNER_SIZE),
     Type.ATTACH_ANSWER: _Content(ATTACHED_STATE.size),
-    Type.ACCEPTED: _Content(2 * LIFE.size + PROMISED.size),
+    Type.ACCEPTED: _Content(2 * LIFE.size + PROMISED.size, RECORD_SIZE),
     Type.LIVES_NODE: _Content(LIFE.size, LIFE.size),
     Type.LIVES_NODE_ANSWER: _Content(LIFE.size, LIFE.size),
     Type.LIVES_CLIENT: _Content(LIFE.size, LIFE.size),

@@ -15,9 +15,11 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from dsreg.constants import NO_OWNER, NO_OWNER_ANY_MORE
+from dsreg.protocol.configuration import Record
 from dsreg.protocol.life import Life, Stage
 from dsreg.protocol.messages import Accepted
 from dsreg.protocol.names import LIVES_IN_NAMES, is_apart
+from dsreg.register.configuration import quorum_of, rejoined
 from dsreg.register.lives import Lives, supersedes
 from dsreg.register.quorum import Quorum, bit, mask, ranks_in
 
@@ -25,11 +27,13 @@ Promise = tuple[int, bytes]  # epoch, owner
 
 
 class Adopted(NamedTuple):
-    """What a node takes over from those that have accepted its life. `owner`: NO_OWNER_ANY_MORE if two were told."""
+    """What a node takes over from those that have accepted its life. `owner`: NO_OWNER_ANY_MORE if two were told.
+    `record`: None if none of them keeps one."""
 
     epoch: int
     owner: bytes
     incarnation: int
+    record: Record | None = None
 
 
 def adopted_promise(own: Promise, told: Iterable[Promise]) -> Promise:
@@ -42,8 +46,9 @@ def adopted_promise(own: Promise, told: Iterable[Promise]) -> Promise:
 
 
 class Claim:
-    """Of the node `rank`. `own`: the life that it has claimed durably, if it has `claimed`; else the one that its
-    directory says. `lives`: what it has been told by the others. `promise`: what its directory says."""
+    """Of the node `rank`. `quorum`: in force, as far as this node knows. `own`: the life that it has claimed durably,
+    if it has `claimed`; else the one that its directory says. `lives`: what it has been told by the others. `promise`:
+    what its directory says."""
 
     def __init__(
         self, rank: int, quorum: Quorum, own: Life, lives: Lives, *, claimed: bool = False,
@@ -56,6 +61,10 @@ class Claim:
         self._lives = lives
         self._promise = promise
         self._accepted: dict[int, Accepted] = {}  # of the own life
+
+    def reconfigured(self, quorum: Quorum) -> None:
+        """`quorum` decides from now on."""
+        self._quorum = quorum
 
     def accepted(self, message: Accepted) -> None:
         """Another node has accepted a life of this one. What it knows of lives was told before that."""
@@ -78,6 +87,21 @@ class Claim:
     def _acceptances(self) -> dict[int, Accepted]:
         return {rank: each for rank, each in self._accepted.items() if self._is_current(rank, each.own)}
 
+    @property
+    def _record(self) -> Record | None:
+        """What those that have accepted its life know, and have voted for."""
+        records = [each.record for each in self._acceptances.values() if each.record is not None]
+        return rejoined(records) if records else None
+
+    @property
+    def _is_accepted(self) -> bool:
+        """Whether it is by enough. They count for the configuration that they knew then: for a later one, too, as who
+        chooses that has promised, and learned, what those of before had (docs/configurations.md, rule 10)."""
+        accepted, record = mask(self._acceptances), self._record
+        told = quorum_of(record.current) if record is not None else self._quorum
+        is_member = (told.members & self._quorum.members & bit(self._rank)) != 0
+        return is_member and told.covers(accepted) and self._quorum.covers(accepted)
+
     # --- what follows -------------------------------------------------------------------------------
     def due(self) -> int:
         """The number of the life that is to be claimed now; 0: of none. The caller makes it durable, then says so by
@@ -89,10 +113,9 @@ class Claim:
             return highest + 1 if self._quorum.covers(mask(heard)) and not self.without_lives() else 0
         if any(supersedes(life, self.own) for life in known):
             return highest + 1
-        accepted = self._acceptances
-        if not self._quorum.covers(mask(accepted)):
+        if not self._is_accepted:
             return 0
-        incarnation = max(each.incarnation for each in accepted.values())
+        incarnation = max(each.incarnation for each in self._acceptances.values())
         if is_apart(self.own.number, incarnation):
             return 0
         later = range(self.own.number + 1, self.own.number + LIVES_IN_NAMES)
@@ -106,11 +129,11 @@ class Claim:
 
     def adopted(self) -> Adopted | None:
         """What is to be promised, durably, before the node starts; None as long as too few have accepted its life."""
-        accepted = self._acceptances
-        if self.stage is not Stage.CLAIMING or self.due() or not self._quorum.covers(mask(accepted)):
+        if self.stage is not Stage.CLAIMING or self.due() or not self._is_accepted:
             return None
-        promise = adopted_promise(self._promise, [(each.epoch, each.owner) for each in accepted.values()])
-        return Adopted(*promise, max(each.incarnation for each in accepted.values()))
+        accepted = self._acceptances.values()
+        promise = adopted_promise(self._promise, [(each.epoch, each.owner) for each in accepted])
+        return Adopted(*promise, max(each.incarnation for each in accepted), self._record)
 
     # --- for people ---------------------------------------------------------------------------------
     def without_lives(self) -> list[int]:
@@ -124,6 +147,8 @@ class Claim:
     def waits_for(self) -> str:
         """"" if for nothing."""
         needed, others = self._quorum.needed_to_cover, self._quorum.size - 1
+        if not self._quorum.members & bit(self._rank):
+            return "it is no member of the cluster any more, and rejoins no more"
         if not others:
             return "there is no other node that it could learn from"
         if self.stage is Stage.ASKING:

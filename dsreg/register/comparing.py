@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable
 from dsreg.constants import MAX_DIGESTS, MAX_RUN_SECTORS
 from dsreg.protocol.messages import Digests
 from dsreg.register.digests import UNKNOWN, TagDigests
+from dsreg.register.quorum import mask
 
 
 class _Peer:
-    __slots__ = ("again_s", "asked", "cursor", "in_sync", "next_s")
+    __slots__ = ("again_s", "asked", "cursor", "has_told", "in_sync", "knows_all", "next_s")
 
     def __init__(self) -> None:
         self.cursor: int | None = 0  # the next chunk to compare; None: this comparison is through
@@ -23,6 +24,8 @@ class _Peer:
         self.next_s = -math.inf  # the next question is not to be asked before
         self.again_s = math.inf  # when the next comparison begins
         self.in_sync = False
+        self.knows_all = True  # as far as this comparison has come: it had the tag of each sector
+        self.has_told = False  # in a comparison that is through it did, and what it had is here
 
 
 class Comparing:
@@ -55,7 +58,7 @@ class Comparing:
         questions = []
         for rank, peer in self._peers.items():
             if peer.cursor is None and now >= peer.again_s:
-                peer.cursor, peer.again_s = 0, math.inf
+                peer.cursor, peer.again_s, peer.knows_all = 0, math.inf, True
             if peer.cursor is None or peer.asked or now < peer.next_s:
                 continue
             peer.asked = True
@@ -71,6 +74,7 @@ class Comparing:
         differ = {
             chunk for chunk, digest in message.digests.items() if digest not in (UNKNOWN, own.get(chunk))
         }
+        peer.knows_all &= UNKNOWN not in message.digests.values()
         peer.cursor = message.following
         if peer.cursor == self._digests.chunks:
             peer.cursor, peer.again_s = None, min(peer.again_s, now + self._interval_s)
@@ -85,10 +89,16 @@ class Comparing:
         """All that differed so far has been seen to."""
         for peer in self._peers.values():
             peer.in_sync |= peer.cursor is None
+            peer.has_told |= peer.cursor is None and peer.knows_all
 
     def in_sync(self, rank: int) -> bool:
         peer = self._peers.get(rank)
         return peer is not None and peer.in_sync
+
+    @property
+    def told(self) -> int:
+        """The mask of those that have told all that they have; and what differed has been seen to."""
+        return mask(rank for rank, peer in self._peers.items() if peer.has_told)
 
     def compared(self, rank: int) -> float:
         """How much of the present comparison is through, 0..1."""

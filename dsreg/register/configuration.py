@@ -12,10 +12,11 @@ the record says so by giving the new one.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from dsreg.protocol.choosing import Answer, Later, Objection, Outbid, Promised, Voted
-from dsreg.protocol.configuration import NO_BALLOT, Ballot, Configuration, Vote
+from dsreg.protocol.configuration import Ballot, Configuration, Record, Vote
 from dsreg.register.quorum import Joint, Majority, Quorum, bit, majority_of, ranks_in
 
 
@@ -73,17 +74,14 @@ def objection(configuration: Configuration, following: Configuration) -> str:
     return ""
 
 
+def is_sound(record: Record) -> bool:
+    """Whether what it has voted for may follow."""
+    return record.voted is None or not objection(record.current, record.voted.configuration)
+
+
 def must_learn(configuration: Configuration, following: Configuration, rank: int) -> bool:
     """Whether the node `rank` must have learned before it votes: the new members alone are to decide, and it is one."""
     return bool(configuration.joining & bit(rank)) and following.ranks == configuration.joining
-
-
-class Record(NamedTuple):
-    """What a node keeps durably. `voted`, `promised`: for the number after that of `current`."""
-
-    current: Configuration
-    promised: Ballot = NO_BALLOT
-    voted: Vote | None = None
 
 
 class Voter:
@@ -141,7 +139,7 @@ class Voter:
         return Outbid(promised) if ballot < promised else None
 
 
-def rejoined(told: list[Record]) -> Record:
+def rejoined(told: Collection[Record]) -> Record:
     """What a node takes over that has lost its directory, from what those tell that accept its claim, at least one: the
     latest configuration, and of those that know it the highest promise and vote. Its own, forgotten, may have decided.
     """

@@ -19,17 +19,18 @@ from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
 from dsreg.protocol.messages import Buffer, DigestQuery, Digests, ReadProc, Value
 from dsreg.protocol.tags import highest
 from dsreg.register.comparing import Comparing
+from dsreg.register.differing import Awaited, Differing
 from dsreg.register.digests import TagDigests
-from dsreg.register.effects import Adopt, Connection, Effect, Reply, Reserve, Tell
+from dsreg.register.effects import Adopt, Connection, Effect, Reply, Reserve
 from dsreg.register.epochs import Epochs
 from dsreg.register.heal_report import behind, report
-from dsreg.register.heal_work import ANSWER_S, MAX_WAITING, SETTLE_S, Chunk, HealView, Question, Run, is_believed
+from dsreg.register.heal_work import MAX_WAITING, SETTLE_S, Chunk, HealView, Question, Questions, Run, is_believed
 from dsreg.register.lacking import NOBODY, lacking
 from dsreg.register.learner import Learner
 from dsreg.register.now import Now
 from dsreg.register.quorum import Quorum, bit, mask
 from dsreg.register.tag_allocator import TagAllocator
-from dsreg.register.teachers import Teachers
+from dsreg.register.teachers import OfAll, Teachers
 from dsreg.register.throttle import Throttle
 
 # A comparison with each node comes again after this long: what a client could not deliver leaves no other trace.
@@ -55,7 +56,7 @@ class Heal:
         self._digests = TagDigests(storage)
         storage.on_stored = self._digests.stored
         self._comparing = Comparing(self._digests, storage.lost, interval_s)
-        self._teachers = quorum if teachers is None else teachers
+        self._teachers = OfAll(quorum) if teachers is None else teachers
         self._learner = Learner(self._teachers, storage.learning, storage.sectors)
         self._learns = self._learner.left > 0
         self.hint = self._learner.hint  # that somebody waits for this chunk
@@ -64,17 +65,16 @@ class Heal:
         self._storage = storage
         self._epochs = epochs
         self._allocator = allocator
-        self._rids = rids
-        self._questions: dict[int, Question] = {}  # by rid, in the order in which they are due
-        self._todo: dict[int, int] = {}  # chunks that differ, and the mask of the nodes from whose they do
-        self._later: list[tuple[float, int, int]] = []  # likewise, and when
-        self._settled: set[int] = set()  # of these: differed before
+        self._questions = Questions(rids)
+        self._ask, self._new_rid = self._questions.ask, self._questions.new_rid
+        self.is_asking = self._questions.__contains__
+        self._differing = Differing()
+        self._awaited = Awaited(storage, self._digests)
         self._open: dict[int, Chunk] = {}
         self._runs: deque[Run] = deque()  # to be fetched
         self._storing: dict[int, Run] = {}  # by rid
         self._under_way = 0  # sectors being fetched or stored
         self._paused_until_s = -math.inf  # there is no room here
-        self._looked_at = self._found = 0  # chunks that differed so far, and sectors that were lacking in them
 
     # --- events -----------------------------------------------------------------------------------
     def link_up(self, rank: int, now: float) -> list[Effect]:
@@ -96,10 +96,19 @@ class Heal:
         for chunk in self._open.values():
             if chunk.taught and chunk.told.pop(rank, None) is not None:
                 chunk.failed = True  # nothing is learned of it now
-        for rid in [rid for rid, question in self._questions.items() if question.rank == rank]:
-            self._give_up(self._questions.pop(rid), now)
-        for number in [number for number, which in self._todo.items() if which == bit(rank)]:
-            del self._todo[number]
+        for question in self._questions.drop(rank):
+            self._give_up(question, now)
+        self._differing.drop(rank)
+
+    def reconfigured(self, quorum: Quorum, now: float) -> list[Effect]:
+        """`quorum` decides from now on. What others have told until now was told under an earlier number."""
+        self._quorum = quorum
+        self._teachers.reconfigured(quorum)
+        for rank in self._comparing.ranks:
+            self._drop(rank, now)
+            self._comparing.link_up(rank)
+        self._learner.look()
+        return self._pump(now)
 
     def look(self, at_s: float) -> None:
         """This node may have missed something: compare with all again then."""
@@ -121,14 +130,13 @@ class Heal:
         ):
             self.counters["heal_stray"] += 1
             return []
-        del self._questions[message.rid]
         effects: list[Effect] = []
-        if isinstance(message, Digests):
-            if question.learns:
-                self._learner.answered(message, now.s)
-            else:
-                differ = self._comparing.answered(message, now.s, self.throttle.pause_s(now.s))
-                self._want(differ, bit(message.rank))
+        self._questions.end(message.rid)
+        if isinstance(message, Digests) and question.learns:
+            self._learner.answered(message, now.s)
+        elif isinstance(message, Digests):
+            differ = self._comparing.answered(message, now.s, self.throttle.pause_s(now.s))
+            self._want(differ, bit(message.rank))
         elif question.run is not None:
             effects = self._fetched(question.run, message, now)
         elif question.chunk is not None:
@@ -138,7 +146,7 @@ class Heal:
     def _want(self, chunks: Iterable[int], which: int) -> None:
         for chunk in chunks:
             if which and not self._learner.is_left(chunk):
-                self._todo[chunk] = self._todo.get(chunk, 0) | which
+                self._differing.want(chunk, which)
 
     def adopted(self, adopt: Adopt, ok: bool, now: float, *, lost: bool = False) -> list[Effect]:
         """The storage has decided on it. Not `ok`: nothing was stored, as a tag is `lost` here, or for want of room."""
@@ -157,17 +165,19 @@ class Heal:
 
     def next_due(self, now: float) -> float:
         """When `tick` has something to do; inf: not before something else happens."""
-        due = [entry[0] for entry in self._later]
-        if (first := next(iter(self._questions.values()), None)) is not None:
-            due.append(first.due_s)
+        due = [self._differing.next_due(), self._questions.next_due(), self._learner.next_due()]
+        due.append(self._awaited.again_s if self._is_idle else math.inf)
         if self._runs:
             due.append(max(self._paused_until_s, self.throttle.next_due(self._under_way, now)))
-        if len(self._todo) < MAX_WAITING:
+        if len(self._differing) < MAX_WAITING:
             due.append(self._comparing.next_due())
-        return min(*due, self._learner.next_due(), math.inf)
+        return min(due)
 
-    def is_asking(self, rid: int) -> bool:
-        return rid in self._questions
+    def told(self) -> int:
+        """Mask: this node, and those that have told all that they have since `reconfigured`, as it is here, durably; 0
+        while something of the own copy is lost, or to be learned."""
+        is_whole = not self._learns and not self._storage.learning.is_recorded and not self._storage.lost()
+        return self._comparing.told | bit(self._rank) if is_whole else 0
 
     def report(self, now: float) -> dict[str, object]:
         """For STATUS: see docs/heal.md."""
@@ -176,10 +186,9 @@ class Heal:
                       learning=self._storage.learning, sectors=self._storage.sectors)
 
     def _behind(self) -> dict[int, int]:
-        waiting = [*self._todo.values(), *(which for _, _, which in self._later)]
-        runs = (*self._runs, *self._storing.values(), *(each.run for each in self._questions.values() if each.run))
-        each = self._found // self._looked_at if self._looked_at else MAX_RUN_SECTORS
-        return behind(self._comparing.ranks, waiting, self._learner.found.total, each, [run.lack for run in runs])
+        runs = (*self._runs, *self._storing.values(), *self._questions.runs())
+        masks, each, lacks = self._differing.masks, self._differing.each, [run.lack for run in runs]
+        return behind(self._comparing.ranks, masks, self._learner.found.total, each, lacks)
 
     # --- what is due ------------------------------------------------------------------------------
     def _pump(self, now: float) -> list[Effect]:
@@ -193,61 +202,58 @@ class Heal:
                 self._drop(rank, now)
                 self._comparing.link_up(rank)
         effects: list[Effect] = []
-        if len(self._todo) < MAX_WAITING:
+        if len(self._differing) < MAX_WAITING:
             for rank, first, count in self._comparing.due(now):
-                effects.append(self._ask(rank, DigestQuery(self._rank, next(self._rids), first, count), now))
-        for entry in [entry for entry in self._later if entry[0] <= now]:
-            self._later.remove(entry)
-            _, again, which = entry
+                effects.append(self._ask(rank, DigestQuery(self._rank, self._new_rid(), first, count), now))
+        for again, which in self._differing.due(now):
             if self._learner.is_left(again):
                 self._learner.found.add(again, again + 1)
             self._want((again,), which)
         if self._learner.left:
             effects += self._learn(now)
         while len(self._open) < self.throttle.chunks(now):
-            number = next((number for number in self._todo if number not in self._open), None)
-            if number is None:
+            if (differs := self._differing.next(self._open)) is None:
                 break
-            effects += self._ask_tags(number, now)
+            effects += self._ask_tags(*differs, now)
         effects += self._fetch(now)
-        if not self._todo and not self._later and not self._open:
-            self._comparing.nothing_differs()
+        self._review(now)
         return effects
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether no chunk is looked at, or waits for that."""
+        return self._differing.is_empty and not self._open
+
+    def _review(self, now: float) -> None:
+        """Perhaps all that differed has been seen to, durably."""
+        if self._is_idle and not self._awaited.is_empty:
+            self._want(self._awaited.review(now), mask(self._comparing.ranks))
+        if self._is_idle and self._awaited.is_empty:
+            self._comparing.nothing_differs()
 
     def _learn(self, now: float) -> list[Effect]:
         """Ask about what is to be learned."""
         effects: list[Effect] = []
         teachers = [rank for rank in self._comparing.ranks if self.counts(rank) and self.may_teach(rank)]
-        if (due := self._learner.due(teachers, not self._open and not self._later, now)) is not None:
+        if (due := self._learner.due(teachers, not self._open and self._differing.rests, now)) is not None:
             for rank in teachers:
-                question = DigestQuery(self._rank, next(self._rids), *due)
+                question = DigestQuery(self._rank, self._new_rid(), *due)
                 effects.append(self._ask(rank, question, now, learns=True))
-        enough = self._teachers.blocks(mask(teachers))
-        while enough and len(self._open) < self.throttle.chunks(now):
+        while self._teachers.covers(mask(teachers)) and len(self._open) < self.throttle.chunks(now):
             if (number := self._learner.next(self._open)) is None:
                 break
             asked = self._learner.know(number, teachers)
-            if self._teachers.blocks(mask(asked)):
+            if self._teachers.covers(mask(asked)):
                 chunk = Chunk(number, mask(asked), self._epochs.durable, asked, settled=True, taught=True)
                 effects += self._open_chunk(chunk, now)
             else:
                 self._learner.too_few_know(now)
         return effects
 
-    def _ask(
-        self, rank: int, message: DigestQuery | ReadProc, now: float, chunk: Chunk | None = None,
-        run: Run | None = None, *, learns: bool = False,
-    ) -> Tell:
-        self._questions[message.rid] = Question(rank, now + ANSWER_S, message, chunk, run, learns)
-        return Tell(rank, message)
-
     def _expire(self, now: float) -> None:
         """Give up what was not answered."""
-        for rid, question in list(self._questions.items()):
-            if question.due_s > now:
-                return
+        for question in self._questions.expired(now):
             self.counters["heal_unanswered"] += 1
-            del self._questions[rid]
             self._give_up(question, now)
 
     def _give_up(self, question: Question, now: float) -> None:
@@ -266,14 +272,11 @@ class Heal:
             self._comparing.unanswered(question.rank, now)
 
     # --- tags -------------------------------------------------------------------------------------
-    def _ask_tags(self, number: int, now: float) -> list[Effect]:
-        which = self._todo.pop(number)
+    def _ask_tags(self, number: int, which: int, settled: bool, now: float) -> list[Effect]:
         first, count = self._digests.run_of(number)
         asked = [rank for rank in self._comparing.ranks if which & bit(rank)]
         if self._storage.damaged_of(first, count):
             asked = self._comparing.ranks
-        settled = number in self._settled
-        self._settled.discard(number)
         if not asked:
             return []
         return self._open_chunk(Chunk(number, which, self._epochs.durable, asked, settled), now)
@@ -282,7 +285,7 @@ class Heal:
         self._open[chunk.number] = chunk
         first, count = self._digests.run_of(chunk.number)
         return [
-            self._ask(rank, ReadProc(self._rank, next(self._rids), first, count, False, epoch=chunk.epoch), now, chunk)
+            self._ask(rank, ReadProc(self._rank, self._new_rid(), first, count, False, epoch=chunk.epoch), now, chunk)
             for rank in sorted(chunk.waits)
         ]
 
@@ -309,11 +312,11 @@ class Heal:
             self._end_chunk(chunk, now, failed=True)
             return
         first, count = self._digests.run_of(chunk.number)
-        enough = self._quorum.blocks(mask(chunk.told) & ~bit(self._rank))
+        enough = self._quorum.covers(mask(chunk.told) & ~bit(self._rank))
         missing = {sector - first for sector in self._storage.damaged_of(first, count)}
         if chunk.taught:
             # What is damaged was stored in this life, so that the rule for that holds as well.
-            if not self._teachers.blocks(mask(chunk.told)) or missing and not enough:
+            if not self._teachers.covers(mask(chunk.told)) or missing and not enough:
                 self._end_chunk(chunk, now, failed=True)
                 return
             chunk.learns = bool(missing)
@@ -325,15 +328,13 @@ class Heal:
             # Whatever was acknowledged is at one of these, whether or not this node was among those that did.
             chunk.learns = bool(unknown) and enough
             own = self._storage.latest_tags(first, count)
+            self._awaited.add(chunk.number, chunk.told.values(), now)
         lacks = lacking(own, chunk.told, missing, () if chunk.learns else unknown)
         if lacks and not chunk.settled and not missing and all(map(self._comparing.in_sync, chunk.told)):
             del self._open[chunk.number]
-            self._settled.add(chunk.number)
-            self._later.append((now + SETTLE_S, chunk.number, chunk.which))
+            self._differing.want_later(now + SETTLE_S, chunk.number, chunk.which)
             return
-        sectors = sum(lack.sectors for lack in lacks)
-        self._looked_at += 1
-        self._found += sectors
+        self._differing.looked_at(sum(lack.sectors for lack in lacks))
         chunk.runs = len(lacks)
         self._runs += [Run(chunk, first, lack) for lack in lacks]
         if not lacks:
@@ -354,7 +355,7 @@ class Heal:
                 run.chunk.runs += 1
                 self._runs.appendleft(rest)
             self._under_way += run.size
-            rid, first = next(self._rids), run.first + run.lack.start
+            rid, first = self._new_rid(), run.first + run.lack.start
             if rank == NOBODY:
                 effects.append(self._adopt(run, rid, run.lack.tags, bytes(run.size * SECTOR_SIZE)))
                 continue
@@ -396,5 +397,4 @@ class Heal:
         if chunk.taught and not failed:
             failed = not self._storage.learning.learned(*self._digests.run_of(chunk.number), chunk.highest)
         if failed:
-            self._settled.add(chunk.number)
-            self._later.append((now + RETRY_S, chunk.number, chunk.which))
+            self._differing.want_later(now + RETRY_S, chunk.number, chunk.which)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 from dsreg.constants import TAG_SIZE
@@ -10,6 +11,7 @@ from dsreg.protocol.messages import DigestQuery, Digests, ReadProc, Value
 from dsreg.protocol.plausibility import are_plausible
 from dsreg.protocol.tags import highest, highest_epoch, iter_tags
 from dsreg.register.digests import Tags
+from dsreg.register.effects import Tell
 from dsreg.register.lacking import Lack
 from dsreg.register.learner import Left
 from dsreg.register.now import Now
@@ -110,6 +112,55 @@ class Question(NamedTuple):
         if not isinstance(answer, Value) or answer.count != asked.count:
             return False
         return self.run is None or answer.data is not None
+
+
+class Questions:
+    """Those that are under way. `rids`: never used before."""
+
+    def __init__(self, rids: Iterator[int]) -> None:
+        self._rids = rids
+        self._asked: dict[int, Question] = {}  # by rid, in the order in which they are due
+
+    def __contains__(self, rid: int) -> bool:
+        return rid in self._asked
+
+    def __len__(self) -> int:
+        return len(self._asked)
+
+    def new_rid(self) -> int:
+        return next(self._rids)
+
+    def ask(
+        self, rank: int, message: DigestQuery | ReadProc, now: float, chunk: Chunk | None = None,
+        run: Run | None = None, *, learns: bool = False,
+    ) -> Tell:
+        self._asked[message.rid] = Question(rank, now + ANSWER_S, message, chunk, run, learns)
+        return Tell(rank, message)
+
+    def get(self, rid: int) -> Question | None:
+        return self._asked.get(rid)
+
+    def end(self, rid: int) -> None:
+        del self._asked[rid]
+
+    def drop(self, rank: int) -> Iterator[Question]:
+        """Those to that node, one after the other: they are not under way any more."""
+        for rid in [rid for rid, question in self._asked.items() if question.rank == rank]:
+            yield self._asked.pop(rid)
+
+    def expired(self, now: float) -> Iterator[Question]:
+        """Likewise those that were not answered in time."""
+        for rid, question in list(self._asked.items()):
+            if question.due_s > now:
+                return
+            yield self._asked.pop(rid)
+
+    def runs(self) -> list[Run]:
+        """That are being fetched."""
+        return [question.run for question in self._asked.values() if question.run is not None]
+
+    def next_due(self) -> float:
+        return next((question.due_s for question in self._asked.values()), math.inf)
 
 
 def is_believed(value: Value, epoch: int, now: Now) -> bool:

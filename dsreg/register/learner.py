@@ -99,7 +99,7 @@ class Learner:
         self._rests = False
         if not self.left or self._waits or now < self._again_s:
             return None
-        if not self._enough.blocks(mask(teachers)):
+        if not self._enough.covers(mask(teachers)):
             self._again_s = now + RETRY_S
             return None
         stretch = self._learning.chunks(self._cursor)
@@ -137,7 +137,7 @@ class Learner:
     def _decide(self, now: float) -> None:
         """All have answered, or will not."""
         answers = list(self._answers.values())
-        if not self._enough.blocks(mask(self._answers)):
+        if not self._enough.covers(mask(self._answers)):
             self._again_s = now + RETRY_S
             return
         end = min(max(answer.following, answer.first + answer.count) for answer in answers)
@@ -157,13 +157,13 @@ class Learner:
                     written.add(chunk)
         told = {answer.rank for answer in answers} - blind
         self._cursor = end
-        if not self._enough.blocks(mask(told)):
+        if not self._enough.covers(mask(told)):
             return
         at = self._first
         for chunk in sorted(written | ignorant.keys()):
             self._learn(at, chunk)
             at = chunk
-            if chunk in written or not self._enough.blocks(mask(told - ignorant[chunk])):
+            if chunk in written or not self._enough.covers(mask(told - ignorant[chunk])):
                 at = chunk + 1
             if chunk in written:
                 self.found.add(chunk, chunk + 1)

@@ -14,22 +14,38 @@ from dsreg.register.quorum import Quorum, mask
 
 
 class Teachers(Protocol):
-    """What a Quorum is asked as well."""
-
-    def blocks(self, refusals: int) -> bool:
+    def covers(self, answers: int) -> bool:
         """Whether these, a mask, are enough."""
 
+    def reconfigured(self, quorum: Quorum) -> None:
+        """`quorum` decides from now on."""
 
-class OfTheRecovered:
-    """`sources`: the nodes that were left, as far as this one learns from them; if there are none nobody can tell.
-    `life`: gives the number of this node's life. `quorum`: of all nodes."""
 
-    def __init__(self, sources: Iterable[int], life: Callable[[], int], quorum: Quorum) -> None:
-        self._sources = mask(sources)
-        self._life = life
+class OfAll:
+    """As many as meet every quorum of the nodes."""
+
+    def __init__(self, quorum: Quorum) -> None:
         self._quorum = quorum
 
-    def blocks(self, refusals: int) -> bool:
-        if self._life() > 1:
-            return self._quorum.blocks(refusals)
-        return self._sources != 0 and not self._sources & ~refusals
+    def covers(self, answers: int) -> bool:
+        return self._quorum.covers(answers)
+
+    def reconfigured(self, quorum: Quorum) -> None:
+        self._quorum = quorum
+
+
+class OfTheRecovered(OfAll):
+    """`sources`: the nodes that were left, as far as this one learns from them; if there are none nobody can tell.
+    `life`: gives the number of this node's life."""
+
+    def __init__(self, sources: Iterable[int], life: Callable[[], int], quorum: Quorum) -> None:
+        super().__init__(quorum)
+        self._sources = mask(sources)
+        self._life = life
+
+    def covers(self, answers: int) -> bool:
+        # What those had that have left since is at a majority: docs/configurations.md, rule 6.
+        stayed = self._sources & self._quorum.members
+        if self._life() > 1 or self._sources and not stayed:
+            return self._quorum.covers(answers)
+        return stayed != 0 and not stayed & ~answers

@@ -25,16 +25,14 @@ from typing import Final, NamedTuple
 
 from dsreg.errors import DamagedStorage, NoSpace
 from dsreg.protocol.configuration import (
-    BALLOT,
-    CONFIGURATION,
     NO_BALLOT,
-    Ballot,
+    RECORD_SIZE,
     Configuration,
-    Vote,
-    pack_configuration,
-    unpack_configuration,
+    Record,
+    pack_record,
+    unpack_record,
 )
-from dsreg.register.configuration import Record, objection
+from dsreg.register.configuration import is_sound
 from dsreg.register.quorum import bit, mask
 from dsreg.storage import identity as identity_file
 from dsreg.storage.checksum import crc32
@@ -51,7 +49,7 @@ _HEAD: Final = struct.Struct(">8sHH4x")
 _VOTED: Final = 1
 _CRC: Final = struct.Struct(">I")
 _KEEP_SIZE: Final = 32
-_SIZE: Final = _HEAD.size + 2 * CONFIGURATION.size + 2 * BALLOT.size + _KEEP_SIZE + _CRC.size
+_SIZE: Final = _HEAD.size + RECORD_SIZE + _KEEP_SIZE + _CRC.size
 _ADVICE: Final = 'restore it from its disk; else treat the directory as lost (runbook, "A node\'s directory is lost")'
 
 
@@ -74,12 +72,7 @@ def first_of(recorded: Recorded) -> Configuration:
 def encode(kept: Kept, salt: int) -> bytes:
     record = kept.record
     body = _HEAD.pack(MAGIC, VERSION, _VOTED if record.voted is not None else 0)
-    body += pack_configuration(record.current) + BALLOT.pack(*record.promised)
-    if record.voted is not None:
-        body += BALLOT.pack(*record.voted.ballot) + pack_configuration(record.voted.configuration)
-    else:
-        body += bytes(BALLOT.size + CONFIGURATION.size)
-    body += kept.keep.to_bytes(_KEEP_SIZE)
+    body += pack_record(record) + kept.keep.to_bytes(_KEEP_SIZE)
     return body + _crc(body, salt)
 
 
@@ -91,19 +84,10 @@ def decode(raw: bytes, salt: int) -> Kept:
     magic, version, flags = _HEAD.unpack_from(body)
     if magic != MAGIC or version != VERSION or flags & ~_VOTED:
         raise DamagedStorage(f"the file {NAME} has a layout that this version does not know: {_ADVICE}")
-    at = _HEAD.size
-    current = unpack_configuration(body[at:at + CONFIGURATION.size])
-    at += CONFIGURATION.size
-    promised = Ballot(*BALLOT.unpack_from(body, at))
-    at += BALLOT.size
-    voted = None
-    if flags & _VOTED:
-        following = unpack_configuration(body[at + BALLOT.size:-_KEEP_SIZE])
-        if following is not None and current is not None and not objection(current, following):
-            voted = Vote(Ballot(*BALLOT.unpack_from(body, at)), following)
-    if current is None or bool(flags & _VOTED) != (voted is not None):
+    record = unpack_record(body[_HEAD.size:-_KEEP_SIZE])
+    if record is None or not is_sound(record) or bool(flags & _VOTED) != (record.voted is not None):
         raise DamagedStorage(f"the file {NAME} has what this version never writes: {_ADVICE}")
-    return Kept(Record(current, promised, voted), int.from_bytes(body[-_KEEP_SIZE:]))
+    return Kept(record, int.from_bytes(body[-_KEEP_SIZE:]))
 
 
 def _crc(body: bytes, salt: int) -> bytes:

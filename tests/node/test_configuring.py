@@ -35,6 +35,7 @@ from dsreg.protocol.messages import (
     Status,
     Value,
     WriteProc,
+    owner_of,
 )
 from dsreg.register.quorum import mask
 from dsreg.testing.memory_files import drop_all
@@ -45,6 +46,7 @@ FIRST = Configuration(1, 64, ALL, 0, ALL)
 JOINT = Configuration(2, 64, ALL, mask((1, 2)), ALL)
 TWO_LEFT = Configuration(3, 64, mask((1, 2)), 0, ALL)
 KEEPS = FEATURE_LIVES | FEATURE_CONFIGURATIONS
+OWNER = owner_of(b"a" * 16, "a")
 LOW, HIGH = Ballot(1, b"l" * 16), Ballot(2, b"h" * 16)
 
 
@@ -110,6 +112,17 @@ def test_it_is_durable_when_the_first_hears_of_it(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(wire, "put", putting)
     node.members.told(ConfigurationReport(2, False, JOINT))
     assert durable == [JOINT]
+
+
+def test_other_nodes_are_told_what_is_promised_durably_and_clients_are_not() -> None:
+    node = started()
+    _, connection = client(node, KEEPS)
+    node.interpreter.command(connection, Command.attach(1, 4, OWNER))
+    assert listens(node).got[-1] == ConfigurationReport(1, True, FIRST)
+    node.commit()
+    assert listens(node).got[-1] == ConfigurationReport(1, True, FIRST, 4, OWNER)
+    wire, _ = client(node, KEEPS)
+    assert wire.got[-1] == ConfigurationReport(0, True, FIRST)
 
 
 @pytest.mark.allow_logs("no space to record which nodes")
@@ -268,23 +281,10 @@ def test_a_node_without_a_vote() -> None:
     assert "has not started" in str(asked(fresh, Ask(FIRST, LOW)))
     larger = Configuration(2, 65, ALL, 0, ALL)
     assert "size" in str(asked(asking, Elect(FIRST, LOW, larger)))
-    node = started()
-    node.members.told(ConfigurationReport(2, False, JOINT))
-    assert "does not have all data" in str(asked(node, Elect(JOINT, LOW, TWO_LEFT)))
-    node.members.configuring.has_learned = lambda: True
-    assert asked(node, Elect(JOINT, LOW, TWO_LEFT)) == Voted()
-
-
-def test_a_node_that_has_rejoined_has_no_vote() -> None:
-    node = Node(type(begun().files)(), rejoin=True)
-    node.storage.lives.claim(2)
-    node.storage.lives.begin()
-    node = again(node)
-    assert "rejoined" in str(asked(node, Ask(FIRST, LOW)))
 
 
 @pytest.mark.parametrize("what", ["heard", "promised"])
-def test_a_claim_is_not_accepted_by_who_has_something_to_take_over(what: str) -> None:
+def test_a_claim_that_would_take_nothing_over_is_not_accepted_by_who_has_something(what: str) -> None:
     node = started()
     connection, _ = node.accept()
     if what == "heard":

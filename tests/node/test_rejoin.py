@@ -25,6 +25,7 @@ from dsreg.protocol.names import name_bits
 from dsreg.protocol.tags import pack_tag, ts_of, unpack_tag
 from dsreg.testing.memory_files import MemoryFiles, drop_all
 from tests.node.members_play import OTHER, OWN, THREE, TWO, Node, Wire, begun, report
+from tests.node.rejoin_play import KNOWN, acceptances, accepted_by, rejoining, told_by_both
 
 LATER, LAST = Life(2, OTHER.store), Life(2, OWN.store)
 A, B = owner_of(b"a" * 16, "a"), owner_of(b"b" * 16, "b")
@@ -47,10 +48,6 @@ def client_of(node: Node) -> tuple[Connection, list[Response]]:
 
     node.interpreter.tell = keep  # type: ignore[method-assign]
     return Connection(wire), answers  # type: ignore[arg-type]
-
-
-def acceptances(wire: Wire) -> list[Accepted]:
-    return [message for message in wire.got if isinstance(message, Accepted)]
 
 
 def stages(wire: Wire) -> list[Stage]:
@@ -181,27 +178,6 @@ def test_it_tells_how_often_the_node_may_have_started() -> None:
 
 
 # --- of this node ---------------------------------------------------------------------------------
-KNOWN = Life(1, b"?" * 16)  # the directory of this node that is lost
-
-
-def told_by_both(node: Node, known: Life = KNOWN) -> None:
-    node.members.told(report(2, TWO, one=known, three=THREE))
-    node.members.told(report(3, THREE, one=known, two=TWO))
-
-
-def accepted_by(node: Node, rank: int, own: Life, epoch: int = 0, owner: bytes = NO_OWNER) -> None:
-    life = node.storage.lives.own
-    node.members.told(report(rank, own, one=life, **{"two": TWO} if rank == 3 else {"three": THREE}))
-    node.members.told(Accepted(rank, 1, life, own, epoch, owner, 9))
-
-
-def rejoining(files: MemoryFiles | None = None) -> Node:
-    node = Node(files or MemoryFiles(), rejoin=True)
-    told_by_both(node)
-    assert node.members.stage is Stage.CLAIMING
-    return node
-
-
 def test_without_the_option_it_ends_and_says_which_one_goes_on() -> None:
     node = Node(MemoryFiles())
     with pytest.raises(ChangedDirectory, match="--rejoin"):

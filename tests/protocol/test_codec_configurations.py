@@ -29,19 +29,22 @@ from dsreg.protocol.choosing import (
 )
 from dsreg.protocol.codec import Encoder, Side
 from dsreg.protocol.configuration import Ballot, Configuration, Vote
+from dsreg.protocol.tags import MAX_EPOCH
 from dsreg.protocol.wire import Mac
 from tests.protocol.test_codec_lives import KEYS, decoder
 
 FIRST = Configuration(1, 9, 0b1110, 0, 0b1110)
 JOINT = Configuration(1 << 40, 9, 0b1110, 1 << 254 | 2, 1 << 254 | 0b1110)
+OWNER = b"o" * 64
 BALLOT = Ballot(1 << 33, b"p" * 16)
 REQUEST = 1 << 50
 
 
 def frame(
-    type_: int, content: bytes, key: bytes, *, rank: int = 0, request: int = 0, count: int = 0, status: int = 0
+    type_: int, content: bytes, key: bytes, *, rank: int = 0, request: int = 0, count: int = 0, status: int = 0,
+    epoch: int = 0,
 ) -> bytes:
-    header = struct.pack(">4sxBBBQQHHII", b"atdd", status, rank, type_, request, 0, count, 0, len(content), 0)
+    header = struct.pack(">4sxBBBQQHHII", b"atdd", status, rank, type_, request, 0, count, 0, len(content), epoch)
     body = header + struct.pack(">I", zlib.crc32(header)) + content
     return body + Mac(key).sign(body)
 
@@ -66,10 +69,11 @@ def of_ballot(ballot: Ballot) -> bytes:
 )
 @pytest.mark.parametrize("configuration", [FIRST, JOINT])
 def test_layout_of_a_report(type_: int, rank: int, answer: bool, side: Side, configuration: Configuration) -> None:
-    report = ConfigurationReport(rank, answer, configuration)
+    report = ConfigurationReport(rank, answer, configuration, *((9, OWNER) if rank else ()))
     raw = b"".join(Encoder(KEYS).encode(report))
-    assert raw == frame(type_, layout(configuration), KEYS.system if rank else KEYS.client, rank=rank)
-    assert len(raw) == 40 + 112 + 32 and decoder(side).feed(raw) == [report]
+    key, epoch = (KEYS.system, 9) if rank else (KEYS.client, 0)
+    assert raw == frame(type_, layout(configuration) + OWNER * bool(rank), key, rank=rank, epoch=epoch)
+    assert len(raw) == 40 + 112 + 64 * bool(rank) + 32 and decoder(side).feed(raw) == [report]
 
 
 @pytest.mark.parametrize(
@@ -86,9 +90,14 @@ def test_layout_of_a_report(type_: int, rank: int, answer: bool, side: Side, con
 )
 def test_what_no_report_can_be(rank: int, content: bytes) -> None:
     listening = decoder()
-    assert listening.feed(frame(0x9B, content, KEYS.system, rank=rank)) == []
-    assert listening.feed(frame(0x9B, layout(FIRST), KEYS.system, rank=2)) == [ConfigurationReport(2, False, FIRST)]
+    assert listening.feed(frame(0x9B, content + OWNER, KEYS.system, rank=rank)) == []
+    good = ConfigurationReport(2, False, FIRST, 0, OWNER)
+    assert listening.feed(frame(0x9B, layout(FIRST) + OWNER, KEYS.system, rank=2)) == [good]
     assert listening.counters["bad_field"] == 1
+    assert listening.feed(frame(0x9B, layout(FIRST) + OWNER, KEYS.system, rank=2, epoch=MAX_EPOCH + 1)) == []
+    assert listening.counters["bad_field"] == 2
+    assert listening.feed(frame(0x9B, layout(FIRST), KEYS.system, rank=2)) == []
+    assert listening.counters["bad_header"] == 1
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from dsreg.constants import NO_OWNER, NO_OWNER_ANY_MORE
 from dsreg.protocol.codec import Encoder, Keys, Side, UnsealingDecoder
+from dsreg.protocol.configuration import Ballot, Configuration, Record, Vote, pack_configuration
 from dsreg.protocol.life import Life, Stage
 from dsreg.protocol.messages import Accepted, LivesReport
 from dsreg.protocol.wire import Mac
@@ -62,6 +63,34 @@ def test_what_is_dropped(rank: int, content: bytes) -> None:
     listening = decoder()
     assert listening.feed(frame(0x93, rank, len(content) // 32 - 1, content, KEYS.system)) == []
     assert listening.counters["bad_field"] == 1
+
+
+_MEMBERS = Configuration(4, 9, 0b1110, 0b110, 0b1110)
+_VOTE = Vote(Ballot(7, b"v" * 16), _MEMBERS._replace(number=5, ranks=0b110, joining=0))
+
+
+@pytest.mark.parametrize("voted", [None, _VOTE])
+def test_an_acceptance_carries_what_the_acceptor_knows_and_has_voted_for(voted: Vote | None) -> None:
+    record = Record(_MEMBERS, Ballot(9, b"p" * 16), voted)
+    message = Accepted(2, 3, OTHER, OWN, 9, NO_OWNER, 4, record)
+    vote = _of_ballot(voted.ballot) + pack_configuration(voted.configuration) if voted is not None else bytes(136)
+    content = entry(3, OTHER) + entry(2, OWN) + NO_OWNER + struct.pack(">Q", 4)
+    content += pack_configuration(_MEMBERS) + _of_ballot(record.promised) + vote
+    assert len(content) == 136 + 272
+    raw = b"".join(Encoder(KEYS).encode(message))
+    assert raw == frame(0x99, 2, 1, content, KEYS.system, epoch=9)
+    listening = decoder()
+    assert listening.feed(raw) == [message]
+    for at in (136, 136 + 112 + 24 + 24):  # numbers of configurations that none has
+        bad = content[:at] + bytes(8) + content[at + 8:] if at == 136 or voted else content[:136] + bytes(272)
+        assert listening.feed(frame(0x99, 2, 1, bad, KEYS.system, epoch=9)) == []
+    assert listening.counters["bad_field"] == 2
+    listening.feed(frame(0x99, 2, 0, content, KEYS.system, epoch=9))
+    assert listening.counters["bad_header"] == 1
+
+
+def _of_ballot(ballot: Ballot) -> bytes:
+    return ballot.round.to_bytes(8) + ballot.proposer
 
 
 @pytest.mark.parametrize("owner", [NO_OWNER, NO_OWNER_ANY_MORE, b"o" * 64])

@@ -25,9 +25,9 @@ OLD, NEW = tags((4, 1)), tags((5, 2))
 class Other:
     """What another node has, and says."""
 
-    def __init__(self, rank: int) -> None:
+    def __init__(self, rank: int, sectors: int = SECTORS) -> None:
         self.rank = rank
-        self.storage = MemoryStorage(SECTORS)
+        self.storage = MemoryStorage(sectors)
         self.digests = TagDigests(self.storage)
         self.storage.on_stored = self.digests.stored
 

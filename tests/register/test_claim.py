@@ -7,11 +7,12 @@ from collections.abc import Mapping
 import pytest
 
 from dsreg.constants import NO_OWNER, NO_OWNER_ANY_MORE
+from dsreg.protocol.configuration import Ballot, Configuration, Record, Vote
 from dsreg.protocol.life import Life, Stage
 from dsreg.protocol.messages import Accepted
 from dsreg.register.claim import Adopted, Claim, adopted_promise
 from dsreg.register.lives import Lives
-from dsreg.register.quorum import Joint, Quorum, majority_of
+from dsreg.register.quorum import Joint, Quorum, majority_of, mask
 
 ASKING, CLAIMING, STARTED = Stage
 A, B = b"a" * 64, b"b" * 64
@@ -44,11 +45,11 @@ class Play:
 
     def accepts(
         self, rank: int, own: Life | None = None, epoch: int = 0, owner: bytes = NO_OWNER, incarnation: int = 3,
-        what: Life | None = None,
+        what: Life | None = None, record: Record | None = None,
     ) -> None:
         accepted = what or self.claim.own
         self.tells(rank, own, knows=accepted)
-        self.claim.accepted(Accepted(rank, 1, accepted, own or life(rank), epoch, owner, incarnation))
+        self.claim.accepted(Accepted(rank, 1, accepted, own or life(rank), epoch, owner, incarnation, record))
 
     def claims(self) -> None:
         self.claim.claims(self.claim.due())
@@ -255,3 +256,63 @@ def test_while_members_are_changed_it_is_asked_of_each_set(one_set: tuple[int, .
         assert play.claim.adopted() is None and "3 must" in play.claim.waits_for()
     play.accepts(both)
     assert play.claim.adopted() == Adopted(0, NO_OWNER, 3)
+
+
+# --- configurations: docs/configurations.md, rule 10 -----------------------------------------------------
+_FIRST = Configuration(1, 9, mask((1, 2, 3)), 0, mask((1, 2, 3)))
+_JOINT = Configuration(2, 9, mask((1, 2, 3)), mask((1, 4, 5)), mask((1, 2, 3, 4, 5)))
+_AFTER = Configuration(3, 9, mask((1, 4, 5)), 0, mask((1, 2, 3, 4, 5)))
+_WITHOUT = Configuration(3, 9, mask((2, 3)), 0, mask((1, 2, 3)))
+_LOW, _HIGH = Ballot(1, b"l" * 16), Ballot(2, b"h" * 16)
+
+
+def test_each_set_of_the_latest_configuration_that_it_is_told_of_has_to_accept() -> None:
+    play = Play(5, quorum=majority_of((1, 2, 3))).asked()
+    play.accepts(2, record=Record(_FIRST))
+    play.accepts(3, record=Record(_JOINT))
+    assert play.claim.adopted() is None, "nobody of the later set but this node"
+    play.accepts(4, record=Record(_FIRST))
+    play.accepts(5, record=Record(_JOINT))
+    adopted = play.claim.adopted()
+    assert adopted is not None and adopted.record == Record(_JOINT)
+
+
+def test_also_those_of_the_configuration_in_force_here_have_to() -> None:
+    play = Play(5, quorum=majority_of((1, 2, 3))).asked()
+    play.accepts(2, record=Record(_FIRST))
+    play.accepts(3, record=Record(_FIRST))
+    assert play.claim.adopted() is not None
+    play.claim.reconfigured(majority_of((1, 4, 5)))
+    assert play.claim.adopted() is None
+    for rank in (4, 5):
+        play.accepts(rank, record=Record(_FIRST))
+    assert play.claim.adopted() is not None
+    assert play.claim.adopted().record == Record(_FIRST)  # type: ignore[union-attr]
+
+
+def test_it_takes_over_the_latest_and_the_highest_ballot_and_vote_of_those_that_know_it() -> None:
+    play = Play(3).asked()
+    vote = Vote(_LOW, _JOINT)
+    play.accepts(2, record=Record(_FIRST, _HIGH))
+    play.accepts(3, record=Record(_FIRST, _LOW, vote))
+    assert play.claim.adopted() == Adopted(0, NO_OWNER, 3, Record(_FIRST, _HIGH, vote))
+
+
+def test_what_a_lost_directory_had_voted_for_is_not_taken_over() -> None:
+    four = _FIRST._replace(ranks=mask((1, 2, 3, 4)), used=mask((1, 2, 3, 4)))
+    play = Play(4).asked()
+    play.accepts(2, record=Record(four, _HIGH))
+    play.tells(4, others={2: life(2, 2), 3: life(3)})
+    play.accepts(3, record=Record(four))
+    assert play.claim.adopted() is None
+    play.accepts(4, record=Record(four, _LOW))
+    assert play.claim.adopted() == Adopted(0, NO_OWNER, 3, Record(four, _LOW))
+
+
+def test_who_is_no_member_any_more_rejoins_no_more() -> None:
+    play = Play(3).asked()
+    for rank in (2, 3):
+        play.accepts(rank, record=Record(_WITHOUT))
+    assert play.claim.adopted() is None
+    play.claim.reconfigured(majority_of((2, 3)))
+    assert play.claim.adopted() is None and "no member of the cluster" in play.claim.waits_for()

@@ -15,13 +15,13 @@ from dsreg.protocol.configuration import (
     NO_BALLOT,
     Ballot,
     Configuration,
+    Record,
     Vote,
     pack_configuration,
     unpack_configuration,
 )
 from dsreg.register.configuration import (
     Goal,
-    Record,
     Voter,
     next_for,
     objection,

@@ -204,7 +204,7 @@ def test_a_link_that_breaks_takes_its_questions_along(answered: int) -> None:
         play.answer()
     play.heal.link_down(2, play.now)
     play.asked.clear()
-    assert not play.heal._questions and not play.heal._todo and not play.heal._open
+    assert not play.heal._questions and not play.heal._differing and not play.heal._open
     assert play.tick(RETRY_S) == [] and play.asked == []
     assert play.heal.next_due(play.now) == math.inf
     play.take(play.heal.link_up(2, play.now))

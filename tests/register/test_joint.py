@@ -54,14 +54,14 @@ def test_what_only_one_of_the_sets_agrees_on_is_stored_again() -> None:
 
 
 def test_which_others_a_first_start_needs() -> None:
-    """With itself a quorum; strictly, so many that every quorum has one of them."""
+    """With itself a quorum; strictly, so many that every quorum of each set has one of them."""
     own = Life(1, bytes(16))
     for strict in (False, True):
         for asked in itertools.chain.from_iterable(itertools.combinations((2, 3, 4, 5), n) for n in range(5)):
             start = FirstStart(1, JOINT, own, begun=False, strict=strict)
             for teller in asked:
                 start.told(teller, None)
-            enough = JOINT.blocks(mask(asked)) if strict else JOINT.decided(mask(asked) | mask((1,)))
+            enough = JOINT.covers(mask(asked)) if strict else JOINT.decided(mask(asked) | mask((1,)))
             assert (start.due(0.0) is not None) is enough, asked
 
 

@@ -19,7 +19,17 @@ from tests.register.heal_play import NEW, OLD, RANKS, SECTORS, Play
 ])
 def test_who_has_to_tell(sources: tuple[int, ...], life: int, told: tuple[int, ...], enough: bool) -> None:
     teachers = OfTheRecovered(sources, lambda: life, majority_of(RANKS))
-    assert teachers.blocks(mask(told)) is enough
+    assert teachers.covers(mask(told)) is enough
+
+
+@pytest.mark.parametrize(("members", "told", "enough"), [
+    ((1, 2, 4), (2,), True), ((1, 2, 4), (4,), False),  # 3 has left
+    ((1, 4, 5), (4,), False), ((1, 4, 5), (4, 5), True),  # both have: those that are there tell
+])
+def test_who_has_left_is_not_waited_for(members: tuple[int, ...], told: tuple[int, ...], enough: bool) -> None:
+    teachers = OfTheRecovered((2, 3), lambda: 1, majority_of(RANKS))
+    teachers.reconfigured(majority_of(members))
+    assert teachers.covers(mask(told)) is enough
 
 
 class Recovered(Play):

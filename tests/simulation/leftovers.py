@@ -30,7 +30,7 @@ def left_in_node(interpreter: Interpreter, connections: Iterable[Connection]) ->
         "commands of connections": sum(abs(connection.unfinished) for connection in opened),
         "bytes of connections": sum(abs(connection.unfinished_bytes) for connection in opened),
         "questions of heal": len(heal._questions),
-        "chunks to heal": len(heal._todo) + len(heal._later) + len(heal._open),
+        "chunks to heal": len(heal._differing.masks) + len(heal._open),
         "runs to heal": len(heal._runs) + len(heal._storing),
         "sectors being healed": abs(heal._under_way),
         "effects that wait for the disk": len(interpreter._parked),

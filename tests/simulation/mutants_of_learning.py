@@ -81,7 +81,7 @@ LEARNING = (
            "if end == self.chunks or listed.get(end - 1) == UNKNOWN:", "if end == self.chunks:", test=_TEST_DIGESTS),
     # What is learned, from whom.
     Mutant("learner_takes_what_one_knows", _LEARNER,
-           "        if not self._enough.blocks(mask(told)):\n            return\n", "", test=_PLAYS),
+           "        if not self._enough.covers(mask(told)):\n            return\n", "", test=_PLAYS),
     Mutant("learner_waits_for_who_never_answers", _HEAL, "chunk.failed |= not chunk.taught", "chunk.failed = True",
            test="tests/register/test_learning_from_some.py"),
     Mutant("learner_asks_who_has_not_accepted_its_life", _HEAL, "if self.counts(rank) and self.may_teach(rank)]",

@@ -12,10 +12,12 @@ _TEST_MOVE = "tests/storage/test_new_cluster.py"
 _TEST_SECTION = "tests/test_config_recovered.py"
 
 RECOVERY = (
-    Mutant("recovered_learns_from_one_of_those_left", _TEACHERS, "not self._sources & ~refusals",
-           "bool(self._sources & refusals)", test=_PLAYS),
-    Mutant("recovered_learns_from_nobody", _TEACHERS, "self._sources != 0 and", "", test=_PLAYS),
-    Mutant("recovered_learns_so_in_a_later_life", _TEACHERS, "if self._life() > 1:", "if False:", test=_PLAYS),
+    Mutant("recovered_learns_from_one_of_those_left", _TEACHERS, "not stayed & ~answers",
+           "bool(stayed & answers)", test=_PLAYS),
+    Mutant("recovered_learns_from_nobody", _TEACHERS, "stayed != 0 and", "", test=_PLAYS),
+    Mutant("recovered_learns_so_in_a_later_life", _TEACHERS, "if self._life() > 1 or", "if", test=_PLAYS),
+    Mutant("recovered_learns_from_who_has_left", _TEACHERS, "self._sources & self._quorum.members", "self._sources",
+           test=_PLAYS),
     Mutant("recovered_learns_what_is_damaged_from_those_left", "dsreg.register.heal",
            " or missing and not enough:", ":", test=_PLAYS),
     Mutant("recovered_keeps_the_id_of_the_directory", _MOVE, "            store = new_store()\n",

@@ -11,8 +11,7 @@ import zlib
 import pytest
 
 from dsreg.errors import DamagedStorage, NoSpace, SyncFailed
-from dsreg.protocol.configuration import NO_BALLOT, Ballot, Configuration, Vote
-from dsreg.register.configuration import Record
+from dsreg.protocol.configuration import NO_BALLOT, Ballot, Configuration, Record, Vote
 from dsreg.register.quorum import mask
 from dsreg.storage.configuration import Kept, decode, encode
 from dsreg.storage.identity import read as read_identity
