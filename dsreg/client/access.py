@@ -173,7 +173,8 @@ class Exclusive(Access):
         self._dispatch.begin(op, CommandKind.STORE, now_s, tags)
 
     def connected(self, node: NodeView, now_s: float) -> None:
-        self._carry_out(self.attachment.connected(node.rank, self._selector.quorum, now_s), now_s)
+        if node.is_member:
+            self._carry_out(self.attachment.connected(node.rank, self._selector.quorum, now_s), now_s)
 
     def answered(self, node: NodeView, response: Response, now_s: float) -> None:
         self._carry_out(self.attachment.answer(node.rank, response, now_s), now_s)
@@ -211,7 +212,7 @@ class Exclusive(Access):
             match effect:
                 case attaching.Ask(epoch, 0):
                     for node in self._selector.nodes:
-                        if node.up and not node.barred:
+                        if node.up and not node.barred and node.is_member:
                             self._ask(node.rank, epoch)
                 case attaching.Ask(epoch, rank):
                     self._ask(rank, epoch)

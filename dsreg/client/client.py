@@ -22,7 +22,7 @@ from dsreg.protocol.choosing import Answer, Question
 from dsreg.protocol.configuration import Configuration
 from dsreg.protocol.life import Life
 from dsreg.protocol.messages import StatusReport, owner_of
-from dsreg.register.quorum import mask
+from dsreg.register.quorum import Quorum, mask
 from dsreg.store import SETTLED, Buffer, Done, Runs, Submitted, out_of_range
 from dsreg.waiting import Waiter
 
@@ -216,7 +216,18 @@ class Client:
     @property
     def connected_ranks(self) -> tuple[int, ...]:
         """The nodes that can be asked at this moment."""
-        return tuple(node.rank for node in self.nodes if self._core.up(node.rank))
+        return tuple(rank for rank in self._core.ranks if self._core.up(rank))
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The nodes that decide, as far as it is known where they are: those of the configuration, until the nodes have
+        told others."""
+        return tuple(self._core.ranks)
+
+    @property
+    def quorum(self) -> Quorum:
+        """Of the nodes that decide, whether it is known where they are or not."""
+        return self._core.quorum
 
     @property
     def obstacle(self) -> str:
@@ -238,7 +249,8 @@ class Client:
 
     def complaint(self, rank: int) -> str:
         """Why the node cannot be used, as it turned out when it was greeted last; "" if nothing is known against it."""
-        return self._runner.connections[rank].complaint
+        connection = self._runner.connections.get(rank)
+        return "" if connection is None else connection.complaint
 
     def place(self, rank: int) -> Place:
         """Where the node is, as far as is known: as the configuration says, or as the node has said."""

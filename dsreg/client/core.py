@@ -33,6 +33,8 @@ from dsreg.client.events import (
     Drop,
     Effect,
     Event,
+    Gone,
+    Inform,
     KeyRefused,
     NotSealed,
     OtherDisk,
@@ -61,12 +63,12 @@ from dsreg.register.quorum import Quorum, bit
 class ClientCore:
     """See the module. One per client; `ranks` are those of the configured nodes, in the order of preference.
 
-    With a `claim` the client attaches the disk: operations wait until it has, and fail once it has not.
+    With a `claim` the client attaches the disk: operations wait until it has, and fail once it has not. `learns`:
+    whether it uses nodes that others tell of.
     """
 
-    def __init__(self, ranks: Sequence[int], claim: Claim | None = None) -> None:
+    def __init__(self, ranks: Sequence[int], claim: Claim | None = None, *, learns: bool = True) -> None:
         self.contract_nodes = ContractNodes()
-        self.configuration: Configuration | None = None  # the latest that was told
         self._selector = selector = NodeSelector(ranks)
         self._nodes = selector.by_rank
         self._operations = operations = Operations(self._nodes)
@@ -77,7 +79,7 @@ class ClientCore:
             else Exclusive(operations, selector, counting, dispatch, claim, self.contract_nodes)
         )
         self._replies = Replies(operations, selector, counting, dispatch, self._access)
-        self._members = Members(selector)
+        self._members = Members(selector, learns=learns)
         self.counters = operations.counters
         self.new_request = operations.new_request
         self._handlers: dict[type, Callable[[Any, float], None]] = {
@@ -122,8 +124,18 @@ class ClientCore:
         """See NodeSelector."""
         return self._selector.obstacle(now_s)
 
+    @property
+    def configuration(self) -> Configuration | None:
+        """That decides: the latest that was told."""
+        return self._selector.configuration
+
+    @property
+    def ranks(self) -> list[int]:
+        """Of the nodes that are connected to, as far as they decide."""
+        return sorted(node.rank for node in self._selector.nodes if node.is_member)
+
     def up(self, rank: int) -> bool:
-        return self._nodes[rank].up
+        return rank in self._nodes and self._nodes[rank].up
 
     def counts(self, rank: int) -> bool:
         """Whether what the node answers may be counted, by its directory."""
@@ -215,6 +227,7 @@ class ClientCore:
                 self._told_lives(node, message, now_s)
             elif isinstance(message, AddressReport):
                 self._operations.effects += self._members.told_addresses(message)
+                self._look_for_members()
             elif isinstance(message, ConfigurationReport):
                 self._told_configuration(node, message, now_s)
             elif isinstance(message, StatusReport) and (no_space := _no_space_in(message)) is not None:
@@ -235,14 +248,34 @@ class ClientCore:
     def _told_configuration(self, node: NodeView, report: ConfigurationReport, now_s: float) -> None:
         """The node answers under this one from now on. What was answered under an earlier one than the latest does not
         count: it is asked again, and stored again under the same tags."""
-        node.number = report.configuration.number
-        self.configuration = max(self.configuration or report.configuration, report.configuration)
-        if not self._selector.reconfigured(report.configuration):
+        selector = self._selector
+        if not selector.told(node, report.configuration):
+            self._inform(node)
+            self._access.go_on(now_s)  # it may be the one that is waited for
             return
         self._access.reconfigured(now_s)
         for op in self._operations.all():
             if isinstance(op.phase, Counted):
                 self._counting.begin_anew(op, op.phase, now_s)
+        for gone in self._members.gone():
+            self._lose(gone, now_s)
+            selector.remove(gone)
+            self._operations.effects.append(Gone(gone.rank))
+        for other in selector.nodes:
+            self._inform(other)
+        self._look_for_members()
+
+    def _inform(self, node: NodeView) -> None:
+        """The node of what was chosen, if it can hear that, and has told an earlier one last. Until it has heard of it
+        nothing that it says counts."""
+        latest = self._selector.configuration
+        if latest is not None and node.up and 0 < node.number < latest.number:
+            self._operations.effects.append(Inform(node.rank, latest))
+
+    def _look_for_members(self) -> None:
+        for found in self._members.found():
+            self._selector.add(found.rank)
+            self._operations.effects.append(found)
 
     # --- time ---------------------------------------------------------------------------------
     def _tick(self, event: Tick, now_s: float) -> None:

@@ -26,6 +26,9 @@ from dsreg.client.events import (
     Effect,
     Event,
     Failed,
+    Found,
+    Gone,
+    Inform,
     Moved,
     NotAttached,
     NotCounted,
@@ -73,6 +76,12 @@ class Shell(Protocol):
 
     def down(self, rank: int) -> None:
         """It cannot be, any more."""
+
+    def found(self, rank: int, place: Place) -> None:
+        """There is this node as well. What comes next is that a connection to it is made."""
+
+    def gone(self, rank: int) -> None:
+        """The node has left. The connection to it is to be ended, and is not to tell the engine of anything more."""
 
     def reported(self, report: StatusReport | ScrubBegun | Answered) -> None:
         """The answer to what one node was asked, about itself or what follows; also to a status request of the core."""
@@ -143,9 +152,12 @@ class Engine:
         self._dirty: dict[Connection, None] = {}  # have something to flush; in order, so that runs repeat
         self._effects: dict[type, Callable[[Any], None]] = {
             Send: self._send,
-            Withdraw: lambda effect: self._connections[effect.rank].withdraw(effect.request),
+            Withdraw: self._withdraw,
             Drop: lambda effect: self._connections[effect.rank].drop(),
             Moved: lambda effect: self._connections[effect.rank].moved(effect.place, is_first=effect.is_first),
+            Found: self._found,
+            Gone: self._gone,
+            Inform: self._inform,
             Completed: lambda effect: self._settle(effect.operation, effect.data, None),
             Failed: lambda effect: self._settle(effect.operation, b"", effect.error),
             Dropped: lambda effect: self._settle(effect.operation, b"", None),
@@ -154,6 +166,7 @@ class Engine:
             NotAttached: shell.told,
             NotCounted: shell.told,
         }
+        self._connect = connect
         self._connections = {rank: connect(rank, self) for rank in ranks}
 
     def open(self) -> None:
@@ -271,7 +284,8 @@ class Engine:
                 continue  # ended by what the one before it has caused
             what = "read" if run.data is None else "write"
             obstacle, is_full = self.obstacle()
-            up = f"{sum(map(self.core.up, self._connections))} of {len(self._connections)} nodes connected"
+            ranks = self.core.ranks
+            up = f"{sum(map(self.core.up, ranks))} of {len(ranks)} nodes connected"
             kind = NodesFull if is_full and run.data is not None else OperationTimeout
             where = f"{run.first}..{run.first + run.count - 1}"
             reason = f"{what} of sectors {where}: not done within {self._timeout_s} s, {obstacle or up}"
@@ -287,6 +301,23 @@ class Engine:
         for connection in self._connections.values():
             connection.tell(report)
             self._dirty[connection] = None
+
+    def _found(self, effect: Found) -> None:
+        self._shell.found(effect.rank, effect.place)
+        self._connections[effect.rank] = self._connect(effect.rank, self)
+
+    def _gone(self, effect: Gone) -> None:
+        self._dirty.pop(self._connections.pop(effect.rank), None)
+        self._shell.gone(effect.rank)
+
+    def _withdraw(self, effect: Withdraw) -> None:
+        if effect.rank in self._connections:  # else the node has left
+            self._connections[effect.rank].withdraw(effect.request)
+
+    def _inform(self, effect: Inform) -> None:
+        connection = self._connections[effect.rank]
+        connection.tell(ConfigurationReport(0, False, effect.configuration))
+        self._dirty[connection] = None
 
     def _send(self, effect: Send) -> None:
         rank, message = effect

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from dsreg.errors import ClientError
 from dsreg.protocol.address import Place
 from dsreg.protocol.choosing import Proposed
+from dsreg.protocol.configuration import Configuration
 from dsreg.protocol.messages import Buffer, Command, Message, ScrubRequest, StatusRequest
 
 
@@ -156,6 +157,26 @@ class Moved(NamedTuple):
     is_first: bool
 
 
+class Found(NamedTuple):
+    """There is a member that was not known, and it has said that it is at this address."""
+
+    rank: int
+    place: Place
+
+
+class Gone(NamedTuple):
+    """A node that was found has left: it is not to be connected to any more."""
+
+    rank: int
+
+
+class Inform(NamedTuple):
+    """The node does not know yet that this configuration was chosen."""
+
+    rank: int
+    configuration: Configuration
+
+
 class NotCounted(NamedTuple):
     """The node is neither asked nor counted, for this reason; "": it is again."""
 
@@ -163,4 +184,7 @@ class NotCounted(NamedTuple):
     fault: str
 
 
-Effect = Moved | NotCounted | Send | Withdraw | Drop | Completed | Failed | Dropped | Attached | Waits | NotAttached
+Effect = (
+    Moved | Found | Gone | Inform | NotCounted | Send | Withdraw | Drop | Completed | Failed | Dropped
+    | Attached | Waits | NotAttached
+)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dsreg.client.events import Moved, NotCounted
+from dsreg.client.events import Found, Moved, NotCounted
 from dsreg.client.node_selector import NodeSelector
 from dsreg.client.node_view import NodeView
 from dsreg.protocol.life import Life
 from dsreg.protocol.messages import AddressReport, LivesReport
 from dsreg.register.addresses import Addresses
 from dsreg.register.lives import Lives
+from dsreg.register.quorum import ranks_in
 
 
 class Change(NamedTuple):
@@ -28,12 +29,13 @@ class Change(NamedTuple):
 
 
 class Members:
-    """What it hears first of a rank holds until the client ends, or the node has rejoined with a later life: it may
-    have counted that directory's answers."""
+    """`learns`: whether the addresses that nodes tell count. What it hears first of a rank holds until the client ends,
+    or the node has rejoined with a later life: it may have counted that directory's answers."""
 
-    def __init__(self, selector: NodeSelector) -> None:
+    def __init__(self, selector: NodeSelector, *, learns: bool = True) -> None:
         self._lives = Lives(0, {})
         self._addresses = Addresses(0, {})
+        self._learns = learns
         self._selector = selector
         self._faults: dict[int, str] = {}
 
@@ -65,4 +67,21 @@ class Members:
         return [
             Moved(rank, moved.address.place, moved.is_first)
             for rank, moved in news.items() if rank in self._selector.by_rank
+        ]
+
+    def found(self) -> list[Found]:
+        """The members that this client does not know, if it is known where they are."""
+        if self._selector.configuration is None or not self._learns:
+            return []
+        known = self._addresses.known
+        return [
+            Found(rank, known[rank].place) for rank in ranks_in(self._selector.quorum.members)
+            if rank not in self._selector.by_rank and rank in known
+        ]
+
+    def gone(self) -> list[NodeView]:
+        """Those that were found, and are members no more. What the configuration of the client has is left to that."""
+        return [
+            node for node in self._selector.nodes
+            if not node.is_member and node.rank not in self._selector.configured
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from dsreg.client.events import KeyRefused, NotSealed, Refusal
 from dsreg.client.limits import ATTEMPT_MAX_S, FULL_S, PROBE_S, RESEND_S, SILENCE_S
@@ -13,42 +14,85 @@ from dsreg.protocol.configuration import Configuration
 from dsreg.register.configuration import quorum_of
 from dsreg.register.quorum import Quorum, bit, how_many_decide, majority_of, mask
 
+# Of a node that tells another configuration of the number of the one that is known here.
+_NO_NUMBER: Final = -1
 _NONE: tuple[list[NodeView], int] = [], 0
 
 
 class NodeSelector:
     """`ranks`: in the order of preference.
 
-    `quorum`: of all nodes of the cluster, as these say. The configuration of a client may lack some of them. `number`:
-    of the configuration that decides, the latest that one of them has told. docs/configurations.md.
+    `quorum`: of all nodes of the cluster, as these say. The configuration of a client may lack some of them, and list
+    others that are none, or not any more. `configuration`: that decides, the latest that one of them has told; None:
+    none has. `number`: of that. docs/configurations.md.
     """
 
     def __init__(self, ranks: Sequence[int]) -> None:
         assert ranks and len(set(ranks)) == len(ranks)
         self.nodes = [NodeView(rank, index) for index, rank in enumerate(ranks)]
         self.by_rank = {node.rank: node for node in self.nodes}
-        self._rounds = [self.nodes[home:] + self.nodes[:home] for home in range(len(ranks))]  # by the first one
+        self.configured = frozenset(ranks)  # are kept, whatever becomes of them
         self.quorum: Quorum = majority_of(ranks)
+        self.configuration: Configuration | None = None
         self.number = 1
         # What `enough_of` has found last of nodes in this order, by the first one: counting costs as much as asking.
         self._enough: dict[int, tuple[list[NodeView], int]] = {}
         self._ever_connected = False
+        self._arrange()
 
+    def _arrange(self) -> None:
+        self._rounds = [self.nodes[home:] + self.nodes[:home] for home in range(len(self.nodes))]  # by the first one
+        self._enough.clear()
+
+    # --- which nodes there are ------------------------------------------------------------------------
+    def add(self, rank: int) -> None:
+        """There is this one as well."""
+        node = NodeView(rank, len(self.nodes))
+        self.nodes.append(node)
+        self.by_rank[rank] = node
+        self._arrange()
+
+    def remove(self, node: NodeView) -> None:
+        """It is not asked any more, and has nothing to answer."""
+        self.nodes.remove(node)
+        del self.by_rank[node.rank]
+        for index, other in enumerate(self.nodes):
+            other.index = index
+        self._arrange()
+
+    def told(self, node: NodeView, configuration: Configuration) -> bool:
+        """The node answers under this one; whether other nodes decide from now on. One of two that have the same number
+        is wrong: who tells another one than was told first is not counted."""
+        known = self.configuration
+        is_later = known is None or configuration.number > known.number
+        if is_later:
+            self.configuration, self.number = configuration, configuration.number
+        node.number = _NO_NUMBER if self._is_another(configuration) else configuration.number
+        if not is_later or known is None and self._is_of_all(configuration):
+            return False
+        self.quorum = quorum_of(configuration)
+        for each in self.nodes:
+            each.is_member = bool(configuration.members & bit(each.rank))
+        self._enough.clear()
+        return True
+
+    def _is_another(self, configuration: Configuration) -> bool:
+        known = self.configuration
+        return known is not None and configuration.number == known.number and configuration != known
+
+    def _is_of_all(self, configuration: Configuration) -> bool:
+        """Whether that is what has been taken for right until now: number 1, of the nodes that are configured."""
+        is_first = configuration.number == 1 and not configuration.joining
+        return is_first and configuration.ranks == mask(self.by_rank) == self.quorum.members
+
+    # --- connections ----------------------------------------------------------------------------------
     def connected(self, node: NodeView, cluster_size: int = 0) -> None:
         assert not node.up
-        if cluster_size > self.quorum.size and self.number == 1:
+        if cluster_size > self.quorum.size and self.configuration is None:
             self.quorum = majority_of(self.by_rank, cluster_size)
             self._enough.clear()
         node.up = node.tried = self._ever_connected = True
-        node.stopping, node.refusal, node.number = False, None, 1
-
-    def reconfigured(self, configuration: Configuration) -> bool:
-        """A node has told this one; whether it is a later one, that decides from now on."""
-        if configuration.number <= self.number:
-            return False
-        self.number, self.quorum = configuration.number, quorum_of(configuration)
-        self._enough.clear()
-        return True
+        node.stopping, node.refusal, node.number = False, None, 0
 
     @property
     def refusal(self) -> Refusal | None:
@@ -67,7 +111,8 @@ class NodeSelector:
         best, best_badness = None, 4
         for distance in range(len(self.nodes)):
             node = self.nodes[(op.home + distance) % len(self.nodes)]
-            if not node.usable or op.disbelief & bit(node.rank):
+            # Who is behind does not know all nodes yet, and would not take the tags that the others choose.
+            if not self.may_count(node) or op.disbelief & bit(node.rank):
                 continue
             badness = 0
             if node.rank in step.sent:
@@ -84,14 +129,19 @@ class NodeSelector:
 
     def may_count(self, node: NodeView) -> bool:
         """Whether the node can be asked, and its answer belongs to the configuration that decides."""
-        return node.usable and node.number == self.number
+        return node.usable and self.is_current(node)
+
+    def is_current(self, node: NodeView) -> bool:
+        """Whether it answers under the configuration that decides."""
+        return (node.number or 1) == self.number
 
     def nearest(self, home: int, now_s: float) -> list[NodeView]:
         """The nodes that can be asked and counted: those that answer first, each in the order of ranks from the
         operation's `home`."""
         usable = [
-            node for node in self._rounds[home]
-            if node.up and not node.stopping and not node.barred and node.number == self.number
+            node for node in self._rounds[home % len(self.nodes)]
+            if node.up and not node.stopping and not node.barred and node.is_member
+            and (node.number or 1) == self.number
         ]
         for node in usable:
             if node.avoided_until_s > now_s:
@@ -110,14 +160,14 @@ class NodeSelector:
     def avoid_silent(self, sent: Mapping[int, float], now_s: float) -> None:
         """Of the nodes that were sent something, by rank and when, those that have answered nothing since."""
         for rank, sent_s in sent.items():
-            node = self.by_rank[rank]
-            if node.answered_s <= sent_s:
+            node = self.by_rank.get(rank)
+            if node is not None and node.answered_s <= sent_s:
                 node.avoid(now_s)
 
     def obstacle(self, now_s: float) -> tuple[str, bool]:
         """Why no majority can store anything, as far as is known, and whether it is for want of room; "" if nothing is
         in the way."""
-        up = [node for node in self.nodes if node.up]
+        up = [node for node in self.nodes if node.up and node.is_member]
         if not self.quorum.decided(mask(node.rank for node in up)):
             counts = f"{len(up)} of {self.quorum.size} nodes are connected, {self.quorum.needed} are needed"
             return f"no majority: {counts}", False

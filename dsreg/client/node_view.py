@@ -15,7 +15,10 @@ class NodeView:
     up: bool = False
     stopping: bool = False
     barred: bool = False  # not to be asked or counted: see members.py
-    number: int = 1  # of the configuration under which it answers, as it has told over this connection
+    is_member: bool = True  # of the configuration that decides, as far as is known
+    # Of the configuration under which it answers, as it has told over this connection; 0: it has told none, and is of
+    # an older version. See NodeSelector.told.
+    number: int = 0
     tried: bool = False
     refusal: Refusal | None = None
     owed: dict[int, None] = dataclasses.field(default_factory=dict)  # requests; in order, so that runs repeat
@@ -31,7 +34,7 @@ class NodeView:
 
     @property
     def usable(self) -> bool:
-        return self.up and not self.stopping and not self.barred
+        return self.up and not self.stopping and not self.barred and self.is_member
 
     def avoid(self, now_s: float) -> None:
         if self.avoided_until_s <= now_s:

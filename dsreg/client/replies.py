@@ -40,7 +40,7 @@ class Replies:
             self._operations.counters.late_answers += 1
             return
         if response.kind is _ATTACH:
-            if node.number == self._selector.number:  # else it has not heard yet who decides
+            if self._selector.is_current(node):  # else it has not heard yet who decides
                 self._access.answered(node, response, now_s)
             return
         if node.lagging and node.catch_up(response.request):

@@ -48,18 +48,20 @@ class Runner:
     ) -> None:
         self.settled = trio.Event()  # whether the disk is attached is known, or the client was closed
         self.lost = trio.Event()  # it is not attached, or not any more
-        self.ups = {node.rank: trio.Event() for node in nodes}
+        self.ups = {node.rank: trio.Event() for node in nodes}  # of those that have left as well
         self._busy = trio.Event()
         self._turn = trio.Event()  # set by end_turn_soon
         self._calls: dict[int, _Call] = {}
         keys, rng = Keys(config.client_key, b""), random.Random()
         seals = Seals(keys, lambda: secrets.token_bytes(32), required=getattr(config, "require_sealed", False))
         encode = EncodeOnce(Encoder(keys)), EncodeOnce(Encoder(None))
-        learns = getattr(config, "learn_addresses", True)
-        self.destinations = {
-            node.rank: Destinations(Place(node.host, node.port), learns=learns) for node in nodes
-        }
-        self._lines = {rank: TcpLines(destinations) for rank, destinations in self.destinations.items()}
+        self._learns = learns = getattr(config, "learn_addresses", True)
+        self.destinations: dict[int, Destinations] = {}
+        self._lines: dict[int, TcpLines] = {}
+        self._scopes: dict[int, trio.CancelScope] = {}
+        self._nursery: trio.Nursery | None = None
+        for node in nodes:
+            self._locate(node.rank, Place(node.host, node.port))
         self.connections: dict[int, Connection] = {}
 
         def connect(rank: int, engine: Engine) -> Connection:
@@ -68,18 +70,32 @@ class Runner:
                 seals=seals, observer=engine, encode=encode, jitter=lambda: rng.uniform(0.5, 1.0),
                 clock=trio.current_time,
             )
+            if self._nursery is not None:
+                self._nursery.start_soon(self._run, rank)
             return self.connections[rank]
 
         ranks = [node.rank for node in nodes]
         admission = Admission(MAX_OPERATIONS, MAX_OPERATION_BYTES)
-        self.engine = Engine(ClientCore(ranks, claim), ranks, connect, self, _now_s, admission, timeout_s)
+        core = ClientCore(ranks, claim, learns=learns)
+        self.engine = Engine(core, ranks, connect, self, _now_s, admission, timeout_s)
 
     def start(self, nursery: trio.Nursery) -> None:
         self.engine.open()
         nursery.start_soon(self._tick)
         nursery.start_soon(self._end_turns)
-        for rank, lines in self._lines.items():
-            nursery.start_soon(lines.run, self.connections[rank].driver)
+        self._nursery = nursery
+        for rank in self._lines:
+            nursery.start_soon(self._run, rank)
+
+    async def _run(self, rank: int) -> None:
+        if rank in self._lines:  # else it has left since
+            with self._scopes[rank]:
+                await self._lines[rank].run(self.connections[rank].driver)
+
+    def _locate(self, rank: int, place: Place) -> None:
+        destinations = self.destinations[rank] = Destinations(place, learns=self._learns)
+        self._lines[rank] = TcpLines(destinations)
+        self._scopes[rank] = trio.CancelScope()
 
     def close(self) -> None:
         """Every operation, and every wait, is over."""
@@ -121,7 +137,8 @@ class Runner:
             await call.over.wait()
         finally:
             del self._calls[message.request]
-            self.connections[rank].withdraw(message.request)
+            if rank in self.connections:
+                self.connections[rank].withdraw(message.request)
         return call.answer
 
     # --- tasks ----------------------------------------------------------------------------------
@@ -157,6 +174,17 @@ class Runner:
         for call in self._calls.values():
             if call.rank == rank:
                 call.over.set()
+
+    def found(self, rank: int, place: Place) -> None:
+        _log.info("node %d has become a member, and is at %s", rank, place)
+        self.ups.setdefault(rank, trio.Event())
+        self._locate(rank, place)
+
+    def gone(self, rank: int) -> None:
+        _log.info("node %d has left", rank)
+        self.down(rank)
+        self._scopes.pop(rank).cancel()
+        del self.connections[rank], self.destinations[rank], self._lines[rank]
 
     def reported(self, answer: StatusReport | ScrubBegun | Answered) -> None:
         call = self._calls.get(answer.request)

@@ -13,10 +13,9 @@ import trio
 from dsreg.block_device import BlockDevice
 from dsreg.cache import WritebackCache
 from dsreg.client import Attach, Client
-from dsreg.config import ClusterConfig, format_address
+from dsreg.config import ClusterConfig
 from dsreg.errors import OperationTimeout
 from dsreg.register.absences import CHECK_INTERVAL_S, Absences, describe_absence
-from dsreg.register.quorum import majority_of
 from dsreg.store import SectorStore
 from dsreg.volume import embedded
 from dsreg.volume.failures import VolumeError
@@ -126,11 +125,11 @@ async def _report_loss(client: Client) -> None:
 
 async def _watch_nodes(client: Client) -> None:
     """Say which nodes have been out of reach for long, and when they are back."""
-    addresses = {node.rank: format_address(node.host, node.port) for node in client.nodes}
-    quorum = majority_of(addresses)
-    absences = Absences(addresses, trio.current_time())
+    absences = Absences(client.ranks, trio.current_time())
     while True:
         await trio.sleep(CHECK_INTERVAL_S)
+        absences.watch(client.ranks, trio.current_time())
         reached = client.connected_ranks
         for rank, is_back, absent_s in absences.check(reached, trio.current_time()):
-            log.warning("%s", describe_absence(rank, addresses[rank], is_back, absent_s, reached, quorum))
+            place = str(client.place(rank))
+            log.warning("%s", describe_absence(rank, place, is_back, absent_s, reached, client.quorum))

@@ -72,7 +72,8 @@ def test_who_has_left_is_not_counted() -> None:
     play = AttachedPlay()
     tells(play, TWO, 1, 2, 3)
     sent = puts(play)
-    assert play.do(ok(sent[1], 1)) == [] and play.do(ok(sent[3], 3)) == []
+    assert set(sent) == {1, 2}, "nor asked"
+    assert play.do(ok(sent[1], 1)) == []
     assert Completed(5, b"") in play.do(ok(sent[2], 2))
 
 

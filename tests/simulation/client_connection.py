@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from dsreg.client.connection import Connection, Observer
 from dsreg.link.destinations import Destinations
 from dsreg.protocol.address import Place
+from dsreg.protocol.choosing import ConfigurationReport
 from dsreg.protocol.codec import EncodeOnce, Encoder, Keys
 from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import Command, StatusRequest
@@ -64,6 +65,12 @@ class ClientConnection:
         if not self._connection.is_up:
             return  # a client that was stopped learns of the loss only now
         self._connection.send(message)
+        if not self._writing:
+            self._writing = True
+            self._loop.after(0, self._guard, self._write)
+
+    def tell(self, report: ConfigurationReport) -> None:
+        self._connection.tell(report)
         if not self._writing:
             self._writing = True
             self._loop.after(0, self._guard, self._write)

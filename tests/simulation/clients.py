@@ -28,7 +28,9 @@ from dsreg.client.events import (
 from dsreg.client.limits import TICK_S
 from dsreg.constants import MAX_RUN_BYTES
 from dsreg.errors import AlreadyAttached, AuthenticationFailed, DsregError, OperationTimeout, Outcome
-from dsreg.protocol.messages import Buffer, Message, StatusReport
+from dsreg.protocol.address import Place
+from dsreg.protocol.choosing import Answered
+from dsreg.protocol.messages import Buffer, Message, ScrubBegun, StatusReport
 from dsreg.store import outcome_of
 from tests.simulation.client_connection import ClientConnection
 from tests.simulation.history import Call, History
@@ -350,7 +352,13 @@ class ExtensionClient(Worker):
     def down(self, rank: int) -> None:
         """Nor for that."""
 
-    def reported(self, report: StatusReport) -> None:
+    def found(self, rank: int, place: Place) -> None:
+        raise AssertionError("it knows all nodes")
+
+    def gone(self, rank: int) -> None:
+        raise AssertionError("those that it is configured with are kept")
+
+    def reported(self, report: StatusReport | ScrubBegun | Answered) -> None:
         """It asks for none of its own."""
 
     def _tick(self, life: int) -> None:

@@ -21,6 +21,7 @@ _BY_CLAIM = "tests/register/test_claim.py"
 _BY_CLAIMS = "tests/node/test_rejoin_configured.py"
 _BY_LINKS = "tests/node/test_configured_links.py"
 _BY_CLIENTS = "tests/client/test_configurations.py"
+_BY_NEW = "tests/client/test_new_members.py"
 _BY_JOINING = "tests/node/test_joining.py"
 _MEMBERSHIP = "dsreg.node.membership"
 _MEMBERS = "dsreg.node.members"
@@ -213,22 +214,49 @@ CONFIGURATIONS = (
            "        self._number = 0\n        self._members.listens", "        self._members.listens", test=_BY_LINKS),
     # The same at clients.
     Mutant("client_counts_by_the_first_configuration", "dsreg.client.node_selector",
-           "self.number, self.quorum = configuration.number, quorum_of(configuration)",
-           "self.number = configuration.number", test=_BY_CLIENTS),
+           "        self.quorum = quorum_of(configuration)\n", "", test=_BY_CLIENTS),
     Mutant("client_keeps_what_was_answered_before", "dsreg.client.core",
            "        self._access.reconfigured(now_s)\n        for op in self._operations.all():",
            "        self._access.reconfigured(now_s)\n        for op in ():", test=_BY_CLIENTS),
     Mutant("client_counts_who_is_behind", "dsreg.client.node_selector",
-           "not node.barred and node.number == self.number", "not node.barred", test=_BY_CLIENTS),
+           "            and (node.number or 1) == self.number\n", "", test=_BY_CLIENTS),
     Mutant("client_asks_who_is_behind_as_well", "dsreg.client.node_selector",
-           "return node.usable and node.number == self.number", "return node.usable", test=_BY_CLIENTS),
-    Mutant("number_of_a_connection_outlives_it", "dsreg.client.node_selector", "node.number = False, None, 1",
+           "return node.usable and self.is_current(node)", "return node.usable", test=_BY_CLIENTS),
+    Mutant("number_of_a_connection_outlives_it", "dsreg.client.node_selector", "node.number = False, None, 0",
            "node.number = False, None, node.number", test=_BY_CLIENTS),
     Mutant("acceptances_of_before_count", "dsreg.client.attachment",
            "self.quorum, self._answers, self._accepted, self._refused = quorum, {}, set(), {}",
            "self.quorum, self._answers, self._refused = quorum, {}, {}", test=_BY_CLIENTS),
     Mutant("answers_to_attach_of_another_number_count", "dsreg.client.replies",
-           "if node.number == self._selector.number:", "if True:", test=_BY_CLIENTS),
+           "if self._selector.is_current(node):", "if True:", test=_BY_CLIENTS),
+    # Members that a client does not know, and those that have left.
+    Mutant("client_does_not_look_for_new_members", "dsreg.client.core",
+           "            self._inform(other)\n        self._look_for_members()\n", "            self._inform(other)\n",
+           test=_BY_NEW),
+    Mutant("client_does_not_look_for_members_that_are_told_of_later", "dsreg.client.core",
+           "told_addresses(message)\n                self._look_for_members()\n", "told_addresses(message)\n",
+           test=_BY_NEW),
+    Mutant("client_follows_addresses_that_it_must_not_learn", "dsreg.client.members",
+           "self._selector.configuration is None or not self._learns", "self._selector.configuration is None",
+           test=_BY_NEW),
+    Mutant("client_asks_who_has_left", "dsreg.client.node_selector", "not node.barred and node.is_member\n",
+           "not node.barred\n", test=_BY_NEW),
+    Mutant("client_leaves_work_to_who_has_left", "dsreg.client.node_view", " and not self.barred and self.is_member",
+           " and not self.barred", test=_BY_NEW),
+    Mutant("client_leaves_work_to_who_is_behind", "dsreg.client.node_selector",
+           "if not self.may_count(node) or op.disbelief", "if not node.usable or op.disbelief", test=_BY_NEW),
+    Mutant("client_tells_nobody_who_is_behind", "dsreg.client.core",
+           "self._operations.effects.append(Inform(node.rank, latest))", "pass", test=_BY_NEW),
+    Mutant("client_takes_its_file_for_the_first_configuration", "dsreg.client.node_selector",
+           "known is None and self._is_of_all(configuration)", "known is None and configuration.number == 1",
+           test=_BY_NEW),
+    Mutant("client_counts_two_of_one_number", "dsreg.client.node_selector",
+           "_NO_NUMBER if self._is_another(configuration) else configuration.number", "configuration.number",
+           test=_BY_NEW),
+    Mutant("client_loses_what_was_asked_of_who_has_left", "dsreg.client.core",
+           "            self._lose(gone, now_s)\n", "", test=_BY_NEW),
+    Mutant("client_forgets_the_nodes_of_its_file", "dsreg.client.members",
+           "not node.is_member and node.rank not in self._selector.configured", "not node.is_member", test=_BY_NEW),
     Mutant("guard_counts_what_was_answered_before", "dsreg.client.access", "        self._guard.forget()\n", "",
            test=_BY_CLIENTS),
 )
