@@ -7,6 +7,7 @@ tests/system, on a fresh Debian (`make test-system`).
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,7 +33,7 @@ mount -t overlay overlay -o lowerdir=/etc,upperdir=own/etc,workdir=own/etc-work 
 mount -t overlay overlay -o lowerdir=/var/lib,upperdir=own/var,workdir=own/var-work /var/lib
 mount -t tmpfs tmpfs /run
 ip link set lo up
-for n in 1 2 3; do ip addr add 10.0.0.$n/32 dev lo; done
+for n in 1 2 3 4 5; do ip addr add 10.0.0.$n/32 dev lo; done
 export HOME=$PWD/own/home PATH=$PWD/bin:$PATH
 unset DSREG_CONFIG XDG_CONFIG_HOME XDG_DATA_HOME
 await() {
@@ -102,19 +103,22 @@ wait
 @pytest.mark.fuse
 def test_three_hosts(machine: Path) -> None:
     """Each node has a /var/lib of its own, as on a host of its own; for the rest one machine is all three."""
-    create, run_node, use, _replace = shell_blocks(README, "Three real hosts")
+    create, run_node, use, _replace, add, run_new, remove = shell_blocks(README, "Three real hosts")
     assert "--rank 1" in run_node
     watch, wait, scrub, attach, bench = use.splitlines()
     status = watch.replace(" --watch", "")  # which stays
-    nodes = "".join(
-        # Its mounts follow those of the machine: a private copy would keep what others unmount.
-        f"unshare --mount --propagation slave sh -c 'mkdir -p $PWD/own/host{rank} && "
-        f"mount --bind $PWD/own/host{rank} /var/lib && "
-        f"exec {run_node.strip().replace('--rank 1', f'--rank {rank}')}' &\n"
-        for rank in (1, 2, 3))
+
+    def start(command: str, *ranks: int) -> str:
+        return "".join(
+            # Its mounts follow those of the machine: a private copy would keep what others unmount.
+            f"unshare --mount --propagation slave sh -c 'mkdir -p $PWD/own/host{rank} && "
+            f"mount --bind $PWD/own/host{rank} /var/lib && "
+            f"exec {re.sub('--rank [0-9]', f'--rank {rank}', command.strip())}' & node{rank}=$!\n"
+            for rank in ranks)
+
     said = type_in(machine, f"""
 {create}
-{nodes}
+{start(run_node, 1, 2, 3)}
 await {status.split('#')[0]} --check
 {status}
 {wait}
@@ -124,9 +128,20 @@ mkdir -p /mnt/disk
 await test -e /mnt/disk/disk.img
 await sh -c 'losetup -j /mnt/disk/disk.img | grep -q .'
 {bench}
+{add.strip()} & adding=$!
+await grep -q 10.0.0.5 /etc/dsreg/cluster.toml
+{start(run_new, 4, 5)}
+wait $adding
+{wait}
+{status}
+{remove}
+kill $node4 $node5
+wait $node4 $node5
+{status}
 dsreg-fuse --detach /mnt/disk
 """)
     assert "quorum: 3 of 3 nodes answer, 2 are needed" in said and "reads" in said and "Traceback" not in said
+    assert "quorum: 5 of 5 nodes answer, 3 are needed" in said and "done: configuration 5, nodes 1 2 3" in said
 
 
 @pytest.mark.slow

@@ -30,6 +30,8 @@ ASK_S: Final = 2.0
 POLL_S: Final = 0.5
 # Between two lines on what is waited for, where there is no terminal.
 EVERY_S: Final = 5.0
+# Who lacks something looks for it by itself. After so long it is asked to vote all the same, so that it looks again.
+ASK_ANYWAY_S: Final = 20.0
 
 Show = Callable[[str], None]
 
@@ -152,11 +154,10 @@ def why_not_new(report: Mapping[str, Any], current: Configuration) -> str:
 async def walk(client: Client, config: ClusterConfig, course: Course, say: Show, show: Show) -> None:
     """Have each step of the course chosen. Raises Refused once somebody else has changed the members otherwise."""
     while (following := course.following) is not None:
-        with_progress = _Waiting(course.current, show)
+        waiting = _Waiting(course.current, following, show)
         async with trio.open_nursery() as nursery:
-            if course.current.joining:
-                nursery.start_soon(with_progress.watch, client, config)
-            chosen = await choose(client, course.current, course.goal, with_progress.objections)
+            nursery.start_soon(waiting.watch, client, config)
+            chosen = await choose(client, course.current, course.goal, waiting)
             nursery.cancel_scope.cancel()
         show("")
         client.tell(chosen)
@@ -167,22 +168,43 @@ async def walk(client: Client, config: ClusterConfig, course: Course, say: Show,
 
 
 class _Waiting:
-    """What a step waits for, in one line."""
+    """What a step waits for, in one line, and whether so many have learned that asking for votes is of use: see
+    Watcher. `wish`: what is to follow."""
 
-    def __init__(self, base: Configuration, show: Show) -> None:
+    def __init__(self, base: Configuration, wish: Configuration, show: Show) -> None:
         self._base = base
+        self._wish = wish
         self._show = show
         self._copies: dict[int, Copy] = {}
+        self._lacking = 0  # mask: those that have said that they have not learned
+        self._is_ready = not _needs_learning(base, wish)
+        self._ask_anyway_s = trio.current_time() + ASK_ANYWAY_S
+        self._taken_up = ""
 
     def objections(self, reasons: Mapping[int, str]) -> None:
+        if not self._is_ready:
+            lacking = {rank: f"node {rank} does not have all data yet" for rank in ranks_in(self._lacking)}
+            reasons = {**reasons, **lacking}
         if reasons:
             lines = [reason + self._progress(rank) for rank, reason in sorted(reasons.items())]
-            self._show(f"waiting: {'; '.join(lines)}")
+            self._show(f"waiting{self._taken_up}: {'; '.join(lines)}")
+
+    def holds(self, rank: int, following: Configuration) -> bool:
+        if following != self._wish:  # votes were cast for it before
+            self._taken_up = f" for {described(following)}, which some have voted for already"
+            return False
+        if self._is_ready:
+            return False
+        return not self._lacking & bit(rank) or trio.current_time() < self._ask_anyway_s
 
     async def watch(self, client: Client, config: ClusterConfig) -> None:
         while True:
             nodes = [node for node in config.nodes if self._base.members & bit(node.rank)]
-            self._copies = copies(await ask_all(client, nodes, ASK_S))
+            answers = await ask_all(client, nodes, ASK_S)
+            self._copies = copies(answers)
+            ready = may_vote(answers, self._base)
+            self._lacking = mask(answer.node.rank for answer in answers if answer.report is not None) & ~ready
+            self._is_ready = self._is_ready or quorum_of(self._base).decided(ready)
             await trio.sleep(POLL_S)
 
     def _progress(self, rank: int) -> str:
@@ -192,6 +214,22 @@ class _Waiting:
         share = "" if copy.share is None else f", {share_text(copy.share)}"
         left = "" if copy.left_s is None else f", {duration_text(copy.left_s)} left"
         return f" ({copy.state}{share}{left})"
+
+
+def _needs_learning(base: Configuration, following: Configuration) -> bool:
+    return bool(base.joining) and following.ranks == base.joining
+
+
+def may_vote(answers: Sequence[NodeAnswer], base: Configuration) -> int:
+    """The mask of those that know the joint configuration, and have learned if they have to, to vote for its later set
+    alone."""
+    ready = 0
+    for answer in answers:
+        told = answer.report.get("configuration") if answer.report is not None else None
+        if told is not None and told["number"] == base.number:
+            has_to = base.joining & bit(answer.node.rank)
+            ready |= bit(answer.node.rank) if told["learned"] or not has_to else 0
+    return ready
 
 
 async def told_by_most(client: Client, config: ClusterConfig, configuration: Configuration) -> None:

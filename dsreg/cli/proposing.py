@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Protocol
 
 import trio
 
 from dsreg.client import Client
-from dsreg.protocol.choosing import Answer, Question
+from dsreg.protocol.choosing import Answer, Elect, Question
 from dsreg.protocol.configuration import PROPOSER_SIZE, Configuration
 from dsreg.protocol.life import Life
 from dsreg.register.configuration import Goal
@@ -22,16 +23,25 @@ AGAIN_S = 0.2
 # After another proposal had a higher ballot: at most this long, at random, so that one of them gets through.
 PAUSE_S = 1.0
 
-Objections = Callable[[Mapping[int, str]], None]
+
+class Watcher(Protocol):
+    """Whoever wants a configuration to be chosen."""
+
+    def objections(self, reasons: Mapping[int, str]) -> None:
+        """By rank: who has not voted yet, and why. Called again and again."""
+
+    def holds(self, rank: int, following: Configuration) -> bool:
+        """Whether the node is not to be asked yet to vote for this. A vote cannot be taken back: what a few have voted
+        for, others that propose may have to take up."""
 
 
-async def choose(client: Client, base: Configuration, goal: Goal, objections: Objections) -> Configuration:
+async def choose(client: Client, base: Configuration, goal: Goal, watcher: Watcher) -> Configuration:
     """What follows `base`, chosen now or before, by this proposal, which is to lead to `goal`, or another one. It takes
-    until those that decide have voted. `objections`: told again and again who has not, by rank, and why."""
+    until those that decide have voted."""
     round = next_round()
     while True:
         proposal = Proposal(base, goal, round, secrets.token_bytes(PROPOSER_SIZE))
-        outcome = await _Try(client, proposal, objections).run()
+        outcome = await _Try(client, proposal, watcher).run()
         if isinstance(outcome, Chosen):
             return outcome.configuration
         round = next_round(outcome.promised)
@@ -41,10 +51,10 @@ async def choose(client: Client, base: Configuration, goal: Goal, objections: Ob
 class _Try:
     """One proposal, until it is over."""
 
-    def __init__(self, client: Client, proposal: Proposal, objections: Objections) -> None:
+    def __init__(self, client: Client, proposal: Proposal, watcher: Watcher) -> None:
         self._client = client
         self._proposal = proposal
-        self._objections = objections
+        self._watcher = watcher
         self._members = proposal.unanswered
         self._lives: dict[int, Life | None] = {}  # in which each has answered
         self._next_phase = trio.Event()
@@ -61,16 +71,18 @@ class _Try:
         while True:
             question, phase = self._proposal.question, self._next_phase
             answer = None
-            has_answered = not self._proposal.unanswered & bit(rank)
-            if not has_answered:
+            is_asked = bool(self._proposal.unanswered & bit(rank))
+            if isinstance(question, Elect):
+                is_asked = is_asked and not self._watcher.holds(rank, question.following)
+            if is_asked:
                 answer = await self._client.propose(rank, question, ASK_S)
             if answer is not None:
                 self._take(rank, question, answer)
-            elif not has_answered and question == self._proposal.question:
+            elif is_asked and question == self._proposal.question:
                 self._proposal.objections[rank] = f"node {rank} does not answer"
             if self._outcome is not None:
                 all_of_them.cancel()
-            self._objections(self._proposal.objections)
+            self._watcher.objections(self._proposal.objections)
             with trio.move_on_after(AGAIN_S):
                 await phase.wait()
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import pytest
 import trio
 import trio.testing
 
-from dsreg.cli.changing import why_not, why_not_new
+from dsreg.cli.changing import may_vote, why_not, why_not_new
 from dsreg.cli.proposing import choose
 from dsreg.client import Client
 from dsreg.protocol.choosing import Answer, Ask, Elect, Question
@@ -25,14 +25,26 @@ FIRST = Configuration(1, 64, THREE, 0, THREE)
 JOINT = Configuration(2, 64, THREE, FIVE, FIVE)
 
 
+class Heard(NamedTuple):
+    nodes: Nodes
+    heard: dict[int, str]
+
+    def objections(self, reasons: Mapping[int, str]) -> None:
+        self.heard.update(reasons)
+
+    def holds(self, rank: int, following: Configuration) -> bool:
+        return rank in self.nodes.held
+
+
 class Nodes:
     """In the place of a client and what it is connected to. `silent`: nodes that do not answer. `lacking`: those that
-    have not learned."""
+    have not learned. `held`: those that are not to vote yet."""
 
     def __init__(self, first: Configuration = FIRST, ranks: tuple[int, ...] = (1, 2, 3)) -> None:
         self.voters = {rank: Voter(rank, Record(first)) for rank in ranks}
         self.silent: set[int] = set()
         self.lacking: set[int] = set()
+        self.held: set[int] = set()
         self.lives = {rank: Life(1, bytes([rank]) * 16) for rank in ranks}
         self.asked: list[tuple[int, Question]] = []
         self.first_asked = trio.Event()
@@ -58,12 +70,8 @@ class Nodes:
         return said
 
     async def choose(self, base: Configuration, goal: Goal, heard: dict[int, str] | None = None) -> Configuration:
-        def objections(reasons: Mapping[int, str]) -> None:
-            if heard is not None:
-                heard.update(reasons)
-
         with trio.fail_after(60):
-            return await choose(cast(Client, self), base, goal, objections)
+            return await choose(cast(Client, self), base, goal, Heard(self, {} if heard is None else heard))
 
 
 async def test_a_majority_of_each_set_is_enough(autojump_clock: trio.testing.MockClock) -> None:
@@ -85,6 +93,20 @@ async def test_who_lacks_something_is_asked_until_it_has_it(autojump_clock: trio
         assert (await nodes.choose(JOINT, Goal(FIVE, 64), heard)).number == 3
         assert trio.current_time() >= 10
     assert heard == {rank: f"node {rank} does not have all data yet" for rank in (3, 4, 5)}
+
+
+async def test_who_is_held_does_not_vote_and_the_change_can_be_taken_back(
+    autojump_clock: trio.testing.MockClock
+) -> None:
+    nodes = Nodes(JOINT, (1, 2, 3, 4, 5))
+    nodes.lacking, nodes.held = {4, 5}, {1, 2}
+    nodes.silent = {3}
+    with trio.move_on_after(20):
+        await nodes.choose(JOINT, Goal(FIVE, 64))
+        raise AssertionError("nobody has voted")
+    assert not any(voter.record.voted for voter in nodes.voters.values())
+    nodes.held = set()
+    assert (await nodes.choose(JOINT, Goal(THREE, 64, cancels=True))).ranks == THREE
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -168,3 +190,14 @@ def test_a_new_node_waits_to_be_told() -> None:
     own_list = {"configuration": {"number": 1, "members": [1, 2, 3, 4], "joining": []}}
     assert "start it with --join" in why_not_new(own_list, FIRST)
     assert "keeps no configurations" in why_not_new({"version": "0.0.1"}, FIRST)
+
+
+def test_votes_are_asked_for_once_enough_have_learned() -> None:
+    """Of 1 2 3 together with 1 2 4: node 3 has nothing to learn, and 1, 2 and 4 have."""
+    joint = Configuration(2, 64, THREE, mask((1, 2, 4)), mask((1, 2, 3, 4)))
+
+    def says(rank: int, learned: bool, number: int = 2) -> Any:
+        return member(rank, configuration={"number": number, "members": [], "joining": [], "learned": learned})
+
+    assert may_vote([says(1, True), says(2, False), says(3, False), says(4, True)], joint) == mask((1, 3, 4))
+    assert may_vote([says(1, True, 1), answer(2, "refused"), says(3, False, 3), answer(4)], joint) == 0

@@ -66,7 +66,7 @@ class Cluster:
 
     # --- where things are -------------------------------------------------------------------------
     def address(self, rank: int) -> Address:
-        node = self.config.nodes[rank - 1]
+        node = self.config.node(rank)
         return node.host, node.port
 
     def storage(self, rank: int) -> Path:
