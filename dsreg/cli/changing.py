@@ -15,7 +15,7 @@ from dsreg.cli.answers import NodeAnswer
 from dsreg.cli.health import changed_directories
 from dsreg.cli.in_sync import Copy, copies
 from dsreg.cli.proposing import choose
-from dsreg.cli.survey import ask_all
+from dsreg.cli.survey import ask_all, ask_cluster
 from dsreg.cli.units import duration_text, share_text
 from dsreg.client import Client
 from dsreg.config import ClusterConfig, NodeAddress
@@ -70,7 +70,7 @@ async def survey_members(
     client: Client, config: ClusterConfig
 ) -> tuple[Configuration, tuple[NodeAnswer, ...]]:
     """The latest configuration that the nodes of the file tell, and what they answer. Raises Refused."""
-    answers = await ask_all(client, config.nodes, ASK_S)
+    answers = await ask_cluster(client, config, ASK_S)
     if client.configuration is None:
         silent = [f"node {answer.node.rank}: {answer.fault}" for answer in answers if answer.report is None]
         raise Refused(["no node that keeps configurations answers", *silent])
@@ -95,7 +95,7 @@ def why_not(
         elif bit(rank) & leaving:
             continue
         elif answer is None:
-            may.append(f"node {rank} is not in the file")
+            may.append(f"node {rank} is not in the file, and was not found")
         elif answer.report is None:
             may.append(f"node {rank} does not answer: {answer.fault}")
         elif rank in changed:
@@ -199,8 +199,7 @@ class _Waiting:
 
     async def watch(self, client: Client, config: ClusterConfig) -> None:
         while True:
-            nodes = [node for node in config.nodes if self._base.members & bit(node.rank)]
-            answers = await ask_all(client, nodes, ASK_S)
+            answers = await ask_cluster(client, config, ASK_S, self._base.members)
             self._copies = copies(answers)
             ready = may_vote(answers, self._base)
             self._lacking = mask(answer.node.rank for answer in answers if answer.report is not None) & ~ready
@@ -235,10 +234,9 @@ def may_vote(answers: Sequence[NodeAnswer], base: Configuration) -> int:
 async def told_by_most(client: Client, config: ClusterConfig, configuration: Configuration) -> None:
     """Until so many know of it that they decide; they tell the others."""
     quorum = quorum_of(configuration)
-    nodes = [node for node in config.nodes if configuration.members & bit(node.rank)]
     while True:
         client.tell(configuration)
-        answers = await ask_all(client, nodes, ASK_S)
+        answers = await ask_cluster(client, config, ASK_S, configuration.members)
         if quorum.decided(mask(answer.node.rank for answer in answers if _knows(answer, configuration))):
             return
         await trio.sleep(POLL_S)

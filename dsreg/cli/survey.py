@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import trio
 
@@ -17,6 +18,7 @@ from dsreg.cli.in_force import of_members
 from dsreg.client import Client
 from dsreg.config import ClusterConfig, NodeAddress
 from dsreg.errors import ClientError, OperationTimeout, Outcome
+from dsreg.register.quorum import bit
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ async def survey(client: Client, config: ClusterConfig, timeout_s: float) -> Sur
 
     async def ask() -> None:
         nonlocal answers
-        answers = await ask_all(client, config.nodes, timeout_s)
+        answers = await ask_cluster(client, config, timeout_s)
 
     async def try_read() -> None:
         nonlocal error
@@ -88,6 +90,27 @@ async def survey(client: Client, config: ClusterConfig, timeout_s: float) -> Sur
         nursery.start_soon(try_read)
         nursery.start_soon(ask)
     return Survey(answers, error)
+
+
+async def ask_cluster(
+    client: Client, config: ClusterConfig, timeout_s: float, only: int | None = None
+) -> tuple[NodeAnswer, ...]:
+    """What the nodes of the file answer, and those that the client was told of besides. `only`: a mask."""
+    nodes = [node for node in config.nodes if only is None or only & bit(node.rank)]
+    answers = [*await ask_all(client, nodes, timeout_s)]
+    found = [rank for rank in client.ranks if rank not in config.ranks and (only is None or only & bit(rank))]
+
+    async def ask(rank: int) -> None:
+        node = NodeAddress(rank, *client.place(rank), Path())
+        try:
+            answers.append(NodeAnswer(node, await client.status(rank, timeout_s)))
+        except ClientError as error:
+            answers.append(NodeAnswer(node, None, client.complaint(rank) or error.reason))
+
+    async with trio.open_nursery() as nursery:
+        for rank in found:
+            nursery.start_soon(ask, rank)
+    return tuple(sorted(answers, key=lambda answer: answer.node.rank))
 
 
 async def ask_all(client: Client, nodes: Sequence[NodeAddress], timeout_s: float) -> tuple[NodeAnswer, ...]:

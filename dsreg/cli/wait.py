@@ -13,7 +13,7 @@ from dsreg.cli.faults import EXIT_FAILED
 from dsreg.cli.in_sync import all_in_sync, behind_bytes, what_is_missing
 from dsreg.cli.options import Seconds, chosen_config, config_argument, config_option
 from dsreg.cli.progress import Advance, progress_bar
-from dsreg.cli.survey import ask_all
+from dsreg.cli.survey import ask_cluster
 from dsreg.client import Client
 from dsreg.config import ClusterConfig
 
@@ -64,7 +64,7 @@ async def _until_healed(config: ClusterConfig, timeout_s: float | None) -> list[
     with trio.move_on_after(float("inf") if timeout_s is None else timeout_s):
         async with progress_bar("healing", None) as advance, Client(config) as client:
             while True:
-                answers = await ask_all(client, config.nodes, ask_s)
+                answers = await ask_cluster(client, config, ask_s)
                 if all_in_sync(answers):
                     return []
                 advanced(advance)

@@ -139,7 +139,7 @@ class ClientCore:
 
     def counts(self, rank: int) -> bool:
         """Whether what the node answers may be counted, by its directory."""
-        return not self._nodes[rank].barred
+        return rank in self._nodes and not self._nodes[rank].barred
 
     def life(self, rank: int) -> Life | None:
         """The latest that was told of this rank."""

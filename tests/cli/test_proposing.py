@@ -181,7 +181,8 @@ def test_who_does_not_serve_is_in_the_way_unless_it_leaves_or_it_is_forced() -> 
         "node 2 does not count: its directory has changed", "node 3 does not answer: refused"])
     assert why_not(answers, FIRST, mask((2, 3))) == ([], [])
     waits = [member(1), member(2, lives={"waits_for": "others"}), member(4)]
-    assert why_not(waits, FIRST, 0) == ([], ["node 2 does not serve: others", "node 3 is not in the file"])
+    assert why_not(waits, FIRST, 0) == ([], [
+        "node 2 does not serve: others", "node 3 is not in the file, and was not found"])
 
 
 def test_a_new_node_waits_to_be_told() -> None:

@@ -15,7 +15,7 @@ from dsreg.client import Attach, Client
 from dsreg.config import load_config
 from tests.processes.cluster import TIMEOUT_S, Cluster, until
 from tests.processes.history import stamp
-from tests.processes.test_lives import all_know_all, spawn
+from tests.processes.test_lives import all_know_all, dsreg, spawn
 from tests.processes.test_members import LONG_S, Grown, finish, reads, run_command, start_command, written
 
 # That each load writes to, over and over.
@@ -60,6 +60,16 @@ async def check(config_path: Path, loads: Sequence[Load]) -> None:
                 assert await client.read(sector) == content
 
 
+def shows(path: Path, text: str) -> bool:
+    """Whether status says it, to somebody with that file."""
+    return text in dsreg("status", "--timeout", "5", str(path)).stdout
+
+
+def run_healed(path: Path) -> None:
+    done = dsreg("wait", "--healed", "--timeout", str(LONG_S), str(path))
+    assert done.returncode == 0, done.stderr
+
+
 # --- 3 to 5 to 3 ----------------------------------------------------------------------------------
 async def test_three_to_five_to_three_under_load(make_cluster: Callable[..., Cluster]) -> None:
     """An attached client and a plain one go on all the while, with the file that they began with; nothing is restarted,
@@ -84,9 +94,15 @@ async def test_three_to_five_to_three_under_load(make_cluster: Callable[..., Clu
             assert "configuration 3: nodes 1 2 3 4 5" in said, said
             for load in loads:
                 await load.goes_on()
+            await in_thread(until, lambda: shows(old, "5 of 5 nodes answer, 3 are needed"), "the old file finds all")
+            await in_thread(run_healed, old)
+            assert await in_thread(shows, old, "can lose 2 more nodes now")
             await in_thread(cluster.kill, 1, 3)  # now both new ones are needed
             for load in loads:
                 await load.goes_on()
+            # By the only one of that file that is left.
+            assert await in_thread(shows, old, "3 of 5 nodes answer, 3 are needed")
+            assert await in_thread(shows, old, "can lose 0 more nodes now")
             await in_thread(cluster.start, 1, 3)
             await in_thread(run_command, "remove", grown.file, "--rank", "4", "--rank", "5")
             for rank in (4, 5):
