@@ -27,7 +27,7 @@ from dsreg.register.quorum import majority_of, mask
 from dsreg.storage import Identity, OsFiles, StableStorage
 from dsreg.storage import lives as lives_file
 from dsreg.storage.layout import SECTORS
-from dsreg.storage.new_cluster import move, recorded_in, settle
+from dsreg.storage.new_cluster import move, recorded_in, refuse_configured, settle
 
 ASK_S = 2.0
 # Further directories may have heard of attachments that the first one has not.
@@ -85,6 +85,8 @@ def recover(
         raise WrongDirectory(f"{directory} is not a directory; name that of node {rank} with --storage")
     found = None
     if _is_new(config, ranks, rank, directory):
+        with _as_owner(directory):
+            refuse_configured(recorded_in(OsFiles(directory)))  # before the keys are new ones
         ranks = ranks or ()
         _check_ranks(config, ranks, rank)
         _refuse_while_nodes_answer(config, ranks)

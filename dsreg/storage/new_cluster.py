@@ -35,6 +35,13 @@ def recorded_in(files: Files) -> Recorded:
     return identity_file.read(files)
 
 
+def refuse_configured(recorded: Recorded) -> None:
+    """Raise WrongDirectory if which nodes there are is not what cluster.toml says."""
+    if recorded.configured:
+        raise WrongDirectory("the nodes of this directory's cluster, or its size, were changed while it was running: "
+                             "this version cannot recover from it")
+
+
 def move(
     files: Files, before: bytes, identity: Identity, *, learns: bool, new_store: Callable[[], bytes] = random_store
 ) -> None:
@@ -44,9 +51,7 @@ def move(
     try:
         recorded = recorded_in(files)
         if recorded.identity.cluster == before:
-            if recorded.configured:  # which nodes there are then is not what cluster.toml says
-                raise WrongDirectory("the nodes of this directory's cluster, or its size, were changed while it was "
-                                     "running: this version cannot recover from it")
+            refuse_configured(recorded)
             store = new_store()
             recorded = Recorded(identity, recorded.journal_bytes, store, learning=new_store() if learns else b"")
             identity_file.write(files, recorded)
