@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ class Load:
 
     def __init__(self, client: Client, first: int) -> None:
         self.done = 0
+        self.longest_s = 0.0
         self.acknowledged: dict[int, bytes] = {}
         self.stops = False
         self._client = client
@@ -38,9 +41,11 @@ class Load:
         """Until it `stops`, with nothing under way."""
         while not self.stops:
             sector, content = self._first + self.done % SECTORS, stamp(self.done)
+            began = time.monotonic()
             await self._client.write(sector, content)
             self.acknowledged[sector] = content
             assert await self._client.read(sector) == content
+            self.longest_s = max(self.longest_s, time.monotonic() - began)
             self.done += 1
 
     async def goes_on(self) -> None:
@@ -94,6 +99,7 @@ async def test_three_to_five_to_three_under_load(make_cluster: Callable[..., Clu
             assert "configuration 3: nodes 1 2 3 4 5" in said, said
             for load in loads:
                 await load.goes_on()
+            print("longest write and read while nodes were added, ms:", [1000 * load.longest_s for load in loads])
             await in_thread(until, lambda: shows(old, "5 of 5 nodes answer, 3 are needed"), "the old file finds all")
             await in_thread(run_healed, old)
             assert await in_thread(shows, old, "can lose 2 more nodes now")
@@ -135,6 +141,80 @@ async def test_a_node_that_is_killed_while_members_change(make_cluster: Callable
         await load.goes_on()
         load.stops = True
     await check(cluster.path, [load])
+
+
+async def test_all_nodes_are_exchanged_and_a_client_that_runs_goes_on(make_cluster: Callable[..., Cluster]) -> None:
+    """1 2 3 become 1 2 3 4 5 6, then 4 5 6: of the client's own file none is left."""
+    cluster = make_cluster()
+    config = cluster.config
+    cluster.start()
+    await in_thread(all_know_all, cluster)
+    grown = Grown(cluster, 3)
+    async with Client(config, attach=Attach()) as client, trio.open_nursery() as nursery:
+        load = Load(client, 0)
+        nursery.start_soon(load.run)
+        process = await in_thread(grown.add)
+        await in_thread(grown.start, 4, 5, 6)
+        await in_thread(finish, process)
+        await in_thread(run_command, "remove", grown.file, "--rank", "1", "--rank", "2", "--rank", "3")
+        await in_thread(cluster.kill, 1, 2, 3)
+        await load.goes_on()
+        await in_thread(cluster.kill, 5)
+        await load.goes_on()
+        load.stops = True
+    assert load_config(cluster.path).ranks == (4, 5, 6)
+    await check(cluster.path, [load])
+
+
+async def test_a_node_that_loses_its_directory_after_members_changed_rejoins(
+    make_cluster: Callable[..., Cluster]
+) -> None:
+    """With a file of now, and with one of before: it takes over what is in force from those that accept its claim."""
+    cluster = make_cluster()
+    old = cluster.path.with_name("old.toml")
+    shutil.copy(cluster.path, old)
+    await in_thread(written, cluster)
+    grown = Grown(cluster)
+    process = await in_thread(grown.add)
+    await in_thread(grown.start, 4, 5)
+    await in_thread(finish, process)
+    await in_thread(run_healed, cluster.path)
+    cluster.files[2] = old
+    for rank in (4, 2):
+        await in_thread(cluster.kill, rank)
+        shutil.rmtree(cluster.storage(rank))
+        await in_thread(lambda rank=rank: cluster.start(rank, options=("--rejoin",)))
+        await in_thread(run_healed, cluster.path)
+        assert (await in_thread(grown.configuration, rank))["members"] == [1, 2, 3, 4, 5]
+    await in_thread(cluster.kill, 1, 3)
+    await reads(cluster.path)
+
+
+def test_a_command_that_is_killed_anywhere_gets_there_in_the_end(
+    make_cluster: Callable[..., Cluster], rng: random.Random
+) -> None:
+    cluster = make_cluster()
+    written(cluster)
+    grown = Grown(cluster)
+    process = grown.add()
+    grown.start(4, 5)
+    process.kill()
+    process.wait()
+    options = [text for address in grown.addresses for text in ("--address", address)]
+    for arguments, members in (
+        (["add", *options], [1, 2, 3, 4, 5]), (["remove", "--rank", "2", "--rank", "4"], [1, 3, 5]),
+    ):
+        command, *rest = arguments
+        for _ in range(4):
+            process = start_command(command, grown.file, *rest)
+            time.sleep(rng.uniform(0.2, 2))  # how far it comes is what is varied
+            process.kill()
+            process.wait()
+            load_config(cluster.path)  # whole, whatever has happened
+        run_command(command, grown.file, *rest)
+        assert grown.configuration(5)["members"] == members
+        trio.run(reads, cluster.path)
+    assert load_config(cluster.path).ranks == (1, 3, 5)
 
 
 # --- interrupted, taken back, two at once ---------------------------------------------------------
