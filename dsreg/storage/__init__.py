@@ -9,6 +9,7 @@
     commit      Record, Ticket, Commit: the batch and the order of its writes (the rules stand there)
     checkpoint  Checkpoint
     load        LoadJob, Loaded
+    verify      what is on the disk against its checksums, for a scrub
     opening     lock, create or upgrade, recover
     recovery    what open does with what a crash left
     journal     segments and records, replay

@@ -19,7 +19,8 @@ import dataclasses
 import struct
 from typing import Final
 
-from dsreg.errors import DamagedStorage, NoSpace
+from dsreg.constants import CRC_SIZE
+from dsreg.errors import DamagedStorage
 from dsreg.protocol.configuration import (
     BALLOT,
     CONFIGURATION,
@@ -33,21 +34,19 @@ from dsreg.protocol.configuration import (
 from dsreg.register.configuration import Record, objection
 from dsreg.register.quorum import mask
 from dsreg.storage import identity as identity_file
-from dsreg.storage.checksum import crc32
+from dsreg.storage.checksum import salted_crc
 from dsreg.storage.directory import Directory
-from dsreg.storage.failure import NO_SPACE, Failure
-from dsreg.storage.files import Files
+from dsreg.storage.failure import Failure
+from dsreg.storage.files import Files, replace
 from dsreg.storage.identity import Identity
 from dsreg.storage.layout import CONFIGURATION as NAME
-from dsreg.storage.layout import CONFIGURATION_TMP
+from dsreg.storage.layout import CONFIGURATION_TMP, RESTORE_ADVICE
 
 MAGIC: Final = b"dsregCFG"
 VERSION: Final = 1
 _HEAD: Final = struct.Struct(">8sHH4x")
 _VOTED: Final = 1
-_CRC: Final = struct.Struct(">I")
-_SIZE: Final = _HEAD.size + 2 * CONFIGURATION.size + 2 * BALLOT.size + _CRC.size
-_ADVICE: Final = 'restore it from its disk; else treat the directory as lost (runbook, "A node\'s directory is lost")'
+_SIZE: Final = _HEAD.size + 2 * CONFIGURATION.size + 2 * BALLOT.size + CRC_SIZE
 
 
 def first_of(identity: Identity) -> Configuration:
@@ -63,17 +62,17 @@ def encode(record: Record, salt: int) -> bytes:
         body += BALLOT.pack(*record.voted.ballot) + pack_configuration(record.voted.configuration)
     else:
         body += bytes(BALLOT.size + CONFIGURATION.size)
-    return body + _crc(body, salt)
+    return body + salted_crc(body, salt)
 
 
 def decode(raw: bytes, salt: int) -> Record:
     """Raises DamagedStorage for what is not as written."""
-    body, check = raw[:-_CRC.size], raw[-_CRC.size:]
-    if len(raw) != _SIZE or check != _crc(body, salt):
-        raise DamagedStorage(f"the file {NAME} is damaged (its checksum does not match): {_ADVICE}")
+    body, check = raw[:-CRC_SIZE], raw[-CRC_SIZE:]
+    if len(raw) != _SIZE or check != salted_crc(body, salt):
+        raise DamagedStorage(f"the file {NAME} is damaged (its checksum does not match): {RESTORE_ADVICE}")
     magic, version, flags = _HEAD.unpack_from(body)
     if magic != MAGIC or version != VERSION or flags & ~_VOTED:
-        raise DamagedStorage(f"the file {NAME} has a layout that this version does not know: {_ADVICE}")
+        raise DamagedStorage(f"the file {NAME} has a layout that this version does not know: {RESTORE_ADVICE}")
     at = _HEAD.size
     current = unpack_configuration(body[at:at + CONFIGURATION.size])
     at += CONFIGURATION.size
@@ -85,35 +84,19 @@ def decode(raw: bytes, salt: int) -> Record:
         if following is not None and current is not None and not objection(current, following):
             voted = Vote(Ballot(*BALLOT.unpack_from(body, at)), following)
     if current is None or bool(flags & _VOTED) != (voted is not None):
-        raise DamagedStorage(f"the file {NAME} has what this version never writes: {_ADVICE}")
+        raise DamagedStorage(f"the file {NAME} has what this version never writes: {RESTORE_ADVICE}")
     return Record(current, promised, voted)
-
-
-def _crc(body: bytes, salt: int) -> bytes:
-    return _CRC.pack(crc32(body, crc32(salt.to_bytes(8))))
 
 
 def _read(files: Files, salt: int) -> Record:
     try:
         file = files.open(NAME)
     except FileNotFoundError as error:
-        raise DamagedStorage(f"the file {NAME} is gone: {_ADVICE}") from error
+        raise DamagedStorage(f"the file {NAME} is gone: {RESTORE_ADVICE}") from error
     try:
         return decode(file.pread(_SIZE + 1, 0), salt)
     finally:
         file.close()
-
-
-def _write(files: Files, record: Record, salt: int) -> None:
-    file = files.open(CONFIGURATION_TMP, create=True)
-    try:
-        file.truncate(0)
-        file.pwritev([encode(record, salt)], 0)
-        file.fdatasync()
-    finally:
-        file.close()
-    files.rename(CONFIGURATION_TMP, NAME)
-    files.sync_dir()
 
 
 class ConfigurationFile:
@@ -134,16 +117,11 @@ class ConfigurationFile:
         which is final."""
         if record == self.record:
             return
-        self._failure.check()
         directory = self._directory
-        try:
-            _write(directory.files, record, directory.salt)
+        with self._failure.writing(f"writing {NAME}"):
+            replace(directory.files, CONFIGURATION_TMP, NAME, encode(record, directory.salt))
             if not directory.recorded.configured:
                 configured = dataclasses.replace(directory.recorded, configured=True)
                 identity_file.write(directory.files, configured)
                 directory.recorded = configured
-        except OSError as error:
-            if error.errno in NO_SPACE:
-                raise NoSpace(f"writing {NAME}: {error}") from error
-            raise self._failure.fail(f"writing {NAME}", error) from error
         self.record = record

@@ -81,16 +81,18 @@ class StableStorage:
         try:
             if self._failure.error is None:
                 assert self._commit is None and self._checkpoint is None
-                self._drain()
+                self.drain(idle=True)
         finally:
             self._directory.close()
 
-    def _drain(self) -> None:
+    def drain(self, idle: bool) -> None:
+        """Store all that is queued, and make every checkpoint that is due (`idle`: see checkpoint_due). Blocks.
+        As with `close`, no commit or checkpoint may be under way. Raises SyncFailed."""
         while True:
             while (commit := self.next_commit()) is not None:
                 commit.run()
                 self.finish_commit(commit)
-            checkpoint = self.next_checkpoint()
+            checkpoint = self.next_checkpoint() if self.checkpoint_due(idle) else None
             if checkpoint is None:
                 return
             checkpoint.run()
@@ -157,8 +159,9 @@ class StableStorage:
         A sector is stored iff its tag is above the latest one, or equal to it while the value is missing. The
         ticket is done once every sector's durable tag is at least the given one; at once if that is so already.
         It is refused, and nothing of it stored, if there is no room; if it touches a sector whose tag is lost by damage
-        and is not a `repair` (a value from a majority that does not count this node); or if too much is queued. A
-        persist that joined another one is refused with it. A sector that is to be learned stays so.
+        and is not a `repair` (a value from a majority that does not count this node); if it has another value than the
+        one that is missing under an equal tag, by their checksums; or if too much is queued. A persist that joined
+        another one is refused with it. A sector that is to be learned stays so.
         """
         self._check(first, count)
         assert len(tags) == count * TAG_SIZE and len(data) == count * SECTOR_SIZE
@@ -339,10 +342,11 @@ class StableStorage:
     # --- checkpoints ------------------------------------------------------------------------------
     def checkpoint_due(self, idle: bool) -> bool:
         """Whether to call next_checkpoint now. `idle`: nobody is waiting for the disk, so any would do."""
-        if self._checkpoint is not None or self._sealed is not None:
-            return self._checkpoint is None
-        changed = self._position > RECORDS_AT or self.learning.is_unsaid or bool(self._table.pages.dirty)
-        return idle and self._commit is None and changed
+        if self._checkpoint is not None:
+            return False
+        if self._sealed is not None or not idle or self._commit is not None:
+            return self._sealed is not None
+        return self._position > RECORDS_AT or self.learning.is_unsaid or bool(self._table.pages.dirty)
 
     def next_checkpoint(self) -> Checkpoint | None:
         """Frees what of the journal can be freed now, and records what was learned. None if there is nothing to do or
