@@ -125,7 +125,7 @@ def _write(config: ClusterConfig, rank: int, address: str) -> None:
     if config.nodes[rank - 1].address == address:
         return  # it was written before
     try:
-        text = config.path.read_text(encoding="utf-8")
+        text = config.path.read_bytes().decode("utf-8")  # with the ends of lines that it has
         edited = with_address(text, rank, address)
     except (OSError, ValueError) as error:
         raise ConfigError([f"{config.path}: {error}"]) from None

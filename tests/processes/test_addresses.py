@@ -242,3 +242,16 @@ def test_while_another_node_is_behind_it_is_refused_unless_forced(make_cluster: 
     forced = replaced(cluster, 2, address, "--force")
     assert forced.returncode == 0 and "warning: node 3 does not answer" in forced.stderr, forced.stderr
     assert cluster.path.read_text() != text
+
+
+def test_a_file_with_the_ends_of_lines_of_windows_keeps_them(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster()
+    content = cluster.path.read_bytes().replace(b"\n", b"\r\n")
+    cluster.path.write_bytes(content)
+    cluster.start()
+    all_are_known(cluster)
+    cluster.terminate(2)
+    old, address = cluster.config.nodes[1].address, free_addresses(1)[0]
+    done = replaced(cluster, 2, address)
+    assert done.returncode == 0, done.stderr
+    assert cluster.path.read_bytes() == content.replace(old.encode(), format_address(*address).encode())
