@@ -17,6 +17,8 @@ UUID_SIZE = 16
 # and on the wire it is the same 16 bytes.
 TAG_SIZE = 16
 ZERO_TAG = bytes(TAG_SIZE)
+EPOCH_SIZE = 3
+MAX_EPOCH = (1 << 8 * EPOCH_SIZE) - 1
 ZERO_SECTOR = bytes(SECTOR_SIZE)
 
 # --- attachments ------------------------------------------------------------------------------

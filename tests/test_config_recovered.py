@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dsreg.config import create_cluster, load_config, recovered
+from dsreg.config import create_cluster, durable, load_config, recovered
 from dsreg.config.recovered import Recovered, finish, is_staged, rewritten, stage
 from dsreg.errors import ConfigError
 from tests.test_config import CLUSTER, faults_of, write
@@ -133,7 +133,7 @@ class Crash(BaseException):
 class KilledOs:
     """The module `os`, until it has been asked for so many changes."""
 
-    CHANGES = ("open", "replace", "link", "fsync", "fchmod", "fchown")
+    CHANGES = ("open", "replace", "link", "fsync", "fchmod", "fchown", "unlink")
 
     def __init__(self, survives: int) -> None:
         self.left = survives
@@ -164,7 +164,9 @@ def test_killed_at_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         old, files = load_config(path), contents(path)
         made = Recovered(old.cluster_id, (3,), 7)
         with monkeypatch.context() as patch:
-            patch.setattr(recovered, "os", KilledOs(survives))
+            killed = KilledOs(survives)
+            patch.setattr(recovered, "os", killed)
+            patch.setattr(durable, "os", killed)
             try:
                 recover(path, made)
                 done = True

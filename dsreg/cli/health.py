@@ -7,7 +7,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dsreg.cli.units import size_text
+from dsreg.cli.units import nodes_text, size_text
 from dsreg.config import NodeAddress
 from dsreg.register.quorum import majority_of, mask
 
@@ -64,8 +64,8 @@ def why_no_space(answers: Sequence[NodeAnswer]) -> str:
     roomy = [answer.node.rank for answer in answering if not _is_full(answer)]
     if not full or not quorum.decided(mask(full + roomy)) or quorum.decided(mask(roomy)):
         return ""
-    which = "nodes " + ", ".join(map(str, full)) if len(full) > 1 else f"node {full[0]}"
-    return f"writes of new data wait for room on {which} ({len(roomy)} have some, {quorum.needed} are needed)"
+    need = f"{len(roomy)} have some, {quorum.needed} are needed"
+    return f"writes of new data wait for room on {nodes_text(full)} ({need})"
 
 
 def _is_full(answer: NodeAnswer) -> bool:

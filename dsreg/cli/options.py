@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dsreg.config import ClusterConfig, find_config, load_config, parse_address, parse_size
+from dsreg.config import ClusterConfig, NodeAddress, find_config, load_config, parse_address, parse_size
 from dsreg.config.scrubbing import SCRUB_DAYS_RULE, are_scrub_days
 from dsreg.errors import ConfigError
 
@@ -85,3 +85,10 @@ def chosen_config(path: Path | None, other: Path | None = None, *, need_system_k
         raise ConfigError(["no configuration found; name one with --config or $DSREG_CONFIG, "
                            "or create a cluster with `dsreg init`"])
     return load_config(found, need_system_key=need_system_key)
+
+
+def node_of(config: ClusterConfig, rank: int) -> NodeAddress:
+    """The node `rank`, from 1 on. Raises ConfigError for one that the cluster does not have."""
+    if rank > len(config.nodes):
+        raise ConfigError([f"rank {rank}: not in {config.path}; give one of 1..{len(config.nodes)}"])
+    return config.nodes[rank - 1]

@@ -14,9 +14,7 @@ from dsreg.cli.faults import EXIT_CONFIG, EXIT_FAILED, EXIT_NO_QUORUM, is_config
 from dsreg.cli.health import NodeAnswer, changed_directories, serves
 from dsreg.cli.in_sync import copies, is_in_sync
 from dsreg.cli.options import Seconds, chosen_config, config_argument, config_option, to_address
-from dsreg.cli.progress import progress_bar
-from dsreg.cli.survey import Survey, survey
-from dsreg.client import Client
+from dsreg.cli.survey import survey_once
 from dsreg.config import ClusterConfig, format_address
 from dsreg.config.address import canonical_host, is_local_only, why_not_reachable
 from dsreg.config.edit import replace_file, with_address
@@ -50,7 +48,7 @@ def replace(
     """
     config = chosen_config(config_path, file)
     _check_address(config, rank, address)
-    found = trio.run(_survey, config, timeout_s)
+    found = trio.run(survey_once, config, timeout_s)
     warnings.clear()  # of the client: what is wrong is in what is printed
     if found.error is not None:
         click.echo(f"dsreg: nothing is changed: {found.error.reason}", err=True)
@@ -66,11 +64,6 @@ def replace(
         sys.exit(EXIT_FAILED)
     _write(config, rank, format_address(*address))
     click.echo(_what_to_do(config, rank, address))
-
-
-async def _survey(config: ClusterConfig, timeout_s: float) -> Survey:
-    async with progress_bar("asking the nodes", None, show_bytes=False), Client(config) as client:
-        return await survey(client, config, timeout_s)
 
 
 def _check_address(config: ClusterConfig, rank: int, address: tuple[str, int]) -> None:

@@ -13,14 +13,14 @@ import trio
 from dsreg.cli.damage import damage_of, described, found_by, still_open
 from dsreg.cli.faults import EXIT_FAILED, leaves
 from dsreg.cli.health import NodeAnswer
-from dsreg.cli.options import chosen_config, config_argument, config_option
+from dsreg.cli.options import chosen_config, config_argument, config_option, node_of
 from dsreg.cli.progress import progress_bar
 from dsreg.cli.survey import ask_all
 from dsreg.cli.units import size_text
 from dsreg.client import Client
 from dsreg.config import ClusterConfig, NodeAddress
 from dsreg.constants import MAX_RANK
-from dsreg.errors import ClientError, ConfigError
+from dsreg.errors import ClientError
 
 # Between two questions to the nodes, and how long one waits for the answers.
 POLL_S = 0.2
@@ -88,9 +88,7 @@ def scrub(warnings: list[str], file: Path | None, config_path: Path | None, rank
     Exits with 0 if nothing was damaged, or all of it is repaired; with 1 if damage remains, or a node was not verified.
     """
     config = chosen_config(config_path, file)
-    if rank is not None and rank > len(config.nodes):
-        raise ConfigError([f"rank {rank}: not in {config.path}; give one of 1..{len(config.nodes)}"])
-    nodes = [_Node(node) for node in config.nodes if rank in (None, node.rank)]
+    nodes = [_Node(node) for node in (config.nodes if rank is None else [node_of(config, rank)])]
     try:
         trio.run(_scrub, config, nodes)
     except BaseException as error:

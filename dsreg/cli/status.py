@@ -12,14 +12,12 @@ import trio
 
 from dsreg.cli.faults import EXIT_CONFIG, EXIT_NO_QUORUM, is_config_fault
 from dsreg.cli.health import NodeAnswer, assess_one
-from dsreg.cli.options import Seconds, chosen_config, config_argument, config_option
-from dsreg.cli.progress import progress_bar
+from dsreg.cli.options import Seconds, chosen_config, config_argument, config_option, node_of
 from dsreg.cli.status_json import as_dict
-from dsreg.cli.survey import Survey, ask_one, survey
+from dsreg.cli.survey import ask_one, survey_once
 from dsreg.client import Client
 from dsreg.config import ClusterConfig, NodeAddress
 from dsreg.constants import MAX_RANK
-from dsreg.errors import ConfigError
 
 
 @click.command()
@@ -58,7 +56,7 @@ def status(warnings: list[str], file: Path | None, config_path: Path | None, tim
         sys.exit(run_watch(config, timeout_s, as_json=as_json, warnings=warnings))
     if check:
         _check(config, timeout_s, as_json, rank, warnings)
-    found = trio.run(_survey_once, config, timeout_s)
+    found = trio.run(survey_once, config, timeout_s)
     warnings.clear()  # of the client; they are in what is printed
     if as_json:
         click.echo(json.dumps(as_dict(config, found), indent=2))
@@ -76,11 +74,11 @@ def status(warnings: list[str], file: Path | None, config_path: Path | None, tim
 def _check(config: ClusterConfig, timeout_s: float, as_json: bool, rank: int | None, warnings: list[str]) -> NoReturn:
     """`--check`: the line and the exit code of the worst that is found."""
     if rank is None:
-        seen = trio.run(_survey_once, config, timeout_s)
+        seen = trio.run(survey_once, config, timeout_s)
         found = seen.assessment
         what = f"{seen.answering} of {len(seen.answers)} nodes answer"
     else:
-        found = assess_one(trio.run(_ask_alone, config, _node_of(config, rank), timeout_s))
+        found = assess_one(trio.run(_ask_alone, config, node_of(config, rank), timeout_s))
         what = f"node {rank}"
     warnings.clear()
     if as_json:
@@ -91,17 +89,6 @@ def _check(config: ClusterConfig, timeout_s: float, as_json: bool, rank: int | N
     sys.exit(found.health)
 
 
-def _node_of(config: ClusterConfig, rank: int) -> NodeAddress:
-    if rank > len(config.nodes):
-        raise ConfigError([f"rank {rank}: not in {config.path}; give one of 1..{len(config.nodes)}"])
-    return config.nodes[rank - 1]
-
-
 async def _ask_alone(config: ClusterConfig, node: NodeAddress, timeout_s: float) -> NodeAnswer:
     async with Client(config) as client:
         return await ask_one(client, node, timeout_s)
-
-
-async def _survey_once(config: ClusterConfig, timeout_s: float) -> Survey:
-    async with progress_bar("asking the nodes", None, show_bytes=False), Client(config) as client:
-        return await survey(client, config, timeout_s)

@@ -12,6 +12,7 @@ import trio
 from dsreg.cli.attached import Attachment, attachment_of
 from dsreg.cli.faults import is_config_fault
 from dsreg.cli.health import Assessment, NodeAnswer, assess, changed_directories, serves
+from dsreg.cli.progress import progress_bar
 from dsreg.client import Client
 from dsreg.config import ClusterConfig, NodeAddress
 from dsreg.errors import ClientError, OperationTimeout, Outcome
@@ -86,6 +87,12 @@ async def survey(client: Client, config: ClusterConfig, timeout_s: float) -> Sur
         nursery.start_soon(try_read)
         nursery.start_soon(ask)
     return Survey(answers, error)
+
+
+async def survey_once(config: ClusterConfig, timeout_s: float) -> Survey:
+    """By a client of its own."""
+    async with progress_bar("asking the nodes", None, show_bytes=False), Client(config) as client:
+        return await survey(client, config, timeout_s)
 
 
 async def ask_all(client: Client, nodes: Sequence[NodeAddress], timeout_s: float) -> tuple[NodeAnswer, ...]:
