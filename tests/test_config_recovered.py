@@ -64,6 +64,17 @@ def test_a_key_of_the_old_cluster_is_refused(path: Path) -> None:
     assert "is not of the cluster in the section [recovered]" in fault
 
 
+def test_the_ends_of_lines_stay_what_they_are(path: Path) -> None:
+    text = path.read_bytes().replace(b"\n", b"\r\n")
+    path.write_bytes(text)
+    recover(path, MADE)
+    new = path.read_bytes()
+    assert new.startswith(text.rstrip()) and new.count(b"\n") == new.count(b"\r\n") > text.count(b"\n")
+    assert load_config(path).recovered == MADE
+    recover(path, Recovered(OLD, (2,), 8))
+    assert path.read_bytes().count(b"\n") == new.count(b"\n")
+
+
 def test_a_client_needs_no_key_of_the_nodes(path: Path) -> None:
     recover(path, MADE)
     (path.parent / "system.key").unlink()

@@ -92,7 +92,7 @@ def is_staged(path: Path) -> bool:
 def stage(path: Path, recovered: Recovered) -> None:
     """Write the files of the new cluster beside those of `path`: new keys, and what `path` says with `recovered` in it.
     Raises ConfigError, OSError."""
-    text = path.read_text(encoding="utf-8-sig")
+    text = path.read_bytes().decode("utf-8-sig")  # as bytes: the ends of its lines stay what they are
     system, client = _key_files(path, text)
     new = rewritten(text, recovered)
     _put(_beside(client, _NEW), f"{secrets.token_hex(CLIENT_KEY_SIZE)}\n", client)
@@ -123,8 +123,10 @@ def rewritten(text: str, recovered: Recovered) -> str:
     before = tomllib.loads(text)
     new = re.sub(r"^\[recovered\][^\n]*\n(?:(?!\[)[^\n]*\n?)*", "", text, flags=re.MULTILINE)
     new = re.sub(r"^[ \t]*id[ \t]*=[^\n]*\n", "", new, flags=re.MULTILINE)
-    new = new.rstrip("\n") + "\n" + _SECTION.format(
+    section = _SECTION.format(
         cluster=recovered.cluster.hex(), ranks=", ".join(map(str, recovered.ranks)), epoch=recovered.epoch)
+    end = "\r\n" if "\r\n" in text else "\n"
+    new = new.rstrip("\r\n") + end + section.replace("\n", end)
     wanted: Mapping[str, Any] = {
         **before, "cluster": {key: value for key, value in before["cluster"].items() if key != "id"},
         "recovered": {"cluster": recovered.cluster.hex(), "ranks": list(recovered.ranks), "epoch": recovered.epoch},
