@@ -24,6 +24,7 @@ from bench.settings import FULL, QUICK, Settings
 from bench.shell import ROOT, BenchFailed, call, missing_tools
 from bench.systems import PEERS, System, make_ours, make_peer
 from dsreg.cli.options import Seconds
+from fuse_frontend.mounts import mount_table
 
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 DOCS = ROOT / "docs"
@@ -175,7 +176,6 @@ def _take_down(stack: ExitStack) -> None:
 
 def _remove(directory: Path) -> None:
     """Removes the directory unless something is still mounted in it: those files are not ours to delete."""
-    mounted = [line.split()[1] for line in Path("/proc/self/mounts").read_text(errors="surrogateescape").splitlines()]
-    if below := [mountpoint for mountpoint in mounted if mountpoint.startswith(f"{directory}/")]:
+    if below := [mount.mountpoint for mount in mount_table() if mount.mountpoint.startswith(f"{directory}/")]:
         raise BenchFailed(f"still mounted, left as it is: {', '.join(below)}")
     shutil.rmtree(directory)

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from dsreg.listening import free_ports
+from fuse_frontend.mounts import mount_at
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND_S = 120.0
@@ -174,8 +175,7 @@ def detach_loops(image: Path) -> None:
 
 def is_mounted(mountpoint: Path) -> bool:
     """Whether something is mounted there, even if its server is dead (then the directory cannot be looked at)."""
-    table = Path("/proc/self/mounts").read_text(errors="surrogateescape")
-    return any(line.split()[1] == str(mountpoint) for line in table.splitlines())
+    return mount_at(mountpoint) is not None
 
 
 def unmount(mountpoint: Path) -> None:

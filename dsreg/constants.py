@@ -17,6 +17,8 @@ UUID_SIZE = 16
 # and on the wire it is the same 16 bytes.
 TAG_SIZE = 16
 ZERO_TAG = bytes(TAG_SIZE)
+EPOCH_SIZE = 3
+MAX_EPOCH = (1 << 8 * EPOCH_SIZE) - 1
 ZERO_SECTOR = bytes(SECTOR_SIZE)
 
 # --- attachments ------------------------------------------------------------------------------
@@ -56,6 +58,9 @@ MAX_SCRUB_DAYS = 3650
 # --- limits -----------------------------------------------------------------------------------
 # A byte offset into the disk must fit a signed 64-bit off_t, as every kernel interface needs it.
 MAX_SECTORS = (1 << 63) // SECTOR_SIZE - 1
+# A host, in bytes of UTF-8: its length is one byte where nodes tell each other where they are. A name of the DNS has
+# 253 at most, an IPv6 address with its interface fewer.
+MAX_HOST_BYTES = 255
 # Reading stops when one connection has this much unfinished: deep enough for 256 requests in flight
 # (the FUSE maximum that is of use), small enough that a hundred clients cannot exhaust the memory.
 MAX_COMMANDS_PER_CONNECTION = 256

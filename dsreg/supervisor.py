@@ -7,6 +7,7 @@ order of their ranks; when it is killed, the kernel tells them (see `dsreg node 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -24,7 +25,7 @@ from dsreg.errors import ConfigError, StartFailed
 from dsreg.logs import pass_on, text_of
 from dsreg.register.quorum import majority_of, mask
 from dsreg.storage import OsFiles
-from dsreg.storage.opening import look
+from dsreg.storage.opening import Seen, look
 
 # A node that dies at once must not cost a core; one that died of a passing fault must be back soon.
 RESTART_FIRST_S = 0.2
@@ -236,8 +237,13 @@ async def supervise(
 
 def check_directories(config: ClusterConfig) -> None:
     """Raise StartFailed if those that are gone are more than may be missing: what the others have may be old."""
-    there = {node.rank: look(OsFiles(node.storage)) for node in config.nodes if node.storage.is_dir()}
-    seen = {rank: directory for rank, directory in there.items() if directory is not None}
+    seen: dict[int, Seen] = {}
+    for node in config.nodes:
+        if node.storage.is_dir():
+            with contextlib.closing(OsFiles(node.storage)) as files:
+                directory = look(files)
+            if directory is not None:
+                seen[node.rank] = directory
     begun = [directory for directory in seen.values() if directory.begun]
     left = config.recovered.ranks if config.recovered is not None else ()
     lost = sorted({
@@ -254,12 +260,11 @@ def check_directories(config: ClusterConfig) -> None:
 
 def node_command(config: ClusterConfig, *, extra: Sequence[str] = ()) -> Command:
     """The arguments that run a node as a child of this process: `dsreg node ...` and `extra` options."""
-    extra = ["--rejoin", *extra]
     program = [sys.executable, "-P", "-m", "dsreg", "node", "--supervisor-pid", str(os.getpid())]
 
     def command(node: NodeAddress) -> list[str]:
         return [*program, "--config", str(config.path.absolute()), "--rank", str(node.rank),
-                "--storage", str(node.storage.absolute()), *extra]
+                "--storage", str(node.storage.absolute()), "--rejoin", *extra]
 
     return command
 

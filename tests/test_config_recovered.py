@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dsreg.config import create_cluster, load_config, recovered
+from dsreg.config import create_cluster, durable, load_config, recovered
 from dsreg.config.recovered import Recovered, finish, is_staged, rewritten, stage
 from dsreg.errors import ConfigError
 from tests.test_config import CLUSTER, faults_of, write
@@ -62,6 +62,17 @@ def test_a_key_of_the_old_cluster_is_refused(path: Path) -> None:
     old.replace(path.parent / "system.key")
     [fault] = faults_of(path)
     assert "is not of the cluster in the section [recovered]" in fault
+
+
+def test_the_ends_of_lines_stay_what_they_are(path: Path) -> None:
+    text = path.read_bytes().replace(b"\n", b"\r\n")
+    path.write_bytes(text)
+    recover(path, MADE)
+    new = path.read_bytes()
+    assert new.startswith(text.rstrip()) and new.count(b"\n") == new.count(b"\r\n") > text.count(b"\n")
+    assert load_config(path).recovered == MADE
+    recover(path, Recovered(OLD, (2,), 8))
+    assert path.read_bytes().count(b"\n") == new.count(b"\n")
 
 
 def test_a_client_needs_no_key_of_the_nodes(path: Path) -> None:
@@ -133,7 +144,7 @@ class Crash(BaseException):
 class KilledOs:
     """The module `os`, until it has been asked for so many changes."""
 
-    CHANGES = ("open", "replace", "link", "fsync", "fchmod", "fchown")
+    CHANGES = ("open", "replace", "link", "fsync", "fchmod", "fchown", "unlink")
 
     def __init__(self, survives: int) -> None:
         self.left = survives
@@ -164,7 +175,9 @@ def test_killed_at_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         old, files = load_config(path), contents(path)
         made = Recovered(old.cluster_id, (3,), 7)
         with monkeypatch.context() as patch:
-            patch.setattr(recovered, "os", KilledOs(survives))
+            killed = KilledOs(survives)
+            patch.setattr(recovered, "os", killed)
+            patch.setattr(durable, "os", killed)
             try:
                 recover(path, made)
                 done = True

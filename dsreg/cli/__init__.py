@@ -18,6 +18,7 @@
     in_force    which nodes decide               answers     what a node says of itself
     in_sync     whose copies are complete        units       sizes and times for people
     console, notify, progress, standard_files  what the commands say and to whom
+    owner       to act as the owner of a directory
 
 A command is imported when it is called, so that a node does not wait for what only a table needs.
 """

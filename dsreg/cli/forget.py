@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
 
+from dsreg.cli.owner import as_owner
 from dsreg.constants import MAX_RANK
 from dsreg.errors import WrongDirectory
 from dsreg.storage import OsFiles
@@ -25,11 +25,8 @@ def forget(storage: Path, rank: int) -> None:
     """
     if not storage.is_dir():
         raise WrongDirectory(f"{storage} is not a directory")
-    if os.geteuid() == 0:  # what is written has to stay the node's own
-        owner = storage.stat()
-        os.setegid(owner.st_gid)
-        os.seteuid(owner.st_uid)
-    life = forget_rank(OsFiles(storage), rank)
+    with as_owner(storage):
+        life = forget_rank(OsFiles(storage), rank)
     if life is None:
         click.echo(f"{storage}: node {rank} was not known here; nothing to forget")
     else:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dsreg.cli.answers import NodeAnswer
 from dsreg.cli.in_force import in_force, of_members
-from dsreg.cli.units import size_text
+from dsreg.cli.units import nodes_text, size_text
 from dsreg.register.quorum import mask, ranks_in
 
 # What a link must not be: see `peers` in docs/protocol.md.
@@ -60,8 +60,8 @@ def why_no_space(answers: Sequence[NodeAnswer]) -> str:
     roomy = [answer.node.rank for answer in answering if not _is_full(answer)]
     if not full or not quorum.decided(mask(full + roomy)) or quorum.decided(mask(roomy)):
         return ""
-    which = "nodes " + ", ".join(map(str, full)) if len(full) > 1 else f"node {full[0]}"
-    return f"writes of new data wait for room on {which} ({len(roomy)} have some, {quorum.needed} are needed)"
+    need = f"{len(roomy)} have some, {quorum.needed} are needed"
+    return f"writes of new data wait for room on {nodes_text(full)} ({need})"
 
 
 def _is_full(answer: NodeAnswer) -> bool:

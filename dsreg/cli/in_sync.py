@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from dsreg.cli.answers import NodeAnswer
 from dsreg.cli.health import changed_directories, serves
 from dsreg.cli.in_force import in_force, of_members
-from dsreg.cli.units import duration_text, share_text, size_text
+from dsreg.cli.units import duration_text, nodes_text, share_text, size_text
 from dsreg.constants import SECTOR_SIZE
 from dsreg.register.quorum import bit, mask, ranks_in
 
@@ -70,11 +70,6 @@ def copies(answers: Sequence[NodeAnswer]) -> dict[int, Copy]:
     return {answer.node.rank: copy_of(answer, written * SECTOR_SIZE) for answer in answers}
 
 
-def copy_as_dict(copy: Copy) -> dict[str, Any]:
-    """For --json."""
-    return asdict(copy)
-
-
 def can_lose(answers: Sequence[NodeAnswer]) -> int:
     """How many nodes may be lost now, whichever they are, and every acknowledged write is still there and can be read.
 
@@ -92,23 +87,21 @@ def can_lose_line(answers: Sequence[NodeAnswer]) -> str:
 
 def why_not_more(answers: Sequence[NodeAnswer]) -> str:
     """Who is missing from those that may be lost; "" if all are there."""
-    changed = changed_directories(answers)
+    changed, found = changed_directories(answers), copies(answers)
     reasons: dict[str, list[int]] = {}
     for answer in of_members(answers):
         rank = answer.node.rank
-        copy = copies(answers)[rank]
+        state = found[rank].state
         if answer.report is None:
             reason = "not answering"
         elif not serves(answer, changed):
             reason = "not counted"
-        elif copy.state == "in sync":
+        elif state == "in sync":
             continue
         else:
-            reason = {"learns": "learning", "compares": "comparing", "unknown": "unable to say"}.get(
-                copy.state, copy.state)
+            reason = {"learns": "learning", "compares": "comparing", "unknown": "unable to say"}.get(state, state)
         reasons.setdefault(reason, []).append(rank)
-    return "; ".join(f"{reason}: node{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}"
-                     for reason, ranks in reasons.items())
+    return "; ".join(f"{reason}: {nodes_text(ranks)}" for reason, ranks in reasons.items())
 
 
 def all_in_sync(answers: Sequence[NodeAnswer]) -> bool:
@@ -132,14 +125,14 @@ def behind_bytes(answers: Sequence[NodeAnswer]) -> int:
 
 def what_is_missing(answers: Sequence[NodeAnswer]) -> list[str]:
     """For people, a line for each node that is not in sync with all others."""
-    members = of_members(answers)
+    members, found = of_members(answers), copies(answers)
     unlisted = in_force(answers).members & ~mask(answer.node.rank for answer in members)
     lines = [f"node {rank} was not found" for rank in ranks_in(unlisted)]
     for answer in members:
         if answer.report is None:
             lines.append(f"node {answer.node.rank} does not answer: {answer.fault}")
         elif not is_in_sync(answer) or len(_others(answer, answers)) < len(members) - 1:
-            lines.append(f"node {answer.node.rank}: {described(copies(answers)[answer.node.rank], answer)}")
+            lines.append(f"node {answer.node.rank}: {described(found[answer.node.rank], answer)}")
     return lines
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from dsreg.cli.faults import EXIT_CONFIG, EXIT_FAILED, describe, operating_errors
-from dsreg.cli.options import chosen_config, config_option, to_address, to_size
+from dsreg.cli.options import chosen_config, config_option, to_address, to_scrub_days, to_size
 from dsreg.config import NodeConfig, format_address, format_size
 from dsreg.constants import DEFAULT_JOURNAL_BYTES, MAX_RANK, MAX_SCRUB_DAYS
 from dsreg.errors import DsregError, StorageError
@@ -39,8 +39,9 @@ _log = logging.getLogger("dsreg.node")
               help="Size of each of the two journal segments, 2MiB to 256MiB.")
 @click.option("--heal-rate", callback=to_size, metavar="SIZE",
               help="Fetch at most this much a second of what this node lacks.  [default: as configured]")
-@click.option("--scrub-days", type=click.FloatRange(0, MAX_SCRUB_DAYS), metavar="DAYS",
-              help="Verify all of this node's copy once in so many days; 0: never.  [default: as configured, or 14]")
+@click.option("--scrub-days", type=float, callback=to_scrub_days, metavar="DAYS",
+              help=f"Verify all of this node's copy once in so many days, up to {MAX_SCRUB_DAYS}; 0: never.  "
+              "[default: as configured, or 14]")
 @click.option("--new", is_flag=True, help="For a new cluster whose other nodes cannot be started yet: start with an "
               "empty directory although they have not confirmed that this rank is new. A node that knows this rank by "
               "another directory still refuses it. Do not put it into a systemd unit.")

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from dsreg.config import ClusterConfig, find_config, load_config, parse_address, parse_size
+from dsreg.config.scrubbing import SCRUB_DAYS_RULE, are_scrub_days
 from dsreg.errors import ConfigError
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -32,6 +33,13 @@ def to_address(ctx: click.Context, param: click.Parameter, value: str | None) ->
         return parse_address(value)
     except ValueError as error:
         raise click.BadParameter(str(error), ctx, param) from None
+
+
+def to_scrub_days(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    """Option callback: days, as the configuration may have them."""
+    if value is not None and not are_scrub_days(value):
+        raise click.BadParameter(SCRUB_DAYS_RULE, ctx, param)
+    return value
 
 
 class Sector(click.IntRange):

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ import trio
 from dsreg.cli.faults import EXIT_CONFIG
 from dsreg.cli.health import serves
 from dsreg.cli.options import chosen_config, config_argument, config_option
+from dsreg.cli.owner import as_owner
 from dsreg.cli.progress import progress_bar
 from dsreg.cli.salvage import Found, damage_lines, look_into, report
 from dsreg.cli.survey import ask_all
@@ -85,7 +83,7 @@ def recover(
         raise WrongDirectory(f"{directory} is not a directory; name that of node {rank} with --storage")
     found = None
     if _is_new(config, ranks, rank, directory):
-        with _as_owner(directory):
+        with as_owner(directory):
             refuse_configured(recorded_in(OsFiles(directory)))  # before the keys are new ones
         ranks = ranks or ()
         _check_ranks(config, ranks, rank)
@@ -127,7 +125,7 @@ def _rank_here(config: ClusterConfig, ranks: tuple[int, ...] | None, rank: int |
 def _is_new(config: ClusterConfig, ranks: tuple[int, ...] | None, rank: int, directory: Path) -> bool:
     """Whether a cluster is lost, rather than that this directory is to become one of a cluster that was recovered.
     Raises WrongDirectory for one that is of neither; ends the command where all is done."""
-    with _as_owner(directory):
+    with as_owner(directory):
         files = OsFiles(directory)
         recorded = recorded_in(files)
         known = lives_file.read(files, recorded.identity.salt).lives if recorded.store else {}
@@ -180,8 +178,8 @@ def _refuse_while_nodes_answer(config: ClusterConfig, ranks: tuple[int, ...]) ->
 
 def _look(config: ClusterConfig, cluster: bytes, rank: int, directory: Path) -> Found:
     """All that this directory has. Opens it as a start of the node does."""
-    stored_s = (directory / SECTORS).stat().st_mtime
-    size = (directory / SECTORS).stat().st_blocks * 512
+    file = (directory / SECTORS).stat()
+    stored_s, size = file.st_mtime, file.st_blocks * 512
 
     async def look() -> Found:
         async with progress_bar(f"reading {directory}", size or None) as advance:
@@ -190,7 +188,7 @@ def _look(config: ClusterConfig, cluster: bytes, rank: int, directory: Path) -> 
 
             return await trio.to_thread.run_sync(look_into, _open(config, cluster, rank, directory), stored_s, on_read)
 
-    with _as_owner(directory):
+    with as_owner(directory):
         return trio.run(look)
 
 
@@ -207,19 +205,19 @@ def _make_member(config: ClusterConfig, rank: int, directory: Path, found: Found
     recovered = config.recovered
     assert recovered is not None
     is_first = rank == recovered.ranks[0]
-    with _as_owner(directory):
+    with as_owner(directory):
         moved = recorded_in(OsFiles(directory)).identity.cluster != recovered.cluster
     if not moved and found is None:
         found = _look(config, recovered.cluster, rank, directory)
         if not is_first:
             _refuse_second(found, recovered, rank)
-    with _as_owner(directory):
+    with as_owner(directory):
         move(OsFiles(directory), recovered.cluster, _identity(config, config.cluster_id, rank), learns=not is_first)
     if found is None and is_first:
         found = _look(config, config.cluster_id, rank, directory)
     if found is not None and found.damaged:
         _say([*damage_lines(found), ""])
-    with _as_owner(directory):
+    with as_owner(directory):
         storage = _open(config, config.cluster_id, rank, directory)
         try:
             settle(storage, recovered.epoch, found.damaged if found is not None else [])
@@ -254,24 +252,6 @@ def _next_steps(config: ClusterConfig, rank: int) -> list[str]:
             *(f"  {number}. {step}" for number, step in enumerate(steps, 1))]
 
 
-@contextlib.contextmanager
-def _as_owner(directory: Path) -> Iterator[None]:
-    """What is written there has to stay the node's own."""
-    if os.geteuid() != 0:
-        yield
-        return
-    owner, user, group = directory.stat(), os.geteuid(), os.getegid()
-    os.setegid(owner.st_gid)
-    os.seteuid(owner.st_uid)
-    try:
-        yield
-    finally:
-        os.seteuid(user)
-        os.setegid(group)
-
-
 def _say(lines: list[str]) -> None:
     for line in lines:
         click.echo(line)
-    sys.stdout.flush()
-

@@ -16,9 +16,7 @@ from dsreg.cli.health import changed_directories, serves
 from dsreg.cli.in_force import of_members
 from dsreg.cli.in_sync import copies, is_in_sync
 from dsreg.cli.options import Seconds, chosen_config, config_argument, config_option, to_address
-from dsreg.cli.progress import progress_bar
-from dsreg.cli.survey import Survey, survey
-from dsreg.client import Client
+from dsreg.cli.survey import survey_once
 from dsreg.config import ClusterConfig, format_address
 from dsreg.config.address import canonical_host, is_local_only, why_not_reachable
 from dsreg.config.edit import replace_file, with_address
@@ -52,7 +50,7 @@ def replace(
     """
     config = chosen_config(config_path, file)
     _check_address(config, rank, address)
-    found = trio.run(_survey, config, timeout_s)
+    found = trio.run(survey_once, config, timeout_s)
     warnings.clear()  # of the client: what is wrong is in what is printed
     if found.error is not None:
         click.echo(f"dsreg: nothing is changed: {found.error.reason}", err=True)
@@ -68,11 +66,6 @@ def replace(
         sys.exit(EXIT_FAILED)
     _write(config, rank, format_address(*address))
     click.echo(_what_to_do(config, rank, address))
-
-
-async def _survey(config: ClusterConfig, timeout_s: float) -> Survey:
-    async with progress_bar("asking the nodes", None, show_bytes=False), Client(config) as client:
-        return await survey(client, config, timeout_s)
 
 
 def _check_address(config: ClusterConfig, rank: int, address: tuple[str, int]) -> None:
@@ -127,7 +120,7 @@ def _write(config: ClusterConfig, rank: int, address: str) -> None:
     if config.node(rank).address == address:
         return  # it was written before
     try:
-        text = config.path.read_text(encoding="utf-8")
+        text = config.path.read_bytes().decode("utf-8")  # with the ends of lines that it has
         edited = with_address(text, rank, address)
     except (OSError, ValueError) as error:
         raise ConfigError([f"{config.path}: {error}"]) from None

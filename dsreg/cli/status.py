@@ -15,9 +15,8 @@ from dsreg.cli.faults import EXIT_CONFIG, EXIT_NO_QUORUM, is_config_fault
 from dsreg.cli.health import assess_one
 from dsreg.cli.in_force import in_force
 from dsreg.cli.options import Seconds, chosen_config, config_argument, config_option
-from dsreg.cli.progress import progress_bar
 from dsreg.cli.status_json import as_dict
-from dsreg.cli.survey import Survey, ask_one, survey
+from dsreg.cli.survey import ask_one, survey_once
 from dsreg.client import Client
 from dsreg.config import ClusterConfig, NodeAddress
 from dsreg.constants import MAX_RANK
@@ -59,7 +58,7 @@ def status(warnings: list[str], file: Path | None, config_path: Path | None, tim
         sys.exit(run_watch(config, timeout_s, as_json=as_json, warnings=warnings))
     if check:
         _check(config, timeout_s, as_json, rank, warnings)
-    found = trio.run(_survey_once, config, timeout_s)
+    found = trio.run(survey_once, config, timeout_s)
     warnings.clear()  # of the client; they are in what is printed
     if as_json:
         click.echo(json.dumps(as_dict(config, found), indent=2))
@@ -77,7 +76,7 @@ def status(warnings: list[str], file: Path | None, config_path: Path | None, tim
 def _check(config: ClusterConfig, timeout_s: float, as_json: bool, rank: int | None, warnings: list[str]) -> NoReturn:
     """`--check`: the line and the exit code of the worst that is found."""
     if rank is None:
-        seen = trio.run(_survey_once, config, timeout_s)
+        seen = trio.run(survey_once, config, timeout_s)
         found = seen.assessment
         what = f"{seen.answering} of {in_force(seen.answers).quorum.size} nodes answer"
     else:
@@ -95,8 +94,3 @@ def _check(config: ClusterConfig, timeout_s: float, as_json: bool, rank: int | N
 async def _ask_alone(config: ClusterConfig, node: NodeAddress, timeout_s: float) -> NodeAnswer:
     async with Client(config) as client:
         return await ask_one(client, node, timeout_s)
-
-
-async def _survey_once(config: ClusterConfig, timeout_s: float) -> Survey:
-    async with progress_bar("asking the nodes", None, show_bytes=False), Client(config) as client:
-        return await survey(client, config, timeout_s)

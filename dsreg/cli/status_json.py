@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from dsreg.cli.health import changed_directories, why_no_space
 from dsreg.cli.in_force import as_dict as configuration_as_dict
 from dsreg.cli.in_force import in_force
-from dsreg.cli.in_sync import can_lose, copies, copy_as_dict
+from dsreg.cli.in_sync import can_lose, copies
 from dsreg.cli.survey import Survey
 from dsreg.config import ClusterConfig
 
@@ -19,7 +20,7 @@ def as_dict(config: ClusterConfig, survey: Survey) -> dict[str, Any]:
     nodes = [
         {"address": answer.node.address, "answers": answer.report is not None, "fault": answer.fault,
          **(answer.report or {}), "rank": answer.node.rank, "directory_fault": changed.get(answer.node.rank, ""),
-         "copy": copy_as_dict(progress[answer.node.rank])}
+         "copy": asdict(progress[answer.node.rank])}
         for answer in survey.answers
     ]
     return {"sectors": config.sectors, "nodes": nodes, "answering": survey.answering,

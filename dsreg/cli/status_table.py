@@ -16,7 +16,7 @@ from dsreg.cli.health import changed_directories, serves, why_no_space
 from dsreg.cli.in_force import in_force, of_members
 from dsreg.cli.in_sync import Copy, can_lose, can_lose_line, copies, why_not_more
 from dsreg.cli.survey import Survey
-from dsreg.cli.units import duration_text, rate_text, share_text, size_text
+from dsreg.cli.units import duration_text, nodes_text, rate_text, share_text, size_text
 from dsreg.config import ClusterConfig, format_size
 from dsreg.constants import SECTOR_SIZE
 from dsreg.register.quorum import bit, mask
@@ -68,8 +68,8 @@ def _quorum_line(survey: Survey, answering: Sequence[int]) -> tuple[tuple[str, s
     quorum = in_force(survey.answers).quorum
     counts = f"{len(answering)} of {quorum.size} nodes answer, {quorum.needed} are needed"
     if survey.fault:
-        learning = [answer.node.rank for answer in survey.answers
-                    if answer.node.rank in answering and copies(survey.answers)[answer.node.rank].state == "learns"]
+        learning = [rank for rank, copy in copies(survey.answers).items()
+                    if rank in answering and copy.state == "learns"]
         nodes = " and ".join(map(str, learning))
         why = f"; what node {nodes} has yet to learn cannot be read there" if learning else ""
         return ("no quorum", "red"), f": {counts}{why}; {survey.fault}"
@@ -90,9 +90,8 @@ def what_to_do(config: ClusterConfig, survey: Survey) -> list[str]:
     quorum = force.quorum
     lines = []
     if silent:
-        nodes = f"node{'s' if len(silent) > 1 else ''} {', '.join(map(str, silent))}"
-        lines.append(f"start {nodes}, with {'their directories' if len(silent) > 1 else 'its directory'}; what is "
-                     "missed is fetched then")
+        lines.append(f"start {nodes_text(silent)}, with {'their directories' if len(silent) > 1 else 'its directory'}; "
+                     "what is missed is fetched then")
     if survey.fault and quorum.blocks(mask(silent)):
         lines.append("nothing is lost by waiting. Only if the directories of so many nodes are lost for good that no "
                      "majority is left, see the runbook, \"A majority of the directories is lost\"")
@@ -101,8 +100,7 @@ def what_to_do(config: ClusterConfig, survey: Survey) -> list[str]:
                      f"it back: dsreg members cancel {config.path}")
     moving = [rank for rank, copy in copies(of_members(answers)).items() if copy.is_moving]
     if moving and not survey.fault and not can_lose(answers):
-        which = f"node{'s' if len(moving) > 1 else ''} {', '.join(map(str, moving))}"
-        lines.append(f"stop no other node before {which} {'are' if len(moving) > 1 else 'is'} done: "
+        lines.append(f"stop no other node before {nodes_text(moving)} {'are' if len(moving) > 1 else 'is'} done: "
                      f"dsreg wait --healed {config.path}")
     return lines
 
@@ -145,7 +143,7 @@ def _row(answer: NodeAnswer, copy: Copy, is_changed: bool, is_member: bool) -> l
     if report is None:
         fault = f"directory changed; {answer.fault}" if is_changed else answer.fault
         cells: list[str | tuple[str, str]] = [str(node.rank), node.address, (fault, "red")]
-        return [Text(cell) if isinstance(cell, str) else Text(*cell) for cell in cells + [""] * (len(_COLUMNS) - 3)]
+        return [Text.assemble(cell) for cell in cells + [""] * (len(_COLUMNS) - 3)]
     faults = [f"{damaged} damaged"] if (damaged := report.get("damaged")) else []
     faults += ["no space"] if report.get("no_space") is True else []
     lives = report.get("lives", {})
@@ -165,7 +163,7 @@ def _row(answer: NodeAnswer, copy: Copy, is_changed: bool, is_member: bool) -> l
         f"{1000 * report['round_trip_s']:.1f}", duration_text(float(report.get("uptime_s", 0))),
         str(report.get("incarnation")), str(report.get("sectors_written")), str(report.get("version")),
     ]
-    return [Text(cell) if isinstance(cell, str) else Text(*cell) for cell in cells]
+    return [Text.assemble(cell) for cell in cells]
 
 
 def _attachment_line(attachment: Attachment) -> str:

@@ -121,7 +121,6 @@ async def _rounds(
 def _show_json(seen: Seen) -> None:
     report = {"time": round(seen.unix_s, 3), "config_fault": seen.fault, **as_dict(seen.config, seen.survey)}
     click.echo(json.dumps(report))
-    sys.stdout.flush()
 
 
 class _Screen:

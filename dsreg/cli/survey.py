@@ -15,6 +15,7 @@ from dsreg.cli.attached import Attachment, attachment_of
 from dsreg.cli.faults import is_config_fault
 from dsreg.cli.health import Assessment, assess, changed_directories, serves
 from dsreg.cli.in_force import of_members
+from dsreg.cli.progress import progress_bar
 from dsreg.client import Client
 from dsreg.config import ClusterConfig, NodeAddress
 from dsreg.errors import ClientError, OperationTimeout, Outcome
@@ -111,6 +112,12 @@ async def ask_cluster(
         for rank in found:
             nursery.start_soon(ask, rank)
     return tuple(sorted(answers, key=lambda answer: answer.node.rank))
+
+
+async def survey_once(config: ClusterConfig, timeout_s: float) -> Survey:
+    """By a client of its own."""
+    async with progress_bar("asking the nodes", None, show_bytes=False), Client(config) as client:
+        return await survey(client, config, timeout_s)
 
 
 async def ask_all(client: Client, nodes: Sequence[NodeAddress], timeout_s: float) -> tuple[NodeAnswer, ...]:

@@ -1,14 +1,15 @@
-"""Amounts as people read them: binary units, few digits."""
+"""Amounts as people read them, in binary units and few digits; and nodes."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def size_text(size: float) -> str:
-    """"512 B", "4.0 KiB", "12.3 MiB", "1023 GiB". Above 0."""
+    """"512 B", "4.0 KiB", "12.3 MiB", "1023 GiB"; from 0 on."""
     if size < 1024:
         return f"{size:.0f} B"
     exponent = min(int(math.log2(size)) // 10, len(_UNITS))
@@ -36,3 +37,8 @@ def duration_text(seconds: float) -> str:
     if hours >= 1:
         return f"{hours:.0f} h {minutes % 60:.0f} min"
     return f"{minutes:.0f} min {seconds % 60:.0f} s" if minutes >= 1 else f"{seconds:.0f} s"
+
+
+def nodes_text(ranks: Sequence[int]) -> str:
+    """At least one: "node 3", "nodes 1, 2"."""
+    return f"node{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}"

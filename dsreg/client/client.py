@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import trio
 
@@ -25,6 +26,8 @@ from dsreg.protocol.messages import StatusReport, owner_of
 from dsreg.register.quorum import Quorum, mask
 from dsreg.store import SETTLED, Buffer, Done, Runs, Submitted, out_of_range
 from dsreg.waiting import Waiter
+
+_Answer = TypeVar("_Answer")
 
 
 class _Call:
@@ -129,29 +132,33 @@ class Client:
         if it cannot be read, ValueError for a rank that the cluster does not have."""
         if rank not in self._runner.connections:
             raise ValueError(f"no node has rank {rank}")
-        with trio.move_on_after(timeout_s):
-            while self._engine.is_open:
-                await self._runner.ups[rank].wait()
-                started_s = trio.current_time()
-                report = await self._runner.ask_status(rank)
-                if report is not None:
-                    return _parse_status(report, trio.current_time() - started_s)
-            raise _closed()
-        raise OperationTimeout(f"no status from node {rank} within {timeout_s} s", Outcome.DID_NOT_HAPPEN)
+
+        async def ask(rank: int) -> dict[str, Any] | None:
+            started_s = trio.current_time()
+            report = await self._runner.ask_status(rank)
+            return None if report is None else _parse_status(report, trio.current_time() - started_s)
+
+        return await self._asked(rank, timeout_s, ask, "status")
 
     async def scrub(self, rank: int, timeout_s: float) -> int | None:
         """Have the node verify all of its own copy now: the number of the pass that does, as its status has it; None if
         it is of a version that does not. Raises as `status` does."""
         if "scrub" not in await self.status(rank, timeout_s):
             return None
+        return (await self._asked(rank, timeout_s, self._runner.ask_scrub, "answer")).number
+
+    async def _asked(
+        self, rank: int, timeout_s: float, ask: Callable[[int], Awaitable[_Answer | None]], what: str
+    ) -> _Answer:
+        """What `ask` gives, once the node is up; again whenever it gives None, as the connection broke first."""
         with trio.move_on_after(timeout_s):
             while self._engine.is_open:
                 await self._runner.ups[rank].wait()
-                begun = await self._runner.ask_scrub(rank)
-                if begun is not None:
-                    return begun.number
-            raise _closed()
-        raise OperationTimeout(f"no answer from node {rank} within {timeout_s} s", Outcome.DID_NOT_HAPPEN)
+                answer = await ask(rank)
+                if answer is not None:
+                    return answer
+            raise ClientClosed("the client is not open", Outcome.DID_NOT_HAPPEN)
+        raise OperationTimeout(f"no {what} from node {rank} within {timeout_s} s", Outcome.DID_NOT_HAPPEN)
 
     async def propose(self, rank: int, question: Question, timeout_s: float) -> Answer | None:
         """Ask the node about the configuration that follows: see dsreg.register.proposal. None if it does not answer in
@@ -288,10 +295,6 @@ class Client:
         self._runner.end_turn_soon()
         content = await waiter.wait(call.abandon)
         return content if isinstance(content, bytes) else bytes(content)
-
-
-def _closed() -> ClientClosed:
-    return ClientClosed("the client is not open", Outcome.DID_NOT_HAPPEN)
 
 
 def _parse_status(report: StatusReport, round_trip_s: float) -> dict[str, Any]:

@@ -1,13 +1,17 @@
 """The configuration of a cluster: values, checked whole before anything starts.
 
-    load     cluster.toml and key files -> ClusterConfig, NodeConfig, or ConfigError with every fault
-    sizes    4KiB, 1GiB
-    address  host:port
-    nodes    which nodes there are, and where
-    keys     key files: private, hexadecimal, of the right length
-    create   the files of a new cluster
+    load       cluster.toml and key files -> ClusterConfig, NodeConfig, or ConfigError with every fault
+    nodes      which nodes there are, and where
+    address    host:port
+    sizes      amounts of bytes, as text: 4KiB, 1GiB
+    scrubbing  how often a node verifies its copy
+    keys       key files: private, hexadecimal, of the right length
+    recovered  the section [recovered], and the files of a cluster that was made of what another one has left
+    create     the files of a new cluster
+    edit       addresses and nodes in cluster.toml changed, all else as it was written
+    durable    files that are there whole or not at all after a crash
 
-`create` writes what `load` reads; both go through `keys`.
+`create` writes what `load` reads; both go through `keys`. `recovered` and `edit` replace it, through `durable`.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 import re
 
+from dsreg.constants import MAX_HOST_BYTES
+
 
 def parse_address(text: str) -> tuple[str, int]:
     """(host, port) of "name:7001", "10.0.0.1:7001" or "[fe80::1%eth0]:7001"; raises ValueError with a hint."""
@@ -15,6 +17,8 @@ def parse_address(text: str) -> tuple[str, int]:
     in_brackets, name, port = match[1], match[2], int(match[3])
     if not 1 <= port <= 65535:
         raise ValueError(f"{text!r}: port {port} is outside 1..65535")
+    if len((in_brackets or name).encode()) > MAX_HOST_BYTES:
+        raise ValueError(f"{text!r}: the host of an address has {MAX_HOST_BYTES} bytes at most")
     try:
         if in_brackets:
             ipaddress.IPv6Address(in_brackets)  # an interface may follow it, behind a %

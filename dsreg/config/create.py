@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
 from dsreg.config.address import format_address, parse_address, why_not_reachable
+from dsreg.config.durable import sync_directory
 from dsreg.config.keys import write_key, write_new
 from dsreg.config.sizes import format_size
 from dsreg.constants import CLIENT_KEY_SIZE, MAX_RANK, MAX_SECTORS, SECTOR_SIZE, SYSTEM_KEY_SIZE
@@ -95,7 +95,7 @@ def create_cluster(directory: Path, size: int, addresses: Sequence[str], *, stri
             created.append(directory / name)
         # Last, since it is what makes a cluster of the directory.
         write_new(directory / CONFIG_NAME, _document(size, addresses, strict_start).encode("utf-8"), 0o644)
-        _sync_directory(directory)
+        sync_directory(directory)
     except OSError as error:
         for path in created:
             path.unlink(missing_ok=True)
@@ -127,11 +127,3 @@ def _document(size: int, addresses: Sequence[str], strict_start: bool) -> str:
 def _refuse_existing(path: Path) -> None:
     if path.exists():
         raise FileExistsError(0, "exists", str(path))
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,14 +8,14 @@ has to do it.
 from __future__ import annotations
 
 import itertools
-import os
 import re
-import tempfile
+import secrets
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dsreg.config.durable import put_file
 from dsreg.errors import ConfigError
 
 _HEADER = re.compile(r"^\s*\[")
@@ -135,25 +135,8 @@ def replace_file(path: Path, text: str) -> None:
     """Write `text` in place of the file, which keeps its mode and owner: after a crash it is the old or the new one.
     Raises ConfigError."""
     real = path.resolve()
+    part = real.with_name(f".{real.name}.{secrets.token_hex(8)}")  # of this process alone
     try:
-        before = real.stat()
-        descriptor, name = tempfile.mkstemp(prefix=f".{real.name}.", dir=real.parent)
-        try:
-            with open(descriptor, "wb") as file:
-                file.write(text.encode("utf-8"))
-                os.fchmod(file.fileno(), before.st_mode & 0o7777)
-                if os.geteuid() == 0:
-                    os.fchown(file.fileno(), before.st_uid, before.st_gid)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, real)
-        except BaseException:
-            os.unlink(name)
-            raise
-        directory = os.open(real.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        put_file(real, text.encode("utf-8"), real, part)
     except OSError as error:
         raise ConfigError([f"{path}: cannot be written: {error.strerror}"]) from None

@@ -40,7 +40,7 @@ SYSTEM_CONFIG = Path("/etc/dsreg/cluster.toml")
 _SECTIONS = ("cluster", "node", "recovered")
 _CLUSTER_KEYS = ("sectors", "size", "client_key_file", "system_key_file", "id", "require_sealed", "strict_start",
                  "heal_rate", "learn_addresses", "scrub_days", "first_nodes")
-_BOUND_KEY, _RECOVERED = "system_key_file", "recovered"
+_RECOVERED = "recovered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +217,8 @@ class _Loader:
             check_keys(cluster, _CLUSTER_KEYS, "[cluster]", self._fault)
         sectors = self._sectors(cluster)
         client_key = self._key(cluster, "client_key_file", CLIENT_KEY_SIZE, needed=True)
-        system_key = self._key(cluster, "system_key_file", SYSTEM_KEY_SIZE, needed=need_system_key)
+        system_key = self._key(cluster, "system_key_file", SYSTEM_KEY_SIZE, needed=need_system_key,
+                               recovered=_RECOVERED in self.document)
         cluster_id = self._cluster_id(cluster, system_key)
         require_sealed = self._flag(cluster, "require_sealed")
         strict_start = self._flag(cluster, "strict_start")
@@ -296,8 +297,11 @@ class _Loader:
             return 0
         return int(sectors)
 
-    def _key(self, cluster: Mapping[str, Any], name: str, size: int, *, needed: bool) -> bytes:
-        """The key in the file that `name` names, or b"" (with a fault noted if it was `needed` or is unusable)."""
+    def _key(
+        self, cluster: Mapping[str, Any], name: str, size: int, *, needed: bool, recovered: bool = False
+    ) -> bytes:
+        """The key in the file that `name` names, or b"" (with a fault noted if it was `needed` or is unusable).
+        `recovered`: see read_key."""
         if name not in cluster:
             if needed:
                 self._fault(f"[cluster] {name} is missing; name the file that holds the {size}-byte key in hex")
@@ -307,7 +311,7 @@ class _Loader:
             self._fault(f"[cluster] {name} must be the name of a file, in quotes")
             return b""
         try:
-            return read_key(self.path.parent / file, size, recovered=name == _BOUND_KEY and _RECOVERED in self.document)
+            return read_key(self.path.parent / file, size, recovered=recovered)
         except KeyUnavailable as error:
             if needed:
                 self._fault(f"[cluster] {name}: {error}")

@@ -15,20 +15,18 @@ import hmac
 import os
 import re
 import secrets
-import stat
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from dsreg.config.durable import put_file, sync_directory
 from dsreg.config.keys import RECOVERED_MARK, derive_cluster_id
-from dsreg.constants import CLIENT_KEY_SIZE, MAX_RANK, SYSTEM_KEY_SIZE
+from dsreg.constants import CLIENT_KEY_SIZE, MAX_EPOCH, MAX_RANK, SYSTEM_KEY_SIZE
 from dsreg.errors import ConfigError
 
 KEYS: Final = ("cluster", "ranks", "epoch")
-# An epoch has 3 bytes in a tag.
-_MAX_EPOCH: Final = (1 << 24) - 1
 # Of the id of the cluster before: that salts the checksums of all that its nodes have stored (Identity.salt), and the
 # nodes of the new one go on with it.
 _KEPT: Final = 8
@@ -79,7 +77,7 @@ def parse(table: Any, nodes: Sequence[int], fault: Callable[[str], None]) -> Rec
     good = isinstance(cluster, str) and re.fullmatch(r"[0-9a-f]{32}", cluster) is not None
     good &= isinstance(ranks, list) and 0 < len(ranks) <= MAX_RANK and len({*map(str, ranks)}) == len(ranks)
     good = good and all(type(rank) is int and rank in nodes for rank in ranks)
-    if not good or type(epoch) is not int or not 0 < epoch <= _MAX_EPOCH:
+    if not good or type(epoch) is not int or not 0 < epoch <= MAX_EPOCH:
         fault("[recovered] is not as `dsreg recover` has written it: copy the file from another host")
         return None
     return Recovered(bytes.fromhex(cluster), tuple(ranks), epoch)
@@ -94,7 +92,7 @@ def is_staged(path: Path) -> bool:
 def stage(path: Path, recovered: Recovered) -> None:
     """Write the files of the new cluster beside those of `path`: new keys, and what `path` says with `recovered` in it.
     Raises ConfigError, OSError."""
-    text = path.read_text(encoding="utf-8-sig")
+    text = path.read_bytes().decode("utf-8-sig")  # as bytes: the ends of its lines stay what they are
     system, client = _key_files(path, text)
     new = rewritten(text, recovered)
     _put(_beside(client, _NEW), f"{secrets.token_hex(CLIENT_KEY_SIZE)}\n", client)
@@ -106,17 +104,18 @@ def finish(path: Path) -> list[Path]:
     """Put what is staged in its place; where the files from before are kept."""
     text = _beside(path, _NEW).read_text(encoding="utf-8")
     kept = f".before-{tomllib.loads(text)['recovered']['cluster'][2 * _KEPT:]}"
-    for file in (*_key_files(path, text), path):
+    files = (*_key_files(path, text), path)
+    for file in files:
         if not _beside(file, _NEW).exists():
             continue  # an attempt before this one has come so far
         try:
             os.link(file, _beside(file, kept))
         except FileExistsError:
             pass  # likewise
-        _sync(file.parent)
+        sync_directory(file.parent)
         os.replace(_beside(file, _NEW), file)
-        _sync(file.parent)
-    return [_beside(file, kept) for file in (*_key_files(path, text), path)]
+        sync_directory(file.parent)
+    return [_beside(file, kept) for file in files]
 
 
 def rewritten(text: str, recovered: Recovered) -> str:
@@ -124,8 +123,10 @@ def rewritten(text: str, recovered: Recovered) -> str:
     before = tomllib.loads(text)
     new = re.sub(r"^\[recovered\][^\n]*\n(?:(?!\[)[^\n]*\n?)*", "", text, flags=re.MULTILINE)
     new = re.sub(r"^[ \t]*id[ \t]*=[^\n]*\n", "", new, flags=re.MULTILINE)
-    new = new.rstrip("\n") + "\n" + _SECTION.format(
+    section = _SECTION.format(
         cluster=recovered.cluster.hex(), ranks=", ".join(map(str, recovered.ranks)), epoch=recovered.epoch)
+    end = "\r\n" if "\r\n" in text else "\n"
+    new = new.rstrip("\r\n") + end + section.replace("\n", end)
     wanted: Mapping[str, Any] = {
         **before, "cluster": {key: value for key, value in before["cluster"].items() if key != "id"},
         "recovered": {"cluster": recovered.cluster.hex(), "ranks": list(recovered.ranks), "epoch": recovered.epoch},
@@ -150,23 +151,4 @@ def _beside(path: Path, suffix: str) -> Path:
 
 
 def _put(path: Path, content: str, like: Path) -> None:
-    """Write the file durably, at once as a whole, with owner and mode of `like`."""
-    part, old = _beside(path, _PART), like.stat()
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(content)
-        if os.geteuid() == 0:
-            os.fchown(descriptor, old.st_uid, old.st_gid)
-        os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
-        file.flush()
-        os.fsync(descriptor)
-    os.replace(part, path)
-    _sync(path.parent)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    put_file(path, content.encode("utf-8"), like, _beside(path, _PART))

@@ -34,9 +34,9 @@ class Destinations:
 
     @property
     def _other(self) -> Place:
-        if self._learned is None:
+        if self._learned is None or self.preferred == self._learned:
             return self._configured
-        return self._configured if self.preferred == self._learned else self._learned
+        return self._learned
 
     def worked(self) -> None:
         """The last attempt has led to the party."""

@@ -186,5 +186,5 @@ class Complain(NamedTuple):
 Effect = (
     Connect | Put | SealWith | LimitRecords | Close | Log | Up | Deliver | Down
     | LinkUp | LinkDown | Greeting | Greets | Unanswered | Introduce | TellLives | Left | Told | ToldAddresses
-    | Continue     | Take | Fresh | GreetedBy | SealedBy | Complain
+    | Continue | Take | Fresh | GreetedBy | SealedBy | Complain
 )

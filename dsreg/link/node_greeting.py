@@ -10,20 +10,23 @@ from dsreg.link.effects import Effect, Greeting, Greets, Level, Log, Unanswered
 from dsreg.link.greeting_line import GreetingLine
 from dsreg.protocol.codec import UnsealingDecoder
 from dsreg.protocol.greeting import Seals, Verdict
-from dsreg.protocol.messages import Ack, Hello, Message
+from dsreg.protocol.messages import FEATURE_LIVES, Ack, Hello, Message
 from dsreg.protocol.record_bound import RecordBound
 
 
 class Greeted(NamedTuple):
-    """A connection that may be used. `messages`: came right behind the greeting. `shows_lives`: the peer tells which
-    directory it has, and does not count before. `features`: see Hello."""
+    """A connection that may be used. `messages`: came right behind the greeting. `features`: see Hello."""
 
     line: int
     decoder: UnsealingDecoder
     messages: list[Message]
-    shows_lives: bool
     is_sealed: bool
     features: int
+
+    @property
+    def shows_lives(self) -> bool:
+        """The peer tells which directory it has, and does not count before."""
+        return bool(self.features & FEATURE_LIVES)
 
 
 class Greetings:
@@ -56,10 +59,9 @@ class Greetings:
             proof = () if greeting.shows_lives else (Ack(self._hello.rank, 0, 0, 1),)
             effects += greeting.seal(self.records, *proof)
             self.patience.answered()
-        is_sealed = verdict is Verdict.SEALED
-        features = 0 if greeting.answer is None else greeting.answer.features
-        shows = greeting.shows_lives
-        return Greeted(greeting.line, greeting.decoder, greeting.behind, shows, is_sealed, features), effects
+        assert greeting.answer is not None
+        is_sealed, features = verdict is Verdict.SEALED, greeting.answer.features
+        return Greeted(greeting.line, greeting.decoder, greeting.behind, is_sealed, features), effects
 
     def overdue(self, greeting: GreetingLine) -> list[Effect]:
         """There was no verdict in time."""

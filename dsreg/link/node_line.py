@@ -310,7 +310,7 @@ class NodeLine:
 
     # --- in use -----------------------------------------------------------------------------------
     def _of_contract(self) -> Greeted:
-        return Greeted(self._line, self._greetings.new_decoder(False), [], False, False, 0)
+        return Greeted(self._line, self._greetings.new_decoder(False), [], False, 0)
 
     def _use(self, greeted: Greeted, now: float) -> list[Effect]:
         """The peer has answered a greeting on this connection."""

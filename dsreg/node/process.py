@@ -36,7 +36,7 @@ from dsreg.register.assembly import new_heal, new_replica, new_scrub, node_hello
 from dsreg.register.configuration import quorum_of
 from dsreg.register.quorum import Quorum, ranks_in
 from dsreg.register.teachers import OfTheRecovered, Teachers
-from dsreg.storage import Identity, OsFiles, StableStorage
+from dsreg.storage import Identity, OsFiles, StableStorage, Start
 from dsreg.transport import Transport
 from dsreg.version import described_version
 
@@ -285,8 +285,10 @@ async def _run(
         recovered = cluster.recovered
         return StableStorage.open(
             OsFiles(config.storage), identity, journal_bytes=config.journal_bytes,
-            all_unknown=recovered is not None, epoch=recovered.epoch if recovered is not None else 0,
-            joins=config.join or config.rank not in cluster.first_ranks,
+            start=Start(
+                all_unknown=recovered is not None, epoch=recovered.epoch if recovered is not None else 0,
+                joins=config.join or config.rank not in cluster.first_ranks,
+            ),
         )
 
     storage = await trio.to_thread.run_sync(open_storage)

@@ -4,6 +4,7 @@
 
     messages       every message as a value
     life           which directory stands behind a rank, as nodes tell it
+    address        where a node is, as nodes tell it
     configuration  which nodes there are, and how large the disk is; ballots; choosing: how the next one is chosen
     tags           tags and epochs: their 16 bytes, order, restamping; names: what tells apart those of one node
     wire           byte layouts, type numbers, HMACs

@@ -8,21 +8,19 @@ As bytes, in messages and in the file `lives` alike:
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from dsreg.constants import MAX_RANK
+from dsreg.constants import MAX_HOST_BYTES, MAX_RANK
 from dsreg.protocol.life import STORE_SIZE, Life
 
 _ENTRY: Final = struct.Struct(f">BBH4xQ{STORE_SIZE}sQ")
-ENTRY_SIZE: Final = _ENTRY.size
-# A name of the DNS has 253 at most, an IPv6 address with its interface fewer.
-MAX_HOST_BYTES: Final = 255
-MAX_ADDRESSES_BYTES: Final = MAX_RANK * (ENTRY_SIZE + MAX_HOST_BYTES)
+MAX_ADDRESSES_BYTES: Final = MAX_RANK * (_ENTRY.size + MAX_HOST_BYTES)
 
 
 class Place(NamedTuple):
-    """Where one connects to. `host`: a name or an address without brackets."""
+    """Where one connects to. `host`: a name or an address without brackets, 1 to MAX_HOST_BYTES bytes of UTF-8.
+    `port`: 1..65535."""
 
     host: str
     port: int
@@ -40,11 +38,6 @@ class Address(NamedTuple):
     place: Place
 
 
-def is_sayable(place: Place) -> bool:
-    """Whether it can be told and kept."""
-    return 0 < len(place.host.encode()) <= MAX_HOST_BYTES and 0 < place.port <= 0xFFFF
-
-
 def pack_addresses(addresses: Mapping[int, Address]) -> bytes:
     """By rank, ascending."""
     return b"".join(_packed(rank, address) for rank, address in sorted(addresses.items()))
@@ -57,24 +50,20 @@ def _packed(rank: int, address: Address) -> bytes:
 
 def unpack_addresses(raw: bytes) -> dict[int, Address] | None:
     """None: it is not what `pack_addresses` gives, of some ranks in some order."""
-    found: list[tuple[int, Address]] = []
+    found: dict[int, Address] = {}
     at = 0
     while at < len(raw):
-        if len(raw) < at + ENTRY_SIZE:
+        if len(raw) < at + _ENTRY.size:
             return None
         rank, size, port, number, store, sequence = _ENTRY.unpack_from(raw, at)
-        host = raw[at + ENTRY_SIZE : at + ENTRY_SIZE + size]
-        at += ENTRY_SIZE + size
-        if len(host) != size or not (1 <= rank <= MAX_RANK and size and port and number and sequence):
+        at += _ENTRY.size
+        host = raw[at : at + size]
+        at += size
+        if len(host) != size or rank in found or not (1 <= rank <= MAX_RANK and size and port and number and sequence):
             return None
         try:
             place = Place(host.decode(), port)
         except UnicodeDecodeError:
             return None
-        found.append((rank, Address(Life(number, store), sequence, place)))
-    return dict(found) if _differ(rank for rank, _ in found) else None
-
-
-def _differ(ranks: Iterable[int]) -> bool:
-    listed = list(ranks)
-    return len(set(listed)) == len(listed)
+        found[rank] = Address(Life(number, store), sequence, place)
+    return found

@@ -74,10 +74,10 @@ def unpack_configuration(raw: bytes | memoryview) -> Configuration | None:
     number, sectors, *sets = CONFIGURATION.unpack(raw)
     ranks, joining, used = map(int.from_bytes, sets)
     configuration = Configuration(number, sectors, ranks, joining, used)
-    return configuration if is_possible(configuration) else None
+    return configuration if _is_possible(configuration) else None
 
 
-def is_possible(configuration: Configuration) -> bool:
+def _is_possible(configuration: Configuration) -> bool:
     number, sectors, ranks, joining, used = configuration
     if not 1 <= sectors <= MAX_SECTORS or number < 1 or not ranks or ranks == joining:
         return False

@@ -17,13 +17,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from dsreg.constants import EPOCH_SIZE as EPOCH_SIZE
+from dsreg.constants import MAX_EPOCH as MAX_EPOCH
 from dsreg.constants import TAG_SIZE
 
 # The `wr` of tags that an attachment chose: no node has this rank.
 ATTACHED: Final = 255
 COUNTER_BITS: Final = 56
-EPOCH_SIZE: Final = 3
-MAX_EPOCH: Final = (1 << 8 * EPOCH_SIZE) - 1
 _COUNTER_MASK: Final = (1 << COUNTER_BITS) - 1
 _LIFE_MASK: Final = (1 << 16) - 1
 _LIFE_SHIFT, _TS_SHIFT, _EPOCH_SHIFT = 8, 24, 104

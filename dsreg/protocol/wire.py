@@ -121,10 +121,8 @@ VALUE_SIZE: Final = BARE_PEER_SIZE + TAG_SIZE + SECTOR_SIZE
 RECEIPT_SIZE: Final = RECEIPT.size + HMAC_SIZE
 
 # --- the extension ----------------------------------------------------------------------------
-# magic, status, rank, type, id, first, count, flags, length, epoch, check
-EXTENSION: Final = struct.Struct(">4sxBBBQQHHIII")
-_CHECKED: Final = struct.Struct(">4sxBBBQQHHII")  # all but the check
-_CHECK_SIZE: Final = EXTENSION.size - _CHECKED.size
+_CHECKED: Final = struct.Struct(">4sxBBBQQHHII")  # magic, status, rank, type, id, first, count, flags, length, epoch
+EXTENSION: Final = struct.Struct(_CHECKED.format + "I")  # and the CRC-32 of that
 CLUSTER_SIZE: Final = 16
 GREETING: Final = struct.Struct(f">H2xI{CLUSTER_SIZE}sQ8x")  # version, features, cluster, incarnation
 LIFE: Final = struct.Struct(f">B7xQ{STORE_SIZE}s")  # rank (of the first one: the stage), life, store id
@@ -148,7 +146,7 @@ CONFIGURATION_TYPES: Final = (
     Type.CONFIGURATION_NODE, Type.CONFIGURATION_NODE_ANSWER, Type.CONFIGURATION_CLIENT,
     Type.CONFIGURATION_CLIENT_ANSWER,
 )
-ADDRESSES_TYPES: Final = frozenset((Type.ADDRESSES_NODE, Type.ADDRESSES_NODE_ANSWER, Type.ADDRESSES_CLIENT))
+_ADDRESSES_TYPES: Final = frozenset((Type.ADDRESSES_NODE, Type.ADDRESSES_NODE_ANSWER, Type.ADDRESSES_CLIENT))
 # Content of the messages of the handshake, which dsreg.protocol.sealed makes and reads.
 SEAL_CONTENT: Final = {
     Type.SEAL_CLIENT: 48,
@@ -171,7 +169,7 @@ class _Content(NamedTuple):
 # Of the extension types, but for those whose contents have other rules.
 _CONTENTS: Final = {
     **dict.fromkeys(
-        frozenset(Type) - {Type.STATUS_ANSWER, Type.DIGESTS_ANSWER, Type.PROPOSE_ANSWER, *ADDRESSES_TYPES}, _Content()
+        frozenset(Type) - {Type.STATUS_ANSWER, Type.DIGESTS_ANSWER, Type.PROPOSE_ANSWER, *_ADDRESSES_TYPES}, _Content()
     ),
     **dict.fromkeys(CONFIGURATION_TYPES, _Content(CONFIGURATION.size)),
     Type.CONFIGURATION_NODE: _Content(CONFIGURATION.size + OWNER_SIZE),
@@ -262,7 +260,7 @@ def extension_header(
 ) -> bytes:
     """The 40-byte header of an extension frame with `length` bytes of content."""
     header = _CHECKED.pack(MAGIC, status, rank, type_, id_, first, count, flags, length, epoch)
-    return header + zlib.crc32(header).to_bytes(_CHECK_SIZE)
+    return header + zlib.crc32(header).to_bytes(CRC_SIZE)
 
 
 def tags_and_data(frame: memoryview, count: int) -> tuple[bytes, Buffer]:
@@ -303,7 +301,7 @@ def extension_size(view: memoryview, start: int) -> int:
         good = length == fixed + each * count and (each == 0 or count <= MAX_RUN_SECTORS)
     elif type_ == Type.STATUS_ANSWER:
         good = length <= MAX_STATUS_BYTES
-    elif type_ in ADDRESSES_TYPES:
+    elif type_ in _ADDRESSES_TYPES:
         good = length <= MAX_ADDRESSES_BYTES
     elif type_ == Type.PROPOSE_ANSWER:
         good = length <= MAX_ANSWER_BYTES

@@ -40,6 +40,12 @@ class Damage(NamedTuple):
         return f"{where}: the {what}{self.detail}; it is repaired from the other nodes"
 
 
+def contradiction(sector: int, tag: bytes, crc: bytes, other: bytes, where: str) -> Damage:
+    """Values with these checksums have this tag: the one with `crc` here, the one with `other` `where`, for people."""
+    detail = f" (tag {tag.hex()}: checksum {crc.hex()} here, {other.hex()} {where})"
+    return Damage(Kind.CONTRADICTION, sector, 1, detail)
+
+
 class Ledger:
     """`is_open(damage)`: whether the damage is still there. Counts are in sectors."""
 

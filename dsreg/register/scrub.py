@@ -20,7 +20,7 @@ from dsreg.chunks import number_of_chunks, run_of
 from dsreg.constants import CRC_SIZE, MAX_RUN_SECTORS, SECTOR_SIZE
 from dsreg.protocol.messages import Sums, SumsQuery
 from dsreg.protocol.tags import EPOCH_SIZE, iter_tags, writers
-from dsreg.register.damage import Damage, Kind, Ledger, pieces
+from dsreg.register.damage import Damage, Kind, Ledger, contradiction, pieces
 from dsreg.register.effects import Connection, Effect, Repair, Reply, Tell, Verify
 from dsreg.register.heal_work import ANSWER_S
 from dsreg.register.throttle import BUSY_SECTORS, Throttle
@@ -274,9 +274,7 @@ class Scrub:
                 continue
             sector, at = first + index, slice(index * CRC_SIZE, (index + 1) * CRC_SIZE)
             if own_crcs[at] != other.crcs[at]:
-                detail = (f" (tag {own.hex()}: checksum {own_crcs[at].hex()} here, {other.crcs[at].hex()} at node "
-                          f"{other.rank})")
-                found.append(Damage(Kind.CONTRADICTION, sector, 1, detail))
+                found.append(contradiction(sector, own, own_crcs[at], other.crcs[at], f"at node {other.rank}"))
                 self._contradicted.setdefault(sector, (own[EPOCH_SIZE:], other.rank))
             elif self._contradicted.get(sector, (b"", 0))[1] == other.rank:
                 del self._contradicted[sector]

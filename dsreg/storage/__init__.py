@@ -9,6 +9,7 @@
     commit      Record, Ticket, Commit: the batch and the order of its writes (the rules stand there)
     checkpoint  Checkpoint
     load        LoadJob, Loaded
+    verify      what is on the disk against its checksums, for a scrub
     opening     lock, create or upgrade, recover
     recovery    what open does with what a crash left
     journal     segments and records, replay
@@ -47,6 +48,7 @@ from __future__ import annotations
 
 from dsreg.storage.checkpoint import Checkpoint
 from dsreg.storage.commit import Commit, Refusal, Ticket
+from dsreg.storage.directory import Start
 from dsreg.storage.files import File, Files, OsFiles
 from dsreg.storage.identity import Identity
 from dsreg.storage.load import Loaded, LoadJob
@@ -63,5 +65,6 @@ __all__ = [
     "OsFiles",
     "Refusal",
     "StableStorage",
+    "Start",
     "Ticket",
 ]

@@ -17,13 +17,12 @@ the file is durable: from then on one that is gone is not taken for one that nev
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import struct
-from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from dsreg.errors import DamagedStorage, NoSpace
+from dsreg.constants import CRC_SIZE
+from dsreg.errors import DamagedStorage
 from dsreg.protocol.configuration import (
     NO_BALLOT,
     RECORD_SIZE,
@@ -35,22 +34,20 @@ from dsreg.protocol.configuration import (
 from dsreg.register.configuration import is_sound
 from dsreg.register.quorum import bit, mask
 from dsreg.storage import identity as identity_file
-from dsreg.storage.checksum import crc32
+from dsreg.storage.checksum import salted_crc
 from dsreg.storage.directory import Directory
-from dsreg.storage.failure import NO_SPACE, Failure
-from dsreg.storage.files import Files
+from dsreg.storage.failure import Failure
+from dsreg.storage.files import Files, replace
 from dsreg.storage.identity import Recorded
 from dsreg.storage.layout import CONFIGURATION as NAME
-from dsreg.storage.layout import CONFIGURATION_TMP
+from dsreg.storage.layout import CONFIGURATION_TMP, RESTORE_ADVICE
 
 MAGIC: Final = b"dsregCFG"
 VERSION: Final = 2
 _HEAD: Final = struct.Struct(">8sHH4x")
 _VOTED: Final = 1
-_CRC: Final = struct.Struct(">I")
 _KEEP_SIZE: Final = 32
-_SIZE: Final = _HEAD.size + RECORD_SIZE + _KEEP_SIZE + _CRC.size
-_ADVICE: Final = 'restore it from its disk; else treat the directory as lost (runbook, "A node\'s directory is lost")'
+_SIZE: Final = _HEAD.size + RECORD_SIZE + _KEEP_SIZE + CRC_SIZE
 
 
 class Kept(NamedTuple):
@@ -73,32 +70,28 @@ def encode(kept: Kept, salt: int) -> bytes:
     record = kept.record
     body = _HEAD.pack(MAGIC, VERSION, _VOTED if record.voted is not None else 0)
     body += pack_record(record) + kept.keep.to_bytes(_KEEP_SIZE)
-    return body + _crc(body, salt)
+    return body + salted_crc(body, salt)
 
 
 def decode(raw: bytes, salt: int) -> Kept:
     """Raises DamagedStorage for what is not as written."""
-    body, check = raw[:-_CRC.size], raw[-_CRC.size:]
-    if len(raw) != _SIZE or check != _crc(body, salt):
-        raise DamagedStorage(f"the file {NAME} is damaged (its checksum does not match): {_ADVICE}")
+    body, check = raw[:-CRC_SIZE], raw[-CRC_SIZE:]
+    if len(raw) != _SIZE or check != salted_crc(body, salt):
+        raise DamagedStorage(f"the file {NAME} is damaged (its checksum does not match): {RESTORE_ADVICE}")
     magic, version, flags = _HEAD.unpack_from(body)
     if magic != MAGIC or version != VERSION or flags & ~_VOTED:
-        raise DamagedStorage(f"the file {NAME} has a layout that this version does not know: {_ADVICE}")
+        raise DamagedStorage(f"the file {NAME} has a layout that this version does not know: {RESTORE_ADVICE}")
     record = unpack_record(body[_HEAD.size:-_KEEP_SIZE])
     if record is None or not is_sound(record) or bool(flags & _VOTED) != (record.voted is not None):
-        raise DamagedStorage(f"the file {NAME} has what this version never writes: {_ADVICE}")
+        raise DamagedStorage(f"the file {NAME} has what this version never writes: {RESTORE_ADVICE}")
     return Kept(record, int.from_bytes(body[-_KEEP_SIZE:]))
-
-
-def _crc(body: bytes, salt: int) -> bytes:
-    return _CRC.pack(crc32(body, crc32(salt.to_bytes(8))))
 
 
 def _read(files: Files, salt: int) -> Kept:
     try:
         file = files.open(NAME)
     except FileNotFoundError as error:
-        raise DamagedStorage(f"the file {NAME} is gone: {_ADVICE}") from error
+        raise DamagedStorage(f"the file {NAME} is gone: {RESTORE_ADVICE}") from error
     try:
         return decode(file.pread(_SIZE + 1, 0), salt)
     finally:
@@ -111,18 +104,6 @@ def _keep_in(files: Files, salt: int) -> int:
         return _read(files, salt).keep
     except DamagedStorage:
         return 0
-
-
-def _write(files: Files, kept: Kept, salt: int) -> None:
-    file = files.open(CONFIGURATION_TMP, create=True)
-    try:
-        file.truncate(0)
-        file.pwritev([encode(kept, salt)], 0)
-        file.fdatasync()
-    finally:
-        file.close()
-    files.rename(CONFIGURATION_TMP, NAME)
-    files.sync_dir()
 
 
 class ConfigurationFile:
@@ -146,8 +127,8 @@ class ConfigurationFile:
         if record == self.record:
             return
         directory = self._directory
-        with self._writing():
-            _write(directory.files, Kept(record, self.keep), directory.salt)
+        with self._failure.writing(f"writing {NAME}"):
+            self._replace(Kept(record, self.keep))
             if not directory.recorded.configured:
                 configured = dataclasses.replace(directory.recorded, configured=True, joining=False)
                 identity_file.write(directory.files, configured)
@@ -160,16 +141,9 @@ class ConfigurationFile:
         keep = self.keep | bit(rank) if keeps else self.keep & ~bit(rank)
         if keep == self.keep:
             return
-        with self._writing():
-            _write(self._directory.files, Kept(self.record, keep), self._directory.salt)
+        with self._failure.writing(f"writing {NAME}"):
+            self._replace(Kept(self.record, keep))
         self.keep = keep
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        self._failure.check()
-        try:
-            yield
-        except OSError as error:
-            if error.errno in NO_SPACE:
-                raise NoSpace(f"writing {NAME}: {error}") from error
-            raise self._failure.fail(f"writing {NAME}", error) from error
+    def _replace(self, kept: Kept) -> None:
+        replace(self._directory.files, CONFIGURATION_TMP, NAME, encode(kept, self._directory.salt))

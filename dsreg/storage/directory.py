@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from dsreg.constants import SECTOR_SIZE
 from dsreg.errors import DamagedStorage, NoSpace, StorageError, WrongDirectory
@@ -24,6 +25,20 @@ from dsreg.storage.upgrade import upgrade
 _HARMLESS = frozenset({"lost+found"})
 _FOREIGN_SHOWN = 3  # names of what is in the way: enough to know the directory by
 _ZEROS = bytes(1024 * 1024)
+
+
+class Start(NamedTuple):
+    """What a start of the node asks of its directory. Of one that is made by it: every sector is unknown until it is
+    learned (`all_unknown`), and it has promised `epoch`, of no owner. Of one that has never been used: it `joins`, and
+    does not take the ranks that it was made for for the first configuration."""
+
+    all_unknown: bool = False
+    epoch: int = 0
+    joins: bool = False
+
+
+# Nothing but to go on where it was, or to begin as a member of a new cluster.
+USUAL: Final = Start()
 
 
 @dataclass(slots=True)
@@ -50,12 +65,10 @@ class Directory:
 
 
 def open_directory(
-    files: Files, identity: Identity, journal_bytes: int, new_store: Callable[[], bytes], all_unknown: bool,
-    epoch: int, joins: bool,
+    files: Files, identity: Identity, journal_bytes: int, new_store: Callable[[], bytes], start: Start
 ) -> Directory:
     """Lock the directory, create what is not there yet, check whose it is, open its files. `new_store` gives the id of
-    a new directory, 16 random bytes. `all_unknown`: in a new one every sector is unknown. `epoch`: that a new one
-    promises. `joins`: one that has never been used does not take the ranks of `identity` for the first configuration.
+    a new directory, 16 random bytes.
 
     Raises StorageLocked, WrongDirectory, DamagedStorage, NoSpace.
     """
@@ -67,9 +80,9 @@ def open_directory(
             _check_limit(files, identity, create=True)
             store = new_store()
             made = Recorded(
-                identity, journal_bytes, store, learning=store if all_unknown else b"", joining=joins
+                identity, journal_bytes, store, learning=store if start.all_unknown else b"", joining=start.joins
             )
-            _create(files, made, epoch)
+            _create(files, made, start.epoch)
         recorded = identity_file.read(files)
         identity_file.check(recorded.identity, identity)
         _check_limit(files, identity)

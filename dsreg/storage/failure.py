@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+from collections.abc import Iterator
 
-from dsreg.errors import SyncFailed
+from dsreg.errors import NoSpace, SyncFailed
 
 # Errors that say that there is no room now, and nothing else: the write is refused and nothing is lost. Not EFBIG,
 # which never passes: whether the disk fits a file is found out at the start.
@@ -33,3 +35,15 @@ class Failure:
         """Raise the error again if there was one."""
         if self.error is not None:
             raise self.error
+
+    @contextlib.contextmanager
+    def writing(self, doing: str) -> Iterator[None]:
+        """Around the replacement of a small file. Raises NoSpace where there is no room for the new one, so that the
+        old one is still there; SyncFailed for any other OSError, and before anything is done if there was one."""
+        self.check()
+        try:
+            yield
+        except OSError as error:
+            if error.errno in NO_SPACE:
+                raise NoSpace(f"{doing}: {error}") from error
+            raise self.fail(doing, error) from error

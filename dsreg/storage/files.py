@@ -116,6 +116,20 @@ def pread_or_zeros(file: File, length: int, offset: int, unit: int = 4096) -> by
     return b"".join(parts)
 
 
+def replace(files: Files, tmp: str, name: str, raw: bytes) -> None:
+    """Have the file `name` contain `raw`, and nothing else, durably: after a crash there is the old one or the new one.
+    `tmp`: what the new one is called until it is whole; a crash may leave it, with anything in it."""
+    file = files.open(tmp, create=True)
+    try:
+        file.truncate(0)
+        file.pwritev([raw], 0)
+        file.fdatasync()
+    finally:
+        file.close()
+    files.rename(tmp, name)
+    files.sync_dir()
+
+
 def write_copy(file: File, raw: bytes, offset: int, unit: int = 4096) -> None:
     """Write one of two copies of something, durably. It has a `unit` of the disk to itself, at `offset`: where the disk
     cannot read that, the kernel cannot write a part of it, and the whole it can."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from dsreg.constants import MAX_JOURNAL_BYTES, MAX_RANK, MAX_SECTORS, MIN_JOURNAL_BYTES
 from dsreg.errors import DamagedStorage, WrongDirectory
 from dsreg.protocol.life import STORE_SIZE
-from dsreg.storage.files import Files
+from dsreg.storage.files import Files, replace
 from dsreg.storage.layout import ATOMIC_BYTES, IDENTITY, IDENTITY_TMP
 from dsreg.version import VERSION
 
@@ -160,15 +160,7 @@ def read(files: Files) -> Recorded:
 
 def write(files: Files, recorded: Recorded) -> None:
     """Replace identity.toml durably: after a crash there is the old one or the new one."""
-    file = files.open(IDENTITY_TMP, create=True)
-    try:
-        file.truncate(0)
-        file.pwritev([encode(recorded)], 0)
-        file.fdatasync()
-    finally:
-        file.close()
-    files.rename(IDENTITY_TMP, IDENTITY)
-    files.sync_dir()
+    replace(files, IDENTITY_TMP, IDENTITY, encode(recorded))
 
 
 def check(recorded: Identity, wanted: Identity) -> None:

@@ -24,6 +24,8 @@ OUR_NAMES = frozenset({
     IDENTITY, IDENTITY_TMP, STATE, LIVES, LIVES_TMP, LOCK, *JOURNALS, TAGS, SECTORS, INDEX, INDEX_TMP, LEARNED,
     LEARNED_TMP, CONFIGURATION, CONFIGURATION_TMP,
 })
+# What to do where LIVES or CONFIGURATION is gone or damaged.
+RESTORE_ADVICE = 'restore it from its disk; else treat the directory as lost (runbook, "A node\'s directory is lost")'
 
 # One commit takes at most this much: it bounds how long one sync, and so one acknowledgement, takes.
 MAX_COMMIT_BYTES = 8 * 1024 * 1024

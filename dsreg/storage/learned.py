@@ -28,7 +28,7 @@ class Learned:
     def know(self, known: Runs) -> None:
         """All but these are to be learned."""
         self._known = known
-        self.left = sum(stop - start for start, stop in known.gaps(0, self._sectors))
+        self.left = self._sectors - known.total
 
     def of(self, first: int, count: int) -> list[int]:
         """Those of the run that are left."""
@@ -57,6 +57,6 @@ class Learned:
         if own != told and any(mine < other for mine, other in zip(iter_tags(own), iter_tags(told), strict=True)):
             return False
         if self.left:
-            self.left -= sum(stop - start for start, stop in self._known.gaps(first, first + count))
             self._known.add(first, first + count)
+            self.left = self._sectors - self._known.total
         return True

@@ -22,14 +22,14 @@ from array import array
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from dsreg.errors import NoSpace
+from dsreg.constants import CRC_SIZE
 from dsreg.protocol.life import STORE_SIZE
 from dsreg.runs import Runs
 from dsreg.storage import identity as identity_file
-from dsreg.storage.checksum import crc32
+from dsreg.storage.checksum import salted_crc
 from dsreg.storage.directory import Directory
 from dsreg.storage.failure import NO_SPACE, Failure
-from dsreg.storage.files import Files
+from dsreg.storage.files import Files, replace
 from dsreg.storage.layout import LEARNED, LEARNED_TMP
 from dsreg.storage.learned import Learned
 from dsreg.storage.tags import TagTable
@@ -37,7 +37,6 @@ from dsreg.storage.tags import TagTable
 MAGIC: Final = b"dsregLRN"
 VERSION: Final = 1
 _HEAD: Final = struct.Struct(f">8sH6x{STORE_SIZE}sQ")
-_CRC: Final = struct.Struct(">I")
 _RUN_SIZE: Final = 16
 
 log = logging.getLogger("dsreg.storage")
@@ -45,13 +44,13 @@ log = logging.getLogger("dsreg.storage")
 
 def encode(learning: bytes, known: Runs, salt: int) -> bytes:
     body = _HEAD.pack(MAGIC, VERSION, learning, len(known.starts)) + _numbers(known.starts) + _numbers(known.stops)
-    return body + _crc(body, salt)
+    return body + salted_crc(body, salt)
 
 
 def decode(raw: bytes, learning: bytes, salt: int) -> Runs | None:
     """None if this is not as written for that id."""
-    body, check = raw[:-_CRC.size], raw[-_CRC.size:]
-    if len(raw) < _HEAD.size + _CRC.size or check != _crc(body, salt):
+    body, check = raw[:-CRC_SIZE], raw[-CRC_SIZE:]
+    if len(raw) < _HEAD.size + CRC_SIZE or check != salted_crc(body, salt):
         return None
     magic, version, its_learning, count = _HEAD.unpack_from(body)
     if (magic, version, its_learning) != (MAGIC, VERSION, learning) or len(body) != _HEAD.size + count * _RUN_SIZE:
@@ -61,10 +60,6 @@ def decode(raw: bytes, learning: bytes, salt: int) -> Runs | None:
     for start, stop in zip(_array(body[_HEAD.size:middle]), _array(body[middle:]), strict=True):
         known.add(start, stop)
     return known
-
-
-def _crc(body: bytes, salt: int) -> bytes:
-    return _CRC.pack(crc32(body, crc32(salt.to_bytes(8))))
 
 
 def _numbers(numbers: array[int]) -> bytes:
@@ -115,15 +110,7 @@ def write(directory: Directory, progress: Progress) -> bool:
             if files.exists(LEARNED):
                 files.remove(LEARNED)  # to whoever finds it later it says nothing
             return True
-        file = files.open(LEARNED_TMP, create=True)
-        try:
-            file.truncate(0)
-            file.pwritev([progress.raw], 0)
-            file.fdatasync()
-        finally:
-            file.close()
-        files.rename(LEARNED_TMP, LEARNED)
-        files.sync_dir()
+        replace(files, LEARNED_TMP, LEARNED, progress.raw)
     except OSError as error:
         if error.errno not in NO_SPACE:
             raise
@@ -132,7 +119,8 @@ def write(directory: Directory, progress: Progress) -> bool:
 
 
 class Learning(Learned):
-    """Of an open directory. A crash takes back what was learned, until a checkpoint has written it."""
+    """Of an open directory. A crash takes back what was learned, until a checkpoint has written it. `is_unsaid`:
+    whether the files lack something that was learned."""
 
     def __init__(
         self, directory: Directory, table: TagTable, failure: Failure, new_learning: Callable[[], bytes]
@@ -142,11 +130,11 @@ class Learning(Learned):
         self._directory = directory
         self._failure = failure
         self._new_learning = new_learning
-        self._unsaid = 0  # changes that the files do not have
+        self.is_unsaid = False
         id_ = directory.recorded.learning
         if id_:
             self.know(read(directory.files, id_, directory.salt))
-            self._unsaid = not self.left
+            self.is_unsaid = not self.left
 
     @property
     def is_recorded(self) -> bool:
@@ -157,42 +145,32 @@ class Learning(Learned):
         """From now on every sector of the disk is to be learned, whatever was before. What is stored stays, as a
         source. Durable when this returns, in one step. Blocks; nothing else may be under way. Raises NoSpace, and
         nothing has changed; SyncFailed, which is final."""
-        self._failure.check()
         recorded = dataclasses.replace(self._directory.recorded, learning=self._new_learning())
-        try:
+        with self._failure.writing("recording that every sector is unknown"):
             identity_file.write(self._directory.files, recorded)
-        except OSError as error:
-            if error.errno in NO_SPACE:
-                raise NoSpace(f"recording that every sector is unknown: {error}") from error
-            raise self._failure.fail("recording that every sector is unknown", error) from error
         self._directory.recorded = recorded
         self.know(Runs())
-        self._unsaid = 0
+        self.is_unsaid = False
 
     def learned(self, first: int, count: int, told: bytes = b"") -> bool:
         before = self.left
         known = super().learned(first, count, told)
-        self._unsaid += self.left < before
+        self.is_unsaid |= self.left < before
         return known
 
     # --- checkpoints ------------------------------------------------------------------------------
-    @property
-    def is_unsaid(self) -> bool:
-        """Whether the files lack something that was learned."""
-        return self._unsaid > 0
-
     def progress(self) -> Progress | None:
         """What a checkpoint is to write: all of it is durable."""
-        if not self._unsaid:
+        if not self.is_unsaid:
             return None
-        self._unsaid = 0
+        self.is_unsaid = False
         id_ = self._directory.recorded.learning
         return Progress(id_, encode(id_, self._known, self._directory.salt) if self.left else b"")
 
     def written(self, progress: Progress, ok: bool) -> None:
         """What became of it."""
         if not ok:
-            self._unsaid += 1
+            self.is_unsaid = True
         elif not progress.raw:
             self._directory.recorded = dataclasses.replace(self._directory.recorded, learning=b"")
             self._known = Runs()

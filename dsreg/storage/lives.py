@@ -17,15 +17,15 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from dsreg.constants import MAX_RANK
-from dsreg.errors import DamagedStorage, NoSpace, StorageError
+from dsreg.constants import CRC_SIZE, MAX_RANK
+from dsreg.errors import DamagedStorage, StorageError
 from dsreg.protocol.address import MAX_ADDRESSES_BYTES, Address, pack_addresses, unpack_addresses
 from dsreg.protocol.life import STORE_SIZE, Life
-from dsreg.storage.checksum import crc32
-from dsreg.storage.failure import NO_SPACE, Failure
-from dsreg.storage.files import Files
+from dsreg.storage.checksum import salted_crc
+from dsreg.storage.failure import Failure
+from dsreg.storage.files import Files, replace
 from dsreg.storage.identity import Identity
-from dsreg.storage.layout import LIVES, LIVES_TMP
+from dsreg.storage.layout import LIVES, LIVES_TMP, RESTORE_ADVICE
 
 MAGIC: Final = b"dsregLIV"
 VERSION: Final = 2
@@ -38,11 +38,9 @@ _STARTS: Final = (1 << _RANK_SHIFT) - 1
 _CLAIMED: Final = 0
 # Starts of a peer are recorded in such steps: a sync for each would be felt where a node dies again and again.
 _STEP: Final = 64
-_CRC: Final = struct.Struct(">I")
-_MAX_BYTES: Final = _HEAD.size + MAX_RANK * _ENTRY.size + MAX_ADDRESSES_BYTES + _CRC.size
+_MAX_BYTES: Final = _HEAD.size + MAX_RANK * _ENTRY.size + MAX_ADDRESSES_BYTES + CRC_SIZE
 _NONE: Final[Mapping[int, int]] = MappingProxyType({})
 _NOWHERE: Final[Mapping[int, Address]] = MappingProxyType({})
-_ADVICE: Final = 'restore it from its disk; else treat the directory as lost (runbook, "A node\'s directory is lost")'
 
 
 class Kept(NamedTuple):
@@ -61,28 +59,24 @@ def encode(
     for rank, life in sorted(lives.items()):
         body += _ENTRY.pack(rank << _RANK_SHIFT | min(starts.get(rank, 0), _STARTS), *life)
     body += pack_addresses(addresses)
-    return body + _crc(body, salt)
+    return body + salted_crc(body, salt)
 
 
 def decode(raw: bytes, salt: int) -> Kept:
     """Raises DamagedStorage for what is not as written."""
-    body, check = raw[:-_CRC.size], raw[-_CRC.size:]
-    if len(raw) < _HEAD.size + _CRC.size or check != _crc(body, salt):
-        raise DamagedStorage(f"the file {LIVES} is damaged (its checksum does not match): {_ADVICE}")
+    body, check = raw[:-CRC_SIZE], raw[-CRC_SIZE:]
+    if len(raw) < _HEAD.size + CRC_SIZE or check != salted_crc(body, salt):
+        raise DamagedStorage(f"the file {LIVES} is damaged (its checksum does not match): {RESTORE_ADVICE}")
     magic, version, count, places = _HEAD.unpack_from(body)
     middle = _HEAD.size + count * _ENTRY.size
     addresses = unpack_addresses(body[middle:])
     is_known = magic == MAGIC and version in _VERSIONS and len(body) >= middle
     if not is_known or addresses is None or len(addresses) != places:
-        raise DamagedStorage(f"the file {LIVES} has a layout that this version does not know: {_ADVICE}")
+        raise DamagedStorage(f"the file {LIVES} has a layout that this version does not know: {RESTORE_ADVICE}")
     entries = [(head >> _RANK_SHIFT, head & _STARTS, Life(number, store))
                for head, number, store in _ENTRY.iter_unpack(body[_HEAD.size:middle])]
     starts = {rank: starts for rank, starts, _ in entries if starts}
     return Kept({rank: life for rank, _, life in entries}, starts, addresses)
-
-
-def _crc(body: bytes, salt: int) -> bytes:
-    return _CRC.pack(crc32(body, crc32(salt.to_bytes(8))))
 
 
 def read(files: Files, salt: int) -> Kept:
@@ -90,7 +84,7 @@ def read(files: Files, salt: int) -> Kept:
     try:
         file = files.open(LIVES)
     except FileNotFoundError as error:
-        raise DamagedStorage(f"the file {LIVES} is gone: {_ADVICE}") from error
+        raise DamagedStorage(f"the file {LIVES} is gone: {RESTORE_ADVICE}") from error
     try:
         return decode(file.pread(_MAX_BYTES, 0), salt)
     finally:
@@ -102,15 +96,7 @@ def write(
     addresses: Mapping[int, Address] = _NOWHERE,
 ) -> None:
     """Replace the file durably. Blocks."""
-    file = files.open(LIVES_TMP, create=True)
-    try:
-        file.truncate(0)
-        file.pwritev([encode(lives, salt, starts, addresses)], 0)
-        file.fdatasync()
-    finally:
-        file.close()
-    files.rename(LIVES_TMP, LIVES)
-    files.sync_dir()
+    replace(files, LIVES_TMP, LIVES, encode(lives, salt, starts, addresses))
 
 
 class LivesFile:
@@ -131,7 +117,7 @@ class LivesFile:
         self.own = self.known.get(identity.rank, claimed or Life(1, store))
         self.claimed = claimed is not None and not self.begun
         if self.own.store != store:
-            raise DamagedStorage(f"the file {LIVES} is of another directory of this node: {_ADVICE}")
+            raise DamagedStorage(f"the file {LIVES} is of another directory of this node: {RESTORE_ADVICE}")
 
     @property
     def rank(self) -> int:
@@ -183,13 +169,8 @@ class LivesFile:
         self.known = known
 
     def _write(self, lives: Mapping[int, Life], starts: Mapping[int, int]) -> None:
-        self._failure.check()
-        try:
+        with self._failure.writing(f"writing {LIVES}"):
             write(self._files, lives, self._identity.salt, starts, self.addresses)
-        except OSError as error:
-            if error.errno in NO_SPACE:
-                raise NoSpace(f"writing {LIVES}: {error}") from error
-            raise self._failure.fail(f"writing {LIVES}", error) from error
 
 
 def forget(files: Files, identity: Identity, rank: int) -> Life | None:

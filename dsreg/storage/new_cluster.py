@@ -15,10 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dsreg.constants import MAX_RUN_SECTORS, NO_OWNER, SECTOR_SIZE, TAG_SIZE
+from dsreg.constants import MAX_RUN_SECTORS, NO_OWNER, SECTOR_SIZE
 from dsreg.errors import WrongDirectory
 from dsreg.protocol.names import name_bits
-from dsreg.protocol.tags import pack_tag, successors
+from dsreg.protocol.tags import iter_tags, pack_tag, successors
+from dsreg.register.damage import pieces
 from dsreg.storage import identity as identity_file
 from dsreg.storage import lives as lives_file
 from dsreg.storage.files import Files
@@ -71,30 +72,16 @@ def settle(storage: StableStorage, epoch: int, damaged: list[int]) -> None:
     epoch = max(epoch, storage.epoch)
     life = name_bits(storage.lives.own.number, storage.incarnation)
     for first, count in runs_of(damaged):
-        tags = storage.tags(first, count)
-        for at in range(count):
-            tag = tags[at * TAG_SIZE:(at + 1) * TAG_SIZE]
-            if first + at in storage.unknown(first + at, 1):
-                tag = pack_tag(0, 0, 0, epoch)  # as one that was never written
+        tags, unknown = storage.tags(first, count), storage.unknown(first, count)
+        for sector, tag in enumerate(iter_tags(tags), first):
+            if sector in unknown:
+                new = pack_tag(0, 0, 0, epoch)  # as one that was never written
             else:
-                tag = successors(tag, storage.lives.rank, epoch=epoch, life=life)
-            storage.persist(first + at, 1, tag, bytes(SECTOR_SIZE), repair=True)
-        drain(storage)
-    drain(storage)
+                new = successors(tag, storage.lives.rank, epoch=epoch, life=life)
+            storage.persist(sector, 1, new, bytes(SECTOR_SIZE), repair=True)
+        storage.drain(idle=False)
+    storage.drain(idle=False)
     storage.lives.begin()
-
-
-def drain(storage: StableStorage) -> None:
-    """Until all that is queued is durable."""
-    while True:
-        if (commit := storage.next_commit()) is not None:
-            commit.run()
-            storage.finish_commit(commit)
-        elif storage.checkpoint_due(idle=False) and (checkpoint := storage.next_checkpoint()) is not None:
-            checkpoint.run()
-            storage.finish_checkpoint(checkpoint)
-        else:
-            return
 
 
 def runs_of(sectors: list[int]) -> list[tuple[int, int]]:
@@ -113,8 +100,7 @@ def damaged_sectors(storage: StableStorage, on_read: Callable[[int], None] = lam
     """All sectors whose value or tag is lost here, by reading everything. `on_read` is told how many bytes were read.
     Blocks. Ascending."""
     found: list[int] = []
-    for first in range(0, storage.sectors, MAX_RUN_SECTORS):
-        count = min(MAX_RUN_SECTORS, storage.sectors - first)
+    for first, count in pieces(0, storage.sectors):
         if any(storage.tags(first, count)):
             assert storage.load(first, count, wait=True) is not None, "nothing is being stored"
             on_read(count * SECTOR_SIZE)

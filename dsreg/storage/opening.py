@@ -12,7 +12,7 @@ from dsreg.protocol.life import STORE_SIZE, Life
 from dsreg.storage import identity as identity_file
 from dsreg.storage import lives as lives_file
 from dsreg.storage.configuration import ConfigurationFile
-from dsreg.storage.directory import Directory, open_directory, record_growth, record_joining
+from dsreg.storage.directory import Directory, Start, open_directory, record_growth, record_joining
 from dsreg.storage.failure import NO_SPACE, Failure
 from dsreg.storage.files import Files
 from dsreg.storage.identity import Identity
@@ -35,19 +35,18 @@ class Opened(NamedTuple):
 
 
 def open_and_recover(
-    files: Files, identity: Identity, journal_bytes: int, new_store: Callable[[], bytes], all_unknown: bool,
-    epoch: int, joins: bool,
+    files: Files, identity: Identity, journal_bytes: int, new_store: Callable[[], bytes], start: Start
 ) -> Opened:
     """See StableStorage.open."""
     try:
-        directory = open_directory(files, identity, journal_bytes, new_store, all_unknown, epoch, joins)
+        directory = open_directory(files, identity, journal_bytes, new_store, start)
         try:
             failure = Failure()
             recorded = directory.recorded
             lives = LivesFile(files, recorded.identity, recorded.store, failure)
             recovered = recover(directory, identity.sectors)
             record_growth(directory, identity)
-            if joins and not (lives.begun or lives.claimed or recorded.configured or recorded.joining):
+            if start.joins and not (lives.begun or lives.claimed or recorded.configured or recorded.joining):
                 record_joining(directory)
             learning = Learning(directory, recovered.table, failure, new_store)
             configuration = ConfigurationFile(directory, failure)

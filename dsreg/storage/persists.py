@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from dsreg.constants import CRC_SIZE, SECTOR_SIZE, TAG_SIZE
 from dsreg.protocol.tags import is_uniform
-from dsreg.register.damage import Damage, Kind
+from dsreg.register.damage import contradiction
 from dsreg.storage.checksum import crc32
 from dsreg.storage.commit import Record, Refusal, Span, Ticket
 from dsreg.storage.files import Buffer
@@ -55,8 +55,7 @@ def _is_the_value(table: TagTable, sector: int, data: Buffer, index: int) -> boo
     crc = crc32(memoryview(data)[index * SECTOR_SIZE:(index + 1) * SECTOR_SIZE]).to_bytes(CRC_SIZE)
     if (known := table.crcs(sector, 1)) == crc:
         return True
-    detail = f" (tag {table.tag(sector).hex()}: checksum {known.hex()} here, {crc.hex()} of what was to replace it)"
-    table.found.append(Damage(Kind.CONTRADICTION, sector, 1, detail))
+    table.found.append(contradiction(sector, table.tag(sector), known, crc, "of what was to replace it"))
     return False
 
 
@@ -93,11 +92,10 @@ def part_of(
 ) -> Record:
     """Of these sectors of the run."""
     if is_bare(tags, start):
-        return Record(first + start, stop - start, tags[start * TAG_SIZE:stop * TAG_SIZE], b"", ticket)
-    if stop - start == count:
-        return Record(first, count, tags, data, ticket)
-    some = memoryview(data)[start * SECTOR_SIZE:stop * SECTOR_SIZE]
-    return Record(first + start, stop - start, tags[start * TAG_SIZE:stop * TAG_SIZE], some, ticket)
+        data = b""
+    elif stop - start < count:
+        data = memoryview(data)[start * SECTOR_SIZE:stop * SECTOR_SIZE]
+    return Record(first + start, stop - start, tags[start * TAG_SIZE:stop * TAG_SIZE], data, ticket)
 
 
 def size_of(tags: bytes, start: int, stop: int) -> int:

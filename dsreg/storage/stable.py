@@ -10,6 +10,7 @@ from dsreg.protocol.tags import attached_counter, writers
 from dsreg.storage import index_file
 from dsreg.storage.checkpoint import Checkpoint
 from dsreg.storage.commit import Commit, Record, Refusal, Ticket, ahead_of, place
+from dsreg.storage.directory import USUAL, Start
 from dsreg.storage.files import Buffer, Files
 from dsreg.storage.identity import Identity
 from dsreg.storage.journal import MAX_BATCH_RECORDS, RECORD_BYTES, RECORDS_AT, SegmentHeader
@@ -61,19 +62,15 @@ class StableStorage:
     @classmethod
     def open(
         cls, files: Files, identity: Identity, journal_bytes: int = DEFAULT_JOURNAL_BYTES,
-        new_store: Callable[[], bytes] = random_store, all_unknown: bool = False, epoch: int = 0,
-        joins: bool = False,
+        new_store: Callable[[], bytes] = random_store, start: Start = USUAL,
     ) -> StableStorage:
         """Open the directory, or make it if it is empty, upgrade it if it is of an older format, recover. Blocks.
 
         `journal_bytes`: size of each of the two segments of a new directory; an existing one keeps its own.
-        `new_store` gives the id of a new directory: 16 bytes that no other has. `all_unknown`: in a new one every
-        sector is unknown until it is learned (`learning`). `epoch`: that a new one has promised, of no owner. `joins`:
-        one that has never been used has to be told the first configuration.
-        Raises StorageLocked, WrongDirectory, DamagedStorage, NoSpace, SyncFailed; StorageError for whatever else the
-        system refuses.
+        `new_store` gives the id of a new directory: 16 bytes that no other has.
+        Raises StorageError, of which StorageLocked, WrongDirectory, DamagedStorage, NoSpace and SyncFailed say more.
         """
-        return cls(open_and_recover(files, identity, journal_bytes, new_store, all_unknown, epoch, joins))
+        return cls(open_and_recover(files, identity, journal_bytes, new_store, start))
 
     def close(self) -> None:
         """Store what is queued, checkpoint, close the files, release the lock. Blocks.
@@ -83,16 +80,18 @@ class StableStorage:
         try:
             if self._failure.error is None:
                 assert self._commit is None and self._checkpoint is None
-                self._drain()
+                self.drain(idle=True)
         finally:
             self._directory.close()
 
-    def _drain(self) -> None:
+    def drain(self, idle: bool) -> None:
+        """Store all that is queued, and make every checkpoint that is due (`idle`: see checkpoint_due). Blocks.
+        As with `close`, no commit or checkpoint may be under way. Raises SyncFailed."""
         while True:
             while (commit := self.next_commit()) is not None:
                 commit.run()
                 self.finish_commit(commit)
-            checkpoint = self.next_checkpoint()
+            checkpoint = self.next_checkpoint() if self.checkpoint_due(idle) else None
             if checkpoint is None:
                 return
             checkpoint.run()
@@ -159,8 +158,9 @@ class StableStorage:
         A sector is stored iff its tag is above the latest one, or equal to it while the value is missing. The
         ticket is done once every sector's durable tag is at least the given one; at once if that is so already.
         It is refused, and nothing of it stored, if there is no room; if it touches a sector whose tag is lost by damage
-        and is not a `repair` (a value from a majority that does not count this node); or if too much is queued. A
-        persist that joined another one is refused with it. A sector that is to be learned stays so.
+        and is not a `repair` (a value from a majority that does not count this node); if it has another value than the
+        one that is missing under an equal tag, by their checksums; or if too much is queued. A persist that joined
+        another one is refused with it. A sector that is to be learned stays so.
         """
         self._check(first, count)
         assert len(tags) == count * TAG_SIZE and len(data) == count * SECTOR_SIZE
@@ -341,10 +341,11 @@ class StableStorage:
     # --- checkpoints ------------------------------------------------------------------------------
     def checkpoint_due(self, idle: bool) -> bool:
         """Whether to call next_checkpoint now. `idle`: nobody is waiting for the disk, so any would do."""
-        if self._checkpoint is not None or self._sealed is not None:
-            return self._checkpoint is None
-        changed = self._position > RECORDS_AT or self.learning.is_unsaid or bool(self._table.pages.dirty)
-        return idle and self._commit is None and changed
+        if self._checkpoint is not None:
+            return False
+        if self._sealed is not None or not idle or self._commit is not None:
+            return self._sealed is not None
+        return self._position > RECORDS_AT or self.learning.is_unsaid or bool(self._table.pages.dirty)
 
     def next_checkpoint(self) -> Checkpoint | None:
         """Frees what of the journal can be freed now, and records what was learned. None if there is nothing to do or

@@ -16,16 +16,15 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from dsreg.constants import NO_OWNER, OWNER_SIZE
+from dsreg.constants import CRC_SIZE, NO_OWNER, OWNER_SIZE
 from dsreg.errors import DamagedStorage
-from dsreg.storage.checksum import crc32
+from dsreg.storage.checksum import salted_crc
 from dsreg.storage.files import File, pread_or_zeros, write_copy
 from dsreg.storage.layout import ATOMIC_BYTES, COPY_DISTANCE
 
 MAGIC = b"dsregSTA"
 _FIELDS = struct.Struct(f">8sQQQQQQ{OWNER_SIZE}s")
-_CRC = struct.Struct(">I")
-_CHECKED = ATOMIC_BYTES - _CRC.size
+_CHECKED = ATOMIC_BYTES - CRC_SIZE
 
 
 class State(NamedTuple):
@@ -45,16 +44,12 @@ class State(NamedTuple):
 
     def encode(self, salt: int = 0) -> bytes:
         body = _FIELDS.pack(MAGIC, *self).ljust(_CHECKED, b"\0")
-        return body + _crc(body, salt)
-
-
-def _crc(body: bytes, salt: int) -> bytes:
-    return _CRC.pack(crc32(body, crc32(salt.to_bytes(8))))
+        return body + salted_crc(body, salt)
 
 
 def decode(raw: bytes, salt: int = 0) -> State | None:
     """None if this is no valid slot."""
-    if len(raw) != ATOMIC_BYTES or raw[_CHECKED:] != _crc(raw[:_CHECKED], salt):
+    if len(raw) != ATOMIC_BYTES or raw[_CHECKED:] != salted_crc(raw[:_CHECKED], salt):
         return None
     magic, *fields = _FIELDS.unpack_from(raw)
     return State(*fields) if magic == MAGIC else None

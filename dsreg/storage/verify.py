@@ -29,11 +29,10 @@ class SlotJob:
     def run(self) -> None:
         """Read from the disk. What cannot be read is damaged."""
         slots = sorted(self.keys)
-        pages = {slot // PAGE_SLOTS: memoryview(b"") for slot in slots}
-        for page in pages:
+        numbers = sorted({slot // PAGE_SLOTS for slot in slots})
+        for page in numbers:
             self._file.drop_cached(PAGE_SIZE, page * PAGE_SIZE)
-        for page in pages:
-            pages[page] = memoryview(pread_or_zeros(self._file, PAGE_SIZE, page * PAGE_SIZE))
+        pages = {page: memoryview(pread_or_zeros(self._file, PAGE_SIZE, page * PAGE_SIZE)) for page in numbers}
         for slot in slots:
             at = slot % PAGE_SLOTS * SLOT_SIZE
             contents = decode(pages[slot // PAGE_SLOTS][at:at + SLOT_SIZE], slot, self._salt)

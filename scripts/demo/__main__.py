@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from dsreg.errors import DsregError
+from fuse_frontend.mounts import mount_table
 
 from . import on_disk, through_client, tree
 from .cluster import NODES, SIZE, Cluster
@@ -56,9 +57,7 @@ def demonstrate(report: Report, stack: ExitStack, client_only: bool, max_files: 
 
 def remove(directory: Path) -> None:
     """Removes the directory unless a file system is still mounted in it: its files are not ours to delete."""
-    mounted = [line.split()[1] for line in Path("/proc/mounts").read_text(errors="surrogateescape").splitlines()]
-    below = [mountpoint for mountpoint in mounted if mountpoint.startswith(f"{directory}/")]
-    if below:
+    if below := [mount.mountpoint for mount in mount_table() if mount.mountpoint.startswith(f"{directory}/")]:
         raise DemoFailed(f"still mounted, left as it is: {', '.join(below)}")
     shutil.rmtree(directory)
 

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
-import subprocess
-import sys
 
-from dsreg.client import BlockingClient
 from dsreg.config import load_config
 from tests.chaos.scenario import ChaosCluster
-from tests.processes.cluster import ROOT, TIMEOUT_S, free_addresses, until
+from tests.processes.cluster import TIMEOUT_S, dsreg, free_addresses, until
 
 # Far more than it takes to fetch all that is written at the lowest of these rates.
 HEALED_S = 120.0
 # Limits on how fast a node learns. Low ones, so that more happens before it knows all; None is the default, no limit.
 HEAL_RATES = (None, "8MiB", "2MiB")
-
-
-def dsreg(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-P", "-m", "dsreg", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
-                          check=False)
 
 
 class Losses:
@@ -56,7 +46,7 @@ class Losses:
         machine = self.cluster.directory / f"machine-{self._machines}"
         self.cluster.storages[rank] = machine
         ((host, port),) = free_addresses(1)
-        words = ("replace", str(self._file), "--rank", str(rank), "--address", f"{host}:{port}")
+        words = ("replace", self._file, "--rank", rank, "--address", f"{host}:{port}")
         refusals: list[str] = []
 
         def is_replaced() -> bool:
@@ -89,7 +79,7 @@ class Losses:
 
     def healed(self) -> None:
         """Wait until every node has all that the others have."""
-        done = dsreg("wait", str(self._file), "--healed", "--timeout", f"{HEALED_S:g}")
+        done = dsreg("wait", self._file, "--healed", "--timeout", f"{HEALED_S:g}")
         assert done.returncode == 0, f"not healed after {HEALED_S:g} s: {done.stderr}"
         if self.rank:
             lives = self._lives(self.rank)
@@ -104,8 +94,7 @@ class Losses:
         self.cluster.kill(rank)
 
     def _lives(self, rank: int) -> dict[str, int | str]:
-        with BlockingClient(self.cluster.only(rank), TIMEOUT_S) as client:
-            found = client.status(rank, TIMEOUT_S)["lives"]
+        found = self.cluster.report(rank)["lives"]
         assert isinstance(found, dict)
         return found
 

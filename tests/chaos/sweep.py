@@ -14,6 +14,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from fuse_frontend.mounts import mount_table
+
 _MARK = "dsreg-chaos-"
 _NAME = re.compile(rf"{_MARK}(\d+)-")
 
@@ -52,16 +54,11 @@ def _processes_in(directory: Path) -> Iterator[int]:
                 yield int(entry.name)
 
 
-def _unescape(text: str) -> str:
-    return re.sub(r"\\(\d{3})", lambda match: chr(int(match[1], 8)), text)
-
-
 def unmount_below(directory: Path) -> None:
     """File systems and loop devices on files below `directory`, also those that hang. FUSE mounts go last: without
     them nobody can tell any more which loop devices stand on their files."""
-    table = [line.split()[1:3] for line in os.fsdecode(Path("/proc/self/mounts").read_bytes()).splitlines()]
-    mounts = [(where, kind) for escaped, kind in table if (where := _unescape(escaped)).startswith(f"{directory}/")]
-    _unmount([where for where, kind in mounts if not kind.startswith("fuse")])
+    mounts = [mount for mount in mount_table() if mount.mountpoint.startswith(f"{directory}/")]
+    _unmount([mount.mountpoint for mount in mounts if not mount.fs_type.startswith("fuse")])
     for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
         try:
             file = backing.read_text().strip()
@@ -69,7 +66,7 @@ def unmount_below(directory: Path) -> None:
             continue  # detached meanwhile
         if file.startswith(f"{directory}/"):
             subprocess.run(["losetup", "-d", f"/dev/{backing.parents[1].name}"], check=False, stderr=subprocess.DEVNULL)
-    _unmount([where for where, kind in mounts if kind.startswith("fuse")])
+    _unmount([mount.mountpoint for mount in mounts if mount.fs_type.startswith("fuse")])
 
 
 def _unmount(mounts: list[str]) -> None:

@@ -15,9 +15,8 @@ from dsreg.client import Attach, Client
 from dsreg.config import load_config
 from dsreg.protocol.address import Place
 from tests.chaos.namespaces import Network, why_no_namespaces
-from tests.processes.cluster import TIMEOUT_S, Cluster, until
+from tests.processes.cluster import TIMEOUT_S, Cluster, dsreg, until
 from tests.processes.test_addresses import SECTORS, Load, in_thread
-from tests.processes.test_lives import dsreg
 
 HOSTS = ("one", "two", "three", "four", "client")
 PORT = 7001

@@ -165,6 +165,13 @@ def test_node_refuses_a_rank_or_journal_that_cannot_be(tmp_path: Path) -> None:
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.parametrize("days", ["nan", "inf", "-1", "3651", "x"])
+def test_node_refuses_days_of_a_scrub_that_cannot_be(tmp_path: Path, days: str) -> None:
+    result = run("node", "--config", init(tmp_path), "--rank", "1", "--storage", tmp_path / "s", "--scrub-days", days)
+    assert result.exit_code == EXIT_CONFIG and "Invalid value for '--scrub-days'" in result.output
+    assert not (tmp_path / "s").exists()
+
+
 @pytest.mark.parametrize(("arguments", "data", "expected"), [
     (["read", "16"], b"", "sectors 16..16 reach beyond the disk, which has the sectors 0..15"),
     (["read", "1", "16"], b"", "sectors 1..16 reach beyond"),

@@ -242,6 +242,17 @@ def directory(config: ClusterConfig, rank: int, knows: tuple[int, ...], *, begun
     storage.close()
 
 
+def test_looking_at_directories_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    config = cluster(tmp_path, 3)
+    for rank in (1, 2):
+        directory(config, rank, (3,))
+    config.nodes[2].storage.mkdir()
+    descriptors = Path("/proc/self/fd")
+    before = sorted(os.listdir(descriptors))
+    check_directories(config)
+    assert sorted(os.listdir(descriptors)) == before
+
+
 @pytest.mark.parametrize(
     ("nodes", "begun", "too_many"),
     [(3, (), False), (3, (1, 2, 3), False), (3, (1, 2), False), (3, (3,), True), (5, (1, 2, 3), False),

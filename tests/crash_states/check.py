@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dsreg.constants import OWNER_SIZE, SECTOR_SIZE, TAG_SIZE, ZERO_TAG
 from dsreg.errors import NoSpace
 from dsreg.protocol.tags import pack_tag, tag_at
-from dsreg.storage import StableStorage
+from dsreg.storage import StableStorage, Start
 from dsreg.testing.memory_files import PAGE, Kind, MemoryFiles, Operation
 from tests.crash_states.demands import Demands, Given, Kept, Started, value
 from tests.crash_states.image import Damage, Image, State
@@ -74,7 +74,7 @@ class Checker:
     def _open(self, files: MemoryFiles) -> StableStorage:
         self._counts["recoveries"] += 1
         disk, size = identity(self._sectors), self._profile.journal_bytes
-        return StableStorage.open(files, disk, size, new_store, self._all_unknown)
+        return StableStorage.open(files, disk, size, new_store, Start(all_unknown=self._all_unknown))
 
     def _open_full(self, files: MemoryFiles, demands: Demands) -> None:
         """A full disk may keep it from starting, and takes nothing away."""

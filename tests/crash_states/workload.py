@@ -14,7 +14,7 @@ from itertools import count
 from dsreg.constants import MIN_JOURNAL_BYTES, NO_OWNER, OWNER_SIZE, TAG_SIZE, ZERO_TAG
 from dsreg.errors import NoSpace
 from dsreg.protocol.tags import iter_tags, pack_tag, tag_at
-from dsreg.storage import Identity, StableStorage, Ticket
+from dsreg.storage import Identity, StableStorage, Start, Ticket
 from dsreg.storage.layout import GROUP_SECTORS
 from dsreg.testing.memory_files import Kind, MemoryFiles, Operation
 from tests.crash_states.demands import (
@@ -167,10 +167,10 @@ class Workload:
     def _open(self) -> None:
         files, disk, size = self._files, identity(self._sectors), self.profile.journal_bytes
         try:
-            self._storage = StableStorage.open(files, disk, size, self._new_store, self.all_unknown)
+            self._storage = StableStorage.open(files, disk, size, self._new_store, Start(all_unknown=self.all_unknown))
         except NoSpace:
             files.capacity = None
-            self._storage = StableStorage.open(files, disk, size, self._new_store, self.all_unknown)
+            self._storage = StableStorage.open(files, disk, size, self._new_store, Start(all_unknown=self.all_unknown))
         found = {
             sector: tag
             for first, length in areas(self.profile)

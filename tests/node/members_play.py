@@ -13,7 +13,7 @@ from dsreg.protocol.life import Life, Stage
 from dsreg.protocol.messages import Buffer, LivesReport
 from dsreg.register.assembly import new_heal, new_replica
 from dsreg.register.configuration import quorum_of
-from dsreg.storage import Identity, StableStorage
+from dsreg.storage import Identity, StableStorage, Start
 from dsreg.testing.memory_files import MemoryFiles, drop_all
 
 RANKS = (1, 2, 3)
@@ -54,7 +54,7 @@ class Node:
     ) -> None:
         self.now_s = 0.0
         self.files = files
-        self.storage = StableStorage.open(files, whose, MIN_JOURNAL_BYTES, lambda: OWN.store, joins=joins)
+        self.storage = StableStorage.open(files, whose, MIN_JOURNAL_BYTES, lambda: OWN.store, Start(joins=joins))
         quorum = quorum_of(self.storage.configuration.record.current)
         replica = new_replica(
             whose.rank, quorum, self.storage, uuid_prefix=7, jitter=lambda: 1.0, life=self.storage.lives.own.number

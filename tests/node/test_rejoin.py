@@ -11,7 +11,6 @@ from dsreg.errors import ChangedDirectory
 from dsreg.node.interpreter import Connection
 from dsreg.protocol.life import Life, Stage
 from dsreg.protocol.messages import (
-    FEATURE_CLAIMS,
     Accepted,
     Buffer,
     Command,
@@ -353,5 +352,5 @@ def test_it_says_what_it_waits_for(caplog: pytest.LogCaptureFixture) -> None:
     told_by_both(node)
     assert "have accepted its life 2, 2 must" in node.members.waits_for()
     node.interpreter.features[3] = 0
-    assert "node 3 is of a version that cannot" in node.members.waits_for() and FEATURE_CLAIMS
+    assert "node 3 is of a version that cannot" in node.members.waits_for()
     assert node.members.report()["stage"] == "claiming" and node.members.report()["life"] == 2

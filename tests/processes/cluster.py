@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -13,8 +12,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from dsreg.config import ClusterConfig, create_cluster, load_config
+from dsreg.client import BlockingClient
+from dsreg.config import ClusterConfig, create_cluster, format_address, load_config
+from dsreg.config.edit import with_address
+from dsreg.storage import Identity
 from tests.processes import raw
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,29 +85,35 @@ class Cluster:
 
     def seen_at(self, addresses: dict[int, Address]) -> ClusterConfig:
         """The configuration of a client that finds these nodes at these addresses."""
+        return dataclasses.replace(self._moved(addresses), learn_addresses=False)
+
+    def _moved(self, addresses: dict[int, Address]) -> ClusterConfig:
         nodes = tuple(
             dataclasses.replace(node, host=addresses[node.rank][0], port=addresses[node.rank][1])
             if node.rank in addresses else node
             for node in self.config.nodes
         )
-        return dataclasses.replace(self.config, nodes=nodes, learn_addresses=False)
+        return dataclasses.replace(self.config, nodes=nodes)
+
+    def identity(self, rank: int) -> Identity:
+        """What its directory belongs to."""
+        return Identity(self.config.cluster_id, rank, self.ranks, self.config.sectors)
 
     def pid(self, rank: int) -> int:
         return self.processes[rank].pid
 
-    def exchange(self, rank: int, address: Address) -> Path:
-        """The node is stopped, and is to be at this address from now on. The file of its new machine, which it alone
-        has; `path` stays as it was."""
+    def report(self, rank: int) -> dict[str, Any]:
+        """The status of a node that runs, or that is about to."""
+        with BlockingClient(self.only(rank), TIMEOUT_S) as client:
+            return client.status(rank, TIMEOUT_S)
+
+    def exchange(self, rank: int, address: Address) -> None:
+        """The node is stopped, and is to be at this address from now on. It alone has the file of its new machine;
+        `path` stays as it was."""
         assert rank not in self.processes
-        host, port = address
-        text = re.sub(rf'(rank = {rank}\naddress = )"[^"]+"', rf'\g<1>"{host}:{port}"', self.path.read_text())
         file = self.files[rank] = self.directory / f"file-of-{rank}.toml"
-        file.write_text(text)
-        nodes = tuple(
-            dataclasses.replace(node, host=host, port=port) if node.rank == rank else node for node in self.config.nodes
-        )
-        self.config = dataclasses.replace(self.config, nodes=nodes)
-        return file
+        file.write_text(with_address(self.path.read_text(), rank, format_address(*address)))
+        self.config = self._moved({rank: address})
 
     # --- what can be done to them -----------------------------------------------------------------
     def spawn(
@@ -188,8 +197,8 @@ class Cluster:
         if rank not in self.views:
             return self.files.get(rank, self.path)
         text = self.path.read_text()
-        for other, (host, port) in self.views[rank].items():
-            text = re.sub(rf'(rank = {other}\naddress = )"[^"]+"', rf'\g<1>"{host}:{port}"', text)
+        for other, address in self.views[rank].items():
+            text = with_address(text, other, format_address(*address))
         text = text.replace("[cluster]", "[cluster]\nlearn_addresses = false")
         path = self.directory / f"seen-by-{rank}.toml"
         path.write_text(text)
@@ -202,3 +211,16 @@ def until(condition: Callable[[], object], what: str, timeout_s: float = TIMEOUT
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
         time.sleep(POLL_S)
+
+
+def dsreg(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command, until it has ended."""
+    command = [sys.executable, "-P", "-m", "dsreg", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+                          check=False)
+
+
+def healed(cluster: Cluster) -> None:
+    """Until every node has all that the others have."""
+    done = dsreg("wait", "--healed", cluster.path, "--timeout", TIMEOUT_S)
+    assert done.returncode == 0, done

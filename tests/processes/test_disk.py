@@ -14,11 +14,10 @@ import pytest
 import trio
 
 from dsreg.client import Attach, Client
-from tests.processes.cluster import TIMEOUT_S, Cluster, until
+from tests.processes.cluster import TIMEOUT_S, Cluster, dsreg, until
 from tests.processes.fake_peer import FakePeer
 from tests.processes.history import stamp
 from tests.processes.raw import OK, READ_ANSWER, READ_PROC, VALUE, RawClient, Response
-from tests.processes.test_lives import dsreg
 
 DISK_MIB = 24
 # Sectors: more than a journal holds, and with those that a test looks at.

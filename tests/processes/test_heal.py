@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import trio
 
 from dsreg.client import Client
-from tests.processes.cluster import ROOT, TIMEOUT_S, Cluster
+from tests.processes.cluster import TIMEOUT_S, Cluster, dsreg
 
 SECTORS = 2048
 
@@ -48,9 +46,9 @@ async def test_what_was_written_while_it_was_down(make_cluster: Callable[..., Cl
             data = rng.randbytes(rng.randint(1, min(9, SECTORS - sector)) * 4096)
             await client.write(sector, data)
             expected[sector * 4096 : sector * 4096 + len(data)] = data
-    assert dsreg(cluster, "wait", "--healed", "--timeout", "3") == (1, "node 3 does not answer: connection refused")
+    assert on_node_3(cluster, "wait", "--healed", "--timeout", "3") == (1, "node 3 does not answer: connection refused")
     cluster.start(3)
-    assert dsreg(cluster, "wait", "--healed", "--timeout", str(TIMEOUT_S)) == (0, "")
+    assert on_node_3(cluster, "wait", "--healed", "--timeout", str(TIMEOUT_S)) == (0, "")
     one, three = await report(cluster, 1), await report(cluster, 3)
     assert three["sectors_written"] == one["sectors_written"]
     assert three["counters"]["healed"] > 0 and one["counters"].get("healed") == before["counters"].get("healed")
@@ -104,11 +102,10 @@ async def test_it_heals_no_faster_than_it_may_and_to_the_end(
 
 
 def run(cluster: Cluster, command: str, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-P", "-m", "dsreg", command, str(cluster.path), *options], text=True,
-                          capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+    return dsreg(command, cluster.path, *options)
 
 
-def dsreg(cluster: Cluster, command: str, *options: str) -> tuple[int, str]:
+def on_node_3(cluster: Cluster, command: str, *options: str) -> tuple[int, str]:
     """Exit code, and what it said of node 3."""
     done = run(cluster, command, *options)
     return done.returncode, "".join(line for line in done.stderr.splitlines() if line.startswith("node 3"))

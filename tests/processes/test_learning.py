@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from dsreg.client import Client
-from dsreg.storage import OsFiles, StableStorage, identity
+from dsreg.storage import OsFiles, StableStorage, Start, identity
 from dsreg.storage.layout import IDENTITY, LEARNED, LIVES
 from tests.processes.cluster import TIMEOUT_S, Cluster, until
 from tests.processes.test_heal import in_sync, report
@@ -27,7 +27,7 @@ def emptied(path: Path) -> None:
     shutil.rmtree(path)
     files = OsFiles(path)
     StableStorage.open(
-        files, recorded.identity, recorded.journal_bytes, lambda: recorded.store, all_unknown=True
+        files, recorded.identity, recorded.journal_bytes, lambda: recorded.store, Start(all_unknown=True)
     ).close()
     files.close()
     (path / LIVES).write_bytes(lives)

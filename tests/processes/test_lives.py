@@ -5,23 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import trio
 
-from dsreg.client import BlockingClient, Client
+from dsreg.client import Client
 from dsreg.protocol.codec import Decoder, Encoder, Keys, Side
 from dsreg.protocol.messages import Command, Hello, Status
 from dsreg.protocol.messages import Response as Answered
 from dsreg.register.foreign import ANSWER_S
-from dsreg.storage import Identity, OsFiles
+from dsreg.storage import OsFiles
 from dsreg.storage import lives as lives_file
-from tests.processes.cluster import ROOT, TIMEOUT_S, Cluster, until
+from tests.processes.cluster import TIMEOUT_S, Cluster, dsreg, until
 from tests.processes.fake_peer import FakePeer
 from tests.processes.history import stamp
 from tests.processes.raw import OK, READ_PROC, VALUE, WRITE_ANSWER, RawClient, Response
@@ -42,25 +39,14 @@ def spawn(cluster: Cluster, rank: int, *options: str) -> None:
     cluster.processes[rank] = cluster.spawn(rank, options=options)
 
 
-def dsreg(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-P", "-m", "dsreg", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}, check=False)
-
-
 def status(cluster: Cluster) -> dict[int, dict[str, object]]:
     """What status says of each node."""
-    found = json.loads(dsreg("status", "--json", "--timeout", ASK_S, str(cluster.path)).stdout)
+    found = json.loads(dsreg("status", "--json", "--timeout", ASK_S, cluster.path).stdout)
     return {node["rank"]: node for node in found["nodes"]}
 
 
-def report(cluster: Cluster, rank: int) -> dict[str, Any]:
-    """The status of a node that runs."""
-    with BlockingClient(cluster.only(rank), TIMEOUT_S) as client:
-        return client.status(rank, TIMEOUT_S)
-
-
 def knows(cluster: Cluster, rank: int, *others: int) -> bool:
-    return {str(other) for other in others} <= report(cluster, rank)["lives"]["known"].keys()
+    return {str(other) for other in others} <= cluster.report(rank)["lives"]["known"].keys()
 
 
 def all_know_all(cluster: Cluster) -> None:
@@ -93,7 +79,7 @@ def test_one_of_three_waits_and_says_for_what(make_cluster: Callable[..., Cluste
         client.send(client.write_frame(1, 7, stamp(7)))
         client.nothing_more()
         until(lambda: "has an empty directory" in cluster.log(1).read_text(), "it says what it waits for")
-        lives = report(cluster, 1)["lives"]
+        lives = cluster.report(1)["lives"]
         assert lives["stage"] == "asking" and "--new" in lives["waits_for"]
         cluster.start(2)
         assert client.response() == Response(OK, WRITE_ANSWER, 1, b"")
@@ -114,7 +100,7 @@ def test_strict_start_waits_for_the_third_and_new_stands_in_for_it(make_cluster:
         client.write(7, stamp(7))
     cluster.start(3)
     # It has begun only when both have recorded it.
-    until(lambda: report(cluster, 3)["lives"]["stage"] == "started", "the third joins")
+    until(lambda: cluster.report(3)["lives"]["stage"] == "started", "the third joins")
     cluster.kill(1)
     with RawClient(cluster.address(3), cluster.config.client_key) as client:
         assert client.read(7) == stamp(7)
@@ -154,7 +140,7 @@ def test_all_start_again(make_cluster: Callable[..., Cluster]) -> None:
     all_know_all(cluster)
     cluster.kill()
     cluster.start(1)
-    assert report(cluster, 1)["lives"]["stage"] == "started"
+    assert cluster.report(1)["lives"]["stage"] == "started"
 
 
 # --- lost directories -----------------------------------------------------------------------------
@@ -199,7 +185,7 @@ def test_a_twin_with_the_rank_of_a_running_node_is_refused(make_cluster: Callabl
     assert "not the directory that the cluster knows" in cluster.log(3).read_text()[len(before):]
     with RawClient(cluster.address(3), cluster.config.client_key) as client:
         client.write(7, stamp(7))
-    assert dsreg("status", "--timeout", str(TIMEOUT_S), str(cluster.path)).returncode == 0
+    assert dsreg("status", "--timeout", str(TIMEOUT_S), cluster.path).returncode == 0
 
 
 def test_the_runbooks_last_step(make_cluster: Callable[..., Cluster]) -> None:
@@ -211,19 +197,19 @@ def test_the_runbooks_last_step(make_cluster: Callable[..., Cluster]) -> None:
     with RawClient(cluster.address(1), cluster.config.client_key) as client:
         client.write(7, stamp(7))
     # Else 1 and 3 alone may have it, and the disk is lost with the directory of 3 before 2 has been healed.
-    until(lambda: report(cluster, 2)["sectors_written"] == 1, "node 2 has it as well")
+    until(lambda: cluster.report(2)["sectors_written"] == 1, "node 2 has it as well")
     cluster.kill(3)
     shutil.rmtree(cluster.storage(3))
-    running = dsreg("forget", "--storage", str(cluster.storage(1)), "--rank", "3")
+    running = dsreg("forget", "--storage", cluster.storage(1), "--rank", "3")
     assert running.returncode == 1 and "in use by another process" in running.stderr
     cluster.terminate(1)
     cluster.terminate(2)
     for rank in (1, 2):
-        done = dsreg("forget", "--storage", str(cluster.storage(rank)), "--rank", "3")
+        done = dsreg("forget", "--storage", cluster.storage(rank), "--rank", "3")
         assert done.returncode == 0 and "forgot the directory" in done.stdout, done.stderr
-    assert "nothing to forget" in dsreg("forget", "--storage", str(cluster.storage(1)), "--rank", "3").stdout
-    assert dsreg("forget", "--storage", str(cluster.storage(1)), "--rank", "1").returncode == 1
-    assert dsreg("forget", "--storage", str(cluster.directory / "nothing"), "--rank", "3").returncode == 1
+    assert "nothing to forget" in dsreg("forget", "--storage", cluster.storage(1), "--rank", "3").stdout
+    assert dsreg("forget", "--storage", cluster.storage(1), "--rank", "1").returncode == 1
+    assert dsreg("forget", "--storage", cluster.directory / "nothing", "--rank", "3").returncode == 1
     assert not Path(cluster.directory / "nothing").exists()
     cluster.start()
     all_know_all(cluster)
@@ -242,29 +228,29 @@ def test_the_old_directory_put_back_is_used_again(make_cluster: Callable[..., Cl
     ended(cluster, 3)
     # It ends as soon as one node has refused it; the other one need not have met it.
     until(lambda: status(cluster)[3]["directory_fault"], "the node that has refused it says so")
-    said = dsreg("status", "--timeout", ASK_S, str(cluster.path))
+    said = dsreg("status", "--timeout", ASK_S, cluster.path)
     assert "directory changed" in said.stdout and "2 of 3 nodes answer" in said.stdout
     assert any(REFUSED in cluster.log(rank).read_text() for rank in (1, 2))
     shutil.rmtree(cluster.storage(3))
     aside.rename(cluster.storage(3))
     cluster.start(3)
     until(lambda: not status(cluster)[3]["directory_fault"], "it is used again")
-    assert "3 of 3 nodes answer" in dsreg("status", "--timeout", str(TIMEOUT_S), str(cluster.path)).stdout
+    assert "3 of 3 nodes answer" in dsreg("status", "--timeout", str(TIMEOUT_S), cluster.path).stdout
 
 
 # --- a later life ---------------------------------------------------------------------------------
 def set_number(cluster: Cluster, rank: int, number: int) -> None:
     """The life of a stopped node: the same directory, as if it had rejoined and learned all that there is."""
-    identity = Identity(cluster.config.cluster_id, rank, cluster.ranks, cluster.config.sectors)
+    salt = cluster.identity(rank).salt
     files = OsFiles(cluster.storage(rank))
-    known, starts, addresses = lives_file.read(files, identity.salt)
+    known, starts, addresses = lives_file.read(files, salt)
     known[rank] = known[rank]._replace(number=number)
-    lives_file.write(files, known, identity.salt, starts, addresses)
+    lives_file.write(files, known, salt, starts, addresses)
     files.close()
 
 
 def number_of(cluster: Cluster, rank: int, teller: int) -> object:
-    return report(cluster, teller)["lives"]["known"][str(rank)]["life"]
+    return cluster.report(teller)["lives"]["known"][str(rank)]["life"]
 
 
 async def test_a_later_life_is_obeyed_by_nodes_and_clients_and_the_earlier_one_is_not_taken_back(

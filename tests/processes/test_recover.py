@@ -18,22 +18,16 @@ from dsreg.config import ClusterConfig, load_config
 from dsreg.config.recovered import Recovered, is_staged, stage
 from dsreg.errors import AuthenticationFailed, ClientError
 from dsreg.protocol.tags import pack_tag
-from dsreg.storage import Identity, OsFiles, StableStorage
+from dsreg.storage import OsFiles, StableStorage
 from dsreg.storage.new_cluster import move, recorded_in
-from tests.processes.cluster import ROOT, TIMEOUT_S, Cluster, until
+from tests.processes.cluster import ROOT, TIMEOUT_S, Cluster, dsreg, healed, until
 from tests.processes.history import stamp, value_of
 from tests.processes.raw import AUTH, OK, READ_ANSWER, RawClient, Response, read_frame
-from tests.processes.test_lives import status
 
 SECTORS = 200
 FEW = 60
 ACCEPTED = "--i-accept-data-loss"
 FILES = ("client.key", "system.key", "cluster.toml")
-
-
-def dsreg(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-P", "-m", "dsreg", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}, check=False)
 
 
 def recover(cluster: Cluster, *arguments: object, code: int = 0) -> str:
@@ -57,8 +51,7 @@ def lose(cluster: Cluster, *ranks: int) -> None:
 def copies_in(cluster: Cluster, rank: int, where: Path) -> list[int]:
     """What the directory of a node that is down has, by a copy of it."""
     shutil.copytree(cluster.storage(rank), where)
-    identity = Identity(cluster.config.cluster_id, rank, cluster.ranks, cluster.config.sectors)
-    storage = StableStorage.open(OsFiles(where), identity)
+    storage = StableStorage.open(OsFiles(where), cluster.identity(rank))
     found = []
     for sector in range(SECTORS):
         loaded = storage.load(sector, 1, wait=True)
@@ -87,11 +80,6 @@ async def write_until_they_are_killed(cluster: Cluster, acknowledged: list[int])
 
 async def read_all(client: Client) -> list[int]:
     return [value_of(await client.read(sector)) for sector in range(SECTORS)]
-
-
-def healed(cluster: Cluster) -> None:
-    done = dsreg("wait", "--healed", cluster.path, "--timeout", TIMEOUT_S)
-    assert done.returncode == 0, done
 
 
 # --- all of it ------------------------------------------------------------------------------------
@@ -179,8 +167,7 @@ async def answer_of(client: Client, rank: int) -> dict[str, Any]:
 
 def put(cluster: Cluster, rank: int, sector: int, number: int) -> None:
     """The node, which is down, has acknowledged this write."""
-    identity = Identity(cluster.config.cluster_id, rank, cluster.ranks, cluster.config.sectors)
-    storage = StableStorage.open(OsFiles(cluster.storage(rank)), identity)
+    storage = StableStorage.open(OsFiles(cluster.storage(rank)), cluster.identity(rank))
     storage.persist(sector, 1, pack_tag(1 << 40 | number, 1), stamp(number))
     storage.close()
 
@@ -266,10 +253,10 @@ async def test_what_nobody_has_is_not_taken_for_zeros(cluster: Cluster) -> None:
     cluster.start(options=("--rejoin",))
 
     def begun() -> bool:
-        return bool(status(cluster)[3]["lives"]["stage"] == "started")
+        return bool(cluster.report(3)["lives"]["stage"] == "started")
 
     await trio.to_thread.run_sync(until, begun, "it begins")
-    lives = (await trio.to_thread.run_sync(status, cluster))[3]["lives"]
+    lives = (await trio.to_thread.run_sync(cluster.report, 3))["lives"]
     assert lives["life"] > 1 and lives["learning"]
     async with Client(cluster.config, timeout_s=2.0) as client:
         with pytest.raises(ClientError):
@@ -333,8 +320,7 @@ def test_a_directory_that_was_moved_and_not_begun(cluster: Cluster) -> None:
     recover(cluster, "--from", 3, ACCEPTED)
     first = recorded_in(OsFiles(cluster.storage(3)))
     # As if the last step had not come to the disk, nor the one before.
-    identity = Identity(cluster.config.cluster_id, 3, cluster.ranks, cluster.config.sectors)
-    move(OsFiles(cluster.storage(3)), cluster.config.cluster_id, identity, learns=False)
+    move(OsFiles(cluster.storage(3)), cluster.config.cluster_id, cluster.identity(3), learns=False)
     assert recorded_in(OsFiles(cluster.storage(3))).store != first.store
     assert cluster.spawn(3).wait(TIMEOUT_S) == 1
     assert "was interrupted" in cluster.log(3).read_text()

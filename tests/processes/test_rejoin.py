@@ -15,12 +15,13 @@ from dsreg.client import Attach, Client
 from tests.processes.cluster import TIMEOUT_S, Cluster, until
 from tests.processes.history import stamp
 from tests.processes.test_heal import in_sync, report
-from tests.processes.test_lives import all_know_all, ended, spawn, status
+from tests.processes.test_lives import all_know_all, ended, spawn
 
 SECTORS = 512
 
+
 def lives_of(cluster: Cluster, rank: int) -> dict[str, Any]:
-    lives = status(cluster)[rank]["lives"]
+    lives = cluster.report(rank)["lives"]
     assert isinstance(lives, dict)
     return lives
 

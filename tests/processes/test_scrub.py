@@ -14,7 +14,7 @@ from typing import Any
 import trio
 
 from dsreg.client import Client
-from dsreg.storage import Identity, OsFiles, StableStorage
+from dsreg.storage import OsFiles, StableStorage
 from dsreg.storage.checksum import crc32
 from tests.processes.cluster import ROOT, TIMEOUT_S, Cluster, until
 from tests.processes.test_heal import in_sync, report, run
@@ -160,9 +160,7 @@ async def test_what_no_other_has_remains(make_cluster: Callable[..., Cluster], r
 
 def give_another_value(cluster: Cluster, rank: int, sector: int, value: bytes) -> None:
     """At a stopped node: under the tag that it has, with the checksum of this value, as a bug would do it."""
-    config = cluster.config
-    identity = Identity(config.cluster_id, rank, tuple(cluster.ranks), config.sectors)
-    storage = StableStorage.open(OsFiles(cluster.storage(rank)), identity)
+    storage = StableStorage.open(OsFiles(cluster.storage(rank)), cluster.identity(rank))
     storage._table.put(sector, 1, storage.tags(sector, 1), crc32(value).to_bytes(4))
     storage._directory.home.pwritev([value], sector * 4096)
     storage.close()

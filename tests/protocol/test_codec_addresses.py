@@ -7,15 +7,9 @@ import struct
 
 import pytest
 
-from dsreg.constants import MAX_RANK
-from dsreg.protocol.address import (
-    MAX_HOST_BYTES,
-    Address,
-    Place,
-    is_sayable,
-    pack_addresses,
-    unpack_addresses,
-)
+from dsreg.config.address import parse_address
+from dsreg.constants import MAX_HOST_BYTES, MAX_RANK
+from dsreg.protocol.address import Address, Place, pack_addresses, unpack_addresses
 from dsreg.protocol.codec import Encoder, Side, UnsealingDecoder
 from dsreg.protocol.life import Life
 from dsreg.protocol.messages import AddressReport
@@ -88,9 +82,25 @@ def test_the_longest_there_is() -> None:
     assert listening.feed(b"".join(Encoder(KEYS).encode(report))) == [report]
 
 
-def test_what_can_be_told() -> None:
-    assert is_sayable(HERE.place) and is_sayable(Place("x" * MAX_HOST_BYTES, 65535))
-    assert not is_sayable(Place("x" * (MAX_HOST_BYTES + 1), 1)) and not is_sayable(Place("", 1))
+def is_sayable(place: Place) -> bool:
+    return 0 < len(place.host.encode()) <= 255 and 0 < place.port <= 0xFFFF
+
+
+@pytest.mark.parametrize("host", ["x" * 255, "\u00fc" * 127 + "x", f"[fe80::1%{'x' * 247}]", "10.0.0.1"])
+def test_what_a_configuration_names_can_be_told(host: str) -> None:
+    place = Place(*parse_address(f"{host}:65535"))
+    assert is_sayable(place)
+    address = Address(OWN, 1, place)
+    assert unpack_addresses(pack_addresses({1: address})) == {1: address}
+
+
+@pytest.mark.parametrize("host", ["x" * 256, "\u00fc" * 128, f"[fe80::1%{'x' * 248}]"])
+def test_what_cannot_be_told_is_no_address_of_a_configuration(host: str) -> None:
+    with pytest.raises(ValueError, match="255 bytes at most"):
+        parse_address(f"{host}:7001")
+
+
+def test_how_a_place_reads() -> None:
     assert str(Place("::1", 7)) == "[::1]:7" and str(Place("a", 7)) == "a:7"
 
 

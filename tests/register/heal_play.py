@@ -57,7 +57,10 @@ class Play:
         self.heal = new_heal(self.replica, majority_of(RANKS), self.storage)
         self.others = {rank: Other(rank) for rank in RANKS[1:]}
         self.asked: list[Tell] = []
-        for rank in links:
+        self.link(*links)
+
+    def link(self, *ranks: int) -> None:
+        for rank in ranks:
             self.take(self.heal.link_up(rank, self.now))
 
     def at(self) -> Now:
@@ -102,21 +105,21 @@ class Play:
         self.now += seconds
         return self.take(self.heal.tick(self.now))
 
-    def to_the_end(self) -> None:
-        """All is answered and stored, as long as there is anything to do at once."""
+    def to_the_end(self, *, silently: bool = False) -> None:
+        """All is answered and stored, as long as there is anything to do at once. `silently`: but a node that does not
+        know what it is asked for says nothing."""
         while self.asked:
-            for effect in self.answer(self.storage.epoch):
-                self.store(effect)
-
-    def to_the_end_silently(self) -> None:
-        """Likewise; but a node that does not know what it is asked for says nothing."""
-        while self.asked:
-            rank, question = self.asked[0]
-            if isinstance(question, ReadProc) and self.others[rank].storage.unknown(question.first, question.count):
+            if silently and not self._is_known(self.asked[0]):
                 self.asked.pop(0)
                 continue
             for effect in self.answer(self.storage.epoch):
                 self.store(effect)
+
+    def _is_known(self, asked: Tell) -> bool:
+        """To the node that is asked for it."""
+        rank, question = asked
+        storage = self.others[rank].storage
+        return not (isinstance(question, ReadProc) and storage.unknown(question.first, question.count))
 
     def in_sync(self, *ranks: int) -> bool:
         return all(self.heal._comparing.in_sync(rank) for rank in ranks)

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from dsreg.constants import ZERO_TAG
 from dsreg.register.heal_work import ANSWER_S
-from dsreg.register.learner import RETRY_S
-from tests.register.heal_play import Play
+from dsreg.register.learner import RETRY_S, Learner
+from dsreg.register.quorum import majority_of
+from dsreg.runs import Runs
+from dsreg.storage.learned import Learned
+from tests.register.heal_play import RANKS, SECTORS, Play
+
+
+def new_learner(sectors: int = SECTORS, ranks: tuple[int, ...] = RANKS) -> tuple[Learner, Learned]:
+    """Of a disk of so many sectors, of which it knows none, and which was never written where it has learned it."""
+    learned = Learned(sectors, lambda first, count: ZERO_TAG * count)
+    learned.know(Runs())
+    return Learner(majority_of(ranks), learned, sectors), learned
 
 
 class Learning(Play):
@@ -14,12 +25,7 @@ class Learning(Play):
         super().__init__(learns=True)
         self.teach = set(teach)
         self.heal.may_teach = self.teach.__contains__
-        for rank in links:
-            self.link(rank)
-
-    def link(self, *ranks: int) -> None:
-        for rank in ranks:
-            self.take(self.heal.link_up(rank, self.now))
+        self.link(*links)
 
     @property
     def left(self) -> int:

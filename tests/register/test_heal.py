@@ -33,7 +33,7 @@ def test_what_another_one_has_and_this_one_has_not_is_taken_under_its_tag() -> N
     play = Play()
     play.have(LAST, OLD * 3, data(1, 2, 3), 1, 2)
     play.have(LAST + 1, NEW, data(9), 2)
-    play.take(play.heal.link_up(2, play.now))
+    play.link(2)
     assert play.answer() == []
     assert play.asked == [Tell(2, ReadProc(1, FIRST_RID + 1, LAST, 4, False))]
     assert play.answer() == []
@@ -50,7 +50,7 @@ def test_what_is_lower_or_the_same_elsewhere_is_not_asked_for() -> None:
     play = Play()
     play.have(0, NEW, data(9), 1)
     play.have(0, OLD, data(1), 2)
-    play.take(play.heal.link_up(2, play.now))
+    play.link(2)
     play.answer()
     assert [type(send.message) for send in play.asked] == [ReadProc]
     assert play.answer() == [] and play.asked == []
@@ -61,8 +61,7 @@ def test_of_several_the_highest_is_taken() -> None:
     play = Play()
     play.have(0, NEW, data(9), 2)
     play.have(0, tags((6, 1)), data(10), 3)
-    for rank in (2, 3):
-        play.take(play.heal.link_up(rank, play.now))
+    play.link(2, 3)
     play.to_the_end()
     assert play.storage.load(0, 1)[:2] == (tags((6, 1)), data(10)) and play.in_sync(2, 3)
 
@@ -73,7 +72,7 @@ def test_what_was_never_written_and_restamped_is_not_fetched() -> None:
     bare = pack_tag(0, 0, 0, 7)
     play.have(0, pack_tag(3, 1, 0, 0), data(1), 1)
     play.have(0, bare * 256, bytes(256 * 4096), 2)
-    play.take(play.heal.link_up(2, play.now))
+    play.link(2)
     play.answer()
     [adopt] = play.answer(7)
     assert isinstance(adopt, Adopt) and (adopt.first, adopt.count, adopt.tags) == (0, 256, bare * 256)
@@ -87,7 +86,7 @@ def test_the_copy_keeps_its_epoch_below_what_is_promised() -> None:
     play.storage.epoch = play.replica.epochs.promised = 7
     old = pack_tag(3 << 56 | 5, 255, 0, 3)
     play.have(0, old, data(1), 2)
-    play.take(play.heal.link_up(2, play.now))
+    play.link(2)
     play.to_the_end()
     assert play.tag(0) == old and play.in_sync(2)
 
@@ -96,7 +95,7 @@ def test_a_newer_epoch_is_promised_before_anything_of_it_is_taken() -> None:
     play = Play()
     newer = pack_tag(9 << 56 | 5, 255, 0, 9)
     play.have(0, newer, data(1), 2)
-    play.take(play.heal.link_up(2, play.now))
+    play.link(2)
     play.answer()
     [fence] = play.answer(9)
     assert isinstance(fence, Fence) and fence.epoch == 9 and fence.then == ()
@@ -112,7 +111,7 @@ def test_an_epoch_or_a_tag_that_is_not_believed_is_not_taken() -> None:
     play = Play()
     absurd = pack_tag(1 << 55, 2)
     play.have(0, absurd, data(1), 2)
-    play.take(play.heal.link_up(2, play.now))
+    play.link(2)
     play.answer()
     assert play.answer() == [] and play.asked == []
     play.tick(RETRY_S)
@@ -123,7 +122,7 @@ def test_an_epoch_or_a_tag_that_is_not_believed_is_not_taken() -> None:
 def test_values_whose_epoch_is_newer_than_that_of_the_tags_are_asked_for_anew() -> None:
     play = Play()
     play.have(0, OLD, data(1), 2)
-    play.take(play.heal.link_up(2, play.now))
+    play.link(2)
     play.answer()
     play.answer()
     [fence] = play.answer(9)
@@ -138,7 +137,7 @@ def test_values_whose_epoch_is_newer_than_that_of_the_tags_are_asked_for_anew() 
 def test_nothing_comes_from_a_node_that_does_not_count() -> None:
     play = Play()
     play.have(0, NEW, data(9), 2)
-    play.take(play.heal.link_up(2, play.now))
+    play.link(2)
     play.answer()
     play.answer()
     play.heal.counts = lambda rank: rank != 2
@@ -167,7 +166,7 @@ def test_answers_that_are_none_are_dropped() -> None:
 def test_a_value_without_data_is_no_answer_to_a_question_for_it() -> None:
     play = Play()
     play.have(0, NEW, data(9), 2)
-    play.take(play.heal.link_up(2, play.now))
+    play.link(2)
     play.answer()
     play.answer()
     _, question = play.asked[0]
@@ -182,7 +181,7 @@ def test_a_value_without_data_is_no_answer_to_a_question_for_it() -> None:
 def test_what_is_not_answered_is_asked_anew(answered: int) -> None:
     play = Play()
     play.have(0, NEW, data(9), 2)
-    play.take(play.heal.link_up(2, play.now))
+    play.link(2)
     for _ in range(answered):
         play.answer()
     [lost] = play.asked
@@ -199,7 +198,7 @@ def test_what_is_not_answered_is_asked_anew(answered: int) -> None:
 def test_a_link_that_breaks_takes_its_questions_along(answered: int) -> None:
     play = Play()
     play.have(0, NEW, data(9), 2)
-    play.take(play.heal.link_up(2, play.now))
+    play.link(2)
     for _ in range(answered):
         play.answer()
     play.heal.link_down(2, play.now)
@@ -207,7 +206,7 @@ def test_a_link_that_breaks_takes_its_questions_along(answered: int) -> None:
     assert not play.heal._questions and not play.heal._differing and not play.heal._open
     assert play.tick(RETRY_S) == [] and play.asked == []
     assert play.heal.next_due(play.now) == math.inf
-    play.take(play.heal.link_up(2, play.now))
+    play.link(2)
     play.to_the_end()
     assert play.tag(0) == NEW and play.in_sync(2)
 
@@ -217,8 +216,7 @@ def test_what_waited_for_it_goes_on_without_it() -> None:
     play.have(0, OLD, data(1), 1, 3)
     play.have(0, NEW, data(9), 2)
     play.storage.damage(0)  # so both are asked at once
-    for rank in (2, 3):
-        play.take(play.heal.link_up(rank, play.now))
+    play.link(2, 3)
     play.answer()
     play.answer()
     assert play.answer() == []  # the tags of 2; those of 3 do not come
@@ -235,7 +233,7 @@ def test_what_waited_for_it_goes_on_without_it() -> None:
 def test_a_store_that_was_refused_comes_again() -> None:
     play = Play()
     play.have(0, NEW, data(9), 2)
-    play.take(play.heal.link_up(2, play.now))
+    play.link(2)
     play.answer()
     play.answer()
     [adopt] = play.answer()
@@ -250,7 +248,7 @@ def test_and_nothing_else_is_fetched_meanwhile() -> None:
     play.have(0, NEW, data(9), 2)
     play.have(100, NEW, data(9), 2)
     play.heal.throttle.client(play.now)  # one at a time
-    play.take(play.heal.link_up(2, play.now))
+    play.link(2)
     play.answer()
     play.answer()
     [adopt] = play.answer()
@@ -271,7 +269,7 @@ def test_what_waits_is_still_due_when_the_clock_is_looked_at_later() -> None:
     for sector in (0, 100):
         play.have(sector, NEW, data(9), 2)
     play.heal.throttle = Throttle(SECTOR_SIZE)  # one sector a second
-    play.take(play.heal.link_up(2, play.now))
+    play.link(2)
     play.answer()
     play.answer()
     [adopt] = play.answer()
@@ -323,12 +321,12 @@ def test_a_tag_that_is_lost_is_learned_from_as_many_as_meet_every_quorum() -> No
     play.have(0, OLD, data(1), 1, 3)
     play.have(0, NEW, data(9), 2)
     play.storage.damage(0, tag_too=True)
-    play.take(play.heal.link_up(3, play.now))
+    play.link(3)
     play.to_the_end()
     play.tick(RETRY_S)
     play.to_the_end()
     assert play.storage.unknown(0, 1) == [0]  # 3 alone cannot say what 1 has acknowledged
-    play.take(play.heal.link_up(2, play.now))
+    play.link(2)
     play.to_the_end()
     play.tick(RETRY_S)
     play.to_the_end()
@@ -343,8 +341,7 @@ def test_a_lost_tag_is_not_replaced_by_less_than_was_told() -> None:
     play.have(0, NEW * 2, data(9, 9), 2)
     for sector in (0, 1):
         play.storage.damage(sector, tag_too=True)
-    for rank in (2, 3):
-        play.take(play.heal.link_up(rank, play.now))
+    play.link(2, 3)
     while not (isinstance(play.asked[0].message, ReadProc) and play.asked[0].message.values):
         play.answer()
     _, question = play.asked.pop(0)
@@ -360,7 +357,7 @@ def test_a_lost_value_is_restored_from_one_that_has_the_tag() -> None:
     play = Play()
     play.have(0, OLD, data(1), 1, 2)
     play.storage.damage(0)
-    play.take(play.heal.link_up(2, play.now))
+    play.link(2)
     play.to_the_end()
     assert play.storage.load(0, 1) == (OLD, data(1), False) and play.in_sync(2)
 
@@ -370,7 +367,7 @@ def test_what_another_one_has_lost_is_not_asked_of_it() -> None:
     play.have(0, NEW, data(9), 2)
     play.others[2].storage.damage(3, tag_too=True)
     assert play.others[2].digests.of(0) == UNKNOWN
-    play.take(play.heal.link_up(2, play.now))
+    play.link(2)
     assert play.answer() == [] and play.asked == []
 
 
@@ -378,7 +375,7 @@ def test_it_gives_way_to_clients() -> None:
     play = Play()
     play.have(0, NEW * 100, data(*[9] * 100), 2)
     play.heal.throttle.client(play.now)
-    play.take(play.heal.link_up(2, play.now))
+    play.link(2)
     play.answer()
     play.answer()
     seen = 0

@@ -6,22 +6,18 @@ import math
 
 import pytest
 
-from dsreg.constants import MAX_RUN_SECTORS, ZERO_TAG
+from dsreg.constants import MAX_RUN_SECTORS
 from dsreg.protocol.messages import Digests
 from dsreg.register.digests import UNKNOWN
-from dsreg.register.learner import RETRY_S, Learner
-from dsreg.register.quorum import majority_of
+from dsreg.register.learner import RETRY_S
 from dsreg.runs import Runs
-from dsreg.storage.learned import Learned
-from tests.register.heal_play import CHUNKS, RANKS, SECTORS
-from tests.register.test_learning import Learning
+from tests.register.heal_play import CHUNKS, SECTORS
+from tests.register.learning_play import Learning, new_learner
 
 
 def test_nothing_is_due_while_what_was_found_is_being_looked_at() -> None:
     """Who is called again and again until it is known does nothing else."""
-    learned = Learned(SECTORS, lambda first, count: ZERO_TAG * count)
-    learned.know(Runs())
-    learner = Learner(majority_of(RANKS), learned, SECTORS)
+    learner, _ = new_learner()
     assert learner.due([2, 3], True, 0.0) == (0, CHUNKS)
     for rank in (2, 3):
         learner.answered(Digests(rank, 1, 0, CHUNKS, CHUNKS, {0: bytes(16)}), 0.0)
@@ -33,10 +29,7 @@ def test_nothing_is_due_while_what_was_found_is_being_looked_at() -> None:
 @pytest.mark.parametrize("beyond", [bytes(16), UNKNOWN])
 def test_nothing_is_learned_of_chunks_that_one_has_not_told_of(beyond: bytes) -> None:
     """One answers for more chunks than the other; what it has there says nothing of those before."""
-    sectors = 10 * MAX_RUN_SECTORS
-    learned = Learned(sectors, lambda first, count: ZERO_TAG * count)
-    learned.know(Runs())
-    learner = Learner(majority_of(RANKS), learned, sectors)
+    learner, learned = new_learner(10 * MAX_RUN_SECTORS)
     assert learner.due([2, 3], True, 0.0) == (0, 10)
     learner.answered(Digests(2, 1, 0, 10, 10, {8: beyond}), 0.0)
     learner.answered(Digests(3, 1, 0, 4, 4, {}), 0.0)
@@ -46,10 +39,7 @@ def test_nothing_is_learned_of_chunks_that_one_has_not_told_of(beyond: bytes) ->
 
 
 def test_what_one_has_answered_before_is_no_answer_to_the_next_question() -> None:
-    sectors = 10 * MAX_RUN_SECTORS
-    learned = Learned(sectors, lambda first, count: ZERO_TAG * count)
-    learned.know(Runs())
-    learner = Learner(majority_of(RANKS), learned, sectors)
+    learner, learned = new_learner(10 * MAX_RUN_SECTORS)
     assert learner.due([2, 3], True, 0.0) == (0, 10)
     learner.answered(Digests(2, 1, 0, 4, 4, {}), 0.0)
     learner.answered(Digests(3, 1, 0, 4, 10, {}), 0.0)

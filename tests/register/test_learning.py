@@ -25,7 +25,7 @@ from dsreg.storage.learned import Learned
 from dsreg.testing.memory_storage import MemoryStorage
 from tests.protocol.values import data, tags
 from tests.register.heal_play import CHUNKS, LAST, NEW, OLD, RANKS, SECTORS
-from tests.register.learning_play import Learning
+from tests.register.learning_play import Learning, new_learner
 
 HIGHER = tags((6, 1))
 
@@ -66,8 +66,7 @@ def test_one_other_is_not_enough() -> None:
 
 
 def test_two_answers_of_one_do_not_make_two() -> None:
-    learner = Learner(majority_of((1, 2, 3, 4, 5)), (learning := Learned(SECTORS, lambda first, count: b"")), SECTORS)
-    learning.know(Runs())
+    learner, _ = new_learner(ranks=(1, 2, 3, 4, 5))
     assert learner.due([2, 3], True, 0.0) is None  # three of four others have to tell
     assert learner.due([2, 3, 4], True, RETRY_S) is not None
     for rank in (2, 3, 3, 2):
@@ -249,7 +248,7 @@ def test_another_one_that_learns_does_not_teach_what_it_does_not_know() -> None:
     play.have(0, NEW, data(9), 3)
     play.others[2].storage.begin_unknown()
     for _ in range(3):
-        play.to_the_end_silently()
+        play.to_the_end(silently=True)
         play.tick(RETRY_S)
     assert play.left == SECTORS
     play.others[2].storage.learning.learned(0, SECTORS)
@@ -258,9 +257,7 @@ def test_another_one_that_learns_does_not_teach_what_it_does_not_know() -> None:
 
 
 def test_of_five_three_that_know_are_enough_beside_one_that_does_not() -> None:
-    learning = Learned(10 * MAX_RUN_SECTORS, lambda first, count: bytes(16 * count))
-    learning.know(Runs())
-    learner = Learner(majority_of((1, 2, 3, 4, 5)), learning, 10 * MAX_RUN_SECTORS)
+    learner, _ = new_learner(10 * MAX_RUN_SECTORS, (1, 2, 3, 4, 5))
     assert learner.due([2, 3, 4, 5], True, 0.0) == (0, 10)
     learner.answered(Digests(2, 1, 0, 1, 6, {0: UNKNOWN}), 0.0)  # chunks 0 to 5
     learner.answered(Digests(3, 1, 0, 10, 10, {3: UNKNOWN, 4: b"4" * 16}), 0.0)
@@ -291,9 +288,7 @@ def test_what_somebody_has_asked_for_last_comes_first() -> None:
 
 
 def test_hints_are_bounded_and_those_that_are_known_are_none() -> None:
-    learning = Learned(2000 * MAX_RUN_SECTORS, lambda first, count: bytes(16 * count))
-    learning.know(Runs())
-    learner = Learner(majority_of(RANKS), learning, 2000 * MAX_RUN_SECTORS)
+    learner, learning = new_learner(2000 * MAX_RUN_SECTORS)
     learning.learned(1999 * MAX_RUN_SECTORS, MAX_RUN_SECTORS)
     for chunk in (*range(1000), *range(1990, 2000)):
         learner.hint(chunk)

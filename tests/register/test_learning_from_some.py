@@ -17,7 +17,7 @@ def test_what_too_few_know_is_asked_for_again_without_another_event() -> None:
     play.have(0, NEW, data(9), 3)
     play.others[2].storage.begin_unknown()
     play.others[2].storage.learning.learned(MAX_RUN_SECTORS, SECTORS - MAX_RUN_SECTORS)
-    play.to_the_end_silently()
+    play.to_the_end(silently=True)
     assert play.left == MAX_RUN_SECTORS
     play.others[2].storage.learning.learned(0, MAX_RUN_SECTORS)
     while play.left:

@@ -43,16 +43,12 @@ class Recovered(Play):
             self.replica, quorum, self.storage, teachers=OfTheRecovered(sources, lambda: self.life, quorum)
         )
 
-    def link(self, *ranks: int) -> None:
-        for rank in ranks:
-            self.take(self.heal.link_up(rank, self.now))
-
     def some_time(self) -> int:
         """Until nothing happens any more; how many sectors are left to be learned."""
         for _ in range(8):
-            self.to_the_end_silently()
+            self.to_the_end(silently=True)
             self.tick(1.0)
-        self.to_the_end_silently()
+        self.to_the_end(silently=True)
         return self.storage.learning.left
 
 

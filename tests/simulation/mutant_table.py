@@ -151,8 +151,9 @@ DURABILITY = (
     Mutant(
         "checkpoint_frees_before_sync",
         "dsreg.storage.checkpoint",
-        "            settle(self._directory, self._spans)\n",
-        "            self._free(); settle(self._directory, self._spans)\n",
+        "                settle(self._directory, self._spans)\n",
+        "                if self._header is not None:\n                    self._free(self._header)\n"
+        "                settle(self._directory, self._spans)\n",
     ),
     Mutant(
         "checkpoint_does_not_sync_home", "dsreg.storage.checkpoint", "    directory.home.fdatasync()\n", ""

@@ -7,6 +7,7 @@ from tests.simulation.mutant_table import Mutant
 _CONFIGURATION = "dsreg.register.configuration"
 _PROPOSAL = "dsreg.register.proposal"
 _FILE = "dsreg.storage.configuration"
+_FILES = "dsreg.storage.files"
 _BY_FILES = "tests/storage/test_configuration_file.py"
 _REGISTER = "dsreg.register.atomic_register"
 _BY_CHANGES = "tests/register/test_reconfigured.py"
@@ -73,14 +74,15 @@ CONFIGURATIONS = (
     Mutant("rejoined_voter_takes_votes_of_before", _CONFIGURATION,
            "[record for record in told if record.current == current]", "told", test=_BY_PLAYS),
     # What a node has promised, and heard.
-    Mutant("configuration_is_not_synced", _FILE, "        file.fdatasync()\n", "", test=_BY_FILES),
-    Mutant("configuration_leaves_the_end_of_a_longer_file", _FILE, "        file.truncate(0)\n", "", test=_BY_FILES),
-    Mutant("name_of_the_configuration_is_not_synced", _FILE, "    files.sync_dir()\n", "", test=_BY_FILES),
+    Mutant("configuration_is_not_synced", _FILES, "        file.fdatasync()\n", "", test=_BY_FILES),
+    Mutant("configuration_is_written_in_place", _FILE, "CONFIGURATION_TMP, NAME, encode", "NAME, NAME, encode",
+           test=_BY_FILES),
+    Mutant("name_of_the_configuration_is_not_synced", _FILES, "    files.sync_dir()\n", "", test=_BY_FILES),
     Mutant("vote_is_not_kept", "dsreg.protocol.configuration", "if record.voted is None:", "if True:", test=_BY_FILES),
     Mutant("configuration_that_is_gone_never_was", _FILE, "if not directory.recorded.configured:", "if False:",
            test=_BY_FILES),
-    Mutant("configuration_of_another_node_is_taken", _FILE, "crc32(body, crc32(salt.to_bytes(8)))", "crc32(body)",
-           test=_BY_FILES),
+    Mutant("configuration_of_another_node_is_taken", "dsreg.storage.checksum", "crc32(body, crc32(salt.to_bytes(8)))",
+           "crc32(body)", test=_BY_FILES),
     # Operations under way when another configuration comes into force.
     Mutant("query_keeps_what_was_answered_before", _REGISTER,
            "            return self._ask(phase.values)\n        if phase is None:\n            return []\n        own",

@@ -57,7 +57,7 @@ LIVES = (
            test=_BY_FILES),
     Mutant("starts_of_one_node_only", _FILE, "starts = {**self.starts, rank:", "starts = {rank:", test=_BY_FILES),
     Mutant("each_start_is_written", _FILE, "incarnation + -incarnation % _STEP", "incarnation", test=_BY_FILES),
-    Mutant("end_of_a_longer_file_stays", _FILE, "        file.truncate(0)\n", "", test=_BY_FILES),
+    Mutant("end_of_a_longer_file_stays", "dsreg.storage.files", "        file.truncate(0)\n", "", test=_BY_FILES),
     # Later lives of a rank.
     Mutant("later_life_is_ignored", _LIVES, "known is None or life.number > known.number", "known is None",
            test=_BY_PLAYS),

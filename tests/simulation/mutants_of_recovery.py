@@ -44,6 +44,6 @@ RECOVERY = (
            "    _put(_beside(client, _NEW)", "    _put(_beside(path, _NEW), new, path)\n    _put(_beside(client, _NEW)",
            test=_TEST_SECTION),
     Mutant("recovered_file_is_put_before_its_keys", _SECTION,
-           "    for file in (*_key_files(path, text), path):\n        if not",
-           "    for file in (path, *_key_files(path, text)):\n        if not", test=_TEST_SECTION),
+           "    files = (*_key_files(path, text), path)\n", "    files = (path, *_key_files(path, text))\n",
+           test=_TEST_SECTION),
 )

@@ -6,7 +6,7 @@ import struct
 
 from dsreg.constants import MIN_JOURNAL_BYTES, SECTOR_SIZE
 from dsreg.protocol.tags import iter_tags, pack_tag, unpack_tag
-from dsreg.storage import Files, Identity, StableStorage, Ticket
+from dsreg.storage import Files, Identity, StableStorage, Start, Ticket
 
 IDENTITY = Identity(bytes(range(16)), 1, (1, 2, 3), 1 << 20)
 
@@ -27,7 +27,7 @@ def values(first: int, count: int, ts: int) -> bytes:
 def open_storage(
     files: Files, identity: Identity = IDENTITY, *, all_unknown: bool = False, joins: bool = False
 ) -> StableStorage:
-    return StableStorage.open(files, identity, MIN_JOURNAL_BYTES, all_unknown=all_unknown, joins=joins)
+    return StableStorage.open(files, identity, MIN_JOURNAL_BYTES, start=Start(all_unknown, joins=joins))
 
 
 def store(storage: StableStorage, first: int, count: int, ts: int, repair: bool = False) -> Ticket:

@@ -7,8 +7,6 @@ import errno
 import random
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dsreg.constants import SECTOR_SIZE, ZERO_TAG
 from dsreg.errors import DamagedStorage, NoSpace, SyncFailed
@@ -55,23 +53,6 @@ def chooser_of(seed: int) -> Chooser:
     """What a power cut leaves."""
     rng = random.Random(seed)
     return (keep_all, drop_all, *[random_chooser(rng)] * len(SEEDS))[seed]
-
-
-# --- runs -----------------------------------------------------------------------------------------
-@given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 12))), st.integers(0, 50), st.integers(0, 20))
-def test_runs_are_sets_of_numbers(added: list[tuple[int, int]], start: int, length: int) -> None:
-    runs, model = Runs(), set()
-    for first, count in added:
-        runs.add(first, first + count)
-        model |= set(range(first, first + count))
-    assert runs.total == len(model)
-    assert {each for one in zip(runs.starts, runs.stops, strict=True) for each in range(*one)} == model
-    assert all(stop < start for stop, start in zip(runs.stops, runs.starts[1:], strict=False))  # none touch
-    assert [number for number in range(60) if number in runs] == sorted(model)
-    gaps = list(runs.gaps(start, start + length))
-    assert [each for gap in gaps for each in range(*gap)] == sorted(set(range(start, start + length)) - model)
-    assert all(stop < start for (_, stop), (start, _) in zip(gaps, gaps[1:], strict=False))
-    assert [runs.pop() for _ in range(runs.total)] == sorted(model) and not runs.starts
 
 
 # --- what is unknown ------------------------------------------------------------------------------
@@ -271,6 +252,22 @@ def test_no_record_of_what_was_learned_or_a_damaged_one_means_that_nothing_was()
     assert open_storage(copy).learning.left == DISK
     copy.remove(LEARNED)
     assert open_storage(killed(copy)).learning.left == DISK
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_crash_while_more_is_recorded_leaves_what_was_recorded_before_or_all_of_it(seed: int) -> None:
+    files = MemoryFiles()
+    storage = unknown_disk(files, SMALL)
+    storage.learning.learned(0, 4)
+    checkpoint_now(storage)
+    storage.learning.learned(8, 4)
+    begun = len(files.log)
+    checkpoint_now(storage)
+    found = []
+    for upto in range(begun, len(files.log) + 1):
+        left = MemoryFiles.from_log(files.log[:upto]).crash(chooser_of(seed))
+        found.append(open_storage(left, SMALL).learning.left)
+    assert set(found) == {60, 56} and found[-1] == 56
 
 
 @pytest.mark.parametrize("line", [b"", b'learning = ""\n', b'learning = "00"\n'])

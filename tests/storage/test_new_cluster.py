@@ -11,7 +11,7 @@ from dsreg.constants import MIN_JOURNAL_BYTES, NO_OWNER, SECTOR_SIZE
 from dsreg.errors import DamagedStorage, StorageLocked, WrongDirectory
 from dsreg.protocol.life import Life
 from dsreg.protocol.tags import epoch_of, restamped, unpack_tag
-from dsreg.storage import Files, Identity, StableStorage, identity
+from dsreg.storage import Files, Identity, StableStorage, Start, identity
 from dsreg.storage.layout import SECTORS, SLOT_SIZE, TAGS
 from dsreg.storage.new_cluster import damaged_sectors, move, recorded_in, runs_of, settle
 from dsreg.testing.memory_files import PAGE, Content, MemoryFiles, drop_all, keep_all, random_chooser
@@ -207,10 +207,10 @@ def test_runs() -> None:
 
 def test_a_new_directory_begins_with_the_epoch() -> None:
     files = MemoryFiles()
-    storage = StableStorage.open(files, SMALL, MIN_JOURNAL_BYTES, all_unknown=True, epoch=EPOCH)
+    storage = StableStorage.open(files, SMALL, MIN_JOURNAL_BYTES, start=Start(all_unknown=True, epoch=EPOCH))
     assert (storage.epoch, storage.owner) == (EPOCH, NO_OWNER) and storage.learning.left == SMALL.sectors
     storage.close()
-    again = StableStorage.open(files, SMALL, MIN_JOURNAL_BYTES, epoch=EPOCH + 5)
+    again = StableStorage.open(files, SMALL, MIN_JOURNAL_BYTES, start=Start(epoch=EPOCH + 5))
     assert again.epoch == EPOCH, "one that is there keeps its own"
     again.close()
 
