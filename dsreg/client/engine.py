@@ -352,7 +352,10 @@ class Engine:
             self._shell.busy()
 
     # --- the connections' side (connection.Observer) -----------------------------------------------
+    # Of a node that has left something may come before its connection has ended.
     def connected(self, rank: int, nodes: int) -> None:
+        if rank not in self._connections:
+            return
         self.core.counters.reconnects += rank in self._known
         self._known.add(rank)
         self.step(Connected(rank, nodes))
@@ -360,6 +363,8 @@ class Engine:
         self._shell.up(rank)
 
     def received(self, rank: int, messages: Sequence[Message]) -> None:
+        if rank not in self._connections:
+            return
         self.step(Received(rank, messages))
         self.end_turn()
         for message in messages:
@@ -367,6 +372,8 @@ class Engine:
                 self._shell.reported(message)
 
     def disconnected(self, event: Disconnected | Refusal) -> None:
+        if event.rank not in self._connections:
+            return
         self.step(event)
         self.end_turn()
         self._shell.down(event.rank)

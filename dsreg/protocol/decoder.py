@@ -323,7 +323,8 @@ class Decoder:
         _, _, rank, type_, _, sectors, _, _, length, _, _ = EXTENSION.unpack_from(frame)
         answer = type_ in (Type.HELLO_CLIENT_ANSWER, Type.HELLO_NODE_ANSWER)
         from_node = type_ in (Type.HELLO_NODE, Type.HELLO_NODE_ANSWER)
-        if length == 0 or (from_node and rank not in self._ranks):
+        # One that is to become a member is greeted, and told who decides. What else it says counts once it is known.
+        if length == 0 or (from_node and not 1 <= rank <= MAX_RANK):
             return None
         version, features, cluster, incarnation = GREETING.unpack_from(frame, EXTENSION.size)
         return Hello(rank if from_node else 0, answer, cluster, incarnation, sectors, features, version)

@@ -44,7 +44,7 @@ def has_taken_over(configuration: Configuration, rank: int, data: int, promises:
     """Whether enough of the earlier set have told the node `rank` all that they have, and what they have promised.
 
     `data`: the mask of those that have told the former, this node among them if its own copy is whole. `promises`: the
-    other nodes that have told the latter. Enough is a majority, which may be more than f + 1: one of four that tells,
-    and loses its directory then, may rejoin with two that do not know the joint configuration, and not know it either.
+    other nodes that have told the latter. Enough is a majority, which of an even number is more than f + 1: one of two
+    that tells, and loses its directory then, rejoins with the other one, which may not know the joint configuration.
     """
     return Majority(configuration.ranks).decided(data & (mask(promises) | bit(rank)))

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import pytest
 
+from dsreg.client.admission import Admission
 from dsreg.client.core import ClientCore
+from dsreg.client.engine import Engine
 from dsreg.client.events import (
     Completed,
     Connected,
@@ -231,3 +233,55 @@ def test_the_tags_that_a_new_member_has_chosen_are_stored() -> None:
             break
     to, store = play.sends(ok(tag, 5, pack_tag(3, 5)))
     assert to == 5 and store.kind is CommandKind.STORE and isinstance(store, Command)
+
+
+# --- what the engine makes of it ----------------------------------------------------------------------
+class Seen:
+    """A shell, and the connections that it makes."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[object, ...]] = []
+        core = ClientCore((1, 2, 3))
+        self.engine = Engine(
+            core, (1, 2, 3), lambda rank, engine: SeenConnection(rank, self.said), self,  # type: ignore[arg-type]
+            lambda: 0.0, Admission(16, 1 << 20),
+        )
+        self.engine.open()
+        for rank in (1, 2, 3):
+            self.engine.connected(rank, 3)
+        self.said.clear()
+
+    def __getattr__(self, name: str) -> object:
+        return lambda *args: self.said.append((name, *args))
+
+
+class SeenConnection:
+    def __init__(self, rank: int, said: list[tuple[object, ...]]) -> None:
+        said.append(("connect", rank))
+        self._rank = rank
+        self._said = said
+
+    def tell(self, report: ConfigurationReport) -> None:
+        self._said.append(("tell", self._rank, report.configuration.number))
+
+    def __getattr__(self, name: str) -> object:
+        return lambda *args: self._said.append((name, self._rank))
+
+
+def test_the_engine_connects_and_ends_connections_and_hears_nothing_of_who_has_left() -> None:
+    seen = Seen()
+    said, engine = seen.said, seen.engine
+    engine.received(1, [lives(1), where(4), ConfigurationReport(0, True, GROWN)])
+    assert said == [("found", 4, PLACES[4]), ("connect", 4)]
+    engine.connected(4, 5)
+    engine.received(4, [lives(4), ConfigurationReport(0, True, GROWN)])
+    engine.received(2, [lives(2), ConfigurationReport(0, True, FIRST)])
+    assert [each for each in said if each[0] in ("tell", "flush", "up")] == [("up", 4), ("tell", 2, 3), ("flush", 2)]
+    said.clear()
+    engine.received(1, [ConfigurationReport(0, True, SHRINKS), ConfigurationReport(0, True, BACK)])
+    assert ("gone", 4) in said and not [each for each in said if each[0] == "connect"]
+    said.clear()
+    engine.connected(4, 5)
+    engine.received(4, [ConfigurationReport(0, True, GROWN)])
+    engine.disconnected(Disconnected(4))
+    assert said == []

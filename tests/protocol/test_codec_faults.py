@@ -146,7 +146,7 @@ BAD_FIELD: list[bytes] = [
     peer(1, 5, 1, 1, tag(1, 0) + DATA),
     receipt(4, 0x43),
     extension(0x90, 0, 5, 0, greeting(), rank=0),
-    extension(0x90, 0, 5, 0, greeting(), rank=4),
+    extension(0x90, 0, 5, 0, greeting(), rank=255),
     extension(0xD0, 0, rank=1, status=1),
     extension(0x91, 5, 6, 7, rank=0),
     extension(0x91, 5, 6, 0, rank=1),

@@ -72,6 +72,8 @@ TO_NODE: list[tuple[Message, bytes, int]] = [  # message, frame, length by the c
     (Receipt(1, 6, UUID), receipt(1, 0x46), 56),
     (Hello(0, False, CLUSTER, 5, 0, 6), extension(0x80, 0, 0, 0, greeting(1, 6, 5)), 112),
     (Hello(2, False, CLUSTER, 5, SECTORS, 6, 2), extension(0x90, 0, SECTORS, 0, greeting(2, 6, 5), rank=2), 112),
+    # Of a node that is no member, or not yet.
+    (Hello(9, False, CLUSTER, 5, SECTORS, 6, 2), extension(0x90, 0, SECTORS, 0, greeting(2, 6, 5), rank=9), 112),
     (Hello(2, True, CLUSTER, 5, SECTORS), extension(0xD0, 0, SECTORS, 0, greeting(1, 0, 5), rank=2), 112),
     (Command(READ, 4, 744, 256, extended=True), extension(0x81, 4, 744, 256), 72),
     (Command(TAG, 4, 0, 1, extended=True), extension(0x82, 4, 0, 1), 72),

@@ -6,10 +6,10 @@ the model leaves out.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
 from itertools import combinations, product
 from typing import NamedTuple
 
+from tests.register.configurations_sets import NONE, Conf, majority, meets_all, quorums
 from tests.register.lives_cluster import Violation, put
 
 Tag = tuple[int, int, int]  # epoch of the copy | ts, wr: the name
@@ -22,25 +22,9 @@ NEW = 2  # the epoch that is attached
 # Each rule that can be left out: see docs/configurations.md.
 BREAKS = (
     "joint", "old_side", "new_side", "mixed", "two_numbers", "old_client", "one_size", "accepted", "promised",
-    "vote_old", "learn", "early_tell", "scan", "adopt", "two_owners", "reuse",
+    "vote_old", "learn", "early_tell", "scan", "even", "adopt", "two_owners", "reuse",
     "claim_old", "claim_new", "votes_lost", "drop",
 )
-
-
-class Conf(NamedTuple):
-    """`joining`: the new members while they are joint with `ranks`; () else."""
-
-    number: int
-    ranks: tuple[int, ...]
-    joining: tuple[int, ...] = ()
-    sectors: int = 1
-
-    @property
-    def sets(self) -> list[tuple[int, ...]]:
-        return [self.ranks, self.joining] if self.joining else [self.ranks]
-
-
-NONE = Conf(0, ())
 
 
 class Goal(NamedTuple):
@@ -62,11 +46,13 @@ class Scenario(NamedTuple):
     late: bool = False  # what is done may arrive once more, at nodes that have not seen it
     namer: int | None = None
     last: int = 9  # no number above this one is proposed
+    steps: bool = False  # the new member, there is one, learns from one node after another; one may be lost in between
 
 
 class Row(NamedTuple):
     """A node. `snap`: (promise, copy) when it learned of its configuration. `knows`: the life of the node that may be
-    wiped. `said`: to each party, to each proposer, to the node that claims a life."""
+    wiped. `said`: to each party, to each proposer, to the node that claims a life. `taught`: the new member has learned
+    from it, as far as that one knows."""
 
     conf: Conf
     tag: Tag
@@ -78,6 +64,7 @@ class Row(NamedTuple):
     knows: int
     started: bool
     said: tuple[tuple[tuple, ...], ...]
+    taught: bool = False
 
 
 class Op(NamedTuple):
@@ -110,25 +97,6 @@ class Rest(NamedTuple):
 
 
 State = tuple[tuple[Row, ...], Rest]
-
-
-def majority(ranks: tuple[int, ...]) -> int:
-    return len(ranks) // 2 + 1
-
-
-@cache
-def quorums(sets: tuple[tuple[int, ...], ...]) -> tuple[frozenset[int], ...]:
-    """The smallest ones that have a majority of each of the sets."""
-    found = {
-        frozenset().union(*choice)
-        for choice in product(*(combinations(ranks, majority(ranks)) for ranks in sets))
-    }
-    return tuple(sorted((q for q in found if not any(other < q for other in found)), key=sorted))
-
-
-def meets_all(ranks: tuple[int, ...], some: set[int] | frozenset[int]) -> bool:
-    """Whether each majority has one of these."""
-    return len(set(ranks) & some) > len(ranks) - majority(ranks)
 
 
 class Cluster:
@@ -169,6 +137,8 @@ class Cluster:
                     yield f"{j} stores {tag} late", (self.stored(rows, j, tag), rest)
         if self.wiped is not None:
             yield from self._wiped(rows, rest, self.wiped)
+        if self.scenario.steps:
+            yield from self._learn(rows, rest)
 
     # --- configurations -----------------------------------------------------------------------------
     def serves(self, j: int, row: Row) -> bool:
@@ -192,6 +162,8 @@ class Cluster:
         if conf.joining or conf.number > row.conf.number + 1:
             row = row._replace(snap=(row.promise, row.tag))
         row = row._replace(conf=conf, ballot=0, vote=None, started=True)
+        if self.scenario.steps and j == self._learner(conf):
+            rows = tuple(each._replace(taught=False) for each in rows)
         if "reuse" in self.without and not any(j in ranks for ranks in conf.sets):
             row = row._replace(tag=ZERO, promise=(0, NOBODY), snap=None, life=2)  # another machine, from now on
         return put(rows, j, row)
@@ -263,11 +235,33 @@ class Cluster:
                 now = rest.proposals[q]._replace(value=value)
                 yield f"proposer {q} proposes {value}", self._proposal(self.forget(rows, column), rest, q, now)
 
+    def _learner(self, conf: Conf) -> int:
+        """The one that learns in steps; -1: none."""
+        return conf.joining[0] if conf.joining else -1
+
+    def _learn(self, rows: tuple[Row, ...], rest: Rest) -> Iterator[tuple[str, State]]:
+        for j, row in enumerate(rows):
+            if j != self._learner(row.conf) or not row.started:
+                continue
+            for k in row.conf.ranks:
+                other = rows[k]
+                if k == j or other.taught or other.conf.number < row.conf.number or other.snap is None:
+                    continue
+                promise, tag = other.snap
+                learned = row._replace(tag=max(row.tag, tag), promise=self.adopted(row.promise, [promise]))
+                yield f"{j} learns from {k}", (put(put(rows, j, learned), k, other._replace(taught=True)), rest)
+
     def _ready(self, rows: tuple[Row, ...], j: int, base: Conf, value: Conf) -> Iterator[Row]:
         """The node as it may vote: a member of the new set alone has learned what the old one knew, and promised."""
         row = rows[j]
         if not base.joining or value.ranks != base.joining or j not in base.joining or "learn" in self.without:
             yield row
+            return
+        if self.scenario.steps:
+            told = sum(rows[k].taught or k == j for k in base.ranks)
+            even = len(base.ranks) - majority(base.ranks) + 1
+            if told >= (even if "even" in self.without else majority(base.ranks)):
+                yield row
             return
         tellers = {}
         for k in base.ranks:
@@ -319,15 +313,16 @@ class Cluster:
     # --- a node that loses its directory ------------------------------------------------------------
     def _wiped(self, rows: tuple[Row, ...], rest: Rest, i: int) -> Iterator[tuple[str, State]]:
         if not rest.lost and self.serves(i, rows[i]):
-            nothing = Row(NONE, ZERO, (0, NOBODY), 0, None, None, 2, 2, False, rows[i].said)
+            nothing = Row(NONE, ZERO, (0, NOBODY), 0, None, None, 2, 2, False, rows[i].said, rows[i].taught)
             yield f"{i} loses its directory", (put(rows, i, nothing), rest._replace(lost=True))
         if rows[i].started or not rest.lost:
             return
         for j, row in enumerate(rows):
             if j != i and self.serves(j, row) and not row.said[self.claimant]:
-                told = self._tell(put(rows, j, row._replace(knows=2)), j, self.claimant, (
-                    row.conf, row.promise, row.tag, row.ballot, row.vote
-                ))
+                known = put(rows, j, row._replace(knows=2))
+                if self.scenario.steps and j == self._learner(row.conf):
+                    known = put(known, i, known[i]._replace(taught=False))
+                told = self._tell(known, j, self.claimant, (row.conf, row.promise, row.tag, row.ballot, row.vote))
                 yield f"{j} accepts the claim of {i}", (self._claimed(told, i), rest)
 
     def _claimed(self, rows: tuple[Row, ...], i: int) -> tuple[Row, ...]:

@@ -9,7 +9,8 @@ What makes it small, without a loss of what can go wrong:
 - What a party has been answered lies with the node that said it, with the configuration that the node knew then. A
   party may hear that late: it goes on with any answers of one number that decide under it.
 - A node tells those that learn what it had when it learned of the configuration: what it says later knows more.
-- A member of the new set learns just before it votes: earlier is the same, with what has come since.
+- A member of the new set learns just before it votes: earlier is the same, with what has come since. But where a node
+  that has told may lose its directory before the vote it is not: `steps`, with one new member.
 - A proposer has one ballot for each number. Who hears of a configuration hears of one that was decided.
 - Nodes in the same sets are alike: their rows are sorted. A value is the name of its tag.
 """
@@ -28,7 +29,6 @@ from tests.register.configurations_cluster import (
     NO_NAME,
     NOBODY,
     Cluster,
-    Conf,
     Goal,
     Name,
     Op,
@@ -37,6 +37,7 @@ from tests.register.configurations_cluster import (
     Scenario,
     State,
 )
+from tests.register.configurations_sets import Conf
 from tests.register.lives_cluster import Violation, put
 from tests.register.lives_rule import search
 
@@ -290,13 +291,13 @@ def goals_of(text: str) -> tuple[Goal, ...]:
 
 def scenario_of(
     first: str, proposers: str, parties: str, *, wiped: int | None = None, epoch: int = 0, late: bool = False,
-    namer: int | None = None, last: int = 9,
+    namer: int | None = None, last: int = 9, steps: bool = False,
 ) -> Scenario:
     """As the command line has it: "012", "013 -012", "P q"."""
     goals = tuple(goals_of(text) for text in proposers.split())
     ranks = {*map(int, first), *(rank for each in goals for goal in each for rank in goal.ranks)}
     scripts = tuple(tuple(script.split(",")) for script in parties.split())
-    return Scenario(max(ranks) + 1, tuple(map(int, first)), goals, scripts, wiped, epoch, late, namer, last)
+    return Scenario(max(ranks) + 1, tuple(map(int, first)), goals, scripts, wiped, epoch, late, namer, last, steps)
 
 
 def main() -> int:
@@ -309,12 +310,13 @@ def main() -> int:
     parser.add_argument("--late", action="store_true")
     parser.add_argument("--namer", type=int)
     parser.add_argument("--last", type=int, default=9, help="no number above this one is proposed")
+    parser.add_argument("--steps", action="store_true", help="the new member learns step by step")
     parser.add_argument("--break", dest="without", default="", help=f"rules to leave out, of {', '.join(BREAKS)}")
     parser.add_argument("--max", type=int, default=5_000_000)
     args = parser.parse_args()
     scenario = scenario_of(
         args.first, args.proposers, args.parties, wiped=args.wiped, epoch=args.epoch, late=args.late,
-        namer=args.namer, last=args.last,
+        namer=args.namer, last=args.last, steps=args.steps,
     )
     began = time.monotonic()
     result = search(Model(scenario, *filter(None, args.without.split(","))), args.max)

@@ -25,6 +25,7 @@ SAFE = {
     "a change is finished and cancelled": scenario_of("012", "0 -0", "", last=3),
     "a member loses its directory": scenario_of("012", "0", "P q", wiped=0),
     "a new member loses its directory": scenario_of("0", "012", "P q", wiped=1),
+    "a member that has told what it has does": scenario_of("01", "2", "P q", wiped=0, steps=True),
 }
 
 BROKEN = {
@@ -41,6 +42,7 @@ BROKEN = {
     "learn": scenario_of("0", "012", "P q"),
     "early_tell": scenario_of("012", "0", "P q"),
     "scan": scenario_of("012", "0", "P q"),
+    "even": scenario_of("01", "2", "P q", wiped=0, steps=True),
     "adopt": scenario_of("012", "0", "A A", epoch=1),
     "two_owners": scenario_of("012", "0", "A A", epoch=1),
     "reuse": scenario_of("01", "0,01", "N N", namer=1),

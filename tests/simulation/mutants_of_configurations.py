@@ -23,6 +23,7 @@ _BY_CLAIMS = "tests/node/test_rejoin_configured.py"
 _BY_LINKS = "tests/node/test_configured_links.py"
 _BY_CLIENTS = "tests/client/test_configurations.py"
 _BY_NEW = "tests/client/test_new_members.py"
+_BY_DIALERS = "tests/node/test_links.py"
 _BY_JOINING = "tests/node/test_joining.py"
 _MEMBERSHIP = "dsreg.node.membership"
 _MEMBERS = "dsreg.node.members"
@@ -140,6 +141,20 @@ CONFIGURATIONS = (
            "self._new = False", test=_BY_JOINING),
     Mutant("new_node_asks_one_of_two_joint_sets", "dsreg.register.lives", "self._quorum.covers(others)",
            "self._quorum.blocks(others)", test=_BY_JOINING),
+    Mutant("no_link_is_made_to_a_new_member", "dsreg.node.links", "        elif rank in self._wanted():\n",
+           "        elif False:\n", test=_BY_DIALERS),
+    Mutant("no_link_is_made_to_one_that_has_become_a_member", "dsreg.node.links",
+           "        \"\"\"This one is in force.\"\"\"\n        self._follow()\n", "", test=_BY_DIALERS),
+    Mutant("links_to_who_has_left_are_kept", "dsreg.node.links", "for rank in self.dialers.keys() - wanted:",
+           "for rank in ():", test=_BY_DIALERS),
+    Mutant("links_to_who_has_left_are_made_again", "dsreg.node.links", "self._places.keys() - ranks_in(current.used)",
+           "self._places.keys()", test=_BY_DIALERS),
+    Mutant("link_to_who_has_left_is_not_taken_down", "dsreg.node.dialer",
+           "            self._interpreter.link_down(self.rank, transport)\n            self._members.left(transport)\n",
+           "            pass\n", test=_BY_DIALERS),
+    Mutant("link_that_has_ended_comes_up_again", "dsreg.node.dialer",
+           "    def _link_up(self, effect: LinkUp) -> None:\n        if self._has_ended:\n            return\n",
+           "    def _link_up(self, effect: LinkUp) -> None:\n", test=_BY_LINKS),
     Mutant("wrong_list_is_not_noticed", _MEMBERSHIP, "        if self._configuring.is_another(configuration):\n",
            "        if False:\n", test=_BY_JOINING),
     Mutant("another_one_of_the_same_number_is_counted", "dsreg.node.dialer",
@@ -257,6 +272,9 @@ CONFIGURATIONS = (
            test=_BY_NEW),
     Mutant("client_loses_what_was_asked_of_who_has_left", "dsreg.client.core",
            "            self._lose(gone, now_s)\n", "", test=_BY_NEW),
+    Mutant("client_hears_of_who_has_left", "dsreg.client.engine",
+           "        if rank not in self._connections:\n            return\n        self.step(Received",
+           "        self.step(Received", test=_BY_NEW),
     Mutant("client_forgets_the_nodes_of_its_file", "dsreg.client.members",
            "not node.is_member and node.rank not in self._selector.configured", "not node.is_member", test=_BY_NEW),
     Mutant("guard_counts_what_was_answered_before", "dsreg.client.access", "        self._guard.forget()\n", "",

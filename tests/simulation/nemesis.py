@@ -51,6 +51,7 @@ class Nemesis(Traps):
 
     def stop(self) -> None:
         self._left = 0
+        self.reconfiguring.stop()
 
     def _wait(self) -> None:
         self._loop.after(self._world.options.fault_interval_s * self._loop.between(0, 2), self._act)
@@ -106,7 +107,7 @@ class Nemesis(Traps):
             self._block("isolate", self._around({other.rank}))
 
     def _lose(self, node: SimNode) -> None:
-        if self._left and node.may_be_lost:
+        if self._left and node.may_be_lost and self.reconfiguring.may_lose(node.rank):
             self._loop.fault("rejoin", str(node.rank))
             node.rejoin()
 

@@ -45,7 +45,9 @@ class SimNode:
         self.files = SimFiles(world.loop, world.options.cold)
         self._clock_offset_s = world.loop.between(0, 1000)
         self._world = world
-        self._identity = Identity(CLUSTER, rank, world.options.ranks, world.options.sectors)
+        self._joins = rank not in world.options.first_ranks
+        first = tuple(sorted({*world.options.first_ranks, rank}))
+        self._identity = Identity(CLUSTER, rank, first, world.options.sectors)
         self._restart = world.loop.after(0, lambda: None)
 
     def clock(self) -> float:
@@ -67,7 +69,7 @@ class SimNode:
         self._restart.cancel()
         try:
             storage = StableStorage.open(
-                self.files, self._identity, self._world.options.journal_bytes, self._new_store
+                self.files, self._identity, self._world.options.journal_bytes, self._new_store, joins=self._joins
             )
         except Crash:
             self.lose_power()
@@ -102,6 +104,11 @@ class SimNode:
         return self.process is not None and self.process.interpreter.started
 
     @property
+    def is_member(self) -> bool:
+        """Whether it is, as far as it knows."""
+        return self.process is None or self.process.members.membership.is_member
+
+    @property
     def known_to_all(self) -> bool:
         """Whether all other nodes know its directory, durably: see docs/lives.md for what is not covered else."""
         return not self.is_needed_to_start and all(
@@ -115,7 +122,7 @@ class SimNode:
 
     @property
     def _others(self) -> list[SimNode]:
-        return [node for node in self._world.nodes.values() if node is not self]
+        return [node for node in self._world.nodes.values() if node is not self and node.is_member]
 
     def wipe(self) -> None:
         """Its directory is deleted while it is down; then it is started again."""

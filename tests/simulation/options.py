@@ -50,6 +50,8 @@ PUT_BACK = 0.3
 REJOINS = 0.25
 # The share of the runs, of those that are not directed, in which members are changed; nothing is damaged in them.
 RECONFIGURES = 0.15
+# How many nodes there are in these, and how many of them are no members at first.
+CHANGING = {3: ((3, 0), (3, 1), (5, 2), (5, 2)), 5: ((5, 0), (5, 1), (5, 2)), 7: ((7, 0), (7, 2), (7, 4))}
 # The share of the runs, of those that are not directed, in which clients begin runs that overlap their own.
 OVERLAPS = 0.3
 # The share of those in which there is a client with a write-back cache as well.
@@ -82,7 +84,8 @@ class Options:
 
     Not in directed runs, where what is looked for would not last: `heal`: the nodes compare their copies. `scrub_s`: so
     long each takes to verify its copy once; 0: they do not. `rejoins`: a node whose directory is lost takes the next
-    life of its rank. `reconfigures`: members are changed. `overlaps`: clients begin runs that overlap others of their
+    life of its rank. `reconfigures`: members are changed; `joiners`: so many of the `nodes`, the last ones, are none at
+    first. `overlaps`: clients begin runs that overlap others of their
     own, and some with a time limit. `cached`: one more client has a write-back cache."""
 
     seed: int
@@ -128,6 +131,7 @@ class Options:
     heal: bool = False
     rejoins: bool = False
     reconfigures: bool = False
+    joiners: int = 0
     scrub_s: float = 0.0
     overlaps: bool = False
     cached: bool = False
@@ -135,6 +139,11 @@ class Options:
     @property
     def ranks(self) -> tuple[int, ...]:
         return tuple(range(1, self.nodes + 1))
+
+    @property
+    def first_ranks(self) -> tuple[int, ...]:
+        """The members of the first configuration."""
+        return self.ranks[: self.nodes - self.joiners]
 
     @property
     def strict(self) -> bool:
@@ -148,8 +157,8 @@ class Options:
 
     @property
     def minority(self) -> int:
-        """How many nodes may be missing."""
-        return (self.nodes - 1) // 2
+        """How many nodes may be missing, as long as no members are changed."""
+        return (self.nodes - self.joiners - 1) // 2
 
     def frame_share(self, name: str) -> float:
         return dict(self.frames).get(name, 0.0)
@@ -251,7 +260,8 @@ def _with_more(drawn: Options) -> Options:
         least = smallest_journal(drawn.sectors)
     reconfiguring = random.Random(f"reconfigures {drawn.seed}")
     if reconfiguring.random() < RECONFIGURES and drawn.minority and drawn.faults and not drawn.contract_nodes:
-        drawn = _reconfiguring(drawn, reconfiguring)
+        drawn, heals = _reconfiguring(drawn, reconfiguring), True
+        least = smallest_journal(drawn.sectors)
     return dataclasses.replace(
         drawn, heal=heals, scrub_s=scrub_s, overlaps=overlaps, cached=cached,
         journal_bytes=max(drawn.journal_bytes, least),
@@ -264,7 +274,10 @@ def _rejoining(drawn: Options, rng: random.Random) -> Options:
 
 
 def _reconfiguring(drawn: Options, rng: random.Random) -> Options:
-    """A node that has rejoined has no vote, and two sets that are joint may need each of their members."""
-    kept = [name for name in drawn.faults if name not in DAMAGING | {"rejoin", "coordinator_lost"}]
+    """Two sets that are joint may need each of their members."""
+    kept = [name for name in drawn.faults if name not in DAMAGING | {"coordinator_lost"}]
     faults = (*kept, *("reconfigure",) * rng.choice((1, 3, 10)))
-    return dataclasses.replace(drawn, rejoins=False, reconfigures=True, absent_at_end=0, faults=faults)
+    nodes, joiners = rng.choice(CHANGING[drawn.nodes])
+    return dataclasses.replace(
+        drawn, nodes=nodes, joiners=joiners, reconfigures=True, absent_at_end=0, faults=faults,
+    )

@@ -18,6 +18,7 @@ from dsreg.node.scrubbing import Scrubbing
 from dsreg.node.server import Server
 from dsreg.protocol.address import Place
 from dsreg.protocol.codec import Encoder, Keys, Side, UnsealingDecoder
+from dsreg.protocol.configuration import Configuration
 from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import (
     FEATURE_DIGESTS,
@@ -34,6 +35,7 @@ from dsreg.register.assembly import new_heal, new_replica, new_scrub, node_hello
 from dsreg.register.configuration import quorum_of
 from dsreg.register.damage import Damage
 from dsreg.register.effects import Tell
+from dsreg.register.quorum import ranks_in
 from dsreg.register.scrub import DAY_S
 from dsreg.storage import Commit, StableStorage
 from tests.simulation.dialer import ContractDialer
@@ -104,9 +106,10 @@ def made_foreign(decoder: UnsealingDecoder) -> None:
     decoder.extended = decoder.extended
 
 
-def greeting_of(rank: int, options: Options, incarnation: int, seals: bool) -> Hello:
-    """A node that does not heal, or scrub, does not say that it can."""
-    hello = node_hello(rank, options.nodes, CLUSTER, incarnation, options.sectors, seals=seals)
+def greeting_of(rank: int, members: int, options: Options, incarnation: int, seals: bool) -> Hello:
+    """A node that does not heal, or scrub, does not say that it can. `members`: a mask."""
+    size = members.bit_count() or options.nodes
+    hello = node_hello(rank, size, CLUSTER, incarnation, options.sectors, seals=seals)
     cannot = (0 if options.heal else FEATURE_DIGESTS) | (0 if options.scrub_s else FEATURE_SUMS)
     return hello._replace(features=hello.features & ~cannot)
 
@@ -121,7 +124,8 @@ class Process:
         self.connections: dict[SimTransport, Connection] = {}
         self._world = world
         self._node = node
-        self._greeting = greeting_of(rank, options, storage.incarnation, world.seals(rank))
+        members = storage.configuration.record.current.members
+        self._greeting = greeting_of(rank, members, options, storage.incarnation, world.seals(rank))
         self._is_foreign = world.is_foreign(rank)
         if self._is_foreign:  # it knows nothing of greetings between nodes, or of lives
             self._greeting = self._greeting._replace(features=self._greeting.features & ~FEATURE_LIVES)
@@ -163,14 +167,14 @@ class Process:
         self._due_s = float("inf")
         self.interpreter.on_due = self._on_due
         self.dialers: dict[int, Dialer] = {}
-        self._outgoing: list[SimLines | ContractDialer] = []
-        for other in options.ranks:
-            if other != rank:
-                self._link_to(other, seals)
+        self._seals = seals
+        self._outgoing: dict[int, SimLines | ContractDialer] = {}
+        self._follow(self.members.configuring.current)
         self.server.on_node_sealed = self._greet_soon
         self.interpreter.on_contract = self.members.heard_contract
         self.members.on_greet = self._greet_soon
-        self.members.on_superseded = lambda other: self.dialers[other].renew()
+        self.members.on_superseded = self._renew
+        self.members.on_reconfigured = self._follow
         self.members.on_review = self._review
         self._on_due()
 
@@ -184,15 +188,29 @@ class Process:
         self.disk.on_verified = scrubbing.verified
         return scrubbing
 
+    def _follow(self, current: Configuration) -> None:
+        """As dsreg.node.links does."""
+        gone = set(ranks_in(current.used)) - set(ranks_in(current.members))
+        wanted = set(self._ranks) - gone - {self._node.rank}
+        for other in sorted(self._outgoing.keys() - wanted):
+            lines = self._outgoing.pop(other)
+            self.dialers.pop(other).ended(list(lines.transports.values()))  # type: ignore[arg-type]
+            assert isinstance(lines, SimLines)
+            lines.abandon()
+        for other in sorted(wanted - self._outgoing.keys()):
+            self._link_to(other, self._seals)
+        for dialer in self.dialers.values():
+            dialer.greet_soon()
+
     def _link_to(self, other: int, seals: Seals) -> None:
         loop, network, own = self._world.loop, self._world.network, self._node.rank
         if self._is_foreign:
-            self._outgoing.append(
-                ContractDialer(loop, network, own, other, self.interpreter, self._new_decoder, self.guard)
+            self._outgoing[other] = ContractDialer(
+                loop, network, own, other, self.interpreter, self._new_decoder, self.guard
             )
             return
         lines = SimLines(loop, network, own, other, self.guard, self._node.clock)
-        self._outgoing.append(lines)
+        self._outgoing[other] = lines
         dialer = self.dialers[other] = Dialer(
             other, lines, Destinations(Place(f"node-{other}", 1)), self.interpreter,  # type: ignore[arg-type]
             self._greeting, self._new_decoder, seals, self.members, jitter=lambda: loop.between(0.8, 1.2),
@@ -203,10 +221,14 @@ class Process:
         if other in self.dialers:
             self.dialers[other].greet_soon()
 
+    def _renew(self, other: int) -> None:
+        if other in self.dialers:
+            self.dialers[other].renew()
+
     def _review(self) -> None:
         if self.interpreter.started:
             self._node.check_served()
-        for dialer in self.dialers.values():
+        for dialer in list(self.dialers.values()):
             dialer.review()
 
     def _new_line(self) -> AcceptedLine:
@@ -290,7 +312,8 @@ class Process:
         self.interpreter.disconnected(connection)
 
     def transports(self) -> list[SimTransport]:
-        return [*self.connections, *(transport for lines in self._outgoing for transport in lines.transports.values())]
+        outgoing = self._outgoing.values()
+        return [*self.connections, *(transport for lines in outgoing for transport in lines.transports.values())]
 
     # --- time -----------------------------------------------------------------------------------
     def _on_due(self) -> None:

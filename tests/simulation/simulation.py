@@ -287,6 +287,7 @@ class Simulation:
         processes = [
             node.process for node in self.nodes.values()
             if node.process is not None and node.process.interpreter.started and not self.is_foreign(node.rank)
+            and node.is_member
         ]
         found = []
         for sector in range(self.options.sectors):
