@@ -7,6 +7,7 @@ import pytest
 from dsreg.protocol.messages import (
     FEATURE_ADDRESSES,
     FEATURE_CLAIMS,
+    FEATURE_CONFIGURATIONS,
     FEATURE_DIGESTS,
     FEATURE_LIVES,
     FEATURE_SEALED,
@@ -83,7 +84,8 @@ def test_the_jitter_is_the_one_given() -> None:
 
 def test_a_node_says_what_it_is() -> None:
     cluster = bytes(range(16))
-    features = FEATURE_LIVES | FEATURE_DIGESTS | FEATURE_CLAIMS | FEATURE_ADDRESSES | FEATURE_SUMS | 5
+    features = FEATURE_LIVES | FEATURE_DIGESTS | FEATURE_CLAIMS | FEATURE_ADDRESSES | FEATURE_CONFIGURATIONS
+    features |= FEATURE_SUMS | 5
     assert node_hello(2, 5, cluster, 7, 64) == Hello(2, False, cluster, 7, 64, FEATURE_SEALED | features)
     assert node_hello(2, 5, cluster, 7, 64, seals=False).features == features
 
