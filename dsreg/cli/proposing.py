@@ -80,6 +80,9 @@ class _Try:
                 self._take(rank, question, answer)
             elif is_asked and question == self._proposal.question:
                 self._proposal.objections[rank] = f"node {rank} does not answer"
+            known = self._client.configuration
+            if known is not None and known.number > question.base.number:
+                self._outcome = self._outcome or Chosen(known)  # by another one; nobody has to be asked for that
             if self._outcome is not None:
                 all_of_them.cancel()
             self._watcher.objections(self._proposal.objections)

@@ -67,6 +67,8 @@ class NodeSelector:
         is_later = known is None or configuration.number > known.number
         if is_later:
             self.configuration, self.number = configuration, configuration.number
+        if configuration.members & bit(node.rank):
+            node.stopping = False  # one that is not a member yet refuses like one that stops
         node.number = _NO_NUMBER if self._is_another(configuration) else configuration.number
         if not is_later or known is None and self._is_of_all(configuration):
             return False

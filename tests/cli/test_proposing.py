@@ -45,6 +45,7 @@ class Nodes:
         self.silent: set[int] = set()
         self.lacking: set[int] = set()
         self.held: set[int] = set()
+        self.configuration: Configuration | None = None  # that was told
         self.lives = {rank: Life(1, bytes([rank]) * 16) for rank in ranks}
         self.asked: list[tuple[int, Question]] = []
         self.first_asked = trio.Event()
@@ -107,6 +108,22 @@ async def test_who_is_held_does_not_vote_and_the_change_can_be_taken_back(
     assert not any(voter.record.voted for voter in nodes.voters.values())
     nodes.held = set()
     assert (await nodes.choose(JOINT, Goal(THREE, 64, cancels=True))).ranks == THREE
+
+
+async def test_what_another_one_has_chosen_is_heard_also_while_nobody_is_asked(
+    autojump_clock: trio.testing.MockClock
+) -> None:
+    nodes = Nodes(JOINT, (1, 2, 3, 4, 5))
+    nodes.held = {1, 2, 3, 4, 5}
+    back = Configuration(3, 64, THREE, 0, FIVE)
+
+    async def cancel() -> None:
+        await trio.sleep(10)
+        nodes.configuration = back
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(cancel)
+        assert await nodes.choose(JOINT, Goal(FIVE, 64)) == back
 
 
 @pytest.mark.parametrize("seed", range(20))

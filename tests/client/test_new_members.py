@@ -224,6 +224,16 @@ def test_one_that_refuses_as_it_has_left_is_not_asked_until_it_is_connected_agai
     assert set(puts(play, 6, 256)) == {2, 3}
 
 
+def test_one_that_has_refused_before_it_was_a_member_is_asked_once_it_is_one() -> None:
+    play = Play(1, 2, 3, 4, up=(1, 2, 3, 4))
+    refused = next(tag for operation in range(9) if (tag := play.tag(operation, first=256 * operation))[0] == 4)[1]
+    says(play, 4, Response(Status.STOPPING, CommandKind.TAG, refused.request, extended=True))
+    tells(play, FIRST, 1, 2, 3, 4)
+    assert 4 not in {play.tag(operation, first=256 * operation)[0] for operation in range(20, 29)}
+    tells(play, JOINT, 1, 2, 3, 4)
+    assert 4 in {play.tag(operation, first=256 * operation)[0] for operation in range(30, 39)}
+
+
 def test_the_tags_that_a_new_member_has_chosen_are_stored() -> None:
     play = Play()
     grown(play)

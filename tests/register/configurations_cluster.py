@@ -22,7 +22,7 @@ NEW = 2  # the epoch that is attached
 # Each rule that can be left out: see docs/configurations.md.
 BREAKS = (
     "joint", "old_side", "new_side", "mixed", "two_numbers", "old_client", "one_size", "accepted", "promised",
-    "vote_old", "learn", "early_tell", "scan", "even", "adopt", "two_owners", "reuse",
+    "vote_old", "learn", "early_tell", "scan", "even", "adopt", "two_owners", "reuse", "own_list",
     "claim_old", "claim_new", "votes_lost", "drop",
 )
 
@@ -115,9 +115,11 @@ class Cluster:
         rows = []
         for j in range(self.nodes):
             member = j in self.scenario.first
+            conf = self.first if member else NONE
+            if not member and "own_list" in self.without:
+                conf = Conf(1, tuple(range(self.nodes)))
             rows.append(Row(
-                self.first if member else NONE, ZERO, (self.scenario.epoch if member else 0, NOBODY), 0, None, None,
-                1, 1, member, said,
+                conf, ZERO, (self.scenario.epoch if member else 0, NOBODY), 0, None, None, 1, 1, conf != NONE, said,
             ))
         return tuple(rows), Rest(
             (Op(),) * self.parties, (Proposal(),) * self.proposers, frozenset((self.first,))

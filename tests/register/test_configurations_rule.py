@@ -45,6 +45,7 @@ BROKEN = {
     "even": scenario_of("01", "2", "P q", wiped=0, steps=True),
     "adopt": scenario_of("012", "0", "A A", epoch=1),
     "two_owners": scenario_of("012", "0", "A A", epoch=1),
+    "own_list": scenario_of("0", "012", "P q"),
     "reuse": scenario_of("01", "0,01", "N N", namer=1),
     "claim_old": scenario_of("012", "0", "P q", wiped=0),
     "claim_new": scenario_of("012", "013", "P q", wiped=1),

@@ -272,6 +272,8 @@ CONFIGURATIONS = (
            test=_BY_NEW),
     Mutant("client_loses_what_was_asked_of_who_has_left", "dsreg.client.core",
            "            self._lose(gone, now_s)\n", "", test=_BY_NEW),
+    Mutant("who_has_refused_before_it_was_a_member_is_never_asked", "dsreg.client.node_selector",
+           "            node.stopping = False  # one", "            pass  # one", test=_BY_NEW),
     Mutant("client_hears_of_who_has_left", "dsreg.client.engine",
            "        if rank not in self._connections:\n            return\n        self.step(Received",
            "        self.step(Received", test=_BY_NEW),

@@ -23,6 +23,8 @@ MEMBERS = (
            "is_asked = bool(self._proposal.unanswered & bit(rank))",
            "is_asked = bool(self._proposal.unanswered & bit(rank)) and rank not in self._proposal.objections",
            test=_BY_VOTERS),
+    Mutant("does_not_hear_what_another_has_chosen", _PROPOSING, "known.number > question.base.number", "False",
+           test=_BY_VOTERS),
     Mutant("takes_who_has_yet_to_learn_for_ready", _CHANGING, 'if told["learned"] or not has_to else 0',
            "if True else 0", test=_BY_VOTERS),
     Mutant("takes_who_knows_another_configuration_for_ready", _CHANGING,
