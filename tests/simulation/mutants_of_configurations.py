@@ -128,7 +128,7 @@ CONFIGURATIONS = (
            "self._file.seen(rank, bool(features & FEATURE_CONFIGURATIONS))", "self._file.seen(rank, True)",
            test=_BY_NODES),
     # Joining, and leaving.
-    Mutant("new_node_takes_its_own_list_for_the_first", "dsreg.storage.directory", ", joining=joins", "",
+    Mutant("new_node_takes_its_own_list_for_the_first", "dsreg.storage.directory", ", joining=start.joins", "",
            test=_BY_FILES),
     Mutant("directory_forgets_that_it_joins", "dsreg.storage.identity", "    if recorded.joining:\n", "    if False:\n",
            test=_BY_JOINING),
