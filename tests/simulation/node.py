@@ -11,7 +11,7 @@ from typing import Any
 from dsreg.constants import DRAIN_S
 from dsreg.errors import DamagedStorage, NoSpace, StorageError
 from dsreg.protocol.life import STORE_SIZE
-from dsreg.storage import Identity, StableStorage
+from dsreg.storage import Identity, StableStorage, Start
 from dsreg.testing.memory_files import Chooser, drop_all, keep_all, random_chooser
 from tests.simulation.files import Crash, SimFiles
 from tests.simulation.network import SimTransport
@@ -69,7 +69,8 @@ class SimNode:
         self._restart.cancel()
         try:
             storage = StableStorage.open(
-                self.files, self._identity, self._world.options.journal_bytes, self._new_store, joins=self._joins
+                self.files, self._identity, self._world.options.journal_bytes, self._new_store,
+                Start(joins=self._joins),
             )
         except Crash:
             self.lose_power()
