@@ -16,9 +16,9 @@ from dsreg.config import format_address, load_config
 from dsreg.config.edit import with_first_nodes, with_node
 from dsreg.protocol.configuration import Configuration
 from dsreg.register.quorum import mask, ranks_in
-from tests.processes.cluster import TIMEOUT_S, Cluster, free_addresses, until
-from tests.processes.test_addresses import Load, connected, in_sync_says_wait, in_thread
-from tests.processes.test_lives import all_know_all, ended, report, spawn
+from tests.processes.cluster import TIMEOUT_S, Cluster, free_addresses, healed, until
+from tests.processes.test_addresses import Load, connected, in_thread
+from tests.processes.test_lives import all_know_all, ended, spawn
 
 SECTORS = 64
 OLD, ALL, LATE = mask((1, 2, 3)), mask((1, 2, 3, 4, 5)), mask((3, 4, 5))
@@ -56,25 +56,25 @@ async def tell(cluster: Cluster, configuration: Configuration, *ranks: int) -> N
 
 
 def knows(cluster: Cluster, configuration: Configuration, *ranks: int) -> bool:
-    return all(report(cluster, rank)["configuration"]["number"] == configuration.number for rank in ranks)
+    return all(cluster.report(rank)["configuration"]["number"] == configuration.number for rank in ranks)
 
 
 def wait_to_be_members(cluster: Cluster, *ranks: int) -> None:
     """They have heard who decides, and do not serve."""
     for rank in ranks:
         until(lambda rank=rank: knows(cluster, FIRST, rank), f"node {rank} is told")  # type: ignore[misc]
-        lives = report(cluster, rank)["lives"]
+        lives = cluster.report(rank)["lives"]
         assert lives["stage"] == "asking"
         assert lives["waits_for"].endswith("waits until it is made a member of the cluster; there are nodes 1 2 3")
 
 
 def serve(cluster: Cluster, *ranks: int) -> bool:
-    return all(report(cluster, rank)["lives"]["stage"] == "started" for rank in ranks)
+    return all(cluster.report(rank)["lives"]["stage"] == "started" for rank in ranks)
 
 
 def linked(cluster: Cluster, rank: int, *others: int) -> bool:
     """To these, and to no other."""
-    peers = report(cluster, rank)["peers"]
+    peers = cluster.report(rank)["peers"]
     return peers == {str(other): "sealed" for other in others}
 
 
@@ -102,7 +102,7 @@ async def test_whoever_runs_follows_from_three_to_five_to_three_others(
         await in_thread(until, lambda: linked(cluster, 1, 2, 3, 4, 5), "node 1 has links to all")
         await connected(client, 4, 5)
         await load.goes_on()
-        await in_thread(in_sync_says_wait, cluster)
+        await in_thread(healed, cluster)
         await tell(cluster, GROWN, 4)
         await load.goes_on()
         print(f"longest write and read while members changed: {1000 * load.longest_s:.1f} ms of {load.done}")
@@ -114,12 +114,12 @@ async def test_whoever_runs_follows_from_three_to_five_to_three_others(
         await in_thread(cluster.kill, 4)
         await load.goes_on()  # with 1 2 3 5
         cluster.start(4)
-        await in_thread(in_sync_says_wait, cluster)
+        await in_thread(healed, cluster)
         await tell(cluster, SHRINKS, 2)
-        await in_thread(in_sync_says_wait, cluster)
+        await in_thread(healed, cluster)
         await tell(cluster, SHRUNK, 3)
         await in_thread(until, lambda: knows(cluster, SHRUNK, 1, 2), "those that have left hear of it")
-        left = await trio.to_thread.run_sync(report, cluster, 1)
+        left = await trio.to_thread.run_sync(cluster.report, 1)
         assert left["configuration"]["is_member"] is False
         await in_thread(until, lambda: linked(cluster, 4, 3, 5), "nobody has links to them")
         await load.goes_on()
@@ -162,6 +162,6 @@ def test_a_new_node_without_the_option_does_not_take_its_list_for_the_first(
     cluster.ranks = (1, 2, 3)
     cluster.kill(1)
     cluster.start(1)  # as it was: its directory says who decides
-    assert report(cluster, 1)["configuration"]["members"] == [1]
+    assert cluster.report(1)["configuration"]["members"] == [1]
     spawn(cluster, 2)
     assert "start it with --join" in ended(cluster, 2)
