@@ -19,7 +19,7 @@ from tests.processes.cluster import ROOT, TIMEOUT_S, Cluster, free_addresses, un
 from tests.processes.contract_node import ContractNode
 from tests.processes.history import stamp
 from tests.processes.raw import RawClient
-from tests.processes.test_lives import all_know_all, report
+from tests.processes.test_lives import all_know_all
 
 # For what takes long on a machine with much to do besides.
 LONG_S = 4 * TIMEOUT_S
@@ -74,7 +74,7 @@ class Grown:
         self.cluster.start(*ranks, options=("--join", *options))
 
     def configuration(self, rank: int) -> dict[str, Any]:
-        told = report(self.cluster, rank)["configuration"]
+        told = self.cluster.report(rank)["configuration"]
         assert isinstance(told, dict)
         return told
 
@@ -122,7 +122,7 @@ def test_no_node_is_added_to_one_of_the_contract(make_cluster: Callable[..., Clu
         before = cluster.path.read_bytes()
         with RawClient(cluster.address(1), cluster.config.client_key) as client:
             client.write(7, stamp(7))
-        until(lambda: report(cluster, 1)["peers"]["3"] == "contract", "node 1 knows what node 3 speaks")
+        until(lambda: cluster.report(1)["peers"]["3"] == "contract", "node 1 knows what node 3 speaks")
         for command, *options in (["add", "--address", "127.0.0.9:1"], ["remove", "--rank", "3"]):
             said = run_command(command, str(cluster.path), *options, "--force", code=1)
             assert "node 3 speaks the contract alone" in said

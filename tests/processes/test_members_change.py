@@ -15,9 +15,9 @@ import trio
 
 from dsreg.client import Attach, Client
 from dsreg.config import load_config
-from tests.processes.cluster import TIMEOUT_S, Cluster, until
+from tests.processes.cluster import TIMEOUT_S, Cluster, dsreg, until
 from tests.processes.history import stamp
-from tests.processes.test_lives import all_know_all, dsreg, spawn
+from tests.processes.test_lives import all_know_all, spawn
 from tests.processes.test_members import LONG_S, Grown, finish, reads, run_command, start_command, written
 
 # That each load writes to, over and over.
