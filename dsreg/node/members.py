@@ -9,14 +9,16 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from dsreg.errors import ChangedDirectory, NoSpace
 from dsreg.node.addressing import Addressing
 from dsreg.node.claiming import Acceptances, Rejoin
 from dsreg.node.interpreter import Connection, Interpreter
+from dsreg.node.marking import Marking
 from dsreg.protocol.address import Place
 from dsreg.protocol.life import Life, Stage, claims_later
-from dsreg.protocol.messages import FEATURE_ADDRESSES, FEATURE_CLAIMS, Accepted, LivesReport
+from dsreg.protocol.messages import FEATURE_ADDRESSES, FEATURE_CLAIMS, NO_MARKS, Accepted, LivesReport
 from dsreg.register.claim import Claim
 from dsreg.register.foreign import ForeignPeers
 from dsreg.register.lives import FirstStart, Heard, Lives
@@ -56,12 +58,13 @@ class Members:
         self.on_superseded: Callable[[int], None] = lambda rank: None  # a link to this peer is to be made anew
         self.on_greet: Callable[[int], None] = lambda rank: None  # this peer is to be greeted now
         self._quorum = quorum
-        self._may_rejoin = (rejoin or file.claimed) and not file.begun
+        self._may_rejoin = (rejoin or file.claimed or file.given_up) and not file.begun
         self._rejoin: Rejoin | None = None
         self._foreign = ForeignPeers()
         self._file = file
         self._interpreter = interpreter
-        interpreter.started = file.begun
+        self.marking = Marking(rank, quorum, self.lives, file, interpreter, partial(self._tell_all, nodes=True))
+        interpreter.started = file.begun and not self.marking.waits
         interpreter.held.asks = not self._may_rejoin
         self._acceptances = Acceptances(rank, self.lives, file, interpreter, self._record, self._tell_all)
         self._incarnations: dict[int, int] = {}  # of others, as they have greeted
@@ -70,15 +73,18 @@ class Members:
         self._shown: dict[Connection, int] = {}  # accepted connections that have shown the directory of that rank
         self._faults: dict[int, str] = {}
         self._no_space_again_s = -math.inf  # when it may be said again
-        self._complain_at = math.inf if file.begun else interpreter.clock() + COMPLAIN_AFTER_S
+        self._complain_at = math.inf if interpreter.started else interpreter.clock() + COMPLAIN_AFTER_S
         self._discern()
-        if file.claimed or was_left and not file.begun:
+        if file.claimed or file.given_up or was_left and not file.begun:
             self._begin_claim()
         self._advance()
 
     @property
     def stage(self) -> Stage:
-        return self._rejoin.claim.stage if self._rejoin is not None else self.first_start.stage
+        if self._rejoin is not None:
+            return self._rejoin.claim.stage
+        # What a directory knows that may be an older one does not count.
+        return Stage.ASKING if self.marking.waits else self.first_start.stage
 
     # --- what others are told -----------------------------------------------------------------------
     def listens(self, transport: Transport, *, node: bool, answer: bool, features: int = 0) -> None:
@@ -98,7 +104,8 @@ class Members:
 
     def _tell(self, transport: Transport, node: bool, answer: bool) -> None:
         rank = self.rank if node else 0
-        report = LivesReport(rank, answer, self.stage, self._file.own, self.lives.known)
+        marks = (self.marking.own, self.marking.marks.told(self.lives.known)) if node else (0, NO_MARKS)
+        report = LivesReport(rank, answer, self.stage, self._file.own, self.lives.known, *marks)
         self._interpreter.tell(transport, report)
         self.addressing.tell(transport)
 
@@ -107,15 +114,18 @@ class Members:
         if transport in self._listeners:
             self._tell(transport, *self._listeners[transport])
 
-    def _tell_all(self) -> None:
+    def _tell_all(self, *, nodes: bool = False) -> None:
+        """`nodes`: not the clients."""
         for transport, (node, answer) in self._listeners.items():
-            self._tell(transport, node, answer)
+            if node or not nodes:
+                self._tell(transport, node, answer)
 
     # --- what is heard ------------------------------------------------------------------------------
     def told(self, report: LivesReport | Accepted, connection: Connection | None = None) -> None:
         """Another node has said this, on the link to it or on the `connection` that it has made.
 
-        What is heard for the first time is durable when this returns. Raises ChangedDirectory, SyncFailed.
+        What is heard for the first time is durable when this returns. Raises ChangedDirectory, OlderDirectory,
+        SyncFailed.
         """
         rank = report.rank
         if rank == self.rank:
@@ -129,6 +139,7 @@ class Members:
             self._check_denied()
         heard = self.lives.take(rank, report.stage, report.own, report.known)
         is_recorded = self._record(heard, connection) and bool(heard.lives)
+        self.marking.told(report)
         shows = report.stage is Stage.STARTED and report.own == self.lives.known.get(rank)
         if shows:
             self._note_start(rank)
@@ -158,6 +169,8 @@ class Members:
             return False
         for rank in heard.superseded:
             self._supersede(rank, connection)
+        if heard.lives and self._interpreter.started:
+            self.marking.raise_mark(urgent=True)  # an older state of this directory would not know of them
         self._discern()
         return True
 
@@ -238,7 +251,7 @@ class Members:
     def _begin_claim(self) -> None:
         """Its directory is lost, and it takes the next life of its rank."""
         storage = self._interpreter.storage
-        if not self._file.claimed:
+        if not self._file.claimed and not self._file.given_up:
             storage.learning.begin()  # before anybody hears of the claim: what it has is to be known by nobody
         claim = Claim(
             self.rank, self._quorum, self._file.own, self.lives, claimed=self._file.claimed,
@@ -252,11 +265,11 @@ class Members:
         self._interpreter.replica.allocator.be(own.number, storage.incarnation)
         self.first_start = FirstStart(self.rank, self._quorum, own, begun=True)
         self._rejoin = None
-        self._complain_at = math.inf
+        self.marking.rejoined(own)
         self._discern()
         self._tell_all()  # before what this node sends as one that has started
         self._interpreter.held.take_messages()  # from whoever it was; who waits for an answer asks again
-        self._interpreter.start()
+        self._serve()
         self._review()
 
     # --- the first start ----------------------------------------------------------------------------
@@ -270,6 +283,9 @@ class Members:
         self._foreign.look(now)
         for rank in self._foreign.found:
             start.speaks_contract(rank)
+            self.marking.check.speaks_contract(rank)
+        if self.marking.waits:
+            return self._check()
         advanced = False
         while (stage := start.due(now)) is not None:
             if stage is Stage.STARTED:
@@ -279,13 +295,25 @@ class Members:
         if advanced:
             self._tell_all()  # before what this node sends as one that has started
             if start.stage is Stage.STARTED:
-                self._complain_at = math.inf
-                self._interpreter.start()
+                self._serve()
         return advanced
+
+    def _check(self) -> bool:
+        """Begin to serve if so many have told what they heard of this directory; whether it does."""
+        if passes := self.marking.passes():
+            self._tell_all()  # before what this node sends as one that has started
+            self._serve()
+        return passes
+
+    def _serve(self) -> None:
+        self._complain_at = math.inf
+        self.marking.begin()
+        self._interpreter.start()
 
     def tick(self) -> None:
         """Time has passed."""
         if self._interpreter.started:
+            self.marking.tick()
             return
         if self._advance():
             self._review()
@@ -297,7 +325,7 @@ class Members:
     @property
     def next_due(self) -> float:
         if self._interpreter.started:
-            return math.inf
+            return self.marking.next_due
         return min(self.first_start.next_due, self._foreign.next_due, self._complain_at)
 
     def waits_for(self) -> str:
@@ -310,6 +338,8 @@ class Members:
                 if not self._interpreter.features.get(rank, FEATURE_CLAIMS) & FEATURE_CLAIMS
             ]
             return "; ".join([f"rank {self.rank} rejoins: {self._rejoin.claim.waits_for()}", *too_old])
+        if self.marking.waits:
+            return f"rank {self.rank} {self.marking.check.waits_for()}. Start the others"
         return (
             f"rank {self.rank} has an empty directory, and serves once other nodes confirm that its rank is new: "
             f"{self.first_start.waits_for()}. Start the others; if the cluster is new and they cannot be started, "
@@ -356,6 +386,7 @@ class Members:
             "stage": self.stage.name.lower(),
             "learning": self._interpreter.storage.learning.left > 0,
             "waits_for": self.waits_for(),
+            **self.marking.report(),
             "faults": {str(rank): fault for rank, fault in self._faults.items()},
             "known": {
                 str(rank): {"life": life.number, "store": life.store.hex()}

@@ -61,6 +61,8 @@ from dsreg.protocol.wire import (
     FOLLOWING,
     GREETING,
     LIFE,
+    MARK_BITS,
+    MARKED_LIFE,
     MAX_STATUS_BYTES,
     PEER,
     PROMISED,
@@ -215,10 +217,11 @@ class Encoder:
         return _signed(self._system if message.rank else self._client, header, message.content)
 
     def _lives(self, message: LivesReport) -> list[Buffer]:
-        rank, answer, stage, own, known = message
+        rank, answer, stage, own, known, mark, marks = message
         assert answer or rank, "no client tells of lives"
         type_ = (Type.LIVES_NODE_ANSWER if answer else Type.LIVES_NODE) if rank else Type.LIVES_CLIENT
-        content = LIFE.pack(stage, *own) + b"".join(LIFE.pack(other, *life) for other, life in sorted(known.items()))
+        entries = [(stage, mark, own), *((other, marks.get(other, 0), life) for other, life in sorted(known.items()))]
+        content = b"".join(MARKED_LIFE.pack(head << MARK_BITS | mark, *life) for head, mark, life in entries)
         header = extension_header(type_, 0, rank=rank, count=len(known), length=len(content))
         return _signed(self._system if rank else self._client, header, content)
 
