@@ -48,6 +48,8 @@ PUT_BACK = 0.3
 # The share of the runs, of those that are not directed, in which nodes lose their directories and rejoin; nothing else
 # is damaged in them, so that it may be any node.
 REJOINS = 0.25
+# The share of those in which there is time for copies of directories to be made, become old, and be put back.
+OLDER = 0.5
 # The share of the runs, of those that are not directed, in which clients begin runs that overlap their own.
 OVERLAPS = 0.3
 # The share of those in which there is a client with a write-back cache as well.
@@ -255,4 +257,11 @@ def _with_more(drawn: Options) -> Options:
 
 def _rejoining(drawn: Options, rng: random.Random) -> Options:
     others = [name for name in drawn.faults if name not in DAMAGING and name != "coordinator_lost"]
-    return dataclasses.replace(drawn, rejoins=True, faults=(*others, *("rejoin",) * rng.choice((1, 3, 10))))
+    rejoin, older = ("rejoin",) * rng.choice((1, 3, 10)), ("older",) * rng.choice((2, 6, 20))
+    if rng.random() >= OLDER:
+        return dataclasses.replace(drawn, rejoins=True, faults=(*others, *rejoin, *older))
+    interval_s, max_faults = rng.choice((0.5, 1.0)), 40
+    return dataclasses.replace(
+        drawn, rejoins=True, faults=(*others, "rejoin", *("older",) * (len(others) + 1)), fault_interval_s=interval_s,
+        max_faults=max_faults, think_s=interval_s * max_faults / drawn.operations,
+    )
