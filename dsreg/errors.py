@@ -50,6 +50,10 @@ class ChangedDirectory(StorageError):
     """The other nodes know this rank by another directory: what it has acknowledged is not in this one."""
 
 
+class OlderDirectory(StorageError):
+    """The directory is an older state of itself: others have heard of a later one. It is opened anew as such."""
+
+
 class DamagedStorage(StorageError):
     """Acknowledged state is missing from the directory: the node must not answer from it."""
 

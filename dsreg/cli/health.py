@@ -92,6 +92,11 @@ def serves(answer: NodeAnswer, changed: Container[int]) -> bool:
     return not answer.report.get("lives", {}).get("waits_for")
 
 
+def has_its_directory(answer: NodeAnswer) -> bool:
+    """Whether the node answers, and serves or, with a directory that it has served with, would if others were up."""
+    return answer.report is not None and (serves(answer, ()) or answer.report.get("lives", {}).get("mark", 0) > 0)
+
+
 def faults_of(answer: NodeAnswer) -> list[str]:
     """What is not well with one node, by its own report or for want of one."""
     if answer.report is None:

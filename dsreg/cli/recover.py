@@ -10,7 +10,7 @@ import click
 import trio
 
 from dsreg.cli.faults import EXIT_CONFIG
-from dsreg.cli.health import serves
+from dsreg.cli.health import has_its_directory
 from dsreg.cli.options import chosen_config, config_argument, config_option
 from dsreg.cli.owner import as_owner
 from dsreg.cli.progress import progress_bar
@@ -137,6 +137,8 @@ def _is_new(config: ClusterConfig, ranks: tuple[int, ...] | None, rank: int, dir
                              f"{rank} of cluster {config.cluster_id.hex()}, which is that of {config.path}")
     if recovered is None or rank not in recovered.ranks or ranks not in (None, recovered.ranks):
         return True
+    if lives_file.GIVEN_UP in known:
+        return True  # it has served, and was put back from a copy since
     own = known.get(rank)
     if own is None or own.store != recorded.store:
         return False  # an attempt was interrupted
@@ -166,10 +168,10 @@ def _refuse_while_nodes_answer(config: ClusterConfig, ranks: tuple[int, ...]) ->
         async with progress_bar("asking the nodes", None, show_bytes=False), Client(config) as client:
             answers = await ask_all(client, config.nodes, ASK_S)
         up = [answer.node.rank for answer in answers if answer.report is not None]
-        return up, [answer.node.rank for answer in answers if serves(answer, ())]
+        return up, [answer.node.rank for answer in answers if has_its_directory(answer)]
 
-    up, serving = trio.run(ask)
-    have = tuple({*serving, *ranks})
+    up, having = trio.run(ask)
+    have = tuple({*having, *ranks})
     if majority_of(node.rank for node in config.nodes).decided(mask(have)):
         raise ConfigError([_nothing_is_lost(have)])
     if up:

@@ -3,7 +3,8 @@
     process        run_register_process: binds, opens the storage, runs the rest, drains
     server         accepted connections: frames in, events out
     dialer         the link to one other node, as dsreg.link decides; links: to which others there are links
-    members        which directories stand behind the ranks; claiming: later lives, of others and of this node
+    members        which directories stand behind the ranks; recording: what of that is made durable
+    claiming       later lives, of others and of this node; marking: directories that are older states of themselves
     configuring    which nodes decide: what is told, heard, voted for; membership: whether this node is one of them
     interpreter    the one interpreter of the replica's effects
     disk           commits, cold reads and checkpoints, in threads (worker: the one for commits)

@@ -238,15 +238,15 @@ class Interpreter:
 
     def fenced(self, call: Callable[[], None]) -> None:
         """Call it once all that was accepted until now, stores and promises, is decided on; now, if it is."""
-        self._when_done(self.storage.fence(*self.replica.epochs.promise), call)
+        self.when_done(self.storage.fence(*self.replica.epochs.promise), call)
 
     def adopt(self, adopted: Adopted, call: Callable[[], None]) -> None:
         """Promise durably what the life of this node that was lost may have promised; then call it."""
         epoch, owner, incarnation, _ = adopted
         self.replica.epochs.fence(epoch, None, owner)
-        self._when_done(self.storage.fence(epoch, owner, incarnation + 1), call)
+        self.when_done(self.storage.fence(epoch, owner, incarnation + 1), call)
 
-    def _when_done(self, ticket: Ticket, call: Callable[[], None]) -> None:
+    def when_done(self, ticket: Ticket, call: Callable[[], None]) -> None:
         if ticket.done:
             call()
         else:

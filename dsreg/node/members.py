@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 
-from dsreg.errors import NoSpace
 from dsreg.node.addressing import Addressing
 from dsreg.node.claiming import Acceptances, Rejoin
 from dsreg.node.configuring import Configuring
 from dsreg.node.interpreter import Connection, Interpreter
+from dsreg.node.marking import Marking
 from dsreg.node.membership import Membership, changed_directory
+from dsreg.node.recording import Recording
 from dsreg.protocol.address import Place
 from dsreg.protocol.choosing import ConfigurationReport
 from dsreg.protocol.configuration import Configuration
-from dsreg.protocol.life import Life, Stage, claims_later
-from dsreg.protocol.messages import (
-    FEATURE_ADDRESSES,
-    FEATURE_CONFIGURATIONS,
-    Accepted,
-    LivesReport,
-)
+from dsreg.protocol.life import Stage, claims_later
+from dsreg.protocol.messages import FEATURE_ADDRESSES, FEATURE_CONFIGURATIONS, NO_MARKS, Accepted, LivesReport
 from dsreg.register.claim import Claim
 from dsreg.register.foreign import ForeignPeers
 from dsreg.register.lives import FirstStart, Heard, Lives
@@ -37,7 +34,6 @@ log = logging.getLogger("dsreg.node")
 
 # A first start takes well under a second; whoever waits longer says what for.
 COMPLAIN_AFTER_S = 3.0
-COMPLAIN_AGAIN_S = 60.0
 
 
 class Members:
@@ -65,13 +61,14 @@ class Members:
         self.on_superseded: Callable[[int], None] = lambda rank: None  # a link to this peer is to be made anew
         self.on_greet: Callable[[int], None] = lambda rank: None  # this peer is to be greeted now
         self.on_reconfigured: Callable[[Configuration], None] = lambda configuration: None  # see Configuring
-        self._may_rejoin = (rejoin or file.claimed) and not file.begun
+        self._may_rejoin = (rejoin or file.claimed or file.given_up) and not file.begun
         self._rejoin: Rejoin | None = None
         self._foreign = ForeignPeers()
         self._file = file
         self._interpreter = interpreter
-        interpreter.started = file.begun
-        self._incarnations: dict[int, int] = {}  # of others, as they have greeted
+        self.marking = Marking(rank, quorum, self.lives, file, interpreter, partial(self._tell_all, nodes=True))
+        interpreter.started = file.begun and not self.marking.waits
+        self._recording = Recording(file, self.lives, interpreter.clock)
         self.addressing = Addressing(rank, self.lives, file, interpreter, place)
         self.configuring = Configuring(rank, interpreter, self.lives, self._discern)
         self._acceptances = Acceptances(self.lives, file, interpreter, self.configuring, self._record, self._tell_all)
@@ -83,16 +80,18 @@ class Members:
         self._listeners: dict[Transport, tuple[bool, bool]] = {}  # who is told: another node?  by its answering side?
         self._shown: dict[Connection, int] = {}  # accepted connections that have shown the directory of that rank
         self._faults: dict[int, str] = {}
-        self._no_space_again_s = -math.inf  # when it may be said again
-        self._complain_at = math.inf if file.begun else interpreter.clock() + COMPLAIN_AFTER_S
+        self._complain_at = math.inf if interpreter.started else interpreter.clock() + COMPLAIN_AFTER_S
         self._discern()
-        if file.claimed or was_left and not file.begun:
+        if file.claimed or file.given_up or was_left and not file.begun:
             self._begin_claim()
         self._advance()
 
     @property
     def stage(self) -> Stage:
-        return self._rejoin.claim.stage if self._rejoin is not None else self.first_start.stage
+        if self._rejoin is not None:
+            return self._rejoin.claim.stage
+        # What a directory knows that may be an older one does not count.
+        return Stage.ASKING if self.marking.waits else self.first_start.stage
 
     # --- what others are told -----------------------------------------------------------------------
     def listens(self, transport: Transport, *, node: bool, answer: bool, features: int = 0) -> None:
@@ -115,7 +114,8 @@ class Members:
 
     def _tell(self, transport: Transport, node: bool, answer: bool) -> None:
         rank = self.rank if node else 0
-        report = LivesReport(rank, answer, self.stage, self._file.own, self.lives.known)
+        marks = (self.marking.own, self.marking.marks.told(self.lives.known)) if node else (0, NO_MARKS)
+        report = LivesReport(rank, answer, self.stage, self._file.own, self.lives.known, *marks)
         self._interpreter.tell(transport, report)
         self.addressing.tell(transport)
         self.configuring.tell(transport)
@@ -125,9 +125,11 @@ class Members:
         if transport in self._listeners:
             self._tell(transport, *self._listeners[transport])
 
-    def _tell_all(self) -> None:
+    def _tell_all(self, *, nodes: bool = False) -> None:
+        """`nodes`: not the clients."""
         for transport, (node, answer) in self._listeners.items():
-            self._tell(transport, node, answer)
+            if node or not nodes:
+                self._tell(transport, node, answer)
 
     # --- what is heard ------------------------------------------------------------------------------
     def told(
@@ -135,7 +137,7 @@ class Members:
     ) -> None:
         """Another node has said this, on the link to it or on the `connection` that it has made.
 
-        What is heard for the first time is durable when this returns. Raises ChangedDirectory, SyncFailed.
+        What is new is durable when this returns. Raises ChangedDirectory, OlderDirectory, SyncFailed.
         """
         rank = report.rank
         if rank == self.rank:
@@ -152,9 +154,10 @@ class Members:
             self._check_denied()
         heard = self.lives.take(rank, report.stage, report.own, report.known)
         is_recorded = self._record(heard, connection) and bool(heard.lives)
+        self.marking.told(report)
         shows = report.stage is Stage.STARTED and report.own == self.lives.known.get(rank)
         if shows:
-            self._note_start(rank)
+            self._recording.shown(rank)
         if connection is not None:
             connection.shown = rank if shows else 0
             self._shown[connection] = connection.shown
@@ -180,6 +183,7 @@ class Members:
         self.first_start.reconfigured(self.configuring.quorum)
         if self._rejoin is not None:
             self._rejoin.claim.reconfigured(self.configuring.quorum)
+        self.marking.reconfigured(self.configuring.quorum)
         self.membership.reconfigured(configuration)
         self.on_reconfigured(configuration)
 
@@ -192,10 +196,12 @@ class Members:
     def _record(self, heard: Heard, connection: Connection | None) -> bool:
         """Whether it is durable: before the link counts and before anybody hears that it is known. It blocks the node
         for two syncs, once for each directory."""
-        if heard.lives and not self._remember(heard.lives):
+        if heard.lives and not self._recording.remember(heard.lives):
             return False
         for rank in heard.superseded:
             self._supersede(rank, connection)
+        if heard.lives and self._interpreter.started:
+            self.marking.raise_mark(urgent=True)  # an older state of this directory would not know of them
         self._discern()
         return True
 
@@ -204,13 +210,6 @@ class Members:
         is_any_later = self._file.own.number > 1 or self.lives.is_any_later or self.configuring.current.number > 1
         if self._interpreter.may_count is None and is_any_later:
             self._interpreter.may_count = self.may_count
-
-    def _note_start(self, rank: int) -> None:
-        """Of a node that has shown its directory: a later life of it must not choose the tags of this one."""
-        try:
-            self._file.heard(rank, self._incarnations.get(rank, 0))
-        except NoSpace as error:
-            log.info("no space to record the starts of node %d: %s", rank, error)
 
     def _supersede(self, rank: int, shown: Connection | None) -> None:
         """The node has a later life. Neither what it has said in an earlier one counts, nor what may still come of that
@@ -221,25 +220,10 @@ class Members:
             connection.transport.close()
         self.on_superseded(rank)
 
-    def _remember(self, heard: Mapping[int, Life]) -> bool:
-        """Whether there was space for it."""
-        try:
-            self._file.remember(heard)
-        except NoSpace as error:
-            self.lives.not_written(heard)
-            if self._interpreter.clock() >= self._no_space_again_s:
-                self._no_space_again_s = self._interpreter.clock() + COMPLAIN_AGAIN_S
-                log.warning("no space to record the directories of the nodes %s, which are not used until there "
-                            "is some: %s", ", ".join(map(str, sorted(heard))), error)
-            return False
-        for other, life in heard.items():
-            log.info("node %d is known by its directory %s from now on", other, life)
-        return True
-
     def greets(self, rank: int, incarnation: int = 0) -> None:
         """The node has greeted, or answered a greeting: it does not speak the contract alone."""
         self._foreign.greets(rank)
-        self._incarnations[rank] = max(incarnation, self._incarnations.get(rank, 0))
+        self._recording.greets(rank, incarnation)
 
     def greeting(self, rank: int) -> None:
         """It was sent a greeting."""
@@ -270,7 +254,7 @@ class Members:
     def _begin_claim(self) -> None:
         """Its directory is lost, and it takes the next life of its rank."""
         storage = self._interpreter.storage
-        if not self._file.claimed:
+        if not self._file.claimed and not self._file.given_up:
             storage.learning.begin()  # before anybody hears of the claim: what it has is to be known by nobody
         claim = Claim(
             self.rank, self.configuring.quorum, self._file.own, self.lives, claimed=self._file.claimed,
@@ -284,11 +268,11 @@ class Members:
         self._interpreter.replica.allocator.be(own.number, storage.incarnation)
         self.first_start = FirstStart(self.rank, self.configuring.quorum, own, begun=True)
         self._rejoin = None
-        self._complain_at = math.inf
+        self.marking.rejoined(own)
         self._discern()
         self._tell_all()  # before what this node sends as one that has started
         self._interpreter.held.take_messages()  # from whoever it was; who waits for an answer asks again
-        self._interpreter.start()
+        self._serve()
         self._review()
 
     # --- the first start ----------------------------------------------------------------------------
@@ -304,6 +288,9 @@ class Members:
         self._foreign.look(now)
         for rank in self._foreign.found:
             start.speaks_contract(rank)
+            self.marking.check.speaks_contract(rank)
+        if self.marking.waits:
+            return self._check()
         advanced = False
         while (stage := start.due(now)) is not None:
             if stage is Stage.STARTED:
@@ -313,13 +300,25 @@ class Members:
         if advanced:
             self._tell_all()  # before what this node sends as one that has started
             if start.stage is Stage.STARTED:
-                self._complain_at = math.inf
-                self._interpreter.start()
+                self._serve()
         return advanced
+
+    def _check(self) -> bool:
+        """Begin to serve if so many have told what they heard of this directory; whether it does."""
+        if passes := self.marking.passes():
+            self._tell_all()  # before what this node sends as one that has started
+            self._serve()
+        return passes
+
+    def _serve(self) -> None:
+        self._complain_at = math.inf
+        self.marking.begin()
+        self._interpreter.start()
 
     def tick(self) -> None:
         """Time has passed."""
         if self._interpreter.started:
+            self.marking.tick()
             return
         if self._advance():
             self._review()
@@ -331,7 +330,7 @@ class Members:
     @property
     def next_due(self) -> float:
         if self._interpreter.started:
-            return math.inf
+            return self.marking.next_due
         return min(self.first_start.next_due, self._foreign.next_due, self._complain_at)
 
     def waits_for(self) -> str:
@@ -342,6 +341,8 @@ class Members:
             return f"node {self.rank} {waits}"
         if self._rejoin is not None:
             return f"rank {self.rank} rejoins: {self._rejoin.waits_for(self.lives.known)}"
+        if self.marking.waits:
+            return f"rank {self.rank} {self.marking.check.waits_for()}. Start the others"
         return (
             f"rank {self.rank} has an empty directory, and serves once other nodes confirm that its rank is new: "
             f"{self.first_start.waits_for()}. Start the others; if the cluster is new and they cannot be started, "
@@ -389,6 +390,7 @@ class Members:
             "stage": self.stage.name.lower(),
             "learning": self._interpreter.storage.learning.left > 0,
             "waits_for": self.waits_for(),
+            **self.marking.report(),
             "faults": {str(rank): fault for rank, fault in self._faults.items()},
             "known": {
                 str(rank): {"life": life.number, "store": life.store.hex()}

@@ -11,13 +11,14 @@ import resource
 import secrets
 import socket
 import time
+from collections.abc import Callable
 from functools import partial
 
 import trio
 
 from dsreg.config import NodeConfig, format_address
 from dsreg.constants import DRAIN_S, MAX_FILE_DESCRIPTORS
-from dsreg.errors import StorageError, WrongDirectory
+from dsreg.errors import OlderDirectory, StorageError, WrongDirectory
 from dsreg.listening import bind, close_all
 from dsreg.node.dialer import Dialer
 from dsreg.node.disk import Disk
@@ -37,6 +38,7 @@ from dsreg.register.configuration import quorum_of
 from dsreg.register.quorum import Quorum, ranks_in
 from dsreg.register.teachers import OfTheRecovered, Teachers
 from dsreg.storage import Identity, OsFiles, StableStorage, Start
+from dsreg.storage.marks import Heard
 from dsreg.transport import Transport
 from dsreg.version import described_version
 
@@ -171,6 +173,7 @@ class Node:
             nursery.start_soon(self.disk.run)
             nursery.start_soon(self._tick)
             nursery.start_soon(self._watch_peers)
+            nursery.start_soon(self._keep_marks)
             nursery.start_soon(self.links.run)
             async with trio.open_nursery() as accepting:
                 for listener in listeners:
@@ -181,6 +184,8 @@ class Node:
             self.server.stopping = True
             await self._drain()
             nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self.members.marking.stop)
 
     async def _watch_peers(self) -> None:
         """Say which of the others have been out of reach for long, and when they are back."""
@@ -195,6 +200,16 @@ class Node:
                 quorum = self.members.configuring.quorum
                 in_reach = {own, *reached} & {*ranks_in(quorum.members)}
                 log.warning("%s", describe_absence(rank, address, is_back, absent_s, in_reach, quorum))
+
+    async def _keep_marks(self) -> None:
+        """Write what was heard of the others' directories."""
+        marking = self.members.marking
+        heard_of, to_write = trio.open_memory_channel[Heard](1)  # the next comes once this one is written
+        marking.on_keep = heard_of.send_nowait
+        async for heard in to_write:
+            with trio.CancelScope(shield=True):
+                kept = await trio.to_thread.run_sync(self.storage.marks.write, heard)
+            marking.kept(kept)
 
     async def _accept(self, listener: socket.socket, nursery: trio.Nursery) -> None:
         async def serve(transport: Transport) -> None:
@@ -267,15 +282,25 @@ async def run_register_process(
     _raise_descriptor_limit()
     if listeners is None:
         listeners = await trio.to_thread.run_sync(partial(bind, *config.listen_at, for_others=config.is_for_others))
+    stop = trio.Event() if stop is None else stop
     try:
-        await _run(config, listeners, task_status, trio.Event() if stop is None else stop)
+        older = False
+        started: Callable[[], None] = task_status.started
+        while True:
+            try:
+                await _run(config, listeners, started, stop, older=older)
+                return
+            except OlderDirectory as error:
+                log.error("%s", error)
+                older, started = True, lambda: None
     finally:
         close_all(listeners)
 
 
 async def _run(
-    config: NodeConfig, listeners: list[socket.socket], task_status: trio.TaskStatus[None], stop: trio.Event
+    config: NodeConfig, listeners: list[socket.socket], started: Callable[[], None], stop: trio.Event, *, older: bool
 ) -> None:
+    """`older`: the directory is an older state of itself. Raises OlderDirectory when that is found out."""
     cluster = config.cluster
     first = sorted({*cluster.first_ranks, config.rank})
     identity = Identity(cluster.cluster_id, config.rank, tuple(first), cluster.sectors)
@@ -287,7 +312,7 @@ async def _run(
             OsFiles(config.storage), identity, journal_bytes=config.journal_bytes,
             start=Start(
                 all_unknown=recovered is not None, epoch=recovered.epoch if recovered is not None else 0,
-                joins=config.join or config.rank not in cluster.first_ranks,
+                joins=config.join or config.rank not in cluster.first_ranks, older=older,
             ),
         )
 
@@ -302,7 +327,7 @@ async def _run(
     node = Node(config, storage)
     try:
         log.info("rank %d serves on %s", config.rank, format_address(*config.listen_at))
-        task_status.started()
+        started()
         await node.run(listeners, stop)
     except* StorageError as group:
         # One fault may end several tasks; each says the same.
@@ -327,7 +352,7 @@ def was_left(config: NodeConfig) -> bool:
 def _may_begin(config: NodeConfig, storage: StableStorage) -> bool:
     """Whether a node that was left may use this directory. Not if its recovery was interrupted: it may have what
     nobody else has, and a node that rejoins would have to learn that from others."""
-    if storage.lives.begun or storage.lives.claimed:
+    if storage.lives.begun or storage.lives.claimed or storage.lives.given_up:
         return True
     return config.rejoin and storage.learning.left == storage.sectors and storage.sectors_written == 0
 

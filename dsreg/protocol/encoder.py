@@ -63,6 +63,8 @@ from dsreg.protocol.wire import (
     FOLLOWING,
     GREETING,
     LIFE,
+    MARK_BITS,
+    MARKED_LIFE,
     MAX_STATUS_BYTES,
     PEER,
     PROMISED,
@@ -220,9 +222,10 @@ class Encoder:
         return _signed(self._system if message.rank else self._client, header, message.content)
 
     def _lives(self, message: LivesReport) -> list[Buffer]:
-        rank, answer, stage, own, known = message
+        rank, answer, stage, own, known, mark, marks = message
         assert answer or rank, "no client tells of lives"
-        content = LIFE.pack(stage, *own) + b"".join(LIFE.pack(other, *life) for other, life in sorted(known.items()))
+        entries = [(stage, mark, own), *((other, marks.get(other, 0), life) for other, life in sorted(known.items()))]
+        content = b"".join(MARKED_LIFE.pack(head << MARK_BITS | mark, *life) for head, mark, life in entries)
         return self._report(message, (Type.LIVES_NODE, Type.LIVES_CLIENT), content, len(known))
 
     def _report(

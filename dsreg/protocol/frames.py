@@ -38,6 +38,9 @@ from dsreg.protocol.wire import (
     FLAG_TAGS,
     FOLLOWING,
     LIFE,
+    MARK_BITS,
+    MARKED_LIFE,
+    MAX_MARK,
     PROMISED,
     RESPONSE,
     SCRUB_PASS,
@@ -102,14 +105,19 @@ def lives(frame: memoryview) -> LivesReport | None:
     _, status, rank, type_, _, _, count, *_ = EXTENSION.unpack_from(frame)
     if status != Status.OK:
         return None
-    (stage, number, store), *entries = LIFE.iter_unpack(frame[EXTENSION.size :])
-    known = {other: Life(life, id_) for other, life, id_ in entries}
+    (head, number, store), *entries = MARKED_LIFE.iter_unpack(frame[EXTENSION.size :])
+    stage = head >> MARK_BITS
+    known = {other >> MARK_BITS: Life(life, id_) for other, life, id_ in entries}
+    marks = {other >> MARK_BITS: mark for other, _, _ in entries if (mark := other & MAX_MARK)}
     if stage not in _STAGES or not number or len(known) != count or not all(life.number for life in known.values()):
         return None
     if not all(1 <= other <= MAX_RANK for other in known):
         return None
     from_node = type_ != Type.LIVES_CLIENT
-    return LivesReport(rank if from_node else 0, type_ != Type.LIVES_NODE, Stage(stage), Life(number, store), known)
+    return LivesReport(
+        rank if from_node else 0, type_ != Type.LIVES_NODE, Stage(stage), Life(number, store), known, head & MAX_MARK,
+        marks,
+    )
 
 
 def accepted(frame: memoryview) -> Accepted | None:

@@ -9,7 +9,9 @@ message, which needs none: (rank, rid, type) names it. Layouts: docs/protocol.md
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from dsreg.constants import OWNER_ID_SIZE, OWNER_NAME_SIZE, SECTOR_SIZE, TAG_SIZE
 from dsreg.protocol.address import Address
@@ -18,6 +20,7 @@ from dsreg.protocol.configuration import Record
 from dsreg.protocol.life import Life, Stage
 
 Buffer = bytes | bytearray | memoryview
+NO_MARKS: Final[Mapping[int, int]] = MappingProxyType({})
 
 
 # In a greeting: the sender can seal the connection. It is sealed where both can.
@@ -298,6 +301,8 @@ class LivesReport(NamedTuple):
     """What a node says of the directories behind the ranks, its own and those that it knows (`known`: all but its own).
 
     `rank` is the sender's between nodes, 0 from node to client. `answer`: from the accepting side of the connection.
+    `mark`: of the sender's directory, durable; `marks`: the highest that it has heard of each life that it knows. Not
+    told to clients. See dsreg.register.marks.
     """
 
     rank: int
@@ -305,6 +310,8 @@ class LivesReport(NamedTuple):
     stage: Stage
     own: Life
     known: dict[int, Life]
+    mark: int = 0
+    marks: Mapping[int, int] = NO_MARKS
 
 
 class Accepted(NamedTuple):

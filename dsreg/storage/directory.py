@@ -30,11 +30,13 @@ _ZEROS = bytes(1024 * 1024)
 class Start(NamedTuple):
     """What a start of the node asks of its directory. Of one that is made by it: every sector is unknown until it is
     learned (`all_unknown`), and it has promised `epoch`, of no owner. Of one that has never been used: it `joins`, and
-    does not take the ranks that it was made for for the first configuration."""
+    does not take the ranks that it was made for for the first configuration. `older`: this state of it is given up, see
+    dsreg.storage.older."""
 
     all_unknown: bool = False
     epoch: int = 0
     joins: bool = False
+    older: bool = False
 
 
 # Nothing but to go on where it was, or to begin as a member of a new cluster.

@@ -1,6 +1,6 @@
 """Names, sizes and limits of the files in a storage directory. The byte layouts stand beside the code
 that reads and writes them: identity.py, lives.py, configuration.py, learning.py, state.py,
-journal.py, tags.py.
+marks.py, journal.py, tags.py.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ LIVES = "lives"
 LIVES_TMP = "lives.tmp"
 CONFIGURATION = "configuration"
 CONFIGURATION_TMP = "configuration.tmp"
+MARKS = "marks"
+MARKS_TMP = "marks.tmp"
 LOCK = "lock"
 JOURNALS = ("journal.0", "journal.1")
 TAGS = "tags"
@@ -22,7 +24,7 @@ LEARNED = "learned"
 LEARNED_TMP = "learned.tmp"
 OUR_NAMES = frozenset({
     IDENTITY, IDENTITY_TMP, STATE, LIVES, LIVES_TMP, LOCK, *JOURNALS, TAGS, SECTORS, INDEX, INDEX_TMP, LEARNED,
-    LEARNED_TMP, CONFIGURATION, CONFIGURATION_TMP,
+    LEARNED_TMP, CONFIGURATION, CONFIGURATION_TMP, MARKS, MARKS_TMP,
 })
 # What to do where LIVES or CONFIGURATION is gone or damaged.
 RESTORE_ADVICE = 'restore it from its disk; else treat the directory as lost (runbook, "A node\'s directory is lost")'

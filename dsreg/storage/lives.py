@@ -6,7 +6,9 @@
 The checksum is of the node's salt (Identity.salt) and all before it. The file is replaced as a whole: after a crash
 there is the old one or the new one. An entry for the own rank says that the node has begun to serve with this
 directory. A directory without one is empty: created, and never used. An entry for the rank 0 is the life that it
-claims, and has not begun yet. `starts`: no incarnation of that rank above it was heard of; 0: none was.
+claims, and has not begun yet; one for the rank 255 has the number of a life that was given up, as the directory was an
+older state of itself, and the id that the directory has from then on (dsreg.storage.older). `starts`: no incarnation of
+that rank above it was heard of; 0: none was.
 In version 1 there are no addresses, and zeros in place of their number.
 """
 
@@ -36,9 +38,11 @@ _RANK_SHIFT: Final = 56
 _STARTS: Final = (1 << _RANK_SHIFT) - 1
 # The rank of the entry for a life that is claimed.
 _CLAIMED: Final = 0
+# The rank of the entry for a life that is given up.
+GIVEN_UP: Final = 255
 # Starts of a peer are recorded in such steps: a sync for each would be felt where a node dies again and again.
 _STEP: Final = 64
-_MAX_BYTES: Final = _HEAD.size + MAX_RANK * _ENTRY.size + MAX_ADDRESSES_BYTES + CRC_SIZE
+_MAX_BYTES: Final = _HEAD.size + (MAX_RANK + 1) * _ENTRY.size + MAX_ADDRESSES_BYTES + CRC_SIZE
 _NONE: Final[Mapping[int, int]] = MappingProxyType({})
 _NOWHERE: Final[Mapping[int, Address]] = MappingProxyType({})
 
@@ -102,8 +106,8 @@ def write(
 class LivesFile:
     """Of an open directory. `own`: its life. `known`: rank -> life, the own rank included once the node has begun to
     serve. `starts`: rank -> incarnation, of others; none above that was heard of, but what was heard may be less.
-    `claimed`: the node has claimed its life, and not begun yet. `addresses`: where each node is, this one among them,
-    as far as is known."""
+    `claimed`: the node has claimed its life, and not begun yet. `given_up`: it has to claim the next one. `addresses`:
+    where each node is, this one among them, as far as is known."""
 
     def __init__(self, files: Files, identity: Identity, store: bytes, failure: Failure) -> None:
         """Reads the file. `failure`: that of the storage. Raises DamagedStorage."""
@@ -113,9 +117,11 @@ class LivesFile:
         self.addresses: Mapping[int, Address]
         lives, self.starts, self.addresses = read(files, identity.salt)
         claimed = lives.pop(_CLAIMED, None)
+        given_up = lives.pop(GIVEN_UP, None)
         self.known: Mapping[int, Life] = lives
-        self.own = self.known.get(identity.rank, claimed or Life(1, store))
+        self.own = self.known.get(identity.rank, claimed or given_up or Life(1, store))
         self.claimed = claimed is not None and not self.begun
+        self.given_up = given_up is not None
         if self.own.store != store:
             raise DamagedStorage(f"the file {LIVES} is of another directory of this node: {RESTORE_ADVICE}")
 
@@ -140,7 +146,7 @@ class LivesFile:
         assert not self.begun
         life = Life(number, self.own.store)
         self._write({**self.known, _CLAIMED: life}, self.starts)
-        self.own, self.claimed = life, True
+        self.own, self.claimed, self.given_up = life, True, False
 
     def heard(self, rank: int, incarnation: int) -> None:
         """Durable when this returns, which takes two syncs now and then. Raises as `remember`."""
@@ -157,6 +163,8 @@ class LivesFile:
             self._write(self._kept(self.known), self.starts)
 
     def _kept(self, known: Mapping[int, Life]) -> Mapping[int, Life]:
+        if self.given_up:
+            return {**known, GIVEN_UP: self.own}
         return {**known, _CLAIMED: self.own} if self.claimed and self._identity.rank not in known else known
 
     def remember(self, lives: Mapping[int, Life]) -> None:
@@ -171,6 +179,15 @@ class LivesFile:
     def _write(self, lives: Mapping[int, Life], starts: Mapping[int, int]) -> None:
         with self._failure.writing(f"writing {LIVES}"):
             write(self._files, lives, self._identity.salt, starts, self.addresses)
+
+
+def give_up(files: Files, identity: Identity, store: bytes) -> None:
+    """The life that the directory has is to be followed by another one, with the id `store`. Durable when this
+    returns. Raises OSError, DamagedStorage."""
+    lives, starts, addresses = read(files, identity.salt)
+    entries = [lives.pop(rank, None) for rank in (identity.rank, _CLAIMED, GIVEN_UP)]
+    number = next((life.number for life in entries if life is not None), 1)
+    write(files, {**lives, GIVEN_UP: Life(number, store)}, identity.salt, starts, addresses)
 
 
 def forget(files: Files, identity: Identity, rank: int) -> Life | None:

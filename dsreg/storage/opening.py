@@ -19,6 +19,8 @@ from dsreg.storage.identity import Identity
 from dsreg.storage.layout import IDENTITY, LOCK
 from dsreg.storage.learning import Learning
 from dsreg.storage.lives import LivesFile
+from dsreg.storage.marks import MarksFile
+from dsreg.storage.older import give_up
 from dsreg.storage.recovery import Recovered, recover
 
 # What tells this directory from any other that was ever made.
@@ -32,6 +34,7 @@ class Opened(NamedTuple):
     failure: Failure
     learning: Learning
     configuration: ConfigurationFile
+    marks: MarksFile
 
 
 def open_and_recover(
@@ -42,6 +45,7 @@ def open_and_recover(
         directory = open_directory(files, identity, journal_bytes, new_store, start)
         try:
             failure = Failure()
+            give_up(directory, new_store, anew=start.older)
             recorded = directory.recorded
             lives = LivesFile(files, recorded.identity, recorded.store, failure)
             recovered = recover(directory, identity.sectors)
@@ -50,6 +54,7 @@ def open_and_recover(
                 record_joining(directory)
             learning = Learning(directory, recovered.table, failure, new_store)
             configuration = ConfigurationFile(directory, failure)
+            marks = MarksFile(files, recorded.identity.salt, failure)
         except BaseException:
             directory.close()
             raise
@@ -57,7 +62,7 @@ def open_and_recover(
         if error.errno in NO_SPACE:
             raise NoSpace(f"no space to open the storage directory; free some and start again: {error}") from error
         raise StorageError(f"the storage directory cannot be used: {error}") from error
-    return Opened(directory, recovered, lives, failure, learning, configuration)
+    return Opened(directory, recovered, lives, failure, learning, configuration, marks)
 
 
 class Seen(NamedTuple):

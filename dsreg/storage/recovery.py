@@ -83,7 +83,8 @@ def _recover(directory: Directory, sectors: int) -> Recovered:
     header = SegmentHeader(generation, False, FIRST_BATCH, table.slots, table.sectors_written, table.highest)
     journal.write_header(directory.journals[generation % 2], salt, header)
     state = state._replace(
-        seq=state.seq + 1, incarnation=state.incarnation + 1, generation=generation, slots=table.slots
+        seq=state.seq + 1, incarnation=state.incarnation + 1, generation=generation, slots=table.slots,
+        mark=state.own_mark,
     )
     state_file.write(directory.state, state, salt)
     if not indexed and index_file.is_due(table.slots, 0) and write_index(directory, table, table.slots):

@@ -31,10 +31,10 @@ class StableStorage:
     """
 
     def __init__(self, opened: Opened) -> None:
-        self._directory, recovered, self.lives, self._failure, self.learning, self.configuration = opened
+        self._directory, recovered, self.lives, self._failure, self.learning, self.configuration, self.marks = opened
         self._table = table = recovered.table
         self.check = CopyCheck(self._directory, table)
-        self._promises = Promises(recovered.state)
+        self.promises = Promises(recovered.state)
         self.ts_reserved = recovered.state.ts_reserved
         self.sectors = recovered.table.sectors
         # Queued and under way: the newest record for each sector.
@@ -190,17 +190,17 @@ class StableStorage:
     def reserve(self, ts: int) -> Ticket:
         """Promise durably that this node may have named tags up to `ts`."""
         self._failure.check()
-        return self._promises.reserve(ts)
+        return self.promises.reserve(ts)
 
     @property
     def epoch(self) -> int:
         """That of the newest `fence` that is done."""
-        return self._promises.in_force[0]
+        return self.promises.in_force[0]
 
     @property
     def owner(self) -> bytes:
         """Who has attached the disk in `epoch`, as far as this node has been told; 64 bytes."""
-        return self._promises.in_force[1]
+        return self.promises.in_force[1]
 
     @property
     def attached_counter(self) -> int:
@@ -210,7 +210,7 @@ class StableStorage:
     @property
     def incarnation(self) -> int:
         """Of this node, above all that it has had with this directory."""
-        return self._promises.state.incarnation
+        return self.promises.state.incarnation
 
     def fence(self, epoch: int, owner: bytes, incarnation: int = 0) -> Ticket:
         """Promise durably to store nothing of an epoch below `epoch` any more, and to know `owner` as its owner; and to
@@ -220,11 +220,11 @@ class StableStorage:
         persist from before has been decided on, so that what is read then is all that there will be of older epochs.
         """
         self._failure.check()
-        return self._promises.fence(epoch, owner, self._queued, incarnation)
+        return self.promises.fence(epoch, owner, self._queued, incarnation)
 
     def has_work(self) -> bool:
         """Whether anything is queued, or under way, that a commit is needed for."""
-        return bool(self._queue) or self._promises.pending
+        return bool(self._queue) or self.promises.pending
 
     def next_commit(self) -> Commit | None:
         """Everything queued, as far as it fits into one batch. None if nothing is queued, a commit is under way,
@@ -235,7 +235,7 @@ class StableStorage:
         if self._queue and self._position + self._queue[0].size > self._directory.recorded.journal_bytes:
             if self._sealed is None:
                 self._seal()
-            elif not self._promises.pending:
+            elif not self.promises.pending:
                 return None
         records = self._take()
         commit = Commit(self._directory, self._failure, self._segment.generation, self._position, self._batch, records)
@@ -244,8 +244,8 @@ class StableStorage:
         commit.tags_wanted, self._storing = place(records, self._table)
         if not self._segment_written:
             commit.header = self._segment
-        if commit.header is not None or self._promises.pending:
-            wanted = self._promises.wanted()
+        if commit.header is not None or self.promises.pending or self.promises.marks:
+            wanted = self.promises.wanted()
             commit.state = wanted._replace(generation=self._segment.generation, slots=self._segment.slots)
         self._commit = commit
         return commit
@@ -285,10 +285,10 @@ class StableStorage:
         done: list[Ticket] = []
         for record in commit.records:
             self._finish_record(record, done)
-        self._promises.decided += len(commit.records)
+        self.promises.decided += len(commit.records)
         if commit.state is not None:
-            self._promises.state = commit.state
-        return done + self._promises.kept()
+            self.promises.state = commit.state
+        return done + self.promises.kept()
 
     def _finish_record(self, record: Record, done: list[Ticket]) -> None:
         if record.bare and not record.refused:

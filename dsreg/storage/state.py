@@ -1,7 +1,7 @@
 """The file `state`: the few numbers that change seldom and must never go back.
 
     slot = magic[8] | seq u64 | incarnation u64 | ts_reserved u64 | generation u64 | slots u64 | epoch u64 |
-           owner[64] | 0... | crc32 u32
+           owner[64] | mark u64 | 0... | crc32 u32
 
 The checksum is of the node's salt (Identity.salt) and the slot: the file of another node is no valid one.
 
@@ -23,15 +23,20 @@ from dsreg.storage.files import File, pread_or_zeros, write_copy
 from dsreg.storage.layout import ATOMIC_BYTES, COPY_DISTANCE
 
 MAGIC = b"dsregSTA"
-_FIELDS = struct.Struct(f">8sQQQQQQ{OWNER_SIZE}s")
+_FIELDS = struct.Struct(f">8sQQQQQQ{OWNER_SIZE}sQ")
 _CHECKED = ATOMIC_BYTES - CRC_SIZE
+# A mark has 56 bits: which start of the node, and a count of those within it, which takes 85 years to run over.
+_MARK_BITS = 28
+_MAX_START = (1 << 28) - 1
 
 
 class State(NamedTuple):
     """`seq`: counts writes. `incarnation`: counts starts. `ts_reserved`: no tag this node has named or
     chosen is above it. `generation`: the newest journal segment that certainly has a header. `slots`: how many
     slots of `tags` were certainly written when it was opened. `epoch`: what is of an older one is refused.
-    `owner`: who has attached the disk in it, NO_OWNER if this node has not been told.
+    `owner`: who has attached the disk in it, NO_OWNER if this node has not been told. `mark`: raised now and then while
+    the node serves, and told to others, so that an older state of the directory can be noticed (docs/lives.md, rule
+    18). A version that keeps none writes 0: see `own_mark`.
     """
 
     seq: int = 0
@@ -41,10 +46,22 @@ class State(NamedTuple):
     slots: int = 0
     epoch: int = 0
     owner: bytes = NO_OWNER
+    mark: int = 0
+
+    @property
+    def own_mark(self) -> int:
+        """The mark, or what stands for it if there is none: a version that keeps none has started the node last. That
+        is above all marks of the starts before it."""
+        return self.mark or first_mark(self.incarnation)
 
     def encode(self, salt: int = 0) -> bytes:
         body = _FIELDS.pack(MAGIC, *self).ljust(_CHECKED, b"\0")
         return body + salted_crc(body, salt)
+
+
+def first_mark(incarnation: int) -> int:
+    """Below all marks of this start of a node, and above those of the starts before it."""
+    return min(incarnation, _MAX_START) << _MARK_BITS
 
 
 def decode(raw: bytes, salt: int = 0) -> State | None:

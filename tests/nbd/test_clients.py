@@ -14,6 +14,10 @@ import trio
 from tests.conftest import why_no_fuse
 from tests.nbd.tools import EXPORT, SIZE, nbdsh, needs, run, serving
 
+# These tools have up to 64 requests in flight, of 256 KiB or more: on a loaded machine the last of them waits for
+# seconds, and the server says so.
+pytestmark = pytest.mark.allow_logs("has been waiting for 5 s", "requests are answered again")
+
 
 def sparse_file(path: Path, rng: random.Random) -> Path:
     """As large as the disk, with some data and much that is none."""

@@ -19,6 +19,7 @@ from dsreg.testing.memory_files import MemoryFiles, drop_all
 RANKS = (1, 2, 3)
 KEYS = Keys(bytes(32), bytes(64))
 WHOSE = Identity(bytes(16), 1, RANKS, 64)
+MAX_COMMITS = 20  # in a turn of a play
 OWN, TWO, THREE, OTHER = (Life(1, bytes([number]) * 16) for number in (1, 2, 3, 9))
 
 
@@ -72,9 +73,12 @@ class Node:
         return connection, wire
 
     def commit(self) -> None:
-        while (commit := self.storage.next_commit()) is not None:
+        for _ in range(MAX_COMMITS):
+            if (commit := self.storage.next_commit()) is None:
+                return
             commit.run()
             self.interpreter.committed(self.storage.finish_commit(commit))
+        raise AssertionError("each commit leaves something to commit")
 
 
 def report(rank: int, own: Life, stage: Stage = Stage.STARTED, **known: Life) -> LivesReport:
@@ -85,4 +89,13 @@ def report(rank: int, own: Life, stage: Stage = Stage.STARTED, **known: Life) ->
 def begun(place: Place | None = None) -> Node:
     node = Node(MemoryFiles())
     node.storage.lives.begin()
-    return Node(node.files.crash(drop_all), place=place)
+    return checked(Node(node.files.crash(drop_all), place=place))
+
+
+def checked(node: Node) -> Node:
+    """Whose directory is no older state, as far as nodes can say that know nothing of it."""
+    node.members.marking.check.speaks_contract(2)
+    node.members.tick()
+    assert node.interpreter.started
+    node.commit()
+    return node

@@ -21,7 +21,7 @@ from dsreg.protocol.messages import (
 from dsreg.protocol.tags import pack_tag
 from dsreg.register.foreign import ANSWER_S
 from dsreg.testing.memory_files import MemoryFiles, drop_all
-from tests.node.members_play import OTHER, OWN, THREE, TWO, Node, Wire, begun, report
+from tests.node.members_play import OTHER, OWN, THREE, TWO, Node, Wire, begun, checked, report
 
 
 def test_a_first_start_goes_through_its_stages_and_tells_each() -> None:
@@ -34,8 +34,8 @@ def test_a_first_start_goes_through_its_stages_and_tells_each() -> None:
     told = [message for message in wire.got if isinstance(message, LivesReport)]
     assert [each.stage for each in told][0] is Stage.ASKING
     assert told[-1] == LivesReport(1, True, Stage.STARTED, OWN, {2: TWO})
-    again = Node(node.files.crash(drop_all))
-    assert again.interpreter.started and again.members.lives.known == {2: TWO}
+    again = checked(Node(node.files.crash(drop_all)))
+    assert again.members.lives.known == {2: TWO}
 
 
 def test_what_is_heard_first_is_durable_before_anybody_is_told() -> None:

@@ -23,7 +23,7 @@ from dsreg.protocol.messages import (
 from dsreg.protocol.names import name_bits
 from dsreg.protocol.tags import pack_tag, ts_of, unpack_tag
 from dsreg.testing.memory_files import MemoryFiles, drop_all
-from tests.node.members_play import OTHER, OWN, THREE, TWO, Node, Wire, begun, report
+from tests.node.members_play import OTHER, OWN, THREE, TWO, Node, Wire, begun, checked, report
 from tests.node.rejoin_play import KNOWN, acceptances, accepted_by, rejoining, told_by_both
 
 LATER, LAST = Life(2, OTHER.store), Life(2, OWN.store)
@@ -170,7 +170,7 @@ def test_it_tells_how_often_the_node_may_have_started() -> None:
     node.members.told(report(2, TWO, Stage.CLAIMING))
     assert node.storage.lives.starts == {}, "a node that has not started has chosen nothing"
     node.members.told(report(2, TWO))
-    again = Node(node.files.crash(drop_all))
+    again = checked(Node(node.files.crash(drop_all)))
     connection, wire = again.accept()
     again.members.told(report(2, LATER, Stage.CLAIMING), connection)
     assert 70 <= acceptances(wire)[0].incarnation < 70 + 64
@@ -212,7 +212,7 @@ def test_it_claims_durably_and_starts_once_two_have_accepted_and_what_they_promi
     assert node.members.stage is Stage.STARTED and node.interpreter.started and node.storage.lives.begun
     assert stages(wire)[-1] is Stage.STARTED
     assert (node.interpreter.replica.epochs.promise, node.storage.epoch) == ((5, A), 5)
-    again = Node(node.files.crash(drop_all))
+    again = checked(Node(node.files.crash(drop_all)))
     assert again.interpreter.started and again.storage.lives.own == LAST
 
 
@@ -333,7 +333,7 @@ def test_with_the_option_a_rank_that_nobody_knows_starts_for_the_first_time() ->
 
 
 def test_with_the_option_a_node_that_has_begun_goes_on_and_is_not_taken_back_once_it_is_superseded() -> None:
-    node = Node(begun().files.crash(drop_all), rejoin=True)
+    node = checked(Node(begun().files.crash(drop_all), rejoin=True))
     assert node.interpreter.started
     told_by_both(node, OWN)
     assert node.storage.lives.own == OWN

@@ -134,13 +134,16 @@ def test_among_nodes_of_the_contract_it_starts_once_they_have_shown_themselves(
 
 
 def test_all_start_again(make_cluster: Callable[..., Cluster]) -> None:
-    """Nobody has to be asked by who has begun before: one node of three answers what it can alone."""
+    """One node of three waits until another one has told whether it knows of a later state of its directory, and says
+    how far it is meanwhile."""
     cluster = make_cluster()
     cluster.start()
     all_know_all(cluster)
     cluster.kill()
     cluster.start(1)
-    assert cluster.report(1)["lives"]["stage"] == "started"
+    assert cluster.report(1)["lives"]["stage"] == "asking"
+    cluster.start(2)
+    until(lambda: cluster.report(1)["lives"]["stage"] == "started", "it serves")
 
 
 # --- lost directories -----------------------------------------------------------------------------

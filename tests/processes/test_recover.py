@@ -18,7 +18,7 @@ from dsreg.config import ClusterConfig, load_config
 from dsreg.config.recovered import Recovered, is_staged, stage
 from dsreg.errors import AuthenticationFailed, ClientError
 from dsreg.protocol.tags import pack_tag
-from dsreg.storage import OsFiles, StableStorage
+from dsreg.storage import OsFiles, StableStorage, Start
 from dsreg.storage.new_cluster import move, recorded_in
 from tests.processes.cluster import ROOT, TIMEOUT_S, Cluster, dsreg, healed, until
 from tests.processes.history import stamp, value_of
@@ -78,6 +78,14 @@ async def write_until_they_are_killed(cluster: Cluster, acknowledged: list[int])
             await trio.to_thread.run_sync(cluster.kill)
 
 
+def have_all_that_was_written(cluster: Cluster) -> None:
+    """All nodes. A write is done at a majority, and a node that was not reached in time has compared before that, and
+    would do so again only after minutes. So one node starts anew: it compares with all, and all with it."""
+    assert cluster.terminate(1) == 0
+    cluster.start(1)
+    healed(cluster)
+
+
 async def read_all(client: Client) -> list[int]:
     return [value_of(await client.read(sector)) for sector in range(SECTORS)]
 
@@ -88,7 +96,7 @@ async def test_two_directories_are_lost_under_load(cluster: Cluster, tmp_path: P
     acknowledged = [1] * SECTORS
     async with Client(cluster.config) as client:
         await client.write(0, stamp(1) * SECTORS)
-    await trio.to_thread.run_sync(healed, cluster)
+    await trio.to_thread.run_sync(have_all_that_was_written, cluster)
     await write_until_they_are_killed(cluster, acknowledged)
     left = copies_in(cluster, 3, tmp_path / "copy")
     assert min(left) >= 1 and max(left) > 1
@@ -147,7 +155,8 @@ async def an_old_node_cannot_take_the_place_of(rank: int, cluster: Cluster, old:
     with old_node(rank, cluster, old):
         async with Client(load_config(old / "cluster.toml"), timeout_s=2.0) as old_client:
             report = await answer_of(old_client, rank)
-            assert report["lives"]["stage"] == "started" and report["peers"].keys() == {"2", "3"}
+            # Nobody tells it whether its directory is the newest one: it does not even begin.
+            assert report["lives"]["stage"] == "asking" and report["peers"].keys() == {"2", "3"}
             assert set(report["peers"].values()) <= {"down", "silent"}
             for other in (2, 3):
                 assert (await client.status(other, TIMEOUT_S))["peers"][str(rank)] in ("down", "silent")
@@ -177,7 +186,7 @@ async def test_two_of_five_are_left_and_the_newest_is_taken(make_cluster: Callab
     cluster.start()
     async with Client(cluster.config) as client:
         await client.write(0, stamp(1) * FEW)
-    await trio.to_thread.run_sync(healed, cluster)
+    await trio.to_thread.run_sync(have_all_that_was_written, cluster)
     cluster.kill()
     expected = [1] * FEW
     for sector in range(0, FEW, 5):  # with nodes that are gone
@@ -202,7 +211,7 @@ async def test_a_node_that_lacks_the_section_does_not_take_part(cluster: Cluster
     """It would begin with an empty directory, in which nothing was ever written."""
     async with Client(cluster.config) as client:
         await client.write(0, stamp(1))
-    await trio.to_thread.run_sync(healed, cluster)
+    await trio.to_thread.run_sync(have_all_that_was_written, cluster)
     cluster.kill()
     lose(cluster, 1, 2)
     recover(cluster, "--from", 3, ACCEPTED)
@@ -220,7 +229,7 @@ async def test_a_node_that_lacks_the_section_does_not_take_part(cluster: Cluster
 async def test_one_that_was_left_rejoins_after_its_directory_was_lost(cluster: Cluster) -> None:
     async with Client(cluster.config) as client:
         await client.write(0, stamp(7) * SECTORS)
-    await trio.to_thread.run_sync(healed, cluster)
+    await trio.to_thread.run_sync(have_all_that_was_written, cluster)
     cluster.kill()
     lose(cluster, 1, 2)
     recover(cluster, "--from", 3, ACCEPTED)
@@ -240,6 +249,32 @@ async def test_one_that_was_left_rejoins_after_its_directory_was_lost(cluster: C
     async with Client(cluster.config) as client:
         assert await read_all(client) == [7] * SECTORS
         assert (await client.status(3, TIMEOUT_S))["lives"]["life"] == 2
+
+
+async def test_one_that_was_put_back_from_a_copy_is_recovered_from_once_more(cluster: Cluster) -> None:
+    """It has given up its life, and those that could accept the next one are lost."""
+    async with Client(cluster.config) as client:
+        await client.write(0, stamp(7) * SECTORS)
+    await trio.to_thread.run_sync(have_all_that_was_written, cluster)
+    for _ in range(2):
+        cluster.kill()
+        lose(cluster, 1, 2)
+        StableStorage.open(OsFiles(cluster.storage(3)), cluster.identity(3), start=Start(older=True)).close()
+        recover(cluster, "--from", 3, ACCEPTED)
+        cluster.start()
+        await trio.to_thread.run_sync(healed, cluster)
+    async with Client(cluster.config) as client:
+        assert await read_all(client) == [7] * SECTORS
+
+
+def test_a_node_that_waits_for_others_has_its_directory(cluster: Cluster) -> None:
+    """With that of another one it is a majority, and nothing is lost."""
+    until(lambda: dsreg("status", "--check", cluster.path).returncode == 0, "all nodes have begun")
+    cluster.kill()
+    cluster.start(1)
+    assert cluster.report(1)["lives"]["waits_for"]
+    found = recover(cluster, "--from", 3, ACCEPTED, code=2)
+    assert "the directories of the nodes 1, 3 are a majority" in found
 
 
 async def test_what_nobody_has_is_not_taken_for_zeros(cluster: Cluster) -> None:

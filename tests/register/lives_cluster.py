@@ -23,6 +23,7 @@ NEW = 2  # the epoch that is attached
 BREAKS = (
     "claim", "early_ack", "early_name", "notice", "drop", "merge", "void", "weak_acceptor", "scan", "learner_reads",
     "adopt", "early_adopt", "two_owners", "names", "old_client", "rolled_back", "ids",
+    "gate", "few", "early_mark", "same_id", "claimed_mark", "older_knows",
 )
 
 
@@ -38,6 +39,8 @@ class Scenario(NamedTuple):
     copies: int = 0  # how many copies of a directory are made, to be put back instead of an empty one
     epoch: int = 0  # in force at first
     late: bool = False  # what is done may arrive once more, at nodes that have not seen it
+    marks: int = 0  # how often node 0 raises its mark. Then its copy is put back only once f + 1 others have heard of a
+    # later state, and it has to notice that by itself: rule 18
 
 
 class Row(NamedTuple):
@@ -50,6 +53,9 @@ class Row(NamedTuple):
     known: bool  # the sector is
     started: bool  # its life is accepted
     promise: tuple[int, int]  # epoch, owner
+    mark: int  # of node 0: its own
+    heard: tuple[Life, int]  # of others: the highest mark of node 0, and in which life
+    checks: bool  # its directory has begun, and it asks whether that is an older one
     said: tuple[tuple[tuple, ...], ...]
 
 
@@ -110,14 +116,18 @@ class Cluster:
         self.names = any("W0" in script for script in scenario.parties)
         said = ((),) * (self.parties + self.wipeable)
         lives = (FIRST,) * self.wipeable
-        self.first = Row(ZERO, 0, FIRST, lives, True, True, (scenario.epoch, NOBODY), said)
+        self.first = Row(ZERO, 0, FIRST, lives, True, True, (scenario.epoch, NOBODY), 0, (FIRST, 0), False, said)
 
     def next(self, state: State) -> Iterator[tuple[str, State]]:
         """What can happen at the nodes."""
         rows, rest = state
+        if self.scenario.marks:
+            yield from self._mark(rows, rest)
         for i in range(self.wipeable):
             yield from self._lose(rows, rest, i)
-            if rows[i].life == NO_LIFE:
+            if rows[i].checks:
+                yield from self._check(rows, rest)
+            elif rows[i].life == NO_LIFE:
                 yield from self._claim(rows, rest, i)
             elif not (rows[i].started and rows[i].known):
                 for j in range(self.nodes):
@@ -141,7 +151,8 @@ class Cluster:
     # --- nodes that lose their directories ----------------------------------------------------------
     def _lose(self, rows: tuple[Row, ...], rest: Rest, i: int) -> Iterator[tuple[str, State]]:
         row = rows[i]
-        if i == 0 and self.scenario.copies and rest.copy is None and row.started:
+        is_copied = row.started or self.scenario.marks and row.life != NO_LIFE and not row.checks
+        if i == 0 and self.scenario.copies and rest.copy is None and is_copied:
             yield "a copy of 0", (rows, rest._replace(copy=row[:-1]))
         if not rest.wipes[i] or row.life == NO_LIFE or not self.names and row == self.first:
             return  # what holds nothing yet is not worth losing
@@ -153,14 +164,71 @@ class Cluster:
         )
         others = tuple(other._replace(said=said) for other, said in zip(rows, unclaimed, strict=True))
         nothing = Row(
-            ZERO, 0, NO_LIFE, (NO_LIFE,) * self.wipeable, False, False, (0, NOBODY), others[i].said
+            ZERO, 0, NO_LIFE, (NO_LIFE,) * self.wipeable, False, False, (0, NOBODY), 0, (NO_LIFE, 0), False,
+            others[i].said,
         )
         yield from self._claimed(f"{i} loses its directory", put(others, i, nothing), gone, i)
-        if i == 0 and rest.copy is not None:
+        if i == 0 and rest.copy is not None and self.scenario.marks:
+            if self._is_covered(rows, Row(*rest.copy, others[0].said)):
+                yield "0 has its older directory", (self._put_back(others, rest.copy), gone)
+        elif i == 0 and rest.copy is not None:
             old = Row(*rest.copy, others[0].said)
             if "rolled_back" not in self.without:
                 old = old._replace(life=NO_LIFE, known=False, started=False)
             yield from self._claimed("0 has its older directory", put(others, 0, old), gone, 0)
+
+    # --- node 0 notices that its directory is an older one ------------------------------------------
+    def _is_covered(self, rows: tuple[Row, ...], old: Row) -> bool:
+        """Whether so many others have heard of a later state that each majority has one of them."""
+        later = sum(
+            1 for row in rows[1:]
+            if self.supersedes(row.lives[0], old.life) or row.heard[0] == old.life and row.heard[1] > old.mark
+        )
+        return later >= self.needed
+
+    def _put_back(self, rows: tuple[Row, ...], copy: tuple) -> tuple[Row, ...]:
+        old = Row(*copy, rows[0].said)
+        if old.started:
+            old = old._replace(started="gate" in self.without, checks="gate" not in self.without)
+        if "early_mark" in self.without:
+            old = old._replace(mark=old.mark + 1)
+        return put(rows, 0, old)
+
+    def _mark(self, rows: tuple[Row, ...], rest: Rest) -> Iterator[tuple[str, State]]:
+        own = rows[0]
+        if own.started and own.mark < self.scenario.marks:
+            yield f"0 raises its mark to {own.mark + 1}", (put(rows, 0, own._replace(mark=own.mark + 1)), rest)
+        for j in range(1, self.nodes):
+            row = rows[j]
+            is_later = row.heard[0] != own.life or row.heard[1] < own.mark
+            if own.started and is_later and row.lives[0] == own.life:
+                yield f"{j} hears of the mark {own.mark} of 0", (
+                    put(rows, j, row._replace(heard=(own.life, own.mark))), rest
+                )
+
+    def _check(self, rows: tuple[Row, ...], rest: Rest) -> Iterator[tuple[str, State]]:
+        """So many others as make a majority with node 0 have told what they heard of it. Any answer is enough to know
+        that the directory is an older one."""
+        own = rows[0]
+        asked = self.majority - 1 - ("few" in self.without)
+        others = [row for row in rows[1:] if row.life != NO_LIFE]
+        if any(self._knows_later(row, own) for row in others):
+            yield from self._claimed("0 notices that it is an older one", self._older(rows), rest, 0)
+        if any(not any(self._knows_later(row, own) for row in some) for some in combinations(others, asked)):
+            yield "0 starts with it", (put(rows, 0, own._replace(started=True, checks=False)), rest)
+
+    def _knows_later(self, row: Row, own: Row) -> bool:
+        return self.supersedes(row.lives[0], own.life) or row.heard[0] == own.life and row.heard[1] > own.mark
+
+    def _older(self, rows: tuple[Row, ...]) -> tuple[Row, ...]:
+        """What it has is a source, and of nothing is known that there is no later one. It has another id from now on:
+        see `_claim`."""
+        own = rows[0]
+        lives = put(own.lives, 0, own.life)
+        known = own.known if "older_knows" in self.without else False
+        return self.forget(put(rows, 0, own._replace(
+            life=NO_LIFE, lives=lives, known=known, started=False, checks=False, mark=0
+        )), self.parties)
 
     def _claimed(self, step: str, rows: tuple[Row, ...], rest: Rest, i: int) -> Iterator[tuple[str, State]]:
         """It claims at once, if it can: nobody sees that, and later it could only find higher numbers."""
@@ -173,6 +241,8 @@ class Cluster:
     def _claim(self, rows: tuple[Row, ...], rest: Rest, i: int) -> Iterator[tuple[str, State]]:
         others = [row for j, row in enumerate(rows) if j != i and self._may_accept(row)]
         directory = self.scenario.wipes[i] - rest.wipes[i]
+        if "same_id" in self.without and i == 0 and rest.copy is not None:
+            directory = Row(*rest.copy, ()).life[1]
         seen = set()
         for asked in combinations(others, self.needed):
             number = 1 + max(rows[i].lives[i][0], *(row.lives[i][0] for row in asked))
@@ -193,6 +263,10 @@ class Cluster:
         """The node j hears that i claims its life, and answers."""
         claimant, other = rows[i], rows[j]
         life = claimant.life
+        if i == 0 and other.heard[0] == life and other.heard[1] > claimant.mark and not claimant.started:
+            if "claimed_mark" not in self.without:
+                yield from self._claimed(f"{j} knows a later state of 0", self._older(rows), rest, 0)
+                return
         if self.supersedes(other.lives[i], life):
             if not claimant.started:
                 later = claimant._replace(life=(other.lives[i][0] + 1, life[1]))

@@ -306,12 +306,13 @@ def main() -> int:
     parser.add_argument("--copies", type=int, default=0)
     parser.add_argument("--epoch", type=int, default=0)
     parser.add_argument("--late", action="store_true")
+    parser.add_argument("--marks", type=int, default=0)
     parser.add_argument("--break", dest="without", default="", help=f"rules to leave out, of {', '.join(BREAKS)}")
     parser.add_argument("--max", type=int, default=5_000_000)
     args = parser.parse_args()
     scenario = Scenario(
         args.n, tuple(tuple(script.split(",")) for script in args.parties.split()),
-        tuple(map(int, args.wipes.split(","))), args.copies, args.epoch, args.late,
+        tuple(map(int, args.wipes.split(","))), args.copies, args.epoch, args.late, args.marks,
     )
     began = time.monotonic()
     result = search(Model(scenario, *filter(None, args.without.split(","))), args.max)

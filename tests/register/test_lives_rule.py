@@ -12,9 +12,10 @@ from tests.register.lives_rule import Model, search
 
 
 def scenario(
-    nodes: int, parties: str, *wipes: int, copies: int = 0, epoch: int = 0, late: bool = False
+    nodes: int, parties: str, *wipes: int, copies: int = 0, epoch: int = 0, late: bool = False, marks: int = 0
 ) -> Scenario:
-    return Scenario(nodes, tuple(tuple(script.split(",")) for script in parties.split()), wipes, copies, epoch, late)
+    scripts = tuple(tuple(script.split(",")) for script in parties.split())
+    return Scenario(nodes, scripts, wipes, copies, epoch, late, marks)
 
 
 SAFE = {
@@ -52,12 +53,22 @@ BROKEN = {
     "names": scenario(3, "W0 W0", 1),
     "old_client": scenario(3, "O q", 1),
     "rolled_back": scenario(3, "P q", 1, copies=1),
+    "gate": scenario(3, "P q", 1, copies=1, marks=1),
+    "few": scenario(3, "P q", 1, copies=1, marks=1),
+    "early_mark": scenario(3, "P q", 1, copies=1, marks=1),
+    "claimed_mark": scenario(3, "P q", 2, copies=1, marks=1),
 }
 
 
 @pytest.mark.parametrize("name", SAFE)
 def test_nothing_is_lost(name: str) -> None:
     result = search(Model(SAFE[name]))
+    assert result.path == [] and result.complete
+
+
+@pytest.mark.parametrize("losses", [1, 2])
+def test_an_older_directory_is_noticed_by_what_others_have_heard(losses: int) -> None:
+    result = search(Model(scenario(3, "P q", losses, copies=1, marks=1)))
     assert result.path == [] and result.complete
 
 

@@ -85,6 +85,10 @@ class SimFiles(MemoryFiles):
         self.dead = True
         return self._successor(self)
 
+    def copied(self) -> SimFiles:
+        """The same files in another directory, all of it durable."""
+        return self._successor(MemoryFiles.holding({name: inode.seen for name, inode in self._names.items()}))
+
     def _successor(self, content: MemoryFiles) -> SimFiles:
         files = SimFiles(self._loop, self._cold_share)
         files.capacity = self.capacity

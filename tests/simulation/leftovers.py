@@ -38,7 +38,7 @@ def left_in_node(interpreter: Interpreter, connections: Iterable[Connection]) ->
         "bytes queued": storage.queued_bytes,
         "sectors pending": len(storage._pending),
         "sectors being stored": len(storage._storing),
-        "promises": len(storage._promises._reservations) + len(storage._promises._fences),
+        "promises": len(storage.promises._reservations) + len(storage.promises._fences),
     })
 
 

@@ -265,7 +265,7 @@ RARE = (
            "if epoch < self._epochs.promised:\n            return self.outdated(step",
            "if False:\n            return self.outdated(step"),
     Mutant("plain_write_below_the_epoch", _TAGS, "    floor = max(floor, ts_of(epoch, 0))\n", ""),
-    Mutant("fence_in_force_before_it_is_done", _STABLE, "self._promises.in_force[0]", "self._promises.state.epoch"),
+    Mutant("fence_in_force_before_it_is_done", _STABLE, "self.promises.in_force[0]", "self.promises.state.epoch"),
     Mutant("own_copy_not_checked_again_after_a_reservation", _COORDINATOR, "(Again(StoreOwnCopy(step.rid)),)",
            "(persist,)", test=_EPOCH_PLAYS),
 )

@@ -30,6 +30,7 @@ from tests.simulation.mutants_of_heal import HEAL
 from tests.simulation.mutants_of_learning import LEARNING
 from tests.simulation.mutants_of_links import LINKS
 from tests.simulation.mutants_of_lives import LIVES
+from tests.simulation.mutants_of_marks import MARKS
 from tests.simulation.mutants_of_members import MEMBERS
 from tests.simulation.mutants_of_recovery import RECOVERY
 from tests.simulation.mutants_of_scrub import SCRUB
@@ -39,6 +40,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SEEDS = 1000
 MUTANTS = (
     TABLE + LIVES + ADDRESSES + LINKS + TURNS + HEAL + LEARNING + CLAIMS + CONFIGURATIONS + MEMBERS + RECOVERY + SCRUB
+    + MARKS
 )
 # Tests of a part take seconds: one that takes so long waits for what the bug has forgotten.
 HANGS_S = 120.0

@@ -106,6 +106,17 @@ class Nemesis(Traps):
         for other in others[: rng.randint(0, self._world.options.minority)]:
             self._block("isolate", self._around({other.rank}))
 
+    def _older(self, node: SimNode) -> None:
+        """Its directory is copied, or the copy of another one that there is is put back in its place."""
+        copied = next((each for each in self._world.nodes.values() if each.has_copy), None)
+        if copied is None:
+            if node.serves and node.is_whole:
+                self._loop.fault("copy", str(node.rank))
+                node.copy()
+        elif self._left and copied.may_be_put_back:
+            self._loop.fault("older", str(copied.rank))
+            copied.put_back()
+
     def _lose(self, node: SimNode) -> None:
         if self._left and node.may_be_lost and self.reconfiguring.may_lose(node.rank):
             self._loop.fault("rejoin", str(node.rank))

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from dsreg.constants import DRAIN_S
-from dsreg.errors import DamagedStorage, NoSpace, StorageError
-from dsreg.protocol.life import STORE_SIZE
+from dsreg.errors import DamagedStorage, NoSpace, OlderDirectory, StorageError
+from dsreg.protocol.life import STORE_SIZE, Life
 from dsreg.storage import Identity, StableStorage, Start
 from dsreg.testing.memory_files import Chooser, drop_all, keep_all, random_chooser
 from tests.simulation.files import Crash, SimFiles
@@ -22,6 +22,14 @@ from tests.simulation.witness import BrokenPromise, check_start
 RESTART_S = 0.5
 
 _STARTED, _DIED = 10, 11
+
+
+class Copy(NamedTuple):
+    """Of a directory; the life and the mark that it says of itself."""
+
+    life: Life
+    mark: int
+    files: SimFiles
 
 
 class SimNode:
@@ -37,6 +45,10 @@ class SimNode:
         self.wiped = 0  # how often its directory was deleted
         self.lost = 0  # likewise, and it was told to rejoin
         self._learns = False
+        self._copy: Copy | None = None  # of its directory, as it was earlier
+        self._is_older = False  # it has noticed that its directory is an older one
+        self._older_life = 0  # of the directory that was put back last
+        self._ids = 0  # that it has given to its directories
         self.wanted = True  # whether it is to run
         self.deferred: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self.disk_s = world.options.disk_s
@@ -70,8 +82,9 @@ class SimNode:
         try:
             storage = StableStorage.open(
                 self.files, self._identity, self._world.options.journal_bytes, self._new_store,
-                Start(joins=self._joins),
+                Start(joins=self._joins, older=self._is_older),
             )
+            self._is_older = False
         except Crash:
             self.lose_power()
             return
@@ -93,11 +106,14 @@ class SimNode:
             self.exit(error)
 
     def _new_store(self) -> bytes:
-        return bytes([self.wiped + self.lost]) + self.rank.to_bytes(STORE_SIZE - 1)
+        self._ids += 1
+        return self._ids.to_bytes(4) + self.rank.to_bytes(STORE_SIZE - 4)
 
     def check_served(self) -> None:
         if self.wiped:
             raise BrokenPromise(f"node {self.rank} serves with an empty directory")
+        if self.process is not None and self.process.storage.lives.own.number <= self._older_life:
+            raise BrokenPromise(f"node {self.rank} serves with an older directory, and has not noticed it")
 
     @property
     def serves(self) -> bool:
@@ -157,6 +173,47 @@ class SimNode:
         self.start_after(self._world.loop.rng.choice((self._world.options.disk_s, RESTART_S))
                          * self._world.loop.between(0, 2))
 
+    # --- older directories ----------------------------------------------------------------------
+    def copy(self) -> None:
+        """Its directory is copied, with the process killed for it."""
+        assert self.process is not None
+        life, mark = self.process.storage.lives.own, self.process.members.marking.own
+        self.exit()
+        self._copy = Copy(life, mark, self.files.copied())
+
+    @property
+    def has_copy(self) -> bool:
+        """Whether there is one that may yet be put back: not of a life that it has lost."""
+        if self._copy is not None and self.process is not None and self.serves:
+            if self.process.storage.lives.own != self._copy.life:
+                self._copy = None
+        return self._copy is not None
+
+    @property
+    def may_be_put_back(self) -> bool:
+        """Whether so many others have heard of a later state, durably, that it is noticed whichever of them are up."""
+        if self._copy is None or not self.may_be_lost:
+            return False
+        assert self.process is not None
+        life, mark = self.process.storage.lives.own, self._copy.mark
+        told = [
+            node.process.storage.marks.heard.get(self.rank, (life, 0))
+            for node in self._others if node.process is not None
+        ]
+        heard = sum(1 for known, highest in told if known == life and highest > mark)
+        return life == self._copy.life and heard > self._world.options.minority
+
+    def put_back(self) -> None:
+        """The copy takes the place of its directory."""
+        assert self._copy is not None
+        self._end()
+        self._learns = True
+        self._last_incarnation = self.told = 0
+        self._older_life, self.files = self._copy.life.number, self._copy.files
+        self._copy = None
+        self.start_after(self._world.loop.rng.choice((self._world.options.disk_s, RESTART_S))
+                         * self._world.loop.between(0, 2))
+
     def _check_start(self, storage: StableStorage) -> None:
         """Behind the back of the product: what is to go wrong, goes wrong later."""
         files = self.files
@@ -193,6 +250,10 @@ class SimNode:
         """The process ends, by SIGKILL or for this error; the machine goes on."""
         if self._world.loop.verbose:
             self._world.loop.say(f"node {self.rank} exits: {error or 'killed'}")
+        if isinstance(error, OlderDirectory):
+            if not self._learns:
+                self._world.broken(self.rank, error)
+            self._is_older = True
         self._end()
         self.files = self.files.after_kill()
         self.start_after(RESTART_S * self._world.loop.between(0, 2))

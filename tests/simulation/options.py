@@ -48,7 +48,10 @@ PUT_BACK = 0.3
 # The share of the runs, of those that are not directed, in which nodes lose their directories and rejoin; nothing else
 # is damaged in them, so that it may be any node.
 REJOINS = 0.25
-# The share of the runs, of those that are not directed, in which members are changed; nothing is damaged in them.
+# The share of those in which there is time for copies of directories to be made, become old, and be put back.
+OLDER = 0.5
+# The share of the runs, of those that are not directed, in which members are changed; nothing is damaged in them, and
+# no older directory is put back.
 RECONFIGURES = 0.15
 # How many nodes there are in these, and how many of them are no members at first.
 CHANGING = {3: ((3, 0), (3, 1), (5, 2), (5, 2)), 5: ((5, 0), (5, 1), (5, 2)), 7: ((7, 0), (7, 2), (7, 4))}
@@ -270,12 +273,19 @@ def _with_more(drawn: Options) -> Options:
 
 def _rejoining(drawn: Options, rng: random.Random) -> Options:
     others = [name for name in drawn.faults if name not in DAMAGING and name != "coordinator_lost"]
-    return dataclasses.replace(drawn, rejoins=True, faults=(*others, *("rejoin",) * rng.choice((1, 3, 10))))
+    rejoin, older = ("rejoin",) * rng.choice((1, 3, 10)), ("older",) * rng.choice((2, 6, 20))
+    if rng.random() >= OLDER:
+        return dataclasses.replace(drawn, rejoins=True, faults=(*others, *rejoin, *older))
+    interval_s, max_faults = rng.choice((0.5, 1.0)), 40
+    return dataclasses.replace(
+        drawn, rejoins=True, faults=(*others, "rejoin", *("older",) * (len(others) + 1)), fault_interval_s=interval_s,
+        max_faults=max_faults, think_s=interval_s * max_faults / drawn.operations,
+    )
 
 
 def _reconfiguring(drawn: Options, rng: random.Random) -> Options:
     """Two sets that are joint may need each of their members."""
-    kept = [name for name in drawn.faults if name not in DAMAGING | {"coordinator_lost"}]
+    kept = [name for name in drawn.faults if name not in DAMAGING | {"coordinator_lost", "older"}]
     faults = (*kept, *("reconfigure",) * rng.choice((1, 3, 10)))
     nodes, joiners = rng.choice(CHANGING[drawn.nodes])
     return dataclasses.replace(

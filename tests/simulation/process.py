@@ -35,7 +35,7 @@ from dsreg.register.assembly import new_heal, new_replica, new_scrub, node_hello
 from dsreg.register.configuration import quorum_of
 from dsreg.register.damage import Damage
 from dsreg.register.effects import Tell
-from dsreg.register.quorum import ranks_in
+from dsreg.register.quorum import Quorum, ranks_in
 from dsreg.register.scrub import DAY_S
 from dsreg.storage import Commit, StableStorage
 from tests.simulation.dialer import ContractDialer
@@ -58,6 +58,9 @@ UNIX_TIME_S = 1_800_000_000.0
 _LATE_S = 1e-6
 # A run is some minutes.
 HEAL_INTERVAL_S = 20.0
+# So marks are raised, and what is heard of them is written, often enough for a run.
+MARK_AFTER_S = 0.5
+KEEP_AFTER_S = 0.5
 
 
 class World(Protocol):
@@ -157,9 +160,7 @@ class Process:
             loop, self.interpreter, node.files, self.guard, self._stored, node.disk_s, options.interleave,
             options.checkpoint_factor,
         )
-        self.members = Members(
-            rank, quorum, storage.lives, self.interpreter, strict=options.strict_start, rejoin=node.lost > 0
-        )
+        self.members = self._new_members(quorum)
         self.heal.counts = self.members.lives.counts
         self.heal.may_teach = self.members.may_teach
         self.scrubbing = self._new_scrubbing(options.scrub_s) if options.scrub_s else None
@@ -177,6 +178,16 @@ class Process:
         self.members.on_reconfigured = self._follow
         self.members.on_review = self._review
         self._on_due()
+
+    def _new_members(self, quorum: Quorum) -> Members:
+        node, options = self._node, self._world.options
+        members = Members(
+            node.rank, quorum, self.storage.lives, self.interpreter, strict=options.strict_start, rejoin=node.lost > 0
+        )
+        members.marking.mark_after_s, members.marking.keep_after_s = MARK_AFTER_S, KEEP_AFTER_S
+        if self._is_foreign:
+            members.marking.waits, self.interpreter.started = False, True
+        return members
 
     def _new_scrubbing(self, period_s: float) -> Scrubbing:
         scrub = new_scrub(
