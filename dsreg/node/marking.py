@@ -74,10 +74,10 @@ class Marking:
             )
 
     def reconfigured(self, quorum: Quorum) -> None:
-        """This one is in force."""
+        """This one is in force. An older state of this directory would not know of it."""
         self.check.reconfigured(quorum)
-        was_alone, self._is_alone = self._is_alone, quorum.size == 1
-        if was_alone and not self._is_alone and self._interpreter.started:
+        self._is_alone = quorum.size == 1
+        if self._interpreter.started:
             self.raise_mark(urgent=True)
 
     def passes(self) -> bool:

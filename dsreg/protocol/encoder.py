@@ -199,17 +199,18 @@ class Encoder:
 
     def _status_report(self, message: StatusReport) -> list[Buffer]:
         assert len(message.body) <= MAX_STATUS_BYTES
-        header = extension_header(Type.STATUS_ANSWER, message.request, length=len(message.body))
-        return _signed(self._client, header, message.body)
+        return self._of_client(Type.STATUS_ANSWER, message.request, message.body)
 
     def _scrub_request(self, message: ScrubRequest) -> list[Buffer]:
         return _signed(self._client, extension_header(Type.SCRUB, message.request))
 
     def _scrub_begun(self, message: ScrubBegun) -> list[Buffer]:
-        content = SCRUB_PASS.pack(message.number)
-        return _signed(
-            self._client, extension_header(Type.SCRUB_ANSWER, message.request, length=len(content)), content
-        )
+        return self._of_client(Type.SCRUB_ANSWER, message.request, SCRUB_PASS.pack(message.number))
+
+    def _of_client(self, type_: Type, request: int, content: bytes, count: int = 0) -> list[Buffer]:
+        """From or to a client, about no run."""
+        header = extension_header(type_, request, count=count, length=len(content))
+        return _signed(self._client, header, content)
 
     # --- either -------------------------------------------------------------------------------
     def _hello(self, message: Hello) -> list[Buffer]:
@@ -259,13 +260,10 @@ class Encoder:
 
     def _proposed(self, message: Proposed) -> list[Buffer]:
         content, count = pack_question(message.question), len(message.question) - 2
-        header = extension_header(Type.PROPOSE, message.request, count=count, length=len(content))
-        return _signed(self._client, header, content)
+        return self._of_client(Type.PROPOSE, message.request, content, count)
 
     def _answered(self, message: Answered) -> list[Buffer]:
-        content = pack_answer(message.answer)
-        header = extension_header(Type.PROPOSE_ANSWER, message.request, length=len(content))
-        return _signed(self._client, header, content)
+        return self._of_client(Type.PROPOSE_ANSWER, message.request, pack_answer(message.answer))
 
     # --- node frames --------------------------------------------------------------------------
     def _read_proc(self, message: ReadProc) -> list[Buffer]:

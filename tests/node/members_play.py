@@ -13,6 +13,7 @@ from dsreg.protocol.life import Life, Stage
 from dsreg.protocol.messages import Buffer, LivesReport
 from dsreg.register.assembly import new_heal, new_replica
 from dsreg.register.configuration import quorum_of
+from dsreg.register.quorum import bit, ranks_in
 from dsreg.storage import Identity, StableStorage, Start
 from dsreg.testing.memory_files import MemoryFiles, drop_all
 
@@ -94,7 +95,8 @@ def begun(place: Place | None = None) -> Node:
 
 def checked(node: Node) -> Node:
     """Whose directory is no older state, as far as nodes can say that know nothing of it."""
-    node.members.marking.check.speaks_contract(2)
+    for rank in ranks_in(node.members.configuring.quorum.members & ~bit(node.members.rank)):
+        node.members.marking.check.speaks_contract(rank)
     node.members.tick()
     assert node.interpreter.started
     node.commit()

@@ -39,7 +39,7 @@ from dsreg.protocol.messages import (
 )
 from dsreg.register.quorum import mask
 from dsreg.testing.memory_files import drop_all
-from tests.node.members_play import KEYS, OTHER, OWN, RANKS, THREE, TWO, Node, Wire, begun, report
+from tests.node.members_play import KEYS, OTHER, OWN, RANKS, THREE, TWO, Node, Wire, begun, checked, report
 
 ALL = mask(RANKS)
 FIRST = Configuration(1, 64, ALL, 0, ALL)
@@ -71,7 +71,7 @@ def started() -> Node:
 
 def again(node: Node) -> Node:
     """After a crash."""
-    later = Node(node.files.crash(drop_all))
+    later = checked(Node(node.files.crash(drop_all)))
     later.interpreter.features.update({2: KEEPS, 3: KEEPS})
     return later
 
@@ -255,11 +255,11 @@ def test_that_a_member_keeps_configurations_is_known_after_a_restart_until_it_sh
     node = begun()
     for rank in (2, 3):
         node.members.configuring.greets(rank, KEEPS)
-    later = Node(node.files.crash(drop_all))
+    later = checked(Node(node.files.crash(drop_all)))
     assert asked(later, Ask(FIRST, LOW)) == Promised(None)
     later.members.configuring.greets(3, FEATURE_LIVES)
     assert "configurations: 3" in str(asked(later, Ask(FIRST, HIGH)))
-    later = Node(later.files.crash(drop_all))
+    later = checked(Node(later.files.crash(drop_all)))
     assert "configurations: 3" in str(asked(later, Ask(FIRST, HIGH)))
 
 
@@ -273,7 +273,7 @@ def test_without_space_it_is_known_as_long_as_the_node_runs() -> None:
 
 
 def test_a_node_without_a_vote() -> None:
-    asking = Node(begun().files.crash(drop_all))
+    asking = checked(Node(begun().files.crash(drop_all)))
     asking.interpreter.features.update({2: KEEPS, 3: KEEPS})
     assert asking.members.stage is Stage.STARTED
     fresh = Node(type(asking.files)())

@@ -9,9 +9,12 @@ import pytest
 from dsreg.constants import MIN_JOURNAL_BYTES
 from dsreg.errors import OlderDirectory
 from dsreg.node.marking import KEEP_AFTER_S, MARK_AFTER_S
+from dsreg.protocol.choosing import ConfigurationReport
+from dsreg.protocol.configuration import Configuration
 from dsreg.protocol.life import Life, Stage
 from dsreg.protocol.messages import Command, LivesReport
 from dsreg.protocol.tags import pack_tag, ts_of
+from dsreg.register.quorum import mask as mask_of
 from dsreg.storage import StableStorage, Start
 from dsreg.storage import state as state_file
 from dsreg.storage.layout import MARKS, MARKS_TMP, STATE
@@ -21,6 +24,7 @@ from tests.node.members_play import OTHER, OWN, THREE, TWO, WHOSE, Node, Wire, b
 from tests.node.test_rejoin import client_of
 
 DATA = bytes(range(256)) * 16
+FIVE = (1, 2, 3, 4, 5)
 
 
 def hears(rank: int, own: Life, mark: int, of: Life = OWN, stage: Stage = Stage.STARTED) -> LivesReport:
@@ -292,3 +296,29 @@ def test_clients_are_told_no_marks() -> None:
     node.interpreter.tell = lambda transport, message: told.append(message)  # type: ignore[method-assign,assignment]
     node.members.listens(wire, node=False, answer=True)  # type: ignore[arg-type]
     assert [message.mark for message in told if isinstance(message, LivesReport)] == [0]
+
+
+def five(number: int) -> Configuration:
+    return Configuration(number, WHOSE.sectors, mask_of(FIVE), 0, mask_of(FIVE))
+
+
+def test_it_is_raised_when_another_configuration_comes_into_force() -> None:
+    node = begun()
+    node.members.told(ConfigurationReport(2, True, five(3)))
+    node.commit()
+    assert node.members.marking.own == mark(2, 2)
+
+
+def test_as_many_are_asked_as_the_configuration_in_force_says() -> None:
+    node = begun()
+    node.members.told(ConfigurationReport(2, True, five(3)))
+    node.commit()
+    known = restarted(node)
+    hears_later = restarted(begun())
+    hears_later.members.told(ConfigurationReport(2, True, five(3)))
+    for waiting in (known, hears_later):
+        assert "must" in waiting.members.waits_for() and not waiting.interpreter.started
+        waiting.members.told(hears(2, TWO, mark(1, 1)), waiting.accept()[0])
+        assert not waiting.interpreter.started and "1 of them have, 2 must" in waiting.members.waits_for()
+        waiting.members.told(hears(3, THREE, mark(1, 1)), waiting.accept()[0])
+        assert waiting.interpreter.started

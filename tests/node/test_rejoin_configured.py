@@ -13,7 +13,7 @@ from dsreg.protocol.life import Life, Stage
 from dsreg.protocol.messages import FEATURE_CONFIGURATIONS, FEATURE_LIVES
 from dsreg.register.quorum import mask
 from dsreg.testing.memory_files import MemoryFiles, drop_all
-from tests.node.members_play import OTHER, RANKS, THREE, TWO, Node, Wire, begun, report
+from tests.node.members_play import OTHER, RANKS, THREE, TWO, Node, Wire, begun, checked, report
 from tests.node.rejoin_play import KNOWN, acceptances, accepted_by, rejoining, told_by_both
 
 LATER = Life(2, OTHER.store)
@@ -66,7 +66,7 @@ def test_it_votes_again_as_it_had_voted() -> None:
         accepted_by(node, rank, own, record=Record(FIRST, BALLOT, Vote(BALLOT, JOINT)))
     node.commit()
     node.interpreter.features.update({2: KEEPS, 3: KEEPS})
-    for again in (node, Node(node.files.crash(drop_all))):
+    for again in (node, checked(Node(node.files.crash(drop_all)))):
         again.interpreter.features.update({2: KEEPS, 3: KEEPS})
         low, high = Ballot(0, b"z" * 16), Ballot(9, b"h" * 16)
         assert again.members.configuring.asked(Ask(FIRST, low)) == Outbid(BALLOT)
