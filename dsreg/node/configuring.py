@@ -111,7 +111,17 @@ class Configuring:
         """Somebody knows this. `by_link`: it has come over the link to the node that says so. See `told`."""
         if by_link and report.rank:
             self._promises.told(report)
+            self._follow(report.epoch)
         self.told(report.configuration)
+
+    def _follow(self, epoch: int) -> None:
+        """Another node has promised it. A new member, which has not, would refuse what belongs to it, and of two joint
+        sets the later one may have so many new ones that nothing goes on without them. Who is the owner it is told by
+        that one, or takes over before it votes."""
+        interpreter = self._interpreter
+        epochs, now = interpreter.replica.epochs, interpreter.now()
+        if interpreter.started and epoch > epochs.promised and epochs.believes(epoch, now):
+            interpreter.carry_out([epochs.fence(epoch)], now)
 
     def told(self, configuration: Configuration) -> None:
         """It was chosen, somebody says. Durable when this returns, told to all and in force here, unless there is no

@@ -251,6 +251,22 @@ def test_it_promises_what_they_have_promised_before_it_votes() -> None:
     assert (again.storage.epoch, again.storage.owner) == (5, A)
 
 
+def test_it_follows_a_newer_epoch_as_soon_as_it_is_told_and_its_owner_may_attach() -> None:
+    play = Play()
+    play.peers[2].promise = 5, A
+    play.tells(2, by_link=False)
+    assert play.node.interpreter.replica.epochs.promise == (0, NO_OWNER)
+    play.tells(2)
+    assert play.node.interpreter.replica.epochs.promise == (5, NO_OWNER)
+    play.node.commit()
+    assert (play.node.storage.epoch, play.node.storage.owner) == (5, NO_OWNER)
+    wire = _ClientWire()
+    play.node.members.listens(wire, node=False, answer=True, features=KEEPS)  # type: ignore[arg-type]
+    play.node.interpreter.command(Connection(wire), Command.attach(1, 5, A))  # type: ignore[arg-type]
+    play.node.commit()
+    assert [each.status for each in wire.got if isinstance(each, Response)] == [Status.OK]
+
+
 def test_without_a_promise_of_those_that_told_their_data_it_does_not_vote() -> None:
     play = Play()
     play.answer(2)

@@ -194,6 +194,8 @@ CONFIGURATIONS = (
            test=_BY_LEARNERS),
     Mutant("promises_are_not_taken_over", _NODE, "            interpreter.carry_out([interpreter.replica.epochs.fence",
            "            return True\n            ([interpreter.replica.epochs.fence", test=_BY_LEARNERS),
+    Mutant("new_member_refuses_the_epoch_in_force", _NODE, "            self._follow(report.epoch)\n", "",
+           test=_BY_LEARNERS),
     Mutant("votes_before_its_promise_is_durable", _NODE, "return promise == (storage.epoch, storage.owner)",
            "return bool(storage)", test=_BY_LEARNERS),
     Mutant("promise_of_an_earlier_number_counts", _LEARNED, "if report.configuration == configuration and", "if",
