@@ -95,9 +95,9 @@ class Marking:
 
     def raise_mark(self, *, urgent: bool) -> None:
         """With the next commit; `urgent`: with one of its own, if there is no other."""
+        self._raise_s = math.inf
         if self._is_alone:
             return
-        self._raise_s = math.inf
         promises = self._interpreter.storage.promises
         self._raising = max(self.check.mark, self._raising, first_mark(promises.state.incarnation)) + 1
         self._interpreter.when_done(promises.mark(self._raising, urgent=urgent), self._raised)

@@ -132,9 +132,7 @@ class Members:
                 self._tell(transport, node, answer)
 
     # --- what is heard ------------------------------------------------------------------------------
-    def told(
-        self, report: LivesReport | Accepted | ConfigurationReport, connection: Connection | None = None
-    ) -> None:
+    def told(self, report: LivesReport | Accepted | ConfigurationReport, connection: Connection | None = None) -> None:
         """Another node has said this, on the link to it or on the `connection` that it has made.
 
         What is new is durable when this returns. Raises ChangedDirectory, OlderDirectory, SyncFailed.
@@ -331,6 +329,8 @@ class Members:
     def next_due(self) -> float:
         if self._interpreter.started:
             return self.marking.next_due
+        if not self.membership.is_member:
+            return self._complain_at
         return min(self.first_start.next_due, self._foreign.next_due, self._complain_at)
 
     def waits_for(self) -> str:

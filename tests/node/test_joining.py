@@ -84,6 +84,16 @@ def test_nor_does_it_tell_one_or_vote() -> None:
     assert isinstance(answer, Objection) and "not started" in answer.reason
 
 
+@pytest.mark.allow_logs("waits until it is made a member")
+def test_while_it_waits_nothing_is_due() -> None:
+    node = joiner()
+    node.members.greeting(1)
+    node.members.unanswered(1, hung_up=True)  # as by a node that speaks only the contract
+    node.now_s += 60
+    node.members.tick()
+    assert node.members.next_due > node.now_s
+
+
 def test_one_in_which_it_is_no_member_does_not_let_it_start() -> None:
     node = joiner()
     told(node, FIRST)

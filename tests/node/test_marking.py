@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 
 import pytest
 
@@ -298,8 +299,12 @@ def test_clients_are_told_no_marks() -> None:
     assert [message.mark for message in told if isinstance(message, LivesReport)] == [0]
 
 
+def members(number: int, ranks: tuple[int, ...]) -> Configuration:
+    return Configuration(number, WHOSE.sectors, mask_of(ranks), 0, mask_of(FIVE))
+
+
 def five(number: int) -> Configuration:
-    return Configuration(number, WHOSE.sectors, mask_of(FIVE), 0, mask_of(FIVE))
+    return members(number, FIVE)
 
 
 def test_it_is_raised_when_another_configuration_comes_into_force() -> None:
@@ -322,3 +327,15 @@ def test_as_many_are_asked_as_the_configuration_in_force_says() -> None:
         assert not waiting.interpreter.started and "1 of them have, 2 must" in waiting.members.waits_for()
         waiting.members.told(hears(3, THREE, mark(1, 1)), waiting.accept()[0])
         assert waiting.interpreter.started
+
+
+def test_one_that_is_alone_raises_none_and_waits_for_nothing() -> None:
+    node = begun()
+    node.members.told(ConfigurationReport(2, True, members(3, (1,))))
+    node.commit()
+    node.now_s += MARK_AFTER_S
+    node.members.tick()
+    assert node.members.marking.own == mark(2, 1) and node.members.next_due == math.inf
+    node.members.told(ConfigurationReport(2, True, five(5)))
+    node.commit()
+    assert node.members.marking.own == mark(2, 2)
