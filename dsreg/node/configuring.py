@@ -120,7 +120,8 @@ class Configuring:
         that one, or takes over before it votes."""
         interpreter = self._interpreter
         epochs, now = interpreter.replica.epochs, interpreter.now()
-        if interpreter.started and epoch > epochs.promised and epochs.believes(epoch, now):
+        is_changing = self.current.number > 1
+        if is_changing and interpreter.started and epoch > epochs.promised and epochs.believes(epoch, now):
             interpreter.carry_out([epochs.fence(epoch)], now)
 
     def told(self, configuration: Configuration) -> None:

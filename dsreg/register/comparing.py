@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dsreg.constants import MAX_DIGESTS, MAX_RUN_SECTORS
 from dsreg.protocol.messages import Digests
 from dsreg.register.digests import UNKNOWN, TagDigests
+from dsreg.register.effects import Connection
 from dsreg.register.quorum import mask
 
 
@@ -36,6 +37,7 @@ class Comparing:
         self._lost = lost
         self._interval_s = interval_s
         self._peers: dict[int, _Peer] = {}
+        self._origins: dict[int, Connection | None] = {}  # over which connection a node has asked last
 
     @property
     def ranks(self) -> list[int]:
@@ -47,6 +49,13 @@ class Comparing:
 
     def link_down(self, rank: int) -> None:
         self._peers.pop(rank, None)
+
+    def asks_anew(self, rank: int, origin: Connection | None) -> bool:
+        """Whether the node, which has asked over this connection, does so for the first time, and is compared with:
+        before it had this link, what it coordinated was not sent here."""
+        is_new = self._origins.get(rank) is not origin
+        self._origins[rank] = origin
+        return is_new and rank in self._peers
 
     def look(self, at_s: float) -> None:
         """Compare with all again, then or sooner."""

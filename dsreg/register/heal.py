@@ -85,7 +85,6 @@ class Heal:
         return self._pump(now)
 
     def link_down(self, rank: int, now: float) -> list[Effect]:
-        """It is not, any more."""
         self._drop(rank, now)
         return self._pump(now)  # what waited for its answer goes on without that
 
@@ -122,7 +121,8 @@ class Heal:
     def message(self, origin: Connection | None, message: DigestQuery | Digests | Value, now: Now) -> list[Effect]:
         """A question of another node, or the answer to one of this."""
         if isinstance(message, DigestQuery):
-            return [Reply(origin, self._digests.answer(self._rank, message))]
+            again = self.link_up(message.rank, now.s) if self._comparing.asks_anew(message.rank, origin) else []
+            return [Reply(origin, self._digests.answer(self._rank, message)), *again]
         question = self._questions.get(message.rid)
         if (
             question is None or not question.is_answered_by(message) or not self.counts(message.rank)

@@ -87,8 +87,8 @@ def test_nor_does_it_tell_one_or_vote() -> None:
 @pytest.mark.allow_logs("waits until it is made a member")
 def test_while_it_waits_nothing_is_due() -> None:
     node = joiner()
-    node.members.greeting(1)
-    node.members.unanswered(1, hung_up=True)  # as by a node that speaks only the contract
+    node.members.heard_contract(1)
+    node.members.greeting(1)  # which does not answer, as a node that speaks only the contract
     node.now_s += 60
     node.members.tick()
     assert node.members.next_due > node.now_s

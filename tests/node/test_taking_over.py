@@ -28,11 +28,12 @@ from dsreg.protocol.messages import (
 from dsreg.register.learned import has_taken_over
 from dsreg.register.quorum import mask
 from dsreg.testing.memory_files import MemoryFiles, drop_all
-from tests.node.members_play import KEYS, OTHER, OWN, RANKS, THREE, TWO, Node, Wire, report
+from tests.node.members_play import KEYS, OTHER, OWN, RANKS, THREE, TWO, Node, Wire, checked, report
 from tests.protocol.values import data, tags
 from tests.register.heal_play import Other
 
 ALL = mask(RANKS)
+FIRST = Configuration(1, 64, ALL, 0, ALL)
 JOINT = Configuration(2, 64, ALL, mask((1, 2)), ALL)
 LATER = Configuration(3, 64, mask((1, 2)), 0, ALL)
 KEEPS = FEATURE_LIVES | FEATURE_CONFIGURATIONS | FEATURE_DIGESTS
@@ -249,6 +250,13 @@ def test_it_promises_what_they_have_promised_before_it_votes() -> None:
     assert play.has_voted()
     again = Node(play.node.files.crash(drop_all))
     assert (again.storage.epoch, again.storage.owner) == (5, A)
+
+
+def test_as_long_as_members_were_never_changed_it_follows_nobody() -> None:
+    node = checked(_begun())
+    node.interpreter.link_up(2, Peer(2, TWO).wire, True)  # type: ignore[arg-type]
+    node.members.told(ConfigurationReport(2, True, FIRST, 5, A))
+    assert node.interpreter.replica.epochs.promise == (0, NO_OWNER)
 
 
 def test_it_follows_a_newer_epoch_as_soon_as_it_is_told_and_its_owner_may_attach() -> None:

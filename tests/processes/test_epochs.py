@@ -13,7 +13,7 @@ import trio
 from dsreg.client import Attach, Client
 from dsreg.errors import AlreadyAttached, DiskFenced, OperationTimeout, Outcome
 from dsreg.protocol.codec import Decoder, Encoder, Keys, Side
-from dsreg.protocol.messages import AddressReport, Command, LivesReport, Message, Response, Status, owner_of
+from dsreg.protocol.messages import Command, Hello, Message, Response, Status, owner_of
 from dsreg.protocol.plausibility import ALWAYS_PLAUSIBLE_EPOCH
 from dsreg.register.assembly import client_hello
 from dsreg.register.epochs import MAX_LEAP
@@ -37,7 +37,7 @@ def attach_raw(cluster: Cluster, rank: int, epochs: list[int]) -> list[Status]:
             sock.sendall(b"".join(encoder.encode(message)))
             while True:
                 for answer in decoder.feed(sock.recv(65536)):
-                    if not isinstance(answer, (LivesReport, AddressReport)):  # which a node sends of its own accord
+                    if isinstance(answer, (Hello, Response)):  # the others a node sends of its own accord
                         return answer
 
         told: list[Status] = []
