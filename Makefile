@@ -5,6 +5,9 @@ BIN := .venv/bin
 # More arguments for pytest, as in: make test ARGS="-k codec"
 ARGS ?=
 
+# So many processes run tests beside each other: most of them wait for something most of the time.
+JOBS ?= 2
+
 # How long `make soak` looks for faults, and from which seed on (a fresh one, printed, if none is given).
 MINUTES ?= 60
 SEED ?=
@@ -17,8 +20,8 @@ help:  ## list the targets
 setup:  ## system packages that are missing, .venv, the project in it
 	@scripts/setup.sh
 
-test: setup  ## run every test (ARGS="-k codec" passes arguments to pytest)
-	@$(BIN)/python -m pytest -q --color=no $(ARGS)
+test: setup  ## run every test, two at a time (ARGS="-k codec" passes arguments to pytest, JOBS=1 runs one at a time)
+	@$(BIN)/python -m pytest -q --color=no -n $(JOBS) $(ARGS)
 
 test-system: setup  ## README and runbook typed literally on fresh Debian systems: root, a network, minutes (debootstrap)
 	@command -v debootstrap >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends debootstrap

@@ -1,5 +1,5 @@
-"""What holds for every test: no unexpected log records, seeds that are printed, skips with the reason, and failures
-that are printed at once.
+"""What holds for every test: no unexpected log records, seeds that are printed, skips with the reason, failures that
+are printed at once, and what may run beside what.
 
 A test marked `fuse` is skipped, with the reason, where FUSE cannot be mounted, and one marked `pure` on
 the compiled build (`make compiled`). A test marked `allow_logs(regex, ...)`, or one that calls the
@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator
 
 import hypothesis
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from dsreg.version import is_compiled
 
@@ -36,7 +38,27 @@ def pytest_configure(config: pytest.Config) -> None:
         # A shell without job control starts what is in the background with SIGINT ignored. Processes inherit that, and
         # those that tests interrupt would not hear it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    config.pluginmanager.register(_Failures(config), "failures-at-once")
+    if not hasattr(config, "workerinput"):  # of several processes the one that reports
+        config.pluginmanager.register(_Failures(config), "failures-at-once")
+
+
+# --- several at a time ------------------------------------------------------------------------------
+# These take loop devices, mounts and namespaces, which are the system's: one process runs them all.
+_ALONE = (
+    "tests/fuse/", "tests/nbd/", "tests/chaos/", "tests/bench/", "tests/system/", "tests/test_readme",
+    "tests/test_demo", "tests/storage/test_file_systems", "tests/storage/test_faults", "tests/processes/test_disk",
+)
+
+
+class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
+    """What is of one file runs in one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "the system's" if nodeid.startswith(_ALONE) else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return _Scheduling(config, log)
 
 
 # --- failures -------------------------------------------------------------------------------------
