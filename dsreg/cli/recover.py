@@ -153,7 +153,10 @@ def _check_ranks(config: ClusterConfig, ranks: tuple[int, ...], rank: int) -> No
         raise click.UsageError("name the nodes whose directories are left: --from RANK")
     if rank != ranks[0]:
         raise click.UsageError(f"begin on the host of node {ranks[0]}, or name node {rank} first")
-    if majority_of(node.rank for node in config.nodes).decided(mask(ranks)):
+    if new := [rank for rank in ranks if rank not in config.first_ranks]:
+        raise ConfigError([f"rank {new[0]}: {config.path} lists it, and it has never become a member: there is nothing "
+                           "on it that the others do not have"])
+    if majority_of(config.first_ranks).decided(mask(ranks)):
         raise ConfigError([_nothing_is_lost(ranks)])
 
 
@@ -172,7 +175,7 @@ def _refuse_while_nodes_answer(config: ClusterConfig, ranks: tuple[int, ...]) ->
 
     up, having = trio.run(ask)
     have = tuple({*having, *ranks})
-    if majority_of(node.rank for node in config.nodes).decided(mask(have)):
+    if majority_of(config.first_ranks).decided(mask(have)):
         raise ConfigError([_nothing_is_lost(have)])
     if up:
         raise ConfigError([f"node {', '.join(map(str, up))} answers: stop all nodes of the old cluster first"])
@@ -199,7 +202,7 @@ def _open(config: ClusterConfig, cluster: bytes, rank: int, directory: Path) -> 
 
 
 def _identity(config: ClusterConfig, cluster: bytes, rank: int) -> Identity:
-    return Identity(cluster, rank, tuple(node.rank for node in config.nodes), config.sectors)
+    return Identity(cluster, rank, config.first_ranks, config.sectors)
 
 
 def _make_member(config: ClusterConfig, rank: int, directory: Path, found: Found | None) -> None:

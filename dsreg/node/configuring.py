@@ -47,6 +47,7 @@ class Configuring:
         self, rank: int, interpreter: Interpreter, lives: Lives, discern: Callable[[], None]
     ) -> None:
         self.on_reconfigured: Callable[[Configuration], None] = lambda configuration: None
+        self.on_promised: Callable[[], None] = lambda: None  # a ballot, or voted: durable
         self._rank = rank
         self._interpreter = interpreter
         self._discern = discern
@@ -76,6 +77,13 @@ class Configuring:
 
     def left(self, transport: Transport) -> None:
         self._listeners.pop(transport, None)
+
+    def is_told_by(self, rank: int, transport: Transport | None) -> bool:
+        """Whether the node, which is heard over this connection (None: over the link to it), tells which configuration
+        it knows."""
+        if transport is None:
+            return bool(self._interpreter.features.get(rank, 0) & FEATURE_CONFIGURATIONS)
+        return transport in self._listeners
 
     def tell(self, transport: Transport) -> None:
         """If it wants to know."""
@@ -202,8 +210,10 @@ class Configuring:
         else:
             needs = must_learn(self.current, question.following, self._rank)
             record, answer = self._voter.vote(*question, has_learned=not needs or self._takes_over_promises())
-        if record != self._voter.record and not self._remember(record):
-            return Objection(f"node {self._rank} has no space to record it")
+        if record != self._voter.record:
+            if not self._remember(record):
+                return Objection(f"node {self._rank} has no space to record it")
+            self.on_promised()
         return answer
 
     def _obstacle(self, question: Question) -> str:

@@ -60,11 +60,12 @@ class Marking:
         """The mark of this directory, as others may hear it: durable. 0 before the node has served with it."""
         return self.check.mark if self._file.begun else 0
 
-    def told(self, report: LivesReport) -> None:
-        """Another node has said this, and its lives are taken. Raises OlderDirectory."""
+    def told(self, report: LivesReport, *, configures: bool) -> None:
+        """Another node has said this, and its lives are taken. `configures`: see DirectoryCheck. Raises
+        OlderDirectory."""
         if self.marks.take(report, self._lives.known):
             self._keep_later()
-        self.check.told(report, self._lives)
+        self.check.told(report, self._lives, configures=configures)
         if self.check.is_older:
             raise OlderDirectory(
                 f"this directory is an older state of itself, put back from a copy, or a copy of it is in use: node "

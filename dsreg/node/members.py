@@ -73,6 +73,7 @@ class Members:
         self.configuring = Configuring(rank, interpreter, self.lives, self._discern)
         self._acceptances = Acceptances(self.lives, file, interpreter, self.configuring, self._record, self._tell_all)
         self.configuring.on_reconfigured = self._reconfigured
+        self.configuring.on_promised = partial(self.marking.raise_mark, urgent=True)
         self.membership = Membership(rank, self.configuring, begun=file.begun)
         interpreter.held.asks = not self._may_rejoin and self.membership.is_member
         if self.configuring.current.number != 1:
@@ -141,7 +142,9 @@ class Members:
         if rank == self.rank:
             return
         if isinstance(report, Accepted):
-            self._accepted(report)
+            if self._rejoin is not None:  # it has accepted the life of this one
+                self._rejoin.claim.accepted(report)
+                self._advance()
             return
         if isinstance(report, ConfigurationReport):
             self._told_configuration(report, by_link=connection is None)
@@ -152,7 +155,8 @@ class Members:
             self._check_denied()
         heard = self.lives.take(rank, report.stage, report.own, report.known)
         is_recorded = self._record(heard, connection) and bool(heard.lives)
-        self.marking.told(report)
+        transport = None if connection is None else connection.transport
+        self.marking.told(report, configures=self.configuring.is_told_by(rank, transport))
         shows = report.stage is Stage.STARTED and report.own == self.lives.known.get(rank)
         if shows:
             self._recording.shown(rank)
@@ -173,6 +177,8 @@ class Members:
         if report.rank and not self._file.begun and self._rejoin is None:
             self.membership.check(report.configuration, report.rank)
         self.configuring.reported(report, by_link=by_link)
+        if report.rank and report.configuration.number <= self.configuring.current.number:
+            self.marking.check.told_configuration(report.rank)
         if not self._interpreter.started and self._advance():
             self._review()
 
@@ -184,12 +190,6 @@ class Members:
         self.marking.reconfigured(self.configuring.quorum)
         self.membership.reconfigured(configuration)
         self.on_reconfigured(configuration)
-
-    def _accepted(self, message: Accepted) -> None:
-        """Another node has accepted the life of this one."""
-        if self._rejoin is not None:
-            self._rejoin.claim.accepted(message)
-            self._advance()
 
     def _record(self, heard: Heard, connection: Connection | None) -> bool:
         """Whether it is durable: before the link counts and before anybody hears that it is known. It blocks the node

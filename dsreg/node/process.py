@@ -292,6 +292,8 @@ async def run_register_process(
                 return
             except OlderDirectory as error:
                 log.error("%s", error)
+                if stop.is_set():
+                    return  # the next start finds it out again
                 older, started = True, lambda: None
     finally:
         close_all(listeners)

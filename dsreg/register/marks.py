@@ -55,13 +55,19 @@ class DirectoryCheck:
         self._own = own
         self.highest = 0  # that others have heard of this life
         self._answers = 0  # mask of those that have told what they heard, or cannot
+        self._configured = 0  # mask of those that have told which nodes decide, or cannot
 
     def reconfigured(self, quorum: Quorum) -> None:
         """This one is in force."""
         self._quorum = quorum
 
-    def told(self, report: LivesReport, lives: Lives) -> None:
-        """Another node has said this, and `lives` has taken it."""
+    def told_configuration(self, teller: int) -> None:
+        """The node `teller` has told which nodes decide, and that is in force here, or a later one: `reconfigured`."""
+        self._configured |= bit(teller)
+
+    def told(self, report: LivesReport, lives: Lives, *, configures: bool) -> None:
+        """Another node has said this, and `lives` has taken it. `configures`: it also tells which nodes decide; it does
+        not count before, as by what this directory knows too few may be asked."""
         teller = report.rank
         if report.known.get(self._rank) == self._own:
             self.highest = max(self.highest, report.marks.get(self._rank, 0))
@@ -70,6 +76,8 @@ class DirectoryCheck:
         is_kept = report.own == known or known is None and report.mark > 0
         if report.stage is not Stage.CLAIMING and is_kept and not lives.fault(teller):
             self._answers |= bit(teller)
+            if not configures:
+                self._configured |= bit(teller)
 
     def claims(self, own: Life) -> None:
         """The node has this life now, of which nobody can have heard anything yet."""
@@ -78,6 +86,7 @@ class DirectoryCheck:
     def speaks_contract(self, teller: int) -> None:
         """The node `teller` speaks only the contract: it has heard nothing."""
         self._answers |= bit(teller)
+        self._configured |= bit(teller)
 
     @property
     def is_older(self) -> bool:
@@ -87,11 +96,15 @@ class DirectoryCheck:
     @property
     def is_passed(self) -> bool:
         """Whether the node may serve: as many have told as make a majority with this one."""
-        return not self.is_older and self._quorum.decided(self._answers | bit(self._rank))
+        return not self.is_older and self._quorum.decided(self._counted | bit(self._rank))
+
+    @property
+    def _counted(self) -> int:
+        return self._answers & self._configured & self._quorum.members
 
     def waits_for(self) -> str:
         """For people."""
         return (
             "serves once others have told whether they know of a later state of its directory: "
-            f"{self._answers.bit_count()} of them have, {self._quorum.needed - 1} must"
+            f"{self._counted.bit_count()} of them have, {self._quorum.needed - 1} must"
         )

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from dsreg.constants import MAX_RANK
 from dsreg.errors import NoSpace, StorageError, WrongDirectory
 from dsreg.protocol.life import STORE_SIZE, Life
 from dsreg.storage import identity as identity_file
@@ -104,7 +105,8 @@ def forget(files: Files, rank: int) -> Life | None:
         recorded = identity_file.read(files)
         own, ranks = recorded.identity.rank, set(recorded.identity.ranks)
         if recorded.store:
-            ranks |= lives_file.read(files, recorded.identity.salt).lives.keys()  # those that became members since
+            known = lives_file.read(files, recorded.identity.salt).lives
+            ranks |= {each for each in known if 1 <= each <= MAX_RANK}  # with those that became members since
         if rank == own or rank not in ranks:
             raise WrongDirectory(
                 f"this is the directory of node {own}, of a cluster of the nodes {sorted(ranks)}: it keeps nothing "

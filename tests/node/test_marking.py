@@ -10,10 +10,10 @@ import pytest
 from dsreg.constants import MIN_JOURNAL_BYTES
 from dsreg.errors import OlderDirectory
 from dsreg.node.marking import KEEP_AFTER_S, MARK_AFTER_S
-from dsreg.protocol.choosing import ConfigurationReport
-from dsreg.protocol.configuration import Configuration
+from dsreg.protocol.choosing import Ask, ConfigurationReport, Promised
+from dsreg.protocol.configuration import Ballot, Configuration
 from dsreg.protocol.life import Life, Stage
-from dsreg.protocol.messages import Command, LivesReport
+from dsreg.protocol.messages import FEATURE_CONFIGURATIONS, Command, LivesReport
 from dsreg.protocol.tags import pack_tag, ts_of
 from dsreg.register.quorum import mask as mask_of
 from dsreg.storage import StableStorage, Start
@@ -339,3 +339,39 @@ def test_one_that_is_alone_raises_none_and_waits_for_nothing() -> None:
     node.members.told(ConfigurationReport(2, True, five(5)))
     node.commit()
     assert node.members.marking.own == mark(2, 2)
+
+
+def test_an_answer_does_not_count_before_it_is_known_which_nodes_decide() -> None:
+    """Node 2 tells of lives first: by what an older directory knows, three nodes, that one would be enough."""
+    node = restarted(begun())
+    connection, wire = node.accept()
+    node.members.listens(wire, node=True, answer=True, features=FEATURE_CONFIGURATIONS)  # type: ignore[arg-type]
+    node.members.told(hears(2, TWO, mark(1, 1)), connection)
+    assert not node.interpreter.started and node.members.stage is Stage.ASKING
+    node.members.told(ConfigurationReport(2, False, five(3)), connection)
+    assert not node.interpreter.started and "1 of them have, 2 must" in node.members.waits_for()
+    node.members.told(hears(3, THREE, mark(1, 1)), node.accept()[0])
+    assert node.interpreter.started
+
+
+def test_one_who_says_that_the_first_is_in_force_counts_then() -> None:
+    node = restarted(begun())
+    connection, wire = node.accept()
+    node.members.listens(wire, node=True, answer=True, features=FEATURE_CONFIGURATIONS)  # type: ignore[arg-type]
+    node.members.told(hears(2, TWO, mark(1, 1)), connection)
+    node.members.told(ConfigurationReport(2, False, node.members.configuring.current), connection)
+    assert node.interpreter.started
+
+
+def test_it_is_raised_with_a_vote() -> None:
+    """A directory from before it would vote otherwise."""
+    node = begun()
+    older = restarted(begun())  # as it was before
+    node.interpreter.features.update({2: FEATURE_CONFIGURATIONS, 3: FEATURE_CONFIGURATIONS})
+    first = node.members.configuring.current
+    assert isinstance(node.members.configuring.asked(Ask(first, Ballot(1, b"b" * 16))), Promised)
+    node.commit()
+    raised = node.members.marking.own
+    assert raised == mark(2, 2)
+    with pytest.raises(OlderDirectory):
+        older.members.told(hears(2, TWO, raised))

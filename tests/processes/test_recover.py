@@ -14,13 +14,14 @@ import pytest
 import trio
 
 from dsreg.client import Attach, Client
-from dsreg.config import ClusterConfig, load_config
+from dsreg.config import ClusterConfig, format_address, load_config
+from dsreg.config.edit import with_first_nodes, with_node
 from dsreg.config.recovered import Recovered, is_staged, stage
 from dsreg.errors import AuthenticationFailed, ClientError
 from dsreg.protocol.tags import pack_tag
 from dsreg.storage import OsFiles, StableStorage, Start
 from dsreg.storage.new_cluster import move, recorded_in
-from tests.processes.cluster import ROOT, TIMEOUT_S, Cluster, dsreg, healed, until
+from tests.processes.cluster import ROOT, TIMEOUT_S, Cluster, dsreg, free_addresses, healed, until
 from tests.processes.history import stamp, value_of
 from tests.processes.raw import AUTH, OK, READ_ANSWER, RawClient, Response, read_frame
 
@@ -329,6 +330,22 @@ def test_it_is_refused_where_it_is_not_needed_or_not_safe(
     found = recover(cluster, "--from", ranks, ACCEPTED, code=2)
     assert said in found, found
     assert files_of(cluster) == files
+
+
+def test_the_new_cluster_begins_with_the_nodes_that_the_old_one_began_with(cluster: Cluster) -> None:
+    """Two more were to be added, and had not become members yet."""
+    cluster.kill()
+    text = with_first_nodes(cluster.path.read_text(), 3)
+    for rank, address in zip((4, 5), free_addresses(2), strict=True):
+        text = with_node(text, rank, format_address(*address))
+    cluster.path.write_text(text)
+    assert "are a majority: nothing is lost" in recover(cluster, "--from", "3,1", ACCEPTED, code=2)
+    assert "has never become a member" in recover(cluster, "--from", "3,4", ACCEPTED, code=2)
+    lose(cluster, 1, 2)
+    recover(cluster, "--from", 3, ACCEPTED)
+    cluster.start()
+    assert recorded_in(OsFiles(cluster.storage(3))).identity.ranks == (1, 2, 3)
+    healed(cluster)
 
 
 def test_it_goes_on_where_it_was_interrupted(cluster: Cluster) -> None:

@@ -25,13 +25,14 @@ class Play:
 
     def told(
         self, rank: int, mark: int, stage: Stage = Stage.STARTED, *, own: Life | None = None, of: Life | None = OWN,
-        its: int = 1,
+        its: int = 1, configures: bool = False,
     ) -> None:
-        """The node `rank`, with the mark `its`, has heard of this mark of the life `of` of node 1."""
+        """The node `rank`, with the mark `its`, has heard of this mark of the life `of` of node 1. `configures`: it is
+        yet to say which nodes decide."""
         known = {} if of is None else {1: of}
         report = LivesReport(rank, True, stage, own or life(rank), known, its, {1: mark} if mark else {})
         self.lives.take(rank, stage, report.own, report.known)
-        self.check.told(report, self.lives)
+        self.check.told(report, self.lives, configures=configures)
 
     @property
     def outcome(self) -> str:
@@ -45,6 +46,20 @@ def test_it_serves_once_a_majority_with_it_knows_of_no_later_state() -> None:
     play.told(2, 4)
     assert play.outcome == "waits"
     play.told(3, 0)  # it has heard of no mark
+    assert play.outcome == "serves"
+
+
+def test_who_is_to_say_which_nodes_decide_counts_once_it_has_and_is_one_of_them() -> None:
+    play = Play(5)
+    play.told(2, 5, configures=True)
+    assert play.outcome == "waits" and "0 of them have, 1 must" in play.check.waits_for()
+    play.check.reconfigured(majority_of(range(1, 6)))  # it says that there are five
+    play.check.told_configuration(2)
+    assert play.outcome == "waits" and "1 of them have, 2 must" in play.check.waits_for()
+    play.check.reconfigured(majority_of((1, 3, 4)))
+    assert play.outcome == "waits" and "0 of them have, 1 must" in play.check.waits_for()
+    play.told(3, 5, configures=True)
+    play.check.told_configuration(3)
     assert play.outcome == "serves"
 
 

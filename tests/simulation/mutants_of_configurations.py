@@ -169,8 +169,7 @@ CONFIGURATIONS = (
     Mutant("node_that_has_not_started_votes", _NODE, "if not self._interpreter.started:", "if False:",
            test=_BY_NODES),
     Mutant("vote_is_answered_before_it_is_durable", _NODE,
-           "if record != self._voter.record and not self._remember(record):",
-           "self._voter.record = record\n        if False:", test=_BY_NODES),
+           "if record != self._voter.record:", "self._voter.record = record\n        if False:", test=_BY_NODES),
     # What a member of the later set learns before it votes for that alone.
     Mutant("votes_without_the_data", _NODE, "if not self._has_learned:", "if False:", test=_BY_LEARNERS),
     Mutant("learns_from_f", _LEARNED, "Majority(configuration.ranks).decided(data &",

@@ -23,8 +23,8 @@ MARKS = (
            "urgent=urgent), self._raised)\n",
            "urgent=urgent), self._raised)\n        self.check.mark = self._raising\n        self._tell_nodes()\n"),
     # Caught by plays.
-    Mutant("too_few_are_asked_for_marks", _MARKS, "self._quorum.decided(self._answers | bit(self._rank))",
-           "self._answers > 0 or self._quorum.size == 1", test=_BY_PLAYS),
+    Mutant("too_few_are_asked_for_marks", _MARKS, "self._quorum.decided(self._counted | bit(self._rank))",
+           "self._counted > 0 or self._quorum.size == 1", test=_BY_PLAYS),
     Mutant("who_has_forgotten_marks_is_asked", _MARKS, "report.stage is not Stage.CLAIMING and is_kept and",
            "report.stage is not Stage.CLAIMING and", test=_BY_PLAYS),
     Mutant("who_waits_for_marks_is_not_asked", _MARKS, "report.stage is not Stage.CLAIMING", "report.stage is "
@@ -56,6 +56,11 @@ MARKS = (
            test=_BY_NODES),
     Mutant("lives_heard_raise_no_mark", _MEMBERS, "            self.marking.raise_mark(urgent=True)  # an older",
            "            pass  # an older", test=_BY_NODES),
+    Mutant("answer_counts_before_the_configuration_is_known", _MARKS, "self._answers & self._configured & ",
+           "self._answers & ", test=_BY_PLAYS),
+    Mutant("nodes_that_are_no_members_are_asked_for_marks", _MARKS, "self._configured & self._quorum.members",
+           "self._configured", test=_BY_PLAYS),
+    Mutant("vote_raises_no_mark", "dsreg.node.configuring", "            self.on_promised()\n", "", test=_BY_NODES),
     Mutant("configuration_heard_raises_no_mark", _MARKING,
            "        if self._interpreter.started:\n            self.raise_mark(urgent=True)\n", "", test=_BY_NODES),
     Mutant("marks_are_asked_of_the_members_of_before", _MARKING, "        self.check.reconfigured(quorum)\n", "",
