@@ -367,19 +367,17 @@ class Members:
     def _review(self) -> None:
         for connection, rank in list(self._shown.items()):
             connection.shown = rank if rank and self.lives.counts(rank) else 0
-        faults = self.lives.faults()
-        for rank, fault in faults.items():
-            if self._faults.get(rank) != fault:
+        before, self._faults = self._faults, self.lives.faults()
+        for rank, fault in self._faults.items():
+            if before.get(rank) != fault:
                 log.error(
                     "node %d is neither asked nor counted: %s. Put its old directory back; if that is lost for good, "
                     "follow the runbook, \"A node's directory is lost\"", rank, fault,
                 )
-        for rank in self._faults.keys() - faults.keys():
-            log.warning("node %d is used again: its directory is the one that it is known by", rank)
-        if faults != self._faults:
-            for rank in faults:
                 self._interpreter.discount(rank)
-        self._faults = faults
+        for rank in before.keys() - self._faults.keys():
+            log.warning("node %d is used again: its directory is the one that it is known by", rank)
+            self.on_superseded(rank)  # heal has dropped the link, which stayed
         self.on_review()
 
     def report(self) -> dict[str, object]:

@@ -264,6 +264,19 @@ def test_a_later_life_is_durable_before_it_is_told_and_voids_the_connections_of_
     assert node.members.admits(third, 3)
 
 
+@pytest.mark.allow_logs("node 2 is neither asked nor counted", "node 2 is used again")
+def test_a_node_that_is_used_again_is_linked_to_anew() -> None:
+    """Its link may have stayed: another process had shown an empty directory under its rank."""
+    node = begun()
+    anew: list[int] = []
+    node.members.on_superseded = anew.append
+    node.members.told(report(2, TWO, one=OWN))
+    node.members.told(report(2, OTHER, Stage.ASKING))
+    assert node.members.report()["faults"] and not anew
+    node.members.told(report(2, TWO, one=OWN))
+    assert not node.members.report()["faults"] and anew == [2]
+
+
 def test_an_acknowledgement_of_an_earlier_life_does_not_count_for_a_later_one() -> None:
     node = begun()
     link, sent = Wire(), Wire()

@@ -149,6 +149,22 @@ def test_an_impostor_draws_nobody_to_itself(make_cluster: Callable[..., Cluster]
     all_are_known(cluster)
 
 
+def test_after_an_impostor_beside_it_a_node_is_compared_with_again(make_cluster: Callable[..., Cluster]) -> None:
+    """The others neither ask nor count it for a moment, while their links to it stay."""
+    cluster = make_cluster()
+    cluster.start()
+    all_know_all(cluster)
+    all_are_known(cluster)
+    config, real = cluster.config, cluster.processes.pop(2)
+    cluster.exchange(2, free_addresses(1)[0])
+    cluster.processes[2] = cluster.spawn(2, cluster.directory / "impostor")
+    assert "this is not the directory" in ended(cluster, 2)
+    cluster.config, cluster.processes[2] = config, real
+    del cluster.files[2]
+    until(lambda: "is used again" in cluster.log(1).read_text() + cluster.log(3).read_text(), "the others use node 2")
+    healed(cluster)
+
+
 def test_who_is_told_to_keeps_to_its_file(make_cluster: Callable[..., Cluster]) -> None:
     cluster = make_cluster()
     cluster.path.write_text(cluster.path.read_text().replace("[cluster]", "[cluster]\nlearn_addresses = false"))
