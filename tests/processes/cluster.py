@@ -79,9 +79,9 @@ class Cluster:
         return self.directory / f"node-{rank}.log"
 
     def only(self, *ranks: int) -> ClusterConfig:
-        """The configuration of a client that knows these nodes alone."""
+        """The configuration of a client that knows these nodes alone, and looks for no others."""
         nodes = tuple(node for node in self.config.nodes if node.rank in ranks)
-        return dataclasses.replace(self.config, nodes=nodes)
+        return dataclasses.replace(self.config, nodes=nodes, learn_addresses=False)
 
     def seen_at(self, addresses: dict[int, Address]) -> ClusterConfig:
         """The configuration of a client that finds these nodes at these addresses."""
