@@ -12,10 +12,11 @@ import click
 import trio
 
 from dsreg.cli.answers import NodeAnswer
-from dsreg.cli.health import changed_directories
+from dsreg.cli.faults import EXIT_FAILED, EXIT_NO_QUORUM, is_config_fault
+from dsreg.cli.health import changed_directories, serves
 from dsreg.cli.in_sync import Copy, copies
 from dsreg.cli.proposing import choose
-from dsreg.cli.survey import ask_all, ask_cluster
+from dsreg.cli.survey import ask_all, ask_cluster, survey
 from dsreg.cli.units import duration_text, share_text
 from dsreg.client import Client
 from dsreg.config import ClusterConfig, NodeAddress
@@ -23,7 +24,7 @@ from dsreg.errors import DsregError
 from dsreg.protocol.configuration import Configuration
 from dsreg.register.configuration import quorum_of
 from dsreg.register.course import Course, named
-from dsreg.register.quorum import bit, mask, ranks_in
+from dsreg.register.quorum import Majority, bit, mask, ranks_in
 
 # How long the answers of the nodes are waited for, and between two questions.
 ASK_S: Final = 2.0
@@ -37,11 +38,12 @@ Show = Callable[[str], None]
 
 
 class Refused(DsregError):
-    """What is wanted is not safe, not possible, or not wanted any more; a line for each reason."""
+    """What is wanted is not safe, not possible, or not wanted any more; a line for each reason, and the exit code."""
 
-    def __init__(self, lines: Sequence[str]) -> None:
+    def __init__(self, lines: Sequence[str], code: int = EXIT_FAILED) -> None:
         super().__init__("; ".join(lines))
         self.lines = tuple(lines)
+        self.code = code
 
 
 class Line:
@@ -69,12 +71,17 @@ class Line:
 async def survey_members(
     client: Client, config: ClusterConfig
 ) -> tuple[Configuration, tuple[NodeAnswer, ...]]:
-    """The latest configuration that the nodes of the file tell, and what they answer. Raises Refused."""
+    """The latest configuration that the nodes of the file tell, and what they answer. Raises Refused, or what is wrong
+    with the file or its key if no node can be used for that."""
     answers = await ask_cluster(client, config, ASK_S)
-    if client.configuration is None:
-        silent = [f"node {answer.node.rank}: {answer.fault}" for answer in answers if answer.report is None]
-        raise Refused(["no node that keeps configurations answers", *silent])
-    return client.configuration, answers
+    if client.configuration is not None:
+        return client.configuration, answers
+    found = await survey(client, config, ASK_S)  # an operation finds out whether it is the file
+    if found.error is not None and is_config_fault(found.error):
+        raise found.error
+    silent = [f"node {answer.node.rank}: {answer.fault}" for answer in found.answers if answer.report is None]
+    what = "no node" if len(silent) == len(found.answers) else "no node that keeps configurations"
+    raise Refused([f"nothing is changed: {what} answers", *silent], EXIT_NO_QUORUM)
 
 
 def why_not(
@@ -110,14 +117,43 @@ def _link(answer: NodeAnswer, rank: int) -> str:
     return str(answer.report.get("peers", {}).get(str(rank), "")) if answer.report is not None else ""
 
 
-def check(answers: Sequence[NodeAnswer], current: Configuration, leaving: int, *, force: bool) -> None:
-    """Raises Refused unless the change may begin."""
-    must, may = why_not(answers, current, leaving)
+def why_it_would_stop(answers: Sequence[NodeAnswer], current: Configuration, later: int) -> list[str]:
+    """Why the disk would stop as soon as the joint configuration is chosen, a line for each set that too few nodes of
+    are up: that of now, and `later`, a mask. New ones count as up: they are waited for. There is no way back either,
+    as both sets have to decide for it too."""
+    changed = changed_directories(answers)
+    up = later & ~current.ranks | mask(answer.node.rank for answer in answers if serves(answer, changed))
+    sets = [Majority(members) for members in dict.fromkeys((current.ranks, later))]
+    return [_too_few(quorum, up & quorum.members) for quorum in sets if not quorum.decided(up)]
+
+
+def _too_few(quorum: Majority, up: int) -> str:
+    down, lacking = quorum.members & ~up, quorum.needed - up.bit_count()
+    answer = "answers and serves" if up.bit_count() < 2 else "answer and serve"
+    who = f"only {named(up)}" if up else "none"
+    if down.bit_count() > lacking:
+        start = f"{lacking} of nodes {named(down)}"
+    else:
+        start = f"node {named(down)}" if lacking == 1 else f"nodes {named(down)}"
+    return (f"of nodes {named(quorum.members)} {who} {answer}, and {quorum.needed} are needed: the disk would stop at "
+            f"once. Start {start}")
+
+
+def check(answers: Sequence[NodeAnswer], current: Configuration, later: int, *, force: bool) -> None:
+    """Raises Refused unless the change to the members `later`, a mask, may begin."""
+    must, may = why_not(answers, current, current.ranks & ~later)
+    must += why_it_would_stop(answers, current, later)
     if must or may and not force:
         hint = [] if must else ["start it, or give --force"]
         raise Refused([f"nothing is changed: {line}" for line in (*must, *may)] + hint)
     for line in may:
         click.echo(f"dsreg: warning: {line}", err=True)
+
+
+async def check_again(client: Client, config: ClusterConfig, current: Configuration, later: int) -> None:
+    """Whether the disk would stop, after new nodes were waited for. Raises Refused."""
+    if lines := why_it_would_stop(await ask_cluster(client, config, ASK_S), current, later):
+        raise Refused([f"nothing is changed: {line}" for line in lines])
 
 
 # --- new nodes ------------------------------------------------------------------------------------

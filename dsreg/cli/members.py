@@ -13,7 +13,16 @@ import click
 import trio
 
 from dsreg.cli.advice import advice
-from dsreg.cli.changing import Line, Refused, check, survey_members, told_by_most, wait_for_new, walk
+from dsreg.cli.changing import (
+    Line,
+    Refused,
+    check,
+    check_again,
+    survey_members,
+    told_by_most,
+    wait_for_new,
+    walk,
+)
 from dsreg.cli.faults import EXIT_FAILED, leaves
 from dsreg.cli.member_file import how_to_start, quoted, with_new_nodes, without_gone
 from dsreg.cli.options import Seconds, chosen_config, config_argument, config_option, to_address
@@ -133,11 +142,11 @@ def _run(
             raise
         for line in (line for refusal in refusals for line in refusal.lines):
             click.echo(f"dsreg: {line}", err=True)
-        is_done = None
+        warnings.clear()
+        sys.exit(refusals[0].code)
     warnings.clear()  # of the client: what is wrong is in what is printed
-    if is_done is False:
-        click.echo(f"dsreg: not done within {timeout_s:g} s. {_how_to_go_on(config, name)}", err=True)
     if not is_done:
+        click.echo(f"dsreg: not done within {timeout_s:g} s. {_how_to_go_on(config, name)}", err=True)
         sys.exit(EXIT_FAILED)
 
 
@@ -153,7 +162,7 @@ async def _add(config: ClusterConfig, addresses: Sequence[tuple[str, int]], forc
     new = _ranks_for(config, current, addresses)
     goal = _goal(current, mask(new), 0)
     if not current.joining and goal.ranks != current.ranks:
-        check(answers, current, 0, force=force)
+        check(answers, current, goal.ranks, force=force)
     before = config.path.read_bytes().decode("utf-8")
     edited = with_new_nodes(config, current, new)
     try:
@@ -161,6 +170,8 @@ async def _add(config: ClusterConfig, addresses: Sequence[tuple[str, int]], forc
             if waiting := [edited.node(rank) for rank in new if not current.members & bit(rank)]:
                 click.echo(how_to_start(edited, waiting))
                 await wait_for_new(client, waiting, current, Line().show)
+                if not current.joining:
+                    await check_again(client, edited, current, goal.ranks)
             reached = await _walk(client, edited, Course(current, goal))
     except* Refused:
         if edited is not config:
@@ -177,7 +188,7 @@ async def _remove(config: ClusterConfig, ranks: Sequence[int], force: bool) -> N
             raise Refused([f"nothing is changed: there is no node {rank}" for rank in unknown])
         goal = _goal(current, 0, mask(ranks))
         if not current.joining and goal.ranks != current.ranks:
-            check(answers, current, mask(ranks), force=force)
+            check(answers, current, goal.ranks, force=force)
         reached = await _walk(client, config, Course(current, goal))
     without_gone(config, reached)
     _say_done(config, reached)

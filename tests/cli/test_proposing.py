@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from dsreg.cli.changing import may_vote, why_not, why_not_new
+from dsreg.cli.changing import may_vote, why_it_would_stop, why_not, why_not_new
 from dsreg.cli.proposing import choose
 from dsreg.client import Client
 from dsreg.protocol.choosing import Answer, Ask, Elect, Question
@@ -200,6 +200,31 @@ def test_who_does_not_serve_is_in_the_way_unless_it_leaves_or_it_is_forced() -> 
     waits = [member(1), member(2, lives={"waits_for": "others"}), member(4)]
     assert why_not(waits, FIRST, 0) == ([], [
         "node 2 does not serve: others", "node 3 is not in the file, and was not found"])
+
+
+@pytest.mark.parametrize(("members", "down", "later", "expected"), [
+    ((1, 2, 3, 5), (5,), (1, 5), "of nodes 1 5 only 1 answers and serves, and 2 are needed: the disk would stop at "
+     "once. Start node 5"),
+    ((1, 2, 3, 4, 5), (4, 5), (3, 4, 5), "of nodes 3 4 5 only 3 answers and serves, and 2 are needed: the disk would "
+     "stop at once. Start 1 of nodes 4 5"),
+    ((1, 2, 3, 4, 5), (4, 5), (4, 5), "of nodes 4 5 none answers and serves, and 2 are needed: the disk would stop at "
+     "once. Start nodes 4 5"),
+    ((1, 2, 3, 4), (3, 4), (1, 2), "of nodes 1 2 3 4 only 1 2 answer and serve, and 3 are needed: the disk would "
+     "stop at once. Start 1 of nodes 3 4"),
+    ((1, 2, 3), (2, 3), (1, 2, 3, 4, 5), "of nodes 1 2 3 only 1 answers and serves, and 2 are needed: the disk would "
+     "stop at once. Start 1 of nodes 2 3"),
+    ((1, 2, 3, 5), (5,), (1, 2, 5), ""),
+    ((1, 2, 3), (3,), (1, 2, 3, 4), ""),  # node 4 is waited for
+    ((1, 2, 3), (3,), (1, 2), ""),
+])
+def test_both_sets_of_members_have_to_decide_or_the_disk_would_stop(
+    members: tuple[int, ...], down: tuple[int, ...], later: tuple[int, ...], expected: str
+) -> None:
+    current = Configuration(3, 64, mask(members), 0, mask(members))
+    silent = [answer(rank, "refused") if rank in down else member(rank) for rank in members]
+    waiting = [member(rank, lives={"waits_for": "others"}) if rank in down else member(rank) for rank in members]
+    for answers in (silent, waiting):
+        assert why_it_would_stop(answers, current, mask(later)) == [expected] * bool(expected)
 
 
 def test_a_new_node_waits_to_be_told() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import trio
 
+from dsreg.cli.faults import EXIT_CONFIG, EXIT_NO_QUORUM
 from dsreg.client import Client
 from dsreg.config import format_address, load_config
 from dsreg.constants import SECTOR_SIZE
@@ -154,5 +155,29 @@ def test_what_makes_no_sense_is_refused(shared: Cluster, arguments: list[str], e
 
 def test_without_nodes_there_is_nobody_to_ask(make_cluster: Callable[..., Cluster]) -> None:
     cluster = make_cluster()
-    said = run_command("remove", str(cluster.path), "--rank", "3", code=1)
-    assert "no node that keeps configurations answers" in said and "node 1: connection refused" in said
+    said = run_command("remove", str(cluster.path), "--rank", "3", code=EXIT_NO_QUORUM)
+    assert "nothing is changed: no node answers" in said and "node 1: connection refused" in said
+
+
+def test_the_key_of_another_cluster_is_a_fault_of_the_configuration(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster()
+    cluster.start()
+    cluster.path.with_name("client.key").write_text("5a" * 32 + "\n")
+    for command, *options in (["remove", "--rank", "3"], ["add", "--address", "127.0.0.9:1"], ["cancel"]):
+        assert run_command(command, str(cluster.path), *options, code=EXIT_CONFIG) == (
+            "dsreg: no node accepts the client key: client_key_file belongs to another cluster; copy it from a host of "
+            "this one\n")
+
+
+def test_a_set_that_would_not_decide_is_not_proposed_whatever_is_forced(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster(nodes=4)
+    written(cluster)
+    cluster.kill(4)
+    before = cluster.path.read_bytes()
+    said = run_command("remove", str(cluster.path), "--rank", "2", "--rank", "3", "--force", code=1)
+    assert ("dsreg: nothing is changed: of nodes 1 4 only 1 answers and serves, and 2 are needed: the disk would stop "
+            "at once. Start node 4\n") in said and "give --force" not in said
+    assert cluster.path.read_bytes() == before and cluster.report(1)["configuration"]["number"] == 1
+    trio.run(reads, cluster.path)
+    assert "configuration 3: nodes 1 2 4" in run_command("remove", str(cluster.path), "--rank", "3", "--force")
+    trio.run(reads, cluster.path)
