@@ -156,6 +156,12 @@ async def check_again(client: Client, config: ClusterConfig, current: Configurat
         raise Refused([f"nothing is changed: {line}" for line in lines])
 
 
+def is_latest(answers: Sequence[NodeAnswer], current: Configuration) -> bool:
+    """Whether so many tell it that no later one is in force, as far as those have heard that decide."""
+    return quorum_of(current).decided(mask(
+        answer.node.rank for answer in answers if _knows(answer, current)))
+
+
 # --- new nodes ------------------------------------------------------------------------------------
 async def wait_for_new(client: Client, nodes: Sequence[NodeAddress], current: Configuration, show: Show) -> None:
     """Until each of these runs, and waits to be made a member. Raises Refused for one that cannot be."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from dsreg.config import ClusterConfig, NodeAddress, load_config
@@ -29,7 +29,17 @@ def with_new_nodes(config: ClusterConfig, current: Configuration, nodes: Mapping
 
 def without_gone(config: ClusterConfig, current: Configuration) -> list[int]:
     """Take those out of the file that were members and have left; their ranks. Raises ConfigError."""
-    gone = [rank for rank in config.ranks if current.used & ~current.members & bit(rank)]
+    return _without(config, current, [rank for rank in config.ranks if current.used & ~current.members & bit(rank)])
+
+
+def without_strangers(config: ClusterConfig, current: Configuration, ranks: Collection[int]) -> list[NodeAddress]:
+    """Take those of the ranks out of the file that it lists and that never were members. Raises ConfigError."""
+    strangers = [node for node in config.nodes if node.rank in ranks and not current.used & bit(node.rank)]
+    _without(config, current, [node.rank for node in strangers])
+    return strangers
+
+
+def _without(config: ClusterConfig, current: Configuration, gone: list[int]) -> list[int]:
     if not gone:
         return []
 

@@ -13,18 +13,20 @@ import click
 import trio
 
 from dsreg.cli.advice import advice
+from dsreg.cli.answers import NodeAnswer
 from dsreg.cli.changing import (
     Line,
     Refused,
     check,
     check_again,
+    is_latest,
     survey_members,
     told_by_most,
     wait_for_new,
     walk,
 )
 from dsreg.cli.faults import EXIT_FAILED, leaves
-from dsreg.cli.member_file import how_to_start, quoted, with_new_nodes, without_gone
+from dsreg.cli.member_file import how_to_start, quoted, with_new_nodes, without_gone, without_strangers
 from dsreg.cli.options import Seconds, chosen_config, config_argument, config_option, to_address
 from dsreg.client import Client
 from dsreg.config import ClusterConfig, format_address
@@ -35,7 +37,7 @@ from dsreg.errors import ConfigError
 from dsreg.protocol.configuration import Configuration
 from dsreg.register.configuration import Goal
 from dsreg.register.course import Course, goal_of, named
-from dsreg.register.quorum import bit, mask
+from dsreg.register.quorum import bit, mask, ranks_in
 
 
 def _to_addresses(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[tuple[str, int]]:
@@ -115,7 +117,9 @@ def remove(warnings: list[str], file: Path | None, config_path: Path | None, ran
 @_timeout
 @click.pass_obj
 def cancel(warnings: list[str], file: Path | None, config_path: Path | None, timeout_s: float | None) -> None:
-    """Take back a change of members that is not complete: those of before stay."""
+    """Take back a change of members that is not complete: those of before stay. Nodes that FILE lists and that never
+    became members are taken out of it.
+    """
     config = chosen_config(config_path, file)
     _run(warnings, config, lambda: _cancel(config), timeout_s, "cancel")
 
@@ -184,28 +188,51 @@ async def _add(config: ClusterConfig, addresses: Sequence[tuple[str, int]], forc
 async def _remove(config: ClusterConfig, ranks: Sequence[int], force: bool) -> None:
     async with Client(config) as client:
         current, answers = await survey_members(client, config)
-        if unknown := [rank for rank in ranks if not current.used & bit(rank)]:
+        if unknown := [rank for rank in ranks if not current.used & bit(rank) and rank not in config.ranks]:
             raise Refused([f"nothing is changed: there is no node {rank}" for rank in unknown])
-        goal = _goal(current, 0, mask(ranks))
+        if not (leaving := [rank for rank in ranks if current.used & bit(rank)]):
+            _take_out_strangers(config, current, answers, ranks)
+            return
+        goal = _goal(current, 0, mask(leaving))
         if not current.joining and goal.ranks != current.ranks:
             check(answers, current, goal.ranks, force=force)
+        _take_out_strangers(config, current, answers, ranks)
         reached = await _walk(client, config, Course(current, goal))
     without_gone(config, reached)
     _say_done(config, reached)
-    click.echo(f"stop what still runs of node {', '.join(map(str, ranks))} for good (systemctl disable --now "
+    click.echo(f"stop what still runs of node {', '.join(map(str, leaving))} for good (systemctl disable --now "
                "dsreg-node@RANK, or SIGTERM): it serves nobody. Its directory is of no use any more")
 
 
 async def _cancel(config: ClusterConfig) -> None:
     async with Client(config) as client:
-        current, _ = await survey_members(client, config)
+        current, answers = await survey_members(client, config)
         if not current.joining:
             click.echo("no change of members is under way")
             reached = current
+            _take_out_strangers(config, current, answers, config.ranks)
         else:
             reached = await _walk(client, config, Course(current, Goal(current.ranks, current.sectors, cancels=True)))
+            _without_strangers(config, reached, config.ranks)
     without_gone(config, reached)
     _say_done(config, reached)
+
+
+def _take_out_strangers(
+    config: ClusterConfig, current: Configuration, answers: Sequence[NodeAnswer], ranks: Sequence[int]
+) -> None:
+    """Those of the ranks that never were members, out of the file. Raises Refused while it is not sure that they were
+    not: others may know more."""
+    strangers = mask(rank for rank in ranks if rank in config.ranks) & ~current.used
+    if strangers and not is_latest(answers, current):
+        raise Refused([f"nothing is changed: too few nodes answer to say whether node {rank} is a member"
+                       for rank in ranks_in(strangers)])
+    _without_strangers(config, current, ranks)
+
+
+def _without_strangers(config: ClusterConfig, current: Configuration, ranks: Sequence[int]) -> None:
+    for node in without_strangers(config, current, ranks):
+        click.echo(f"taken out of {config.path}: node {node.rank} ({node.address}): it never became a member")
 
 
 async def _walk(client: Client, config: ClusterConfig, course: Course) -> Configuration:

@@ -153,6 +153,45 @@ def test_what_makes_no_sense_is_refused(shared: Cluster, arguments: list[str], e
     assert shared.path.read_bytes() == before
 
 
+@pytest.mark.parametrize("arguments", [["cancel"], ["remove", "--rank", "4", "--rank", "5"]])
+def test_nodes_that_never_became_members_are_taken_out_of_the_file(
+    make_cluster: Callable[..., Cluster], arguments: list[str]
+) -> None:
+    """The command that added them was killed while it waited for them."""
+    cluster = make_cluster()
+    written(cluster)
+    grown = Grown(cluster)
+    process = grown.add()
+    process.kill()
+    process.communicate()
+    assert cluster.config.ranks == (1, 2, 3, 4, 5)
+    command, *options = arguments
+    before = cluster.path.read_bytes()
+    cluster.kill(2, 3)
+    said = run_command(command, grown.file, *options, code=1)
+    assert "nothing is changed: too few nodes answer to say whether node 4 is a member" in said
+    assert cluster.path.read_bytes() == before
+    cluster.start(2, 3)
+    said = run_command(command, grown.file, *options)
+    for rank, address in zip((4, 5), grown.addresses, strict=True):
+        assert f"taken out of {cluster.path}: node {rank} ({address}): it never became a member\n" in said
+    assert load_config(cluster.path).ranks == (1, 2, 3) and grown.configuration(1)["number"] == 1
+    trio.run(reads, cluster.path)
+
+
+def test_a_member_and_a_node_that_never_was_one_are_removed_at_once(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster()
+    written(cluster)
+    grown = Grown(cluster, 1)
+    process = grown.add()
+    process.kill()
+    process.communicate()
+    said = run_command("remove", grown.file, "--rank", "3", "--rank", "4")
+    assert "it never became a member" in said and "configuration 3: nodes 1 2\n" in said
+    assert load_config(cluster.path).ranks == (1, 2)
+    trio.run(reads, cluster.path)
+
+
 def test_without_nodes_there_is_nobody_to_ask(make_cluster: Callable[..., Cluster]) -> None:
     cluster = make_cluster()
     said = run_command("remove", str(cluster.path), "--rank", "3", code=EXIT_NO_QUORUM)
