@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,16 @@ import trio
 from dsreg.cli.answers import NodeAnswer
 from dsreg.cli.damage import damage_of, described, found_by, still_open
 from dsreg.cli.faults import EXIT_FAILED, leaves
+from dsreg.cli.in_force import in_force, of_members
 from dsreg.cli.options import chosen_config, config_argument, config_option
 from dsreg.cli.progress import progress_bar
-from dsreg.cli.survey import ask_all
+from dsreg.cli.survey import ask_all, ask_cluster
 from dsreg.cli.units import size_text
 from dsreg.client import Client
 from dsreg.config import ClusterConfig, NodeAddress
 from dsreg.constants import MAX_RANK
 from dsreg.errors import ClientError
+from dsreg.register.quorum import bit, mask, ranks_in
 
 # Between two questions to the nodes, and how long one waits for the answers.
 POLL_S = 0.2
@@ -88,9 +91,10 @@ def scrub(warnings: list[str], file: Path | None, config_path: Path | None, rank
     Exits with 0 if nothing was damaged, or all of it is repaired; with 1 if damage remains, or a node was not verified.
     """
     config = chosen_config(config_path, file)
-    nodes = [_Node(node) for node in (config.nodes if rank is None else [config.node(rank)])]
+    if rank is not None:
+        config.node(rank)
     try:
-        trio.run(_scrub, config, nodes)
+        nodes = trio.run(_scrub, config, rank)
     except BaseException as error:
         if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves(error)):
             click.echo("the nodes go on; `dsreg status` shows what they find", err=True)
@@ -102,8 +106,11 @@ def scrub(warnings: list[str], file: Path | None, config_path: Path | None, rank
         sys.exit(EXIT_FAILED)
 
 
-async def _scrub(config: ClusterConfig, nodes: list[_Node]) -> None:
+async def _scrub(config: ClusterConfig, rank: int | None) -> list[_Node]:
+    """All that is to be verified, when that is done."""
     async with Client(config) as client:
+        answers = await ask_cluster(client, config, ASK_S)
+        nodes = nodes_to_verify(config, answers) if rank is None else [_only(config, answers, rank)]
         await _ask(client, nodes)
         async with trio.open_nursery() as nursery:
             for each in nodes:
@@ -119,6 +126,22 @@ async def _scrub(config: ClusterConfig, nodes: list[_Node]) -> None:
                 advance(max(0, verified - done))
                 done = max(done, verified)
         await _repaired(client, nodes)
+    return nodes
+
+
+def nodes_to_verify(config: ClusterConfig, answers: Sequence[NodeAnswer]) -> list[_Node]:
+    """The members, by what the nodes say, whatever the file lists."""
+    members = of_members(answers)
+    unlisted = in_force(answers).members & ~mask(answer.node.rank for answer in members)
+    nodes = [_Node(answer.node) for answer in members]
+    return nodes + [_Node(NodeAddress(rank, "", 0, Path()), fault=f"it is not in {config.path}, and was not found")
+                    for rank in ranks_in(unlisted)]
+
+
+def _only(config: ClusterConfig, answers: Sequence[NodeAnswer], rank: int) -> _Node:
+    force = in_force(answers)
+    fault = "" if force.members & bit(rank) else f"it is no member of the cluster ({force.described()})"
+    return _Node(config.node(rank), fault=fault)
 
 
 async def _ask(client: Client, nodes: list[_Node]) -> None:

@@ -10,6 +10,7 @@ from dsreg.cli.answers import NodeAnswer
 from dsreg.cli.health import Health, assess
 from dsreg.cli.in_force import in_force, of_members
 from dsreg.cli.in_sync import all_in_sync, can_lose, what_is_missing, why_not_more
+from dsreg.cli.scrub import nodes_to_verify
 from dsreg.cli.status_json import as_dict
 from dsreg.cli.status_table import what_to_do
 from dsreg.cli.survey import Survey
@@ -77,6 +78,16 @@ def test_a_member_that_the_file_does_not_list_is_missed() -> None:
     assert can_lose(answers) == 0 and not all_in_sync(answers)
     assert what_is_missing(answers)[:2] == ["node 4 was not found", "node 5 was not found"]
     assert shown(answers, width=200)[-1].rstrip() == "quorum: 3 of 5 nodes answer, 3 are needed"
+
+
+def test_members_are_verified_and_no_others() -> None:
+    answers = [*(told(rank, BACK, last=4) for rank in (1, 2)), answer(3, REFUSED), answer(4, REFUSED), told(5, BACK)]
+    nodes = nodes_to_verify(config_of(answers), answers)
+    assert [(each.node.rank, each.fault) for each in nodes] == [(1, ""), (2, ""), (3, "")]
+    answers = [told(rank, FIVE) for rank in (1, 2, 3)]
+    missing = [each.told() for each in nodes_to_verify(config_of(answers), answers) if each.fault]
+    assert missing == [f"node {rank}: not verified: it is not in /etc/dsreg/cluster.toml, and was not found"
+                       for rank in (4, 5)]
 
 
 def test_a_change_that_is_under_way_is_said_with_what_to_do() -> None:

@@ -16,7 +16,7 @@ from dsreg.cli.faults import EXIT_CONFIG, EXIT_NO_QUORUM
 from dsreg.client import Client
 from dsreg.config import format_address, load_config
 from dsreg.constants import SECTOR_SIZE
-from tests.processes.cluster import ROOT, TIMEOUT_S, Cluster, free_addresses, until
+from tests.processes.cluster import ROOT, TIMEOUT_S, Cluster, dsreg, free_addresses, until
 from tests.processes.contract_node import ContractNode
 from tests.processes.history import stamp
 from tests.processes.raw import RawClient
@@ -179,13 +179,18 @@ def test_nodes_that_never_became_members_are_taken_out_of_the_file(
     trio.run(reads, cluster.path)
 
 
-def test_a_member_and_a_node_that_never_was_one_are_removed_at_once(make_cluster: Callable[..., Cluster]) -> None:
+def test_a_node_that_never_was_a_member_is_not_verified_and_is_removed(make_cluster: Callable[..., Cluster]) -> None:
     cluster = make_cluster()
     written(cluster)
     grown = Grown(cluster, 1)
     process = grown.add()
     process.kill()
     process.communicate()
+    verified = dsreg("scrub", grown.file)
+    assert verified.returncode == 0 and verified.stderr == "" and "node 4" not in verified.stdout
+    verified = dsreg("scrub", grown.file, "--rank", "4")
+    assert verified.returncode == 1
+    assert verified.stderr == "node 4: not verified: it is no member of the cluster (configuration 1: nodes 1 2 3)\n"
     said = run_command("remove", grown.file, "--rank", "3", "--rank", "4")
     assert "it never became a member" in said and "configuration 3: nodes 1 2\n" in said
     assert load_config(cluster.path).ranks == (1, 2)
