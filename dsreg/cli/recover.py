@@ -65,7 +65,8 @@ def recover(
     """Make a new cluster of the directories that are left when a MAJORITY of them is lost for good.
 
     Acknowledged writes are lost by it. As long as a majority of the directories is left nothing is lost, and this
-    command refuses: start the others with `dsreg node --rejoin`.
+    command refuses: start the others with `dsreg node --rejoin`. After `dsreg members` has changed the nodes it refuses
+    as well: then only a majority of the directories themselves helps, or a backup.
 
     FILE gets new keys, so that no node and no client of the old cluster can talk to the new one; the old files are kept
     beside it. Copy FILE and its keys to all hosts. The nodes that are new start with empty directories, and learn.

@@ -40,7 +40,8 @@ def refuse_configured(recorded: Recorded) -> None:
     """Raise WrongDirectory if which nodes there are is not what cluster.toml says."""
     if recorded.configured:
         raise WrongDirectory("the nodes of this directory's cluster, or its size, were changed while it was running: "
-                             "this version cannot recover from it")
+                             "this version cannot recover from it. Only so many of the lost directories that a "
+                             "majority is back help, or a backup")
 
 
 def move(

@@ -308,6 +308,7 @@ def test_a_node_that_is_down_is_removed(make_cluster: Callable[..., Cluster]) ->
     files = {file: file.read_bytes() for file in cluster.directory.iterdir() if file.suffix in (".toml", ".key")}
     refused = dsreg("recover", grown.file, "--from", "1", "--i-accept-data-loss")
     assert refused.returncode and "this version cannot recover from it" in refused.stderr
+    assert "Only so many of the lost directories that a majority is back help, or a backup" in refused.stderr
     assert all(file.read_bytes() == content for file, content in files.items())
 
 
