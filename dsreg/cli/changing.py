@@ -47,14 +47,18 @@ class Refused(DsregError):
 
 
 class Line:
-    """What is waited for, on stderr: one line that changes on a terminal, elsewhere one now and then."""
+    """What is waited for, on stderr: one line that changes on a terminal, elsewhere one now and then. `text`: the
+    latest. `is_proposing`: whether something may have been chosen."""
 
     def __init__(self) -> None:
+        self.text = "waiting for the nodes to answer"
+        self.is_proposing = False
         self._is_terminal = sys.stderr.isatty()
         self._text = ""
         self._said_s = -EVERY_S
 
     def show(self, text: str) -> None:
+        self.text = text or self.text
         if text == self._text:
             return
         if self._is_terminal:

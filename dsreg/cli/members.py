@@ -89,7 +89,7 @@ def add(warnings: list[str], file: Path | None, config_path: Path | None, addres
                for host, _ in addresses if is_local_only(host) and is_wide]
     if faults:
         raise ConfigError(faults)
-    _run(warnings, config, lambda: _add(config, addresses, force), timeout_s, "add")
+    _run(warnings, config, lambda line: _add(config, addresses, force, line), timeout_s, "add")
 
 
 @members.command()
@@ -108,7 +108,7 @@ def remove(warnings: list[str], file: Path | None, config_path: Path | None, ran
     stopped. Their ranks are never used again.
     """
     config = chosen_config(config_path, file)
-    _run(warnings, config, lambda: _remove(config, ranks, force), timeout_s, "remove")
+    _run(warnings, config, lambda line: _remove(config, ranks, force, line), timeout_s, "remove")
 
 
 @members.command()
@@ -121,17 +121,19 @@ def cancel(warnings: list[str], file: Path | None, config_path: Path | None, tim
     became members are taken out of it.
     """
     config = chosen_config(config_path, file)
-    _run(warnings, config, lambda: _cancel(config), timeout_s, "cancel")
+    _run(warnings, config, lambda line: _cancel(config, line), timeout_s, "cancel")
 
 
 def _run(
-    warnings: list[str], config: ClusterConfig, what: Callable[[], Awaitable[None]], timeout_s: float | None, name: str
+    warnings: list[str], config: ClusterConfig, what: Callable[[Line], Awaitable[None]], timeout_s: float | None,
+    name: str,
 ) -> None:
     """Carry it out, and say what became of it."""
+    line = Line()
 
     async def in_time() -> bool:
         with trio.move_on_after(float("inf") if timeout_s is None else timeout_s):
-            await what()
+            await what(line)
             return True
         return False
 
@@ -140,27 +142,28 @@ def _run(
     except BaseException as error:
         found = leaves(error)
         if any(isinstance(leaf, KeyboardInterrupt) for leaf in found):
-            click.echo(_how_to_go_on(config, name), err=True)
+            click.echo(_how_to_go_on(config, name, line), err=True)
         refusals = [leaf for leaf in found if isinstance(leaf, Refused)]
         if len(refusals) < len(found):
             raise
-        for line in (line for refusal in refusals for line in refusal.lines):
-            click.echo(f"dsreg: {line}", err=True)
+        for reason in (reason for refusal in refusals for reason in refusal.lines):
+            click.echo(f"dsreg: {reason}", err=True)
         warnings.clear()
         sys.exit(refusals[0].code)
     warnings.clear()  # of the client: what is wrong is in what is printed
     if not is_done:
-        click.echo(f"dsreg: not done within {timeout_s:g} s. {_how_to_go_on(config, name)}", err=True)
+        click.echo(f"dsreg: not done within {timeout_s:g} s. {_how_to_go_on(config, name, line)}", err=True)
         sys.exit(EXIT_FAILED)
 
 
-def _how_to_go_on(config: ClusterConfig, name: str) -> str:
+def _how_to_go_on(config: ClusterConfig, name: str, line: Line) -> str:
     back = "" if name == "cancel" else f", or take it back: dsreg members cancel {quoted(config.path)}"
-    return f"Whatever has been chosen stays so. Give the same command again to go on{back}"
+    so_far = "Whatever has been chosen stays so" if line.is_proposing else f"Nothing is changed: {line.text}"
+    return f"{so_far}. Give the same command again to go on{back}"
 
 
 # --- what each does -------------------------------------------------------------------------------
-async def _add(config: ClusterConfig, addresses: Sequence[tuple[str, int]], force: bool) -> None:
+async def _add(config: ClusterConfig, addresses: Sequence[tuple[str, int]], force: bool, line: Line) -> None:
     async with Client(config) as client:
         current, answers = await survey_members(client, config)
     new = _ranks_for(config, current, addresses)
@@ -173,10 +176,10 @@ async def _add(config: ClusterConfig, addresses: Sequence[tuple[str, int]], forc
         async with Client(edited) as client:
             if waiting := [edited.node(rank) for rank in new if not current.members & bit(rank)]:
                 click.echo(how_to_start(edited, waiting))
-                await wait_for_new(client, waiting, current, Line().show)
+                await wait_for_new(client, waiting, current, line.show)
                 if not current.joining:
                     await check_again(client, edited, current, goal.ranks)
-            reached = await _walk(client, edited, Course(current, goal))
+            reached = await _walk(client, edited, Course(current, goal), line)
     except* Refused:
         if edited is not config:
             replace_file(config.path, before)
@@ -185,7 +188,7 @@ async def _add(config: ClusterConfig, addresses: Sequence[tuple[str, int]], forc
     _say_done(edited, reached)
 
 
-async def _remove(config: ClusterConfig, ranks: Sequence[int], force: bool) -> None:
+async def _remove(config: ClusterConfig, ranks: Sequence[int], force: bool, line: Line) -> None:
     async with Client(config) as client:
         current, answers = await survey_members(client, config)
         if unknown := [rank for rank in ranks if not current.used & bit(rank) and rank not in config.ranks]:
@@ -197,14 +200,14 @@ async def _remove(config: ClusterConfig, ranks: Sequence[int], force: bool) -> N
         if not current.joining and goal.ranks != current.ranks:
             check(answers, current, goal.ranks, force=force)
         _take_out_strangers(config, current, answers, ranks)
-        reached = await _walk(client, config, Course(current, goal))
+        reached = await _walk(client, config, Course(current, goal), line)
     without_gone(config, reached)
     _say_done(config, reached)
     click.echo(f"stop what still runs of node {', '.join(map(str, leaving))} for good (systemctl disable --now "
                "dsreg-node@RANK, or SIGTERM): it serves nobody. Its directory is of no use any more")
 
 
-async def _cancel(config: ClusterConfig) -> None:
+async def _cancel(config: ClusterConfig, line: Line) -> None:
     async with Client(config) as client:
         current, answers = await survey_members(client, config)
         if not current.joining:
@@ -212,7 +215,8 @@ async def _cancel(config: ClusterConfig) -> None:
             reached = current
             _take_out_strangers(config, current, answers, config.ranks)
         else:
-            reached = await _walk(client, config, Course(current, Goal(current.ranks, current.sectors, cancels=True)))
+            back = Goal(current.ranks, current.sectors, cancels=True)
+            reached = await _walk(client, config, Course(current, back), line)
             _without_strangers(config, reached, config.ranks)
     without_gone(config, reached)
     _say_done(config, reached)
@@ -235,10 +239,11 @@ def _without_strangers(config: ClusterConfig, current: Configuration, ranks: Seq
         click.echo(f"taken out of {config.path}: node {node.rank} ({node.address}): it never became a member")
 
 
-async def _walk(client: Client, config: ClusterConfig, course: Course) -> Configuration:
+async def _walk(client: Client, config: ClusterConfig, course: Course, line: Line) -> Configuration:
+    line.is_proposing = True
     if course.following is None:
         click.echo("nothing is to be changed")
-    await walk(client, config, course, click.echo, Line().show)
+    await walk(client, config, course, click.echo, line.show)
     await told_by_most(client, config, course.current)
     return course.current
 
