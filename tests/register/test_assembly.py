@@ -98,8 +98,9 @@ def test_questions_of_heal_have_read_identifiers_of_their_own() -> None:
 
 
 def test_a_client_says_only_what_it_can() -> None:
-    assert client_hello(64) == Hello(0, False, bytes(16), 0, 64, FEATURE_SEALED | FEATURE_LIVES | FEATURE_ADDRESSES)
-    assert client_hello(64, seals=False).features == FEATURE_LIVES | FEATURE_ADDRESSES
+    features = FEATURE_SEALED | FEATURE_LIVES | FEATURE_ADDRESSES | FEATURE_CONFIGURATIONS
+    assert client_hello(64) == Hello(0, False, bytes(16), 0, 64, features)
+    assert client_hello(64, seals=False).features == features & ~FEATURE_SEALED
 
 
 def test_each_directory_has_read_identifiers_of_its_own() -> None:
