@@ -10,12 +10,16 @@ from dsreg.config import ClusterConfig, NodeAddress, load_config
 from dsreg.config.edit import replace_file, with_first_nodes, with_node, without_node
 from dsreg.errors import ConfigError
 from dsreg.protocol.configuration import Configuration
-from dsreg.register.quorum import bit
+from dsreg.register.quorum import bit, mask
 
 
 def with_new_nodes(config: ClusterConfig, current: Configuration, nodes: Mapping[int, str]) -> ClusterConfig:
-    """Write them, rank -> address, into the file; what it says then. Raises ConfigError."""
-    if not (missing := {rank: address for rank, address in nodes.items() if rank not in config.ranks}):
+    """Write them, rank -> address, into the file, and how many there were first; what it says then. Raises
+    ConfigError."""
+    missing = {rank: address for rank, address in nodes.items() if rank not in config.ranks}
+    # Somebody may have written them in by hand: then the list is no more what the cluster was created with.
+    is_told = current.number > 1 or mask(config.first_ranks) == current.ranks
+    if not missing and is_told:
         return config
 
     def edit(text: str) -> str:
