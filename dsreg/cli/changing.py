@@ -22,8 +22,8 @@ from dsreg.client import Client
 from dsreg.config import ClusterConfig, NodeAddress
 from dsreg.errors import DsregError
 from dsreg.protocol.configuration import Configuration
-from dsreg.register.configuration import quorum_of
-from dsreg.register.course import Course, named
+from dsreg.register.configuration import must_learn, quorum_of
+from dsreg.register.course import Course, described, named
 from dsreg.register.quorum import Majority, bit, mask, ranks_in
 
 # How long the answers of the nodes are waited for, and between two questions.
@@ -223,7 +223,7 @@ class _Waiting:
         self._show = show
         self._copies: dict[int, Copy] = {}
         self._lacking = 0  # mask: those that have said that they have not learned
-        self._is_ready = not _needs_learning(base, wish)
+        self._is_ready = not any(must_learn(base, wish, rank) for rank in ranks_in(base.members))
         self._ask_anyway_s = trio.current_time() + ASK_ANYWAY_S
         self._taken_up = ""
 
@@ -261,10 +261,6 @@ class _Waiting:
         return f" ({copy.state}{share}{left})"
 
 
-def _needs_learning(base: Configuration, following: Configuration) -> bool:
-    return bool(base.joining) and following.ranks == base.joining
-
-
 def may_vote(answers: Sequence[NodeAnswer], base: Configuration) -> int:
     """The mask of those that know the joint configuration, and have learned if they have to, to vote for its later set
     alone."""
@@ -291,10 +287,3 @@ async def told_by_most(client: Client, config: ClusterConfig, configuration: Con
 def _knows(answer: NodeAnswer, configuration: Configuration) -> bool:
     told = answer.report.get("configuration") if answer.report is not None else None
     return told is not None and int(told["number"]) >= configuration.number
-
-
-def described(configuration: Configuration) -> str:
-    """For people."""
-    if not configuration.joining:
-        return f"nodes {named(configuration.ranks)}"
-    return f"nodes {named(configuration.ranks)} together with {named(configuration.joining)}"

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from dsreg.cli.answers import NodeAnswer
-from dsreg.register.course import named
-from dsreg.register.quorum import Joint, Majority, Quorum, bit, mask, ranks_in
+from dsreg.register.configuration import quorum_of
+from dsreg.register.course import described
+from dsreg.register.quorum import Quorum, bit, mask, ranks_in
 
 
 class InForce(NamedTuple):
@@ -23,14 +24,12 @@ class InForce(NamedTuple):
 
     @property
     def quorum(self) -> Quorum:
-        if self.joining:
-            return Joint(Majority(self.ranks), Majority(self.joining))
-        return Majority(self.ranks)
+        return quorum_of(self)
 
     def described(self) -> str:
         """For people."""
-        together = f" together with {named(self.joining)}, as members are being changed" if self.joining else ""
-        return f"configuration {self.number}: nodes {named(self.ranks)}{together}"
+        why = ", as members are being changed" if self.joining else ""
+        return f"configuration {self.number}: {described(self)}{why}"
 
 
 def in_force(answers: Sequence[NodeAnswer]) -> InForce:

@@ -7,12 +7,12 @@ file `configuration`, who is told, whose answers count, what is asked again, and
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable
 from typing import Final
 
 from dsreg.errors import NoSpace
 from dsreg.node.interpreter import Interpreter
+from dsreg.node.recording import NoSpaceLog
 from dsreg.protocol.choosing import Answer, Ask, ConfigurationReport, Elect, Objection, Question
 from dsreg.protocol.configuration import NO_BALLOT, Configuration, Record
 from dsreg.protocol.messages import (
@@ -23,6 +23,7 @@ from dsreg.protocol.messages import (
     SumsQuery,
     WriteProc,
 )
+from dsreg.register import course
 from dsreg.register.claim import Promise, adopted_promise
 from dsreg.register.configuration import Voter, must_learn, quorum_of
 from dsreg.register.learned import Promises, has_taken_over
@@ -33,7 +34,6 @@ from dsreg.transport import Transport
 log = logging.getLogger("dsreg.node")
 
 _QUESTIONS: Final = (ReadProc, WriteProc, DigestQuery, SumsQuery)
-_COMPLAIN_AGAIN_S: Final = 60.0
 # A node that is asked for its vote before it has learned compares with all again after this long: one of them may not
 # have known all itself.
 _COMPARE_AGAIN_S: Final = 5.0
@@ -55,7 +55,7 @@ class Configuring:
         self._file = interpreter.storage.configuration
         self._voter = Voter(rank, self._file.record)
         self._listeners: dict[Transport, tuple[int, bool]] = {}  # who is told; as `rank` and `answer` of the report
-        self._no_space_again_s = -math.inf  # when it may be said again
+        self._no_space = NoSpaceLog(interpreter.clock)
 
     @property
     def current(self) -> Configuration:
@@ -160,9 +160,7 @@ class Configuring:
         try:
             self._file.remember(record)
         except NoSpace as error:
-            if self._interpreter.clock() >= self._no_space_again_s:
-                self._no_space_again_s = self._interpreter.clock() + _COMPLAIN_AGAIN_S
-                log.warning("no space to record which nodes there are: %s", error)
+            self._no_space.say("which nodes there are", error)
             return False
         self._voter.record = record
         return True
@@ -277,7 +275,4 @@ class Configuring:
 
 def described(configuration: Configuration) -> str:
     """For people."""
-    names = " ".join(map(str, ranks_in(configuration.ranks)))
-    if not configuration.joining:
-        return f"nodes {names}"
-    return f"nodes {names} joint with {' '.join(map(str, ranks_in(configuration.joining)))}"
+    return course.described(configuration, "joint with")

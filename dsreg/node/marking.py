@@ -43,7 +43,6 @@ class Marking:
         self.waits = file.begun and not self.check.is_passed
         self.on_keep: Callable[[Heard], None] = self._keep
         self.mark_after_s, self.keep_after_s = MARK_AFTER_S, KEEP_AFTER_S
-        self._is_alone = quorum.size == 1
         self._lives = lives
         self._file = file
         self._interpreter = interpreter
@@ -77,7 +76,6 @@ class Marking:
     def reconfigured(self, quorum: Quorum) -> None:
         """This one is in force. An older state of this directory would not know of it."""
         self.check.reconfigured(quorum)
-        self._is_alone = quorum.size == 1
         if self._interpreter.started:
             self.raise_mark(urgent=True)
 
@@ -97,7 +95,7 @@ class Marking:
     def raise_mark(self, *, urgent: bool) -> None:
         """With the next commit; `urgent`: with one of its own, if there is no other."""
         self._raise_s = math.inf
-        if self._is_alone:
+        if self.check.is_alone:
             return
         promises = self._interpreter.storage.promises
         self._raising = max(self.check.mark, self._raising, first_mark(promises.state.incarnation)) + 1

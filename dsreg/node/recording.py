@@ -16,15 +16,27 @@ log = logging.getLogger("dsreg.node")
 COMPLAIN_AGAIN_S = 60.0
 
 
+class NoSpaceLog:
+    """Says that there is none to record something, once in a while. `clock`: seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._again_s = -math.inf  # when it may be said again
+
+    def say(self, what: str, error: NoSpace) -> None:
+        if self._clock() >= self._again_s:
+            self._again_s = self._clock() + COMPLAIN_AGAIN_S
+            log.warning("no space to record %s: %s", what, error)
+
+
 class Recording:
     """In `file`, of what `lives` has taken. `clock`: seconds."""
 
     def __init__(self, file: LivesFile, lives: Lives, clock: Callable[[], float]) -> None:
         self._file = file
         self._lives = lives
-        self._clock = clock
+        self._no_space = NoSpaceLog(clock)
         self._incarnations: dict[int, int] = {}  # of others, as they have greeted
-        self._no_space_again_s = -math.inf  # when it may be said again
 
     def remember(self, heard: Mapping[int, Life]) -> bool:
         """Whether there was space for it. Raises SyncFailed."""
@@ -32,10 +44,8 @@ class Recording:
             self._file.remember(heard)
         except NoSpace as error:
             self._lives.not_written(heard)
-            if self._clock() >= self._no_space_again_s:
-                self._no_space_again_s = self._clock() + COMPLAIN_AGAIN_S
-                log.warning("no space to record the directories of the nodes %s, which are not used until there "
-                            "is some: %s", ", ".join(map(str, sorted(heard))), error)
+            nodes = ", ".join(map(str, sorted(heard)))
+            self._no_space.say(f"the directories of the nodes {nodes}, which are not used until there is some", error)
             return False
         for other, life in heard.items():
             log.info("node %d is known by its directory %s from now on", other, life)

@@ -13,14 +13,24 @@ the record says so by giving the new one.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from dsreg.protocol.choosing import Answer, Later, Objection, Outbid, Promised, Voted
 from dsreg.protocol.configuration import Ballot, Configuration, Record, Vote
 from dsreg.register.quorum import Joint, Majority, Quorum, bit, majority_of, ranks_in
 
 
-def quorum_of(configuration: Configuration) -> Quorum:
+class Sets(Protocol):
+    """Of a configuration, or of what a node says of one: the members and, while these are joint, the later ones."""
+
+    @property
+    def ranks(self) -> int: ...
+
+    @property
+    def joining(self) -> int: ...
+
+
+def quorum_of(configuration: Sets) -> Quorum:
     """Of number 0, which a node has that is yet to be told one: nobody decides."""
     if not configuration.ranks:
         return majority_of((), 1)

@@ -9,7 +9,7 @@ that somebody has added, they would be removed.
 from __future__ import annotations
 
 from dsreg.protocol.configuration import Configuration
-from dsreg.register.configuration import Goal, next_for
+from dsreg.register.configuration import Goal, Sets, next_for
 from dsreg.register.quorum import ranks_in
 
 
@@ -52,3 +52,8 @@ class Course:
 def named(ranks: int) -> str:
     """For people."""
     return " ".join(map(str, ranks_in(ranks)))
+
+
+def described(sets: Sets, together: str = "together with") -> str:
+    """For people: which nodes there are; `together`: between the two sets while these are joint."""
+    return f"nodes {named(sets.ranks)}" + (f" {together} {named(sets.joining)}" if sets.joining else "")

@@ -89,6 +89,11 @@ class DirectoryCheck:
         self._configured |= bit(teller)
 
     @property
+    def is_alone(self) -> bool:
+        """Whether there is nobody to ask, or to tell."""
+        return self._quorum.size == 1
+
+    @property
     def is_older(self) -> bool:
         """Whether the directory is an older state of itself, or the node of another copy of it runs."""
         return self.highest > self.mark

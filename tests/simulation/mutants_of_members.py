@@ -36,7 +36,7 @@ MEMBERS = (
            test=_BY_VOTERS),
     Mutant("counts_by_an_older_configuration", _IN_FORCE, "return max(told,", "return min(told,", test=_BY_ANSWERS),
     Mutant("a_loss_may_stop_one_of_two_joint_sets", _IN_FORCE,
-           "return Joint(Majority(self.ranks), Majority(self.joining))", "return Majority(self.members)",
+           "return quorum_of(self)", "from dsreg.register.quorum import Majority; return Majority(self.members)",
            test=_BY_ANSWERS),
     Mutant("misses_who_has_left", _IN_FORCE, "if members & bit(answer.node.rank)]", "if answer]", test=_BY_ANSWERS),
     Mutant("answers_of_a_swapped_directory_count", "dsreg.client.client",
