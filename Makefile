@@ -6,13 +6,13 @@ BIN := .venv/bin
 ARGS ?=
 
 # So many processes run tests beside each other: most of them wait for something most of the time.
-JOBS ?= 2
+JOBS ?= 3
 
 # How long `make soak` looks for faults, and from which seed on (a fresh one, printed, if none is given).
 MINUTES ?= 60
 SEED ?=
 
-.PHONY: help setup test test-system demo soak bench compiled lint clean
+.PHONY: help setup test test-system demo soak bench compiled dist site lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,11 +20,15 @@ help:  ## list the targets
 setup:  ## system packages that are missing, .venv, the project in it
 	@scripts/setup.sh
 
-test: setup  ## run every test, two at a time (ARGS="-k codec" passes arguments to pytest, JOBS=1 runs one at a time)
-	@$(BIN)/python -m pytest -q --color=no -n $(JOBS) $(ARGS)
+test: setup  ## run every test, three at a time (ARGS="-k codec" passes arguments to pytest, JOBS=1 runs one at a time)
+	@$(BIN)/python -m pytest -q --color=no -n $(JOBS) --durations=15 --durations-min=20 $(ARGS)
 
-test-system: setup  ## README and runbook typed literally on fresh Debian systems: root, a network, minutes (debootstrap)
-	@command -v debootstrap >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends debootstrap
+test-system: setup  ## README and runbook on fresh Debian systems, a virtual machine, the page in a browser, Prometheus: root, a network
+	@scripts/prometheus.sh
+	@for tool in debootstrap:debootstrap qemu-system-x86_64:qemu-system-x86 busybox:busybox-static depmod:kmod \
+	    chromedriver:chromium-driver; do \
+	    command -v $${tool%%:*} >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $${tool##*:}; \
+	done
 	@DSREG_TEST_SYSTEM=1 $(BIN)/python -m pytest -q --color=no -x tests/system $(ARGS)
 
 demo: setup  ## three nodes, a mounted ext4, a node killed in mid-copy, every byte compared
@@ -37,8 +41,16 @@ bench: setup  ## this disk and its peers under one load, as root: ARGS="--quick 
 	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[bench]'
 	@$(BIN)/python -m bench $(ARGS)
 
-compiled: setup  ## an optional build with mypyc, in build/compiled, and tests of it (other ones: ARGS="tests/core")
+compiled: setup  ## an optional build with mypyc, in build/compiled, and tests of it (other ones: ARGS="tests/register")
 	@scripts/compiled.sh $(ARGS)
+
+dist: setup  ## source distribution, wheel, compiled wheel and Debian package, in dist/
+	@$(BIN)/python -c 'import mypy' 2>/dev/null || $(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[lint]'
+	@scripts/dist.sh $(ARGS)
+
+site: setup  ## the documents as a site, in build/site
+	@$(BIN)/python -c 'import material' 2>/dev/null || $(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[docs]'
+	@$(BIN)/python -m scripts.site
 
 lint: setup  ## ruff and mypy
 	@test -x $(BIN)/ruff -a -x $(BIN)/mypy || $(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[lint]'

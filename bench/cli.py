@@ -10,19 +10,24 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 import click
 
-from bench import machine, record, tables
+from bench import against, machine, record, tables
 from bench.progress import Bar
 from bench.run import Runner, setup_of
 from bench.settings import FULL, QUICK, Settings
 from bench.shell import ROOT, BenchFailed, call, missing_tools
 from bench.systems import PEERS, System, make_ours, make_peer
+from bench.systems.ours import NODES
+from bench.tcp import TcpClusters
 from dsreg.cli.options import Seconds
 from fuse_frontend.mounts import mount_table
 
@@ -41,32 +46,41 @@ TOOLS = ("fio", "losetup", "mkfs.ext4", "mount", "umount", "findmnt", "cp", "syn
 @click.option("--install", is_flag=True, help="Install what --peers lacks, by apt-get (Debian).")
 @click.option("--quick", is_flag=True, help="A minute or two: one round, short jobs, a small disk.")
 @click.option("--only", type=click.Choice(["devices", "tcp"]), help="Leave the other part out.")
+@click.option("--against", "revision", metavar="REV",
+              help="Compare with this revision of the project, by git, and with nothing else; both in one run, job by "
+                   "job. Prints ratios with their spread; 3 rounds at least.")
 @click.option("--rounds", type=click.IntRange(1, 99), help="How often everything is measured.")
 @click.option("--seconds", type=Seconds(min=0.1), help="Length of a job, through a device or over TCP.")
 @click.option("--size", "size_mib", type=click.IntRange(64), metavar="MIB", help="Size of the disks.")
 @click.option("--directory", type=click.Path(file_okay=False, exists=True, path_type=Path), default="/var/tmp",
               show_default=True, help="All systems keep their data below this; on a real disk, please.")
-@click.option("--output", type=click.Path(file_okay=False, path_type=Path), default=DOCS,
-              help="Where benchmarks.md, benchmarks.json and the plots go.  [default: docs/]")
+@click.option("--output", type=click.Path(file_okay=False, path_type=Path),
+              help="Where benchmarks.md, benchmarks.json and the plots go.  [default: docs/]  With --against: where "
+                   "against.md and against.json go.  [default: nowhere]")
 @click.option("--report", "recorded", type=click.Path(dir_okay=False, exists=True, path_type=Path), metavar="JSON",
               help="Measure nothing; make page and plots from this file.")
-def main(peers: str, install: bool, quick: bool, only: str | None, rounds: int | None, seconds: float | None,
-         size_mib: int | None, directory: Path, output: Path, recorded: Path | None) -> None:
+def main(peers: str, install: bool, quick: bool, only: str | None, revision: str | None, rounds: int | None,
+         seconds: float | None, size_mib: int | None, directory: Path, output: Path | None, recorded: Path | None
+         ) -> None:
     """Measure this disk and its peers under the same load, in the same run, and write tables and plots.
 
     Needs root, for loop devices. Without it, and with --only tcp, the register is measured over TCP alone.
     Everything that is started is taken down again, on Ctrl-C and on failure, too.
     """
     try:
-        output.mkdir(parents=True, exist_ok=True)
         if recorded is not None:
             write(record.load(recorded), output, save=False)
             return
         settings = chosen_settings(quick, rounds, seconds, size_mib)
         if only == "devices" and os.geteuid() != 0:
             raise BenchFailed("loop devices need root")
-        chosen = [] if only == "tcp" else chosen_systems(peers, install)
-        failed = measure(settings, chosen, only != "devices", directory, output)
+        if revision is not None:
+            against.described(revision)  # or it fails, before anything is begun
+            settings = replace(settings, tcp_nodes=(NODES,))
+            prepare = partial(_two_revisions, settings, revision, only)
+        else:
+            prepare = partial(_with_peers, settings, [] if only == "tcp" else chosen_systems(peers, install), only)
+        failed = measure(settings, prepare, only != "tcp", directory, output)
     except BenchFailed as error:
         click.echo(f"bench: {error}", err=True)
         sys.exit(EXIT_FAILED)
@@ -91,7 +105,7 @@ def chosen_settings(quick: bool, rounds: int | None, seconds: float | None, size
 def chosen_systems(peers: str, install: bool) -> list[System]:
     """Ours and the peers that were asked for. BenchFailed where one of those is not there."""
     if os.geteuid() != 0:
-        click.echo("bench: loop devices need root; measuring over TCP alone", err=True)
+        _say_without_root()
         return []
     names = list(PEERS) if peers == "installed" else [name for name in peers.split(",") if name not in ("", "none")]
     if unknown := set(names) - set(PEERS):
@@ -108,6 +122,33 @@ def chosen_systems(peers: str, install: bool) -> list[System]:
     return [system for system in systems if system.missing() is None]
 
 
+class Measured(NamedTuple):
+    """What is measured: through devices, and over TCP. `against`: the other revision, described, if there is one."""
+
+    systems: list[System]
+    over_tcp: list[TcpClusters]
+    against: str = ""
+
+
+def _with_peers(settings: Settings, systems: list[System], only: str | None, directory: Path) -> Measured:
+    return Measured(systems, [] if only == "devices" else [TcpClusters(settings)])
+
+
+def _two_revisions(settings: Settings, revision: str, only: str | None, directory: Path) -> Measured:
+    """`directory`: where the other one is unpacked."""
+    tree = directory / "revision"
+    against.unpack(revision, tree)
+    if without_root := only != "tcp" and os.geteuid() != 0:
+        _say_without_root()
+    systems: list[System] = [] if only == "tcp" or without_root else [*against.both(revision, tree)]
+    over_tcp = [TcpClusters(settings), TcpClusters(settings, tree, against.PREFIX)]
+    return Measured(systems, [] if only == "devices" else over_tcp, against.described(revision))
+
+
+def _say_without_root() -> None:
+    click.echo("bench: loop devices need root; measuring over TCP alone", err=True)
+
+
 def _install(systems: list[System]) -> None:
     """The Debian packages of whatever is missing."""
     packages = sorted({package for system in systems if system.missing() for package in system.packages})
@@ -118,9 +159,10 @@ def _install(systems: list[System]) -> None:
              *packages, timeout_s=900.0)
 
 
-def measure(settings: Settings, systems: list[System], with_tcp: bool, directory: Path, output: Path) -> bool:
+def measure(settings: Settings, prepare: Callable[[Path], Measured], with_devices: bool, directory: Path,
+            output: Path | None) -> bool:
     """The run, from an empty directory below `directory` to none. Whether anything could not be measured."""
-    needed = ROOM_IN_DISKS * settings.size if systems else TCP_ROOM_IN_SPANS * settings.tcp_span
+    needed = ROOM_IN_DISKS * settings.size if with_devices else TCP_ROOM_IN_SPANS * settings.tcp_span
     if (free := shutil.disk_usage(directory).free) < needed:
         raise BenchFailed(f"{directory} has {free >> 20} MiB left, {needed >> 20} are needed; give less --size")
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -130,11 +172,13 @@ def measure(settings: Settings, systems: list[System], with_tcp: bool, directory
     try:
         below = Path(tempfile.mkdtemp(prefix="dsreg-bench-", dir=directory)).resolve()
         stack.callback(_remove, below)
+        measured = prepare(below)
         run = record.Run(
             command=shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
             date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            machine=machine.describe(below), settings=asdict(settings), setups=[setup_of(s) for s in systems])
-        runner = Runner(run, settings, systems, with_tcp, below)
+            machine=machine.describe(below), settings=asdict(settings), against=measured.against,
+            setups=[setup_of(system) for system in measured.systems])
+        runner = Runner(run, settings, measured.systems, measured.over_tcp, below)
         with Bar(runner.steps()) as bar:
             runner.measure(bar, stack)
     finally:
@@ -144,8 +188,20 @@ def measure(settings: Settings, systems: list[System], with_tcp: bool, directory
     return runner.failed
 
 
-def write(run: record.Run, output: Path, *, save: bool = True) -> None:
-    """benchmarks.json (if `save`), benchmarks.md and, where matplotlib is installed, the plots."""
+def write(run: record.Run, output: Path | None, *, save: bool = True) -> None:
+    """benchmarks.json (if `save`), benchmarks.md and, where matplotlib is installed, the plots. Of two revisions
+    against.json and against.md, if `output` is given; the latter is printed as well."""
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+    if run.against:
+        text = against.page(run)
+        click.echo(text, nl=False)
+        if output is not None:
+            (output / "against.md").write_text(text)
+            if save:
+                record.save(run, output / "against.json")
+        return
+    output = DOCS if output is None else output
     if save:
         record.save(run, output / "benchmarks.json")
     try:

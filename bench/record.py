@@ -34,7 +34,8 @@ class Setup:
 
 @dataclass(slots=True)
 class Run:
-    """Everything of one run; `settings` are those of `bench.settings`, `notes` what a reader must know."""
+    """Everything of one run; `settings` are those of `bench.settings`, `notes` what a reader must know, `against` the
+    revision that was measured beside this one, if any."""
 
     command: str
     date: str
@@ -44,6 +45,7 @@ class Run:
     samples: list[Sample] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     minutes: float = 0.0
+    against: str = ""
 
     def add(self, part: str, system: str, job: str, number: int, figures: dict[str, float]) -> None:
         self.samples.append(Sample(part, system, job, number, {name: round(x, 4) for name, x in figures.items()}))

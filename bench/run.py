@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-from bench import files, fio, machine, stall, tcp
+from bench import files, fio, machine, stall
 from bench.jobs import CPU_JOB, JOBS, Job
 from bench.processes import resident_bytes
 from bench.progress import Bar
@@ -18,27 +19,29 @@ from bench.settings import Settings
 from bench.shell import BenchFailed
 from bench.systems import System
 from bench.systems.ours import NODES
+from bench.tcp import TcpClusters, loads
 
 FILES_JOB = "mkfs-copy-sync"
 QUIET, KILLED = "none killed", "one killed"
+T = TypeVar("T")
 # A busy machine measures the others on it.
 BUSY_LOAD_PER_CORE = 0.25
 
 
 class Runner:
-    """Measures `systems` through their devices and, if `with_tcp`, the register over TCP, into `run`.
+    """Measures `systems` through their devices and the register over TCP, on each of `over_tcp`, into `run`.
 
     A system that cannot be started, or fails a job, is left out from then on; its setup says why.
     """
 
-    def __init__(self, run: Run, settings: Settings, systems: list[System], with_tcp: bool, directory: Path) -> None:
+    def __init__(self, run: Run, settings: Settings, systems: list[System], over_tcp: Sequence[TcpClusters],
+                 directory: Path) -> None:
         self._run = run
         self._settings = settings
         self._systems = systems
-        self._with_tcp = with_tcp
+        self._over_tcp = over_tcp
         self._directory = directory
         self._tree = directory / "tree"
-        self._clusters = tcp.TcpClusters(settings)
         self.failed = False  # whether anything is missing that was to be measured
         if os.getloadavg()[0] > BUSY_LOAD_PER_CORE * (os.cpu_count() or 1):
             run.notes.append("The machine was busy with other things when the run began (load above): "
@@ -48,8 +51,7 @@ class Runner:
         """How many measurements there will be, for the bar."""
         replicated = sum(system.replicas > 1 for system in self._systems)
         a_round = len(self._systems) * (len(JOBS) + 1) + 2 * replicated
-        over_tcp = len(tcp.loads(self._settings)) + 2 if self._with_tcp else 0
-        return self._settings.rounds * (a_round + over_tcp)
+        return self._settings.rounds * (a_round + len(self._over_tcp) * (len(loads(self._settings)) + 2))
 
     def measure(self, bar: Bar, stack: ExitStack) -> None:
         """Everything. What is set up is taken down by `stack`."""
@@ -62,9 +64,9 @@ class Runner:
                 self._round(bar, number)
                 self._calibrate(bar, number + 1)
             self._memory()
-        if self._with_tcp:
+        if self._over_tcp:
             try:
-                self._over_tcp(bar, stack)
+                self._measure_over_tcp(bar, stack)
             except BenchFailed as error:
                 self.failed = True
                 self._run.notes.append(f"Over TCP not everything was measured: {error}")
@@ -85,18 +87,18 @@ class Runner:
     def _round(self, bar: Bar, number: int) -> None:
         size, seconds = self._settings.size, self._settings.seconds
         for job in JOBS:
-            for system in self._turn(number):
+            for system in _turn(self._systems, number):
                 bar.say(f"{job.title}: {system.label}")
                 self._sample("fio", system, job.key, number,
                              partial(_run_job, job, system, size, seconds, self._directory))
                 bar.step()
-        for system in self._turn(number):
+        for system in _turn(self._systems, number):
             bar.say(f"mkfs, copy, sync: {system.label}")
             self._sample("files", system, FILES_JOB, number,
                          partial(files.mkfs_copy_sync, system.device, self._tree, self._directory / "mounted"))
             bar.step()
         for job_name in (QUIET, KILLED):
-            for system in self._turn(number):
+            for system in _turn(self._systems, number):
                 if system.replicas > 1:
                     bar.say(f"longest stall, {job_name}: {system.label}")
                     self._sample("stall", system, job_name, number,
@@ -119,29 +121,28 @@ class Runner:
                               {"mean_MB": sum(sizes) / len(sizes), "max_MB": max(sizes)})
 
     # --- over TCP ------------------------------------------------------------------------------------
-    def _over_tcp(self, bar: Bar, stack: ExitStack) -> None:
-        for nodes in self._settings.tcp_nodes:
-            bar.say(f"starting {nodes} nodes")
-            self._clusters.start(nodes, self._directory, stack)
+    def _measure_over_tcp(self, bar: Bar, stack: ExitStack) -> None:
+        for clusters in self._over_tcp:
+            for nodes in self._settings.tcp_nodes:
+                bar.say(f"starting {nodes} nodes")
+                clusters.start(nodes, self._directory, stack)
         for number in range(self._settings.rounds):
-            for load in tcp.loads(self._settings):
-                bar.say(f"over TCP, N={load.nodes}: {load.key}")
-                self._run.add("tcp", load.system, load.key, number, self._clusters.measure(load))
-                bar.step()
-        for nodes in self._clusters.started():
-            self._run.add("memory", tcp.system_key(nodes), "over TCP", 0, self._clusters.memory(nodes))
+            for load in loads(self._settings):
+                for clusters in _turn(self._over_tcp, number):
+                    bar.say(f"over TCP, N={load.nodes}: {load.key}")
+                    self._run.add("tcp", clusters.key(load.nodes), load.key, number, clusters.measure(load))
+                    bar.step()
+        for clusters in self._over_tcp:
+            for nodes in clusters.started():
+                self._run.add("memory", clusters.key(nodes), "over TCP", 0, clusters.memory(nodes))
         for number in range(self._settings.rounds):
             for name, rank in ((QUIET, None), (KILLED, number % NODES + 1)):
-                bar.say(f"over TCP, longest stall, {name}")
-                self._run.add("tcp-stall", tcp.system_key(NODES), name, number, self._clusters.stall(rank))
-                bar.step()
+                for clusters in _turn(self._over_tcp, number):
+                    bar.say(f"over TCP, longest stall, {name}")
+                    self._run.add("tcp-stall", clusters.key(NODES), name, number, clusters.stall(rank))
+                    bar.step()
 
     # --- small parts ---------------------------------------------------------------------------------
-    def _turn(self, number: int) -> list[System]:
-        """The systems, another one first in each round: none is always measured after the same other one."""
-        start = number % max(1, len(self._systems))
-        return self._systems[start:] + self._systems[:start]
-
     def _calibrate(self, bar: Bar, number: int) -> None:
         bar.say("calibrating")
         self._run.add("calibration", "machine", "calibration", number, machine.calibrate(self._directory))
@@ -166,6 +167,12 @@ class Runner:
                     fault=setup.fault if fault is None else fault)
                 return
         raise AssertionError(f"{system.key} is not among the setups of the run")
+
+
+def _turn(measured: Sequence[T], number: int) -> Sequence[T]:
+    """Another one first in each round: none is always measured after the same other one."""
+    start = number % max(1, len(measured))
+    return [*measured[start:], *measured[:start]]
 
 
 def _run_job(job: Job, system: System, size: int, seconds: float, directory: Path) -> dict[str, float]:

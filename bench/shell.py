@@ -28,11 +28,11 @@ class BenchFailed(Exception):
     """Something could not be set up, measured or taken down; the text says what was seen instead."""
 
 
-def call(*command: str | Path, timeout_s: float = COMMAND_S) -> str:
-    """Run the command, in the project's directory, and return its output. BenchFailed with what it said."""
+def call(*command: str | Path, timeout_s: float = COMMAND_S, tree: Path = ROOT) -> str:
+    """Run the command in `tree`, whose code `python -m` takes, and return its output. BenchFailed with what it said."""
     words = [str(word) for word in command]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=False, cwd=ROOT,
+        done = subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=False, cwd=tree,
                               stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:
         raise BenchFailed(f"{' '.join(words)}: not done after {timeout_s:.0f} s") from None
@@ -65,14 +65,15 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = STAR
 
 
 class Daemon:
-    """A process in the background, in a session of its own: Ctrl-C reaches it through us, in the right order."""
+    """A process in the background, in `tree`, as with `call`, and in a session of its own: Ctrl-C reaches it through
+    us, in the right order."""
 
-    def __init__(self, name: str, command: list[str], directory: Path) -> None:
+    def __init__(self, name: str, command: list[str], directory: Path, tree: Path = ROOT) -> None:
         self.name = name
         self.log_path = directory / f"{name}.log"
         with open(self.log_path, "ab") as log:
             try:
-                self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=ROOT,
+                self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=tree,
                                                 start_new_session=True)
             except OSError as error:
                 raise BenchFailed(f"{command[0]} cannot be started: {error.strerror}") from None

@@ -28,6 +28,10 @@ class Summary:
         values = self._values.get((part, system, job, name))
         return Figure(statistics.median(values), min(values), max(values)) if values else None
 
+    def rounds(self, part: str, system: str, job: str, name: str) -> int:
+        """How often that was measured."""
+        return len(self._values.get((part, system, job, name), []))
+
     def ratio(self, part: str, systems: tuple[str, str], job: str, name: str) -> Figure | None:
         """Of the second system's figure to the first's, round by round; None unless both have all rounds."""
         below, above = (self._values.get((part, system, job, name), []) for system in systems)

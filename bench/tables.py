@@ -66,7 +66,7 @@ def page(run: Run, drawn: Iterable[str]) -> str:
     devices, tcp = ([plot for plot in plots if plot[0] in names] for plots in (PLOTS[:3], PLOTS[3:]))
     summary = Summary(run)
     systems = measured(run)
-    parts = [HEAD, _about(run, summary)]
+    parts = [HEAD, about(run, summary)]
     if systems:
         parts += [_setups(run), _devices(systems, summary, devices), _latencies(systems, summary), _bindings(summary)]
     if summary.systems("tcp"):
@@ -76,7 +76,8 @@ def page(run: Run, drawn: Iterable[str]) -> str:
     return "\n".join(parts)
 
 
-def _about(run: Run, summary: Summary) -> str:
+def about(run: Run, summary: Summary) -> str:
+    """The section on the run itself: when, where, how."""
     settings = run.settings
     rows = [("date", run.date), ("command", f"`{run.command}`"), ("took", f"{run.minutes:.0f} minutes"),
             *run.machine.items()]
@@ -143,7 +144,7 @@ def _short(summary: Summary, system: str, job: str, name: str) -> str:
 
 def _tcp(summary: Summary, plots: Plots) -> str:
     def figure(load: TcpLoad, name: str) -> str:
-        return cell(summary.figure("tcp", load.system, load.key, name))
+        return cell(summary.figure("tcp", system_key(load.nodes), load.key, name))
 
     jobs = [_parse_key(key) for key in summary.jobs("tcp", system_key(NODES))]
     columns = ("write", "read")

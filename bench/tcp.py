@@ -40,13 +40,9 @@ class TcpLoad:
     def key(self) -> str:
         return f"{self.kind}-{self.block // 1024}k-d{self.depth}"
 
-    @property
-    def system(self) -> str:
-        return system_key(self.nodes)
 
-
-def system_key(nodes: int) -> str:
-    return f"tcp-n{nodes}"
+def system_key(nodes: int, prefix: str = "") -> str:
+    return f"{prefix}tcp-n{nodes}"
 
 
 def loads(settings: Settings) -> list[TcpLoad]:
@@ -66,18 +62,25 @@ def loads(settings: Settings) -> list[TcpLoad]:
 
 
 class TcpClusters:
-    """A cluster for each number of nodes, all up at once so that they can be measured in turn."""
+    """A cluster for each number of nodes, all up at once so that they can be measured in turn. They and the load
+    generator run the code of `tree`; `prefix` tells their figures from those of other code."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, tree: Path = ROOT, prefix: str = "") -> None:
         self._settings = settings
+        self._tree = tree
+        self._prefix = prefix
         self._clusters: dict[int, Cluster] = {}
 
     def start(self, nodes: int, directory: Path, stack: ExitStack) -> None:
         """Start one and write every sector of the span."""
-        cluster = Cluster(directory / system_key(nodes), nodes, self._settings.tcp_span)
+        cluster = Cluster(directory / self.key(nodes), nodes, self._settings.tcp_span, self._tree)
         cluster.start(stack)
         self._clusters[nodes] = cluster
         self._generate(cluster, {"kind": "fill", "span": self._settings.tcp_span}, FILL_S, None)
+
+    def key(self, nodes: int) -> str:
+        """What its figures are recorded under."""
+        return system_key(nodes, self._prefix)
 
     def started(self) -> Iterator[int]:
         return iter(sorted(self._clusters))
@@ -122,7 +125,7 @@ class TcpClusters:
     def _generate(self, cluster: Cluster, request: dict[str, object], timeout_s: float,
                   meanwhile: Callable[[], None] | None) -> dict[str, float]:
         command = [sys.executable, "-m", "bench.tcp_load", str(cluster.config), json.dumps(request)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self._tree,
                               stdin=subprocess.DEVNULL) as process:
             try:
                 assert process.stdout is not None

@@ -6,17 +6,22 @@ from collections.abc import Callable
 from functools import partial
 
 from dsreg.client.range_lock import Held, RangeLock
-from dsreg.constants import MAX_RUN_BYTES, MAX_RUN_SECTORS, SECTOR_SIZE, ZERO_SECTOR
+from dsreg.constants import MAX_MAP_CHUNKS, MAX_RUN_BYTES, MAX_RUN_SECTORS, MAX_ZERO_CHUNKS, SECTOR_SIZE
 from dsreg.errors import DsregError, Outcome, OutOfRange
-from dsreg.store import Buffer, Done, Flush, Read, Request, Runs, SectorStore, Write, Zero
+from dsreg.protocol.zeros import zeros
+from dsreg.store import Buffer, Done, Flush, Map, Read, Request, Runs, SectorStore, Write, Zero
 
 # Runs of one request that are under way at once: an edge asks for up to 1 MiB, which lies in two chunks at most.
 MAX_RUNS = 4
-_ZEROS = ZERO_SECTOR * MAX_RUN_SECTORS
+# Likewise of zeroing, which has no data: as many as a client has under way by their bytes (dsreg.client.limits).
+MAX_ZERO_RUNS = 15
+# And of those of many whole chunks: so that nodes have one while another one is on its way, and others come in between.
+MAX_LONG_ZERO_RUNS = 4
+_ZEROS = zeros(MAX_RUN_SECTORS)
 
 
 class BlockDevice:
-    """A disk of `size` bytes.
+    """A disk of `size` bytes, which may grow.
 
     A write that does not begin and end at sector boundaries reads the sectors at its edges and writes them
     back whole. From the read to the end of the write its sectors are locked, against aligned writes too:
@@ -25,9 +30,13 @@ class BlockDevice:
 
     def __init__(self, store: SectorStore) -> None:
         self.store = store
-        self.size = store.sectors * SECTOR_SIZE  # in bytes
         self.lock = RangeLock()
         self.writes = _Writes()
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.store.sectors * SECTOR_SIZE
 
     @property
     def is_cached(self) -> bool:
@@ -52,6 +61,8 @@ class BlockDevice:
             self._flush(done)
         elif isinstance(request, Zero):
             self._zero(request.offset, request.length, request.fua, done)
+        elif isinstance(request, Map):
+            self._map(request.offset, request.length, done)
         else:
             self._zero(request.offset, request.length, False, done)
 
@@ -85,10 +96,11 @@ class BlockDevice:
         if not isinstance(data, bytes):
             data = bytes(data)
         if not self._is_nothing(offset, len(data), done):
-            _WriteOperation(self, offset, data, done if not fua else partial(self._flush_after, done))
+            _WriteOperation(self, offset, data, done if not fua else partial(self.end, True, done))
 
-    def _flush_after(self, done: Done, data: Buffer, error: DsregError | None) -> None:
-        if error is None and self.is_cached:
+    def end(self, fua: bool, done: Done, nothing: Buffer, error: DsregError | None) -> None:
+        """A write, or all of a zeroing, has ended. `fua`: it is over when it is durable."""
+        if error is None and fua and self.is_cached:
             self.store.flush(done)
         else:
             done(b"", error)
@@ -104,9 +116,22 @@ class BlockDevice:
         if not self._is_nothing(offset, length, done):
             _ZeroOperation(self, offset, length, fua, done)
 
-    def write_zeros(self, offset: int, length: int, fua: bool, done: Done) -> None:
-        """Of one run."""
-        self._write(offset, _ZEROS[:length], fua, done)
+    def _map(self, offset: int, length: int, done: Done) -> None:
+        if self._is_nothing(offset, length, done):
+            return
+        first, stop = offset // MAX_RUN_BYTES, -(-(offset + length) // MAX_RUN_BYTES)
+        count = min(stop, self.size // MAX_RUN_BYTES, first + MAX_MAP_CHUNKS) - first
+        if count:
+            self.store.map(first * MAX_RUN_SECTORS, count * MAX_RUN_SECTORS, done)
+        else:
+            done(b"\0", None)  # the last piece of the disk
+
+    def write_zeros(self, offset: int, length: int, done: Done) -> None:
+        """Of one run, or of what the store zeroes as a whole."""
+        if length <= MAX_RUN_BYTES:
+            self._write(offset, _ZEROS[:length], False, done)
+        else:
+            _LongZero(self, offset // SECTOR_SIZE, length // SECTOR_SIZE, done)
 
     def _is_nothing(self, offset: int, length: int, done: Done) -> bool:
         """Whether the request is over already: empty, or beyond the end."""
@@ -123,9 +148,9 @@ class BlockDevice:
 
 
 class _ZeroOperation:
-    """Writes of zeros, one after the other: a loop, as each may end at once, and there may be thousands."""
+    """Writes of zeros, some at a time. A loop, as each may end at once, and there may be thousands."""
 
-    __slots__ = ("_device", "_done", "_fua", "_is_going", "_offset", "_stop", "_under_way")
+    __slots__ = ("_device", "_done", "_error", "_fua", "_is_going", "_offset", "_stop", "_under_way")
 
     def __init__(self, device: BlockDevice, offset: int, length: int, fua: bool, done: Done) -> None:
         self._device = device
@@ -133,7 +158,8 @@ class _ZeroOperation:
         self._stop = offset + length
         self._fua = fua
         self._done = done
-        self._under_way = False
+        self._error: DsregError | None = None  # the first one: nothing more is begun then
+        self._under_way = 0
         self._is_going = False
         self._go_on()
 
@@ -141,20 +167,54 @@ class _ZeroOperation:
         if self._is_going:
             return
         self._is_going = True
-        while not self._under_way and self._offset < self._stop:
-            size = min(self._stop - self._offset, MAX_RUN_BYTES - self._offset % MAX_RUN_BYTES)
+        while self._offset < self._stop:
+            size, limit = self._piece()
+            if self._under_way >= limit:
+                break
             begin, self._offset = self._offset, self._offset + size
-            self._under_way = True
-            self._device.write_zeros(begin, size, self._fua and self._offset == self._stop, self._ended)
+            self._under_way += 1
+            self._device.write_zeros(begin, size, self._ended)
         self._is_going = False
+        if not self._under_way:
+            self._device.end(self._fua, self._done, b"", self._error)
+
+    def _piece(self) -> tuple[int, int]:
+        """Bytes of the next one, and how many may be under way with it: as many whole chunks as one command takes, or
+        what is left of the chunk."""
+        left, into = self._stop - self._offset, self._offset % MAX_RUN_BYTES
+        if not into and left >= 2 * MAX_RUN_BYTES:
+            return min(left // MAX_RUN_BYTES, MAX_ZERO_CHUNKS) * MAX_RUN_BYTES, MAX_LONG_ZERO_RUNS
+        return min(left, MAX_RUN_BYTES - into), MAX_ZERO_RUNS
 
     def _ended(self, nothing: Buffer, error: DsregError | None) -> None:
-        self._under_way = False
-        if error is not None or self._offset == self._stop:
+        self._under_way -= 1
+        if error is not None:
+            self._error = self._error or error
             self._offset = self._stop
-            self._done(b"", error)
-        else:
-            self._go_on()
+        self._go_on()
+
+
+class _LongZero:
+    """Zeros to many whole chunks, by one command of the store; a write like others to the lock and to a flush."""
+
+    __slots__ = ("_count", "_device", "_done", "_first", "_held", "_number")
+
+    def __init__(self, device: BlockDevice, first: int, count: int, done: Done) -> None:
+        self._device = device
+        self._first, self._count = first, count
+        self._done = done
+        self._number = device.writes.begin()
+        self._held = device.lock.acquire(first, first + count, self._locked)
+        if not self._held.waits:
+            self._locked()
+
+    def _locked(self) -> None:
+        self._device.store.zero(self._first, self._count, self._ended)
+
+    def _ended(self, nothing: Buffer, error: DsregError | None) -> None:
+        self._device.lock.release(self._held)
+        self._done(b"", error)
+        self._device.writes.end(self._number)
 
 
 class _WriteOperation:

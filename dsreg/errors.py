@@ -126,3 +126,11 @@ class WritebackFailed(ClientError):
     and never will be."""
 
     is_final = False
+
+
+# What nobody can mend by trying again: all nodes turn away whoever comes with this configuration or key.
+_CONFIG_FAULTS = (ConfigError, AuthenticationFailed, WrongDisk, UnsealedNode)
+
+
+def is_config_fault(error: BaseException | None) -> bool:
+    return isinstance(error, _CONFIG_FAULTS)

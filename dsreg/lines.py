@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import trio
 
 from dsreg.link.destinations import Destinations
-from dsreg.link.effects import Close, Connect, Effect, LimitRecords, Put, SealWith
+from dsreg.link.effects import Close, Connect, Effect, Features, LimitRecords, Put, SealWith
 from dsreg.protocol.messages import Buffer, Message
 from dsreg.transport import Transport, dial
 
@@ -82,6 +82,7 @@ class Driver:
             Close: lambda effect: lines.close(effect.line),
             Put: self._put,
             SealWith: self._seal,
+            Features: self._features,
             LimitRecords: self._limit_records,
             **carry,
         }
@@ -129,6 +130,9 @@ class Driver:
 
     def _seal(self, effect: SealWith) -> None:
         self._lines.transports[effect.line].seal(effect.sealer)
+
+    def _features(self, effect: Features) -> None:
+        self._lines.transports[effect.line].features = effect.features
 
     def _limit_records(self, effect: LimitRecords) -> None:
         self._lines.transports[effect.line].record_bytes = effect.size

@@ -51,6 +51,11 @@ class Outbox(Generic[M]):
             self._waiting = {key: kept for key, kept in self._waiting.items() if self._is_wanted(kept)}
             self._prune_at = max(PRUNE_FIRST, 2 * len(self._waiting))
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something waits for room."""
+        return bool(self._waiting)
+
     def withdraw(self, key: Hashable) -> None:
         """Do not send the message, if it still waits."""
         self._waiting.pop(key, None)

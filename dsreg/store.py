@@ -2,6 +2,8 @@
 
     edges  ->  BlockDevice.submit(request, done)             bytes, of any alignment
                    ->  SectorStore.submit(first, count, data, done)   one run of whole sectors
+                       SectorStore.zero(first, count, done)           many whole chunks
+                       SectorStore.map(first, count, done)            likewise, whether there is anything but zeros
                            WritebackCache, Client, MemoryStore
 
 Everything that is submitted calls back, once, at once or later, in the thread of the event loop; nothing raises but for
@@ -56,7 +58,16 @@ class Flush(NamedTuple):
     """Over when every write that was submitted before has ended and is durable."""
 
 
-Request = Read | Write | Zero | Trim | Flush
+class Map(NamedTuple):
+    """Where there is nothing but zeros, without reading: see SectorStore.map. What it comes to begins with the chunk of
+    1 MiB that `offset` is in, and may end before the range does (dsreg.chunks.extents_of). Of a last piece of the disk
+    that is no whole chunk nothing is known."""
+
+    offset: int
+    length: int
+
+
+Request = Read | Write | Zero | Trim | Flush | Map
 
 
 # --- a store of sectors ----------------------------------------------------------------------------------------------
@@ -77,7 +88,15 @@ class Settled:
         return Outcome.DID_NOT_HAPPEN
 
 
+class SeenThrough:
+    """A run that cannot be taken back, and of which `done` is told in any case."""
+
+    def abandon(self) -> Outcome:
+        return Outcome.MAY_HAVE_HAPPENED
+
+
 SETTLED = Settled()
+SEEN_THROUGH = SeenThrough()
 
 
 class SectorStore(Protocol):
@@ -97,6 +116,15 @@ class SectorStore(Protocol):
 
     def submit(self, first: int, count: int, data: bytes | None, done: Done) -> Submitted:
         """Read the run, or write `data` to it. Each sector is read and written atomically, the run is not."""
+
+    def zero(self, first: int, count: int, done: Done) -> Submitted:
+        """Write zeros to many whole chunks (dsreg.protocol.zeros.are_chunks), which takes nothing for their length. It
+        is durable when it has ended, also where `is_cached`. No write to these sectors may be under way there."""
+
+    def map(self, first: int, count: int, done: Done) -> Submitted:
+        """Which whole chunks (dsreg.protocol.extents.can_be_mapped) are nothing but zeros: a byte for each, from the
+        first one on, of all or only of some of them, at least one. 1: it is a hole: all its sectors read as zeros, each
+        at some moment between the call and its end. 0: it has to be read. It waits for no run that is under way."""
 
     def flush(self, done: Done) -> None:
         """Over when everything that had been written before is durable."""

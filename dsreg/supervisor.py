@@ -22,7 +22,7 @@ import dsreg
 from dsreg.config import ClusterConfig, NodeAddress
 from dsreg.constants import DRAIN_S
 from dsreg.errors import ConfigError, StartFailed
-from dsreg.logs import pass_on, text_of
+from dsreg.logs import for_children, pass_on, text_of
 from dsreg.register.quorum import majority_of, mask
 from dsreg.storage import OsFiles
 from dsreg.storage.opening import Seen, look
@@ -151,7 +151,8 @@ class NodeProcess:
         reader, writer = os.pipe()
         # The children run the very code that this process runs, installed or not.
         paths = [str(Path(dsreg.__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
-        environment = {**os.environ, "NOTIFY_SOCKET": notify_name, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        environment = {**os.environ, **for_children(), "NOTIFY_SOCKET": notify_name,
+                       "PYTHONPATH": os.pathsep.join(filter(None, paths))}
         try:
             process = subprocess.Popen(
                 self._arguments, stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, env=environment,
@@ -271,7 +272,7 @@ def node_command(config: ClusterConfig, *, extra: Sequence[str] = ()) -> Command
 
 def print_line(rank: int, line: str) -> None:
     """The one log, on stderr. Where nobody reads stderr any more the nodes run on."""
-    pass_on(f"node-{rank}", "dsreg.supervisor", line)
+    pass_on(f"node-{rank}", rank, "dsreg.supervisor", line)
 
 
 async def _run_node(node: NodeProcess, stop: trio.Event) -> None:

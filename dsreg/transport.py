@@ -62,6 +62,7 @@ class Transport:
         self._sock = sock
         self._out: deque[Buffer] = deque()
         self.is_sealed = False
+        self.features = 0  # of the other side, as it has said in its greeting: see Hello
         self._sealer: Sealer | None = None
         self._frames: list[Buffer] = []  # to be sealed at the next flush
         self._frames_bytes = 0

@@ -17,10 +17,11 @@ import trio
 
 from dsreg.cache import WritebackCache
 from dsreg.cli import edges
-from dsreg.cli.faults import describe, is_config_fault, leaves
+from dsreg.cli.faults import describe, leaves
+from dsreg.cli.options import log_format_option, slow_ms_option
 from dsreg.cli.standard_files import run_command
 from dsreg.client import Attach
-from dsreg.errors import AlreadyAttached, ClientError, ConfigError, DsregError
+from dsreg.errors import AlreadyAttached, ClientError, ConfigError, DsregError, is_config_fault
 from dsreg.logs import log_to_file, log_to_stderr, reopen_at_hangup
 from dsreg.version import described_version
 from dsreg.volume import Opening, VolumeOptions, open_volume
@@ -63,19 +64,23 @@ WHO = "fuse"  # in the log
               help="How to use FUSE: through the library pyfuse3, or directly, which is faster with many requests in "
                    "flight. auto: direct with --attach, else pyfuse3.")
 @click.option("--allow-other", is_flag=True, help="Let other users see the mount (the file stays mode 0600).")
+@edges.metrics_option
 @edges.verbose_option
+@log_format_option
+@slow_ms_option
 @click.version_option(described_version(), prog_name="dsreg-fuse")
 def main(
     mountpoint: Path, config_file: Path | None, size: int | None, foreground: bool, log_file: Path | None, attach: bool,
     do_detach: bool, on_quorum_loss: str, io_timeout: float, take_over: bool, shared: bool, cache: str,
-    binding: str, allow_other: bool, verbose: bool,
+    binding: str, allow_other: bool, metrics: tuple[str, int] | None, verbose: bool, log_format: str,
+    slow_ms: int | None,
 ) -> None:
     """Mount the replicated disk as the file disk.img in MOUNTPOINT, an empty directory.
 
     \b
     A file system on it:
         DEV=$(dsreg-fuse --daemon --attach /mnt/disk)
-        mkfs.ext4 -E nodiscard $DEV && mount $DEV /mnt/files
+        mkfs.ext4 $DEV && mount $DEV /mnt/files
     And down again:
         umount /mnt/files && dsreg-fuse --detach /mnt/disk
     """
@@ -83,7 +88,7 @@ def main(
         raise click.UsageError("--attach and --detach exclude each other")
     if take_over and shared:
         raise click.UsageError("--take-over attaches the disk, --shared does not: they exclude each other")
-    log_to_stderr(WHO, 2 if verbose else 1)
+    log_to_stderr(WHO, 2 if verbose else 1, log_format)
     try:
         path = mounts.resolve(mountpoint)
         if do_detach:
@@ -94,7 +99,8 @@ def main(
         chosen = bindings.choose(binding, loop_device=attach)
         _check_cache(cache, is_exclusive=not shared)
         source = edges.chosen_disk(
-            config_file, size, on_quorum_loss=on_quorum_loss, io_timeout=io_timeout, cache=cache,
+            config_file, size, on_quorum_loss=on_quorum_loss, io_timeout=io_timeout, cache=cache, edge=WHO,
+            metrics=metrics, slow_ms=slow_ms,
             attach=None if shared else Attach(take_over=take_over, name=f"{socket.gethostname()}:{path}"),
         )
         if not foreground:
@@ -102,7 +108,7 @@ def main(
             log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         options = MountOptions(path, allow_other, attach, log_file, chosen)
         if foreground:
-            reopen_at_hangup(log_file, [] if log_file is None else [log_to_file(WHO, log_file)])
+            reopen_at_hangup(log_file, [] if log_file is None else [log_to_file(log_file)])
             edges.serve_block_io(_serve, source, options, _print_device)
         else:
             assert log_file is not None

@@ -46,6 +46,8 @@ class DirectBinding:
             Opcode.READDIR: self._readdir,
             Opcode.OPEN: self._open,
             Opcode.FSYNC: self._fsync,
+            Opcode.FALLOCATE: self._fallocate,
+            Opcode.LSEEK: self._lseek,
             **dict.fromkeys(NOTHING_TO_DO, lambda request: b""),
             **dict.fromkeys(REFUSED, _refuse),
         }
@@ -107,6 +109,15 @@ class DirectBinding:
 
     def _fsync(self, request: Request) -> None:
         self._files.fsync(partial(self._answer, request.unique))
+
+    def _fallocate(self, request: Request) -> None:
+        self._files.allocate(kernel.fallocate_in(request.body), partial(self._answer, request.unique))
+
+    def _lseek(self, request: Request) -> None:
+        def found(offset: int, code: int) -> None:
+            self._answer(request.unique, b"" if code else kernel.lseek_out(offset), code)
+
+        self._files.seek(kernel.lseek_in(request.body), found)
 
 
 def _refuse(request: Request) -> bytes:

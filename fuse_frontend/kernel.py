@@ -14,7 +14,7 @@ import struct
 from enum import IntEnum
 from typing import NamedTuple
 
-from fuse_frontend.requests import Attributes, Entry, RequestError, SetAttr, Space
+from fuse_frontend.requests import Allocate, Attributes, Entry, RequestError, Seek, SetAttr, Space
 
 # The version spoken here. The kernel falls back to it if it knows more; one that knows less than OLDEST_MINOR (before
 # Linux 5.4) would lay out some of this differently, or go without what the speed rests on.
@@ -49,6 +49,9 @@ _INIT_OUT = struct.Struct("=IIIIHHIIHHI28x")
 _SETATTR_IN = struct.Struct("=I4xQQQqqqIIII4xII4x")
 _READDIR_IN = struct.Struct("=QQI")
 _FH_IN = struct.Struct("=Q")
+_FALLOCATE_IN = struct.Struct("=QQQI4x")
+_LSEEK_IN = struct.Struct("=8xQI4x")
+_LSEEK_OUT = struct.Struct("=Q")
 _OPEN_IN = struct.Struct("=II")
 _OPEN_OUT = struct.Struct("=QI4x")
 _ENTRY_OUT = struct.Struct("=QQQQII")
@@ -92,7 +95,9 @@ class Opcode(IntEnum):
     INTERRUPT = 36
     DESTROY = 38
     BATCH_FORGET = 42
+    FALLOCATE = 43
     RENAME2 = 45
+    LSEEK = 46
 
 
 def opcode_name(opcode: int) -> str:
@@ -181,6 +186,14 @@ def fh_in(body: bytes) -> int:
     return fh
 
 
+def fallocate_in(body: bytes) -> Allocate:
+    return Allocate(*_unpack(_FALLOCATE_IN, body))
+
+
+def lseek_in(body: bytes) -> Seek:
+    return Seek(*_unpack(_LSEEK_IN, body))
+
+
 def _unpack(layout: struct.Struct, body: bytes) -> tuple[int, ...]:
     """The fixed part of `body`, which newer kernels may have made longer."""
     if len(body) < layout.size:
@@ -225,6 +238,10 @@ def init_out(offered: Init, wanted: int, max_background: int, page_bytes: int) -
 def open_out(fh: int, flags: int) -> bytes:
     """OPEN and OPENDIR."""
     return _OPEN_OUT.pack(fh, flags)
+
+
+def lseek_out(offset: int) -> bytes:
+    return _LSEEK_OUT.pack(offset)
 
 
 def statfs_out(of: Space) -> bytes:

@@ -19,6 +19,11 @@ RELEASE_TIMEOUT_S = 10.0
 # udev looks at a device after each change of it; a program that stays for longer uses it.
 PASSING_USER_S = 3.0
 POLL_INTERVAL_S = 0.05
+# The kernel asks for the attributes of the image again after fuse_frontend.files.ATTR_TIMEOUT_S; on a machine that is
+# busy that takes longer.
+RESIZE_TIMEOUT_S = 30.0
+# In which /sys/block counts.
+_SECTOR_BYTES = 512
 
 
 class Loop(NamedTuple):
@@ -83,6 +88,24 @@ async def attach(image: Path) -> Loop:
     )
 
 
+async def grow(loop: Loop, image: Path, size: int) -> bool:
+    """The device gets the size of the image, once that is `size` bytes as the kernel sees it: it looks again after a
+    while. False: it had that. Raises MountError."""
+    if _size_of(loop) == size:
+        return False
+    if not await _until_in_thread(lambda: image.stat().st_size >= size, RESIZE_TIMEOUT_S):
+        raise MountError(f"{image} has not become {size} bytes long within {RESIZE_TIMEOUT_S:.0f} s")
+    await _losetup("-c", loop.node)
+    if (found := _size_of(loop)) < size:
+        raise MountError(f"{loop.node} has {found} bytes after `losetup -c`, not {size}")
+    return True
+
+
+def _size_of(loop: Loop) -> int:
+    """In bytes."""
+    return int(attribute(loop.name, "size") or 0) * _SECTOR_BYTES
+
+
 async def detach(loop: Loop) -> None:
     """Detach, and return when the device is really free. Raises MountError, saying who holds it.
 
@@ -105,6 +128,15 @@ async def _until(condition: Callable[[], bool], timeout_s: float) -> bool:
             await trio.sleep(POLL_INTERVAL_S)
         return True
     return condition()
+
+
+async def _until_in_thread(condition: Callable[[], bool], timeout_s: float) -> bool:
+    """The same, where to look at it asks this very process."""
+    with trio.move_on_after(timeout_s):
+        while not await trio.to_thread.run_sync(condition, abandon_on_cancel=True):  # noqa: ASYNC110
+            await trio.sleep(POLL_INTERVAL_S)
+        return True
+    return False
 
 
 async def _losetup(*arguments: str) -> str:

@@ -95,13 +95,15 @@ async def serve(volume: Volume, options: MountOptions, on_up: Callable[[Loop | N
         state.remember(options.mountpoint, options.log_file, options.binding)
         with signals_to_answer() as signals:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_bring_up, binding, options, on_up)
+                nursery.start_soon(_bring_up, binding, volume, options, on_up)
                 nursery.start_soon(_answer_signals, signals, volume, options)
+                nursery.start_soon(_follow_size, volume, options)
                 await binding.run()
                 if mounts.mount_at(options.mountpoint) == mounted:
-                    log.warning("the kernel has ended the connection of %s", options.mountpoint)
+                    log.warning("the kernel has ended the connection of %s", options.mountpoint,
+                                extra={"path": str(options.mountpoint)})
                 else:
-                    log.info("%s has been unmounted", options.mountpoint)
+                    log.info("%s has been unmounted", options.mountpoint, extra={"path": str(options.mountpoint)})
                 nursery.cancel_scope.cancel()
     finally:
         # A loop device without its mount is hard to find; with it `--detach` can clean up. Requests fail from here on,
@@ -122,8 +124,8 @@ async def _take_down(options: MountOptions, mounted: Mount | None) -> None:
         try:
             await _release(left, options.mountpoint)
         except (MountError, OSError) as error:
-            log.error("%s is no longer served, but in use: %s\nTo clean up: dsreg-fuse --detach %s",
-                      options.image, error, quoted(options.mountpoint))
+            log.error("%s is no longer served, but in use: %s. To clean up: dsreg-fuse --detach %s",
+                      options.image, error, quoted(options.mountpoint), extra={"path": str(options.mountpoint)})
             return
     elif mounted is not None and mounts.mount_at(options.mountpoint) == mounted:
         await session.unmount_lazily(options.mountpoint)
@@ -161,7 +163,9 @@ def _mount_hint(options: MountOptions) -> str:
     return ""
 
 
-async def _bring_up(binding: Binding, options: MountOptions, on_up: Callable[[Loop | None], None]) -> None:
+async def _bring_up(
+    binding: Binding, volume: Volume, options: MountOptions, on_up: Callable[[Loop | None], None]
+) -> None:
     """The part of the start that needs the mount to answer. On failure everything is taken down again."""
     try:
         with trio.fail_after(MOUNT_TIMEOUT_S):
@@ -186,10 +190,31 @@ async def _bring_up(binding: Binding, options: MountOptions, on_up: Callable[[Lo
     except (MountError, OSError) as error:
         log.warning("%s, but its state file could not be written, so that --detach will not find this process: %s",
                     what, error)
+    volume.on_resized()  # it may have grown since the device was set up
     try:
         on_up(attached)
     except OSError as error:
         log.warning("%s, but this could not be reported to the process that started it: %s", what, error)
+
+
+async def _follow_size(volume: Volume, options: MountOptions) -> None:
+    """The disk may grow: the file follows by itself, the loop device that this process has set up is told."""
+    resized = trio.Event()
+    volume.on_resized = lambda: resized.set()
+    while True:
+        await resized.wait()
+        resized = trio.Event()
+        serving = state.recall(options.mountpoint)
+        if serving is None or (attached := serving.attached()) is None:
+            continue
+        try:
+            is_larger = await loop.grow(attached, options.image, volume.size)
+        except (MountError, OSError) as error:
+            log.error("%s has not got the new size of the disk: %s. Once that is mended: losetup -c %s", attached.node,
+                      error, attached.node)
+        else:
+            if is_larger:
+                log.info("%s has the new size of the disk; the file system on it can be made larger", attached.node)
 
 
 async def _answer_signals(signals: AsyncIterator[int], volume: Volume, options: MountOptions) -> None:
@@ -200,9 +225,9 @@ async def _answer_signals(signals: AsyncIterator[int], volume: Volume, options: 
             continue  # it asks for what has happened
         name = signal.Signals(signum).name
         try:
-            if attached := loop_holders(options.mountpoint):
-                lines = "\n".join(attached)
-                log.warning("%s: %s stays mounted, because it is in use:\n%s", name, options.mountpoint, lines)
+            if use := loop_use(options.mountpoint):
+                log.warning("%s: %s stays mounted, because it is in use: %s", name, options.mountpoint, use,
+                            extra={"path": str(options.mountpoint)})
                 continue
             if volume.is_cached:
                 log.info("%s: writing back what is in the cache, then unmounting", name)
@@ -210,7 +235,8 @@ async def _answer_signals(signals: AsyncIterator[int], volume: Volume, options: 
             await unmount(options.mountpoint)
             is_unmounted = True
         except (DsregError, OSError) as error:
-            log.warning("%s: %s stays mounted: %s", name, options.mountpoint, error)
+            log.warning("%s: %s stays mounted: %s", name, options.mountpoint, error,
+                        extra={"path": str(options.mountpoint)})
 
 
 async def _write_back(volume: Volume) -> None:
@@ -223,16 +249,18 @@ async def _write_back(volume: Volume) -> None:
         log.error("unmounting all the same: %s", error)
 
 
-def loop_holders(mountpoint: Path) -> list[str]:
-    """The loop devices on the image, what stands on them, and the commands that end it; one line each."""
-    lines = []
+def loop_use(mountpoint: Path) -> str:
+    """The loop devices on the image, what stands on them, and the commands that end it; "" if there are none."""
+    texts: list[str] = []
+    commands: list[str] = []
     for device in devices_of(mountpoint):
         uses = holders.of_device(device.name)
-        lines.append(f"  {device.node} is attached to it" + "".join(f"; {use.text}" for use in uses))
-        lines += [f"      {command}" for command in (*holders.commands_of(uses), f"losetup -d {device.node}")]
-    if lines:
-        lines.append(f"  or, once nothing uses it, everything at once: dsreg-fuse --detach {quoted(mountpoint)}")
-    return lines
+        texts += [f"{device.node} is attached to it", *(use.text for use in uses)]
+        commands += [*holders.commands_of(uses), f"losetup -d {device.node}"]
+    if not texts:
+        return ""
+    return (f"{'; '.join(texts)}. To end that: {' && '.join(commands)}. Or, once nothing uses it, everything at once: "
+            f"dsreg-fuse --detach {quoted(mountpoint)}")
 
 
 async def unmount(mountpoint: Path) -> None:

@@ -60,6 +60,26 @@ class Space(NamedTuple):
     block_size: int
 
 
+# What fallocate(2) may be asked for; the kernel hands over no other bits.
+KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 0x01, 0x02, 0x10
+
+
+class Allocate(NamedTuple):
+    """fallocate(2). `offset` and `length` in bytes, of any alignment."""
+
+    handle: int
+    offset: int
+    length: int
+    mode: int
+
+
+class Seek(NamedTuple):
+    """lseek(2) with SEEK_DATA or SEEK_HOLE; the kernel does the others itself. `offset` in bytes."""
+
+    offset: int
+    whence: int
+
+
 class Entry(NamedTuple):
     """One entry of a directory. `number`: what the kernel continues after, at least 1."""
 

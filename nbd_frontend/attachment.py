@@ -17,6 +17,7 @@ import trio
 
 from dsreg.cache import WritebackCache
 from dsreg.cli.faults import leaves
+from dsreg.constants import SECTOR_SIZE
 from dsreg.errors import AlreadyAttached, ClientError, DsregError
 from dsreg.transport import SILENCE_S, Transport
 from dsreg.volume import Opening, Volume, VolumeOptions, connect
@@ -52,6 +53,7 @@ class Attacher:
     nobody uses the disk any more."""
 
     def __init__(self, options: VolumeOptions, is_multi_conn: bool, nursery: trio.Nursery) -> None:
+        self.size = options.config.sectors * SECTOR_SIZE  # in bytes, as it was when somebody had the disk last
         self._options = options
         self._is_multi_conn = is_multi_conn
         self._nursery = nursery
@@ -93,7 +95,8 @@ class Attacher:
         while not attachment.over.is_set():
             for transport in attachment.users:
                 if transport.is_unheard():
-                    log.warning("%s has not been heard for %d s and is taken for dead", transport.peer, SILENCE_S)
+                    log.warning("%s has not been heard for %d s and is taken for dead", transport.peer, SILENCE_S,
+                                extra={"peer": transport.peer})
                     transport.close()
             if trio.current_time() >= deadline_s:
                 names = ", ".join(transport.peer for transport in attachment.users)
@@ -135,6 +138,8 @@ class Attacher:
                 opening = await attempt.enter_async_context(connect(self._options))
                 try:
                     await opening.attached()
+                    if self._options.attach is None:
+                        await opening.client.size()  # a client is told it once: no guess by the file
                 except ClientError as error:
                     failure = error
                 else:
@@ -148,6 +153,7 @@ class Attacher:
         """Until it is released. The cache is written back then, however long that takes."""
         async with opening.volume() as (volume, cache):
             attachment.volume, attachment.cache = volume, cache
+            self.size = volume.size
             attachment.settled.set()
             await attachment.released.wait()
 

@@ -15,6 +15,7 @@ import click
 
 from dsreg.cli import edges
 from dsreg.cli.notify import notify
+from dsreg.cli.options import log_format_option, slow_ms_option
 from dsreg.cli.standard_files import run_command
 from dsreg.client import Attach
 from dsreg.config import format_size
@@ -54,6 +55,8 @@ def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
 @click.option("--export-name", default="", callback=_name, metavar="NAME",
               help="What clients call the disk; the empty name, which is the default of most, always goes.")
 @click.option("--read-only", is_flag=True, help="Refuse everything that would change the disk.")
+@click.option("--shared", is_flag=True,
+              help="With --read-only: do not attach the disk. What others write meanwhile is read.")
 @click.option("--multi-conn", is_flag=True,
               help="Let several connections, of one client that knows how, use the disk at once. What a dead "
                    "connection has left can then come after newer writes; see the documentation.")
@@ -66,12 +69,16 @@ def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
 @edges.io_timeout_option
 @edges.cache_option
 @click.option("--log-file", type=click.Path(path_type=Path, dir_okay=False), help="Log here as well.")
+@edges.metrics_option
 @edges.verbose_option
+@log_format_option
+@slow_ms_option
 @click.version_option(described_version(), prog_name="dsreg-nbd")
 def main(
     config_file: Path | None, size: int | None, path: Path | None, port: int | None, host: str, export_name: str,
-    read_only: bool, multi_conn: bool, tls_certs: Path | None, tls_mode: str, on_quorum_loss: str, io_timeout: float,
-    cache: str, log_file: Path | None, verbose: bool,
+    read_only: bool, shared: bool, multi_conn: bool, tls_certs: Path | None, tls_mode: str, on_quorum_loss: str,
+    io_timeout: float, cache: str, log_file: Path | None, metrics: tuple[str, int] | None, verbose: bool,
+    log_format: str, slow_ms: int | None,
 ) -> None:
     """Serve the replicated disk by the NBD protocol, to QEMU, libvirt, nbdcopy, nbd-client and others, until SIGTERM.
 
@@ -83,7 +90,9 @@ def main(
     The disk is attached for one connection at a time, from its start to its end. Without --socket and --port, the
     sockets of a systemd socket unit are used.
     """
-    log_to_stderr(WHO, 2 if verbose else 1)
+    log_to_stderr(WHO, 2 if verbose else 1, log_format)
+    if shared and not read_only:
+        raise click.UsageError("--shared is for --read-only: of two that write, one would undo what the other has done")
     try:
         with contextlib.ExitStack() as stack:
             certificates = None if tls_certs is None else tls_context(tls_certs)
@@ -95,10 +104,11 @@ def main(
             if not listeners:
                 raise click.UsageError("name where to listen: --socket PATH, --port PORT, or both")
             disk = edges.chosen_disk(
-                config_file, size, on_quorum_loss=on_quorum_loss, io_timeout=io_timeout, cache=cache,
-                attach=Attach(name=f"{socket.gethostname()}:nbd {described(listeners[0])}"),
+                config_file, size, on_quorum_loss=on_quorum_loss, io_timeout=io_timeout, cache=cache, edge=WHO,
+                metrics=metrics, slow_ms=slow_ms,
+                attach=None if shared else Attach(name=f"{socket.gethostname()}:nbd {described(listeners[0])}"),
             )
-            reopen_at_hangup(log_file, [] if log_file is None else [log_to_file(WHO, log_file.absolute())])
+            reopen_at_hangup(log_file, [] if log_file is None else [log_to_file(log_file.absolute())])
             size = disk.config.sectors * SECTOR_SIZE
             export = Export(export_name, size, f"dsreg disk of {format_size(size)}", read_only, multi_conn)
             options = ServerOptions(export, Tls.NONE if certificates is None else TLS[tls_mode], certificates)

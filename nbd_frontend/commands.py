@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
-from dsreg.constants import MAX_COMMANDS_PER_CONNECTION
-from dsreg.store import Buffer, Flush, Read, Trim, Write, Zero
+from dsreg.chunks import extents_of
+from dsreg.constants import MAX_COMMANDS_PER_CONNECTION, MAX_RUN_BYTES
+from dsreg.store import Buffer, Flush, Map, Read, Trim, Write, Zero
 from dsreg.volume import Volume
 from nbd_frontend import codec
 from nbd_frontend.codec import MAX_PAYLOAD_BYTES, Request
 from nbd_frontend.negotiation import ALLOCATION_ID, Terms
-from nbd_frontend.numbers import CommandFlag, CommandType, Error
+from nbd_frontend.numbers import HOLE_OF_ZEROS, CommandFlag, CommandType, Error
 
 # In flight for one client: what the client of the cluster has under way at once; and bytes, of data to be written, to
 # be read, or to be sent: a payload of the largest size fits beside as much of others.
@@ -102,11 +103,16 @@ class Commands:
             return Error.ENOSPC if changes else Error.EINVAL
         if kind == CommandType.READ and length > MAX_PAYLOAD_BYTES:
             return Error.EOVERFLOW if flags & CommandFlag.DF else Error.EINVAL
-        if kind == CommandType.WRITE_ZEROES and flags & CommandFlag.FAST_ZERO:
+        if kind == CommandType.WRITE_ZEROES and flags & CommandFlag.FAST_ZERO and not self._is_fast(offset, length):
             return Error.ENOTSUP
         if kind == CommandType.BLOCK_STATUS and not (length and self._terms.has_allocation):
             return Error.EINVAL
         return None
+
+    def _is_fast(self, offset: int, length: int) -> bool:
+        """Whether zeros there are a few commands for whole chunks: a cache is flushed before those."""
+        is_whole = offset % MAX_RUN_BYTES == length % MAX_RUN_BYTES == 0 and length > MAX_RUN_BYTES
+        return is_whole and not self._volume.is_cached
 
     # --- the commands -----------------------------------------------------------------------------
     def _read(self, request: Request) -> None:
@@ -140,8 +146,9 @@ class Commands:
         self._send((codec.simple_reply(request.cookie),))
 
     def _status(self, request: Request) -> None:
-        """All is data, as far as the disk knows: flags 0 are right for any content."""
-        self._send((codec.status_chunk(request.cookie, ALLOCATION_ID, [(request.length, 0)]),))
+        """What may be data has no flags, which is right for any content."""
+        self._begin(0)
+        self._volume.submit(Map(request.offset, request.length), partial(self._answer_status, request))
 
     # --- answers ----------------------------------------------------------------------------------
     def _begin(self, size: int) -> None:
@@ -163,6 +170,16 @@ class Commands:
         else:
             self._send((codec.empty_chunk(cookie),))
         self._end(length)
+
+    def _answer_status(self, request: Request, holes: Buffer, code: int) -> None:
+        if code:
+            self._fail(request.cookie, _of(code))
+        else:
+            extents = extents_of(bytes(holes), request.offset, request.length)
+            told = extents[:1] if request.flags & CommandFlag.REQ_ONE else extents
+            states = [(length, HOLE_OF_ZEROS if is_hole else 0) for length, is_hole in told]
+            self._send((codec.status_chunk(request.cookie, ALLOCATION_ID, states),))
+        self._end(0)
 
     def _answer(self, cookie: int, size: int, nothing: Buffer, code: int) -> None:
         if code:

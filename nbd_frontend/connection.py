@@ -69,7 +69,7 @@ class ClientConnection:
                 await self._serve()
             except _Gone as gone:
                 if reason := str(gone) or self._channel.fault:
-                    log.info("%s: %s", self.peer, reason)
+                    log.info("%s: %s", self.peer, reason, extra={"peer": self.peer})
             finally:
                 self._transport.close()
                 nursery.cancel_scope.cancel()
@@ -104,7 +104,8 @@ class ClientConnection:
     # --- the options ------------------------------------------------------------------------------
     def _negotiation(self, decoder: OptionDecoder) -> Negotiation:
         assert decoder.flags is not None, "there is an option"
-        return Negotiation(self._service.export, decoder.flags, self._service.tls, self._channel.is_encrypted)
+        export = self._service.export._replace(size=self._service.attacher.size)
+        return Negotiation(export, decoder.flags, self._service.tls, self._channel.is_encrypted)
 
     async def _option(self, decoder: OptionDecoder) -> Option:
         while (option := decoder.next()) is None:
@@ -144,18 +145,18 @@ class ClientConnection:
             nursery.start_soon(self._watch, nursery.cancel_scope)
             try:
                 async with self._service.attacher.use(self._transport) as volume:
-                    log.info("%s has the disk", self.peer)
+                    log.info("%s has the disk", self.peer, extra={"peer": self.peer})
                     self._commands = Commands(volume, enter.terms, self._service.export.is_read_only,
                                               self._channel.send, self._note_change)
-                    self._channel.send((negotiation.entered(enter),))
+                    self._channel.send((negotiation.entered(enter, volume.size),))
                     reason = await self._serve_commands(volume, self._commands, decoder.rest())
             except Refused as error:
                 refusal = str(error)
             nursery.cancel_scope.cancel()
         if refusal is None:
-            log.info("%s has the disk no longer", self.peer)
+            log.info("%s has the disk no longer", self.peer, extra={"peer": self.peer})
             raise _Gone(reason)
-        log.warning("%s does not get the disk: %s", self.peer, refusal)
+        log.warning("%s does not get the disk: %s", self.peer, refusal, extra={"peer": self.peer})
         return negotiation.refused(enter, Reply.ERR_POLICY, refusal)
 
     async def _watch(self, scope: trio.CancelScope) -> None:

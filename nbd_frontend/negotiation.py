@@ -29,7 +29,7 @@ class Tls(enum.Enum):
 
 
 class Export(NamedTuple):
-    """What is served. `size` in bytes."""
+    """What is served. `size` in bytes, as far as is known before somebody has it: it may grow."""
 
     name: str
     size: int
@@ -114,9 +114,10 @@ class Negotiation:
             return Answer(self._refusal(number, Reply.ERR_TOO_BIG, text))
         return handler(data or b"") if data is not None else End(b"", "an export name that is too long")
 
-    def entered(self, enter: Enter) -> bytes:
-        """The client has the export."""
-        flags, export = self._export_flags(enter.terms), self._export
+    def entered(self, enter: Enter, size: int) -> bytes:
+        """The client has the export, of `size` bytes."""
+        flags, self._export = self._export_flags(enter.terms), self._export._replace(size=size)
+        export = self._export
         if enter.number == OptionType.EXPORT_NAME:
             return codec.export_name_answer(export.size, flags, bool(self._flags & HandshakeFlag.NO_ZEROES))
         return self._infos(OptionType.GO, enter.infos, enter.terms) + self._reply(OptionType.GO, Reply.ACK)

@@ -104,6 +104,8 @@ class Chunk(enum.IntEnum):
 
 
 CHUNK_IS_LAST: Final = 1 << 0
+# Of base:allocation: NBD_STATE_HOLE and NBD_STATE_ZERO.
+HOLE_OF_ZEROS: Final = 1 << 0 | 1 << 1
 
 
 class Error(enum.IntEnum):

@@ -13,6 +13,10 @@ from typing import Final
 
 import trio
 
+from dsreg.cli.faults import describe
+from dsreg.client import Client
+from dsreg.config import ClusterConfig
+from dsreg.errors import ClientError, ConfigError, is_config_fault
 from dsreg.transport import Transport
 from dsreg.volume import VolumeOptions, run_nodes
 from dsreg.volume.signals import say_what_is_left, signals_to_answer
@@ -50,12 +54,14 @@ class Server:
         self._stopped = trio.Event()
 
     async def serve(self, listeners: Sequence[socket.socket], on_up: Callable[[], None]) -> None:
-        """Raises VolumeError if the nodes, where they are run here, do not start."""
+        """Raises VolumeError if the nodes, where they are run here, do not start; ConfigError once they say that nobody
+        gets the disk with this configuration."""
         with signals_to_answer() as signals:
             async with run_nodes(self._volume), trio.open_nursery() as nursery:
                 async with trio.open_nursery() as clients:
                     attacher = Attacher(self._volume, self._options.export.is_multi_conn, clients)
                     nursery.start_soon(self._answer_signals, signals, attacher)
+                    nursery.start_soon(_check_access, self._volume.config)
                     on_up()
                     await self._accept_all(listeners, attacher, clients)
                     for connection in self._connections:
@@ -122,8 +128,21 @@ class Server:
             if not self._stopped.is_set():
                 await connection.run()
         except Exception:
-            log.exception("%s: a bug in this program; its connection is closed", connection.peer)
+            log.exception("%s: a bug in this program; its connection is closed", connection.peer,
+                          extra={"peer": connection.peer})
         finally:
             sock.close()
             self._connections.discard(connection)
             self._places.release()
+
+
+async def _check_access(config: ClusterConfig) -> None:
+    """Raises ConfigError if no node can be used with this key, or this size: else the first client would be the first
+    to hear of it. Nodes that are not there yet are waited for, and clients may come meanwhile."""
+    async with Client(config) as client:
+        try:
+            await client.read(0)
+        except ClientError as error:
+            if not is_config_fault(error):
+                raise
+            raise ConfigError(describe([error])) from None

@@ -1,20 +1,20 @@
 """How long a node takes to catch up, and what clients notice of it: `python -m scripts.heal_time [SIZE]`.
 
-Three nodes on this host. In one run: the sequential write throughput of their disk; a node that missed SIZE, written in
-one go; one that missed some seconds of writes of 4 KiB at random places; and the latency of such writes while a node
-heals, beside the latency of the same writes before.
+Three nodes on this host. In one run: the sequential write throughput of their disk, before and after; a node that
+missed SIZE, written in one go, and what that took of CPU and disk at the nodes; one that missed some seconds of writes
+of 4 KiB at random places; and the latency of such writes while a node heals, beside the latency of the same writes
+before.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import trio
@@ -22,12 +22,13 @@ import trio
 from dsreg.cli.workload import Load, Measured, run_load
 from dsreg.client import Attach, Client
 from dsreg.config import load_config
-from dsreg.config.sizes import format_size, parse_size
+from dsreg.config.sizes import format_size
 from dsreg.constants import MAX_RUN_BYTES, MAX_RUN_SECTORS, SECTOR_SIZE
 from scripts.demo.cluster import NODES, Cluster
+from scripts.measuring import Figures, directory_option, json_option, run_measurement
 
 AWAY = NODES  # the rank of the node that is away
-POLL_S = 0.02
+POLL_S = 0.05
 # Writes of clients beside the heal: so many in flight.
 DEPTH = 4
 
@@ -44,6 +45,23 @@ def disk_bytes_per_s(directory: Path, size: int) -> float:
     took_s = time.perf_counter() - started
     path.unlink()
     return size / took_s
+
+
+class Used(NamedTuple):
+    """By one process so far. `cpu_s`: of CPU; `written`: bytes that it had the disk write, or will."""
+
+    cpu_s: float
+    written: int
+
+    @classmethod
+    def by(cls, pid: int) -> Used:
+        times = os.sysconf("SC_CLK_TCK")
+        user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        io = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
+        return cls((int(user) + int(system)) / times, int(io["write_bytes"]))
+
+    def since(self, before: Used) -> Used:
+        return Used(self.cpu_s - before.cpu_s, self.written - before.written)
 
 
 async def status(client: Client, rank: int) -> dict[str, Any]:
@@ -84,15 +102,6 @@ async def load(client: Client, work: Load) -> Measured:
     return await run_load(client, work, lambda seconds: None)
 
 
-class Figures:
-    def __init__(self) -> None:
-        self.told: dict[str, float] = {}
-
-    def tell(self, name: str, value: float, text: str) -> None:
-        self.told[name] = value
-        click.echo(f"{name.replace('_', ' ')}: {text}")
-
-
 @asynccontextmanager
 async def attached(cluster: Cluster) -> AsyncIterator[Client]:
     async with Client(load_config(cluster.config), attach=Attach(name="heal_time")) as client:
@@ -111,10 +120,20 @@ async def missed_all(cluster: Cluster, size: int, figures: Figures) -> None:
         cluster.terminate(AWAY)
         await write_all(client, size)
         await trio.to_thread.run_sync(cluster.start, AWAY)
+        begin = {rank: Used.by(process.pid) for rank, process in cluster.processes.items()}
         started_s = trio.current_time()
         await until_in_sync(client, lambda report: memory.append(report["rss_bytes"]))
         took_s = trio.current_time() - started_s
+        used = {rank: Used.by(process.pid).since(begin[rank]) for rank, process in cluster.processes.items()}
         full = (await status(client, 1))["rss_bytes"]
+    again = disk_bytes_per_s(cluster.directory, size)
+    figures.tell("disk_bytes_per_s_after", again, f"{again / (1 << 20):.0f} MiB a second")
+    disk = (disk + again) / 2
+    for rank, of in used.items():
+        name = "of_the_node_that_heals" if rank == AWAY else f"of_node_{rank}"
+        figures.tell(f"cpu_s_{name}", of.cpu_s, f"{of.cpu_s:.1f} s")
+    written = used[AWAY].written / size
+    figures.tell("written_by_the_node_that_heals", written, f"{written:.2f} bytes for each byte that it lacked")
     figures.tell("whole_s", took_s, f"{took_s:.1f} s for {format_size(size)}")
     figures.tell("whole_share", size / took_s / disk, f"{size / took_s / disk:.0%} of the disk's own throughput")
     for name, of in (("empty", empty), ("that_has_stored_it", full)):
@@ -157,8 +176,10 @@ async def beside_clients(cluster: Cluster, size: int, seconds: float, figures: F
                  f"{'it went on to the end' if not after['heal']['in_sync'] else 'it was done before the end'}")
 
 
-async def measure(cluster: Cluster, size: int, seconds: float, figures: Figures) -> None:
+async def measure(cluster: Cluster, size: int, figures: Figures, *, seconds: float, whole_only: bool) -> None:
     await missed_all(cluster, size, figures)
+    if whole_only:
+        return
     await missed_scattered(cluster, size, seconds, figures)
     await beside_clients(cluster, size, seconds, figures)
 
@@ -166,22 +187,12 @@ async def measure(cluster: Cluster, size: int, seconds: float, figures: Figures)
 @click.command()
 @click.argument("size", default="1GiB")
 @click.option("--seconds", type=float, default=15.0, show_default=True, help="Of writes that the node misses.")
-@click.option("--directory", type=click.Path(file_okay=False, exists=True, path_type=Path),
-              help="Where to put the disks.  [default: the system's directory for temporary files]")
-@click.option("--json", "as_json", is_flag=True, help="Print the figures once more, as JSON.")
-def main(size: str, seconds: float, directory: Path | None, as_json: bool) -> None:
+@click.option("--whole-only", is_flag=True, help="Only the node that missed SIZE.")
+@directory_option
+@json_option
+def main(size: str, seconds: float, whole_only: bool, directory: Path | None, as_json: bool) -> None:
     """Measure with a disk of SIZE."""
-    figures = Figures()
-    with tempfile.TemporaryDirectory(dir=directory) as name:
-        cluster = Cluster(Path(name), size)
-        cluster.init()
-        try:
-            cluster.start_missing()
-            trio.run(measure, cluster, parse_size(size), seconds, figures)
-        finally:
-            cluster.stop()
-    if as_json:
-        click.echo(json.dumps(figures.told))
+    run_measurement(partial(measure, seconds=seconds, whole_only=whole_only), size, directory, as_json)
 
 
 if __name__ == "__main__":

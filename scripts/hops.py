@@ -23,7 +23,7 @@ from rich.table import Table
 from dsreg.constants import RECV_BYTES, SECTOR_SIZE
 from dsreg.memory import keep_freed_memory
 from dsreg.node.worker import Worker
-from dsreg.protocol.codec import Decoder, Encoder, Keys, Mac, Side
+from dsreg.protocol.codec import Bounds, Decoder, Encoder, Keys, Mac, Side
 from dsreg.protocol.messages import Buffer, Command, CommandKind, Message, ReadProc, Response, WriteProc, owner_of
 from dsreg.protocol.sealed import Opener, Sealer
 from dsreg.protocol.tags import ATTACHED, pack_tag, ts_of
@@ -108,7 +108,7 @@ class Trio:
 
 
 def node_decoder() -> Decoder:
-    return Decoder(KEYS, sectors=1 << 20, ranks=frozenset(RANKS), side=Side.NODE, extended=True)
+    return Decoder(KEYS, bounds=Bounds(1 << 20, frozenset(RANKS)), side=Side.NODE, extended=True)
 
 
 def measure_core() -> dict[str, float]:

@@ -7,21 +7,20 @@ without a pause, beside that of the same writes before.
 
 from __future__ import annotations
 
-import json
 import subprocess
-import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import click
 import trio
 
 from dsreg.client import Client
-from dsreg.config.sizes import parse_size
 from dsreg.constants import MAX_RUN_BYTES
 from dsreg.storage import OsFiles
 from scripts.demo.cluster import DSREG, NODES, Cluster
-from scripts.heal_time import DEPTH, Figures, attached, load, scattered, status, write_all
+from scripts.heal_time import DEPTH, attached, load, scattered, status, write_all
+from scripts.measuring import Figures, directory_option, json_option, run_measurement
 
 ASK_S = 30.0
 
@@ -76,7 +75,7 @@ async def beside_clients(cluster: Cluster, size: int, seconds: float, figures: F
     figures.tell("beside_bytes_per_s", rate, f"{rate / (1 << 20):.1f} MiB a second verified at node 1")
 
 
-async def measure(cluster: Cluster, size: int, seconds: float, figures: Figures) -> None:
+async def measure(cluster: Cluster, size: int, figures: Figures, *, seconds: float) -> None:
     await idle(cluster, size, figures)
     await beside_clients(cluster, size, seconds, figures)
 
@@ -84,22 +83,11 @@ async def measure(cluster: Cluster, size: int, seconds: float, figures: Figures)
 @click.command()
 @click.argument("size", default="1GiB")
 @click.option("--seconds", type=float, default=15.0, show_default=True, help="Of writes, alone and beside.")
-@click.option("--directory", type=click.Path(file_okay=False, exists=True, path_type=Path),
-              help="Where to put the disks.  [default: the system's directory for temporary files]")
-@click.option("--json", "as_json", is_flag=True, help="Print the figures once more, as JSON.")
+@directory_option
+@json_option
 def main(size: str, seconds: float, directory: Path | None, as_json: bool) -> None:
     """Measure with a disk of SIZE."""
-    figures = Figures()
-    with tempfile.TemporaryDirectory(dir=directory) as name:
-        cluster = Cluster(Path(name), size)
-        cluster.init()
-        try:
-            cluster.start_missing()
-            trio.run(measure, cluster, parse_size(size), seconds, figures)
-        finally:
-            cluster.stop()
-    if as_json:
-        click.echo(json.dumps(figures.told))
+    run_measurement(partial(measure, seconds=seconds), size, directory, as_json)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ missing_packages() {
     has nbdinfo || echo libnbd-bin
     has nbdsh || echo python3-libnbd
     has qemu-img || echo qemu-utils
+    has qemu-storage-daemon || echo qemu-system-common
     has losetup || echo mount
     has flock || echo util-linux
     has ip || echo iproute2
@@ -82,5 +83,5 @@ if [ "$(cat .venv/stamp 2>/dev/null)" = "$stamp" ]; then exit 0; fi
 rm -f .venv/stamp
 
 say "installing the project and what it needs into .venv"
-.venv/bin/python -m pip install -qq --disable-pip-version-check --editable '.[test,fuse]'
+.venv/bin/python -m pip install -qq --disable-pip-version-check --editable '.[test,fuse,metrics]'
 echo "$stamp" >.venv/stamp

@@ -43,10 +43,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 # --- several at a time ------------------------------------------------------------------------------
-# These take loop devices, mounts and namespaces, which are the system's: one process runs them all.
+# These take loop devices, mounts and namespaces, which are the system's: one process runs them all. A namespace of
+# mounts has a copy of all that is mounted when it is made: beside it umount leaves a device in use.
 _ALONE = (
     "tests/fuse/", "tests/nbd/", "tests/chaos/", "tests/bench/", "tests/system/", "tests/test_readme",
-    "tests/test_demo", "tests/storage/test_file_systems", "tests/storage/test_faults", "tests/processes/test_disk",
+    "tests/test_demo", "tests/cli/test_addresses", "tests/storage/test_file_systems", "tests/storage/test_faults",
+    "tests/processes/test_disk",
 )
 
 
@@ -125,12 +127,14 @@ def _check_logs(request: pytest.FixtureRequest) -> Iterator[list[str]]:
     allowed: list[str] = []
     for marker in request.node.iter_markers("allow_logs"):
         allowed += marker.args or (".*",)
-    collector = _Collector()
-    logging.getLogger().addHandler(collector)
+    collector, root = _Collector(), logging.getLogger()
+    level, handlers = root.level, [*root.handlers]  # a command that runs in this process has logs of its own
+    root.addHandler(collector)
     try:
         yield allowed
     finally:
-        logging.getLogger().removeHandler(collector)
+        root.setLevel(level)
+        root.handlers[:] = handlers
     unexpected = [
         f"{record.levelname} {record.name}: {record.getMessage()}"
         for record in collector.records

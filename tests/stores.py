@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import trio
 
 from dsreg.block_device import BlockDevice
-from dsreg.constants import SECTOR_SIZE
+from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
 from dsreg.errors import DsregError, Outcome
+from dsreg.protocol.zeros import is_zeros
 from dsreg.store import Buffer, Done, Flush, Read, Request, Runs, SectorStore, Submitted, Write, out_of_range
 from dsreg.waiting import Waiter
 
@@ -100,24 +102,39 @@ class OfTasks:
         self._tasks: set[_Task] = set()
 
     def submit(self, first: int, count: int, data: bytes | None, done: Done) -> Submitted:
+        return self._begin(done, self.store.read(first, count) if data is None else self.store.write(first, data))
+
+    def zero(self, first: int, count: int, done: Done) -> Submitted:
+        return self._begin(done, self._write_zeros(first, count))
+
+    def map(self, first: int, count: int, done: Done) -> Submitted:
+        return self._begin(done, self._holes(first, count))
+
+    async def _holes(self, first: int, count: int) -> bytes:
+        """By reading all."""
+        chunks = range(first, first + count, MAX_RUN_SECTORS)
+        return bytes([is_zeros(await self.store.read(chunk, MAX_RUN_SECTORS)) for chunk in chunks])
+
+    async def _write_zeros(self, first: int, count: int) -> None:
+        for sector in range(first, first + count, MAX_RUN_SECTORS):
+            await self.store.write(sector, bytes(min(MAX_RUN_SECTORS, first + count - sector) * SECTOR_SIZE))
+
+    def _begin(self, done: Done, work: Coroutine[Any, Any, bytes | None]) -> Submitted:
         task = _Task()
         self._tasks.add(task)
-        trio.lowlevel.spawn_system_task(self._run, task, first, count, data, done)
+        trio.lowlevel.spawn_system_task(self._run, task, work, done)
         return task
 
-    async def _run(self, task: _Task, first: int, count: int, data: bytes | None, done: Done) -> None:
-        content, error = b"", None
+    async def _run(self, task: _Task, work: Coroutine[Any, Any, bytes | None], done: Done) -> None:
+        content, error = None, None
         with task.scope:
             try:
-                if data is None:
-                    content = await self.store.read(first, count)
-                else:
-                    await self.store.write(first, data)
+                content = await work
             except DsregError as caught:
                 error = caught
         self._tasks.discard(task)
         if not task.scope.cancelled_caught:
-            done(content, error)
+            done(content or b"", error)
 
     async def crash(self) -> None:
         """What is under way ends somewhere in the middle, and nobody is told."""

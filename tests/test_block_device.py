@@ -87,14 +87,14 @@ async def test_store_reads_what_was_written_and_zeros_elsewhere(opened: Opener, 
 
 @stores
 async def test_store_refuses_what_is_not_there(opened: Opener) -> None:
+    """By itself, or as the nodes do."""
     async with opened() as below:
-        told: list[DsregError | None] = []
-        for sector, count in ((-1, 1), (SECTORS, 1), (SECTORS - 1, 2)):
-            for data in (None, bytes(count * SECTOR_SIZE)):
-                below.submit(sector, count, data, lambda nothing, error: told.append(error))
-        assert len(told) == 6
-        for error in told:
-            assert isinstance(error, OutOfRange) and error.outcome is Outcome.DID_NOT_HAPPEN
+        store = Tasks(below)
+        for sector in (-1, SECTORS):
+            for call in (partial(store.read, sector, 1), partial(store.write, sector, bytes(SECTOR_SIZE))):
+                with pytest.raises(OutOfRange) as refused:
+                    await call()
+                assert refused.value.outcome is Outcome.DID_NOT_HAPPEN
 
 
 @stores

@@ -31,6 +31,29 @@ def test_what_is_compiled_is_there() -> None:
     assert files and [file for file in files if not file.is_file()] == []
 
 
+# What a base may be though it is compiled: a class that adds nothing at run time.
+_KINDS = ("NamedTuple", "Protocol")
+
+
+def test_no_interpreted_class_inherits_from_a_compiled_one() -> None:
+    """mypyc does not allow that: TypeError when the first object is made."""
+    compiled = set(compiled_modules())
+    trees = {path.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."): ast.parse(path.read_text())
+             for package in ("dsreg", "fuse_frontend", "nbd_frontend") for path in (ROOT / package).rglob("*.py")}
+    plain = {f"{module}.{node.name}" for module, tree in trees.items() for node in tree.body
+             if isinstance(node, ast.ClassDef) and any(ast.unparse(base).startswith(_KINDS) for base in node.bases)}
+    wrong = []
+    for module in trees.keys() - compiled:
+        imported = {alias.asname or alias.name: f"{node.module}.{alias.name}" for node in ast.walk(trees[module])
+                    if isinstance(node, ast.ImportFrom) and node.module for alias in node.names}
+        for node in trees[module].body:
+            for base in node.bases if isinstance(node, ast.ClassDef) else ():
+                name = imported.get(ast.unparse(base).partition("[")[0], "")
+                if name.rpartition(".")[0] in compiled and name not in plain:
+                    wrong.append(f"{module}: {ast.unparse(base)}")
+    assert not wrong
+
+
 if is_compiled():  # `make compiled` runs these
 
     def test_all_of_it_is_compiled() -> None:

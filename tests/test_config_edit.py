@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from dsreg.config import create_cluster, load_config
-from dsreg.config.edit import replace_file, with_address, with_first_nodes, with_node, without_node
+from dsreg.config.edit import (
+    replace_file,
+    with_address,
+    with_first_nodes,
+    with_first_sectors,
+    with_node,
+    with_size,
+    without_node,
+)
 from dsreg.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -111,3 +119,27 @@ def test_the_file_is_replaced_as_a_whole_and_keeps_its_mode(tmp_path: Path) -> N
 def test_a_file_that_cannot_be_written_is_a_fault(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be written"):
         replace_file(tmp_path / "nothing" / "cluster.toml", TEXT)
+
+
+def test_the_size_is_changed_and_nothing_else() -> None:
+    text = "# of the disk\n[cluster]\nsectors = 4 # few\nclient_key_file = \"a\"\n[[node]]\nrank = 1\n"
+    assert with_size(text, 1 << 18) == text.replace("sectors = 4 # few", 'size = "1GiB"')
+    windows = with_size(text.replace("\n", "\r\n"), 3)
+    assert windows == text.replace("sectors = 4 # few", 'size = "12KiB"').replace("\n", "\r\n")
+    with pytest.raises(ValueError, match='write size = "4KiB" yourself'):
+        with_size("cluster = { sectors = 4 }\n", 1)
+
+
+def test_the_size_that_it_was_created_with_is_written_once() -> None:
+    text = "[cluster] # it\nsize = \"1GiB\"\n\n[[node]]\nrank = 1\n"
+    once = with_first_sectors(text, 262144)
+    assert once.splitlines()[1:4] == [
+        "# The cluster was created with a disk of so many sectors. How large it is now: dsreg status.",
+        "first_sectors = 262144", 'size = "1GiB"',
+    ]
+    assert with_first_sectors(with_size(once, 1 << 19), 5) == with_size(once, 1 << 19)
+
+
+def test_how_many_there_were_first_is_not_written_where_a_section_says_which() -> None:
+    text = TEXT + "\n[recovered]\nnodes = [1, 4]\n"
+    assert with_first_nodes(text, 3) == text

@@ -56,6 +56,41 @@ def test_who_has_another_section_has_other_keys_and_nobody_can_do_without(path: 
     assert "there is no section [recovered]; copy" in fault
 
 
+def test_the_nodes_that_it_begins_with_are_part_of_the_key_and_may_have_gaps(path: Path) -> None:
+    text = path.read_text().replace("[cluster]\n", "[cluster]\nfirst_nodes = 3\n").replace("rank = 2", "rank = 5")
+    path.write_text(text)
+    stage(path, Recovered(OLD, (5, 3), 7, (1, 3, 5)))
+    finish(path)
+    of = load_config(path)
+    assert of.ranks == of.first_ranks == (1, 3, 5) and of.first_nodes == 0
+    text = path.read_text()
+    ids = {of.cluster_id}
+    for nodes in ("[1, 3, 5, 7]", "[3, 5]", "[1, 2, 3, 5]"):
+        path.write_text(text.replace("nodes = [1, 3, 5]", f"nodes = {nodes}"))
+        ids.add(load_config(path).cluster_id)
+    assert len(ids) == 4
+    # Later on the file may list others, and those no more that were left.
+    path.write_text(text.replace("rank = 5", "rank = 9"))
+    assert load_config(path).cluster_id == of.cluster_id
+
+
+def test_one_that_was_left_may_leave_the_file(path: Path) -> None:
+    """It was removed from the cluster; how many nodes there were first is in the file then."""
+    recover(path, MADE)
+    before = load_config(path).cluster_id
+    text = path.read_text().replace("[cluster]\n", "[cluster]\nfirst_nodes = 3\n")
+    path.write_text(text.replace("rank = 3", "rank = 4"))
+    assert load_config(path).cluster_id == before
+
+
+@pytest.mark.parametrize("nodes", ["[]", "[2, 1, 3]", "[1, 1, 3]", "[0, 3]", "[3, 255]", "3", '["3"]', "[1, 2]"])
+def test_nodes_that_were_never_written_are_refused(path: Path, nodes: str) -> None:
+    """The last one lacks the node that was left."""
+    recover(path, MADE)
+    path.write_text(path.read_text() + f"nodes = {nodes}\n")
+    assert any("[recovered] is not as `dsreg recover` has written it" in fault for fault in faults_of(path))
+
+
 def test_a_key_of_the_old_cluster_is_refused(path: Path) -> None:
     recover(path, MADE)
     old = next(path.parent.glob("system.key.before-*"))

@@ -1,4 +1,5 @@
-"""The test run itself: failures are printed when they happen, and an ignored SIGINT is not handed down to processes."""
+"""The test run itself: failures are printed when they happen, what hangs fails, and an ignored SIGINT is not handed
+down to processes."""
 
 from __future__ import annotations
 
@@ -38,6 +39,13 @@ _SUITE = """
     def test_that_sees_that():
         assert "in the teardown" in pathlib.Path("output").read_text()
 
+    @pytest.mark.timeout(1)
+    def test_that_hangs():
+        subprocess.run(["sleep", "1000"])
+
+    def test_that_sees_where():
+        assert "subprocess.run" in pathlib.Path("output").read_text()
+
     def test_a_process_can_be_interrupted():
         code = "import signal, sys; sys.exit(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)"
         assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -55,4 +63,4 @@ def test_failures_show_at_once_and_sigint_is_heard_in_the_background(tmp_path: P
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
         )
     text = (tmp_path / "output").read_text()
-    assert "1 failed, 4 passed, 1 error" in text, text
+    assert "2 failed, 5 passed, 1 error" in text, text

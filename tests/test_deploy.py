@@ -97,11 +97,22 @@ def test_the_nbd_server_listens_where_its_socket_unit_does() -> None:
 @pytest.mark.parametrize("name", ["dsreg-node@.service", "dsreg-mount.service", "dsreg-nbd.service"])
 def test_keys_are_credentials_and_faults_do_not_loop(name: str) -> None:
     found = settings(DEPLOY / "systemd" / name)
-    assert "client.key:/etc/dsreg/client.key" in found["LoadCredential"]
-    assert ("system.key:/etc/dsreg/system.key" in found["LoadCredential"]) == ("node" in name)
-    assert "%d/cluster.toml" in found["ExecStart"][0]
+    if "mount" in name:  # a mount lives for long: it follows the key file itself, docs/keys.md
+        assert "LoadCredential" not in found and "/etc/dsreg/cluster.toml" in found["ExecStart"][0]
+    else:
+        assert "client.key:/etc/dsreg/client.key" in found["LoadCredential"]
+        assert ("system.key:/etc/dsreg/system.key" in found["LoadCredential"]) == ("node" in name)
+        assert "%d/cluster.toml" in found["ExecStart"][0]
     assert found["Restart"] == ["on-failure"]
     assert found["RestartPreventExitStatus"] == ["2"]
+
+
+@pytest.mark.parametrize("name", ["dsreg-node@.service", "dsreg-nbd.service"])
+def test_a_token_for_metrics_can_be_a_credential(name: str) -> None:
+    """As a comment: a unit does not start where the file of a credential is missing."""
+    text = (DEPLOY / "systemd" / name).read_text()
+    assert "\n#LoadCredential=metrics.token:/etc/dsreg/metrics.token\n" in text
+    assert not [value for value in settings(DEPLOY / "systemd" / name)["LoadCredential"] if "token" in value]
 
 
 def test_file_of_the_loop_device_is_the_one_that_is_mounted() -> None:

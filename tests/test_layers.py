@@ -20,7 +20,11 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("dsreg.cache",),
     ("dsreg.block_device",),
     ("dsreg",),  # the front door: re-exports the clients
+    ("dsreg.page",),
+    ("dsreg.survey",),
     ("dsreg.client", "dsreg.node"),
+    ("dsreg.metrics",),
+    ("dsreg.health",),
     ("dsreg.waiting",),
     ("dsreg.store",),
     ("dsreg.lines", "dsreg.outbox"),
@@ -29,7 +33,10 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("dsreg.protocol",),
     ("dsreg.config",),
     ("dsreg.chunks", "dsreg.runs"),
-    ("dsreg.constants", "dsreg.errors", "dsreg.listening", "dsreg.logs", "dsreg.memory", "dsreg.version"),
+    (
+        "dsreg.constants", "dsreg.errors", "dsreg.histogram", "dsreg.listening", "dsreg.logs", "dsreg.memory",
+        "dsreg.slow", "dsreg.units", "dsreg.version",
+    ),
 )
 HEIGHT = {layer: len(ROWS) - index for index, row in enumerate(ROWS) for layer in row}
 # What ships for tests: may import anything and is imported by nothing else.
@@ -38,6 +45,8 @@ FOR_TESTS = "dsreg.testing"
 # Imported by these layers alone.
 ONLY_IN = {
     "click": {"dsreg.cli", "fuse_frontend", "nbd_frontend"},
+    "prometheus_client": {"dsreg.metrics"},
+    "h11": {"dsreg.metrics"},
     "rich": {"dsreg.cli", "dsreg.supervisor", "fuse_frontend"},
 }
 # Imported by these modules alone: pure functions of bytes, which they use without its sources of randomness.
@@ -47,21 +56,28 @@ NOT_IN_THE_CORE = {
     "secrets", "uuid", "os", "io", "pathlib", "shutil", "tempfile", "mmap", "logging", "dsreg.config",
 }
 # Of the client, what does I/O, or is for those that do. All the rest is pure: the simulator runs it as it is.
-CLIENT_WITH_IO = {"blocking", "client", "cluster", "connection", "runner"}
+CLIENT_WITH_IO = {"blocking", "client", "cluster", "connection", "keys", "runner"}
 PURE_CLIENT = sorted({path.stem for path in (ROOT / "dsreg" / "client").glob("[!_]*.py")} - CLIENT_WITH_IO)
+PAGE_WITH_IO = {"looking", "serving"}
+PURE_PAGE = sorted({path.stem for path in (ROOT / "dsreg" / "page").glob("[!_]*.py")} - PAGE_WITH_IO)
 # These are told the time, as an argument of each event; none of them holds a clock. The engine, which carries out what
 # the client's core decides, reads one for it, as dsreg.node.interpreter does for a node's.
-TOLD_THE_TIME = ("dsreg.register", "dsreg.link", *(f"dsreg.client.{name}" for name in PURE_CLIENT if name != "engine"))
+TOLD_THE_TIME = (
+    "dsreg.register", "dsreg.link", "dsreg.health", "dsreg.histogram",
+    *(f"dsreg.client.{name}" for name in PURE_CLIENT if name != "engine"),
+)
 CLOCK = re.compile(r"_?(\w+_)?(clock|time|now)(_s)?")
 # By layer, or by module.
 NOT_IN = {
     **{f"dsreg.client.{module}": NOT_IN_THE_CORE for module in PURE_CLIENT},
+    **{f"dsreg.page.{module}": NOT_IN_THE_CORE for module in PURE_PAGE},
     **dict.fromkeys(("dsreg.cache.core", "dsreg.cache.extents", "dsreg.cache.limits"), NOT_IN_THE_CORE),
     "dsreg.register": NOT_IN_THE_CORE,
     "dsreg.link": NOT_IN_THE_CORE,
     "dsreg.protocol": NOT_IN_THE_CORE,
     "dsreg.storage": {"trio", "socket", "asyncio"},
     "dsreg.config": {"trio", "socket", "asyncio"},
+    "dsreg.health": NOT_IN_THE_CORE - {"dsreg.config"},
     "fuse_frontend.kernel": NOT_IN_THE_CORE,
     **dict.fromkeys(("nbd_frontend.numbers", "nbd_frontend.codec", "nbd_frontend.negotiation"), NOT_IN_THE_CORE),
 }
@@ -206,6 +222,8 @@ def test_every_layer_exists() -> None:
         ("dsreg.register.atomic_register", "from dsreg.storage.journal import Journal"),
         ("dsreg.register.atomic_register", "from dsreg import storage"),
         ("dsreg.register.atomic_register", "from ..node import process"),
+        ("dsreg.health.checks", "import time"),
+        ("dsreg.health.checks", "from dsreg.survey import Survey"),
         ("dsreg.storage.journal", "from dsreg import Client"),
         ("dsreg.client.presence", "import trio"),
         ("dsreg.cache.core", "from time import monotonic"),

@@ -13,7 +13,7 @@ from dsreg.lines import Driver, TcpLines
 from dsreg.link.destinations import Destinations
 from dsreg.link.effects import Close, Connect, Effect, LimitRecords, Put
 from dsreg.protocol.address import Place
-from dsreg.protocol.codec import Decoder, Encoder, Keys, Side
+from dsreg.protocol.codec import Bounds, Decoder, Encoder, Keys, Side
 from dsreg.protocol.messages import StatusRequest
 
 KEYS = Keys(bytes(range(32)), bytes(range(64)))
@@ -83,7 +83,7 @@ async def test_a_connection_from_its_beginning_to_its_end() -> None:
     script = Script(start=[Connect(1)], connected=[LimitRecords(1, 4096), Put(1, [StatusRequest(7)])])
     async with listening() as (listener, port), running(script, port) as (lines, _):
         stream = await listener.accept()
-        decoder = Decoder(KEYS, sectors=64, ranks=frozenset((1,)), side=Side.NODE, extended=True)
+        decoder = Decoder(KEYS, bounds=Bounds(64, frozenset((1,))), side=Side.NODE, extended=True)
         assert decoder.feed(bytes(await stream.receive_some())) == [StatusRequest(7)]
         assert lines.transports[1].record_bytes == 4096
         await stream.send_all(b"abc")

@@ -103,10 +103,12 @@ wait
 @pytest.mark.fuse
 def test_three_hosts(machine: Path) -> None:
     """Each node has a /var/lib of its own, as on a host of its own; for the rest one machine is all three."""
-    create, run_node, use, _replace, add, run_new, remove = shell_blocks(README, "Three real hosts")
+    create, run_node, use, _replace, add, run_new, remove, resize, rotate = shell_blocks(README, "Three real hosts")
     assert "--rank 1" in run_node
-    watch, wait, scrub, attach, bench = use.splitlines()
-    status = watch.replace(" --watch", "")  # which stays
+    run_fourth, run_fifth = run_new.splitlines()
+    assert "--rank 4" in run_fourth and run_fifth == run_fourth.replace("--rank 4", "--rank 5")
+    watch, top, wait, scrub, attach, bench = use.splitlines()
+    status = watch.replace(" --watch", "")  # which stays, as top does
 
     def start(command: str, *ranks: int) -> str:
         return "".join(
@@ -119,8 +121,9 @@ def test_three_hosts(machine: Path) -> None:
     said = type_in(machine, f"""
 {create}
 {start(run_node, 1, 2, 3)}
-await {status.split('#')[0]} --check
+await {status.split('#')[0].replace('status', 'health')}
 {status}
+{top.split('#')[0]} --once
 {wait}
 {scrub}
 mkdir -p /mnt/disk
@@ -130,7 +133,7 @@ await sh -c 'losetup -j /mnt/disk/disk.img | grep -q .'
 {bench}
 {add.strip()} & adding=$!
 await grep -q 10.0.0.5 /etc/dsreg/cluster.toml
-{start(run_new, 4, 5)}
+{start(run_fourth, 4)}{start(run_fifth, 5)}
 wait $adding
 {wait}
 {status}
@@ -138,6 +141,9 @@ wait $adding
 kill $node4 $node5
 wait $node4 $node5
 {status}
+{resize}
+await test "$(stat -c %s /mnt/disk/disk.img)" = {200 << 30}
+{rotate.replace("cluster.toml", "/etc/dsreg/cluster.toml")}
 dsreg-fuse --detach /mnt/disk
 """)
     assert "quorum: 3 of 3 nodes answer, 2 are needed" in said and "reads" in said and "Traceback" not in said

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench.processes import command_line, tree
-from bench.shell import BenchFailed, Daemon, call, is_mounted, node_ports, wait_until
+from bench.shell import ROOT, BenchFailed, Daemon, call, is_mounted, node_ports, wait_until
 from bench.systems.base import System
 from dsreg.version import VERSION
 from fuse_frontend import bindings
@@ -25,19 +25,21 @@ STOP_ATTEMPTS, STOP_ATTEMPT_S = 3, 10.0
 
 
 class Cluster:
-    """The nodes of one configuration on this host, as `dsreg up` runs them: one that dies is started again."""
+    """The nodes of one configuration on this host, with the code of `tree`, as `dsreg up` runs them: one that dies is
+    started again."""
 
-    def __init__(self, directory: Path, nodes: int, size: int) -> None:
+    def __init__(self, directory: Path, nodes: int, size: int, tree: Path = ROOT) -> None:
         self.config = directory / "cluster.toml"
         hosts = [word for port in node_ports(nodes) for word in ("--host", f"127.0.0.1:{port}")]
-        call(*DSREG, "init", directory, "--size", f"{size >> 20}MiB", *hosts)
+        call(*DSREG, "init", directory, "--size", f"{size >> 20}MiB", *hosts, tree=tree)
         self.nodes = nodes
+        self.tree = tree
         self._directory = directory
         self._up: Daemon | None = None
 
     def start(self, stack: ExitStack) -> None:
         """Return when every node listens."""
-        self._up = Daemon("up", [*DSREG, "up", str(self.config)], self._directory)
+        self._up = Daemon("up", [*DSREG, "up", str(self.config)], self._directory, self.tree)
         stack.callback(self._up.stop)
         self._up.wait_for(lambda: f"all {self.nodes} nodes listen" in self.up.log, "all nodes listen")
 
@@ -64,7 +66,7 @@ class Cluster:
 
     def _all_answer(self) -> bool:
         try:
-            status = json.loads(call(*DSREG, "status", self.config, "--json"))
+            status = json.loads(call(*DSREG, "status", self.config, "--json", tree=self.tree))
         except BenchFailed:
             return False
         return bool(status["answering"] == self.nodes)
@@ -74,14 +76,16 @@ class Ours(System):
     tools = ("fusermount3", "losetup")
     packages = ("fuse3", "mount")
 
-    """`binding`: of `dsreg-fuse --binding`; `options`: its other options."""
+    """`binding`: of `dsreg-fuse --binding`; `options`: its other options; `tree`: whose code all of it runs."""
 
     def __init__(self, key: str = "ours", label: str = "dsreg (direct)", binding: str = bindings.DIRECT,
-                 options: tuple[str, ...] = (), durable: str = "after fdatasync at a majority of the nodes") -> None:
+                 options: tuple[str, ...] = (), durable: str = "after fdatasync at a majority of the nodes",
+                 tree: Path = ROOT) -> None:
         super().__init__(key, label, durable)
         self.replicas = NODES
         self.options = (f"--binding={binding}", *options)
         self._binding = binding
+        self._tree = tree
         self._cluster: Cluster | None = None
         self._frontend: Daemon | None = None
 
@@ -103,13 +107,13 @@ class Ours(System):
         return self._frontend
 
     def start(self, directory: Path, size: int, stack: ExitStack) -> None:
-        self._cluster = Cluster(directory / "cluster", NODES, size)
+        self._cluster = Cluster(directory / "cluster", NODES, size, self._tree)
         self._cluster.start(stack)
         mountpoint = directory / "mnt"
         mountpoint.mkdir()
         command = [*DSREG_FUSE, "--config", str(self.cluster.config), *self.options, "--attach", str(mountpoint)]
-        self._frontend = Daemon("frontend", command, directory)
-        stack.callback(_stop_frontend, self._frontend, mountpoint)
+        self._frontend = Daemon("frontend", command, directory, self._tree)
+        stack.callback(_stop_frontend, self._frontend, mountpoint, self._tree)
         self._frontend.wait_for(lambda: self._device() != "", "dsreg-fuse names its loop device")
         self.device = self._device()
 
@@ -134,14 +138,14 @@ class Ours(System):
         self.cluster.restore()
 
 
-def _stop_frontend(frontend: Daemon, mountpoint: Path) -> None:
+def _stop_frontend(frontend: Daemon, mountpoint: Path, tree: Path) -> None:
     """Loop device, mount and process, in order; where the server is gone already, what it left.
 
     More than once: one that is told to stop while it starts may come to mount and attach first, and then stays.
     """
     for _ in range(STOP_ATTEMPTS):
         if is_mounted(mountpoint):
-            call(*DSREG_FUSE, "--detach", mountpoint)
+            call(*DSREG_FUSE, "--detach", mountpoint, tree=tree)
         if frontend.ends_within(STOP_ATTEMPT_S):
             break
     frontend.stop()

@@ -150,6 +150,12 @@ class WriteBuffer:
             found += departed
         return found
 
+    def chunks_in(self, chunks: range) -> list[int]:
+        """Those of which something is buffered, or on its way to the store and not known to be there."""
+        if len(chunks) < len(self._chunks):
+            return [number for number in chunks if number in self._chunks]
+        return [number for number in self._chunks if number in chunks]
+
     # --- out ------------------------------------------------------------------------------------
     def is_ready(self, now: float) -> bool:
         """Whether `next` would return a run."""

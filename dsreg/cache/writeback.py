@@ -13,8 +13,10 @@ from typing import Self
 import trio
 
 from dsreg.cache.core import Flush, Limits, Run, WriteBuffer
+from dsreg.cache.counting import Counts
 from dsreg.cache.extents import Extent, cover, gaps, join, within
 from dsreg.cache.limits import END_IN_ERROR_S, TICK_S
+from dsreg.chunks import chunks_of
 from dsreg.errors import (
     AttachRefused,
     ClientClosed,
@@ -25,7 +27,7 @@ from dsreg.errors import (
     OutOfRange,
     WritebackFailed,
 )
-from dsreg.store import SETTLED, Buffer, Done, SectorStore, Submitted, out_of_range
+from dsreg.store import SEEN_THROUGH, SETTLED, Buffer, Done, SectorStore, Submitted, out_of_range
 from dsreg.waiting import Waiter
 
 log = logging.getLogger(__name__)
@@ -68,9 +70,9 @@ class WritebackCache:
 
     def __init__(
         self, store: SectorStore, timeout_s: float | None = None, bounds: Limits | None = None,
-        clock: Callable[[], float] = trio.current_time,
+        clock: Callable[[], float] = trio.current_time, counts: Counts | None = None,
     ) -> None:
-        self.sectors = store.sectors
+        self.counts = Counts() if counts is None else counts
         self._store = store
         self._timeout_s = timeout_s
         self._clock = clock
@@ -84,9 +86,24 @@ class WritebackCache:
         self._failing: DsregError | None = None  # the run that ended last has failed
 
     @property
+    def sectors(self) -> int:
+        """See dsreg.store.SectorStore."""
+        return self._store.sectors
+
+    @property
     def buffered_bytes(self) -> int:
         """How much is in the buffer and not known to be durable."""
         return self._buffer.used
+
+    @property
+    def waiting(self) -> int:
+        """Writes that wait for room."""
+        return len(self._writers)
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last run could not be written back, or nothing ever can."""
+        return self._failing is not None or self._buffer.error is not None
 
     @property
     def obstacle(self) -> str:
@@ -118,18 +135,58 @@ class WritebackCache:
             self._start_runs()
         return SETTLED
 
+    def zero(self, first: int, count: int, done: Done) -> Submitted:
+        """Not buffered: the store beneath does it, once all is written back that was written before."""
+        if first < 0 or first + count > self.sectors:
+            done(b"", out_of_range(first, count, self.sectors))
+            return SETTLED
+
+        def flushed(nothing: Buffer, error: DsregError | None) -> None:
+            if error is not None:
+                done(b"", error)
+            else:
+                self._store.zero(first, count, done)
+
+        self.flush(flushed)
+        return SEEN_THROUGH
+
+    def map(self, first: int, count: int, done: Done) -> Submitted:
+        """As the store says; but of what is buffered at this moment that it is data."""
+        if first < 0 or first + count > self.sectors:
+            done(b"", out_of_range(first, count, self.sectors))
+            return SETTLED
+        if self._buffer.error is not None:
+            done(b"", self._failure(self._buffer.error, Outcome.DID_NOT_HAPPEN))
+            return SETTLED
+        chunks = chunks_of(first, count)
+        buffered = [chunk - chunks.start for chunk in self._buffer.chunks_in(chunks)]
+
+        def told(holes: Buffer, error: DsregError | None) -> None:
+            marked = bytearray(holes)
+            for index in buffered:
+                if index < len(marked):
+                    marked[index] = 0
+            done(bytes(marked), error)
+
+        return self._store.map(first, count, told)
+
     def flush(self, done: Done) -> None:
         """Over when everything whose write has ended is durable; with WritebackFailed as soon as some of it could not
         be written. That stays buffered, and the next flush tries again."""
         if self._buffer.error is not None:
-            done(b"", self._failure(self._buffer.error, Outcome.DID_NOT_HAPPEN))
+            self._flush_ended(done, self._failure(self._buffer.error, Outcome.DID_NOT_HAPPEN))
             return
         flush = self._buffer.flush()
         if flush.is_over:
-            done(b"", None)
+            self._flush_ended(done, None)
         else:
             self._flushes[flush] = done
             self._start_runs()
+
+    def _flush_ended(self, done: Done, failure: WritebackFailed | None) -> None:
+        self.counts.flushes += 1
+        self.counts.failed_flushes += failure is not None
+        done(b"", failure)
 
     def end_turn(self) -> None:
         """Send what has been submitted."""
@@ -214,13 +271,16 @@ class WritebackCache:
         stop = first + count
         buffered = self._buffer.buffered(first, stop)
         if not buffered:
+            self.counts.misses += 1
             return self._store.submit(first, count, None, done)
         # A sector that was buffered has the value it had when the read began, whatever happens to it meanwhile; one
         # that was not has in the store what it had then, or something newer.
         missing = list(gaps(buffered, first, stop))
         if not missing:
+            self.counts.hits += 1
             done(join(buffered), None)
             return SETTLED
+        self.counts.partial_hits += 1
         begin, end = missing[0][0], missing[-1][1]
 
         def fill(content: Buffer, error: DsregError | None) -> None:
@@ -279,7 +339,7 @@ class WritebackCache:
         for flush in over:
             if (done := self._flushes.pop(flush, None)) is not None:
                 failed = flush.error
-                done(b"", None if failed is None else self._failure(failed, Outcome.MAY_HAVE_HAPPENED))
+                self._flush_ended(done, None if failed is None else self._failure(failed, Outcome.MAY_HAVE_HAPPENED))
         self._admit()
         self._start_runs()
         if not self._runs:
@@ -288,6 +348,7 @@ class WritebackCache:
                 call()
 
     def _landed(self, run: Run) -> list[Flush]:
+        self.counts.written_bytes += run.size
         if self._failing is not None:
             self._failing = None
             log.warning("writing back works again")
@@ -295,6 +356,7 @@ class WritebackCache:
 
     def _failed(self, run: Run, error: DsregError) -> list[Flush]:
         over: list[Flush] = []
+        self.counts.failed_runs += 1
         if isinstance(error, FINAL):
             if self._buffer.error is None:
                 log.error("%s; it cannot be tried again", self._failure(error, Outcome.MAY_HAVE_HAPPENED))
@@ -302,6 +364,7 @@ class WritebackCache:
         else:
             if self._failing is None:
                 where = f"sectors {run.first}..{run.stop - 1}"
-                log.warning("writing back %s failed; the data stays in the cache and is tried again: %s", where, error)
+                log.warning("writing back %s failed; the data stays in the cache and is tried again: %s", where, error,
+                            extra={"sector": run.first, "sectors": run.stop - run.first, "error": type(error).__name__})
             self._failing = error
         return over + self._buffer.failed(run, error, self._clock())

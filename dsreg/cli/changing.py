@@ -1,4 +1,6 @@
-"""What `dsreg members` asks of the nodes: who there is, whether a change is safe, and to choose it, step by step."""
+"""What `dsreg members` and `dsreg resize` ask of the nodes: who there is, whether a change is safe, and to choose it,
+step by step.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +13,21 @@ from typing import Any, Final
 import click
 import trio
 
-from dsreg.cli.answers import NodeAnswer
-from dsreg.cli.faults import EXIT_FAILED, EXIT_NO_QUORUM, is_config_fault
-from dsreg.cli.health import changed_directories, serves
-from dsreg.cli.in_sync import Copy, copies
-from dsreg.cli.proposing import choose
-from dsreg.cli.survey import ask_all, ask_cluster, survey
-from dsreg.cli.units import duration_text, share_text
+from dsreg.cli.faults import EXIT_FAILED, EXIT_NO_QUORUM
+from dsreg.cli.proposing import choose, finish
 from dsreg.client import Client
-from dsreg.config import ClusterConfig, NodeAddress
-from dsreg.errors import DsregError
+from dsreg.config import ClusterConfig, NodeAddress, format_size
+from dsreg.constants import SECTOR_SIZE
+from dsreg.errors import DsregError, is_config_fault
+from dsreg.health.answers import NodeAnswer
+from dsreg.health.in_sync import Copy, copies
+from dsreg.health.serving import changed_directories, serves
 from dsreg.protocol.configuration import Configuration
 from dsreg.register.configuration import must_learn, quorum_of
 from dsreg.register.course import Course, described, named
 from dsreg.register.quorum import Majority, bit, mask, ranks_in
+from dsreg.survey import ask_all, ask_cluster, survey
+from dsreg.units import duration_text, share_text, size_text
 
 # How long the answers of the nodes are waited for, and between two questions.
 ASK_S: Final = 2.0
@@ -121,12 +124,15 @@ def _link(answer: NodeAnswer, rank: int) -> str:
     return str(answer.report.get("peers", {}).get(str(rank), "")) if answer.report is not None else ""
 
 
-def why_it_would_stop(answers: Sequence[NodeAnswer], current: Configuration, later: int) -> list[str]:
+def why_it_would_stop(
+    answers: Sequence[NodeAnswer], current: Configuration, later: int, new: int | None = None
+) -> list[str]:
     """Why the disk would stop as soon as the joint configuration is chosen, a line for each set that too few nodes of
-    are up: that of now, and `later`, a mask. New ones count as up: they are waited for. There is no way back either,
-    as both sets have to decide for it too."""
+    are up: that of now, and `later`, a mask. `new`: those of the new ones that are up, None: all, as they are waited
+    for. There is no way back either, as both sets have to decide for it too."""
     changed = changed_directories(answers)
-    up = later & ~current.ranks | mask(answer.node.rank for answer in answers if serves(answer, changed))
+    up = later & ~current.ranks if new is None else new
+    up |= mask(answer.node.rank for answer in answers if serves(answer, changed))
     sets = [Majority(members) for members in dict.fromkeys((current.ranks, later))]
     return [_too_few(quorum, up & quorum.members) for quorum in sets if not quorum.decided(up)]
 
@@ -143,10 +149,27 @@ def _too_few(quorum: Majority, up: int) -> str:
             f"once. Start {start}")
 
 
-def check(answers: Sequence[NodeAnswer], current: Configuration, later: int, *, force: bool) -> None:
-    """Raises Refused unless the change to the members `later`, a mask, may begin."""
+def why_not_so_large(answers: Sequence[NodeAnswer], current: Configuration, sectors: int) -> list[str]:
+    """Which members that answer cannot have a disk of that size, and why."""
+    faults = []
+    for answer in answers:
+        rank, report = answer.node.rank, answer.report
+        if report is None or not current.members & bit(rank) or "configuration" not in report:
+            continue
+        if "largest_sectors" not in report:
+            faults.append(f"node {rank} is of version {report.get('version')}, whose disk does not grow: upgrade it "
+                          "first")
+        elif fault := _too_small(report, sectors):
+            faults.append(f"node {rank} {fault}")
+    return faults
+
+
+def check(
+    answers: Sequence[NodeAnswer], current: Configuration, later: int, *, sectors: int = 0, force: bool
+) -> None:
+    """Raises Refused unless the change to the members `later`, a mask, or to a disk of so many `sectors`, may begin."""
     must, may = why_not(answers, current, current.ranks & ~later)
-    must += why_it_would_stop(answers, current, later)
+    must += why_it_would_stop(answers, current, later) + why_not_so_large(answers, current, sectors)
     if must or may and not force:
         hint = [] if must else ["start it, or give --force"]
         raise Refused([f"nothing is changed: {line}" for line in (*must, *may)] + hint)
@@ -193,10 +216,56 @@ def why_not_new(report: Mapping[str, Any], current: Configuration) -> str:
     if told["number"] == current.number and mask(told["members"]) != current.ranks:
         return (f"has taken the nodes {' '.join(map(str, told['members']))}, of its cluster.toml, for those of the "
                 "cluster: start it with --join, and an empty directory")
-    return ""
+    return _too_small(report, current.sectors)
+
+
+def _too_small(report: Mapping[str, Any], sectors: int) -> str:
+    """Why a node that answers like this cannot have a disk of so many sectors; "" if it can, or does not say."""
+    largest = report.get("largest_sectors", sectors)
+    if largest >= sectors:
+        return ""
+    return (f"can have a disk of {largest} sectors at most ({size_text(largest * SECTOR_SIZE)}), not of {sectors}: its "
+            "file system, or ulimit -f, allows no longer file. Put its directory on another file system, such as XFS")
 
 
 # --- the change -----------------------------------------------------------------------------------
+async def finish_begun(
+    client: Client, config: ClusterConfig, current: Configuration, answers: Sequence[NodeAnswer], show: Show
+) -> Configuration:
+    """`current`, or what follows it, if some have voted for that: the command that proposed it was killed before it
+    told anybody, and it may be chosen. Raises Refused if the disk would stop by it."""
+    found = await finish(client, current, _Begun(current, answers, show))
+    show("")
+    if found is None:
+        return current
+    click.echo(f"configuration {found.number}: {described(found)}, which an earlier command has begun")
+    await told_by_most(client, config, found)
+    return found
+
+
+class _Begun:
+    """What is taken up of a command that was killed: see Watcher."""
+
+    def __init__(self, base: Configuration, answers: Sequence[NodeAnswer], show: Show) -> None:
+        self._base = base
+        self._answers = answers
+        self._show = show
+
+    def objections(self, reasons: Mapping[int, str]) -> None:
+        if reasons:
+            self._show(f"asking what was voted for: {'; '.join(reason for _, reason in sorted(reasons.items()))}")
+
+    def holds(self, rank: int, following: Configuration) -> bool:
+        new = mask(answer.node.rank for answer in self._answers if answer.report is not None) & following.joining
+        lines = why_it_would_stop(self._answers, self._base, following.joining or following.ranks,
+                                  new & ~self._base.ranks)
+        if lines:
+            what = f"configuration {following.number}, {described(following)}"
+            raise Refused([f"some have voted for {what}, which an earlier command has begun: it may be chosen, and "
+                           "nothing is taken back without it", *lines])
+        return False
+
+
 async def walk(client: Client, config: ClusterConfig, course: Course, say: Show, show: Show) -> None:
     """Have each step of the course chosen. Raises Refused once somebody else has changed the members otherwise."""
     while (following := course.following) is not None:
@@ -208,9 +277,16 @@ async def walk(client: Client, config: ClusterConfig, course: Course, say: Show,
         show("")
         client.tell(chosen)
         if not course.chosen(chosen):
-            raise Refused([f"somebody else has changed the members meanwhile: configuration {chosen.number} has "
-                           f"{described(chosen)}. Give the command again if it is still wanted"])
-        say(f"configuration {following.number}: {described(following)}")
+            what = "members" if chosen.sectors == waiting.base.sectors else "size"
+            raise Refused([f"somebody else has changed the {what} meanwhile: configuration {chosen.number} has "
+                           f"{described(chosen)}, {size_of(chosen)}. Give the command again if it is still wanted"])
+        size = "" if chosen.sectors == waiting.base.sectors else f", {size_of(chosen)}"
+        say(f"configuration {following.number}: {described(following)}{size}")
+
+
+def size_of(configuration: Configuration) -> str:
+    """For people."""
+    return format_size(configuration.sectors * SECTOR_SIZE)
 
 
 class _Waiting:
@@ -218,7 +294,7 @@ class _Waiting:
     Watcher. `wish`: what is to follow."""
 
     def __init__(self, base: Configuration, wish: Configuration, show: Show) -> None:
-        self._base = base
+        self.base = base
         self._wish = wish
         self._show = show
         self._copies: dict[int, Copy] = {}
@@ -245,11 +321,11 @@ class _Waiting:
 
     async def watch(self, client: Client, config: ClusterConfig) -> None:
         while True:
-            answers = await ask_cluster(client, config, ASK_S, self._base.members)
+            answers = await ask_cluster(client, config, ASK_S, self.base.members)
             self._copies = copies(answers)
-            ready = may_vote(answers, self._base)
+            ready = may_vote(answers, self.base)
             self._lacking = mask(answer.node.rank for answer in answers if answer.report is not None) & ~ready
-            self._is_ready = self._is_ready or quorum_of(self._base).decided(ready)
+            self._is_ready = self._is_ready or quorum_of(self.base).decided(ready)
             await trio.sleep(POLL_S)
 
     def _progress(self, rank: int) -> str:

@@ -11,14 +11,17 @@ import click
 import trio
 
 from dsreg.cli.faults import describe, leaves
-from dsreg.cli.options import Seconds
+from dsreg.cli.options import Seconds, to_address
 from dsreg.client import Attach
-from dsreg.config import find_config, load_config, parse_size
+from dsreg.config import ClusterConfig, find_config, load_config, parse_size
+from dsreg.config.metrics import token_for
+from dsreg.config.slow import slow_s
 from dsreg.constants import SECTOR_SIZE
 from dsreg.errors import ConfigError, DsregError
-from dsreg.logs import error_prefix
+from dsreg.logs import said
 from dsreg.memory import prepare_to_serve_block_io
-from dsreg.volume import VolumeOptions, embedded
+from dsreg.metrics import missing_packages
+from dsreg.volume import EdgeMeter, VolumeOptions, embedded
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 Arguments = TypeVarTuple("Arguments")
@@ -53,22 +56,43 @@ cache_option = click.option(
     "--cache", type=click.Choice(["none", "writeback"]), default="none", show_default=True,
     help="none: a write returns once a majority has it on disk. writeback: it returns once it is in memory here, and "
          "is durable after an fsync, as with the cache of any disk.")
+metrics_option = click.option(
+    "--metrics", callback=to_address, metavar="HOST:PORT",
+    help="Serve metrics for Prometheus there, by HTTP: /metrics, and /healthz. Everybody on this host may read them at "
+         "127.0.0.1:9600; an address that other hosts reach wants metrics_token_file in the configuration.  [default: "
+         "nowhere]")
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Log more.")
 
 
 def chosen_disk(
     config_file: Path | None, size: int | None, *, on_quorum_loss: str, io_timeout: float, attach: Attach | None,
-    cache: str,
+    cache: str, edge: str, metrics: tuple[str, int] | None, slow_ms: int | None,
 ) -> VolumeOptions:
-    """The disk that the user means, by the values of the options above. Raises ConfigError or VolumeError."""
+    """The disk that the user means, by the values of the options above. `edge`: what metrics call it. Raises
+    ConfigError or VolumeError."""
     timeout_s, is_cached = io_timeout if on_quorum_loss == "eio" else None, cache == "writeback"
     found = find_config(config_file)
     if found is None:
         cluster = embedded.ensure_cluster(embedded.default_directory(), size)
-        return VolumeOptions(cluster, True, timeout_s, attach, is_cached)
+        return VolumeOptions(cluster, True, timeout_s, attach, is_cached, _meter(edge, metrics, cluster),
+                             slow_s(slow_ms or 0))
     if size is not None:
         raise ConfigError([f"--size is for a new embedded cluster; the size of this disk is set in {found}"])
-    return VolumeOptions(load_config(found, need_system_key=False), False, timeout_s, attach, is_cached)
+    config = load_config(found, need_system_key=False)
+    return VolumeOptions(config, False, timeout_s, attach, is_cached, _meter(edge, metrics, config),
+                         slow_s(config.slow_ms if slow_ms is None else slow_ms))
+
+
+def _meter(edge: str, metrics: tuple[str, int] | None, config: ClusterConfig) -> EdgeMeter | None:
+    """Raises ConfigError if the metrics that are wanted cannot be served."""
+    if metrics is None:
+        return None
+    if missing := missing_packages():
+        raise ConfigError([f"--metrics: {missing}"])
+    try:
+        return EdgeMeter(edge, metrics, token_for(metrics[0], config.metrics_token_file))
+    except ValueError as error:
+        raise ConfigError([f"--metrics: {error}"]) from None
 
 
 def serve_block_io(serve: Callable[[Unpack[Arguments]], Awaitable[None]], *arguments: *Arguments) -> None:
@@ -94,5 +118,5 @@ def fail(program: str, error: DsregError | OSError) -> NoReturn:
     """End `program` with what is wrong."""
     is_config = isinstance(error, ConfigError)
     for message in error.faults if isinstance(error, ConfigError) else (text_of(error),):
-        click.echo(f"{error_prefix()}{program}: {message}", err=True)
+        click.echo(said(program, message), err=True)
     sys.exit(EXIT_USAGE if is_config else EXIT_FAILED)

@@ -18,15 +18,13 @@ from dsreg.errors import (
     OperationTimeout,
     UnsealedNode,
     WrongDisk,
+    is_config_fault,
 )
-from dsreg.logs import error_prefix
+from dsreg.logs import said
 
 EXIT_FAILED = 1
 EXIT_CONFIG = 2
 EXIT_NO_QUORUM = 3
-
-# What nobody can mend by trying again: all nodes turn away whoever comes with this configuration or key.
-_CONFIG_FAULTS = (ConfigError, AuthenticationFailed, WrongDisk, UnsealedNode)
 
 
 class Commands(click.Group):
@@ -57,7 +55,7 @@ class Commands(click.Group):
                 if exit_code(errors) == EXIT_CONFIG:
                     held.clear()  # no node can be used, which each warning says of one of them
                 for line in describe(errors):
-                    click.echo(f"{error_prefix()}dsreg: {line}", err=True)
+                    click.echo(said("dsreg", line), err=True)
                 ctx.exit(exit_code(errors))
 
 
@@ -109,10 +107,6 @@ def describe(errors: list[Exception]) -> list[str]:
         else:
             lines.append(" ".join(str(error).split("\n")) or type(error).__name__)
     return list(dict.fromkeys(lines))
-
-
-def is_config_fault(error: BaseException | None) -> bool:
-    return isinstance(error, _CONFIG_FAULTS)
 
 
 def exit_code(errors: list[Exception]) -> int:

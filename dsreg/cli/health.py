@@ -1,121 +1,80 @@
-"""The verdict for a monitoring system on the answers of the nodes: well, degraded or critical, and why."""
+"""`dsreg health`: what the checks of dsreg.health find, with an exit code for a monitoring system."""
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Container, Sequence
-from dataclasses import dataclass
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 
-from dsreg.cli.answers import NodeAnswer
-from dsreg.cli.in_force import in_force, of_members
-from dsreg.cli.units import nodes_text, size_text
-from dsreg.register.quorum import mask, ranks_in
+import click
+import trio
 
-# What a link must not be: see `peers` in docs/protocol.md.
-_LINK_FAULTS = {
-    "down": "does not reach node {peer}",
-    "silent": "gets no answer from node {peer} (wrong keys, or it speaks only the contract)",
-    "waiting": "waits for node {peer} to start with its directory",
-    "unsealed": "does not use node {peer}, which does not seal its connections",
-}
-
-
-class Health(enum.IntEnum):
-    """The value is the exit code of `dsreg status --check`."""
-
-    WELL = 0
-    DEGRADED = 1
-    CRITICAL = 2
+from dsreg.cli.options import Seconds, chosen_config, config_argument, config_option
+from dsreg.cli.status_json import HEALTH, findings_as_dict
+from dsreg.cli.survey import survey_once
+from dsreg.client import Client
+from dsreg.config import ClusterConfig, NodeAddress
+from dsreg.constants import MAX_RANK
+from dsreg.health.answers import NodeAnswer
+from dsreg.health.checks import CHECKS, examine, to_do, worst
+from dsreg.health.findings import Finding, Severity, State
+from dsreg.health.in_force import in_force
+from dsreg.survey import ask_one
 
 
-@dataclass(frozen=True, slots=True)
-class Assessment:
-    """`reasons`: one for each thing that is not well, the worst first."""
+@click.command(epilog="\b\nThe checks:\n" + "\n".join(f"  {check.name:18} {check.about}" for check in CHECKS))
+@config_argument
+@config_option
+@click.option("--timeout", "timeout_s", type=Seconds(), default=2.0, show_default=True,
+              metavar="SECONDS", help="How long to wait for the nodes.")
+@click.option("--rank", type=click.IntRange(1, MAX_RANK), help="Ask this node alone, about itself.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: all findings, and each check by name.")
+@click.pass_obj
+def health(
+    warnings: list[str], file: Path | None, config_path: Path | None, timeout_s: float, rank: int | None, as_json: bool
+) -> None:
+    """Say whether a cluster is well, what is not, and what to do.
 
-    health: Health
-    reasons: tuple[str, ...] = ()
+    The first line says it all, and is followed by a line for each thing that somebody should do.
 
-
-def assess(answers: Sequence[NodeAnswer], no_quorum: str) -> Assessment:
-    """Of the whole cluster. `no_quorum`: why a read through a majority failed, "" if it did not."""
-    members, force = of_members(answers), in_force(answers)
-    faults = [f"node {answer.node.rank} ({answer.node.address}): {fault}"
-              for answer in members for fault in faults_of(answer)]
-    unlisted = force.members & ~mask(answer.node.rank for answer in answers)
-    faults += [f"node {rank} is not in cluster.toml, and was not found" for rank in ranks_in(unlisted)]
-    if force.joining:
-        faults.append(force.described())
-    if no_quorum:
-        return Assessment(Health.CRITICAL, (f"no quorum: {no_quorum}", *faults))
-    if no_space := why_no_space(answers):
-        return Assessment(Health.CRITICAL, (f"no space: {no_space}", *faults))
-    return Assessment(Health.DEGRADED if faults else Health.WELL, tuple(faults))
-
-
-def why_no_space(answers: Sequence[NodeAnswer]) -> str:
-    """Why writes of new data wait though a majority answers: too many nodes have no room for it; "" if they do not."""
-    quorum = in_force(answers).quorum
-    answering = [answer for answer in of_members(answers) if answer.report is not None]
-    full = [answer.node.rank for answer in answering if _is_full(answer)]
-    roomy = [answer.node.rank for answer in answering if not _is_full(answer)]
-    if not full or not quorum.decided(mask(full + roomy)) or quorum.decided(mask(roomy)):
-        return ""
-    need = f"{len(roomy)} have some, {quorum.needed} are needed"
-    return f"writes of new data wait for room on {nodes_text(full)} ({need})"
-
-
-def _is_full(answer: NodeAnswer) -> bool:
-    return answer.report is not None and answer.report.get("no_space") is True
-
-
-def assess_one(answer: NodeAnswer) -> Assessment:
-    """Of one node, whatever has become of the others: critical is one that does not answer."""
-    faults = tuple(faults_of(answer))
-    if answer.report is None:
-        return Assessment(Health.CRITICAL, faults)
-    return Assessment(Health.DEGRADED if faults else Health.WELL, faults)
+    \b
+    Exit codes, as Nagios has them:
+      0  well: perhaps with notices
+      1  degraded: the disk works, and somebody should look
+      2  critical: no quorum, no space for new data, a wrong configuration or key; with --rank: it does not answer
+    """
+    config = chosen_config(config_path, file)
+    if rank is None:
+        seen = trio.run(survey_once, config, timeout_s)
+        found, answering, size = seen.findings(config), seen.answering, in_force(seen.answers).quorum.size
+        what = f"{answering} of {size} nodes answer"
+    else:
+        answer = trio.run(_ask_alone, config, config.node(rank), timeout_s)
+        found = examine(State((answer,), file=str(config.path), alone=True))
+        answering, size = int(answer.report is not None), 1
+        what = "" if answer.report is None else f"node {rank} answers"
+    warnings.clear()  # of the client: what is wrong is in what is printed
+    if as_json:
+        report = {**findings_as_dict(found), "answering": answering, "nodes": size}
+        click.echo(json.dumps(report, indent=2))
+    else:
+        for line in lines_of(what, found):
+            click.echo(line)
+    sys.exit(worst(found))
 
 
-def changed_directories(answers: Sequence[NodeAnswer]) -> dict[int, str]:
-    """Nodes that others do not count, as their directory is not the one that is known: rank -> what is wrong."""
-    return {
-        int(rank): fault
-        for answer in answers if answer.report is not None
-        for rank, fault in answer.report.get("lives", {}).get("faults", {}).items()
-    }
+def lines_of(what: str, found: Sequence[Finding]) -> list[str]:
+    """For people, and for a monitoring system that shows them the first line. `what`: who answers, "" if nobody."""
+    loud = [finding.sentence for finding in found if finding.severity > Severity.NOTICE]
+    quiet = [finding.sentence for finding in found if finding.severity is Severity.NOTICE]
+    return [
+        f"{HEALTH[worst(found)]}: {'; '.join(filter(None, (what, *loud)))}",
+        *(f"notice: {sentence}" for sentence in quiet),
+        *(f"to do: {line}" for line in to_do(found)),
+    ]
 
 
-def serves(answer: NodeAnswer, changed: Container[int]) -> bool:
-    """Whether the node answers, and may be counted."""
-    if answer.report is None or answer.node.rank in changed:
-        return False
-    return not answer.report.get("lives", {}).get("waits_for")
-
-
-def has_its_directory(answer: NodeAnswer) -> bool:
-    """Whether the node answers, and serves or, with a directory that it has served with, would if others were up."""
-    return answer.report is not None and (serves(answer, ()) or answer.report.get("lives", {}).get("mark", 0) > 0)
-
-
-def faults_of(answer: NodeAnswer) -> list[str]:
-    """What is not well with one node, by its own report or for want of one."""
-    if answer.report is None:
-        return [answer.fault]
-    faults = []
-    lives = answer.report.get("lives", {})
-    if lives.get("waits_for"):
-        faults.append(f"does not serve yet: {lives['waits_for']}")
-    for peer, fault in sorted(lives.get("faults", {}).items(), key=lambda entry: int(entry[0])):
-        faults.append(f"does not use node {peer}: {fault}")
-    if behind := answer.report.get("heal", {}).get("behind_bytes"):
-        faults.append(f"lacks {size_text(behind)}, which it fetches from the other nodes")
-    if damaged := answer.report.get("damaged"):
-        faults.append(f"{damaged} damaged sectors, to be repaired from the other nodes")
-    if contradictions := answer.report.get("damage", {}).get("contradictions"):
-        faults.append(f"two values have the same tag, at {contradictions} sectors: see docs/scrub.md")
-    if _is_full(answer):
-        faults.append("no space for new data")
-    for peer, link in sorted(answer.report.get("peers", {}).items(), key=lambda entry: int(entry[0])):
-        if link in _LINK_FAULTS:
-            faults.append(_LINK_FAULTS[link].format(peer=peer))
-    return faults
+async def _ask_alone(config: ClusterConfig, node: NodeAddress, timeout_s: float) -> NodeAnswer:
+    async with Client(config) as client:
+        return await ask_one(client, node, timeout_s)

@@ -1,4 +1,4 @@
-"""What `dsreg members` does to `cluster.toml`, and what it says of new nodes."""
+"""What `dsreg members` and `dsreg resize` do to `cluster.toml`, and what is said of new nodes."""
 
 from __future__ import annotations
 
@@ -6,34 +6,50 @@ import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from dsreg.config import ClusterConfig, NodeAddress, load_config
-from dsreg.config.edit import replace_file, with_first_nodes, with_node, without_node
+from dsreg.config import ClusterConfig, NodeAddress, edit, format_size, load_config
+from dsreg.config.edit import replace_file, with_first_nodes, with_first_sectors, with_node, without_node
+from dsreg.constants import SECTOR_SIZE
 from dsreg.errors import ConfigError
 from dsreg.protocol.configuration import Configuration
 from dsreg.register.quorum import bit, mask
 
 
 def with_new_nodes(config: ClusterConfig, current: Configuration, nodes: Mapping[int, str]) -> ClusterConfig:
-    """Write them, rank -> address, into the file, and how many there were first; what it says then. Raises
-    ConfigError."""
+    """Write them, rank -> address, into the file, and how many there were first; those that have left go, whose
+    addresses may be used anew. What it says then. Raises ConfigError."""
     missing = {rank: address for rank, address in nodes.items() if rank not in config.ranks}
     # Somebody may have written them in by hand: then the list is no more what the cluster was created with.
     is_told = current.number > 1 or mask(config.first_ranks) == current.ranks
     if not missing and is_told:
         return config
 
-    def edit(text: str) -> str:
+    def change(text: str) -> str:
         text = with_first_nodes(text, _first_nodes(config, current))
+        for rank in gone(config, current):
+            text = without_node(text, rank)
         for rank, address in sorted(missing.items()):
             text = with_node(text, rank, address)
         return text
 
-    return _edited(config, edit)
+    return _edited(config, change)
 
 
-def without_gone(config: ClusterConfig, current: Configuration) -> list[int]:
-    """Take those out of the file that were members and have left; their ranks. Raises ConfigError."""
-    return _without(config, current, [rank for rank in config.ranks if current.used & ~current.members & bit(rank)])
+def gone(config: ClusterConfig, current: Configuration) -> list[int]:
+    """The ranks that the file lists of those that were members and have left."""
+    return [rank for rank in config.ranks if current.used & ~current.members & bit(rank)]
+
+
+def without_gone(config: ClusterConfig, current: Configuration) -> None:
+    """Take those out of the file that were members and have left. Raises ConfigError."""
+    _without(config, current, gone(config, current))
+
+
+def by_hand(config: ClusterConfig, ranks: Collection[int]) -> str:
+    """How a person does what `without_gone` could not."""
+    nodes = ", ".join(map(str, ranks))
+    first = "" if config.first_ranks != config.ranks or config.first_nodes else \
+        f", and write first_nodes = {len(config.first_ranks)} into [cluster]"
+    return f"take the [[node]] of rank {nodes} out of {config.path} yourself{first}"
 
 
 def without_strangers(config: ClusterConfig, current: Configuration, ranks: Collection[int]) -> list[NodeAddress]:
@@ -43,18 +59,17 @@ def without_strangers(config: ClusterConfig, current: Configuration, ranks: Coll
     return strangers
 
 
-def _without(config: ClusterConfig, current: Configuration, gone: list[int]) -> list[int]:
-    if not gone:
-        return []
+def _without(config: ClusterConfig, current: Configuration, ranks: Sequence[int]) -> None:
+    if not ranks:
+        return
 
-    def edit(text: str) -> str:
+    def change(text: str) -> str:
         text = with_first_nodes(text, _first_nodes(config, current))
-        for rank in gone:
+        for rank in ranks:
             text = without_node(text, rank)
         return text
 
-    _edited(config, edit)
-    return gone
+    _edited(config, change)
 
 
 def _first_nodes(config: ClusterConfig, current: Configuration) -> int:
@@ -64,13 +79,36 @@ def _first_nodes(config: ClusterConfig, current: Configuration) -> int:
     return len(config.first_ranks)
 
 
-def _edited(config: ClusterConfig, edit: Callable[[str], str]) -> ClusterConfig:
+def sized(config: ClusterConfig, current: Configuration, sectors: int) -> str:
+    """What the file says with a disk of so many sectors. `current`: in force before. Raises ConfigError."""
+    first = _first_sectors(config, current)
+    return _changed(config, lambda text: with_first_sectors(edit.with_size(text, sectors), first))
+
+
+def _first_sectors(config: ClusterConfig, current: Configuration) -> int:
+    return current.sectors if current.number == 1 else config.created_sectors
+
+
+def size_by_hand(config: ClusterConfig, current: Configuration, sectors: int) -> str:
+    """What a person is to do where the file cannot be written."""
+    return (f'in {config.path} write size = "{format_size(sectors * SECTOR_SIZE)}" and first_sectors = '
+            f"{_first_sectors(config, current)} into [cluster]")
+
+
+def with_size(config: ClusterConfig, current: Configuration, sectors: int) -> None:
+    """Write that. Raises ConfigError."""
+    replace_file(config.path, sized(config, current, sectors))
+
+
+def _changed(config: ClusterConfig, change: Callable[[str], str]) -> str:
     try:
-        text = config.path.read_bytes().decode("utf-8")
-        edited = edit(text)
+        return change(config.path.read_bytes().decode("utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError([f"{config.path}: {error}"]) from None
-    replace_file(config.path, edited)
+
+
+def _edited(config: ClusterConfig, change: Callable[[str], str]) -> ClusterConfig:
+    replace_file(config.path, _changed(config, change))
     return load_config(config.path, need_system_key=False)
 
 

@@ -5,35 +5,43 @@ What is asked of the nodes is in `changing`; here are the commands, and what the
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
-import trio
 
 from dsreg.cli.advice import advice
-from dsreg.cli.answers import NodeAnswer
+from dsreg.cli.carry_out import carry_out, force_option, give_up_option
 from dsreg.cli.changing import (
     Line,
     Refused,
     check,
     check_again,
+    finish_begun,
     is_latest,
     survey_members,
     told_by_most,
     wait_for_new,
     walk,
 )
-from dsreg.cli.faults import EXIT_FAILED, leaves
-from dsreg.cli.member_file import how_to_start, quoted, with_new_nodes, without_gone, without_strangers
-from dsreg.cli.options import Seconds, chosen_config, config_argument, config_option, to_address
+from dsreg.cli.member_file import (
+    by_hand,
+    gone,
+    how_to_start,
+    quoted,
+    with_new_nodes,
+    without_gone,
+    without_strangers,
+)
+from dsreg.cli.options import chosen_config, config_argument, config_option, to_address
 from dsreg.client import Client
-from dsreg.config import ClusterConfig, format_address
+from dsreg.config import ClusterConfig, NodeAddress, format_address, parse_address
 from dsreg.config.address import canonical_host, is_local_only, why_not_reachable
 from dsreg.config.edit import replace_file
 from dsreg.constants import MAX_RANK
 from dsreg.errors import ConfigError
+from dsreg.health.answers import NodeAnswer
+from dsreg.protocol.address import Place
 from dsreg.protocol.configuration import Configuration
 from dsreg.register.configuration import Goal
 from dsreg.register.course import Course, goal_of, named
@@ -43,12 +51,6 @@ from dsreg.register.quorum import bit, mask, ranks_in
 def _to_addresses(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[tuple[str, int]]:
     """Option callback."""
     return [address for value in values if (address := to_address(ctx, param, value)) is not None]
-
-
-_timeout = click.option("--timeout", "timeout_s", type=Seconds(), metavar="SECONDS",
-                        help="Give up after so long; what has been chosen stays so.  [default: wait]")
-_force = click.option("--force", is_flag=True, help="Also while another node does not answer. No data is lost by that; "
-                      "but if one more node fails before all is done, the disk may stop until that one is back.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -70,8 +72,8 @@ def members() -> None:
 @config_option
 @click.option("--address", "addresses", multiple=True, callback=_to_addresses, metavar="HOST:PORT", required=True,
               help="Of a new node, as the other nodes and all clients reach it; once for each.")
-@_force
-@_timeout
+@force_option
+@give_up_option
 @click.pass_obj
 def add(warnings: list[str], file: Path | None, config_path: Path | None, addresses: list[tuple[str, int]],
         force: bool, timeout_s: float | None) -> None:
@@ -89,7 +91,7 @@ def add(warnings: list[str], file: Path | None, config_path: Path | None, addres
                for host, _ in addresses if is_local_only(host) and is_wide]
     if faults:
         raise ConfigError(faults)
-    _run(warnings, config, lambda line: _add(config, addresses, force, line), timeout_s, "add")
+    carry_out(warnings, lambda line: _add(config, addresses, force, line), timeout_s, _way_back(config))
 
 
 @members.command()
@@ -97,8 +99,8 @@ def add(warnings: list[str], file: Path | None, config_path: Path | None, addres
 @config_option
 @click.option("--rank", "ranks", type=click.IntRange(1, MAX_RANK), multiple=True, required=True,
               help="A node that is to leave; once for each.")
-@_force
-@_timeout
+@force_option
+@give_up_option
 @click.pass_obj
 def remove(warnings: list[str], file: Path | None, config_path: Path | None, ranks: tuple[int, ...], force: bool,
            timeout_s: float | None) -> None:
@@ -108,68 +110,35 @@ def remove(warnings: list[str], file: Path | None, config_path: Path | None, ran
     stopped. Their ranks are never used again.
     """
     config = chosen_config(config_path, file)
-    _run(warnings, config, lambda line: _remove(config, ranks, force, line), timeout_s, "remove")
+    carry_out(warnings, lambda line: _remove(config, ranks, force, line), timeout_s, _way_back(config))
 
 
 @members.command()
 @config_argument
 @config_option
-@_timeout
+@give_up_option
 @click.pass_obj
 def cancel(warnings: list[str], file: Path | None, config_path: Path | None, timeout_s: float | None) -> None:
     """Take back a change of members that is not complete: those of before stay. Nodes that FILE lists and that never
     became members are taken out of it.
     """
     config = chosen_config(config_path, file)
-    _run(warnings, config, lambda line: _cancel(config, line), timeout_s, "cancel")
+    carry_out(warnings, lambda line: _cancel(config, line), timeout_s)
 
 
-def _run(
-    warnings: list[str], config: ClusterConfig, what: Callable[[Line], Awaitable[None]], timeout_s: float | None,
-    name: str,
-) -> None:
-    """Carry it out, and say what became of it."""
-    line = Line()
-
-    async def in_time() -> bool:
-        with trio.move_on_after(float("inf") if timeout_s is None else timeout_s):
-            await what(line)
-            return True
-        return False
-
-    try:
-        is_done = trio.run(in_time)
-    except BaseException as error:
-        found = leaves(error)
-        if any(isinstance(leaf, KeyboardInterrupt) for leaf in found):
-            click.echo(_how_to_go_on(config, name, line), err=True)
-        refusals = [leaf for leaf in found if isinstance(leaf, Refused)]
-        if len(refusals) < len(found):
-            raise
-        for reason in (reason for refusal in refusals for reason in refusal.lines):
-            click.echo(f"dsreg: {reason}", err=True)
-        warnings.clear()
-        sys.exit(refusals[0].code)
-    warnings.clear()  # of the client: what is wrong is in what is printed
-    if not is_done:
-        click.echo(f"dsreg: not done within {timeout_s:g} s. {_how_to_go_on(config, name, line)}", err=True)
-        sys.exit(EXIT_FAILED)
-
-
-def _how_to_go_on(config: ClusterConfig, name: str, line: Line) -> str:
-    back = "" if name == "cancel" else f", or take it back: dsreg members cancel {quoted(config.path)}"
-    so_far = "Whatever has been chosen stays so" if line.is_proposing else f"Nothing is changed: {line.text}"
-    return f"{so_far}. Give the same command again to go on{back}"
+def _way_back(config: ClusterConfig) -> str:
+    return f", or take it back: dsreg members cancel {quoted(config.path)}"
 
 
 # --- what each does -------------------------------------------------------------------------------
 async def _add(config: ClusterConfig, addresses: Sequence[tuple[str, int]], force: bool, line: Line) -> None:
     async with Client(config) as client:
         current, answers = await survey_members(client, config)
-    new = _ranks_for(config, current, addresses)
-    goal = _goal(current, mask(new), 0)
-    if not current.joining and goal.ranks != current.ranks:
-        check(answers, current, goal.ranks, force=force)
+        new = _ranks_for(config, current, addresses)
+        goal = _goal(current, mask(new), 0)
+        if not current.joining and goal.ranks != current.ranks:
+            check(answers, current, goal.ranks, force=force)
+        _advise(client, current, goal, new)
     before = config.path.read_bytes().decode("utf-8")
     edited = with_new_nodes(config, current, new)
     try:
@@ -184,7 +153,6 @@ async def _add(config: ClusterConfig, addresses: Sequence[tuple[str, int]], forc
         if edited is not config:
             replace_file(config.path, before)
         raise
-    without_gone(edited, reached)
     _say_done(edited, reached)
 
 
@@ -193,6 +161,8 @@ async def _remove(config: ClusterConfig, ranks: Sequence[int], force: bool, line
         current, answers = await survey_members(client, config)
         if unknown := [rank for rank in ranks if not current.used & bit(rank) and rank not in config.ranks]:
             raise Refused([f"nothing is changed: there is no node {rank}" for rank in unknown])
+        if _strangers(config, current, ranks) and is_latest(answers, current):
+            current = await finish_begun(client, config, current, answers, line.show)
         if not (leaving := [rank for rank in ranks if current.used & bit(rank)]):
             _take_out_strangers(config, current, answers, ranks)
             return
@@ -200,16 +170,18 @@ async def _remove(config: ClusterConfig, ranks: Sequence[int], force: bool, line
         if not current.joining and goal.ranks != current.ranks:
             check(answers, current, goal.ranks, force=force)
         _take_out_strangers(config, current, answers, ranks)
+        _advise(client, current, goal, {})
         reached = await _walk(client, config, Course(current, goal), line)
-    without_gone(config, reached)
-    _say_done(config, reached)
-    click.echo(f"stop what still runs of node {', '.join(map(str, leaving))} for good (systemctl disable --now "
-               "dsreg-node@RANK, or SIGTERM): it serves nobody. Its directory is of no use any more")
+    _say_done(config, reached,
+              f"stop what still runs of node {', '.join(map(str, leaving))} for good (systemctl disable --now "
+              "dsreg-node@RANK, or SIGTERM): it serves nobody. Its directory is of no use any more")
 
 
 async def _cancel(config: ClusterConfig, line: Line) -> None:
     async with Client(config) as client:
         current, answers = await survey_members(client, config)
+        if not current.joining and is_latest(answers, current):
+            current = await finish_begun(client, config, current, answers, line.show)
         if not current.joining:
             click.echo("no change of members is under way")
             reached = current
@@ -218,7 +190,6 @@ async def _cancel(config: ClusterConfig, line: Line) -> None:
             back = Goal(current.ranks, current.sectors, cancels=True)
             reached = await _walk(client, config, Course(current, back), line)
             _without_strangers(config, reached, config.ranks)
-    without_gone(config, reached)
     _say_done(config, reached)
 
 
@@ -227,11 +198,16 @@ def _take_out_strangers(
 ) -> None:
     """Those of the ranks that never were members, out of the file. Raises Refused while it is not sure that they were
     not: others may know more."""
-    strangers = mask(rank for rank in ranks if rank in config.ranks) & ~current.used
+    strangers = _strangers(config, current, ranks)
     if strangers and not is_latest(answers, current):
         raise Refused([f"nothing is changed: too few nodes answer to say whether node {rank} is a member"
                        for rank in ranks_in(strangers)])
     _without_strangers(config, current, ranks)
+
+
+def _strangers(config: ClusterConfig, current: Configuration, ranks: Sequence[int]) -> int:
+    """The mask of those of the ranks that the file lists and that never were members."""
+    return mask(rank for rank in ranks if rank in config.ranks) & ~current.used
 
 
 def _without_strangers(config: ClusterConfig, current: Configuration, ranks: Sequence[int]) -> None:
@@ -248,11 +224,33 @@ async def _walk(client: Client, config: ClusterConfig, course: Course, line: Lin
     return course.current
 
 
-def _say_done(config: ClusterConfig, reached: Configuration) -> None:
-    click.echo(f"done: configuration {reached.number}, nodes {named(reached.ranks)}. {config.path} lists them; on "
-               "other hosts it may be replaced whenever it is convenient, as what runs has learned it")
-    members = [node for node in config.nodes if reached.ranks & bit(node.rank)]
-    for line in advice(members):
+def _say_done(config: ClusterConfig, reached: Configuration, *more: str) -> None:
+    """Take those out of the file that have left, and say what has become of it all. Raises Refused if the file cannot
+    be changed."""
+    done = f"done: configuration {reached.number}, nodes {named(reached.ranks)}."
+    faults: list[str] = []
+    try:
+        without_gone(config, reached)
+        done += (f" {config.path} lists them; on other hosts it may be replaced whenever it is convenient, as what "
+                 "runs has learned it")
+    except ConfigError as error:
+        faults = ["the change is made, and only the file is as before", *error.faults,
+                  by_hand(config, gone(config, reached))]
+    for line in (done, *more):
+        click.echo(line)
+    if faults:
+        raise Refused(faults)
+
+
+def _advise(client: Client, current: Configuration, goal: Goal, new: Mapping[int, str]) -> None:
+    """Warn of what hardly anybody wants of the nodes that there are to be, before anything is changed. `new`: rank ->
+    address."""
+    if goal.ranks == current.ranks:
+        return
+    places = {rank: Place(*parse_address(address)) for rank, address in new.items()}
+    places |= {rank: client.place(rank) for rank in client.ranks}
+    nodes = [NodeAddress(rank, place.host, place.port, Path()) for rank, place in sorted(places.items())]
+    for line in advice([node for node in nodes if goal.ranks & bit(node.rank)]):
         click.echo(f"dsreg: warning: {line}", err=True)
 
 
@@ -267,7 +265,8 @@ def _ranks_for(
     config: ClusterConfig, current: Configuration, addresses: Sequence[tuple[str, int]]
 ) -> dict[int, str]:
     """rank -> address of what is to be added: those that the file has already, then the next ones."""
-    known = {(canonical_host(node.host), node.port): node.rank for node in config.nodes}
+    left = gone(config, current)  # somebody may use their addresses anew
+    known = {(canonical_host(node.host), node.port): node.rank for node in config.nodes if node.rank not in left}
     next_rank = max(current.used.bit_length() - 1, *config.ranks) + 1
     found = {}
     for host, port in addresses:

@@ -13,13 +13,23 @@ from pathlib import Path
 import click
 
 from dsreg.cli.faults import EXIT_CONFIG, EXIT_FAILED, describe, operating_errors
-from dsreg.cli.options import chosen_config, config_option, to_address, to_scrub_days, to_size
-from dsreg.config import NodeConfig, format_address, format_size
+from dsreg.cli.options import (
+    chosen_config,
+    config_option,
+    log_format_option,
+    slow_ms_option,
+    to_address,
+    to_scrub_days,
+    to_size,
+)
+from dsreg.config import ClusterConfig, NodeConfig, format_address, format_size
+from dsreg.config.metrics import token_for
 from dsreg.constants import DEFAULT_JOURNAL_BYTES, MAX_RANK, MAX_SCRUB_DAYS
-from dsreg.errors import DsregError, StorageError
+from dsreg.errors import ConfigError, DsregError, StorageError
 from dsreg.listening import OnlyThisHost, bind, loopback_meant
 from dsreg.logs import log_to_stderr
 from dsreg.memory import prepare_to_serve_block_io
+from dsreg.metrics import missing_packages
 
 _PR_SET_PDEATHSIG = 1
 
@@ -52,11 +62,20 @@ _log = logging.getLogger("dsreg.node")
 @click.option("--join", is_flag=True, help="For a new node of a cluster that is there: with an empty directory it "
               "waits until `dsreg members` makes it a member, whatever its cluster.toml lists. The directory keeps "
               "that in mind. Nothing follows where the node has been a member, so a systemd unit may have it.")
+@click.option("--metrics", callback=to_address, metavar="HOST:PORT",
+              help="Serve a page of the whole cluster there for browsers, by HTTP, and metrics for Prometheus: /, "
+              "/metrics, /healthz. Everybody on this host may read them at 127.0.0.1:9601; an address that other hosts "
+              "reach wants a token.  [default: as configured, or nowhere]")
+@click.option("--metrics-token-file", "token_file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+              help="What has to be shown for these pages.  [default: as configured, or nothing]")
 @click.option("-v", "--verbose", "verbosity", count=True, help="Log more: -v events, -vv everything.")
+@log_format_option
+@slow_ms_option
 @click.option("--supervisor-pid", type=int, hidden=True)
 def node(config_path: Path | None, rank: int, storage: Path | None, listen: tuple[str, int] | None,
          journal_bytes: int, heal_rate: int | None, scrub_days: float | None, new: bool, rejoin: bool, join: bool,
-         verbosity: int, supervisor_pid: int | None) -> None:
+         metrics: tuple[str, int] | None, token_file: Path | None, verbosity: int, log_format: str,
+         slow_ms: int | None, supervisor_pid: int | None) -> None:
     """Run one node until SIGTERM or SIGINT; then finish what is under way and exit within 5 seconds.
 
     Says nothing while all is well. Tells systemd when it listens (Type=notify). Exits with 1 on a fault of the
@@ -64,13 +83,15 @@ def node(config_path: Path | None, rank: int, storage: Path | None, listen: tupl
     """
     if supervisor_pid is not None:
         _die_with(supervisor_pid)
+    log_to_stderr(f"node-{rank}", verbosity, log_format, rank)
     cluster = chosen_config(config_path, need_system_key=True)
     if storage is None:
         storage = next((node.storage for node in cluster.nodes if node.rank == rank), Path())
     if new and join:
         raise click.UsageError("--new is for a new cluster, --join for one that is there")
-    config = NodeConfig(cluster, rank, storage, journal_bytes, listen, new, rejoin, heal_rate, scrub_days, join)
-    log_to_stderr(f"node-{rank}", verbosity)
+    at, token = _metrics_at(metrics, token_file, cluster, rank)
+    config = NodeConfig(cluster, rank, storage, journal_bytes, listen, new, rejoin, heal_rate, scrub_days, join, at,
+                        token, slow_ms)
     try:
         signal.signal(signal.SIGTERM, _leave)  # until the node drains at SIGTERM there is nothing to drain
         # First of all, and before trio and the node are imported, which takes as long as all the rest:
@@ -87,6 +108,29 @@ def node(config_path: Path | None, rank: int, storage: Path | None, listen: tupl
         for error in errors:
             _log.critical("%s%s", _where(error, config), " ".join(describe([error])))
         sys.exit(EXIT_CONFIG if any(isinstance(error, OnlyThisHost) for error in errors) else EXIT_FAILED)
+
+
+def _metrics_at(
+    named: tuple[str, int] | None, token_file: Path | None, cluster: ClusterConfig, rank: int
+) -> tuple[tuple[str, int] | None, bytes]:
+    """Where to serve metrics, and the token for it. What was named has to be possible; what the file says, which is the
+    same for all hosts, is no reason not to start."""
+    at, token_file = named or cluster.metrics_at(rank), token_file or cluster.metrics_token_file
+    if at is None:
+        if token_file != cluster.metrics_token_file:
+            raise click.UsageError("--metrics-token-file is for --metrics, or metrics in the configuration")
+        return None, b""
+    token, why_not = b"", missing_packages()
+    try:
+        token = token_for(at[0], token_file)
+    except ValueError as error:
+        why_not = why_not or str(error)
+    if not why_not:
+        return at, token
+    if named is not None:
+        raise ConfigError([f"--metrics: {why_not}"])
+    _log.warning("no metrics are served, as %s has it: %s", cluster.path, why_not)
+    return None, b""
 
 
 def _bind(config: NodeConfig) -> list[socket.socket]:

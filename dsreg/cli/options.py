@@ -11,6 +11,7 @@ import click
 from dsreg.config import ClusterConfig, find_config, load_config, parse_address, parse_size
 from dsreg.config.scrubbing import SCRUB_DAYS_RULE, are_scrub_days
 from dsreg.errors import ConfigError
+from dsreg.logs import FORMAT_VARIABLE, FORMATS, TEXT
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -74,6 +75,15 @@ timeout_option = click.option(
     "--timeout", "timeout_s", type=Seconds(), default=30.0, show_default=True,
     metavar="SECONDS", help="How long one request may wait for a majority.",
 )
+
+log_format_option = click.option(
+    "--log-format", type=click.Choice(FORMATS), envvar=FORMAT_VARIABLE, default=TEXT, show_default=True,
+    help=f"text: lines for people. json: one object a line, see docs/logs.md.  [env: {FORMAT_VARIABLE}]")
+
+slow_ms_option = click.option(
+    "--slow-ms", type=click.IntRange(min=0), metavar="MS",
+    help="Log requests that take so many milliseconds or longer, with what they have waited for; 0: none.  "
+         "[default: as configured, or 0]")
 
 
 def chosen_config(path: Path | None, other: Path | None = None, *, need_system_key: bool = False) -> ClusterConfig:

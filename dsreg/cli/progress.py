@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from dsreg.cli.console import new_console
-from dsreg.cli.units import rate_text
+from dsreg.units import rate_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID

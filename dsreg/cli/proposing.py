@@ -14,7 +14,7 @@ from dsreg.protocol.choosing import Answer, Elect, Question
 from dsreg.protocol.configuration import PROPOSER_SIZE, Configuration
 from dsreg.protocol.life import Life
 from dsreg.register.configuration import Goal
-from dsreg.register.proposal import Chosen, Outcome, Proposal, next_round
+from dsreg.register.proposal import Chosen, Outcome, Proposal, Unvoted, next_round
 from dsreg.register.quorum import bit, ranks_in
 
 # How long one answer is waited for, and how soon a node is asked again that did not, or objected.
@@ -38,10 +38,24 @@ class Watcher(Protocol):
 async def choose(client: Client, base: Configuration, goal: Goal, watcher: Watcher) -> Configuration:
     """What follows `base`, chosen now or before, by this proposal, which is to lead to `goal`, or another one. It takes
     until those that decide have voted."""
+    chosen = await _decide(client, base, goal, watcher)
+    assert chosen is not None, "something is wanted"
+    return chosen
+
+
+async def finish(client: Client, base: Configuration, watcher: Watcher) -> Configuration | None:
+    """What follows `base`, if somebody has voted for it: who proposed that may have been killed before anybody was told
+    that it was chosen. None: nobody has of those that decide, so that nothing was."""
+    return await _decide(client, base, None, watcher)
+
+
+async def _decide(client: Client, base: Configuration, goal: Goal | None, watcher: Watcher) -> Configuration | None:
     round = next_round()
     while True:
         proposal = Proposal(base, goal, round, secrets.token_bytes(PROPOSER_SIZE))
         outcome = await _Try(client, proposal, watcher).run()
+        if isinstance(outcome, Unvoted):
+            return None
         if isinstance(outcome, Chosen):
             return outcome.configuration
         round = next_round(outcome.promised)

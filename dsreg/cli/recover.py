@@ -10,22 +10,35 @@ import click
 import trio
 
 from dsreg.cli.faults import EXIT_CONFIG
-from dsreg.cli.health import has_its_directory
+from dsreg.cli.last_known import (
+    LastKnown,
+    edited,
+    last_known,
+    new_cluster,
+    nothing_is_lost,
+    recovered_from,
+    what_is_known,
+)
 from dsreg.cli.options import chosen_config, config_argument, config_option
 from dsreg.cli.owner import as_owner
 from dsreg.cli.progress import progress_bar
 from dsreg.cli.salvage import Found, damage_lines, look_into, report
-from dsreg.cli.survey import ask_all
 from dsreg.client import Client
 from dsreg.config import ClusterConfig, find_config, load_config
-from dsreg.config.recovered import Recovered, finish, is_staged, stage
+from dsreg.config.recovered import finish, is_staged, stage
 from dsreg.constants import MAX_RANK
 from dsreg.errors import ConfigError, WrongDirectory
-from dsreg.register.quorum import majority_of, mask
+from dsreg.health.answers import NodeAnswer
+from dsreg.health.serving import has_its_directory
+from dsreg.protocol.configuration import Configuration
+from dsreg.register.configuration import quorum_of
+from dsreg.register.course import described, named
+from dsreg.register.quorum import mask, ranks_in
 from dsreg.storage import Identity, OsFiles, StableStorage
 from dsreg.storage import lives as lives_file
 from dsreg.storage.layout import SECTORS
-from dsreg.storage.new_cluster import move, recorded_in, refuse_configured, settle
+from dsreg.storage.new_cluster import move, recorded_in, settle
+from dsreg.survey import ask_cluster
 
 ASK_S = 2.0
 # Further directories may have heard of attachments that the first one has not.
@@ -65,8 +78,8 @@ def recover(
     """Make a new cluster of the directories that are left when a MAJORITY of them is lost for good.
 
     Acknowledged writes are lost by it. As long as a majority of the directories is left nothing is lost, and this
-    command refuses: start the others with `dsreg node --rejoin`. After `dsreg members` has changed the nodes it refuses
-    as well: then only a majority of the directories themselves helps, or a backup.
+    command refuses: start the others with `dsreg node --rejoin`. Where `dsreg members` has changed the nodes, the new
+    cluster has those of the latest configuration that the first directory knows: begin with the one that knows most.
 
     FILE gets new keys, so that no node and no client of the old cluster can talk to the new one; the old files are kept
     beside it. Copy FILE and its keys to all hosts. The nodes that are new start with empty directories, and learn.
@@ -84,31 +97,40 @@ def recover(
         raise WrongDirectory(f"{directory} is not a directory; name that of node {rank} with --storage")
     found = None
     if _is_new(config, ranks, rank, directory):
-        with as_owner(directory):
-            refuse_configured(recorded_in(OsFiles(directory)))  # before the keys are new ones
-        ranks = ranks or ()
-        _check_ranks(config, ranks, rank)
-        _refuse_while_nodes_answer(config, ranks)
-        found = _look(config, config.cluster_id, rank, directory)
-        _say(report(found, config, ranks))
-        if len(ranks) > 1 and found.damaged:
-            raise WrongDirectory("what is damaged here may be whole in another directory that is left: recover from "
-                                 "that one first, and name this one behind it")
-        if not accepted:
-            _say(["", "Nothing was changed. To go on: the same command with --i-accept-data-loss"])
-            sys.exit(EXIT_CONFIG)
-        epoch = found.epoch + (1 if len(ranks) == 1 else _EPOCHS_APART)
-        stage(config.path, Recovered(config.cluster_id, ranks, epoch))
-        kept = finish(config.path)
-        _say(["", f"{config.path} and its keys are those of the new cluster; the old ones are kept:",
-              *(f"    {each}" for each in kept)])
-        config = load_config(config.path)
+        config, found = _make_cluster(config, ranks or (), rank, directory, accepted=accepted)
     elif not accepted:
         _say([f"{directory} is to become a directory of the cluster of {config.path}.",
               "Nothing was changed. To go on: the same command with --i-accept-data-loss"])
         sys.exit(EXIT_CONFIG)
     _make_member(config, rank, directory, found)
     _say(_next_steps(config, rank))
+
+
+def _make_cluster(
+    config: ClusterConfig, ranks: tuple[int, ...], rank: int, directory: Path, *, accepted: bool
+) -> tuple[ClusterConfig, Found]:
+    """The files of the new cluster, if that is `accepted`, and what is in the directory, which is left as it is."""
+    _check_order(ranks, rank)
+    with as_owner(directory):
+        known = last_known(OsFiles(directory))
+    new = new_cluster(known, config, ranks)
+    text = edited(config, known, new)
+    _refuse_while_nodes_answer(config, known, ranks)
+    found = _look(directory)
+    lost = ranks_in(known.latest.members & ~mask(ranks))
+    _say([*report(found, lost, ranks), *what_is_known(known, new, ranks)])
+    if len(ranks) > 1 and found.damaged:
+        raise WrongDirectory("what is damaged here may be whole in another directory that is left: recover from "
+                             "that one first, and name this one behind it")
+    if not accepted:
+        _say(["", "Nothing was changed. To go on: the same command with --i-accept-data-loss"])
+        sys.exit(EXIT_CONFIG)
+    epoch = found.epoch + (1 if len(ranks) == 1 else _EPOCHS_APART)
+    stage(config.path, recovered_from(config, new, ranks, epoch), text)
+    kept = finish(config.path)
+    _say(["", f"{config.path} and its keys are those of the new cluster; the old ones are kept:",
+          *(f"    {each}" for each in kept)])
+    return load_config(config.path), found
 
 
 def _rank_here(config: ClusterConfig, ranks: tuple[int, ...] | None, rank: int | None) -> int:
@@ -118,8 +140,7 @@ def _rank_here(config: ClusterConfig, ranks: tuple[int, ...] | None, rank: int |
     here = left[0] if rank is None else rank
     if here not in left:
         raise click.UsageError(f"--rank {here} is not one of --from {','.join(map(str, left))}")
-    for each in left:
-        config.node(each)
+    config.node(here)
     return here
 
 
@@ -149,40 +170,28 @@ def _is_new(config: ClusterConfig, ranks: tuple[int, ...] | None, rank: int, dir
     return True
 
 
-def _check_ranks(config: ClusterConfig, ranks: tuple[int, ...], rank: int) -> None:
+def _check_order(ranks: tuple[int, ...], rank: int) -> None:
     if not ranks:
         raise click.UsageError("name the nodes whose directories are left: --from RANK")
     if rank != ranks[0]:
         raise click.UsageError(f"begin on the host of node {ranks[0]}, or name node {rank} first")
-    if new := [rank for rank in ranks if rank not in config.first_ranks]:
-        raise ConfigError([f"rank {new[0]}: {config.path} lists it, and it has never become a member: there is nothing "
-                           "on it that the others do not have"])
-    if majority_of(config.first_ranks).decided(mask(ranks)):
-        raise ConfigError([_nothing_is_lost(ranks)])
 
 
-def _nothing_is_lost(ranks: tuple[int, ...]) -> str:
-    nodes = ", ".join(map(str, sorted(ranks)))
-    return (f"the directories of the nodes {nodes} are a majority: nothing is lost. Start these nodes, and the others "
-            "with empty directories and `dsreg node --rejoin`")
-
-
-def _refuse_while_nodes_answer(config: ClusterConfig, ranks: tuple[int, ...]) -> None:
-    async def ask() -> tuple[list[int], list[int]]:
+def _refuse_while_nodes_answer(config: ClusterConfig, known: LastKnown, ranks: tuple[int, ...]) -> None:
+    async def ask() -> tuple[tuple[NodeAnswer, ...], Configuration | None]:
         async with progress_bar("asking the nodes", None, show_bytes=False), Client(config) as client:
-            answers = await ask_all(client, config.nodes, ASK_S)
-        up = [answer.node.rank for answer in answers if answer.report is not None]
-        return up, [answer.node.rank for answer in answers if has_its_directory(answer)]
+            return await ask_cluster(client, config, ASK_S), client.configuration
 
-    up, having = trio.run(ask)
-    have = tuple({*having, *ranks})
-    if majority_of(config.first_ranks).decided(mask(have)):
-        raise ConfigError([_nothing_is_lost(have)])
-    if up:
+    answers, told = trio.run(ask)
+    latest = known.latest if told is None else max(told, known.latest)
+    have = tuple({*(answer.node.rank for answer in answers if has_its_directory(answer)), *ranks})
+    if quorum_of(latest).decided(mask(have)):
+        raise ConfigError([nothing_is_lost(have)])
+    if up := [answer.node.rank for answer in answers if answer.report is not None]:
         raise ConfigError([f"node {', '.join(map(str, up))} answers: stop all nodes of the old cluster first"])
 
 
-def _look(config: ClusterConfig, cluster: bytes, rank: int, directory: Path) -> Found:
+def _look(directory: Path) -> Found:
     """All that this directory has. Opens it as a start of the node does."""
     file = (directory / SECTORS).stat()
     stored_s, size = file.st_mtime, file.st_blocks * 512
@@ -192,18 +201,16 @@ def _look(config: ClusterConfig, cluster: bytes, rank: int, directory: Path) -> 
             def on_read(done: int) -> None:
                 trio.from_thread.run_sync(advance, done)
 
-            return await trio.to_thread.run_sync(look_into, _open(config, cluster, rank, directory), stored_s, on_read)
+            return await trio.to_thread.run_sync(look_into, _open(directory), stored_s, on_read)
 
     with as_owner(directory):
         return trio.run(look)
 
 
-def _open(config: ClusterConfig, cluster: bytes, rank: int, directory: Path) -> StableStorage:
-    return StableStorage.open(OsFiles(directory), _identity(config, cluster, rank))
-
-
-def _identity(config: ClusterConfig, cluster: bytes, rank: int) -> Identity:
-    return Identity(cluster, rank, config.first_ranks, config.sectors)
+def _open(directory: Path) -> StableStorage:
+    """As what it says that it is."""
+    files = OsFiles(directory)
+    return StableStorage.open(files, recorded_in(files).identity)
 
 
 def _make_member(config: ClusterConfig, rank: int, directory: Path, found: Found | None) -> None:
@@ -214,31 +221,42 @@ def _make_member(config: ClusterConfig, rank: int, directory: Path, found: Found
     with as_owner(directory):
         moved = recorded_in(OsFiles(directory)).identity.cluster != recovered.cluster
     if not moved and found is None:
-        found = _look(config, recovered.cluster, rank, directory)
+        found = _look(directory)
         if not is_first:
-            _refuse_second(found, recovered, rank)
+            _refuse_second(found, config, rank, directory)
+    identity = Identity(config.cluster_id, rank, config.first_ranks, config.sectors)
     with as_owner(directory):
-        move(OsFiles(directory), recovered.cluster, _identity(config, config.cluster_id, rank), learns=not is_first)
+        move(OsFiles(directory), recovered.cluster, identity, learns=not is_first)
     if found is None and is_first:
-        found = _look(config, config.cluster_id, rank, directory)
+        found = _look(directory)
     if found is not None and found.damaged:
         _say([*damage_lines(found), ""])
     with as_owner(directory):
-        storage = _open(config, config.cluster_id, rank, directory)
+        storage = _open(directory)
         try:
             settle(storage, recovered.epoch, found.damaged if found is not None else [])
         finally:
             storage.close()
 
 
-def _refuse_second(found: Found, recovered: Recovered, rank: int) -> None:
+def _refuse_second(found: Found, config: ClusterConfig, rank: int, directory: Path) -> None:
     """Raise WrongDirectory if a directory that is not the first cannot be used as it is."""
+    recovered = config.recovered
+    assert recovered is not None
     if found.epoch > recovered.epoch:
         raise WrongDirectory(f"this directory has heard of more attachments (epoch {found.epoch}) than the others: "
                              f"recover from node {rank} first")
     if found.damaged:
         raise WrongDirectory(f"{len(found.damaged)} sectors are damaged here, so that others could not learn them: "
                              f"recover without node {rank}")
+    with as_owner(directory):
+        known = last_known(OsFiles(directory))
+    if known.sectors > config.sectors:
+        raise WrongDirectory(f"this directory knows a larger disk, of {known.sectors} sectors, than the others: "
+                             f"recover from node {rank} first")
+    if mask(config.first_ranks) not in (known.latest.ranks, known.latest.joining):
+        _say([f"dsreg: warning: this directory knows configuration {known.latest.number}, {described(known.latest)}; "
+              f"the new cluster has the nodes {named(mask(config.first_ranks))}"])
 
 
 def _next_steps(config: ClusterConfig, rank: int) -> list[str]:

@@ -10,21 +10,27 @@ from pathlib import Path
 import click
 import trio
 
-from dsreg.cli.answers import NodeAnswer
-from dsreg.cli.faults import EXIT_CONFIG, EXIT_FAILED, EXIT_NO_QUORUM, is_config_fault
-from dsreg.cli.health import changed_directories, serves
-from dsreg.cli.in_force import of_members
-from dsreg.cli.in_sync import copies, is_in_sync
+from dsreg.cli.faults import EXIT_CONFIG, EXIT_FAILED, EXIT_NO_QUORUM
 from dsreg.cli.options import Seconds, chosen_config, config_argument, config_option, to_address
+from dsreg.cli.progress import progress_bar
 from dsreg.cli.survey import survey_once
+from dsreg.client import Client
 from dsreg.config import ClusterConfig, format_address
 from dsreg.config.address import canonical_host, is_local_only, why_not_reachable
 from dsreg.config.edit import replace_file, with_address
 from dsreg.constants import MAX_RANK
-from dsreg.errors import ConfigError
+from dsreg.errors import ConfigError, is_config_fault
+from dsreg.health.answers import NodeAnswer
+from dsreg.health.in_force import of_members
+from dsreg.health.in_sync import copies, is_in_sync
+from dsreg.health.serving import changed_directories, serves
+from dsreg.register.quorum import mask
+from dsreg.survey import Survey, ask_cluster
 
 # Of the link that a node has to another one: it reaches it.
 _LINKED = ("contract", "extension", "sealed")
+POLL_S = 0.2
+ASK_S = 2.0
 
 
 @click.command()
@@ -36,7 +42,7 @@ _LINKED = ("contract", "extension", "sealed")
 @click.option("--force", is_flag=True, help="Also while another node lacks something. No data is lost by that; but if "
               "one more node fails before all is healed, the disk may stop until that one is back.")
 @click.option("--timeout", "timeout_s", type=Seconds(), default=5.0, show_default=True, metavar="SECONDS",
-              help="How long to wait for the nodes.")
+              help="How long to wait for the nodes, and then for all but this one to have all data.")
 @click.pass_obj
 def replace(
     warnings: list[str], file: Path | None, config_path: Path | None, rank: int, address: tuple[str, int],
@@ -50,7 +56,7 @@ def replace(
     """
     config = chosen_config(config_path, file)
     _check_address(config, rank, address)
-    found = trio.run(survey_once, config, timeout_s)
+    found = trio.run(_asked, config, rank, force, timeout_s)
     warnings.clear()  # of the client: what is wrong is in what is printed
     if found.error is not None:
         click.echo(f"dsreg: nothing is changed: {found.error.reason}", err=True)
@@ -66,6 +72,23 @@ def replace(
         sys.exit(EXIT_FAILED)
     _write(config, rank, format_address(*address))
     click.echo(_what_to_do(config, rank, address))
+
+
+async def _asked(config: ClusterConfig, rank: int, force: bool, timeout_s: float) -> Survey:
+    """What the nodes answer. While others than `rank` lack something these are asked again, for `timeout_s` more: a
+    node that was slow compares its copy for a moment."""
+    found = await survey_once(config, timeout_s)
+    if force or not found.quorum or why_it_still_runs(found.answers, rank):
+        return found
+    end_s = trio.current_time() + timeout_s
+    others = mask(answer.node.rank for answer in found.answers if answer.node.rank != rank)
+    async with progress_bar("waiting until the others have all data", None, show_bytes=False), Client(config) as client:
+        while why_not_now(found.answers, rank) and trio.current_time() < end_s:
+            await trio.sleep(POLL_S)
+            answers = await ask_cluster(client, config, ASK_S, others)
+            if mask(answer.node.rank for answer in answers) == others:  # also those that the file does not list
+                found = Survey(answers)
+    return found
 
 
 def _check_address(config: ClusterConfig, rank: int, address: tuple[str, int]) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from dsreg.cli.units import size_text
-from dsreg.config import ClusterConfig
 from dsreg.constants import SECTOR_SIZE
 from dsreg.protocol.messages import name_of_owner
 from dsreg.storage import StableStorage
 from dsreg.storage.new_cluster import damaged_sectors, runs_of
+from dsreg.units import size_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +41,10 @@ def look_into(storage: StableStorage, stored_s: float, on_read: Callable[[int], 
         storage.close()
 
 
-def report(found: Found, config: ClusterConfig, ranks: tuple[int, ...]) -> list[str]:
-    """For people: what there is, and what may be missing."""
+def report(found: Found, lost: Iterable[int], ranks: tuple[int, ...]) -> list[str]:
+    """For people: what there is, and what may be missing. `lost`: the nodes that decided beside `ranks`."""
     stored = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found.stored_s))
-    gone = ", ".join(str(node.rank) for node in config.nodes if node.rank not in ranks)
+    gone = ", ".join(map(str, lost))
     written = size_text(found.written * SECTOR_SIZE)
     lines = [
         f"Left: the directory of node {ranks[0]}, with {written} in {found.written} sectors.",

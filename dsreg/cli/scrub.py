@@ -11,19 +11,19 @@ from typing import Any
 import click
 import trio
 
-from dsreg.cli.answers import NodeAnswer
-from dsreg.cli.damage import damage_of, described, found_by, still_open
 from dsreg.cli.faults import EXIT_FAILED, leaves
-from dsreg.cli.in_force import in_force, of_members
 from dsreg.cli.options import chosen_config, config_argument, config_option
 from dsreg.cli.progress import progress_bar
-from dsreg.cli.survey import ask_all, ask_cluster
-from dsreg.cli.units import size_text
 from dsreg.client import Client
 from dsreg.config import ClusterConfig, NodeAddress
 from dsreg.constants import MAX_RANK
 from dsreg.errors import ClientError
+from dsreg.health.answers import NodeAnswer
+from dsreg.health.damage import damage_of, described, found_by, still_open
+from dsreg.health.in_force import in_force, of_members
 from dsreg.register.quorum import bit, mask, ranks_in
+from dsreg.survey import ask_all, ask_cluster
+from dsreg.units import size_text
 
 # Between two questions to the nodes, and how long one waits for the answers.
 POLL_S = 0.2

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -14,6 +14,10 @@ from dsreg.cli.notify import notify
 from dsreg.config import NodeConfig
 from dsreg.constants import DRAIN_S
 from dsreg.node import run_register_process
+
+if TYPE_CHECKING:
+    from dsreg.metrics.http import Make
+    from dsreg.node.process import Node
 
 # The process must be gone 5 s after SIGTERM. A drain that ends in time takes DRAIN_S; one that hangs is
 # given up after this, which is safe at any point: nothing was acknowledged that is not on disk.
@@ -40,11 +44,21 @@ async def _run(config: NodeConfig, listeners: list[socket.socket]) -> None:
         async with trio.open_nursery() as nursery:
             with trio.CancelScope() as limit:
                 nursery.start_soon(_stop_on_signal, signals, stop, limit)
-                await run_register_process(config, task_status=_Ready(), stop=stop, listeners=listeners)
+                await run_register_process(
+                    config, task_status=_Ready(), stop=stop, listeners=listeners, pages=_pages(config))
             if limit.cancelled_caught:
                 _log.warning("stopping: operations in progress did not end within %.1f s; their clients have no answer",
                              _STOP_LIMIT_S)
             nursery.cancel_scope.cancel()
+
+
+def _pages(config: NodeConfig) -> Callable[[Node], Mapping[str, Make]] | None:
+    """What is served beside the metrics, where they are."""
+    if config.metrics is None:
+        return None
+    from dsreg.page.serving import pages_of  # wants the packages of the extra `metrics`
+
+    return pages_of
 
 
 async def _stop_on_signal(signals: AsyncIterator[int], stop: trio.Event, limit: trio.CancelScope) -> None:

@@ -9,17 +9,19 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from dsreg.cli.answers import NodeAnswer
-from dsreg.cli.attached import Attachment
-from dsreg.cli.damage import damage_lines
-from dsreg.cli.health import changed_directories, serves, why_no_space
-from dsreg.cli.in_force import in_force, of_members
-from dsreg.cli.in_sync import Copy, can_lose, can_lose_line, copies, why_not_more
-from dsreg.cli.survey import Survey
-from dsreg.cli.units import duration_text, nodes_text, rate_text, share_text, size_text
 from dsreg.config import ClusterConfig, format_size
 from dsreg.constants import SECTOR_SIZE
-from dsreg.register.quorum import bit, mask
+from dsreg.health.answers import NodeAnswer
+from dsreg.health.attached import Attachment
+from dsreg.health.checks import to_do
+from dsreg.health.condition import condition
+from dsreg.health.findings import Severity
+from dsreg.health.in_force import in_force, of_members
+from dsreg.health.in_sync import Copy, can_lose, can_lose_line, copies, why_not_more
+from dsreg.health.serving import changed_directories, serves, why_no_space
+from dsreg.register.quorum import counted, mask
+from dsreg.survey import Survey
+from dsreg.units import duration_text, rate_text, share_text, size_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,6 +37,10 @@ _STATE_WIDTH = 24
 # Between two columns, with that of the box.
 _GAP = 2
 _COLOURS = {"in sync": "green", "": ""}
+_KINDS = {"well": "green", "worse": "yellow", "down": "red", "": ""}
+_SEVERITY_COLOURS = {Severity.NOTICE: "cyan", Severity.WARNING: "yellow", Severity.CRITICAL: "red"}
+# What these checks find the first and the last line say, and the table.
+_SAID_ELSEWHERE = ("quorum_lost", "no_space", "no_spare", "node_full")
 
 
 def print_survey(console: Console, config: ClusterConfig, survey: Survey, *, wraps: bool = False) -> None:
@@ -45,8 +51,11 @@ def print_survey(console: Console, config: ClusterConfig, survey: Survey, *, wra
     def say(*parts: str | tuple[str, str]) -> None:
         console.print(Text.assemble(*parts), soft_wrap=not wraps)
 
-    say(f"{config.path}: {format_size(config.sectors * SECTOR_SIZE)}, {config.sectors} sectors")
-    if (force := in_force(answers)).number > 1:
+    force = in_force(answers)
+    sectors = force.sectors or config.sectors
+    other = "" if sectors == config.sectors else f"; the file has {format_size(config.sectors * SECTOR_SIZE)}"
+    say(f"{config.path}: {format_size(sectors * SECTOR_SIZE)}, {sectors} sectors{other}")
+    if force.number > 1:
         say(force.described())
     why = why_not_more(answers)
     say((can_lose_line(answers), "green" if can_lose(answers) else "yellow"), f" ({why})" if why else "")
@@ -54,19 +63,18 @@ def print_survey(console: Console, config: ClusterConfig, survey: Survey, *, wra
     answering = [answer.node.rank for answer in of_members(answers) if serves(answer, changed)]
     if answering:
         say(_attachment_line(survey.attachment))
-    for line in damage_lines(answers):
-        say(("damage", "yellow"), f": {line}")
-    for rank, fault in sorted(changed.items()):
-        say(("directory changed", "red"), f": node {rank} is not counted, {fault}; put its old directory back. If that "
-            "is lost for good: dsreg node --rejoin, see the runbook, \"A node's directory is lost\"")
-    for line in what_to_do(config, survey):
+    found = survey.findings(config)
+    for finding in found:
+        if finding.check not in _SAID_ELSEWHERE:
+            say((finding.check.replace("_", " "), _SEVERITY_COLOURS[finding.severity]), f": {finding.sentence}")
+    for line in to_do(found):
         say(("to do", "yellow"), f": {line}")
     say(*_quorum_line(survey, answering))
 
 
 def _quorum_line(survey: Survey, answering: Sequence[int]) -> tuple[tuple[str, str], str]:
     quorum = in_force(survey.answers).quorum
-    counts = f"{len(answering)} of {quorum.size} nodes answer, {quorum.needed} are needed"
+    counts = counted(quorum, mask(answering), "answer")
     if survey.fault:
         learning = [rank for rank, copy in copies(survey.answers).items()
                     if rank in answering and copy.state == "learns"]
@@ -82,34 +90,10 @@ def _quorum_line(survey: Survey, answering: Sequence[int]) -> tuple[tuple[str, s
     return ("quorum", "green"), f": {counts}"
 
 
-def what_to_do(config: ClusterConfig, survey: Survey) -> list[str]:
-    """A sentence for each thing that somebody should do now, or should not."""
-    answers = survey.answers
-    silent = [answer.node.rank for answer in of_members(answers) if answer.report is None]
-    force = in_force(answers)
-    quorum = force.quorum
-    lines = []
-    if silent:
-        lines.append(f"start {nodes_text(silent)}, with {'their directories' if len(silent) > 1 else 'its directory'}; "
-                     "what is missed is fetched then")
-    if survey.fault and quorum.blocks(mask(silent)):
-        lines.append("nothing is lost by waiting. Only if the directories of so many nodes are lost for good that no "
-                     "majority is left, see the runbook, \"A majority of the directories is lost\"")
-    if force.joining:
-        lines.append("if nobody is changing the members at this moment: give the command again that began it, or take "
-                     f"it back: dsreg members cancel {config.path}")
-    moving = [rank for rank, copy in copies(of_members(answers)).items() if copy.is_moving]
-    if moving and not survey.fault and not can_lose(answers):
-        lines.append(f"stop no other node before {nodes_text(moving)} {'are' if len(moving) > 1 else 'is'} done: "
-                     f"dsreg wait --healed {config.path}")
-    return lines
-
-
 def _table(answers: Sequence[NodeAnswer], changed: Mapping[int, str], width: int) -> Table:
     progress, members = copies(answers), in_force(answers).members
     rows = [
-        _row(answer, progress[answer.node.rank], answer.node.rank in changed, bool(members & bit(answer.node.rank)))
-        for answer in answers
+        _row(answer, progress[answer.node.rank], changed, members) for answer in answers
     ]
     shown = fitting([[cell.plain for cell in row] for row in rows], width)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
@@ -134,26 +118,16 @@ def fitting(rows: Sequence[Sequence[str]], width: int) -> list[int]:
     return shown
 
 
-def _row(answer: NodeAnswer, copy: Copy, is_changed: bool, is_member: bool) -> list[Text]:
-    """One cell for each of _COLUMNS. `is_changed`: others know the node by another directory."""
+def _row(answer: NodeAnswer, copy: Copy, changed: Mapping[int, str], members: int) -> list[Text]:
+    """One cell for each of _COLUMNS."""
     node, report = answer.node, answer.report
-    if not is_member:
-        state = "no member, not running" if report is None else "no member, runs"
-        return [Text(cell) for cell in [str(node.rank), node.address, state] + [""] * (len(_COLUMNS) - 3)]
-    if report is None:
-        fault = f"directory changed; {answer.fault}" if is_changed else answer.fault
-        cells: list[str | tuple[str, str]] = [str(node.rank), node.address, (fault, "red")]
+    state = condition(answer, changed, members)
+    if report is None or not state.kind:
+        cells: list[str | tuple[str, str]] = [str(node.rank), node.address, (state.text, _KINDS[state.kind])]
         return [Text.assemble(cell) for cell in cells + [""] * (len(_COLUMNS) - 3)]
-    faults = [f"{damaged} damaged"] if (damaged := report.get("damaged")) else []
-    faults += ["no space"] if report.get("no_space") is True else []
     lives = report.get("lives", {})
-    if is_changed:
-        faults.insert(0, "directory changed")
-    elif lives.get("waits_for"):
-        faults.insert(0, "empty directory, waits for others")
     cells = [
-        str(node.rank), node.address,
-        (f"answers, {', '.join(faults)}", "yellow") if faults else ("answers", "green"),
+        str(node.rank), node.address, (state.text, _KINDS[state.kind]),
         (copy.state, _COLOURS.get(copy.state, "yellow")),
         size_text(copy.lacks) if copy.lacks else "",
         share_text(copy.share) if copy.is_moving and copy.share is not None else "",

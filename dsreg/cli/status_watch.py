@@ -6,11 +6,9 @@ On a terminal that can, it is drawn over what was there; elsewhere it is printed
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import click
@@ -19,16 +17,14 @@ import trio
 from dsreg.cli.console import new_console
 from dsreg.cli.status_json import as_dict
 from dsreg.cli.status_table import print_survey
-from dsreg.cli.survey import Survey, survey
+from dsreg.cli.staying import Followed, until_signal
 from dsreg.client import Client
-from dsreg.config import ClusterConfig, load_config
-from dsreg.errors import ConfigError
-from dsreg.volume.signals import signals_to_answer
+from dsreg.config import ClusterConfig
+from dsreg.survey import Survey, survey
 
 INTERVAL_S = 1.0
 # Where the answers take longer than the interval nodes and terminal have this pause all the same.
 _LEAST_PAUSE_S = 0.2
-EXIT_TERMINATED = 128 + signal.SIGTERM
 
 _HOME, _CLEAR, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[H", "\x1b[2J", "\x1b[K", "\x1b[J"
 _HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
@@ -55,56 +51,13 @@ def run_watch(config: ClusterConfig, timeout_s: float, *, as_json: bool, warning
 async def _watch(
     config: ClusterConfig, timeout_s: float, show: Callable[[Seen], None], warnings: list[str]
 ) -> int:
-    code = 0
-
-    async def end_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
-        nonlocal code
-        async for number in signals:
-            code = EXIT_TERMINATED if number == signal.SIGTERM else 0
-            scope.cancel()
-            return
-
-    with signals_to_answer() as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(end_on_signal, signals, nursery.cancel_scope)
-            await _rounds(_Followed(config), timeout_s, show, warnings)
+    code = await until_signal(lambda: _rounds(Followed(config), timeout_s, show, warnings))
     warnings.clear()
     return code
 
 
-class _Followed:
-    """A configuration whose file may be changed."""
-
-    def __init__(self, config: ClusterConfig) -> None:
-        self.config = config
-        self.fault = ""
-        self._signature = self._look()
-
-    def _look(self) -> tuple[int, int, int] | None:
-        try:
-            found = os.stat(self.config.path)
-        except OSError:
-            return None
-        return found.st_mtime_ns, found.st_size, found.st_ino
-
-    def changed(self) -> bool:
-        """Whether there is another one now, in `config`. One that cannot be used leaves the one before."""
-        signature = self._look()
-        if signature == self._signature and not self.fault:
-            return False
-        self._signature = signature
-        try:
-            config = load_config(self.config.path, need_system_key=False)
-        except ConfigError as error:
-            self.fault = "; ".join(error.faults)
-            return False
-        self.fault = ""
-        changed, self.config = config != self.config, config
-        return changed
-
-
 async def _rounds(
-    followed: _Followed, timeout_s: float, show: Callable[[Seen], None], warnings: list[str]
+    followed: Followed, timeout_s: float, show: Callable[[Seen], None], warnings: list[str]
 ) -> None:
     while True:
         async with Client(followed.config) as client:

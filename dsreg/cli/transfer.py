@@ -1,19 +1,23 @@
-"""Streams between the disk and a file descriptor, in bounded memory with several runs in flight."""
+"""Streams from and to the disk, in bounded memory with several runs in flight."""
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import trio
 
-from dsreg.constants import MAX_RUN_BYTES, MAX_RUN_SECTORS, SECTOR_SIZE
+from dsreg.constants import MAX_MAP_CHUNKS, MAX_RUN_BYTES, MAX_RUN_SECTORS, SECTOR_SIZE
+from dsreg.protocol.zeros import zeros
+from dsreg.store import Done, Submitted, split
+from dsreg.waiting import Waiter
 
 # Runs of 1 MiB under way at once: enough to keep every node and the pipe busy, little enough to forget.
 RUNS_IN_FLIGHT = 8
+# Where so many chunks in a row may be data the map is asked for again behind them: a node may have been slow.
+ASKED_AGAIN = 64
+_ZEROS = bytes(zeros(MAX_RUN_SECTORS))
 
 Advance = Callable[[float], None]
 Sink = Callable[[bytes], Awaitable[None]]
@@ -27,6 +31,10 @@ class Disk(Protocol):
 
     async def write(self, sector: int, data: bytes) -> None: ...
 
+    def map(self, first: int, count: int, done: Done) -> Submitted: ...
+
+    def end_turn(self) -> None: ...
+
 
 class OddLength(Exception):
     """The input ended `odd` bytes into a sector. The `sectors` whole ones before it are written."""
@@ -38,39 +46,37 @@ class OddLength(Exception):
                          f"({sectors} whole sectors are written)")
 
 
-def runs(first: int, count: int) -> Iterator[tuple[int, int]]:
-    """(first, count) of the runs that cover `count` sectors, cut where chunks of 256 sectors begin."""
-    end = first + count
-    while first < end:
-        length = min(end, first - first % MAX_RUN_SECTORS + MAX_RUN_SECTORS) - first
-        yield first, length
-        first += length
-
-
 async def copy_out(disk: Disk, first: int, count: int, sink: Sink, advance: Advance) -> None:
-    """Read `count` sectors from `first` on and give them to `sink` in order, a run at a time."""
+    """Read `count` sectors from `first` on and give them to `sink` in order, a run at a time. Holes are not read."""
+    holes = _Holes(disk, first + count)
     async with trio.open_nursery() as nursery:
         waiting: deque[_Run] = deque()
-        for run_first, run_count in runs(first, count):
+        for run_first, run_count in split(first, count):
             if len(waiting) == RUNS_IN_FLIGHT:
                 await _deliver(waiting.popleft(), sink, advance)
             run = _Run()
-            nursery.start_soon(run.read, disk, run_first, run_count)
+            if await holes.has(run_first, run_count):
+                run.data = _ZEROS
+                run.done.set()
+            else:
+                nursery.start_soon(run.read, disk, run_first, run_count)
             waiting.append(run)
         while waiting:
             await _deliver(waiting.popleft(), sink, advance)
 
 
-async def copy_in(disk: Disk, first: int, source: Source, advance: Advance) -> int:
+async def copy_in(disk: Disk, first: int, source: Source, advance: Advance, *, compare: bool = False) -> int:
     """Write all that `source` has from sector `first` on; returns the number of sectors.
 
-    `source(n)` returns n bytes, or fewer at the end of the input. Raises OddLength.
+    `source(n)` returns n bytes, or fewer at the end of the input. With `compare`, a run that the disk has already is
+    read and not written. Raises OddLength.
     """
     slots = trio.Semaphore(RUNS_IN_FLIGHT)
     sector, odd = first, 0
 
     async def write_run(at: int, data: bytes) -> None:
-        await disk.write(at, data)
+        if not compare or await disk.read(at, len(data) // SECTOR_SIZE) != data:
+            await disk.write(at, data)
         slots.release()
         advance(len(data))
 
@@ -90,46 +96,29 @@ async def copy_in(disk: Disk, first: int, source: Source, advance: Advance) -> i
     return sector - first
 
 
-def descriptor_source(descriptor: int, name: str) -> Source:
-    """Reads from a file descriptor that may block, a terminal or a pipe as well as a file. OSErrors have `name`."""
+class _Holes:
+    """The map of holes of a disk, up to sector `stop`, as far as it was asked for last."""
 
-    def read_fully(size: int) -> bytes:
-        parts, missing = [], size
-        with _naming(name):
-            while missing and (part := os.read(descriptor, missing)):
-                parts.append(part)
-                missing -= len(part)
-        return b"".join(parts)
+    def __init__(self, disk: Disk, stop: int) -> None:
+        self._disk = disk
+        self._stop = stop
+        self._first = 0
+        self._map = b""  # of the chunks from that of `first` on
 
-    async def source(size: int) -> bytes:
-        # Abandoned on Ctrl-C: nothing else ends a read from a pipe on which nothing comes.
-        return await trio.to_thread.run_sync(read_fully, size, abandon_on_cancel=True)
-
-    return source
-
-
-def descriptor_sink(descriptor: int, name: str) -> Sink:
-    """Writes to a file descriptor that may block. OSErrors have `name`."""
-
-    def write_fully(data: bytes) -> None:
-        rest = memoryview(data)
-        with _naming(name):
-            while rest:
-                rest = rest[os.write(descriptor, rest):]
-
-    async def sink(data: bytes) -> None:
-        await trio.to_thread.run_sync(write_fully, data, abandon_on_cancel=True)
-
-    return sink
-
-
-@contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """The system names the file of an error only where it was opened by name."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, name) from None
+    async def has(self, first: int, count: int) -> bool:
+        """Whether this run is a hole; asked in ascending order."""
+        if count < MAX_RUN_SECTORS:
+            return False  # it is no whole chunk
+        index = (first - self._first) // MAX_RUN_SECTORS
+        if index >= len(self._map):
+            chunks = min((self._stop - first) // MAX_RUN_SECTORS, MAX_MAP_CHUNKS)
+            waiter = Waiter()
+            asked = self._disk.map(first, chunks * MAX_RUN_SECTORS, waiter.done)
+            self._disk.end_turn()
+            self._map, self._first, index = bytes(await waiter.wait(asked.abandon)), first, 0
+            if (data := self._map.find(bytes(ASKED_AGAIN))) >= 0:
+                self._map = self._map[: data + ASKED_AGAIN]
+        return self._map[index] != 0
 
 
 class _Run:

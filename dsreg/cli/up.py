@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,8 +11,9 @@ import click
 import trio
 
 from dsreg.cli.notify import notify
-from dsreg.cli.options import chosen_config, config_argument, config_option
+from dsreg.cli.options import chosen_config, config_argument, config_option, log_format_option
 from dsreg.config import ClusterConfig
+from dsreg.logs import log_to_stderr, said
 from dsreg.supervisor import node_command, supervise
 
 
@@ -19,13 +21,15 @@ from dsreg.supervisor import node_command, supervise
 @config_argument
 @config_option
 @click.option("-v", "--verbose", "verbosity", count=True, help="Have the nodes log more: -v events, -vv everything.")
-def up(file: Path | None, config_path: Path | None, verbosity: int) -> None:
+@log_format_option
+def up(file: Path | None, config_path: Path | None, verbosity: int, log_format: str) -> None:
     """Run all nodes of a configuration on this host until SIGTERM or SIGINT.
 
     Each is a process of its own and is started again when it dies; one that does not come up at all in its first
     tries ends the command with 1. The storage is the `storage` of each
     [[node]], by default node-RANK beside the configuration.
     """
+    log_to_stderr("up", verbosity, log_format)
     trio.run(_run, chosen_config(config_path, file, need_system_key=True), verbosity)
 
 
@@ -49,7 +53,8 @@ class _Listening(trio.TaskStatus[object]):
     def started(self, value: object = None) -> None:
         nodes = self._config.nodes
         addresses = ", ".join(node.address for node in nodes)
-        click.echo(f"dsreg: all {len(nodes)} nodes listen ({addresses}); Ctrl-C stops them", err=True)
+        text = f"all {len(nodes)} nodes listen ({addresses}); Ctrl-C stops them"
+        click.echo(said("dsreg", text, logging.INFO), err=True)
         notify("READY=1")
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import click
 import trio
 
-from dsreg.cli.answers import NodeAnswer
 from dsreg.cli.faults import EXIT_FAILED
-from dsreg.cli.in_sync import all_in_sync, behind_bytes, what_is_missing
 from dsreg.cli.options import Seconds, chosen_config, config_argument, config_option
 from dsreg.cli.progress import Advance, progress_bar
-from dsreg.cli.survey import ask_cluster
 from dsreg.client import Client
 from dsreg.config import ClusterConfig
+from dsreg.health.answers import NodeAnswer
+from dsreg.health.in_sync import all_in_sync, behind_bytes, what_is_missing
+from dsreg.survey import ask_cluster
 
 # Between two questions to the nodes, and how long one waits for the answers.
 POLL_S = 0.2

@@ -34,8 +34,6 @@ _GET, _PUT, _HELD = CommandKind.GET, CommandKind.PUT, State.HELD
 class Access(abc.ABC):
     """What is the same for both."""
 
-    attachment: Attachment | None = None
-
     def __init__(
         self, operations: Operations, selector: NodeSelector, counting: Counting, dispatch: Dispatch
     ) -> None:
@@ -43,6 +41,11 @@ class Access(abc.ABC):
         self._selector = selector
         self._counting = counting
         self._dispatch = dispatch
+
+    @property
+    def attachment(self) -> Attachment | None:
+        """None: shared."""
+        return None
 
     @property
     @abc.abstractmethod
@@ -78,8 +81,12 @@ class Access(abc.ABC):
                 self._begin(op, now_s)
 
     def _begin(self, op: Operation, now_s: float) -> None:
-        if op.is_read:
+        if op.maps:
+            self._map(op, now_s)
+        elif op.is_read:
             self._read(op, now_s)
+        elif op.zero:
+            self._zero(op, now_s)
         else:
             self._write(op, now_s)
 
@@ -93,6 +100,15 @@ class Access(abc.ABC):
 
     @abc.abstractmethod
     def _write(self, op: Operation, now_s: float) -> None: ...
+
+    def _map(self, op: Operation, now_s: float) -> None:
+        if (attachment := self.attachment) is not None:
+            op.epoch = attachment.epoch
+        self._counting.begin(op, CommandKind.MAP, now_s)
+
+    def _zero(self, op: Operation, now_s: float) -> None:
+        """Only who names tags himself does it by one command."""
+        self._operations.split(op)
 
     @abc.abstractmethod
     def store(self, op: Operation, tags: bytes, now_s: float) -> None:
@@ -124,8 +140,18 @@ class Access(abc.ABC):
         """A write has met a later one of this very client, which it has not made."""
 
     @abc.abstractmethod
+    def compare(self, node: NodeView, now_s: float) -> None:
+        """The node is to compare its copy with the others: it was not sent all writes."""
+
+    @abc.abstractmethod
     def disbelieved(self, node: NodeView, now_s: float) -> None:
         """The node does not take the epoch of a command, or its tag."""
+
+    @property
+    @abc.abstractmethod
+    def told(self) -> int:
+        """Mask of the nodes that know of the epoch under which this client writes, or have refused it: what they
+        disbelieve then is their opinion."""
 
     @abc.abstractmethod
     def discount(self, rank: int) -> None:
@@ -139,71 +165,87 @@ class Access(abc.ABC):
 class Exclusive(Access):
     """See the module."""
 
-    attachment: Attachment
-
     def __init__(
         self, operations: Operations, selector: NodeSelector, counting: Counting, dispatch: Dispatch, claim: Claim,
         contract_nodes: ContractNodes,
     ) -> None:
         super().__init__(operations, selector, counting, dispatch)
-        self.attachment = Attachment(claim, selector.quorum)
+        self._attachment = Attachment(claim, selector.quorum)
         self._contract_nodes = contract_nodes
 
     @property
+    def attachment(self) -> Attachment | None:
+        return self._attachment
+
+    @property
     def is_open(self) -> bool:
-        return self.attachment.state is _HELD
+        return self._attachment.state is _HELD
 
     @property
     def error(self) -> ClientError | None:
-        return self.attachment.error
+        return self._attachment.error
 
     @property
     def is_undecided(self) -> bool:
-        return self.attachment.is_open
+        return self._attachment.is_open
 
     def _read(self, op: Operation, now_s: float) -> None:
-        op.epoch = self.attachment.epoch
+        op.epoch = self._attachment.epoch
         self._counting.begin(op, _GET, now_s)
 
     def _write(self, op: Operation, now_s: float) -> None:
-        op.epoch = self.attachment.epoch
-        self._counting.begin(op, _PUT, now_s, self.attachment.next_tag(now_s) * op.count)
+        op.epoch = self._attachment.epoch
+        self._counting.begin(op, _PUT, now_s, self._attachment.next_tag(now_s) * op.count)
+
+    def _zero(self, op: Operation, now_s: float) -> None:
+        op.epoch = self._attachment.epoch
+        self._counting.begin(op, CommandKind.ZERO, now_s, self._attachment.next_tag(now_s))
 
     def store(self, op: Operation, tags: bytes, now_s: float) -> None:
         self._dispatch.begin(op, CommandKind.STORE, now_s, tags)
 
     def connected(self, node: NodeView, now_s: float) -> None:
         if node.is_member:
-            self._carry_out(self.attachment.connected(node.rank, self._selector.quorum, now_s), now_s)
+            self._carry_out(self._attachment.connected(node.rank, self._selector.quorum, now_s), now_s)
 
     def answered(self, node: NodeView, response: Response, now_s: float) -> None:
-        self._carry_out(self.attachment.answer(node.rank, response, now_s), now_s)
+        self._carry_out(self._attachment.answer(node.rank, response, now_s), now_s)
 
     def tick(self, now_s: float) -> None:
         if not self.is_open:
             refusal = self._contract_nodes.refusal(self._selector.quorum, now_s)
             if refusal is not None:
-                self._carry_out(self.attachment.refuse(refusal), now_s)
-        self._carry_out(self.attachment.tick(now_s), now_s)
+                self._carry_out(self._attachment.refuse(refusal), now_s)
+        self._carry_out(self._attachment.tick(now_s), now_s)
 
     def refused_by_all(self, error: ClientError, now_s: float) -> None:
-        self._carry_out(self.attachment.refuse(error), now_s)
+        self._carry_out(self._attachment.refuse(error), now_s)
 
     def fenced(self, response: Response, now_s: float) -> None:
-        self._carry_out(self.attachment.check(response), now_s)
+        self._carry_out(self._attachment.check(response), now_s)
 
     def overtaken(self, op: Operation, now_s: float) -> None:
         op.exposures += 1  # of a run the rest is stored
-        self._carry_out(self.attachment.overtaken(), now_s)
+        self._carry_out(self._attachment.overtaken(), now_s)
+
+    def compare(self, node: NodeView, now_s: float) -> None:
+        """A node that is told of an attachment, be it once more, does so a moment later."""
+        if self.is_open:
+            node.is_short, node.compares_s = False, now_s
+            self._ask(node.rank, self._attachment.epoch)
 
     def disbelieved(self, node: NodeView, now_s: float) -> None:
-        self._carry_out(self.attachment.disbelieved(node.rank, now_s), now_s)
+        self._carry_out(self._attachment.disbelieved(node.rank, now_s), now_s)
+
+    @property
+    def told(self) -> int:
+        return self._attachment.told
 
     def discount(self, rank: int) -> None:
-        self.attachment.discount(rank)
+        self._attachment.discount(rank)
 
     def reconfigured(self, now_s: float) -> None:
-        self._carry_out(self.attachment.reconfigured(self._selector.quorum), now_s)
+        self._carry_out(self._attachment.reconfigured(self._selector.quorum), now_s)
 
     # --- effects of the attachment ----------------------------------------------------------------
     def _carry_out(self, effects: list[attaching.Effect], now_s: float) -> None:
@@ -229,24 +271,33 @@ class Exclusive(Access):
                     self.go_on(now_s)
 
     def _ask(self, rank: int, epoch: int) -> None:
-        owner = self.attachment.claim.owner
+        owner = self._attachment.claim.owner
         command = Command.attach(self._operations.new_request(), epoch, owner)
-        self.attachment.sent(rank, epoch)
+        self._attachment.sent(rank, epoch)
         self._operations.effects.append(Send(rank, command))
 
 
 class Shared(Access):
     """See the module."""
 
-    is_open = True
-    error = None
-    is_undecided = False
-
     def __init__(
         self, operations: Operations, selector: NodeSelector, counting: Counting, dispatch: Dispatch
     ) -> None:
         super().__init__(operations, selector, counting, dispatch)
         self._guard = Guard()
+
+    # Properties, as mypyc takes no attribute in place of one.
+    @property
+    def is_open(self) -> bool:
+        return True
+
+    @property
+    def error(self) -> ClientError | None:
+        return None
+
+    @property
+    def is_undecided(self) -> bool:
+        return False
 
     def _read(self, op: Operation, now_s: float) -> None:
         self._counting.begin(op, _GET, now_s)
@@ -287,8 +338,15 @@ class Shared(Access):
     def overtaken(self, op: Operation, now_s: float) -> None:
         """Its tags are not this client's own."""
 
+    def compare(self, node: NodeView, now_s: float) -> None:
+        """What it stores goes through a node, which sees to that itself."""
+
     def disbelieved(self, node: NodeView, now_s: float) -> None:
         """There is no attachment to tell the node of."""
+
+    @property
+    def told(self) -> int:
+        return self._selector.quorum.members
 
     def discount(self, rank: int) -> None:
         """No node has promised anything."""

@@ -15,12 +15,11 @@ from collections import Counter
 from collections.abc import Collection
 from typing import NamedTuple
 
+from dsreg.client.attach_texts import named, nodes_named, of_bound
 from dsreg.client.limits import LEAVES_AGAIN_S, NEVER, SAY_AGAIN_S, TELL_AGAIN_S
 from dsreg.client.presence import Presence
-from dsreg.constants import NO_OWNER
 from dsreg.errors import AlreadyAttached, AttachRefused, ClientError, DiskFenced, Outcome
-from dsreg.protocol.messages import Response, Status, name_of_owner
-from dsreg.protocol.plausibility import ALWAYS_PLAUSIBLE_EPOCH, S_PER_EPOCH
+from dsreg.protocol.messages import Response, Status
 from dsreg.protocol.tags import ATTACHED, MAX_EPOCH, pack_tag, ts_of
 from dsreg.register.quorum import Quorum, mask
 
@@ -103,7 +102,7 @@ class Lost(NamedTuple):
 
 
 class Knows(NamedTuple):
-    """The node has said that it knows of the epoch that is held."""
+    """The node has been told of the epoch that is held, and has answered."""
 
     rank: int
 
@@ -170,7 +169,8 @@ class Attachment:
             self._told(rank, response, now_s)
         elif self.state is State.CLAIMING:
             self._decided(rank, response, now_s)
-        elif self.state is State.HELD and response.status is Status.OK:
+        elif self.state is State.HELD and response.status in (Status.OK, Status.DISBELIEVED):
+            self._accepted.add(rank)  # as far as it ever will
             self._effects.append(Knows(rank))
         else:
             return self.check(response)
@@ -188,6 +188,11 @@ class Attachment:
         if self.state is State.HELD:
             self._lose(DiskFenced, COPIED)
         return self._take()
+
+    @property
+    def told(self) -> int:
+        """Mask of the nodes that have been told of the epoch, and have answered."""
+        return mask(self._accepted)
 
     def disbelieved(self, rank: int, now_s: float) -> list[Effect]:
         """The node does not take the epoch, or a tag in it: perhaps nobody has told it whose the disk is."""
@@ -258,7 +263,7 @@ class Attachment:
         answers = self._answers.values()
         others = [told for told in answers if told.alive and told.owner != self.claim.owner]
         if others and not self.claim.take_over:
-            self._meet_owner(_name(others), now_s)
+            self._meet_owner(named(others), now_s)
             return
         epoch = self._next_epoch(answers)
         if epoch > MAX_EPOCH:
@@ -267,7 +272,7 @@ class Attachment:
         elif self._may_claim(epoch, now_s):
             self.epoch = epoch
             self.state, self.waits_for = State.CLAIMING, Wait()
-            self._previous = _name(others) if others else ""
+            self._previous = named(others) if others else ""
             self._ask_again_s = now_s + ASK_AGAIN_S
             self._accepted, self._refused = set(), {}
             self._effects.append(Ask(epoch))
@@ -293,8 +298,8 @@ class Attachment:
         if not decided(mask(told.keys() - unsure)):
             self._wait(Wait(
                 Cause.UNSURE,
-                f"{_nodes(unsure)} started a few seconds ago and cannot tell yet whether "
-                f"{_name([told[rank] for rank in unsure])}, who had the disk attached, is alive"
+                f"{nodes_named(unsure)} started a few seconds ago and cannot tell yet whether "
+                f"{named([told[rank] for rank in unsure])}, who had the disk attached, is alive"
             ), now_s + UNSURE_AGAIN_S)
             return False
         if not decided(mask(rank for rank, answer in told.items() if not answer.mixed)):
@@ -302,7 +307,7 @@ class Attachment:
             return False
         doubtful = [rank for rank, answer in told.items() if epoch > max(answer.believed, answer.epoch)]
         if not decided(mask(told.keys() - doubtful)):
-            text = _of_bound(epoch, {rank: told[rank].believed for rank in doubtful})
+            text = of_bound(epoch, {rank: told[rank].believed for rank in doubtful})
             self._wait(Wait(Cause.BOUND, text, True), now_s + BOUND_AGAIN_S)
             return False
         return True
@@ -345,8 +350,9 @@ class Attachment:
         if self.quorum.blocks(mask(refused)):
             self._start_over(now_s)
             if Status.DISBELIEVED in refused.values():
-                self.waits_for = Wait(Cause.LEAP, f"{_nodes(refused)} do not take the epoch {epoch}: they know of none "
-                                                  "near it, and ask the other nodes how far those are", True)
+                text = (f"{nodes_named(refused)} do not take the epoch {epoch}: they know of none near it, and ask the "
+                        "other nodes how far those are")
+                self.waits_for = Wait(Cause.LEAP, text, True)
         if status is Status.UNSUPPORTED:
             self._meet_contract_peer(now_s)
 
@@ -377,23 +383,3 @@ class Attachment:
         self.error = kind(reason + self.aftermath, self.outcome)
         self.state, self.waits_for = State.LOST, Wait()
         self._effects.append(Lost(self.error))
-
-
-def _name(answers: Collection[Response]) -> str:
-    owner = next((told.owner for told in answers if told.owner != NO_OWNER), NO_OWNER)
-    return name_of_owner(owner) if owner != NO_OWNER else "another client"
-
-
-def _nodes(ranks: Collection[int]) -> str:
-    *others, last = map(str, sorted(ranks))
-    return f"nodes {', '.join(others)} and {last}" if others else f"node {last}"
-
-
-def _of_bound(epoch: int, believed: dict[int, int]) -> str:
-    """`believed`: the highest epoch that each of the nodes takes that do not take this one."""
-    bound = max(believed.values())
-    text = (f"the disk has been attached {epoch - 1} times, and {_nodes(believed)} accept at most {bound} by "
-            f"their clocks, one more every {S_PER_EPOCH} s")
-    if bound <= ALWAYS_PLAUSIBLE_EPOCH:
-        return f"{text}. These clocks are years behind: set them"
-    return f"{text}. If the clocks are right, this takes about {(epoch - bound) * S_PER_EPOCH} s"

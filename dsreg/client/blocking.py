@@ -13,7 +13,7 @@ import trio.lowlevel
 
 from dsreg.client.client import Client
 from dsreg.client.cluster import Attach, Cluster, NodeAddress
-from dsreg.client.operations import Counters
+from dsreg.client.metering import Counters, Meter, Moment
 from dsreg.errors import ClientClosed, Outcome
 from dsreg.protocol.messages import Buffer
 
@@ -31,9 +31,10 @@ class BlockingClient:
     """
 
     def __init__(
-        self, config: Cluster, timeout_s: float | None = None, attach: Attach | None = None, force: bool = False
+        self, config: Cluster, timeout_s: float | None = None, attach: Attach | None = None, force: bool = False,
+        meter: Meter | None = None,
     ) -> None:
-        self._client = Client(config, timeout_s, attach, force)
+        self._client = Client(config, timeout_s, attach, force, meter)
         self._started: queue.SimpleQueue[trio.lowlevel.TrioToken] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="dsreg-client", daemon=True)
         self._token: trio.lowlevel.TrioToken | None = None
@@ -65,6 +66,13 @@ class BlockingClient:
     @property
     def counters(self) -> Counters:
         return self._client.counters
+
+    @property
+    def meter(self) -> Meter | None:
+        return self._client.meter
+
+    def moment(self) -> Moment:
+        return self._client.moment()
 
     @property
     def connected_ranks(self) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -14,16 +15,16 @@ from dsreg.client.attachment import Claim, State
 from dsreg.client.cluster import Attach, Cluster, NodeAddress
 from dsreg.client.contract_nodes import describe_contract_nodes
 from dsreg.client.limits import MAX_RUNS_PER_CALL
-from dsreg.client.operations import Counters
+from dsreg.client.metering import Counters, Meter, Moment
 from dsreg.client.runner import Runner
-from dsreg.constants import MAX_RUN_SECTORS, OWNER_ID_SIZE, SECTOR_SIZE
+from dsreg.constants import MAX_RUN_SECTORS, MAX_SECTORS, OWNER_ID_SIZE, SECTOR_SIZE
 from dsreg.errors import ClientClosed, ClientError, OperationTimeout, Outcome
 from dsreg.protocol.address import Place
 from dsreg.protocol.choosing import Answer, Question
 from dsreg.protocol.configuration import Configuration
 from dsreg.protocol.life import Life
 from dsreg.protocol.messages import StatusReport, owner_of
-from dsreg.register.quorum import Quorum, mask
+from dsreg.register.quorum import Quorum, counted, mask
 from dsreg.store import SETTLED, Buffer, Done, Runs, Submitted, out_of_range
 from dsreg.waiting import Waiter
 
@@ -44,6 +45,12 @@ class _Call:
 
     def submit(self, first: int, count: int, data: bytes | None, done: Done) -> Submitted:
         return self._runner.engine.submit(first, count, data, done, self._deadline_s, self._force)
+
+    def zero(self, first: int, count: int, done: Done) -> Submitted:
+        return self._runner.engine.zero(first, count, done, self._deadline_s, self._force)
+
+    def map(self, first: int, count: int, done: Done) -> Submitted:
+        return self._runner.engine.map(first, count, done, self._deadline_s)
 
     def flush(self, done: Done) -> None:
         done(b"", None)
@@ -70,19 +77,23 @@ class Client:
 
     Without it, writes fail with AlreadyAttached, and do not happen, while another client that is alive has the disk
     attached, be it since later than this one's start; with `force`, here or at a write, they are done all the same.
+
+    `meter`: counts for metrics (dsreg.metrics.of_client).
     """
 
     def __init__(
-        self, config: Cluster, timeout_s: float | None = None, attach: Attach | None = None, force: bool = False
+        self, config: Cluster, timeout_s: float | None = None, attach: Attach | None = None, force: bool = False,
+        meter: Meter | None = None,
     ) -> None:
-        self.sectors = config.sectors
+        self.meter = meter
+        self._configured_sectors = config.sectors
         self.nodes: tuple[NodeAddress, ...] = tuple(sorted(config.nodes, key=lambda node: node.rank))
         self._timeout_s = timeout_s
         self._force = force
         claim = None
         if attach is not None:
             claim = Claim(owner_of(secrets.token_bytes(OWNER_ID_SIZE), attach.name), attach.take_over)
-        self._runner = Runner(config, self.nodes, claim, timeout_s)
+        self._runner = Runner(config, self.nodes, claim, timeout_s, meter)
         self._engine = self._runner.engine
         self._core = self._engine.core
 
@@ -109,10 +120,24 @@ class Client:
     def submit(self, first: int, count: int, data: bytes | None, done: Done) -> Submitted:
         """Begin to read a run of sectors, or to write `data` to it. Nothing is sent before `end_turn`, so that one
         writing serves many runs. With a `timeout_s`, `done` is told an OperationTimeout when it has passed."""
-        if first < 0 or first + count > self.sectors:
+        if first < 0 or first + count > self._bound:
             done(b"", out_of_range(first, count, self.sectors))
             return SETTLED
         return self._engine.submit(first, count, data, done, force=self._force)
+
+    def zero(self, first: int, count: int, done: Done) -> Submitted:
+        """Begin to write zeros to many whole chunks: see dsreg.store.SectorStore."""
+        if first < 0 or first + count > self._bound:
+            done(b"", out_of_range(first, count, self.sectors))
+            return SETTLED
+        return self._engine.zero(first, count, done, force=self._force)
+
+    def map(self, first: int, count: int, done: Done) -> Submitted:
+        """Begin to ask which whole chunks are holes: see dsreg.store.SectorStore."""
+        if first < 0 or first + count > self._bound:
+            done(b"", out_of_range(first, count, self.sectors))
+            return SETTLED
+        return self._engine.map(first, count, done)
 
     def flush(self, done: Done) -> None:
         """What has been written is durable."""
@@ -128,15 +153,16 @@ class Client:
 
     # --- the cluster ------------------------------------------------------------------------------
     async def status(self, rank: int, timeout_s: float) -> dict[str, Any]:
-        """The node's own report, and `round_trip_s`. Raises OperationTimeout if none comes in time, ClientError
-        if it cannot be read, ValueError for a rank that the cluster does not have."""
+        """The node's own report, `round_trip_s`, and `clock_ahead_s`: how far its clock is ahead of the one here, give
+        or take half of that; not there if the node does not tell the time. Raises OperationTimeout if none comes in
+        time, ClientError if it cannot be read, ValueError for a rank that the cluster does not have."""
         if rank not in self._runner.connections:
             raise ValueError(f"no node has rank {rank}")
 
         async def ask(rank: int) -> dict[str, Any] | None:
             started_s = trio.current_time()
             report = await self._runner.ask_status(rank)
-            return None if report is None else _parse_status(report, trio.current_time() - started_s)
+            return None if report is None else _parse_status(report, trio.current_time() - started_s, time.time())
 
         return await self._asked(rank, timeout_s, ask, "status")
 
@@ -180,6 +206,30 @@ class Client:
         """The latest that a node has told: which nodes there are. None if none has."""
         return self._core.configuration
 
+    @property
+    def sectors(self) -> int:
+        """The size of the disk: as the latest configuration says that a node has told; until then as `config` does,
+        which may be older."""
+        configuration = self._core.configuration
+        return self._configured_sectors if configuration is None else configuration.sectors
+
+    @property
+    def _bound(self) -> int:
+        """What is beyond this is refused at once: until a node has told the size, the nodes see to it."""
+        return MAX_SECTORS if self._core.configuration is None else self.sectors
+
+    async def size(self) -> int:
+        """How many sectors the disk has, as a majority knows: nothing beyond that was in use before this call. One node
+        alone may have been away. Raises as `read` does."""
+        await self.read(0)
+        return self.sectors
+
+    async def told_size(self, other_than: int = 0) -> int:
+        """Wait until a node has told the size of the disk, and it is another one: in sectors."""
+        while self._core.configuration is None or self.sectors == other_than:
+            await self._runner.resized.wait()
+        return self.sectors
+
     def life(self, rank: int) -> Life | None:
         """The latest of the node that any of them has told. What a node has answered before that counts no more."""
         return self._core.life(rank)
@@ -220,6 +270,24 @@ class Client:
         """Counts since the start; they go on counting."""
         return self._core.counters
 
+    def moment(self) -> Moment:
+        """What the client is doing now. May be called from any thread."""
+        ranks, quorum, attachment = self.ranks, self._core.quorum, self._core.attachment
+        up = mask(self.connected_ranks)
+        error = None if attachment is None else attachment.error
+        return Moment(
+            connected={rank: self._core.up(rank) for rank in ranks},
+            has_majority=quorum.decided(up),
+            spare=quorum.spare(up),
+            unfinished=self._core.unfinished,
+            waiting=self._engine.waiting,
+            lagging_bytes={rank: self._core.lagging_bytes(rank) for rank in ranks},
+            attachment="shared" if attachment is None else attachment.state.name.lower(),
+            epoch=0 if attachment is None else attachment.epoch,
+            why_lost="" if error is None else error.reason,
+            sectors=self.sectors,
+        )
+
     @property
     def connected_ranks(self) -> tuple[int, ...]:
         """The nodes that can be asked at this moment."""
@@ -250,7 +318,7 @@ class Client:
         if self.waits_for:
             return self.waits_for
         if not quorum.decided(mask(self.connected_ranks)):
-            counts = f"{up} of {quorum.size} are connected, {quorum.needed} are needed"
+            counts = counted(quorum, mask(self.connected_ranks), "are connected")
             return f"no majority of the nodes can be reached: {counts}"
         return f"{up} of {quorum.size} nodes are connected, but no majority has agreed yet"
 
@@ -280,7 +348,7 @@ class Client:
 
     # --- calls ----------------------------------------------------------------------------------
     def _check(self, sector: int, count: int) -> None:
-        if sector < 0 or sector + count > self.sectors:
+        if sector < 0 or sector + count > self._bound:
             raise out_of_range(sector, count, self.sectors)
 
     async def _call(self, first: int, count: int, data: bytes | None, force: bool) -> bytes:
@@ -297,11 +365,13 @@ class Client:
         return content if isinstance(content, bytes) else bytes(content)
 
 
-def _parse_status(report: StatusReport, round_trip_s: float) -> dict[str, Any]:
+def _parse_status(report: StatusReport, round_trip_s: float, received_unix_s: float) -> dict[str, Any]:
     try:
         status = json.loads(report.body)
     except ValueError as error:
         raise ClientError(f"a status that is no JSON: {error}", Outcome.DID_NOT_HAPPEN) from error
     if not isinstance(status, dict):
         raise ClientError("a status that is no JSON object", Outcome.DID_NOT_HAPPEN)
+    if isinstance(unix_s := status.get("unix_s"), int | float):
+        status["clock_ahead_s"] = round(unix_s - (received_unix_s - round_trip_s / 2), 3)
     return {**status, "round_trip_s": round_trip_s}

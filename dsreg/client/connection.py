@@ -14,9 +14,17 @@ from dsreg.link.effects import Deliver, Down, Log, Up
 from dsreg.outbox import Outbox
 from dsreg.protocol.address import Place
 from dsreg.protocol.choosing import ConfigurationReport, Proposed
-from dsreg.protocol.codec import EncodeOnce, Keys, Side, UnsealingDecoder
+from dsreg.protocol.codec import UNBOUNDED, Encodings, Side, UnsealingDecoder
 from dsreg.protocol.greeting import Seals
-from dsreg.protocol.messages import Buffer, Command, Hello, Message, ScrubRequest, StatusRequest
+from dsreg.protocol.messages import (
+    FEATURE_MAP,
+    FEATURE_ZERO_CHUNKS,
+    Command,
+    Hello,
+    Message,
+    ScrubRequest,
+    StatusRequest,
+)
 
 _log = logging.getLogger("dsreg.client")
 
@@ -24,7 +32,7 @@ _log = logging.getLogger("dsreg.client")
 class Observer(Protocol):
     """Whom a connection tells, in the order of happening. `messages` may be empty: bytes came."""
 
-    def connected(self, rank: int, nodes: int) -> None: ...
+    def connected(self, rank: int, nodes: int, zeroes: bool, maps: bool) -> None: ...
 
     def received(self, rank: int, messages: Sequence[Message]) -> None: ...
 
@@ -33,22 +41,21 @@ class Observer(Protocol):
 
 class Connection:
     """To the node `rank`, over `lines` to `destinations`; they are to run with `driver`. Between `connected` and
-    `disconnected`, what is given to `send` goes out in order, with the next `flush`. `hello`: the client's. `encode`:
-    for frames with an HMAC, and for those without. `jitter`: a factor for the pauses between attempts to connect."""
+    `disconnected`, what is given to `send` goes out in order, with the next `flush`. `hello`: the client's. `jitter`:
+    a factor for the pauses between attempts to connect."""
 
     def __init__(
-        self, rank: int, lines: Lines, destinations: Destinations, *, hello: Hello, keys: Keys, seals: Seals,
-        observer: Observer, encode: tuple[EncodeOnce, EncodeOnce], jitter: Callable[[], float],
-        clock: Callable[[], float],
+        self, rank: int, lines: Lines, destinations: Destinations, *, hello: Hello, seals: Seals,
+        observer: Observer, encodings: Encodings, jitter: Callable[[], float], clock: Callable[[], float],
     ) -> None:
         self.rank = rank
         self._lines = lines
         self._destinations = destinations
         self._observer = observer
-        self._encode_plain, self._encode_bare = encode
+        self._encodings = encodings
 
         def new_decoder() -> UnsealingDecoder:
-            return UnsealingDecoder(keys, sectors=hello.sectors, ranks=frozenset(), side=Side.CLIENT, extended=True)
+            return UnsealingDecoder(seals.keys, bounds=UNBOUNDED, side=Side.CLIENT, extended=True)
 
         self._machine = ClientLine(hello, seals, new_decoder, jitter)
         self._sectors = hello.sectors
@@ -57,12 +64,13 @@ class Connection:
         self._outbox: Outbox[Command | StatusRequest | ScrubRequest | Proposed] | None = None
         self._line = 0
         self.driver = Driver(
-            self._machine, lines, clock, self._encode,
+            self._machine, lines, clock, encodings.encode,
             {
                 Up: self._up,
                 Deliver: lambda effect: observer.received(rank, effect.messages),
                 Down: self._down,
-                Log: lambda effect: _log.log(effect.level, "node %d (%s): %s", rank, lines.peer, effect.text),
+                Log: lambda effect: _log.log(effect.level, "node %d (%s): %s", rank, lines.peer, effect.text,
+                                              extra={"node": rank, "peer": lines.peer}),
             },
         )
 
@@ -84,7 +92,7 @@ class Connection:
         """It goes with the next `flush`; a node that is not connected is not told."""
         if self._outbox is not None:
             transport = self._outbox.transport
-            transport.put(self._encode(report, transport.is_sealed))
+            transport.put(self._encodings.once(transport.is_sealed, transport.features)(report))
 
     def withdraw(self, request: int) -> None:
         """Do not send the message, if it still waits for room."""
@@ -105,16 +113,15 @@ class Connection:
         self._lines.close(self._line)
 
     # --- effects ------------------------------------------------------------------------------------
-    def _encode(self, message: Message, sealed: bool) -> Sequence[Buffer]:
-        return (self._encode_bare if sealed else self._encode_plain)(message)
-
     def _up(self, effect: Up) -> None:
         transport = self._lines.transports[effect.line]
-        encode = self._encode_bare if transport.is_sealed else self._encode_plain
+        encode = self._encodings.once(transport.is_sealed, transport.features)
         self._line = effect.line
         self._destinations.worked()
         self._outbox = Outbox(transport, encode, lambda message: message.request)
-        self._observer.connected(self.rank, effect.nodes)
+        features = transport.features
+        zeroes, maps = features & FEATURE_ZERO_CHUNKS != 0, features & FEATURE_MAP != 0
+        self._observer.connected(self.rank, effect.nodes, zeroes, maps)
 
     def _down(self, effect: Down) -> None:
         self._outbox = None

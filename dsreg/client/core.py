@@ -6,6 +6,7 @@ in seconds of any monotonic clock; while `busy`, a `Tick` is due every `limits.T
     read                    GET at a majority; where that does not settle it, READ
     read of an attachment   the same; and STORE under its epoch, if what was read is not there under it
     write                   TAG, then STORE with the tags that TAG named
+    map                     MAP at all nodes; what they do not agree about may be data
     write of an attachment  PUT at all nodes, under a tag of its own; where no majority answers, STORE with that tag
 
 GET and PUT go to several nodes, and the client counts the majority (quorum.py). READ, TAG and STORE leave that to
@@ -41,11 +42,13 @@ from dsreg.client.events import (
     Received,
     Refusal,
     Send,
+    Sized,
     Start,
     Tick,
 )
 from dsreg.client.limits import NEVER
 from dsreg.client.members import Members
+from dsreg.client.metering import Meter
 from dsreg.client.node_selector import NodeSelector, refused_by_all
 from dsreg.client.node_view import NodeView
 from dsreg.client.operation import Counted, Delegated, Operation
@@ -55,8 +58,10 @@ from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
 from dsreg.errors import ClientClosed, Outcome
 from dsreg.protocol.choosing import ConfigurationReport
 from dsreg.protocol.configuration import Configuration
+from dsreg.protocol.extents import can_be_mapped
 from dsreg.protocol.life import Life
 from dsreg.protocol.messages import AddressReport, LivesReport, Response, StatusReport, StatusRequest
+from dsreg.protocol.zeros import are_chunks
 from dsreg.register.quorum import Quorum, bit
 
 
@@ -64,14 +69,16 @@ class ClientCore:
     """See the module. One per client; `ranks` are those of the configured nodes, in the order of preference.
 
     With a `claim` the client attaches the disk: operations wait until it has, and fail once it has not. `learns`:
-    whether it uses nodes that others tell of.
+    whether it uses nodes that others tell of. `meter`: told what takes time.
     """
 
-    def __init__(self, ranks: Sequence[int], claim: Claim | None = None, *, learns: bool = True) -> None:
+    def __init__(
+        self, ranks: Sequence[int], claim: Claim | None = None, *, learns: bool = True, meter: Meter | None = None
+    ) -> None:
         self.contract_nodes = ContractNodes()
         self._selector = selector = NodeSelector(ranks)
         self._nodes = selector.by_rank
-        self._operations = operations = Operations(self._nodes)
+        self._operations = operations = Operations(self._nodes, meter)
         self._dispatch = dispatch = Dispatch(operations, selector)
         self._counting = counting = Counting(operations, selector, dispatch)
         self._access: Access = (
@@ -137,6 +144,15 @@ class ClientCore:
     def up(self, rank: int) -> bool:
         return rank in self._nodes and self._nodes[rank].up
 
+    def lagging_bytes(self, rank: int) -> int:
+        """Of writes that are done, and that this node has not answered yet."""
+        return self._nodes[rank].lagging_bytes if rank in self._nodes else 0
+
+    @property
+    def unfinished(self) -> int:
+        """Operations."""
+        return len(self._operations)
+
     def counts(self, rank: int) -> bool:
         """Whether what the node answers may be counted, by its directory."""
         return rank in self._nodes and not self._nodes[rank].barred
@@ -147,11 +163,14 @@ class ClientCore:
 
     # --- the caller's side --------------------------------------------------------------------
     def _start(self, event: Start, now_s: float) -> None:
-        operation, first, count, data, force = event
-        assert 1 <= count <= MAX_RUN_SECTORS and (data is None or len(data) == count * SECTOR_SIZE)
+        operation, first, count, data, force, zero, maps = event
+        if zero or maps:
+            assert data is None and (are_chunks(first, count) if zero else can_be_mapped(first, count))
+        else:
+            assert 1 <= count <= MAX_RUN_SECTORS and (data is None or len(data) == count * SECTOR_SIZE)
         # By the chunk, so that work on the same sectors meets, and queues, on one node.
         home = first // MAX_RUN_SECTORS % len(self._nodes)
-        op = Operation(operation, first, count, data, home, data is None, force)
+        op = Operation(operation, first, count, data, home, data is None and not zero, force, zero, maps)
         self._operations.add(op)
         if (refusal := self._selector.refusal) is not None:
             self._operations.fail(op, refused_by_all(refusal, op.outcome))
@@ -172,6 +191,7 @@ class ClientCore:
     def _connected(self, event: Connected, now_s: float) -> None:
         node = self._nodes[event.rank]
         self._selector.connected(node, event.nodes)
+        node.zeroes, node.maps = event.zeroes, event.maps
         self.contract_nodes.connected(event.rank)
         self._access.trust(event.rank)
         self._access.connected(node, now_s)
@@ -249,7 +269,12 @@ class ClientCore:
         """The node answers under this one from now on. What was answered under an earlier one than the latest does not
         count: it is asked again, and stored again under the same tags."""
         selector = self._selector
-        if not selector.told(node, report.configuration):
+        before, is_news = selector.configuration, selector.told(node, report.configuration)
+        latest = selector.configuration
+        assert latest is not None
+        if before is None or latest.sectors != before.sectors:
+            self._operations.effects.append(Sized(latest.sectors))
+        if not is_news:
             self._inform(node)
             self._access.go_on(now_s)  # it may be the one that is waited for
             return

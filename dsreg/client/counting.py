@@ -1,23 +1,25 @@
-"""Counting: steps of which the client counts the majority itself. GET from a majority, PUT to all.
+"""Counting: steps of which the client counts the majority itself. GET from a majority, PUT, ZERO and MAP to all.
 
 Where that does not settle it, the step is left to a node (dispatch.py): a READ for a GET, a STORE with the same tags
-for a PUT.
+for a PUT. No node does that for a ZERO, which is split, nor for a MAP: what is not settled may be data.
 """
 
 from __future__ import annotations
 
 from dsreg.client.dispatch import Dispatch
-from dsreg.client.limits import GET_ATTEMPT_S, PUT_ATTEMPT_S
+from dsreg.client.limits import GET_ATTEMPT_S, PUT_ATTEMPT_S, ZERO_ATTEMPT_S
+from dsreg.client.mapping import MapTally
 from dsreg.client.node_selector import NodeSelector
 from dsreg.client.node_view import NodeView
 from dsreg.client.operation import Counted, Operation
 from dsreg.client.operations import Operations
 from dsreg.client.quorum import Tally, Verdict
+from dsreg.constants import MAX_RUN_SECTORS
 from dsreg.protocol.messages import Command, CommandKind
 from dsreg.register.quorum import bit
 
 # Members of enumerations that each operation needs: see dsreg.protocol.messages.
-_GET, _PUT, _WAIT = CommandKind.GET, CommandKind.PUT, Verdict.WAIT
+_GET, _PUT, _ZERO, _WAIT = CommandKind.GET, CommandKind.PUT, CommandKind.ZERO, Verdict.WAIT
 
 
 class Counting:
@@ -30,18 +32,22 @@ class Counting:
         self._asks_all = False  # the last GET needed the answers of all nodes
 
     def begin(self, op: Operation, kind: CommandKind, now_s: float, tags: bytes = b"") -> None:
-        """The operation's next step: GET or PUT. If too few nodes can be reached, it is left to a node at once."""
+        """The operation's next step: GET, PUT, ZERO or MAP. If too few nodes can be reached, it is left at once."""
         get = kind is _GET
         operations, selector = self._operations, self._selector
         usable = selector.nearest(op.home, now_s)
+        if op.maps:
+            usable = [node for node in usable if node.maps and node.avoided_until_s <= now_s]
         command = Command(
             kind, operations.new_request(), op.first, op.count, tags, op.data or b"", True, op.epoch
         )
-        tally = Tally(kind, selector.quorum, op.epoch)
-        step = Counted(command, tally, now_s + (GET_ATTEMPT_S if get else PUT_ATTEMPT_S))
+        chunks = op.count // MAX_RUN_SECTORS
+        tally = MapTally(selector.quorum, op.epoch, chunks) if op.maps else Tally(kind, selector.quorum, op.epoch)
+        attempt_s = ZERO_ATTEMPT_S if op.zero else GET_ATTEMPT_S if get else PUT_ATTEMPT_S
+        step = Counted(command, tally, now_s, now_s + attempt_s)
         operations.enter(op, step)
         enough = selector.enough_of(usable)
-        if not enough:
+        if not enough or op.zero and not all(node.zeroes for node in usable):
             self.leave(op, step, now_s)
             return
         operations.counters.quorums += 1
@@ -56,7 +62,7 @@ class Counting:
     def _ask(self, op: Operation, step: Counted, node: NodeView, now_s: float, values: bool) -> None:
         command = step.command
         step.tally.asked |= 1 << node.rank
-        op.exposures += command.kind is _PUT
+        op.exposures += command.kind is _PUT or command.kind is _ZERO
         if values:  # not by _replace, which costs four times as much
             command = Command(command.kind, command.request, op.first, op.count, b"", b"", True, command.epoch, True)
         self._operations.send(step, node, command, now_s)
@@ -69,6 +75,11 @@ class Counting:
             return
         match verdict:
             case Verdict.DONE:
+                if (meter := self._operations.meter) is not None:
+                    meter.answered(step.command, tally.last, now_s - step.started_s)
+                if isinstance(tally, MapTally):
+                    self.leave(op, step, now_s)
+                    return
                 self._operations.retire(step)
                 values = tally.values
                 if values is not None:
@@ -86,11 +97,18 @@ class Counting:
 
     def hedge(self, op: Operation, step: Counted, now_s: float) -> None:
         """No majority has answered in time."""
+        self._operations.counters.hedges += 1
         self._selector.avoid_silent(step.sent, now_s)
         self.leave(op, step, now_s)
 
     def leave(self, op: Operation, step: Counted, now_s: float) -> None:
-        """A node asks the others, any that can be reached; what was put already is the same write."""
+        """A node asks the others, any that can be reached; what was put already is the same write. A MAP is over."""
         self._operations.retire(step)
+        if op.zero:
+            self._operations.split(op)
+            return
+        if isinstance(step.tally, MapTally):
+            self._operations.complete(op, step.tally.holes())
+            return
         self._operations.counters.coordinated += 1
         self._dispatch.begin(op, CommandKind.READ if op.is_read else CommandKind.STORE, now_s, step.command.tags)

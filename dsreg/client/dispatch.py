@@ -49,6 +49,7 @@ class Dispatch:
 
     def hedge(self, op: Operation, step: Delegated, now_s: float) -> None:
         """It was not answered in time."""
+        self._operations.counters.hedges += 1
         self._selector.avoid_silent(step.sent, now_s)
         if op.exposures and not op.is_read:
             self._ask_whether_full(now_s)

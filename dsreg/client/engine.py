@@ -10,9 +10,9 @@ import collections
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-from dsreg.client.admission import Admission, Entry
+from dsreg.client.admission import Admission
 from dsreg.client.core import ClientCore
 from dsreg.client.events import (
     Abandon,
@@ -35,93 +35,25 @@ from dsreg.client.events import (
     Received,
     Refusal,
     Send,
+    Sized,
+    Split,
     Start,
     Tick,
     Waits,
     Withdraw,
 )
-from dsreg.client.range_lock import Held, RangeLock
-from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
+from dsreg.client.pieces import Pieces
+from dsreg.client.range_lock import RangeLock
+from dsreg.client.run import Run
+from dsreg.client.shell import Connection, Shell
+from dsreg.constants import MAX_RUN_SECTORS
 from dsreg.errors import ClientClosed, ClientError, NodesFull, OperationTimeout, Outcome
-from dsreg.protocol.address import Place
 from dsreg.protocol.choosing import Answered, ConfigurationReport, Proposed
 from dsreg.protocol.messages import Command, Message, ScrubBegun, ScrubRequest, StatusReport, StatusRequest
+from dsreg.protocol.zeros import zeros
 from dsreg.store import Buffer, Done
 
-
-class Connection(Protocol):
-    """To one node. What is sent goes out with the next `flush`; see dsreg.client.connection."""
-
-    def send(self, message: Command | StatusRequest | ScrubRequest | Proposed) -> None: ...
-
-    def tell(self, report: ConfigurationReport) -> None: ...
-
-    def withdraw(self, request: int) -> None: ...
-
-    def flush(self) -> None: ...
-
-    def drop(self) -> None: ...
-
-    def moved(self, place: Place, *, is_first: bool) -> None: ...
-
-
-class Shell(Protocol):
-    """Who runs an engine. It must not call the engine back from these."""
-
-    def busy(self) -> None:
-        """`tick` is due every limits.TICK_S from now on, until it says that it is not."""
-
-    def up(self, rank: int) -> None:
-        """The node can be asked."""
-
-    def down(self, rank: int) -> None:
-        """It cannot be, any more."""
-
-    def found(self, rank: int, place: Place) -> None:
-        """There is this node as well. What comes next is that a connection to it is made."""
-
-    def gone(self, rank: int) -> None:
-        """The node has left. The connection to it is to be ended, and is not to tell the engine of anything more."""
-
-    def reported(self, report: StatusReport | ScrubBegun | Answered) -> None:
-        """The answer to what one node was asked, about itself or what follows; also to a status request of the core."""
-
-    def told(self, effect: Attached | NotAttached | Waits | NotCounted) -> None:
-        """What the user is to know."""
-
-
-class Run:
-    """A run that was submitted: it waits for its sectors, then for room, then it is an operation of the core."""
-
-    __slots__ = (
-        "count", "data", "deadline_s", "done", "engine", "entry", "first", "force", "held", "operation", "size",
-    )
-    held: Held
-
-    def __init__(
-        self, engine: Engine, first: int, count: int, data: bytes | None, done: Done, deadline_s: float, force: bool
-    ) -> None:
-        self.engine = engine
-        self.first = first
-        self.count = count
-        self.size = count * SECTOR_SIZE  # in bytes
-        self.data = data
-        self.done: Done | None = done  # None: nobody waits any more
-        self.deadline_s = deadline_s
-        self.force = force
-        self.entry: Entry | None = None  # while it waits for room
-        self.operation = 0  # of the core; 0: not yet
-
-    def locked(self) -> None:
-        self.engine.ask_for_room(self)
-
-    def admitted(self) -> None:
-        self.entry = None
-        self.engine.ready.append(self)
-
-    def abandon(self) -> Outcome:
-        """See dsreg.store.Submitted."""
-        return self.engine.abandon(self)
+_ZEROS = bytes(zeros(MAX_RUN_SECTORS))
 
 
 class Engine:
@@ -158,8 +90,10 @@ class Engine:
             Found: self._found,
             Gone: self._gone,
             Inform: self._inform,
+            Sized: lambda effect: shell.sized(effect.sectors),
             Completed: lambda effect: self._settle(effect.operation, effect.data, None),
             Failed: lambda effect: self._settle(effect.operation, b"", effect.error),
+            Split: self._split,
             Dropped: lambda effect: self._settle(effect.operation, b"", None),
             Attached: shell.told,
             Waits: shell.told,
@@ -188,6 +122,11 @@ class Engine:
         return not self._runs and not self._operations and self._admission.is_idle and len(self._lock) == 0
 
     @property
+    def waiting(self) -> int:
+        """Runs that wait for their sectors, or for room."""
+        return len(self._runs) - len(self._operations)
+
+    @property
     def has_unsent(self) -> bool:
         """Whether something waits for the end of the turn."""
         return bool(self._dirty)
@@ -198,15 +137,59 @@ class Engine:
     ) -> Run:
         """A run of one chunk, within the disk: see dsreg.store.SectorStore; `force`: see Client."""
         assert first % MAX_RUN_SECTORS + count <= MAX_RUN_SECTORS and count
-        if self._timeout_s is not None and deadline_s == math.inf:
-            deadline_s = self.deadline_s()
-        run = Run(self, first, count, data, done, deadline_s, force)
+        return self._add(Run(self, first, count, data, done, deadline_s, force))
+
+    def _add(self, run: Run) -> Run:
+        if self._timeout_s is not None and run.deadline_s == math.inf:
+            run.deadline_s = self.deadline_s()
         self._runs[run] = None
-        run.held = self._lock.acquire(first, first + count, run.locked)
+        run.held = self._lock.acquire(run.first, run.first + run.count, run.locked)
         if not run.held.waits:
             self.ask_for_room(run)
             self._start_ready()
         return run
+
+    def zero(self, first: int, count: int, done: Done, deadline_s: float = math.inf, force: bool = False) -> Run:
+        """Write zeros to many whole chunks (dsreg.protocol.zeros.are_chunks), within the disk."""
+        return self._add(Run(self, first, count, None, done, deadline_s, force, zero=True))
+
+    def map(self, first: int, count: int, done: Done, deadline_s: float = math.inf) -> Run:
+        """Ask which whole chunks have no data (dsreg.protocol.extents.can_be_mapped), within the disk. It waits for no
+        other run, nor others for it: it meets what has ended before, as every operation does that asks a majority."""
+        run = Run(self, first, count, None, done, min(deadline_s, self.deadline_s()), False, maps=True)
+        self._runs[run] = None
+        self.ask_for_room(run)
+        self._start_ready()
+        return run
+
+    def write_zeros(self, first: int, count: int, done: Done, over: Callable[[], None]) -> None:
+        """See Pieces."""
+        run = Run(self, first, count, _ZEROS, done, self.deadline_s(), False)
+        run.over = over
+        self._runs[run] = None
+        self.ask_for_room(run)
+        self._start_ready()
+
+    def _split(self, effect: Split) -> None:
+        """Its sectors stay locked until all pieces are over, so that it keeps its place among what was submitted."""
+        run = self._operations.pop(effect.operation)
+        self._admission.release(run.size)
+        run.operation, run.deadline_s = 0, math.inf
+
+        def ended(error: ClientError | None) -> None:
+            if (done := run.done) is not None:
+                run.done = None
+                done(b"", error)
+
+        def over() -> None:
+            del self._runs[run]
+            assert run.held is not None
+            self._lock.release(run.held)
+
+        run.pieces = Pieces(self, run.first, run.count, ended, over, is_exposed=effect.is_exposed)
+        if run.done is None:
+            run.pieces.stop()
+        run.pieces.go_on()
 
     def deadline_s(self) -> float:
         """For what is submitted now."""
@@ -231,7 +214,7 @@ class Engine:
         self._last_operation = operation = run.operation = self._last_operation + 1
         self._operations[operation] = run
         if self.is_open:
-            self.step(Start(operation, run.first, run.count, run.data, run.force))
+            self.step(Start(operation, run.first, run.count, run.data, run.force, run.zero, run.maps))
         else:
             self._settle(operation, b"", ClientClosed("the client is not open", Outcome.DID_NOT_HAPPEN))
 
@@ -240,11 +223,13 @@ class Engine:
         self._release(run)
         if run.done is not None:
             run.done(data, error)
+        run.over()
 
     def _release(self, run: Run) -> None:
         del self._runs[run]
         self._admission.release(run.size)
-        self._lock.release(run.held)
+        if run.held is not None:
+            self._lock.release(run.held)
 
     def abandon(self, run: Run) -> Outcome:
         """See dsreg.store.Submitted."""
@@ -252,17 +237,23 @@ class Engine:
         if run not in self._runs or run.done is None:
             return outcome
         run.done, run.deadline_s = None, math.inf
-        if run.operation:
+        if run.pieces is not None:
+            run.pieces.stop()
+            outcome = Outcome.MAY_HAVE_HAPPENED
+        elif run.operation:
             outcome = self._outcome(run)
             self.step(Abandon(run.operation))
-        elif run.held.waits or run.entry is not None:
+        elif run.held is not None and run.held.waits or run.entry is not None:
             del self._runs[run]
             if run.entry is not None:
                 self._admission.give_up(run.entry)
-            self._lock.release(run.held)
+            if run.held is not None:
+                self._lock.release(run.held)
+            run.over()
         else:
             self.ready.remove(run)
             self._release(run)
+            run.over()
         self._start_ready()
         return outcome
 
@@ -275,18 +266,18 @@ class Engine:
         for effect in itertools.chain.from_iterable(self._under_way):
             if isinstance(effect, Failed) and effect.operation == run.operation:
                 return effect.error.outcome
-        return Outcome.DID_NOT_HAPPEN if run.data is None else Outcome.MAY_HAVE_HAPPENED
+        return Outcome.DID_NOT_HAPPEN if run.is_read else Outcome.MAY_HAVE_HAPPENED
 
     def _end_overdue(self) -> None:
         now_s = self._clock()
         for run in [run for run in self._runs if run.deadline_s <= now_s]:
-            if (done := run.done) is None:
-                continue  # ended by what the one before it has caused
-            what = "read" if run.data is None else "write"
+            if run not in self._runs or (done := run.done) is None:
+                continue  # ended, or given up, by what the one before it has caused
+            what = "read" if run.is_read else "write"
             obstacle, is_full = self.obstacle()
             ranks = self.core.ranks
             up = f"{sum(map(self.core.up, ranks))} of {len(ranks)} nodes connected"
-            kind = NodesFull if is_full and run.data is not None else OperationTimeout
+            kind = NodesFull if is_full and not run.is_read else OperationTimeout
             where = f"{run.first}..{run.first + run.count - 1}"
             reason = f"{what} of sectors {where}: not done within {self._timeout_s} s, {obstacle or up}"
             done(b"", kind(reason, self.abandon(run)))
@@ -353,12 +344,12 @@ class Engine:
 
     # --- the connections' side (connection.Observer) -----------------------------------------------
     # Of a node that has left something may come before its connection has ended.
-    def connected(self, rank: int, nodes: int) -> None:
+    def connected(self, rank: int, nodes: int, zeroes: bool = False, maps: bool = False) -> None:
         if rank not in self._connections:
             return
         self.core.counters.reconnects += rank in self._known
         self._known.add(rank)
-        self.step(Connected(rank, nodes))
+        self.step(Connected(rank, nodes, zeroes, maps))
         self.end_turn()
         self._shell.up(rank)
 

@@ -18,7 +18,9 @@ from dsreg.protocol.messages import Buffer, Command, Message, ScrubRequest, Stat
 # --- events -----------------------------------------------------------------------------------
 class Start(NamedTuple):
     """Begin an operation on the run of `sectors` (1..256) from `first`. `data`: what to write, None for a read.
-    `force`: write even if the disk is attached by another client that is alive.
+    `force`: write even if the disk is attached by another client that is alive. `zero`: write zeros, to many whole
+    chunks (dsreg.protocol.zeros.are_chunks), without `data`: it may end by Split. `maps`: ask which whole chunks have
+    no data (dsreg.protocol.extents.can_be_mapped): it ends with what MapTally.holes gives.
 
     `operation` is the caller's number for it, not in use by another. The caller sees to it that running
     operations do not overlap.
@@ -29,6 +31,8 @@ class Start(NamedTuple):
     sectors: int
     data: bytes | None = None
     force: bool = False
+    zero: bool = False
+    maps: bool = False
 
 
 class Abandon(NamedTuple):
@@ -40,10 +44,13 @@ class Abandon(NamedTuple):
 
 
 class Connected(NamedTuple):
-    """The node has answered the HELLO. `nodes`: of how many nodes it says the cluster is, 0 if it does not."""
+    """The node has answered the HELLO. `nodes`: of how many nodes it says the cluster is, 0 if it does not. `zeroes`:
+    it zeroes many chunks by one command; `maps`: it says which have no data."""
 
     rank: int
     nodes: int = 0
+    zeroes: bool = False
+    maps: bool = False
 
 
 class Disconnected(NamedTuple):
@@ -149,6 +156,14 @@ class Dropped(NamedTuple):
     operation: int
 
 
+class Split(NamedTuple):
+    """The zeroing has ended; in part it may have happened if it `is_exposed`. It is to be done as writes of zeros,
+    chunk by chunk; nothing else may come before these."""
+
+    operation: int
+    is_exposed: bool
+
+
 class Moved(NamedTuple):
     """The node has said that it is at this address. `is_first`: nothing had been heard of that before."""
 
@@ -177,6 +192,13 @@ class Inform(NamedTuple):
     configuration: Configuration
 
 
+class Sized(NamedTuple):
+    """The disk has so many sectors, as the latest configuration that a node has told says: for the first time, or
+    another number than before."""
+
+    sectors: int
+
+
 class NotCounted(NamedTuple):
     """The node is neither asked nor counted, for this reason; "": it is again."""
 
@@ -185,6 +207,6 @@ class NotCounted(NamedTuple):
 
 
 Effect = (
-    Moved | Found | Gone | Inform | NotCounted | Send | Withdraw | Drop | Completed | Failed | Dropped
-    | Attached | Waits | NotAttached
+    Moved | Found | Gone | Inform | Sized | NotCounted | Send | Withdraw | Drop | Completed | Failed | Dropped
+    | Split | Attached | Waits | NotAttached
 )

@@ -28,11 +28,14 @@ RESEND_S: Final = 30.0
 # What the client asks of a majority itself is answered without waiting for other nodes: after this long it is left to
 # a node to find out.
 GET_ATTEMPT_S: Final = 0.25
-PUT_ATTEMPT_S: Final = 1.0
-# A node may be so far behind with writes that a majority has. What goes beyond is not sent to it; a read that meets the
-# difference mends it.
+PUT_ATTEMPT_S: Final = 1.0  # and of a MAP: what has not answered by then is left out
+# A node gives back up to 1 GiB for it, and several may wait for each other; what follows costs it far more.
+ZERO_ATTEMPT_S: Final = ATTEMPT_MAX_S
+# A node may be so far behind with writes that a majority has. What goes beyond is not sent to it; once it has caught up
+# with the rest it is asked to compare its copy with those of the others, and while it does not, this often.
 MAX_LAGGING: Final = MAX_COMMANDS_PER_CONNECTION
 MAX_LAGGING_BYTES: Final = MAX_COMMAND_BYTES_PER_CONNECTION
+COMPARE_AGAIN_S: Final = 10.0
 # A node that did not answer in time is tried last for this long, doubling up to the second figure: each time
 # that it is tried again costs some operations a second.
 AVOID_FIRST_S: Final = 5.0

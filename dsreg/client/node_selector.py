@@ -12,7 +12,7 @@ from dsreg.client.operation import Delegated, Operation
 from dsreg.errors import AuthenticationFailed, ClientError, Outcome, UnsealedNode, WrongDisk
 from dsreg.protocol.configuration import Configuration
 from dsreg.register.configuration import quorum_of
-from dsreg.register.quorum import Quorum, bit, how_many_decide, majority_of, mask
+from dsreg.register.quorum import Quorum, bit, counted, how_many_decide, majority_of, mask
 
 # Of a node that tells another configuration of the number of the one that is known here.
 _NO_NUMBER: Final = -1
@@ -170,9 +170,9 @@ class NodeSelector:
         """Why no majority can store anything, as far as is known, and whether it is for want of room; "" if nothing is
         in the way."""
         up = [node for node in self.nodes if node.up and node.is_member]
-        if not self.quorum.decided(mask(node.rank for node in up)):
-            counts = f"{len(up)} of {self.quorum.size} nodes are connected, {self.quorum.needed} are needed"
-            return f"no majority: {counts}", False
+        ranks = mask(node.rank for node in up)
+        if not self.quorum.decided(ranks):
+            return f"no majority: {counted(self.quorum, ranks, 'are connected')}", False
         full = [node.rank for node in up if now_s - node.full_s < FULL_S]
         if self.quorum.decided(mask(node.rank for node in up if node.rank not in full)):
             return "", False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from dsreg.client.events import Refusal
-from dsreg.client.limits import AVOID_FIRST_S, AVOID_MAX_S, MAX_LAGGING, MAX_LAGGING_BYTES, NEVER
+from dsreg.client.limits import AVOID_FIRST_S, AVOID_MAX_S, COMPARE_AGAIN_S, MAX_LAGGING, MAX_LAGGING_BYTES, NEVER
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -13,6 +13,8 @@ class NodeView:
     rank: int
     index: int  # in the order of ranks
     up: bool = False
+    zeroes: bool = False  # it zeroes many chunks by one command
+    maps: bool = False  # it says which chunks have no data
     stopping: bool = False
     barred: bool = False  # not to be asked or counted: see members.py
     is_member: bool = True  # of the configuration that decides, as far as is known
@@ -25,6 +27,9 @@ class NodeView:
     # PUTs that are done at a majority without this node: request -> bytes.
     lagging: dict[int, int] = dataclasses.field(default_factory=dict)
     lagging_bytes: int = 0
+    # It was spared writes, since it was asked last to compare its copy with the others; and when that was.
+    is_short: bool = False
+    compares_s: float = NEVER
     silent_since_s: float | None = None  # None: owes nothing, or has been heard since
     probed: bool = False
     full_s: float = NEVER  # when it last said that it has no room for new data
@@ -55,7 +60,12 @@ class NodeView:
             oldest = next(iter(self.lagging))
             self.catch_up(oldest)
             spared.append(oldest)
+        self.is_short |= bool(spared)
         return spared
+
+    def is_to_compare(self, now_s: float) -> bool:
+        """Whether it is to be asked to compare its copy: it lacks what it was spared, and would not know it."""
+        return self.is_short and (not self.lagging or now_s >= self.compares_s + COMPARE_AGAIN_S)
 
     def catch_up(self, request: int) -> bool:
         """Whether the request was one of those."""
@@ -68,6 +78,7 @@ class NodeView:
         owed, self.owed = list(self.owed), {}
         self.up = self.probed = False
         self.silent_since_s = None
+        self.is_short = False  # it compares when the connection is made anew
         self.lagging.clear()
         self.lagging_bytes = 0
         return owed

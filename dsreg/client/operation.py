@@ -25,11 +25,12 @@ class WaitsForAttachment:
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Counted:
-    """A GET or PUT is at several nodes, and the client counts the majority. `command`: a GET may have gone to one of
-    them with `values`."""
+    """A GET, PUT, ZERO or MAP is at several nodes, and the client counts the majority. `command`: a GET may have
+    gone to one of them with `values`."""
 
     command: Command
     tally: Tally
+    started_s: float
     deadline_s: float
     sent: dict[int, float] = dataclasses.field(default_factory=dict)  # rank -> when; not refused, link not broken
     refusals: int = 0  # for its HMAC
@@ -90,6 +91,8 @@ class Operation:
     home: int
     is_read: bool
     force: bool = False
+    zero: bool = False  # without data: see Start
+    maps: bool = False  # a read of no values
     epoch: int = 0
     phase: Phase = WAITS_FOR_ATTACHMENT
     disbelief: int = 0  # mask of the ranks that do not take its epoch or its tag

@@ -5,10 +5,10 @@ Commands of one step that are sent to several nodes have one request number: `of
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
-from dsreg.client.events import Completed, Dropped, Effect, Failed, Send, Withdraw
+from dsreg.client.events import Completed, Dropped, Effect, Failed, Send, Split, Withdraw
+from dsreg.client.metering import Counters, Meter
 from dsreg.client.node_view import NodeView
 from dsreg.client.operation import (
     ENDED,
@@ -25,29 +25,16 @@ from dsreg.errors import ClientError, Outcome
 from dsreg.protocol.messages import Command, CommandKind
 
 # Each operation needs it: see dsreg.protocol.messages.
-_PUT = CommandKind.PUT
-
-
-@dataclasses.dataclass(slots=True)
-class Counters:
-    """Since the start of the client. `retries`: commands sent again, anywhere. `failovers`: those of them that
-    went to another node. `late_answers`: answers to what was already settled. `reconnects`: connections made
-    after the first one of each node. `quorums`: operations whose majority the client counted itself, `coordinated`:
-    those that it left to a node."""
-
-    retries: int = 0
-    failovers: int = 0
-    late_answers: int = 0
-    reconnects: int = 0
-    quorums: int = 0
-    coordinated: int = 0
+_PUT, _ZERO = CommandKind.PUT, CommandKind.ZERO
 
 
 class Operations:
-    """`effects`: what is to be carried out, in order, whoever in the core wants it; who takes them empties it."""
+    """`effects`: what is to be carried out, in order, whoever in the core wants it; who takes them empties it.
+    `meter`: told what takes time; None where nobody wants to know."""
 
-    def __init__(self, nodes: dict[int, NodeView]) -> None:
-        self.counters = Counters()
+    def __init__(self, nodes: dict[int, NodeView], meter: Meter | None = None) -> None:
+        self.meter = meter
+        self.counters = Counters() if meter is None else meter.counters
         self.effects: list[Effect] = []
         self._nodes = nodes  # by rank
         self._all: dict[int, Operation] = {}
@@ -105,12 +92,12 @@ class Operations:
         get it all the same: the more nodes have it, the better."""
         command = step.command
         del self._requests[command.request]
-        behind = command.kind is _PUT
+        behind = command.kind is _PUT or command.kind is _ZERO
         for rank in step.sent:
             node = self._nodes[rank]
             node.owed.pop(command.request, None)
             if behind:
-                size = command.count * SECTOR_SIZE
+                size = SECTOR_SIZE if command.kind is _ZERO else command.count * SECTOR_SIZE
                 self.effects += [Withdraw(rank, spared) for spared in node.lag(command.request, size)]
             elif rank != answered_by:
                 self.effects.append(Withdraw(rank, command.request))
@@ -124,12 +111,19 @@ class Operations:
 
     def fail(self, op: Operation, error: ClientError) -> None:
         self._end(op)
+        self.counters.failures += 1
         self.effects.append(Failed(op.operation, error))
 
     def fail_all(self, error: ClientError) -> None:
         """Each with its own outcome."""
         for op in self.all():
             self.fail(op, error_for(op, error))
+
+    def split(self, op: Operation) -> None:
+        """It is over, and what it was to do is done in pieces. Its step, if it had one, has been retired."""
+        op.phase = ENDED
+        del self._all[op.operation]
+        self.effects.append(Split(op.operation, op.exposures > 0))
 
     def drop(self, op: Operation) -> None:
         """It certainly did not happen, and nobody waits for it."""

@@ -18,24 +18,25 @@ class Verdict(enum.Enum):
 
 
 # Members of enumerations that each operation needs: see dsreg.protocol.messages.
-_PUT, _WAIT, _DONE = CommandKind.PUT, Verdict.WAIT, Verdict.DONE
+_PUT, _ZERO, _WAIT, _DONE = CommandKind.PUT, CommandKind.ZERO, Verdict.WAIT, Verdict.DONE
 
 
 class Tally:
-    """`kind`: GET or PUT. `epoch`: that of the attachment, 0 for none. Sets of nodes are masks of ranks.
+    """`kind`: GET, PUT or ZERO. `epoch`: that of the attachment, 0 for none. Sets of nodes are masks of ranks.
 
-    A PUT is done when a quorum has it. A GET is done when all that have answered have one identical vector of tags, one
-    of them its values, and the rule of one-round reads is met (dsreg.register.one_round).
+    A PUT, or a ZERO, is done when a quorum has it. A GET is done when all that have answered have one identical vector
+    of tags, one of them its values, and the rule of one-round reads is met (dsreg.register.one_round).
     """
 
-    __slots__ = ("_epoch", "_is_put", "_quorum", "_tags", "agree", "answered", "asked", "values")
+    __slots__ = ("_epoch", "_is_put", "_quorum", "_tags", "agree", "answered", "asked", "last", "values")
 
     def __init__(self, kind: CommandKind, quorum: Quorum, epoch: int) -> None:
-        self._is_put = kind is _PUT
+        self._is_put = kind is _PUT or kind is _ZERO
         self._quorum = quorum
         self._epoch = epoch
         self._tags = b""  # of the first answer
         self.asked = 0  # nodes
+        self.last = 0  # rank of the one that has answered last; 0: none has
         self.answered = 0  # nodes
         self.agree = True  # all have answered with the same tags
         self.values: Response | None = None  # the answer that has values
@@ -47,6 +48,7 @@ class Tally:
         elif answer.tags != self._tags:
             self.agree = False
         self.answered |= 1 << rank
+        self.last = rank
         if answer.data:
             self.values = answer
 

@@ -9,6 +9,8 @@ from typing import Final
 # Ranges that share no chunk are never compared. The size is that of the largest run, whose runs are aligned
 # to it, so that a run stands in one chunk.
 _CHUNK: Final = 256
+# Ranges of more chunks than this stand in none of them, and are compared with all: they are few.
+_MANY: Final = 8
 
 
 class Held:
@@ -54,24 +56,34 @@ class RangeLock:
     for; others are independent. A range that waits holds back later ones that overlap it, so none starves.
 
     The table has the ranges held and waited for and nothing else; taking one costs in proportion to those in
-    the same 256-sector chunks.
+    the same 256-sector chunks, and to the long ones; taking a long one, in proportion to all.
     """
 
     def __init__(self) -> None:
         self._chunks: dict[int, dict[Held, None]] = {}
+        self._long: dict[Held, None] = {}
         # Ranges that have just become free. Granting one may release it, which frees the next: a loop, not a recursion.
         self._free: collections.deque[Held] = collections.deque()
         self._is_granting = False
 
     def __len__(self) -> int:
-        """How many chunks are in the table: 0 when nothing is held."""
-        return len(self._chunks)
+        """How many chunks and long ranges are in the table: 0 when nothing is held."""
+        return len(self._chunks) + len(self._long)
 
     def acquire(self, first: int, stop: int, granted: Callable[[], None]) -> Held:
         """Hold [first, stop), first < stop. If it has to wait (`Held.waits`), `granted` is called when it is held."""
         assert 0 <= first < stop
         held = Held(first, stop, granted)
         begin, end = first // _CHUNK, (stop - 1) // _CHUNK
+        for earlier in self._long:
+            if earlier.overlaps(held):
+                held.follow(earlier)
+        if end - begin >= _MANY:
+            for earlier in {user: None for users in self._chunks.values() for user in users}:
+                if earlier.overlaps(held):
+                    held.follow(earlier)
+            self._long[held] = None
+            return held
         if begin == end:  # the usual case by far
             users = self._chunks.get(begin)
             if users is None:
@@ -91,7 +103,11 @@ class RangeLock:
 
     def release(self, held: Held) -> None:
         """Also of one that waits: then it is given up, and `granted` is not called."""
-        for chunk in range(held.first // _CHUNK, (held.stop - 1) // _CHUNK + 1):
+        begin, end = held.first // _CHUNK, (held.stop - 1) // _CHUNK
+        if end - begin >= _MANY:
+            del self._long[held]
+            begin = end + 1
+        for chunk in range(begin, end + 1):
             users = self._chunks[chunk]
             del users[held]
             if not users:

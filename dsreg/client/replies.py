@@ -45,6 +45,8 @@ class Replies:
             return
         if node.lagging and node.catch_up(response.request):
             self._note_refusal(node, response, now_s)
+            if node.is_to_compare(now_s):
+                self._access.compare(node, now_s)
             return
         op = self._operations.of_request(response.request)
         step = None if op is None else op.phase
@@ -67,6 +69,8 @@ class Replies:
 
     def _done(self, op: Operation, step: Delegated, node: NodeView, response: Response, now_s: float) -> None:
         """The node has seen to it."""
+        if (meter := self._operations.meter) is not None:
+            meter.answered(step.command, node.rank, now_s - step.started_s)
         self._operations.retire(step, node.rank)
         if not response.tags:
             read = response.data if response.kind is CommandKind.READ else op.data
@@ -127,11 +131,12 @@ class Replies:
 
     def _disbelieve(self, op: Operation, node: NodeView, now_s: float) -> None:
         """The node does not take the operation's epoch, or its tag: its clock is wrong, or nobody told it that the disk
-        is attached. That is its own opinion."""
+        is attached, and it is told. That is its own opinion."""
         op.disbelief |= bit(node.rank)
         node.avoid(now_s)
-        if self._selector.quorum.blocks(op.disbelief):
-            who = f"nodes {', '.join(map(str, ranks_in(op.disbelief)))}"
+        sure = op.disbelief & self._access.told
+        if self._selector.quorum.blocks(sure):
+            who = f"nodes {', '.join(map(str, ranks_in(sure)))}"
             reason = f"{who} refuse its epoch or its tag as implausible: check their clocks"
             self._operations.fail(op, NotBelieved(reason, op.outcome))
         self._access.disbelieved(node, now_s)

@@ -17,12 +17,14 @@ from dsreg.client.connection import Connection
 from dsreg.client.core import ClientCore
 from dsreg.client.engine import Engine
 from dsreg.client.events import Attached, NotAttached, NotCounted, Waits
+from dsreg.client.keys import MOVED_S, Followed, follow_key
 from dsreg.client.limits import MAX_OPERATION_BYTES, MAX_OPERATIONS, TICK_S
+from dsreg.client.metering import Meter
 from dsreg.lines import TcpLines
 from dsreg.link.destinations import Destinations
 from dsreg.protocol.address import Place
 from dsreg.protocol.choosing import Answer, Answered, ConfigurationReport, Proposed, Question
-from dsreg.protocol.codec import EncodeOnce, Encoder, Keys
+from dsreg.protocol.codec import Encodings, Keys
 from dsreg.protocol.configuration import Configuration
 from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import ScrubBegun, ScrubRequest, StatusReport, StatusRequest
@@ -44,17 +46,22 @@ class Runner:
     """Between `start` and `close`. A task that submits and does not end the turn calls `end_turn_soon`."""
 
     def __init__(
-        self, config: Cluster, nodes: Sequence[NodeAddress], claim: Claim | None, timeout_s: float | None = None
+        self, config: Cluster, nodes: Sequence[NodeAddress], claim: Claim | None, timeout_s: float | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self.settled = trio.Event()  # whether the disk is attached is known, or the client was closed
         self.lost = trio.Event()  # it is not attached, or not any more
+        self.resized = trio.Event()  # replaced each time that a node has told another size of the disk, the first too
         self.ups = {node.rank: trio.Event() for node in nodes}  # of those that have left as well
+        self._again: dict[int, trio.Event] = {}  # set when a connection is up that was to be made anew
         self._busy = trio.Event()
         self._turn = trio.Event()  # set by end_turn_soon
         self._calls: dict[int, _Call] = {}
         keys, rng = Keys(config.client_key, b""), random.Random()
-        seals = Seals(keys, lambda: secrets.token_bytes(32), required=getattr(config, "require_sealed", False))
-        encode = EncodeOnce(Encoder(keys)), EncodeOnce(Encoder(None))
+        self._config = config
+        required = getattr(config, "require_sealed", False)
+        self._seals = seals = Seals(keys, lambda: secrets.token_bytes(32), required=required)
+        self._encodings = encodings = Encodings(keys)
         self._learns = learns = getattr(config, "learn_addresses", True)
         self.destinations: dict[int, Destinations] = {}
         self._lines: dict[int, TcpLines] = {}
@@ -66,8 +73,8 @@ class Runner:
 
         def connect(rank: int, engine: Engine) -> Connection:
             self.connections[rank] = Connection(
-                rank, self._lines[rank], self.destinations[rank], hello=client_hello(config.sectors), keys=keys,
-                seals=seals, observer=engine, encode=encode, jitter=lambda: rng.uniform(0.5, 1.0),
+                rank, self._lines[rank], self.destinations[rank], hello=client_hello(config.sectors), seals=seals,
+                observer=engine, encodings=encodings, jitter=lambda: rng.uniform(0.5, 1.0),
                 clock=trio.current_time,
             )
             if self._nursery is not None:
@@ -76,13 +83,15 @@ class Runner:
 
         ranks = [node.rank for node in nodes]
         admission = Admission(MAX_OPERATIONS, MAX_OPERATION_BYTES)
-        core = ClientCore(ranks, claim, learns=learns)
+        core = ClientCore(ranks, claim, learns=learns, meter=meter)
         self.engine = Engine(core, ranks, connect, self, _now_s, admission, timeout_s)
 
     def start(self, nursery: trio.Nursery) -> None:
         self.engine.open()
         nursery.start_soon(self._tick)
         nursery.start_soon(self._end_turns)
+        if isinstance(self._config, Followed) and self._config.key_files:
+            nursery.start_soon(follow_key, self._config, self._use_key)
         self._nursery = nursery
         for rank in self._lines:
             nursery.start_soon(self._run, rank)
@@ -96,6 +105,17 @@ class Runner:
         destinations = self.destinations[rank] = Destinations(place, learns=self._learns)
         self._lines[rank] = TcpLines(destinations)
         self._scopes[rank] = trio.CancelScope()
+
+    async def _use_key(self, key: bytes) -> None:
+        """Make one connection after the other anew under this key, so that a majority is always there."""
+        keys = Keys(key, b"")
+        self._seals.change(keys)
+        self._encodings.change(keys)
+        for rank, connection in list(self.connections.items()):
+            again = self._again[rank] = trio.Event()
+            connection.driver.redial()
+            with trio.move_on_after(MOVED_S):
+                await again.wait()
 
     def close(self) -> None:
         """Every operation, and every wait, is over."""
@@ -167,6 +187,8 @@ class Runner:
 
     def up(self, rank: int) -> None:
         self.ups[rank].set()
+        if rank in self._again:
+            self._again.pop(rank).set()
 
     def down(self, rank: int) -> None:
         if self.ups[rank].is_set():
@@ -176,15 +198,20 @@ class Runner:
                 call.over.set()
 
     def found(self, rank: int, place: Place) -> None:
-        _log.info("node %d has become a member, and is at %s", rank, place)
+        _log.info("node %d has become a member, and is at %s", rank, place, extra={"node": rank, "peer": str(place)})
         self.ups.setdefault(rank, trio.Event())
         self._locate(rank, place)
 
     def gone(self, rank: int) -> None:
-        _log.info("node %d has left", rank)
+        _log.info("node %d has left", rank, extra={"node": rank})
         self.down(rank)
         self._scopes.pop(rank).cancel()
         del self.connections[rank], self.destinations[rank], self._lines[rank]
+
+    def sized(self, sectors: int) -> None:
+        _log.info("the disk has %d sectors", sectors)
+        self.resized.set()
+        self.resized = trio.Event()
 
     def reported(self, answer: StatusReport | ScrubBegun | Answered) -> None:
         call = self._calls.get(answer.request)
@@ -209,10 +236,11 @@ def _say_whether_counted(effect: NotCounted) -> None:
         _log.error(
             "node %d is neither asked nor counted: %s. Put its old directory back; if that is lost for good, "
             "follow the runbook, \"A node's directory is lost\", and then start this program again",
-            effect.rank, effect.fault,
+            effect.rank, effect.fault, extra={"node": effect.rank},
         )
     else:
-        _log.warning("node %d is used again: its directory is the one that it is known by", effect.rank)
+        _log.warning("node %d is used again: its directory is the one that it is known by", effect.rank,
+                     extra={"node": effect.rank})
 
 
 def _now_s() -> float:

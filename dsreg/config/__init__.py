@@ -5,7 +5,10 @@
     address    host:port
     sizes      amounts of bytes, as text: 4KiB, 1GiB
     scrubbing  how often a node verifies its copy
+    slow       when a request is slow
+    metrics    where nodes serve metrics
     keys       key files: private, hexadecimal, of the right length
+    rotation   the steps by which a key is changed
     recovered  the section [recovered], and the files of a cluster that was made of what another one has left
     create     the files of a new cluster
     edit       addresses and nodes in cluster.toml changed, all else as it was written

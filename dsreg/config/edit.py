@@ -1,5 +1,5 @@
-"""Nodes in `cluster.toml` changed, added and taken out, everything else as a person has written it: comments, order,
-spacing.
+"""Nodes in `cluster.toml` changed, added and taken out, and the size of the disk changed, everything else as a person
+has written it: comments, order, spacing.
 
 Each edit takes the text of a valid configuration, and raises ValueError if that is written in such a way that a person
 has to do it.
@@ -16,12 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from dsreg.config.durable import put_file
+from dsreg.config.sizes import format_size
+from dsreg.constants import SECTOR_SIZE
 from dsreg.errors import ConfigError
 
 _HEADER = re.compile(r"^\s*\[")
 _NODE = re.compile(r"^\s*\[\[\s*node\s*\]\]\s*(#.*)?$")
 _RANK = re.compile(r"^\s*rank\s*=\s*([0-9]+)\s*(#.*)?$")
 _CLUSTER = re.compile(r"^\s*\[\s*cluster\s*\]\s*(#.*)?$")
+_SIZE = re.compile(r"^\s*(size|sectors)\s*=")
+# How the lines above `first_nodes` and `first_sectors` begin that are written with them.
+FIRST_COMMENT = "# The cluster was created with"
 _ADDRESS = re.compile(r"""^(\s*address\s*=\s*)("[^"\\]*"|'[^']*')(\s*(#.*)?)$""")
 
 
@@ -45,22 +50,33 @@ def with_address(text: str, rank: int, address: str) -> str:
 
 
 def with_first_nodes(text: str, count: int) -> str:
-    """With the number of nodes that the cluster was created with, if it is not there yet."""
-    if "first_nodes" in tomllib.loads(_plain(text))["cluster"]:
+    """With the number of nodes that the cluster was created with, if it does not say with which yet."""
+    document = tomllib.loads(_plain(text))
+    if "first_nodes" in document["cluster"] or "nodes" in document.get("recovered", {}):
+        return text
+    return _with_first(text, "first_nodes", count, f"the nodes 1 to {count}. Which there are now")
+
+
+def with_first_sectors(text: str, count: int) -> str:
+    """With the size of the disk that the cluster was created with, if it is not there yet."""
+    return _with_first(text, "first_sectors", count, "a disk of so many sectors. How large it is now")
+
+
+def _with_first(text: str, key: str, count: int, comment: str) -> str:
+    if key in tomllib.loads(_plain(text))["cluster"]:
         return text
     lines = text.split("\n")
     for at, line in enumerate(lines):
         if _CLUSTER.match(_plain(line).rstrip("\r")):
-            lines[at + 1:at + 1] = [f"{new}{_end(line)}" for new in (
-                f"# The cluster was created with the nodes 1 to {count}. Which there are now: dsreg status.",
-                f"first_nodes = {count}",
-            )]
+            lines[at + 1:at + 1] = [
+                f"{new}{_end(line)}" for new in (f"{FIRST_COMMENT} {comment}: dsreg status.", f"{key} = {count}")
+            ]
             break
 
     def changed(document: dict[str, Any]) -> None:
-        document["cluster"]["first_nodes"] = count
+        document["cluster"][key] = count
 
-    return _checked(text, lines, changed, f"the section [cluster] is written in an unusual way: write first_nodes = "
+    return _checked(text, lines, changed, f"the section [cluster] is written in an unusual way: write {key} = "
                     f"{count} into it yourself")
 
 
@@ -96,6 +112,22 @@ def without_node(text: str, rank: int) -> str:
         document["node"] = [node for node in document["node"] if node["rank"] != rank]
 
     return _checked(text, lines, changed, f"node {rank} stands in an unusual place: take it out yourself")
+
+
+def with_size(text: str, sectors: int) -> str:
+    """With this size of the disk, as a size in bytes."""
+    size = format_size(sectors * SECTOR_SIZE)
+    lines = text.split("\n")
+    for at, line in enumerate(lines):
+        if _SIZE.match(line):
+            lines[at] = f'size = "{size}"{_end(line)}'
+            break
+
+    def changed(document: dict[str, Any]) -> None:
+        document["cluster"].pop("sectors", None)
+        document["cluster"]["size"] = size
+
+    return _checked(text, lines, changed, f'the size stands in an unusual place: write size = "{size}" yourself')
 
 
 def _checked(text: str, lines: list[str], change: Callable[[dict[str, Any]], None], complaint: str) -> str:

@@ -2,7 +2,8 @@
 
 The ranks of a new cluster are 1..N without gaps, and these nodes are configuration 1 (docs/configurations.md). Once
 nodes have been added or removed the list is where to begin to look for them, and no more: `first_nodes` says how many
-the cluster was created with, as that does not change any more.
+the cluster was created with, as that does not change any more. Where a cluster was made of what another one has left,
+its section [recovered] may say so, as its ranks may have gaps from the beginning.
 """
 
 from __future__ import annotations
@@ -59,13 +60,14 @@ def first_nodes_of(cluster: Mapping[str, Any], fault: Fault) -> int:
     return first
 
 
-def nodes_of(tables: Any, directory: Path, first_nodes: int, fault: Fault) -> tuple[NodeAddress, ...]:
-    """All nodes in the order of their ranks, with their storage in `directory`; meaningless once a fault is noted."""
+def nodes_of(tables: Any, directory: Path, has_gaps: bool, fault: Fault) -> tuple[NodeAddress, ...]:
+    """All nodes in the order of their ranks, which may have gaps if it `has_gaps`, with their storage in `directory`;
+    meaningless once a fault is noted."""
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         fault("no [[node]] sections; add one with rank and address for every node")
         return ()
     nodes = [_node(position, table, directory, fault) for position, table in enumerate(tables, 1)]
-    _check_ranks([node.rank for node in nodes], first_nodes, fault)
+    _check_ranks([node.rank for node in nodes], has_gaps, fault)
     _check_unique("address", [
         (node.rank, format_address(canonical_host(node.host), node.port)) for node in nodes if node.port
     ], fault)
@@ -109,10 +111,10 @@ def _address(where: str, name: str, text: str, fault: Fault) -> tuple[str, int] 
         return None
 
 
-def _check_ranks(ranks: list[int], first_nodes: int, fault: Fault) -> None:
+def _check_ranks(ranks: list[int], has_gaps: bool, fault: Fault) -> None:
     """Ranks that were no numbers stand as negative placeholders and have had their fault already."""
     nodes = len(ranks)
-    highest = MAX_RANK if first_nodes else nodes
+    highest = MAX_RANK if has_gaps else nodes
     if nodes > MAX_RANK:
         fault(f"{nodes} nodes; at most {MAX_RANK} are possible")
     given = [rank for rank in ranks if rank >= 0]
@@ -122,7 +124,7 @@ def _check_ranks(ranks: list[int], first_nodes: int, fault: Fault) -> None:
     if not outside:
         return
     which = f"rank {', '.join(map(str, outside))} is outside 1..{highest}"
-    if first_nodes:
+    if has_gaps:
         fault(which)
         return
     missing = sorted(set(range(1, nodes + 1)) - set(given))

@@ -6,9 +6,11 @@ import math
 from typing import Final
 
 from dsreg.link.effects import (
+    AnswerUnder,
     Close,
     Complain,
     Effect,
+    Features,
     Fresh,
     GreetedBy,
     Introduce,
@@ -23,13 +25,18 @@ from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import (
     FEATURE_LIVES,
     FEATURE_SEALED,
+    Ack,
     Command,
     Hello,
     Message,
+    ReadProc,
+    Receipt,
     RefusedCommand,
     Response,
     Seal,
     Status,
+    Value,
+    WriteProc,
 )
 from dsreg.protocol.record_bound import RecordBound
 
@@ -40,6 +47,8 @@ LINE: Final = 0
 
 # What may come over a connection that is not sealed where they have to be: greetings, and what has no effect anyway.
 _UNSEALED: Final = (Hello, Seal, RefusedCommand)
+# What nodes say by the contract, without a greeting.
+_OF_NODES: Final = (ReadProc, Value, WriteProc, Ack, Receipt)
 # By counter of a decoder.
 _COMPLAINTS: Final = {
     "bad_mac": "sends frames with a wrong HMAC: its keys differ, or data is corrupted in transit",
@@ -67,9 +76,16 @@ class AcceptedLine:
         self.is_sealed = False
         self._answer = answer
         self._seals = seals
+        self._keys = decoder.keys
+        self._heard: type[Message] = Hello  # what came last, on a connection that is not sealed
         # The HELLO and its answer, where the connection is to be sealed and is not yet.
         self._greeting: tuple[Hello, Hello] | None = None
         self._records = RecordBound()
+
+    @property
+    def is_node(self) -> bool:
+        """The other side is one, as it says in its greeting, or as it speaks the contract."""
+        return self.rank != 0 or self._heard in _OF_NODES
 
     def received(self, data: bytes, now: float) -> list[Effect]:
         """In this order, so that what waits between two messages may wait long."""
@@ -84,6 +100,9 @@ class AcceptedLine:
                 self._judge(message, now, effects)
             effects += self._proof()
         if self.decoder.counters:
+            if self.decoder.keys is not self._keys:
+                self._keys = self.decoder.keys
+                effects.insert(0, AnswerUnder(LINE, self._keys))
             self._complain(effects)
         return effects
 
@@ -115,6 +134,7 @@ class AcceptedLine:
             if not message.answer:
                 self._seal(message, now, effects)
         else:
+            self._heard = type(message)
             effects.append(Take(LINE, message))
 
     def _greet(self, hello: Hello, now: float, effects: list[Effect]) -> None:
@@ -124,7 +144,7 @@ class AcceptedLine:
         if hello.features & answer.features & FEATURE_SEALED:
             self._greeting = (hello, answer)
             self.next_due = now + HANDSHAKE_S
-        effects.append(Put(LINE, (answer,)))
+        effects += [Put(LINE, (answer,)), Features(LINE, hello.features)]
         if hello.rank:
             effects.append(GreetedBy(hello.rank, hello.incarnation))
         if self._greeting is None:
@@ -132,7 +152,7 @@ class AcceptedLine:
 
     def _seal(self, seal: Seal, now: float, effects: list[Effect]) -> None:
         greeting, self._greeting = self._greeting, None
-        sealed = self._seals.accept(*greeting, seal) if greeting is not None else None
+        sealed = self._seals.accept(*greeting, seal, self.decoder.keys) if greeting is not None else None
         if greeting is None or sealed is None:
             self.decoder.counters["bad_seal"] += 1
             self.decoder.broken = True

@@ -8,11 +8,19 @@ from collections.abc import Callable
 from typing import Final
 
 from dsreg.link.dialing import Pauses
-from dsreg.link.effects import Close, Connect, Deliver, Down, Effect, Level, LimitRecords, Log, Up
+from dsreg.link.effects import Close, Connect, Deliver, Down, Effect, Features, Level, LimitRecords, Log, Up
 from dsreg.link.greeting_line import GreetingLine
 from dsreg.protocol.codec import UnsealingDecoder
 from dsreg.protocol.greeting import Seals, Verdict
-from dsreg.protocol.messages import Command, CommandKind, Hello, LivesReport, Message, Response
+from dsreg.protocol.messages import (
+    FEATURE_CONFIGURATIONS,
+    Command,
+    CommandKind,
+    Hello,
+    LivesReport,
+    Message,
+    Response,
+)
 from dsreg.protocol.record_bound import RecordBound
 
 # Connecting, and then the HELLO answer, may take this long each. A node answers a HELLO without waiting for others. On
@@ -167,11 +175,13 @@ class ClientLine:
             return []
         assert greeting.answer is not None
         self.node_sectors, self._cluster_size = greeting.answer.sectors, greeting.answer.cluster_size
-        if self.node_sectors != self._hello.sectors:
+        tells_size = greeting.answer.features & FEATURE_CONFIGURATIONS  # with its configuration, which comes next
+        if self.node_sectors != self._hello.sectors and not tells_size:
             return self._end_greeting(Ending.OTHER_DISK)
         if verdict is Verdict.PLAIN and self._seals.required:
             return self._end_greeting(Ending.UNSEALED)
-        effects = greeting.seal(self._records, KEY_QUESTION) if verdict is Verdict.SEALED else []
+        effects: list[Effect] = [Features(greeting.line, greeting.answer.features)]
+        effects += greeting.seal(self._records, KEY_QUESTION) if verdict is Verdict.SEALED else []
         self._behind = greeting.behind
         self.phase = Phase.AWAITING_LIVES
         self.next_due = now + HELLO_S

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from dsreg.protocol.choosing import ConfigurationReport
 from dsreg.protocol.messages import Accepted, AddressReport, LivesReport, Message
 from dsreg.protocol.sealed import Sealer
+from dsreg.protocol.wire import Keys
 
 
 # --- on the connection ------------------------------------------------------------------------
@@ -28,6 +29,13 @@ class SealWith(NamedTuple):
 
     line: int
     sealer: Sealer
+
+
+class Features(NamedTuple):
+    """What the other side can do, as it has said in its greeting: see Hello."""
+
+    line: int
+    features: int
 
 
 class LimitRecords(NamedTuple):
@@ -56,6 +64,13 @@ class Log(NamedTuple):
 
     level: Level
     text: str
+
+
+class AnswerUnder(NamedTuple):
+    """What comes over the connection is of another key than before: so is to be what answers it."""
+
+    line: int
+    keys: Keys
 
 
 # --- of a client ------------------------------------------------------------------------------
@@ -184,7 +199,7 @@ class Complain(NamedTuple):
 
 
 Effect = (
-    Connect | Put | SealWith | LimitRecords | Close | Log | Up | Deliver | Down
+    Connect | Put | SealWith | Features | LimitRecords | Close | Log | Up | Deliver | Down
     | LinkUp | LinkDown | Greeting | Greets | Unanswered | Introduce | TellLives | Left | Told | ToldAddresses
-    | Continue | Take | Fresh | GreetedBy | SealedBy | Complain
+    | Continue | Take | Fresh | GreetedBy | SealedBy | Complain | AnswerUnder
 )

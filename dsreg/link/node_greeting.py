@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from dsreg.link.dialing import Patience
-from dsreg.link.effects import Effect, Greeting, Greets, Level, Log, Unanswered
+from dsreg.link.effects import Effect, Features, Greeting, Greets, Level, Log, Unanswered
 from dsreg.link.greeting_line import GreetingLine
 from dsreg.protocol.codec import UnsealingDecoder
 from dsreg.protocol.greeting import Seals, Verdict
@@ -61,6 +61,7 @@ class Greetings:
             self.patience.answered()
         assert greeting.answer is not None
         is_sealed, features = verdict is Verdict.SEALED, greeting.answer.features
+        effects.append(Features(greeting.line, features))
         return Greeted(greeting.line, greeting.decoder, greeting.behind, is_sealed, features), effects
 
     def overdue(self, greeting: GreetingLine) -> list[Effect]:

@@ -7,6 +7,7 @@
     claiming       later lives, of others and of this node; marking: directories that are older states of themselves
     configuring    which nodes decide: what is told, heard, voted for; membership: whether this node is one of them
     interpreter    the one interpreter of the replica's effects
+    metering       the same, counting; reporting, traffic: what STATUS tells; history: of ten minutes; figures: metrics
     disk           commits, cold reads and checkpoints, in threads (worker: the one for commits)
 
 Events go server/dialer/disk -> interpreter -> replica; effects come back the same way.

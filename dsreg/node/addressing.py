@@ -6,7 +6,9 @@ Which word is taken decides dsreg.register.addresses; here is what follows from 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from dsreg.errors import NoSpace
 from dsreg.node.interpreter import Interpreter
@@ -18,6 +20,10 @@ from dsreg.storage.lives import LivesFile
 from dsreg.transport import Transport
 
 log = logging.getLogger("dsreg.node")
+
+# What others say is written together after this long: several of them speak at once when members change, and each time
+# two syncs block the node.
+KEEP_AFTER_S: Final = 1.0
 
 
 class Addressing:
@@ -34,6 +40,7 @@ class Addressing:
         self._place = place
         self._addresses = Addresses(rank, file.addresses)
         self._contested: Place | None = None
+        self.next_due = math.inf
         self._listeners: dict[Transport, tuple[int, bool]] = {}  # who is told; as `rank` and `answer` of the report
 
     def of(self, rank: int) -> Place | None:
@@ -66,10 +73,24 @@ class Addressing:
     def _keep(self, addresses: Mapping[int, Address]) -> None:
         """Durably, if there is room. They have no part in safety."""
         self._addresses.known.update(addresses)
+        self.keep()
+
+    def keep(self) -> None:
+        """Durably, what was heard, if there is room."""
+        self.next_due = math.inf
         try:
             self._file.locate(self._addresses.known)
         except NoSpace as error:
             log.info("no space to record the addresses of the nodes: %s", error)
+
+    def _keep_soon(self) -> None:
+        self._file.locate_later(self._addresses.known)
+        self.next_due = min(self.next_due, self._interpreter.clock() + KEEP_AFTER_S)
+
+    def tick(self) -> None:
+        """Time has passed."""
+        if self._interpreter.clock() >= self.next_due:
+            self.keep()
 
     # --- what is heard ------------------------------------------------------------------------------
     def told(self, report: AddressReport) -> None:
@@ -78,13 +99,16 @@ class Addressing:
             return
         news = self._addresses.take(report.addresses, self._lives.known)
         own = self._addresses.corrected(report.addresses)
+        if own is not None:
+            self._keep({self._rank: own})
+        elif news:
+            self._keep_soon()
         if news or own is not None:
-            self._keep({} if own is None else {self._rank: own})
             for transport in self._listeners:
                 self.tell(transport)
         for rank, moved in news.items():
             if not moved.is_first:
-                log.info("node %d is at %s from now on", rank, moved.address.place)
+                log.info("node %d is at %s from now on", rank, moved.address.place, extra={"node": rank})
             self.on_moved(rank, moved)
         self._complain_of_a_copy()
 
@@ -93,7 +117,7 @@ class Addressing:
         if contested is not None and contested != self._contested:
             log.error(
                 "a process at %s says that it is node %d, with this very directory: a copy of a directory must not run "
-                "beside it; stop one of the two", contested, self._rank,
+                "beside it; stop one of the two", contested, self._rank, extra={"peer": str(contested)},
             )
         self._contested = contested
 

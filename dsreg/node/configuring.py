@@ -137,7 +137,8 @@ class Configuring:
         space for it: then it is heard again. It blocks for two syncs or, once, four. Raises SyncFailed."""
         if self.is_another(configuration):
             level = logging.INFO if configuration.number == 1 else logging.ERROR
-            log.log(level, "another configuration of the number %d is known elsewhere", configuration.number)
+            log.log(level, "another configuration of the number %d is known elsewhere", configuration.number,
+                    extra={"configuration": configuration.number})
             return
         record = self._voter.heard(configuration)
         if record is not None and self._remember(record):
@@ -145,7 +146,10 @@ class Configuring:
 
     def _reconfigure(self) -> None:
         """Another configuration is in force. What is under way is asked again, by the same tags."""
-        log.info("configuration %d is in force: %s", self.current.number, described(self.current))
+        log.info("configuration %d is in force: %s, %d sectors", self.current.number, described(self.current),
+                 self.current.sectors, extra={"configuration": self.current.number})
+        if self.current.sectors != self._interpreter.storage.sectors:
+            self._interpreter.storage.grow(self.current.sectors)
         for transport in self._listeners:  # before any answer that is given under it
             self.tell(transport)
         self._discern()
@@ -160,7 +164,7 @@ class Configuring:
         try:
             self._file.remember(record)
         except NoSpace as error:
-            self._no_space.say("which nodes there are", error)
+            self._no_space.say("which nodes there are, and how large the disk is", error)
             return False
         self._voter.record = record
         return True
@@ -171,7 +175,7 @@ class Configuring:
         try:
             self._file.seen(rank, bool(features & FEATURE_CONFIGURATIONS))
         except NoSpace as error:
-            log.info("no space to record that node %d keeps configurations: %s", rank, error)
+            log.info("no space to record that node %d keeps configurations: %s", rank, error, extra={"node": rank})
 
     # --- a node that has lost its directory -----------------------------------------------------------
     def may_be_taken_over(self, transport: Transport) -> bool:
@@ -222,8 +226,8 @@ class Configuring:
         if question.base.number == 1:
             old += [rank for rank in ranks_in(question.base.members & ~bit(self._rank)) if not self._keeps(rank)]
         if isinstance(question, Elect):
-            if question.following.sectors != question.base.sectors:
-                return "this version does not change the size of the disk"
+            if fault := self._file.why_not(question.following.sectors):
+                return f"node {self._rank} cannot have a disk of that size: {fault}"
             # This node has no link to them yet: who proposes has seen that they wait to be told. It is enough not to
             # have heard otherwise, as nobody answers one that keeps no configurations from number 2 on.
             new = question.following.members & ~question.base.members
@@ -266,10 +270,10 @@ class Configuring:
 
     def report(self) -> dict[str, object]:
         """For STATUS."""
-        number, _, ranks, joining, _ = self.current
+        number, sectors, ranks, joining, _ = self.current
         return {
             "number": number, "members": ranks_in(ranks), "joining": ranks_in(joining), "is_member": self.is_member,
-            "learned": bool(joining & bit(self._rank)) and self._has_learned,
+            "sectors": sectors, "learned": bool(joining & bit(self._rank)) and self._has_learned,
         }
 
 

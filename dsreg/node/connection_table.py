@@ -48,6 +48,10 @@ class ConnectionTable:
             if len(others) >= self.places_of_an_address:
                 self._least(others, now).transport.close()
 
+    def unsealed(self, now: float) -> int:
+        """How many are not sealed, although they have had the time for it."""
+        return sum(not one.transport.is_sealed and now - one.since_s >= NEW_S for one in self.connections)
+
     def remove(self, connection: Connection) -> None:
         """It is over."""
         del self.connections[connection]

@@ -24,7 +24,7 @@ from dsreg.link.effects import (
     ToldAddresses,
     Unanswered,
 )
-from dsreg.link.node_line import NodeLine
+from dsreg.link.node_line import NodeLine, Phase
 from dsreg.node.interpreter import Interpreter
 from dsreg.node.members import Members
 from dsreg.protocol.choosing import ConfigurationReport
@@ -78,11 +78,11 @@ class Dialer:
                 Greets: self._greets,
                 Unanswered: lambda effect: members.unanswered(rank, hung_up=effect.hung_up),
                 Introduce: self._introduce,
-                TellLives: lambda effect: members.tell_again(lines.transports[effect.line]),
+                TellLives: self._tell_again,
                 Left: self._left,
                 Told: self._told,
                 ToldAddresses: lambda effect: members.addressing.told(effect.report),
-                Log: lambda effect: log.log(effect.level, "node %d: %s", rank, effect.text),
+                Log: lambda effect: log.log(effect.level, "node %d: %s", rank, effect.text, extra={"node": rank}),
             },
             interpreter.end_turn,
         )
@@ -99,6 +99,11 @@ class Dialer:
     def renew(self) -> None:
         """The peer has a later life than the one that the link was made to."""
         self.driver.carry_out(self._machine.renew())
+
+    def rekeyed(self) -> None:
+        """What is used, or accepted, is another key now: the link is made anew under it."""
+        if self._machine.phase is not Phase.PAUSED:
+            self.driver.redial()
 
     def moved(self, moved: Moved) -> None:
         """The peer says where it is."""
@@ -117,6 +122,16 @@ class Dialer:
             self._members.left(transport)
 
     # --- effects ------------------------------------------------------------------------------------
+    def _tell_again(self, effect: TellLives) -> None:
+        """Or make the link anew: a node compares its copy with one that comes to it, and this one has spared it writes
+        that a majority had while it was slow."""
+        if self._interpreter.has_spared(self.rank):
+            log.info("node %d was slow, and lacks what was written meanwhile: the link is made anew, so that it "
+                     "compares its copy", self.rank)
+            self.renew()
+        else:
+            self._members.tell_again(self._lines.transports[effect.line])
+
     def _deliver(self, effect: Deliver) -> None:
         if not self._members.configuring.is_same(self._number):
             return  # who is behind is told of the later configuration, and what was asked is asked again under that

@@ -13,11 +13,13 @@ import logging
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 import trio
 
+from dsreg.histogram import Histogram, Lately
 from dsreg.node.interpreter import Interpreter
 from dsreg.node.worker import Worker
 from dsreg.register.effects import Load, Verify
@@ -38,6 +40,13 @@ COMPLAIN_S = 60.0
 # less than the second figure left, until a store that needs room has found some.
 FULL_S = 10.0
 FULL_BYTES = 16 << 20
+# How long syncs take lately is said of so many seconds, or up to twice as many, and not of fewer than so many syncs.
+SYNCS_WINDOW_S = 60.0
+LEAST_SYNCS = 16
+# A slow command is said to have waited for the syncs among so many of the last ones: of a disk that is slow, minutes.
+LAST_SYNCS = 256
+# Bounds of a histogram of what commits write: one sector and its record, and on to the largest.
+COMMIT_BYTES = tuple(8192 << 2 * step for step in range(6))
 
 _NO_SPACE = Refusal.NO_SPACE
 
@@ -74,6 +83,10 @@ class Disk:
         self._committing = False
         self._commit_s = AT_ONCE_S  # what a commit takes, as the last ones did; the first goes to the thread
         self._complain_again = -math.inf
+        self.syncs = Lately(SYNCS_WINDOW_S)
+        self.commit_bytes = Histogram(COMMIT_BYTES)
+        self.last_syncs: deque[tuple[float, float]] = deque(maxlen=LAST_SYNCS)  # from when to when, by perf_counter
+        self.checkpoints = Histogram()  # how long they took, in seconds
         self._refused_s: float | None = None  # when a store found no room last; None: one has found some since
         interpreter.on_work = self._on_work
         interpreter.on_slow_load = self._loads.send_nowait
@@ -97,7 +110,9 @@ class Disk:
     def _time(self, commit: Commit) -> None:
         started = time.perf_counter()
         commit.run()
-        self._commit_s += (time.perf_counter() - started - self._commit_s) * _WEIGHT
+        ended = time.perf_counter()
+        self.last_syncs.append((started, ended))
+        self._commit_s += (ended - started - self._commit_s) * _WEIGHT
 
     def is_full(self, directory: Path) -> bool:
         """Whether there is no room for new data. `directory`: that of the storage."""
@@ -107,6 +122,21 @@ class Disk:
             return True
         room = os.statvfs(directory)
         return room.f_bavail * room.f_frsize < FULL_BYTES
+
+    def report(self, directory: Path) -> dict[str, object]:
+        """For STATUS. `directory`: that of the storage."""
+        system = os.statvfs(directory)
+        available = system.f_bavail * system.f_frsize
+        return {
+            "no_space": self.is_full(directory),
+            "storage": {
+                # As df has it: without what is kept for root.
+                "size_bytes": (system.f_blocks - system.f_bfree) * system.f_frsize + available,
+                "available_bytes": available,
+                "values_bytes": self._storage.check.values_bytes(),
+            },
+            "syncs": self.syncs.report(self._interpreter.clock(), LEAST_SYNCS),
+        }
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -132,6 +162,9 @@ class Disk:
         elif self._refused_s is not None and any(record.home_first for record in commit.records if not record.refused):
             self._refused_s = None
             log.warning("there is space again: writes of new data are accepted")
+        if commit.written:
+            self.syncs.observe(commit.sync_s, self._interpreter.clock())
+            self.commit_bytes.observe(commit.size)
         waiting, self._after_commit = self._after_commit, []
         for load in waiting:
             self._loads.send_nowait(load)
@@ -180,7 +213,9 @@ class Disk:
                 continue
             checkpoint = self._storage.next_checkpoint()
             if checkpoint is not None:
+                began_s = time.perf_counter()
                 with trio.CancelScope(shield=True):
                     await trio.to_thread.run_sync(checkpoint.run)
+                self.checkpoints.observe(time.perf_counter() - began_s)
                 self._storage.finish_checkpoint(checkpoint)
                 self._commit.set()  # a commit may have waited for room in the journal

@@ -1,23 +1,21 @@
 """The one interpreter of effects: carries out what the replica asks, and reports back to it.
 
-Everything runs on trio's thread, without awaiting: one call of `carry_out` per event, one `end_turn` per
-wake-up. What blocks (syncs, reads from a cold disk, checkpoints) is queued here and run in
-threads by the tasks of `dsreg.node.disk`.
+Everything runs on trio's thread, without awaiting: one call of `carry_out` per event, one `end_turn` per wake-up. What
+blocks (syncs, reads from a cold disk, checkpoints) is queued here and run in threads by the tasks of `dsreg.node.disk`.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import trio
 
-from dsreg.constants import MAX_QUEUED_ANSWERS, RESEND_FIRST_S, SECTOR_SIZE
-from dsreg.node.link_outbox import LinkMessage, link_outbox
-from dsreg.outbox import Outbox
-from dsreg.protocol.codec import EncodeOnce, Encoder
+from dsreg.constants import MAX_QUEUED_ANSWERS, RESEND_FIRST_S
+from dsreg.node.link_outbox import LinkOutbox
+from dsreg.protocol.codec import Encodings
 from dsreg.protocol.messages import (
     FEATURE_DIGESTS,
     Ack,
@@ -40,7 +38,7 @@ from dsreg.protocol.messages import (
 from dsreg.register.assembly import is_of_heal
 from dsreg.register.claim import Adopted
 from dsreg.register.effects import Adopt, Again, Durable, Effect, Fence, Load, Persist, Repair, Reply, Reserve, Tell
-from dsreg.register.execution import uncounted
+from dsreg.register.execution import size_of, uncounted
 from dsreg.register.heal import Heal
 from dsreg.register.held import Held
 from dsreg.register.now import Now
@@ -54,7 +52,7 @@ HEAL_AFTER_ATTACH_S = 1.0
 HEAL_AFTER_REFUSAL_S = 5.0
 
 # Members of enumerations that each command needs: see dsreg.protocol.messages.
-_TAG, _GET, _ATTACH = CommandKind.TAG, CommandKind.GET, CommandKind.ATTACH
+_TAG, _GET, _ATTACH, _ZERO = CommandKind.TAG, CommandKind.GET, CommandKind.ATTACH, CommandKind.ZERO
 
 
 class Connection:
@@ -62,8 +60,8 @@ class Connection:
     answered, and the bytes of sectors that they hold or will be answered with."""
 
     __slots__ = (
-        "address", "held", "is_fresh", "patience", "room", "shown", "since_s", "transport", "unfinished",
-        "unfinished_bytes",
+        "address", "held", "is_fresh", "moved_bytes", "patience", "requests", "room", "shown", "since_s", "transport",
+        "unfinished", "unfinished_bytes",
     )
 
     def __init__(self, transport: Transport) -> None:
@@ -76,6 +74,7 @@ class Connection:
         self.patience = trio.CancelScope()  # has a deadline while the connection is being sealed
         self.unfinished = 0
         self.unfinished_bytes = 0
+        self.requests = self.moved_bytes = 0  # that are answered: see dsreg.node.metering
         self.room: trio.Event | None = None  # set when a command is answered, if the reader waits for that
 
 
@@ -83,13 +82,15 @@ class Interpreter:
     """`clock`, `unix_time`: give the times of Now. Both are read once for each event."""
 
     def __init__(
-        self, replica: Replica, heal: Heal, storage: StableStorage, encoder: Encoder, clock: Callable[[], float],
+        self, replica: Replica, heal: Heal, storage: StableStorage, encodings: Encodings, clock: Callable[[], float],
         unix_time: Callable[[], float],
     ) -> None:
         self.replica = replica
         self.heal = heal
         self.storage = storage
-        self.encoder = encoder
+        self._encodings = encodings
+        self.encode = encodings.encode
+        self.under: dict[Transport, Callable[[Message, bool, int], list[Buffer]]] = {}  # of other keys: dsreg.node.keys
         self.clock = clock
         self._unix_time = unix_time
         self.on_slow_load: Callable[[Load], None] = lambda load: None  # it may block, or must wait for a commit
@@ -109,12 +110,9 @@ class Interpreter:
         self.unfinished = 0  # commands, of all connections
         self.unfinished_bytes = 0
         self.heard: dict[int, float] = {}  # ranks that have sent a message of the contract, and when they did last
-        self._links: dict[int, Outbox[LinkMessage]] = {}
+        self._links: dict[int, LinkOutbox] = {}
         self._answers: dict[int, deque[PeerMessage | Receipt]] = {}  # for contract peers that are down
         self._dirty: set[Transport] = set()
-        self._sealed_encoder = Encoder(None)
-        self._encode = EncodeOnce(self.encoder)
-        self._encode_sealed = EncodeOnce(self._sealed_encoder)
         self._carry: dict[type, Callable[[Any, Now], Iterable[Effect] | None]] = {
             Persist: self._persist,
             Adopt: self._persist,
@@ -158,6 +156,14 @@ class Interpreter:
         self.carry_out(effects, now)
         self.end_turn()
 
+    def give_up(self) -> Iterator[tuple[Connection, Command]]:
+        """The node will never serve: nothing is held any more. Gives the commands that nobody will answer."""
+        self.held.take_messages()
+        for connection, command in (*self.held.take_commands(), *self.replica.give_up()):
+            assert isinstance(connection, Connection)
+            self._settle(connection, command)
+            yield connection, command
+
     def message(
         self, connection: Connection | None, message: PeerMessage | HealMessage | ScrubMessage | Receipt
     ) -> None:
@@ -187,8 +193,8 @@ class Interpreter:
         return self.heal.is_asking(rid) if is_of_heal(rid) else self.replica.is_under_way(rid)
 
     def link_up(self, rank: int, transport: Transport, extended: bool) -> None:
-        encode = self._encode_sealed if transport.is_sealed else self._encode
-        outbox = self._links[rank] = link_outbox(transport, encode, self._is_under_way)
+        encode = self._encodings.once(transport.is_sealed, transport.features)
+        outbox = self._links[rank] = LinkOutbox(transport, encode, self._is_under_way)
         self._greeted.discard(rank)
         if extended:
             self._greeted.add(rank)
@@ -206,6 +212,10 @@ class Interpreter:
     def linked_with(self, feature: int) -> list[int]:
         """The nodes to which the link is up, and that say in their greeting that they can do this."""
         return [rank for rank in self._greeted if self.features.get(rank, 0) & feature]
+
+    def has_spared(self, rank: int) -> bool:
+        """Whether writes were not sent to that node, which it does not know: see LinkOutbox."""
+        return rank in self._links and self._links[rank].has_spared
 
     def link_down(self, rank: int, transport: Transport) -> None:
         outbox = self._links.get(rank)
@@ -233,8 +243,7 @@ class Interpreter:
     def discount(self, rank: int) -> None:
         """The directory of that node has changed: what it has answered to operations under way does not count."""
         self.replica.discount(rank)
-        now = self.now()
-        self.carry_out(self.heal.link_down(rank, now.s), now)
+        self.carry_out(self.heal.link_down(rank, self.clock()), self.now())
 
     def fenced(self, call: Callable[[], None]) -> None:
         """Call it once all that was accepted until now, stores and promises, is decided on; now, if it is."""
@@ -303,15 +312,15 @@ class Interpreter:
 
     def tell(self, transport: Transport, message: Message) -> None:
         """Put the message on the transport; it goes at the end of the turn."""
-        encoder = self._sealed_encoder if transport.is_sealed else self.encoder
-        transport.put(encoder.encode(message))
+        encode = self.under.get(transport, self.encode) if self.under else self.encode
+        transport.put(encode(message, transport.is_sealed, transport.features))
         self._dirty.add(transport)
 
-    def encode(self, message: Message, sealed: bool) -> list[Buffer]:
-        return (self._sealed_encoder if sealed else self.encoder).encode(message)
-
     def _persist(self, effect: Persist | Adopt, now: Now) -> Iterable[Effect] | None:
-        ticket = self.storage.persist(effect.first, effect.count, effect.tags, effect.data, effect.repair)
+        if effect.data:
+            ticket = self.storage.persist(effect.first, effect.count, effect.tags, effect.data, effect.repair)
+        else:
+            ticket = self.storage.zero(effect.first, effect.count, effect.tags)
         return self._await_ticket(ticket, effect, now)
 
     def _reserve(self, effect: Reserve, now: Now) -> Iterable[Effect] | None:
@@ -362,14 +371,12 @@ class Interpreter:
 
     def _send(self, effect: Tell, now: Now) -> None:
         message = effect.message
-        outbox = self._links.get(effect.rank)
-        if outbox is not None:
+        if (outbox := self._links.get(effect.rank)) is not None:
             outbox.send(message)
             self._dirty.add(outbox.transport)
         elif isinstance(message, (Value, Ack)) and is_of_contract(message):
             # Answers to contract peers wait for their link; questions are remembered by RegisterClient.
-            waiting = self._answers.setdefault(effect.rank, deque(maxlen=MAX_QUEUED_ANSWERS))
-            waiting.append(message)
+            self._answers.setdefault(effect.rank, deque(maxlen=MAX_QUEUED_ANSWERS)).append(message)
 
     def _answer(self, effect: Reply, now: Now) -> None:
         connection = effect.connection
@@ -391,10 +398,3 @@ class Interpreter:
         self.unfinished_bytes -= size
         if connection.room is not None:
             connection.room.set()
-
-
-def size_of(command: Command) -> int:
-    """Bytes of sectors that the node holds for `command`, or will send as its answer."""
-    if command.kind is _TAG or command.kind is _GET and not command.values:
-        return 0
-    return command.count * SECTOR_SIZE

@@ -11,15 +11,27 @@ from dsreg.transport import Transport
 LinkMessage = PeerMessage | DigestQuery | SumsQuery | Receipt
 
 
-def link_outbox(
-    transport: Transport, encode: Callable[[LinkMessage], list[Buffer]], is_under_way: Callable[[int], bool]
-) -> Outbox[LinkMessage]:
+class LinkOutbox(Outbox[LinkMessage]):
     """For the link to another node. `is_under_way(rid)`: whether the operation of a question has not finished."""
 
-    def is_wanted(message: LinkMessage) -> bool:
-        return not isinstance(message, (ReadProc, WriteProc)) or is_under_way(message.rid)
+    def __init__(
+        self, transport: Transport, encode: Callable[[LinkMessage], list[Buffer]], is_under_way: Callable[[int], bool]
+    ) -> None:
+        self._is_under_way = is_under_way
+        self._spared = False
+        super().__init__(transport, encode, _key, self._is_of_use)
 
-    return Outbox(transport, encode, _key, is_wanted)
+    def _is_of_use(self, message: LinkMessage) -> bool:
+        if not isinstance(message, (ReadProc, WriteProc)) or self._is_under_way(message.rid):
+            return True
+        self._spared |= isinstance(message, WriteProc)
+        return False
+
+    @property
+    def has_spared(self) -> bool:
+        """Whether a write that a majority has was not sent here, and all that was is on its way: the other node is
+        behind, and does not know it."""
+        return self._spared and not self.is_waiting
 
 
 def _key(message: LinkMessage) -> tuple[type, int, int] | bytes:

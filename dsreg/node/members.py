@@ -14,9 +14,10 @@ from functools import partial
 from dsreg.node.addressing import Addressing
 from dsreg.node.claiming import Acceptances, Rejoin
 from dsreg.node.configuring import Configuring
+from dsreg.node.distrust import Distrust
 from dsreg.node.interpreter import Connection, Interpreter
 from dsreg.node.marking import Marking
-from dsreg.node.membership import Membership, changed_directory
+from dsreg.node.membership import Membership
 from dsreg.node.recording import Recording
 from dsreg.protocol.address import Place
 from dsreg.protocol.choosing import ConfigurationReport
@@ -80,7 +81,7 @@ class Members:
             self.first_start.reconfigured(self.configuring.quorum)
         self._listeners: dict[Transport, tuple[bool, bool]] = {}  # who is told: another node?  by its answering side?
         self._shown: dict[Connection, int] = {}  # accepted connections that have shown the directory of that rank
-        self._faults: dict[int, str] = {}
+        self._distrust = Distrust(interpreter.clock)
         self._complain_at = math.inf if interpreter.started else interpreter.clock() + COMPLAIN_AFTER_S
         self._discern()
         if file.claimed or file.given_up or was_left and not file.begun:
@@ -150,21 +151,23 @@ class Members:
             self._told_configuration(report, by_link=connection is None)
             return
         self._foreign.greets(rank)
+        transport = None if connection is None else connection.transport
         if self._rejoin is None:
             self.first_start.told(rank, report.known.get(self.rank))
-            self._check_denied()
+            if not self.membership.awaits(rank, transport):
+                self._check_denied()
         heard = self.lives.take(rank, report.stage, report.own, report.known)
-        is_recorded = self._record(heard, connection) and bool(heard.lives)
-        transport = None if connection is None else connection.transport
+        is_started = report.stage is Stage.STARTED
+        shown = rank if is_started and report.own == heard.lives.get(rank) else 0
+        is_recorded = self._record(heard, connection, shown) and bool(heard.lives)
         self.marking.told(report, configures=self.configuring.is_told_by(rank, transport))
-        shows = report.stage is Stage.STARTED and report.own == self.lives.known.get(rank)
+        shows = is_started and report.own == self.lives.known.get(rank)
         if shows:
             self._recording.shown(rank)
         if connection is not None:
             connection.shown = rank if shows else 0
             self._shown[connection] = connection.shown
-        # What could not be recorded is new again with the next report: telling others of it, who answer, would ask for
-        # that report at once, again and again.
+        # What could not be recorded is new again with the next report, for which telling others would ask at once.
         if not self._advance() and is_recorded:
             self._tell_all()
         elif connection is not None:
@@ -179,6 +182,7 @@ class Members:
         self.configuring.reported(report, by_link=by_link)
         if report.rank and report.configuration.number <= self.configuring.current.number:
             self.marking.check.told_configuration(report.rank)
+        self._check_denied()
         if not self._interpreter.started and self._advance():
             self._review()
 
@@ -191,10 +195,10 @@ class Members:
         self.membership.reconfigured(configuration)
         self.on_reconfigured(configuration)
 
-    def _record(self, heard: Heard, connection: Connection | None) -> bool:
+    def _record(self, heard: Heard, connection: Connection | None, shown: int = 0) -> bool:
         """Whether it is durable: before the link counts and before anybody hears that it is known. It blocks the node
-        for two syncs, once for each directory."""
-        if heard.lives and not self._recording.remember(heard.lives):
+        for two syncs, once for each directory. `shown`: the rank of which the directory has been shown."""
+        if heard.lives and not self._recording.remember(heard.lives, shown):
             return False
         for rank in heard.superseded:
             self._supersede(rank, connection)
@@ -238,15 +242,14 @@ class Members:
             self.on_greet(rank)
 
     def _check_denied(self) -> None:
-        if self.first_start.denied is None:
+        if self.first_start.denied is None or self._rejoin is not None:
             return
-        if self._may_rejoin and self.first_start.stage is not Stage.STARTED:
+        if self._may_rejoin and not self.membership.has_left and self.first_start.stage is not Stage.STARTED:
             self._begin_claim()
             return
-        # What this node has said of itself may be waiting for the end of this turn: who knows the rank by another
-        # directory shows people that there are two, also when this node is gone.
+        # What this node has said of itself leaves first: others show people that there are two, also when it is gone.
         self._interpreter.end_turn()
-        raise changed_directory(self._file, *self.first_start.denied)
+        raise self.membership.refused(self._file, *self.first_start.denied)
 
     # --- a later life of this node --------------------------------------------------------------------
     def _begin_claim(self) -> None:
@@ -315,6 +318,8 @@ class Members:
 
     def tick(self) -> None:
         """Time has passed."""
+        self._distrust.tick()
+        self.addressing.tick()
         if self._interpreter.started:
             self.marking.tick()
             return
@@ -327,6 +332,9 @@ class Members:
 
     @property
     def next_due(self) -> float:
+        return min(self._next_due(), self._distrust.next_due, self.addressing.next_due)
+
+    def _next_due(self) -> float:
         if self._interpreter.started:
             return self.marking.next_due
         if not self.membership.is_member:
@@ -367,16 +375,10 @@ class Members:
     def _review(self) -> None:
         for connection, rank in list(self._shown.items()):
             connection.shown = rank if rank and self.lives.counts(rank) else 0
-        before, self._faults = self._faults, self.lives.faults()
-        for rank, fault in self._faults.items():
-            if before.get(rank) != fault:
-                log.error(
-                    "node %d is neither asked nor counted: %s. Put its old directory back; if that is lost for good, "
-                    "follow the runbook, \"A node's directory is lost\"", rank, fault,
-                )
-                self._interpreter.discount(rank)
-        for rank in before.keys() - self._faults.keys():
-            log.warning("node %d is used again: its directory is the one that it is known by", rank)
+        new, over = self._distrust.review(self.lives.faults())
+        for rank in new:
+            self._interpreter.discount(rank)
+        for rank in over:
             self.on_superseded(rank)  # heal has dropped the link, which stayed
         self.on_review()
 
@@ -389,7 +391,7 @@ class Members:
             "learning": self._interpreter.storage.learning.left > 0,
             "waits_for": self.waits_for(),
             **self.marking.report(),
-            "faults": {str(rank): fault for rank, fault in self._faults.items()},
+            "faults": {str(rank): fault for rank, fault in self._distrust.faults.items()},
             "known": {
                 str(rank): {"life": life.number, "store": life.store.hex()}
                 for rank, life in sorted(self.lives.known.items())

@@ -5,42 +5,48 @@ from __future__ import annotations
 import errno
 import json
 import logging
-import os
 import random
 import resource
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import trio
 
 from dsreg.config import NodeConfig, format_address
-from dsreg.constants import DRAIN_S, MAX_FILE_DESCRIPTORS
+from dsreg.constants import DRAIN_S, MAX_FILE_DESCRIPTORS, MAX_RANK
 from dsreg.errors import OlderDirectory, StorageError, WrongDirectory
 from dsreg.listening import bind, close_all
 from dsreg.node.dialer import Dialer
 from dsreg.node.disk import Disk
-from dsreg.node.interpreter import Interpreter
+from dsreg.node.history import History
+from dsreg.node.keys import KeysHeld, NodeKeys
 from dsreg.node.links import Links
 from dsreg.node.members import Members
+from dsreg.node.metering import MeteredInterpreter
+from dsreg.node.reporting import status_of
 from dsreg.node.scrubbing import Scrubbing
 from dsreg.node.server import Server
+from dsreg.node.slow import SlowCommands
 from dsreg.protocol.address import Place
-from dsreg.protocol.codec import Encoder, Keys, Side, UnsealingDecoder
+from dsreg.protocol.codec import Bounds
 from dsreg.protocol.configuration import Configuration
-from dsreg.protocol.greeting import Seals
-from dsreg.protocol.messages import name_of_owner
 from dsreg.register.absences import CHECK_INTERVAL_S, Absences, describe_absence
 from dsreg.register.assembly import new_heal, new_replica, new_scrub, node_hello
 from dsreg.register.configuration import quorum_of
 from dsreg.register.quorum import Quorum, ranks_in
 from dsreg.register.teachers import OfTheRecovered, Teachers
+from dsreg.slow import SlowLog
 from dsreg.storage import Identity, OsFiles, StableStorage, Start
 from dsreg.storage.marks import Heard
 from dsreg.transport import Transport
-from dsreg.version import described_version
+
+if TYPE_CHECKING:
+    from dsreg.metrics.http import Make
 
 log = logging.getLogger("dsreg.node")
 
@@ -53,25 +59,23 @@ NO_DESCRIPTORS_PAUSE_S = 0.1
 
 
 class Node:
-    """One node with its storage open, not yet talking to anybody."""
+    """One node with its storage open, not yet talking to anybody. `more_pages`: are served beside those of its metrics.
+    """
+
+    more_pages: Mapping[str, Make] = MappingProxyType({})
 
     def __init__(self, config: NodeConfig, storage: StableStorage) -> None:
         cluster = config.cluster
-        ranks = tuple(node.rank for node in cluster.nodes)
         # From number 2 on it is not cluster.toml that says who decides.
         configuration = storage.configuration.record.current
         quorum = quorum_of(configuration)
-        known_ranks = {*ranks, *ranks_in(configuration.used)}  # in use by all decoders
-        keys = Keys(cluster.client_key, cluster.system_key)
-        size = configuration.members.bit_count() or len(ranks)
-        greeting = node_hello(config.rank, size, cluster.cluster_id, storage.incarnation, cluster.sectors)
-        seals = Seals(keys, lambda: secrets.token_bytes(32), required=cluster.require_sealed)
-
-        def new_decoder(extended: bool) -> UnsealingDecoder:
-            return UnsealingDecoder(
-                keys, sectors=cluster.sectors, ranks=known_ranks, side=Side.NODE, extended=extended
-            )
-
+        known = {*cluster.ranks, *ranks_in(configuration.used)}
+        if cluster.recovered is not None and cluster.recovered.nodes:
+            known.update(range(1, MAX_RANK + 1))  # tags have ranks that had left before: docs/recover.md
+        bounds = Bounds(storage.sectors, known)  # of all decoders
+        size = configuration.members.bit_count() or len(cluster.ranks)
+        greeting = node_hello(config.rank, size, cluster.cluster_id, storage.incarnation, storage.sectors)
+        held = KeysHeld(cluster, bounds)
         self.config = config
         self.storage = storage
         self.replica = new_replica(
@@ -87,8 +91,9 @@ class Node:
             store=storage.lives.own.store, teachers=teachers_of(config, storage, quorum),
         )
         clock = trio.lowlevel.current_clock().current_time  # as trio.current_time, which looks the clock up each time
-        self.interpreter = Interpreter(self.replica, self.heal, storage, Encoder(keys), clock, time.time)
+        self.interpreter = MeteredInterpreter(self.replica, self.heal, storage, held.encodings, clock, time.time)
         self.disk = Disk(self.interpreter)
+        self.slow = self._new_slow_log()
         self.members = Members(
             config.rank, quorum, storage.lives, self.interpreter, strict=cluster.strict_start, new=config.new,
             rejoin=config.rejoin, was_left=was_left(config),
@@ -97,26 +102,35 @@ class Node:
         self.heal.counts = self.members.lives.counts
         self.heal.may_teach = self.members.may_teach
         places = max_connections()
-        self.server = Server(self.interpreter, greeting, new_decoder, self.report, seals, self.members, places)
+        self.server = Server(
+            self.interpreter, greeting, held.new_acceptor, self.report, held.seals, self.members, places)
         self.links = Links(
             config.rank, {node.rank: Place(node.host, node.port) for node in cluster.nodes}, self.members,
             lambda rank, lines, destinations: Dialer(
-                rank, lines, destinations, self.interpreter, greeting, new_decoder, seals, self.members,
+                rank, lines, destinations, self.interpreter, greeting, held.new_decoder, held.seals, self.members,
                 jitter=lambda: random.uniform(0.8, 1.2),
             ),
             learns=cluster.learn_addresses,
         )
 
         def reconfigured(later: Configuration) -> None:
-            known_ranks.update(ranks_in(later.used))
+            bounds.sectors, bounds.ranks = later.sectors, {*bounds.ranks, *ranks_in(later.used)}
+            self.server.greeting = greeting._replace(sectors=later.sectors)
             self.links.reconfigured(later)
 
+        self.keys = NodeKeys(cluster, held, self.interpreter, self.server, self.links.dialers)
         self.scrubbing = self._new_scrubbing()
         self.server.on_node_sealed = self.links.greet_soon
         self.interpreter.on_contract = self.members.heard_contract
         self.members.on_reconfigured = reconfigured
         self._room = trio.CapacityLimiter(places)
-        self._started = time.monotonic()
+        self.started = time.monotonic()
+        self.history = History(self)
+
+    def _new_slow_log(self) -> SlowLog:
+        slow = SlowCommands(self.config.slow_s, self.disk.last_syncs)
+        self.interpreter.slow_s, self.interpreter.on_slow = self.config.slow_s, slow.ended
+        return slow.slow
 
     def _new_scrubbing(self) -> Scrubbing:
         own_days = self.config.scrub_days
@@ -130,42 +144,8 @@ class Node:
         return scrubbing
 
     def report(self) -> bytes:
-        """The body of a STATUS answer: see docs/protocol.md."""
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        counters = dict(self.replica.counters)
-        counters.update(self.server.decoder_counters)
-        counters.update(self.heal.counters)
-        return json.dumps(
-            {
-                "version": described_version(),
-                "rank": self.config.rank,
-                "incarnation": self.storage.incarnation,
-                "uptime_s": round(time.monotonic() - self._started, 3),
-                "lives": self.members.report(),
-                "configuration": self.members.configuring.report(),
-                "sectors": self.config.cluster.sectors,
-                "sectors_written": self.storage.sectors_written,
-                "damaged": self.storage.damaged,
-                "heal": self.heal.report(trio.current_time()),
-                **self.scrubbing.report(),
-                "no_space": self.disk.is_full(self.config.storage),
-                "peers": {str(rank): self._state_of(dialer) for rank, dialer in sorted(self.links.dialers.items())},
-                "unfinished": self.replica.unfinished(),
-                "epoch": self.storage.epoch,
-                "attached_by": name_of_owner(self.storage.owner) if self.replica.epochs.is_owner_connected else "",
-                "connections": len(self.server.connections),
-                "sealed": sum(connection.transport.is_sealed for connection in self.server.connections),
-                "cpu_s": usage.ru_utime + usage.ru_stime,
-                "rss_bytes": _resident_bytes(),
-                "counters": counters,
-            }
-        ).encode()
-
-    def _state_of(self, dialer: Dialer) -> str:
-        """As the dialer sees it; "silent" for one that takes connections but has never been heard of: it is of another
-        cluster, has other keys, or speaks the contract and had nothing to say yet."""
-        silent = dialer.state == "contract" and dialer.rank not in self.interpreter.heard
-        return "silent" if silent else dialer.state
+        """The body of a STATUS answer."""
+        return json.dumps(status_of(self)).encode()
 
     async def run(self, listeners: list[socket.socket], stop: trio.Event) -> None:
         """Serve until `stop`; then finish what was begun, for at most DRAIN_S."""
@@ -175,6 +155,12 @@ class Node:
             nursery.start_soon(self._watch_peers)
             nursery.start_soon(self._keep_marks)
             nursery.start_soon(self.links.run)
+            nursery.start_soon(self.keys.run)
+            if self.config.metrics is not None:
+                from dsreg.node.figures import serve_metrics  # wants the packages of the extra `metrics`
+
+                nursery.start_soon(self.history.run)
+                nursery.start_soon(serve_metrics, self, self.config.metrics)
             async with trio.open_nursery() as accepting:
                 for listener in listeners:
                     accepting.start_soon(self._accept, listener, nursery)
@@ -183,23 +169,26 @@ class Node:
             close_all(listeners)  # whoever connects now is turned away at once, and asks another node
             self.server.stopping = True
             await self._drain()
+            self.members.addressing.keep()
             nursery.cancel_scope.cancel()
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(self.members.marking.stop)
 
     async def _watch_peers(self) -> None:
-        """Say which of the others have been out of reach for long, and when they are back."""
+        """Say which of the others have been out of reach for long, and when they are back; and what was slow."""
         own = self.config.rank
         absences = Absences(self.links.dialers, trio.current_time())
         while True:
             await trio.sleep(CHECK_INTERVAL_S)
+            self.slow.tick()
             absences.watch(self.links.dialers, trio.current_time())
             reached = {rank for rank, dialer in self.links.dialers.items() if dialer.state != "down"}
             for rank, is_back, absent_s in absences.check(reached, trio.current_time()):
                 address = self.links.address(rank)
                 quorum = self.members.configuring.quorum
                 in_reach = {own, *reached} & {*ranks_in(quorum.members)}
-                log.warning("%s", describe_absence(rank, address, is_back, absent_s, in_reach, quorum))
+                log.warning("%s", describe_absence(rank, address, is_back, absent_s, in_reach, quorum),
+                            extra={"node": rank, "peer": str(address)})
 
     async def _keep_marks(self) -> None:
         """Write what was heard of the others' directories."""
@@ -271,13 +260,15 @@ async def run_register_process(
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     stop: trio.Event | None = None,
     listeners: list[socket.socket] | None = None,
+    pages: Callable[[Node], Mapping[str, Make]] | None = None,
 ) -> None:
     """Run the node `config.rank` of the cluster until `stop` is set (None: until cancelled).
 
-    Binds first, then opens the storage, whatever recovery has to do: connections wait meanwhile. A caller that
-    has bound already (`dsreg.listening.bind`) gives the `listeners`, which are closed in any case.
-    `task_status.started()` is called when the node serves. Raises OSError if the address cannot be
-    bound, StorageError if the directory cannot be used, or, later, can no longer be trusted (SyncFailed).
+    Binds first, then opens the storage, whatever recovery has to do: connections wait meanwhile. A caller that has
+    bound already (`dsreg.listening.bind`) gives the `listeners`, which are closed in any case. `pages`: makes what is
+    served beside the metrics, if these are. `task_status.started()` is called when the node serves. Raises OSError if
+    the address cannot be bound, StorageError if the directory cannot be used, or, later, can no longer be trusted
+    (SyncFailed).
     """
     _raise_descriptor_limit()
     if listeners is None:
@@ -288,7 +279,7 @@ async def run_register_process(
         started: Callable[[], None] = task_status.started
         while True:
             try:
-                await _run(config, listeners, started, stop, older=older)
+                await _run(config, listeners, started, stop, pages, older=older)
                 return
             except OlderDirectory as error:
                 log.error("%s", error)
@@ -300,12 +291,13 @@ async def run_register_process(
 
 
 async def _run(
-    config: NodeConfig, listeners: list[socket.socket], started: Callable[[], None], stop: trio.Event, *, older: bool
+    config: NodeConfig, listeners: list[socket.socket], started: Callable[[], None], stop: trio.Event,
+    pages: Callable[[Node], Mapping[str, Make]] | None, *, older: bool,
 ) -> None:
     """`older`: the directory is an older state of itself. Raises OlderDirectory when that is found out."""
     cluster = config.cluster
     first = sorted({*cluster.first_ranks, config.rank})
-    identity = Identity(cluster.cluster_id, config.rank, tuple(first), cluster.sectors)
+    identity = Identity(cluster.cluster_id, config.rank, tuple(first), cluster.created_sectors)
 
     def open_storage() -> StableStorage:
         # What a cluster before had is at those that were recovered of it: docs/recover.md.
@@ -319,7 +311,7 @@ async def _run(
         )
 
     storage = await trio.to_thread.run_sync(open_storage)
-    if was_left(config) and not _may_begin(config, storage):
+    if was_left(config) and not may_begin(storage, rejoins=config.rejoin):
         await trio.to_thread.run_sync(storage.close)
         raise WrongDirectory(
             f"this cluster was recovered from node {config.rank}, and {config.storage} is empty, or its recovery was "
@@ -327,6 +319,11 @@ async def _run(
             "good, start this node with an empty directory and --rejoin: it takes over what the others have learned"
         )
     node = Node(config, storage)
+    if pages is not None:
+        node.more_pages = pages(node)
+    if storage.sectors != cluster.sectors:
+        log.info("the disk has %d sectors, not the %d of %s, which is where to begin", storage.sectors,
+                 cluster.sectors, cluster.path)
     try:
         log.info("rank %d serves on %s", config.rank, format_address(*config.listen_at))
         started()
@@ -351,12 +348,12 @@ def was_left(config: NodeConfig) -> bool:
     return recovered is not None and config.rank in recovered.ranks
 
 
-def _may_begin(config: NodeConfig, storage: StableStorage) -> bool:
+def may_begin(storage: StableStorage, *, rejoins: bool) -> bool:
     """Whether a node that was left may use this directory. Not if its recovery was interrupted: it may have what
     nobody else has, and a node that rejoins would have to learn that from others."""
     if storage.lives.begun or storage.lives.claimed or storage.lives.given_up:
         return True
-    return config.rejoin and storage.learning.left == storage.sectors and storage.sectors_written == 0
+    return rejoins and storage.learning.left == storage.sectors and storage.next_chunk(0) is None
 
 
 def teachers_of(config: NodeConfig, storage: StableStorage, quorum: Quorum) -> Teachers | None:
@@ -379,8 +376,3 @@ def max_connections() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = MAX_FILE_DESCRIPTORS if soft == resource.RLIM_INFINITY else min(soft, MAX_FILE_DESCRIPTORS)
     return max(allowed - RESERVED_DESCRIPTORS, allowed // 2)
-
-
-def _resident_bytes() -> int:
-    with open("/proc/self/statm", encoding="ascii") as statm:
-        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

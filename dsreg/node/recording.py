@@ -38,17 +38,17 @@ class Recording:
         self._no_space = NoSpaceLog(clock)
         self._incarnations: dict[int, int] = {}  # of others, as they have greeted
 
-    def remember(self, heard: Mapping[int, Life]) -> bool:
-        """Whether there was space for it. Raises SyncFailed."""
+    def remember(self, heard: Mapping[int, Life], rank: int = 0) -> bool:
+        """Whether there was space for it. `rank`: of the node that shows its directory by that. Raises SyncFailed."""
         try:
-            self._file.remember(heard)
+            self._file.remember(heard, rank, self._incarnations.get(rank, 0))
         except NoSpace as error:
             self._lives.not_written(heard)
             nodes = ", ".join(map(str, sorted(heard)))
             self._no_space.say(f"the directories of the nodes {nodes}, which are not used until there is some", error)
             return False
         for other, life in heard.items():
-            log.info("node %d is known by its directory %s from now on", other, life)
+            log.info("node %d is known by its directory %s from now on", other, life, extra={"node": other})
         return True
 
     def greets(self, rank: int, incarnation: int) -> None:
@@ -61,4 +61,4 @@ class Recording:
         try:
             self._file.heard(rank, self._incarnations.get(rank, 0))
         except NoSpace as error:
-            log.info("no space to record the starts of node %d: %s", rank, error)
+            log.info("no space to record the starts of node %d: %s", rank, error, extra={"node": rank})

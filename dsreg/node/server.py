@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 import trio
@@ -16,9 +17,11 @@ from dsreg.constants import (
 )
 from dsreg.link.accepted_line import AcceptedLine
 from dsreg.link.effects import (
+    AnswerUnder,
     Close,
     Complain,
     Effect,
+    Features,
     Fresh,
     GreetedBy,
     Introduce,
@@ -32,7 +35,7 @@ from dsreg.node.connection_table import ConnectionTable
 from dsreg.node.interpreter import Connection, Interpreter
 from dsreg.node.members import Members
 from dsreg.protocol.choosing import Answered, ConfigurationReport, Proposed
-from dsreg.protocol.codec import UnsealingDecoder
+from dsreg.protocol.codec import Keys, UnsealingDecoder
 from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import (
     Ack,
@@ -81,9 +84,10 @@ _BETWEEN_NODES = (ReadProc, WriteProc, Value, Ack, Fenced, DigestQuery, Digests,
 
 
 class Server:
-    """`greeting`: the answer to a HELLO. `report`: makes the body of a STATUS answer. `places`: how many connections.
-    What greetings decide about a connection: dsreg.link.accepted_line. Counters of decoders have one key more:
-    "unproven", messages in the name of a node that has not shown its directory, or does not tell of configurations.
+    """`greeting`: the answer to a HELLO; another one may be set. `report`: makes the body of a STATUS answer. `places`:
+    how many connections. What greetings decide about a connection: dsreg.link.accepted_line. Counters of decoders have
+    one key more: "unproven", messages in the name of a node that has not shown its directory, or does not tell of
+    configurations.
     """
 
     def __init__(
@@ -99,20 +103,31 @@ class Server:
         self.table = ConnectionTable(places)
         self.connections = self.table.connections
         self.stopping = False
-        self.decoder_counters: dict[str, int] = {}
+        self._ended: Counter[str] = Counter()  # of the decoders of connections that are over
         self.on_node_sealed: Callable[[int], None] = lambda rank: None  # the node has sealed a connection to this one
         self.on_scrub: Callable[[], int] = lambda: 0  # a client wants a pass of dsreg.register.scrub; its number
+        # What comes over the connection is of other keys than before; it is over. See dsreg.node.keys.
+        self.on_other_key: Callable[[Connection, Keys], None] = lambda connection, keys: None
+        self.on_end: Callable[[Connection, AcceptedLine], None] = lambda connection, line: None
         self._complain_again = -math.inf
         self._interpreter = interpreter
-        self._greeting = greeting
+        self.greeting = greeting
         self._new_decoder = new_decoder
         self._report = report
         self._seals = seals
         self._members = members
+        members.membership.on_gone = self._give_up
+
+    def decoder_counters(self) -> Counter[str]:
+        """Of all connections since the start."""
+        counters = self._ended.copy()
+        for line in self.connections.values():
+            counters.update(line.decoder.counters)
+        return counters
 
     def new_line(self) -> AcceptedLine:
         """For a connection that has been accepted."""
-        return AcceptedLine(self._greeting, self._seals, self._new_decoder(False))
+        return AcceptedLine(self.greeting, self._seals, self._new_decoder(False))
 
     async def serve(self, transport: Transport) -> None:
         """One connection, until it is over."""
@@ -129,8 +144,8 @@ class Server:
                 nursery.cancel_scope.cancel()
         finally:
             self.table.remove(connection)
-            for name, count in line.decoder.counters.items():
-                self.decoder_counters[name] = self.decoder_counters.get(name, 0) + count
+            self.on_end(connection, line)
+            self._ended.update(line.decoder.counters)
             transport.close()
             self._members.left(transport, connection)
             self._interpreter.disconnected(connection)
@@ -199,6 +214,8 @@ class Server:
                 self._interpreter.tell(connection.transport, message)
         elif isinstance(effect, SealWith):
             connection.transport.seal(effect.sealer)
+        elif isinstance(effect, Features):
+            connection.transport.features = effect.features
         elif isinstance(effect, LimitRecords):
             connection.transport.record_bytes = effect.size
         elif isinstance(effect, Fresh):
@@ -211,6 +228,8 @@ class Server:
             self._members.greets(effect.rank, effect.incarnation)
         elif isinstance(effect, SealedBy):
             self.on_node_sealed(effect.rank)
+        elif isinstance(effect, AnswerUnder):
+            self.on_other_key(connection, effect.keys)
         elif isinstance(effect, Close):
             self._interpreter.end_turn()  # what has been answered is sent before
             connection.transport.close()
@@ -222,7 +241,7 @@ class Server:
         """What somebody must mend is said, but not a thousand times."""
         if self._interpreter.clock() >= self._complain_again:
             self._complain_again = self._interpreter.clock() + COMPLAIN_S
-            log.warning("%s %s", connection.transport.peer, text)
+            log.warning("%s %s", connection.transport.peer, text, extra={"peer": connection.transport.peer})
 
     def _take(self, connection: Connection, line: AcceptedLine, message: Message) -> None:
         interpreter = self._interpreter
@@ -253,6 +272,12 @@ class Server:
             interpreter.tell(connection.transport, Answered(message.request, answer))
         elif isinstance(message, ScrubRequest):
             interpreter.tell(connection.transport, ScrubBegun(message.request, self.on_scrub()))
+
+    def _give_up(self) -> None:
+        """The node has left the cluster. What it has begun it completes, unless it never came to serve."""
+        if not self._interpreter.started:
+            for connection, command in self._interpreter.give_up():
+                self._refuse(connection, command)
 
     def _refuse(self, connection: Connection, command: Command) -> None:
         """The node is stopping, or is no member. The contract has no word for it: its clients see the connection end.

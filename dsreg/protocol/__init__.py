@@ -7,6 +7,7 @@
     address        where a node is, as nodes tell it
     configuration  which nodes there are, and how large the disk is; ballots; choosing: how the next one is chosen
     tags           tags and epochs: their 16 bytes, order, restamping; names: what tells apart those of one node
+    zeros, extents    data that is all zeros; which chunks have none
     wire           byte layouts, type numbers, HMACs
     encoder        messages to bytes
     decoder        bytes to messages: what is damaged or foreign is skipped (frames: those that fit any cluster)

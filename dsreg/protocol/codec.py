@@ -9,10 +9,14 @@ becomes sealed: greeting.py, over sealed.py (keys, records) and noise.py (the ha
 
 from __future__ import annotations
 
-from dsreg.protocol.decoder import Decoder, Side
-from dsreg.protocol.encode_once import EncodeOnce
+from dsreg.protocol.bounds import UNBOUNDED, Bounds, Side
+from dsreg.protocol.decoder import Decoder
+from dsreg.protocol.encode_once import EncodeOnce, Encodings
 from dsreg.protocol.encoder import Encoder
 from dsreg.protocol.unsealing import UnsealingDecoder
 from dsreg.protocol.wire import MAX_FRAME_SIZE, Keys, Mac
 
-__all__ = ["MAX_FRAME_SIZE", "Decoder", "EncodeOnce", "Encoder", "Keys", "Mac", "Side", "UnsealingDecoder"]
+__all__ = [
+    "MAX_FRAME_SIZE", "UNBOUNDED", "Bounds", "Decoder", "EncodeOnce", "Encoder", "Encodings", "Keys", "Mac", "Side",
+    "UnsealingDecoder",
+]

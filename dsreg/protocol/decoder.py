@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import enum
 from collections import Counter
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from dsreg.chunks import number_of_chunks
 from dsreg.constants import HMAC_SIZE, MAGIC, MAX_RANK, MAX_RUN_SECTORS, TAG_SIZE
 from dsreg.protocol import frames
+from dsreg.protocol.bounds import Bounds, Side
 from dsreg.protocol.frames import CONTRACT_KINDS, RUN_KINDS
 from dsreg.protocol.messages import (
     Accepted,
@@ -52,6 +52,7 @@ from dsreg.protocol.wire import (
     EXTENSION,
     FIRST_EXTENSION,
     FLAG_VALUES,
+    FLAG_ZEROS,
     GREETING,
     PEER,
     PREFIX_SIZE,
@@ -71,14 +72,6 @@ from dsreg.protocol.wire import (
     read_response_size,
     tags_and_data,
 )
-
-
-class Side(enum.Enum):
-    """Whose end of the stream this is: it settles which message types are known."""
-
-    NODE = "node"  # commands, node messages and their answers, receipts, greetings of both kinds
-    CLIENT = "client"  # responses, the answer to a client's greeting
-
 
 # Takes the buffer and where the frame starts; gives the bytes in all, 0 where no length can be trusted.
 _Measure = Callable[[memoryview, int], int]
@@ -104,6 +97,7 @@ _MAGIC_TAIL: Final = len(MAGIC) - 1
 
 # Members of enumerations that each frame needs: see dsreg.protocol.messages.
 _GET, _PUT, _ATTACH = CommandKind.GET, CommandKind.PUT, CommandKind.ATTACH
+_ZERO, _MAP = CommandKind.ZERO, CommandKind.MAP
 
 
 class Decoder:
@@ -118,19 +112,16 @@ class Decoder:
     bad_field      authentic frames dropped because a rank, sector, run, tag or status is out of range
     """
 
-    def __init__(
-        self, keys: Keys, *, sectors: int, ranks: Set[int], side: Side, extended: bool = False
-    ) -> None:
-        """`sectors` is the size of the disk and `ranks` are those of its nodes, more of them later perhaps; Side.CLIENT
-        needs neither."""
+    def __init__(self, keys: Keys, *, bounds: Bounds, side: Side, extended: bool = False) -> None:
+        """`bounds`: of what is taken; Side.CLIENT needs none."""
         client, system = macs(keys)
-        self._sectors = sectors
-        self._ranks = ranks
+        self.keys = keys
+        self._bounds = bounds
         if side is Side.CLIENT:
             self._all_rules = self._client_rules(client)
         else:
-            assert system is not None and sectors >= 1
-            assert ranks and all(1 <= rank <= MAX_RANK for rank in ranks)
+            assert system is not None and bounds.sectors >= 1
+            assert bounds.ranks and all(1 <= rank <= MAX_RANK for rank in bounds.ranks)
             self._all_rules = self._node_rules(client, system)
         self.counters: Counter[str] = Counter()
         self._buffer = bytearray()
@@ -212,13 +203,17 @@ class Decoder:
 
     def _message(self, rule: _Rule, frame: memoryview) -> Message | None:
         body = frame[:-HMAC_SIZE]
-        if not rule.mac.verify(frame[-HMAC_SIZE:], body):
+        if not rule.mac.verify(frame[-HMAC_SIZE:], body) and not self._find_key(rule.mac, frame):
             self.counters["bad_mac"] += 1
             return rule.refuse(body) if rule.refuse is not None else None
         message = rule.decode(body)
         if message is None:
             self.counters["bad_field"] += 1
         return message
+
+    def _find_key(self, mac: Mac, frame: memoryview) -> bool:
+        """Whether `mac` is of another key from now on under which the frame is good: see UnsealingDecoder."""
+        return False
 
     # --- which types are known ----------------------------------------------------------------
     def _client_rules(self, client: Mac) -> dict[int, _Rule]:
@@ -273,13 +268,13 @@ class Decoder:
 
     # --- checks -------------------------------------------------------------------------------
     def _run_is_good(self, first: int, count: int) -> bool:
-        return 1 <= count <= MAX_RUN_SECTORS and first + count <= self._sectors
+        return 1 <= count <= MAX_RUN_SECTORS and first + count <= self._bounds.sectors
 
     def _tag_is_good(self, tag: Tag, unwritten: bool) -> bool:
         ts, wr, life, _ = tag
         if not ts:
             return unwritten and wr == life == 0
-        return wr in self._ranks or wr == ATTACHED and epoch_of(ts) > 0
+        return wr in self._bounds.ranks or wr == ATTACHED and epoch_of(ts) > 0
 
     def _tags_are_good(self, tags: bytes, *, unwritten: bool) -> bool:
         """Whether each tag is of a ts >= 1 and a node's rank or ATTACHED, or, if `unwritten`, of no write at all."""
@@ -291,7 +286,7 @@ class Decoder:
     def _command(self, frame: memoryview) -> Command | RefusedCommand:
         _, type_, request, sector = COMMAND.unpack_from(frame)
         kind = CONTRACT_KINDS[type_]
-        if sector >= self._sectors:
+        if sector >= self._bounds.sectors:
             return RefusedCommand(Status.INVALID_SECTOR_INDEX, kind, request)
         return Command(kind, request, sector, 1, b"", bytes(frame[COMMAND.size :]))
 
@@ -302,12 +297,16 @@ class Decoder:
             return RefusedCommand(Status.INVALID_SECTOR_INDEX, kind, request, True)
         if kind is _ATTACH:
             return Command.attach(request, epoch, bytes(frame[EXTENSION.size :]))
-        if not self._run_is_good(first, count):
+        if of_chunks := kind is _ZERO or kind is _MAP:
+            command = frames.chunk_command(frame, kind, self._bounds.sectors)
+            if command is not None and (kind is _MAP or self._tags_are_good(command.tags, unwritten=False)):
+                return command
+        if of_chunks or not self._run_is_good(first, count):
             return RefusedCommand(Status.INVALID_SECTOR_INDEX, kind, request, True)
         if length == 0:
             values = kind is _GET and bool(flags & FLAG_VALUES)
             return Command(kind, request, first, count, b"", b"", True, epoch, values)
-        tags, data = tags_and_data(frame, 1 if kind is _PUT else count)
+        tags, data = tags_and_data(frame, 1 if kind is _PUT else count, count if flags & FLAG_ZEROS else 0)
         # No node names such tags. (0, 0) is the tag of what was never written: nothing is stored under it, but by an
         # attachment that restamps what it has read.
         restamps = epoch > 0 and is_restamped(tags, epoch)
@@ -332,19 +331,19 @@ class Decoder:
     def _report(self, frame: memoryview) -> Message | None:
         report = frames.REPORTS[frame[TYPE_OFFSET]](frame)
         # It may tell of nodes that this one is yet to hear of: they have become members since.
-        return report if report is not None and report.rank in self._ranks else None
+        return report if report is not None and report.rank in self._bounds.ranks else None
 
     def _accepted(self, frame: memoryview) -> Accepted | None:
         message = frames.accepted(frame)
-        return message if message is not None and self._ranks >= {message.rank, message.claimant} else None
+        return message if message is not None and self._bounds.ranks >= {message.rank, message.claimant} else None
 
     def _digest_message(self, frame: memoryview) -> DigestQuery | Digests | None:
-        message = frames.digest_message(frame, number_of_chunks(self._sectors))
-        return message if message is not None and message.rank in self._ranks else None
+        message = frames.digest_message(frame, number_of_chunks(self._bounds.sectors))
+        return message if message is not None and message.rank in self._bounds.ranks else None
 
     def _sums_message(self, frame: memoryview) -> SumsQuery | Sums | None:
         _, status, rank, type_, rid, first, count, *_ = EXTENSION.unpack_from(frame)
-        if status != Status.OK or rank not in self._ranks or not self._run_is_good(first, count):
+        if status != Status.OK or rank not in self._bounds.ranks or not self._run_is_good(first, count):
             return None
         if type_ == Type.SUMS:
             return SumsQuery(rank, rid, first, count)
@@ -353,14 +352,14 @@ class Decoder:
 
     def _peer(self, frame: memoryview) -> ReadProc | Value | WriteProc | Ack | None:
         _, rank, type_, uuid, rid, sector = PEER.unpack_from(frame)
-        if rank not in self._ranks or sector >= self._sectors:
+        if rank not in self._bounds.ranks or sector >= self._bounds.sectors:
             return None
         if type_ == Type.READ_PROC:
             return ReadProc(rank, rid, sector, 1, True, uuid)
         if type_ == Type.ACK:
             return Ack(rank, rid, sector, 1, uuid)
         ts, wr = TAG.unpack_from(frame, PEER.size)
-        if not (wr in self._ranks if ts else wr == 0):
+        if not (wr in self._bounds.ranks if ts else wr == 0):
             return None
         tag = pack_tag(ts, wr)
         data = bytes(frame[PEER.size + TAG_SIZE :])
@@ -370,11 +369,11 @@ class Decoder:
 
     def _receipt(self, frame: memoryview) -> Receipt | None:
         _, rank, type_, uuid = RECEIPT.unpack_from(frame)
-        return Receipt(rank, type_ - ANSWER, uuid) if rank in self._ranks else None
+        return Receipt(rank, type_ - ANSWER, uuid) if rank in self._bounds.ranks else None
 
     def _peer_run(self, frame: memoryview) -> PeerMessage | None:
         _, status, rank, type_, rid, first, count, flags, _, epoch, _ = EXTENSION.unpack_from(frame)
-        if rank not in self._ranks or not self._run_is_good(first, count) or epoch > MAX_EPOCH:
+        if rank not in self._bounds.ranks or not self._run_is_good(first, count) or epoch > MAX_EPOCH:
             return None
         if type_ == Type.READ_PROC_RUN:
             return ReadProc(rank, rid, first, count, bool(flags & FLAG_VALUES), epoch=epoch)
@@ -384,7 +383,7 @@ class Decoder:
             return Ack(rank, rid, first, count, overtaken=status == Status.OVERTAKEN)
         if type_ != Type.WRITE_PROC_RUN and status != Status.OK:
             return None
-        tags, data = tags_and_data(frame, count)
+        tags, data = tags_and_data(frame, count, count if flags & FLAG_ZEROS else 0)
         if not self._tags_are_good(tags, unwritten=True):
             return None
         if type_ == Type.WRITE_PROC_RUN:

@@ -20,6 +20,9 @@ from dsreg.constants import (
 from dsreg.protocol.address import pack_addresses
 from dsreg.protocol.choosing import Answered, ConfigurationReport, Proposed, pack_answer, pack_question
 from dsreg.protocol.configuration import pack_configuration, pack_record
+from dsreg.protocol.extents import EXTENT_SIZE, can_be_mapped
+from dsreg.protocol.frames import RUN_KINDS
+from dsreg.protocol.hello import hello_bytes
 from dsreg.protocol.messages import (
     Accepted,
     Ack,
@@ -56,12 +59,11 @@ from dsreg.protocol.wire import (
     ANSWER,
     ATTACHED_FLAGS,
     ATTACHED_STATE,
-    CLUSTER_SIZE,
     COMMAND,
     FLAG_TAGS,
     FLAG_VALUES,
+    FLAG_ZEROS,
     FOLLOWING,
-    GREETING,
     LIFE,
     MARK_BITS,
     MARKED_LIFE,
@@ -81,20 +83,14 @@ from dsreg.protocol.wire import (
     extension_header,
     macs,
 )
+from dsreg.protocol.zeros import are_chunks, is_zeros
 
-_RUN_TYPE: Final = {
-    CommandKind.READ: Type.READ_RUN,
-    CommandKind.TAG: Type.TAG_RUN,
-    CommandKind.STORE: Type.STORE_RUN,
-    CommandKind.GET: Type.GET_RUN,
-    CommandKind.PUT: Type.PUT_RUN,
-    CommandKind.ATTACH: Type.ATTACH,
-}
+_RUN_TYPE: Final = {kind: type_ for type_, kind in RUN_KINDS.items()}
 _TAGGED: Final = (CommandKind.STORE, CommandKind.PUT)
 _STORING: Final = (CommandKind.WRITE, *_TAGGED)
 # Members of enumerations that each frame needs: see dsreg.protocol.messages.
-_READ, _TAG, _OK = CommandKind.READ, CommandKind.TAG, Status.OK
-_GET, _PUT, _ATTACH = CommandKind.GET, CommandKind.PUT, CommandKind.ATTACH
+_READ, _TAG, _ATTACH, _OK = CommandKind.READ, CommandKind.TAG, CommandKind.ATTACH, Status.OK
+_GET, _PUT, _ZERO, _MAP = CommandKind.GET, CommandKind.PUT, CommandKind.ZERO, CommandKind.MAP
 _CONTRACT_TYPE: Final = {CommandKind.READ: Type.READ, CommandKind.WRITE: Type.WRITE}
 
 
@@ -105,8 +101,10 @@ class Encoder:
     message without a system key, ...) is a bug of the caller and fails an assertion.
     """
 
-    def __init__(self, keys: Keys | None) -> None:
-        """`keys`: None for frames that are to be sealed, which have no HMAC."""
+    def __init__(self, keys: Keys | None, *, zeros: bool = False) -> None:
+        """`keys`: None for frames that are to be sealed, which have no HMAC. `zeros`: whether data that is all zeros is
+        left out, which the other side has to understand."""
+        self._leaves_zeros_out = zeros
         self._client, self._system = macs(keys) if keys is not None else (NoMac(), NoMac())
         self._encoders: dict[type, Callable[[Any], list[Buffer]]] = {
             Command: self._command,
@@ -117,7 +115,7 @@ class Encoder:
             WriteProc: self._write_proc,
             Ack: self._ack,
             Fenced: self._fenced,
-            DigestQuery: self._digest_query,
+            DigestQuery: lambda message: self._about_chunks(Type.DIGESTS, message),
             Digests: self._digests,
             SumsQuery: self._sums_query,
             Sums: self._sums,
@@ -144,20 +142,33 @@ class Encoder:
         """
         return self._encoders[type(message)](message)
 
+    def _unless_zeros(self, data: Buffer) -> tuple[Buffer, int]:
+        """What goes out of the data of sectors in a frame of the extension, and the flag that says so."""
+        if self._leaves_zeros_out and data and is_zeros(data):
+            return b"", FLAG_ZEROS
+        return data, 0
+
     # --- client frames ------------------------------------------------------------------------
     def _command(self, message: Command) -> list[Buffer]:
         kind, request, first, count, tags, data, extended, epoch, values, owner = message
         if kind is _ATTACH:
             assert first == count == 0 and len(owner) == OWNER_SIZE
             return _signed(self._client, extension_header(Type.ATTACH, request, length=OWNER_SIZE, epoch=epoch), owner)
+        if kind is _ZERO or kind is _MAP:
+            assert (are_chunks if kind is _ZERO else can_be_mapped)(first, count) and not data
+            assert len(tags) == (TAG_SIZE if kind is _ZERO else 0)
+            run = {"first": first // MAX_RUN_SECTORS, "count": count // MAX_RUN_SECTORS}
+            header = extension_header(_RUN_TYPE[kind], request, **run, length=len(tags), epoch=epoch)
+            return _signed(self._client, header, tags)
         assert len(tags) == (count * TAG_SIZE if kind in _TAGGED else 0)
         assert len(data) == (count * SECTOR_SIZE if kind in _STORING else 0)
         if extended:
             assert 1 <= count <= MAX_RUN_SECTORS
             if kind is _PUT:
                 tags = tags[:TAG_SIZE]
+            data, flags = self._unless_zeros(data)
             length = len(tags) + len(data)
-            flags = FLAG_VALUES if values else 0
+            flags |= FLAG_VALUES if values else 0
             header = extension_header(
                 _RUN_TYPE[kind], request, first=first, count=count, flags=flags, length=length, epoch=epoch
             )
@@ -176,6 +187,8 @@ class Encoder:
             assert status < Status.STOPPING and not tags
             assert len(data) == (SECTOR_SIZE if ok and kind is CommandKind.READ else 0)
             return _signed(self._client, RESPONSE.pack(MAGIC, status, _CONTRACT_TYPE[kind] + ANSWER, request), data)
+        if kind is _MAP and ok:
+            return self._of_client(Type.MAP_CHUNKS_ANSWER, request, data, len(data) // EXTENT_SIZE, epoch)
         count, flags = len(tags) // TAG_SIZE or len(data) // SECTOR_SIZE, 0
         if kind is _GET and data:
             flags = FLAG_VALUES
@@ -186,6 +199,9 @@ class Encoder:
         assert len(tags) in (0, count * TAG_SIZE) and not ((tags or data) and kind in _STORING)
         missing = not data and kind is not _READ  # the tags of a READ are those of what it has read
         assert kind is _ATTACH or missing or len(data) == count * SECTOR_SIZE
+        if kind is not _ATTACH:
+            data, left_out = self._unless_zeros(data)
+            flags |= left_out
         assert not (data and kind is _TAG)
         assert count <= MAX_RUN_SECTORS and (ok or not tags and not data)
         header = extension_header(
@@ -207,9 +223,9 @@ class Encoder:
     def _scrub_begun(self, message: ScrubBegun) -> list[Buffer]:
         return self._of_client(Type.SCRUB_ANSWER, message.request, SCRUB_PASS.pack(message.number))
 
-    def _of_client(self, type_: Type, request: int, content: bytes, count: int = 0) -> list[Buffer]:
+    def _of_client(self, type_: Type, request: int, content: Buffer, count: int = 0, epoch: int = 0) -> list[Buffer]:
         """From or to a client, about no run."""
-        header = extension_header(type_, request, count=count, length=len(content))
+        header = extension_header(type_, request, count=count, length=len(content), epoch=epoch)
         return _signed(self._client, header, content)
 
     # --- either -------------------------------------------------------------------------------
@@ -282,7 +298,8 @@ class Encoder:
             return self._contract_peer(Type.VALUE, message, _contract_tag(tags), data)
         if data is None:
             return self._peer_run(Type.VALUE_RUN, message, 0, message.epoch, tags)
-        return self._peer_run(Type.VALUE_RUN, message, FLAG_VALUES, message.epoch, tags, data)
+        data, flags = self._unless_zeros(data)
+        return self._peer_run(Type.VALUE_RUN, message, FLAG_VALUES | flags, message.epoch, tags, data)
 
     def _write_proc(self, message: WriteProc) -> list[Buffer]:
         tags, data, count = message.tags, message.data, message.count
@@ -290,7 +307,8 @@ class Encoder:
         assert len(data) == count * SECTOR_SIZE
         if is_of_contract(message):
             return self._contract_peer(Type.WRITE_PROC, message, _contract_tag(tags), data)
-        return self._peer_run(Type.WRITE_PROC_RUN, message, 0, highest_epoch(tags), tags, data)
+        data, flags = self._unless_zeros(data)
+        return self._peer_run(Type.WRITE_PROC_RUN, message, flags, highest_epoch(tags), tags, data)
 
     def _ack(self, message: Ack) -> list[Buffer]:
         if is_of_contract(message):
@@ -299,9 +317,6 @@ class Encoder:
 
     def _fenced(self, message: Fenced) -> list[Buffer]:
         return self._peer_run(Type.ACK_RUN, message, 0, message.epoch, status=Status.FENCED)
-
-    def _digest_query(self, message: DigestQuery) -> list[Buffer]:
-        return self._about_chunks(Type.DIGESTS, message)
 
     def _digests(self, message: Digests) -> list[Buffer]:
         first, count, digests = message.first, message.count, sorted(message.digests.items())
@@ -367,21 +382,6 @@ def _contract_tag(tag: bytes) -> bytes:
     ts, wr, life, epoch = unpack_tag(tag)
     assert not life and not epoch
     return TAG.pack(ts, wr)
-
-
-def hello_bytes(message: Hello) -> bytes:
-    """The frame of a greeting without its HMAC: what the handshake that seals the connection vouches for."""
-    assert 0 <= message.rank <= MAX_RANK
-    assert len(message.cluster) == CLUSTER_SIZE
-    greeting = GREETING.pack(message.version, message.features, message.cluster, message.incarnation)
-    header = extension_header(
-        (Type.HELLO_NODE if message.rank else Type.HELLO_CLIENT) + (ANSWER if message.answer else 0),
-        0,
-        rank=message.rank,
-        first=message.sectors,
-        length=len(greeting),
-    )
-    return header + greeting
 
 
 def _attached(message: Response) -> tuple[int, bytes]:

@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from dsreg.constants import DIGEST_SIZE, MAX_DIGESTS, MAX_RANK
+from dsreg.constants import DIGEST_SIZE, MAX_DIGESTS, MAX_RANK, MAX_RUN_SECTORS
 from dsreg.protocol.address import unpack_addresses
 from dsreg.protocol.choosing import Answered, ConfigurationReport, Proposed, unpack_answer, unpack_question
 from dsreg.protocol.configuration import CONFIGURATION, unpack_configuration, unpack_record
+from dsreg.protocol.extents import can_be_mapped, map_command
 from dsreg.protocol.life import Life, Stage
 from dsreg.protocol.messages import (
     Accepted,
     AddressReport,
+    Command,
     CommandKind,
     DigestQuery,
     Digests,
@@ -28,7 +30,7 @@ from dsreg.protocol.messages import (
     StatusReport,
     StatusRequest,
 )
-from dsreg.protocol.tags import MAX_EPOCH
+from dsreg.protocol.tags import MAX_EPOCH, is_restamped
 from dsreg.protocol.wire import (
     ANSWER,
     ATTACHED_FLAGS,
@@ -36,6 +38,8 @@ from dsreg.protocol.wire import (
     COMMAND,
     EXTENSION,
     FLAG_TAGS,
+    FLAG_VALUES,
+    FLAG_ZEROS,
     FOLLOWING,
     LIFE,
     MARK_BITS,
@@ -45,10 +49,10 @@ from dsreg.protocol.wire import (
     RESPONSE,
     SCRUB_PASS,
     Type,
-    content_from,
     digests_at,
     tags_and_data,
 )
+from dsreg.protocol.zeros import are_chunks, zero_command
 
 CONTRACT_KINDS: Final = {Type.READ: CommandKind.READ, Type.WRITE: CommandKind.WRITE}
 RUN_KINDS: Final = {
@@ -58,12 +62,14 @@ RUN_KINDS: Final = {
     Type.GET_RUN: CommandKind.GET,
     Type.PUT_RUN: CommandKind.PUT,
     Type.ATTACH: CommandKind.ATTACH,
+    Type.ZERO_CHUNKS: CommandKind.ZERO,
+    Type.MAP_CHUNKS: CommandKind.MAP,
 }
 # Their good answers have no content.
-_NOTHING_TO_SAY: Final = (CommandKind.STORE, CommandKind.PUT)
+_NOTHING_TO_SAY: Final = (CommandKind.STORE, CommandKind.PUT, CommandKind.ZERO)
 _WITH_TAGS: Final = (CommandKind.TAG, CommandKind.GET)
 # Members of enumerations that each frame needs: see dsreg.protocol.messages.
-_READ, _ATTACH, _OK = CommandKind.READ, CommandKind.ATTACH, Status.OK
+_READ, _GET, _ATTACH, _OK = CommandKind.READ, CommandKind.GET, CommandKind.ATTACH, Status.OK
 _STATUSES: Final = {int(status): status for status in Status}
 _STAGES: Final = frozenset(Stage)
 
@@ -78,6 +84,18 @@ def unauthentic_run_command(frame: memoryview) -> RefusedCommand:
     return RefusedCommand(Status.AUTH_FAILURE, RUN_KINDS[type_], request, True)
 
 
+def chunk_command(frame: memoryview, kind: CommandKind, sectors: int) -> Command | None:
+    """A ZERO or MAP, to a disk of so many sectors; whether the tag may be that of a write is left to be seen."""
+    _, _, _, _, request, chunk, chunks, _, _, epoch, _ = EXTENSION.unpack_from(frame)
+    first, count, tag = chunk * MAX_RUN_SECTORS, chunks * MAX_RUN_SECTORS, bytes(frame[EXTENSION.size :])
+    if first + count > sectors:
+        return None
+    if kind is CommandKind.MAP:
+        return map_command(request, first, count, epoch) if can_be_mapped(first, count) else None
+    good = are_chunks(first, count) and epoch > 0 and is_restamped(tag, epoch)
+    return zero_command(request, first, count, tag, epoch) if good else None
+
+
 def response(frame: memoryview) -> Response | None:
     _, code, type_, request = RESPONSE.unpack_from(frame)
     status = _STATUSES.get(code)
@@ -89,16 +107,19 @@ def response(frame: memoryview) -> Response | None:
 def run_response(frame: memoryview) -> Response | None:
     _, code, _, type_, request, _, count, flags, length, epoch, _ = EXTENSION.unpack_from(frame)
     status, kind = _STATUSES.get(code), RUN_KINDS[type_ - ANSWER]
-    if status is None or (status is _OK and kind not in _NOTHING_TO_SAY and length == 0):
+    zeros = 0
+    if flags & FLAG_ZEROS and status is _OK and (kind is _READ or kind is _GET and flags & FLAG_VALUES):
+        zeros = count
+    if status is None or (status is _OK and kind not in _NOTHING_TO_SAY and length == zeros == 0):
         return None
     if kind in _WITH_TAGS or kind is _READ and flags & FLAG_TAGS and length:
-        tags, data = tags_and_data(frame, count)
+        tags, data = tags_and_data(frame, count, zeros)
         return Response(status, kind, request, tags, data, True, epoch)
     if kind is _ATTACH and status is _OK:
         owner, counter, believed = ATTACHED_STATE.unpack_from(frame, EXTENSION.size)
         alive, unsure, mixed = (bool(flags & flag) for flag in ATTACHED_FLAGS)
         return Response(status, kind, request, b"", b"", True, epoch, alive, unsure, mixed, counter, believed, owner)
-    return Response(status, kind, request, b"", content_from(frame, EXTENSION.size), True, epoch)
+    return Response(status, kind, request, *tags_and_data(frame, 0, zeros), True, epoch)
 
 
 def lives(frame: memoryview) -> LivesReport | None:

@@ -10,7 +10,7 @@ import enum
 from collections.abc import Callable
 from typing import NamedTuple
 
-from dsreg.protocol.encoder import hello_bytes
+from dsreg.protocol.hello import hello_bytes
 from dsreg.protocol.messages import FEATURE_SEALED, Hello, Message, Seal
 from dsreg.protocol.sealed import Opener, Opening, Sealer, SealKey, accept, client_seal, node_seal
 from dsreg.protocol.wire import Keys
@@ -31,6 +31,11 @@ class Seals:
     def __init__(self, keys: Keys, fresh: Callable[[], bytes], *, required: bool = False) -> None:
         self.required = required
         self.fresh = fresh
+        self.change(keys)
+
+    def change(self, keys: Keys) -> None:
+        """The connections that are made from now on are of these."""
+        self.keys = keys
         self._client = client_seal(keys.client)
         self._node = node_seal(keys.system) if keys.system else None
 
@@ -41,12 +46,17 @@ class Seals:
         assert self._node is not None
         return self._node
 
-    def accept(self, hello: Hello, answer: Hello, seal: Seal) -> Sealed | None:
-        """Take up the handshake that came after `hello`, answered with `answer`. None: it is not authentic."""
+    def accept(self, hello: Hello, answer: Hello, seal: Seal, keys: Keys | None = None) -> Sealed | None:
+        """Take up the handshake that came after `hello`, answered with `answer`, both good under `keys`; None: under
+        those of this party. Gives None if it is not authentic."""
         if (seal.rank != 0) != (hello.rank != 0):
             return None
+        if keys is None or keys == self.keys:
+            key = self.key(hello.rank)
+        else:
+            key = node_seal(keys.system) if hello.rank else client_seal(keys.client)
         accepted = accept(
-            self.key(hello.rank), hello_bytes(hello), hello_bytes(answer), seal.content, self.fresh()
+            key, hello_bytes(hello), hello_bytes(answer), seal.content, self.fresh()
         )
         if accepted is None:
             return None

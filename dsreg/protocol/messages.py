@@ -25,20 +25,19 @@ NO_MARKS: Final[Mapping[int, int]] = MappingProxyType({})
 
 # In a greeting: the sender can seal the connection. It is sealed where both can.
 FEATURE_SEALED = 1 << 8
-# Likewise: the sender keeps lives, and its first message after the greeting is a LivesReport. A client that sets it
-# wants to be told.
+# Likewise: the sender keeps lives: behind the greeting comes a LivesReport. A client that sets it wants to be told.
 FEATURE_LIVES = 1 << 9
-# Likewise, between nodes: the sender answers a DigestQuery.
-FEATURE_DIGESTS = 1 << 12
-# Likewise, between nodes: the sender accepts later lives of other nodes, and says so by Accepted.
-FEATURE_CLAIMS = 1 << 13
+# Likewise, between nodes: the sender answers a DigestQuery; it accepts later lives of other nodes, and says so by
+# Accepted.
+FEATURE_DIGESTS, FEATURE_CLAIMS = 1 << 12, 1 << 13
 # Likewise: the sender tells of addresses, behind each LivesReport. A client that sets it wants to be told.
 FEATURE_ADDRESSES = 1 << 14
 # Likewise: the sender keeps configurations, and tells which is in force, behind its first LivesReport and when it
 # changes. A client that sets it wants to be told, and counts by what it is told.
 FEATURE_CONFIGURATIONS = 1 << 15
-# Likewise, between nodes: the sender answers a SumsQuery.
-FEATURE_SUMS = 1 << 16
+# Likewise, between nodes: the sender answers a SumsQuery; between all, it understands zeros without their data; from a
+# node to a client, it zeroes many chunks by one command; it says which chunks have no data.
+FEATURE_SUMS, FEATURE_ZEROS, FEATURE_ZERO_CHUNKS, FEATURE_MAP = 1 << 16, 1 << 17, 1 << 18, 1 << 19
 
 
 # Before Python 3.12 a member of an enumeration costs 30 times as much as a global name (`EnumType` has a __getattr__):
@@ -65,10 +64,12 @@ class CommandKind(enum.IntEnum):
     GET = 5  # extension: this node's own durable copy, as it is
     PUT = 6  # extension: store `data` on this node alone, under a tag that the attachment chose; idempotent
     ATTACH = 7  # extension: who has attached the disk; or attach it, as far as this node is concerned
+    ZERO = 8  # extension: as PUT, of zeros, to 2..1024 whole chunks
+    MAP = 9  # extension: which of 1..32768 whole chunks have no data at this node: dsreg.protocol.extents
 
 
 class Command(NamedTuple):
-    """A client's command. `extended`: it came as a run command and is answered as one.
+    """Of a client. `extended`: it came as a run command and is answered as one.
 
     `epoch`: the attachment that it belongs to, 0 for none. `values`: GET wants the data, not only the tags. ATTACH has
     no run (first = count = 0); it asks with epoch 0, and else attaches, for the `owner` (64 bytes).
@@ -80,7 +81,7 @@ class Command(NamedTuple):
     request: int
     first: int
     count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
-    tags: bytes = b""  # STORE; PUT, where all are the same
+    tags: bytes = b""  # STORE; PUT, where all are the same; ZERO, one for all
     data: Buffer = b""  # WRITE, STORE and PUT
     extended: bool = False
     epoch: int = 0
@@ -119,11 +120,20 @@ class Command(NamedTuple):
         return cls(CommandKind.ATTACH, request, 0, 0, extended=True, epoch=epoch, owner=owner)
 
 
+_LEFT_OUT = b"..."
+# Bytes at the end of a name that are kept: ", process " and seven digits, and a little of what is before that.
+_NAME_END = 20
+
+
 def owner_of(identity: bytes, name: str) -> bytes:
-    """Who attaches a disk: 16 random bytes, and a name for people, of which some characters may be cut off."""
+    """Who attaches a disk: 16 random bytes, and a name for people, of which something in the middle may be left out: it
+    ends with the number of a process, mostly, and half a number is another one."""
     assert len(identity) == OWNER_ID_SIZE
     # File names that are not UTF-8 have characters that cannot be encoded.
-    text = name.encode(errors="backslashreplace")[:OWNER_NAME_SIZE].decode(errors="ignore").encode()
+    text = name.encode(errors="backslashreplace")
+    if len(text) > OWNER_NAME_SIZE:
+        kept = text[:OWNER_NAME_SIZE - len(_LEFT_OUT) - _NAME_END], text[-_NAME_END:]
+        text = _LEFT_OUT.join(part.decode(errors="ignore").encode() for part in kept)
     return identity + text.ljust(OWNER_NAME_SIZE, b"\0")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dsreg.constants import HMAC_SIZE, MAGIC
 from dsreg.protocol.decoder import Decoder, _Rule
+from dsreg.protocol.keyring import Accepted, Keyring
 from dsreg.protocol.messages import Buffer, Message, Seal
 from dsreg.protocol.sealed import Opener
 from dsreg.protocol.wire import (
@@ -22,9 +23,14 @@ class UnsealingDecoder(Decoder):
     anything, is kept for `unseal`. `counters` has one key more:
 
     bad_record     streams that ended because a record did not open, or held something else than whole frames
+    other_key      how often the key has changed under which frames are good: see `ring`
     """
 
+    # What is accepted besides `keys`, of a node; it may change. `keys` are those of which the last good frames were:
+    # once the stream is sealed, those of the handshake.
+    ring: Keyring | None = None
     _opener: Opener | None = None
+    _between_nodes = False  # the other side is a node, of a sealed stream
     _client_mac: Mac
     _system_mac: Mac | None = None
     _sealed_rules: dict[int, _Rule]
@@ -48,6 +54,7 @@ class UnsealingDecoder(Decoder):
         }
         waiting, self._buffer = bytes(self._buffer), bytearray()
         self._opener = opener
+        self._between_nodes = between_nodes
         return self.feed(waiting)
 
     @property
@@ -105,6 +112,38 @@ class UnsealingDecoder(Decoder):
                     self.counters["bad_field"] += 1
                 else:
                     messages.append(message)
+
+    # --- keys ---------------------------------------------------------------------------------
+    def _find_key(self, mac: Mac, frame: memoryview) -> bool:
+        if self.ring is None:
+            return False
+        for accepted in self.ring.clients if mac is self._client_mac else self.ring.systems:
+            if accepted.mac.verify(frame[-HMAC_SIZE:], frame[:-HMAC_SIZE]):
+                self._become(mac, accepted)
+                self.counters["other_key"] += 1
+                return True
+        return False
+
+    def ring_changed(self) -> bool:
+        """What was good under a key that is not accepted any more is so no longer. False: the stream is sealed, by
+        that key, and must end."""
+        assert self.ring is not None
+        client_is_good = self.ring.accepts_client(self.keys.client)
+        system_is_good = self.ring.accepts_system(self.keys.system)
+        if self._opener is not None:
+            return system_is_good if self._between_nodes else client_is_good
+        if not client_is_good:
+            self._become(self._client_mac, self.ring.clients[0])
+        if not system_is_good and self._system_mac is not None:
+            self._become(self._system_mac, self.ring.systems[0])
+        return True
+
+    def _become(self, mac: Mac, accepted: Accepted) -> None:
+        mac.become(accepted.mac)
+        if mac is self._client_mac:
+            self.keys = self.keys._replace(client=accepted.key)
+        else:
+            self.keys = self.keys._replace(system=accepted.key)
 
     def _break(self) -> None:
         self.counters["bad_record"] += not self.broken

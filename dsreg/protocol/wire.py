@@ -30,8 +30,10 @@ from dsreg.constants import (
 from dsreg.protocol.address import MAX_ADDRESSES_BYTES
 from dsreg.protocol.choosing import MAX_ANSWER_BYTES, QUESTION_SIZE
 from dsreg.protocol.configuration import CONFIGURATION, RECORD_SIZE
+from dsreg.protocol.extents import EXTENT_SIZE
 from dsreg.protocol.life import STORE_SIZE
 from dsreg.protocol.messages import Buffer, Status
+from dsreg.protocol.zeros import zeros
 
 
 class Type(enum.IntEnum):
@@ -56,6 +58,8 @@ class Type(enum.IntEnum):
     SCRUB = 0x89
     CONFIGURATION_CLIENT = 0x8B
     PROPOSE = 0x8C
+    ZERO_CHUNKS = 0x8D
+    MAP_CHUNKS = 0x8E
     SEAL_CLIENT = 0x8F
     HELLO_NODE = 0x90
     READ_PROC_RUN = 0x91
@@ -80,6 +84,8 @@ class Type(enum.IntEnum):
     ADDRESSES_CLIENT = 0xCA
     CONFIGURATION_CLIENT_ANSWER = 0xCB
     PROPOSE_ANSWER = 0xCC
+    ZERO_CHUNKS_ANSWER = 0xCD
+    MAP_CHUNKS_ANSWER = 0xCE
     SEAL_CLIENT_ANSWER = 0xCF
     HELLO_NODE_ANSWER = 0xD0
     VALUE_RUN = 0xD1
@@ -97,6 +103,7 @@ ANSWER: Final = 0x40
 RECEIPTED: Final = (Type.READ_PROC, Type.VALUE, Type.WRITE_PROC, Type.ACK)
 FLAG_VALUES: Final = 0x0001
 FLAG_TAGS: Final = 0x0001  # in C1
+FLAG_ZEROS: Final = 0x0002  # where there is data of sectors: all of it is zeros, and not there
 ATTACHED_FLAGS: Final = (0x0001, 0x0002, 0x0004)  # in C7: alive, unsure, mixed
 
 # --- the contract -----------------------------------------------------------------------------
@@ -181,6 +188,8 @@ _CONTENTS: Final = {
     **{type_: _Content(GREETING.size) for type_ in GREETING_TYPES},
     **{type_: _Content(size) for type_, size in SEAL_CONTENT.items()},
     Type.PUT_RUN: _Content(TAG_SIZE, SECTOR_SIZE),
+    Type.ZERO_CHUNKS: _Content(TAG_SIZE),
+    Type.MAP_CHUNKS_ANSWER: _Content(0, EXTENT_SIZE),
     Type.STORE_RUN: _Content(0, TAG_SIZE + SECTOR_SIZE),
     Type.WRITE_PROC_RUN: _Content(0, TAG_SIZE + SECTOR_SIZE),
     Type.READ_RUN_ANSWER: _Content(0, SECTOR_SIZE, FLAG_TAGS, TAG_SIZE),
@@ -238,6 +247,10 @@ class Mac:
         outer.update(inner.digest())
         return outer.digest()
 
+    def become(self, other: Mac) -> None:
+        """Of the same key from now on."""
+        self._inner, self._outer = other._inner, other._outer
+
     def verify(self, mac: Buffer, *parts: Buffer) -> bool:
         """Whether `mac` is the MAC of the concatenation of `parts`; in time that tells nothing of it."""
         return hmac.compare_digest(self.sign(*parts), mac)
@@ -266,10 +279,11 @@ def extension_header(
     return header + zlib.crc32(header).to_bytes(CRC_SIZE)
 
 
-def tags_and_data(frame: memoryview, count: int) -> tuple[bytes, Buffer]:
-    """The content of an extension frame, without its HMAC, that begins with `count` tags."""
+def tags_and_data(frame: memoryview, count: int, sectors: int = 0) -> tuple[bytes, Buffer]:
+    """The content of an extension frame, without its HMAC, that begins with `count` tags. `sectors`: how many are zeros
+    whose data is not there."""
     middle = EXTENSION.size + count * TAG_SIZE
-    return bytes(frame[EXTENSION.size : middle]), content_from(frame, middle)
+    return bytes(frame[EXTENSION.size : middle]), zeros(sectors) if sectors else content_from(frame, middle)
 
 
 def content_from(frame: memoryview, start: int) -> Buffer:
@@ -301,7 +315,10 @@ def extension_size(view: memoryview, start: int) -> int:
         if flags & flag:
             each += more
         # Without the bound on count a signed frame could make the decoder keep 269 MB.
-        good = length == fixed + each * count and (each == 0 or count <= MAX_RUN_SECTORS)
+        bounded = each == 0 or count <= MAX_RUN_SECTORS
+        if flags & FLAG_ZEROS and each >= SECTOR_SIZE:
+            each -= SECTOR_SIZE
+        good = length == fixed + each * count and bounded
     elif type_ == Type.STATUS_ANSWER:
         good = length <= MAX_STATUS_BYTES
     elif type_ in _ADDRESSES_TYPES:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from dsreg.register.quorum import Quorum, mask
+from dsreg.register.quorum import Quorum, counted, mask
 
 # A node that is restarted is back within a second or two; a machine that reboots, or has lost its network, is not.
 LOST_AFTER_S = 10.0
@@ -53,10 +53,6 @@ def describe_absence(
     one. `quorum`: which of them it takes."""
     if is_back:
         return f"node {rank} ({address}) is in reach again, after {absent_s:.0f} s"
-    state = (
-        f"{len(reached)} of {quorum.size} nodes are in reach, {quorum.needed} are needed: the disk goes on"
-        if quorum.decided(mask(reached))
-        else f"only {len(reached)} of {quorum.size} nodes are in reach and {quorum.needed} are needed: "
-             "reads and writes wait"
-    )
+    counts = counted(quorum, mask(reached), "are in reach")
+    state = f"{counts}: {'the disk goes on' if quorum.decided(mask(reached)) else 'reads and writes wait'}"
     return f"node {rank} ({address}) has been out of reach for {absent_s:.0f} s: is it up, and the network? {state}"

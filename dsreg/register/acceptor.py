@@ -1,15 +1,16 @@
 """Acceptor: this node's own copy, and its part in all operations: it answers queries and stores what it is sent.
 
-The questions and orders are the algorithm's READ_PROC and WRITE_PROC, from other nodes, and GET and PUT, by which
-a client that counts the majority itself asks the same. They are dealt with at once, beside whatever is
-queued for the same sectors.
+The questions and orders are the algorithm's READ_PROC and WRITE_PROC, from other nodes, and GET, PUT, ZERO and MAP, by
+which a client that counts the majority itself asks the same. They are dealt with at once, beside whatever is queued for
+the same sectors.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 
-from dsreg.constants import TAG_SIZE
+from dsreg.constants import MAX_RUN_SECTORS, TAG_SIZE
+from dsreg.protocol.extents import encode_extents
 from dsreg.protocol.messages import (
     Ack,
     Buffer,
@@ -45,7 +46,7 @@ from dsreg.register.repeats import Repeats, Seen
 from dsreg.register.tag_view import TagView
 
 # Members of enumerations that each command needs: see dsreg.protocol.messages.
-_PUT, _OK = CommandKind.PUT, Status.OK
+_PUT, _ZERO, _MAP, _OK = CommandKind.PUT, CommandKind.ZERO, CommandKind.MAP, Status.OK
 
 
 class Acceptor:
@@ -72,7 +73,9 @@ class Acceptor:
         """Whether these tags are believed of the run; what is held already is."""
         if not self._epochs.believes(highest_epoch(tags), now):
             return False
-        return are_plausible(tags, now.unix_s) or tags == self._storage.tags(first, count)
+        if are_plausible(tags, now.unix_s):
+            return True
+        return len(tags) == count * TAG_SIZE and tags == self._storage.tags(first, count)
 
     def is_plausible_answer(self, value: Value, now: Now) -> bool:
         """A tag of a newer epoch than the one in force where it comes from would lead to more that nobody believes."""
@@ -144,17 +147,21 @@ class Acceptor:
 
     # --- and of clients -----------------------------------------------------------------------------
     def command(self, connection: Connection, command: Command) -> list[Effect]:
-        """A GET, or a PUT whose tags are plausible."""
+        """A GET or MAP, or a PUT or ZERO whose tags are plausible."""
         verdict = self._epochs.before(command, command.epoch, connection, command)
         if not isinstance(verdict, Go):
             return [verdict.promise if isinstance(verdict, Wait) else verdict.reply]
-        if command.kind is _PUT:
+        if command.kind is _PUT or command.kind is _ZERO:
             status = Status.OVERTAKEN if self._epochs.is_overtaken(command) else _OK
             self._epochs.accepted(command.tags)
             answer = Reply(connection, response_to(command, status), command)
             origin = ClientOrder(connection, command)
             return [Persist(command.first, command.count, command.tags, command.data, (answer,), origin=origin)]
         epoch = self._epochs.durable
+        if command.kind is _MAP:
+            chunks = command.first // MAX_RUN_SECTORS, command.count // MAX_RUN_SECTORS
+            content = encode_extents(self._storage.extents(*chunks))
+            return [Reply(connection, response_to(command, _OK, b"", content, epoch), command)]
         if command.values:
             return [Load(command, connection, epoch)]
         if self._storage.unknown(command.first, command.count):
@@ -163,7 +170,8 @@ class Acceptor:
         return [Reply(connection, response_to(command, _OK, tags, epoch=epoch), command)]
 
     def _refuse(self, connection: Connection | None, command: Command, status: Status = Status.REFUSED) -> Reply:
-        self._repairs.want(command.first, command.count)
+        if command.kind is not _ZERO:  # which is done without this node, and the damage is found without it
+            self._repairs.want(command.first, command.count)
         return Reply(connection, self._epochs.refusal(command, status), command)
 
     # --- what became of them ------------------------------------------------------------------------

@@ -14,8 +14,11 @@ from dsreg.protocol.messages import (
     FEATURE_CONFIGURATIONS,
     FEATURE_DIGESTS,
     FEATURE_LIVES,
+    FEATURE_MAP,
     FEATURE_SEALED,
     FEATURE_SUMS,
+    FEATURE_ZERO_CHUNKS,
+    FEATURE_ZEROS,
     Hello,
 )
 from dsreg.protocol.wire import CLUSTER_SIZE
@@ -129,11 +132,13 @@ def node_hello(
     """What a node says first on a link, and answers with. `nodes`: how many the cluster has. `seals`: whether it can
     seal its connections."""
     features = nodes | FEATURE_LIVES | FEATURE_DIGESTS | FEATURE_CLAIMS | FEATURE_ADDRESSES | FEATURE_SUMS
-    features |= FEATURE_CONFIGURATIONS | (FEATURE_SEALED if seals else 0)
+    features |= FEATURE_CONFIGURATIONS | FEATURE_ZEROS | FEATURE_ZERO_CHUNKS | FEATURE_MAP
+    features |= FEATURE_SEALED if seals else 0
     return Hello(rank, False, cluster, incarnation, sectors, features)
 
 
 def client_hello(sectors: int, *, seals: bool = True) -> Hello:
     """What a client says first to a node."""
-    features = (FEATURE_SEALED if seals else 0) | FEATURE_LIVES | FEATURE_ADDRESSES | FEATURE_CONFIGURATIONS
+    features = FEATURE_LIVES | FEATURE_ADDRESSES | FEATURE_CONFIGURATIONS | FEATURE_ZEROS
+    features |= FEATURE_SEALED if seals else 0
     return Hello(0, False, _ANY_CLUSTER, 0, sectors, features)

@@ -94,6 +94,19 @@ class Coordinator:
         self._ready.extend(kept)
         return [execution.command for execution in given_up]
 
+    def give_up(self) -> list[tuple[Connection, Command]]:
+        """Everything, in a node that will never serve: as long as it has not begun to, nothing is stored. Gives what
+        clients have asked."""
+        given_up = [*self._queue.items(), *(each for each in self._executions.values() if each.connection is None)]
+        for execution in given_up:
+            self._forget(execution)
+            if execution.connection is None:
+                self._repairs.end(execution.command.first)
+            else:
+                self._queue.remove(execution)
+        self._ready.clear()
+        return [(each.connection, each.command) for each in given_up if each.connection is not None]
+
     def start_ready(self, effects: list[Effect], now: Now) -> list[Effect]:
         """Start what may start; a loop, as starting one can complete it and free the next."""
         ready, wanted = self._ready, self._repairs.wanted

@@ -9,7 +9,7 @@ that somebody has added, they would be removed.
 from __future__ import annotations
 
 from dsreg.protocol.configuration import Configuration
-from dsreg.register.configuration import Goal, Sets, next_for
+from dsreg.register.configuration import Goal, Sets, next_for, objection
 from dsreg.register.quorum import ranks_in
 
 
@@ -17,13 +17,27 @@ def goal_of(current: Configuration, add: int, remove: int) -> Goal | str:
     """What it means to add and remove these nodes, masks, while `current` is in force; or why that is not possible."""
     wanted = (current.ranks | add) & ~remove
     if current.joining and wanted != current.joining:
-        return (f"the nodes are being changed from {named(current.ranks)} to {named(current.joining)}: finish that, by "
-                "the command that began it, or take it back with `dsreg members cancel`")
+        return _is_changing(current)
     if not wanted:
         return "no node would be left"
     if again := add & current.used & ~current.members:
         return f"a rank is never used again, and {named(again)} was: take it out of the file"
     return Goal(wanted, current.sectors)
+
+
+def size_goal(current: Configuration, sectors: int) -> Goal | str:
+    """A disk of so many sectors, with the members of `current`; or why that is not possible."""
+    if current.joining:
+        return _is_changing(current)
+    goal = Goal(current.ranks, sectors)
+    following = next_for(current, goal)
+    fault = "" if following is None else objection(current, following)
+    return fault or goal
+
+
+def _is_changing(current: Configuration) -> str:
+    return (f"the nodes are being changed from {named(current.ranks)} to {named(current.joining)}: finish that, by "
+            "the command that began it, or take it back with `dsreg members cancel`")
 
 
 class Course:

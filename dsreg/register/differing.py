@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterable
 
 from dsreg.constants import MAX_RUN_SECTORS, ZERO_TAG
 from dsreg.protocol.tags import highest, iter_tags
-from dsreg.register.digests import TagDigests
 from dsreg.register.heal_work import SETTLE_S, HealView
 from dsreg.register.quorum import bit
 
@@ -86,37 +85,34 @@ class Awaited:
     """Tags that others have told, and that are queued here, but not durable yet: this node is not in sync with them
     before they are."""
 
-    def __init__(self, storage: HealView, digests: TagDigests) -> None:
+    def __init__(self, storage: HealView) -> None:
         self._storage = storage
-        self._digests = digests
-        self._tags: dict[int, bytes] = {}  # by chunk
+        self._tags: dict[tuple[int, int], bytes] = {}  # by first sector and number of sectors, of a chunk
         self.again_s = math.inf  # when they are to be looked at
 
     @property
     def is_empty(self) -> bool:
         return not self._tags
 
-    def add(self, chunk: int, told: Iterable[bytes], now: float) -> None:
-        """`told`: the tags of the chunk at others, 16 bytes a sector."""
-        run = self._digests.run_of(chunk)
+    def add(self, run: tuple[int, int], told: Iterable[bytes], now: float) -> None:
+        """`run`: first sector, and number of sectors, of a chunk. `told`: its tags at others, 16 bytes a sector."""
         durable, latest = self._storage.tags(*run), self._storage.latest_tags(*run)
         if durable == latest:
             return
-        tags = highest([*told, *([self._tags[chunk]] if chunk in self._tags else [])])
+        tags = highest([*told, *([self._tags[run]] if run in self._tags else [])])
         columns = zip(iter_tags(tags), iter_tags(durable), iter_tags(latest), strict=True)
-        self._tags[chunk] = b"".join(tag if before != after else ZERO_TAG for tag, before, after in columns)
+        self._tags[run] = b"".join(tag if before != after else ZERO_TAG for tag, before, after in columns)
         self.again_s = now + SETTLE_S
 
     def review(self, now: float) -> list[int]:
         """Forget those that have become durable; gives the chunks of those that will not, as they were refused."""
         refused = []
-        for chunk, tags in list(self._tags.items()):
-            run = self._digests.run_of(chunk)
+        for run, tags in list(self._tags.items()):
             if is_at_least(self._storage.tags(*run), tags):
-                del self._tags[chunk]
+                del self._tags[run]
             elif not is_at_least(self._storage.latest_tags(*run), tags):
-                del self._tags[chunk]
-                refused.append(chunk)
+                del self._tags[run]
+                refused.append(run[0] // MAX_RUN_SECTORS)
         self.again_s = now + SETTLE_S if self._tags else math.inf
         return refused
 

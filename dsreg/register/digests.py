@@ -20,7 +20,7 @@ _PAGE = 4096
 # How many are computed at one time, some 30 us each; more are left to the next question.
 BUDGET = 32
 # What is known of a chunk.
-_OUTDATED, _UNWRITTEN, _DIGEST = range(3)
+_OUTDATED, _UNWRITTEN, _DIGEST = range(3)  # the first one is 0
 
 
 class Tags(Protocol):
@@ -49,14 +49,20 @@ class TagDigests:
     def __init__(self, storage: Tags) -> None:
         self._storage = storage
         self._pages: dict[int, _Page] = {}
-        self.chunks = number_of_chunks(storage.sectors)
+
+    @property
+    def chunks(self) -> int:
+        """Of the disk."""
+        return number_of_chunks(self._storage.sectors)
 
     def stored(self, first: int, count: int) -> None:
         """The tags of this run are other ones now."""
-        for chunk in chunks_of(first, count):
-            page = self._pages.get(chunk // _PAGE)
+        chunks = chunks_of(first, count)
+        for number in range(chunks.start // _PAGE, (chunks.stop - 1) // _PAGE + 1):
+            page = self._pages.get(number)
             if page is not None:
-                page.states[chunk % _PAGE] = _OUTDATED
+                begin, end = max(chunks.start - number * _PAGE, 0), min(chunks.stop - number * _PAGE, _PAGE)
+                page.states[begin:end] = bytes(end - begin)
 
     def run_of(self, chunk: int) -> tuple[int, int]:
         """First sector, and number of sectors, of the chunk."""

@@ -141,6 +141,8 @@ Origin = OwnCopy | RepeatKey | ClientOrder | None
 
 
 class Persist(NamedTuple):
+    """Without `data` it is of zeros, over whole chunks, and `tags` is the one tag of all."""
+
     first: int
     count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
     tags: bytes

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from dsreg.constants import NO_OWNER, NO_OWNER_ANY_MORE
+from dsreg.constants import MAX_RUN_SECTORS, NO_OWNER, NO_OWNER_ANY_MORE
 from dsreg.protocol.messages import Command, CommandKind, Response, Status, WriteProc
 from dsreg.protocol.plausibility import highest_plausible_epoch
 from dsreg.protocol.tags import attached_counter, is_overtaken
@@ -42,7 +42,9 @@ class Refuse(NamedTuple):
 
 
 Verdict = Go | Wait | Refuse
-_STORE: Final = CommandKind.STORE  # each command needs it: see dsreg.protocol.messages
+# Each command needs these: see dsreg.protocol.messages.
+_STORE: Final = CommandKind.STORE
+_ZERO: Final = CommandKind.ZERO
 _GO: Final = Go()
 
 
@@ -110,6 +112,11 @@ class Epochs:
     def is_overtaken(self, order: Command | WriteProc) -> bool:
         """Whether a later write of the same attachment is there, or about to be: its client does not know what it has
         written itself. A late repeat of what is over looks the same, and nobody heeds the answer to that."""
+        if isinstance(order, Command) and order.kind is _ZERO:
+            return attached_counter(order.tags, self.promised) < self._counter and any(
+                is_overtaken(order.tags * MAX_RUN_SECTORS, self._storage.latest_tags(first, MAX_RUN_SECTORS))
+                for first in range(order.first, order.first + order.count, MAX_RUN_SECTORS)
+            )
         return is_overtaken(order.tags, self._storage.latest_tags(order.first, order.count))
 
     def accepted(self, tags: bytes) -> None:
@@ -150,6 +157,10 @@ class Epochs:
 
     def disconnected(self, connection: Connection) -> None:
         self._attached.pop(connection, None)
+
+    def is_owner(self, connection: Connection) -> bool:
+        """Whether it is over this one that the disk was attached in the epoch that is promised."""
+        return self.promised > 0 and self._attached.get(connection) == self.promised
 
     @property
     def is_owner_connected(self) -> bool:

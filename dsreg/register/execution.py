@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from dsreg.constants import SECTOR_SIZE
 from dsreg.protocol.messages import Buffer, Command, CommandKind, Response, Status
 from dsreg.register.actions import Action, Return
 from dsreg.register.atomic_register import AtomicRegister
@@ -12,8 +13,11 @@ from dsreg.register.effects import Connection
 from dsreg.register.quorum import Quorum
 from dsreg.register.tag_allocator import TagAllocator
 
+# Members of enumerations that each command needs: see dsreg.protocol.messages.
+_TAG, _GET = CommandKind.TAG, CommandKind.GET
+_ZERO, _MAP = CommandKind.ZERO, CommandKind.MAP
 # Of a client that counts the answers of a majority itself.
-COUNTED: Final = (CommandKind.GET, CommandKind.PUT, CommandKind.ATTACH)
+COUNTED: Final = (CommandKind.GET, CommandKind.PUT, CommandKind.ZERO, CommandKind.MAP, CommandKind.ATTACH)
 
 
 class Execution:
@@ -67,3 +71,11 @@ def result_of(command: Command, result: Return) -> Response:
     if command.kind is not CommandKind.READ:
         return response_to(command, Status.OK)
     return response_to(command, Status.OK, result.tags if command.epoch else b"", result.data)
+
+
+def size_of(command: Command) -> int:
+    """Bytes of sectors that the node holds for `command`, or will send as its answer."""
+    kind = command.kind
+    if kind is _TAG or kind is _ZERO or kind is _MAP or kind is _GET and not command.values:
+        return 0
+    return command.count * SECTOR_SIZE

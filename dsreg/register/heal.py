@@ -57,7 +57,7 @@ class Heal:
         storage.on_stored = self._digests.stored
         self._comparing = Comparing(self._digests, storage.lost, interval_s)
         self._teachers = OfAll(quorum) if teachers is None else teachers
-        self._learner = Learner(self._teachers, storage.learning, storage.sectors)
+        self._learner = Learner(self._teachers, storage.learning)
         self._learns = self._learner.left > 0
         self.hint = self._learner.hint  # that somebody waits for this chunk
         self._rank = rank
@@ -69,7 +69,7 @@ class Heal:
         self._ask, self._new_rid = self._questions.ask, self._questions.new_rid
         self.is_asking = self._questions.__contains__
         self._differing = Differing()
-        self._awaited = Awaited(storage, self._digests)
+        self._awaited = Awaited(storage)
         self._open: dict[int, Chunk] = {}
         self._runs: deque[Run] = deque()  # to be fetched
         self._storing: dict[int, Run] = {}  # by rid
@@ -244,8 +244,8 @@ class Heal:
                 break
             asked = self._learner.know(number, teachers)
             if self._teachers.covers(mask(asked)):
-                chunk = Chunk(number, mask(asked), self._epochs.durable, asked, settled=True, taught=True)
-                effects += self._open_chunk(chunk, now)
+                run, of = self._digests.run_of(number), (mask(asked), self._epochs.durable, asked)
+                effects += self._open_chunk(Chunk(number, run, *of, settled=True, taught=True), now)
             else:
                 self._learner.too_few_know(now)
         return effects
@@ -279,11 +279,11 @@ class Heal:
             asked = self._comparing.ranks
         if not asked:
             return []
-        return self._open_chunk(Chunk(number, which, self._epochs.durable, asked, settled), now)
+        return self._open_chunk(Chunk(number, (first, count), which, self._epochs.durable, asked, settled), now)
 
     def _open_chunk(self, chunk: Chunk, now: float) -> list[Effect]:
         self._open[chunk.number] = chunk
-        first, count = self._digests.run_of(chunk.number)
+        first, count = chunk.run
         return [
             self._ask(rank, ReadProc(self._rank, self._new_rid(), first, count, False, epoch=chunk.epoch), now, chunk)
             for rank in sorted(chunk.waits)
@@ -311,7 +311,7 @@ class Heal:
         if not chunk.told or chunk.epoch != self._epochs.durable:
             self._end_chunk(chunk, now, failed=True)
             return
-        first, count = self._digests.run_of(chunk.number)
+        first, count = chunk.run
         enough = self._quorum.covers(mask(chunk.told) & ~bit(self._rank))
         missing = {sector - first for sector in self._storage.damaged_of(first, count)}
         if chunk.taught:
@@ -328,7 +328,7 @@ class Heal:
             # Whatever was acknowledged is at one of these, whether or not this node was among those that did.
             chunk.learns = bool(unknown) and enough
             own = self._storage.latest_tags(first, count)
-            self._awaited.add(chunk.number, chunk.told.values(), now)
+            self._awaited.add(chunk.run, chunk.told.values(), now)
         lacks = lacking(own, chunk.told, missing, () if chunk.learns else unknown)
         if lacks and not chunk.settled and not missing and all(map(self._comparing.in_sync, chunk.told)):
             del self._open[chunk.number]
@@ -395,6 +395,6 @@ class Heal:
     def _end_chunk(self, chunk: Chunk, now: float, *, failed: bool) -> None:
         del self._open[chunk.number]
         if chunk.taught and not failed:
-            failed = not self._storage.learning.learned(*self._digests.run_of(chunk.number), chunk.highest)
+            failed = not self._storage.learning.learned(*chunk.run, chunk.highest)
         if failed:
             self._differing.want_later(now + RETRY_S, chunk.number, chunk.which)

@@ -41,13 +41,16 @@ class HealView(Tags, Protocol):
 
 
 class Chunk:
-    """One that is looked at. `which`: the mask of the nodes from whose it differs. `settled`: it differed before.
+    """One that is looked at. `run`: first sector, and number of sectors, as of now: the last one of the disk has more
+    of them once that is larger. `which`: the mask of the nodes from whose it differs. `settled`: it differed before.
     `taught`: it is to be learned, and all that are asked may teach it."""
 
     def __init__(
-        self, number: int, which: int, epoch: int, waits: list[int], settled: bool, taught: bool = False
+        self, number: int, run: tuple[int, int], which: int, epoch: int, waits: list[int], settled: bool,
+        taught: bool = False,
     ) -> None:
         self.number = number
+        self.run = run
         self.which = which
         self.epoch = epoch  # under which the tags were asked for
         self.settled = settled

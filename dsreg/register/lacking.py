@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from dsreg.protocol.tags import iter_tags
+from dsreg.constants import TAG_SIZE
+from dsreg.protocol.tags import is_uniform, iter_tags
 
 # Of sectors that lie so close together all are fetched in one run, with what is between them: to fetch a sector that is
 # not needed costs less than another question.
@@ -33,6 +34,8 @@ def lacking(
     lacks: list[Lack] = []
     if not lost and all(tags == own for tags in told.values()):
         return lacks
+    if not lost and not unknown and is_uniform(own) and all(map(is_uniform, told.values())):
+        return _whole(own, told)
     columns = {rank: iter_tags(tags) for rank, tags in told.items()}
     start, stop, rank, sectors = 0, 0, -1, 0
     best: list[bytes] = []
@@ -42,11 +45,11 @@ def lacking(
             lacks.append(Lack(start, stop, rank, sectors, b"".join(best[start:stop])))
 
     for index, tag in enumerate(iter_tags(own)):
-        highest = max(column[index] for column in columns.values())
-        best.append(highest)
-        if index in unknown or not (highest > tag or index in lost and highest >= tag):
+        newest = max(column[index] for column in columns.values())
+        best.append(newest)
+        if index in unknown or not (newest > tag or index in lost and newest >= tag):
             continue
-        source = _source(columns, index, highest, rank)
+        source = _source(columns, index, newest, rank)
         between = range(stop, index)
         if source == rank and len(between) <= GAP * (rank != NOBODY) and not any(each in unknown for each in between):
             stop, sectors = index + 1, sectors + 1
@@ -55,6 +58,15 @@ def lacking(
         start, stop, rank, sectors = index, index + 1, source, 1
     close()
     return lacks
+
+
+def _whole(own: bytes, told: Mapping[int, bytes]) -> list[Lack]:
+    """Where every node has one tag for all of the run, as where it was written in one piece or never: a tenth of the
+    work."""
+    best = max(told.values())
+    count = len(own) // TAG_SIZE
+    rank = next(rank for rank, tags in told.items() if tags == best) if best[-1] else NOBODY
+    return [Lack(0, count, rank, count, best)] if best > own else []
 
 
 def _source(columns: Mapping[int, list[bytes]], index: int, tag: bytes, preferred: int) -> int:

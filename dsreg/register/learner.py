@@ -29,6 +29,7 @@ MAX_HINTS = 256
 class Left(Protocol):
     """What is needed of stable storage: see dsreg.storage.learned."""
 
+    sectors: int
     left: int
 
     @property
@@ -40,13 +41,11 @@ class Left(Protocol):
 
 
 class Learner:
-    """`teachers`: who of the others has to tell. `sectors`: size of the disk."""
+    """`teachers`: who of the others has to tell."""
 
-    def __init__(self, teachers: Teachers, learning: Left, sectors: int) -> None:
+    def __init__(self, teachers: Teachers, learning: Left) -> None:
         self._enough = teachers
         self._learning = learning
-        self._sectors = sectors
-        self._chunks = number_of_chunks(sectors)
         self._hints: deque[int] = deque(maxlen=MAX_HINTS)
         self.found = Runs()  # chunks to be looked at
         self._ignorant: dict[int, Runs] = {}  # chunks that the node, a teacher, does not know itself
@@ -112,7 +111,7 @@ class Learner:
             return None
         self._first = stretch[0]
         self._waits, self._answers = set(teachers), {}
-        return self._first, min(MAX_DIGESTS, self._chunks - self._first)
+        return self._first, min(MAX_DIGESTS, number_of_chunks(self._learning.sectors) - self._first)
 
     def answered(self, message: Digests, now: float) -> None:
         self._answers[message.rank] = message
@@ -174,6 +173,6 @@ class Learner:
 
     def _learn(self, start: int, stop: int) -> None:
         """These chunks were never written."""
-        first, end = start * MAX_RUN_SECTORS, min(stop * MAX_RUN_SECTORS, self._sectors)
+        first, end = start * MAX_RUN_SECTORS, min(stop * MAX_RUN_SECTORS, self._learning.sectors)
         if first < end:
             self._learning.learned(first, end - first)

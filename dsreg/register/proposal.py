@@ -6,6 +6,7 @@ superseded is discounted, as for an operation.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from dsreg.protocol.choosing import Answer, Ask, Elect, Later, Objection, Outbid, Promised, Question, Voted
@@ -26,16 +27,23 @@ class Preempted(NamedTuple):
     promised: Ballot
 
 
-Outcome = Chosen | Preempted
+@dataclass(frozen=True, slots=True)
+class Unvoted:
+    """Nothing is wanted, and those that decide have voted for nothing: nothing was chosen, nor will it be by a ballot
+    below this one."""
+
+
+Outcome = Chosen | Preempted | Unvoted
 
 
 class Proposal:
-    """`base`: the configuration in force. `goal`: what is proposed leads there. `round`: above all rounds that are
-    known here; `proposer`: 16 random bytes, of this proposal alone."""
+    """`base`: the configuration in force. `goal`: what is proposed leads there; None: nothing is wanted, but what some
+    have voted for is taken up. `round`: above all rounds that are known here; `proposer`: 16 random bytes, of this
+    proposal alone."""
 
-    def __init__(self, base: Configuration, goal: Goal, round: int, proposer: bytes) -> None:
-        wish = next_for(base, goal)
-        assert wish is not None, "there is nothing to be done"
+    def __init__(self, base: Configuration, goal: Goal | None, round: int, proposer: bytes) -> None:
+        wish = None if goal is None else next_for(base, goal)
+        assert goal is None or wish is not None, "there is nothing to be done"
         self._quorum = quorum_of(base)
         self._base = base
         self._wish = wish
@@ -78,6 +86,8 @@ class Proposal:
         if self._following is not None:
             return Chosen(self._following)
         self._following = max(self._votes.values()).configuration if self._votes else self._wish
+        if self._following is None:
+            return Unvoted()
         self._answered = 0
         self.objections.clear()
         return None

@@ -4,6 +4,7 @@
     Majority        a majority of one set of nodes
     Joint           one of each of two sets, as while members change: docs/configurations.md
     majority_of     makes a Majority, also where some of the nodes are not known here
+    counted         says for people how many there are and are needed, in each set
 
 Nobody else counts nodes. Another kind is another class with the questions of Quorum. Each is checked against a dumb
 version over sets. The model is etcd's package quorum.
@@ -44,6 +45,10 @@ class Quorum(Protocol):
     def needed_to_cover(self) -> int:
         """How many the smallest set has that `covers`."""
 
+    @property
+    def sets(self) -> tuple[Majority, ...]:
+        """Of each of which it takes a majority."""
+
     def decided(self, answers: int) -> bool:
         """Whether these decide."""
 
@@ -72,6 +77,10 @@ class Majority:
         assert self.size >= 1
         self.needed = self.size // 2 + 1
         self.needed_to_block = self.needed_to_cover = self.size - self.needed + 1
+
+    @property
+    def sets(self) -> tuple[Majority, ...]:
+        return (self,)
 
     def decided(self, answers: int) -> bool:
         return (answers & self.members).bit_count() >= self.needed
@@ -105,6 +114,11 @@ class Joint:
         each = old.needed_to_cover, new.needed_to_cover
         self.needed_to_cover = sum(each) - min(*each, shared)
 
+    @property
+    def sets(self) -> tuple[Majority, ...]:
+        old, new = self._both
+        return *old.sets, *new.sets
+
     def decided(self, answers: int) -> bool:
         return all(quorum.decided(answers) for quorum in self._both)
 
@@ -131,6 +145,20 @@ def majority_of(ranks: Iterable[int], cluster_size: int = 0) -> Majority:
     for place in range(cluster_size - members.bit_count()):
         members |= bit(MAX_RANK + 1 + place)
     return Majority(members)
+
+
+def counted(quorum: Quorum, up: int, what: str) -> str:
+    """For people: how many nodes, those of the mask `up`, do `what`, such as "answer", and how many it takes; of two
+    joint sets for each."""
+    if len(quorum.sets) == 1:
+        return f"{(up & quorum.members).bit_count()} of {quorum.size} nodes {what}, {quorum.needed} are needed"
+    return "; ".join(_counted_of(each, up & each.members, what) for each in quorum.sets)
+
+
+def _counted_of(majority: Majority, up: int, what: str) -> str:
+    only = "" if majority.decided(up) else "only "
+    nodes = " ".join(map(str, ranks_in(majority.members)))
+    return f"{only}{up.bit_count()} of nodes {nodes} {what}, {majority.needed} are needed"
 
 
 def how_many_decide(quorum: Quorum, ranks: Iterable[int]) -> int:

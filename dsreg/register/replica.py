@@ -54,7 +54,8 @@ from dsreg.register.repairs import Repairs
 from dsreg.register.tag_allocator import TagAllocator
 from dsreg.register.tag_view import TagView
 
-_OWN_COPY = (CommandKind.GET, CommandKind.PUT)
+_OWN_COPY = (CommandKind.GET, CommandKind.PUT, CommandKind.ZERO, CommandKind.MAP)
+_WRITES = (CommandKind.WRITE, CommandKind.STORE)
 _ATTACH = CommandKind.ATTACH  # each command needs it: see dsreg.protocol.messages
 
 
@@ -78,6 +79,7 @@ class Replica:
         self.counters: Counter[str] = Counter()
         self.epochs = Epochs(storage, started_s)
         self.allocator = allocator
+        self.plain_write_s: float | None = None  # the last write of a client beside one that has attached the disk
         self._storage = storage
         self._uuids = uuids
         self._links = links
@@ -103,6 +105,8 @@ class Replica:
             return self._attaching.command(connection, command, now)
         if command.kind in _OWN_COPY:
             return self._coordinator.start_ready(self._acceptor.command(connection, command), now)
+        if not command.epoch and command.kind in _WRITES and self.epochs.is_owner_connected:
+            self.plain_write_s = now.s
         self._coordinator.add(connection, command)
         return self._coordinator.start_ready([], now)
 
@@ -110,6 +114,10 @@ class Replica:
         """Nobody waits for this connection's commands any more. Gives those given up: reads, and what was not begun."""
         given_up = self._attaching.disconnected(connection) + self._coordinator.disconnected(connection)
         return given_up, self._coordinator.start_ready([], now)
+
+    def give_up(self) -> list[tuple[Connection, Command]]:
+        """See Coordinator.give_up."""
+        return self._coordinator.give_up()
 
     def is_under_way(self, rid: int) -> bool:
         """Whether an answer to `rid` still means something."""
@@ -212,7 +220,7 @@ class Replica:
             effects = self._coordinator.refused(persist.origin.rid, now)
         else:
             effects = self._acceptor.refused(persist, no_space)
-        if self._storage.unknown(persist.first, persist.count):
+        if persist.data and self._storage.unknown(persist.first, persist.count):
             self.repairs.want(persist.first, persist.count)
         return self._coordinator.start_ready(effects, now)
 

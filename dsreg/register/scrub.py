@@ -28,6 +28,8 @@ from dsreg.register.throttle import BUSY_SECTORS, Throttle
 DAY_S = 86400.0
 # Questions that may wait for their answer; with more the next chunk waits.
 MAX_ASKED = 32
+# How often a node is asked that does not answer: it may sync its disk for seconds, and its link may break.
+MAX_TIMES_ASKED = 5
 # So long a pass of its own accord waits at most for its next chunk, before it looks which one that is.
 LOOK_S = 600.0
 # When it is looked again at what was being stored, or written, and how often: what is stored all the time is new.
@@ -62,10 +64,12 @@ class ScrubView(Protocol):
 
 
 class _Pass:
-    """`number`: of those that were asked for; 0: of its own accord."""
+    """`number`: of those that were asked for; 0: of its own accord. `chunks`: of the disk as it was then: what it has
+    more since is for the next pass."""
 
-    def __init__(self, number: int, start: int, began_s: float) -> None:
+    def __init__(self, number: int, chunks: int, start: int, began_s: float) -> None:
         self.number = number
+        self.chunks = chunks
         self.start = start  # the first chunk
         self.began_s = began_s
         self.passed = 0  # chunks from there on that are through, written or not
@@ -79,6 +83,7 @@ class _Question(NamedTuple):
     rank: int
     due_s: float
     message: SumsQuery
+    times: int = 1  # that it was asked
 
 
 class Scrub:
@@ -97,8 +102,7 @@ class Scrub:
         self._storage = storage
         self._throttle = throttle
         self._period_s = period_s
-        self._chunks = number_of_chunks(storage.sectors)
-        self._start = int(place * self._chunks)
+        self._start = int(place * number_of_chunks(storage.sectors))
         self._rids = itertools.count(1)
         self._pass: _Pass | None = None
         self._verifying: tuple[_Pass, Verify] | None = None
@@ -106,7 +110,7 @@ class Scrub:
         self._questions: dict[int, _Question] = {}  # by rid, in the order in which they are due
         self._contradicted: dict[int, tuple[bytes, int]] = {}  # by sector: the name of the write, and who
         self._wanted = 0  # the number of the last pass that was asked for
-        self._done = _Pass(0, 0, started_s)  # the last of these that is through
+        self._done = _Pass(0, number_of_chunks(storage.sectors), 0, started_s)  # the last of these that is through
         self._passes = 0
         self._last_s: float | None = None  # when a pass was through last
 
@@ -122,8 +126,7 @@ class Scrub:
         return self._wanted
 
     def tick(self, now: float) -> list[Effect]:
-        effects = self._take_found()
-        self._expire(now)
+        effects = self._take_found() + self._ask_again(now)
         if self._pass is None and now >= self._due_s:
             self._begin(now)
         if self._pass is not None and self._verifying is None and now >= self._due_s:
@@ -185,25 +188,26 @@ class Scrub:
     # --- passes -----------------------------------------------------------------------------------
     def _begin(self, now: float) -> None:
         number = self._wanted if self._wanted > self._done.number else 0
-        self._pass = _Pass(number, 0 if number else self._start, now)
+        chunks = number_of_chunks(self._storage.sectors)
+        self._pass = _Pass(number, chunks, 0 if number else self._start, now)
         self._due_s = now
 
     def _is_waiting(self) -> bool:
         """Whether answers have to come first."""
-        if self._pass is not None and self._pass.passed >= self._chunks:
+        if self._pass is not None and self._pass.passed >= self._pass.chunks:
             return bool(self._questions)
         return len(self._questions) >= MAX_ASKED
 
     def _step(self, of: _Pass, now: float) -> list[Effect]:
         if not of.offset:
             passed = self._next_written(of)
-            if not of.number and now < (due_s := of.began_s + self._period_s * passed / self._chunks):
+            if not of.number and now < (due_s := of.began_s + self._period_s * passed / of.chunks):
                 self._due_s = min(due_s, now + LOOK_S)  # what is passed over may be written meanwhile
                 return []
             of.passed = passed
         if self._is_waiting():
             return []
-        if of.passed >= self._chunks:
+        if of.passed >= of.chunks:
             self._end(of, now)
             return []
         first, count = self._run_of(self._chunk(of))
@@ -213,7 +217,7 @@ class Scrub:
         return [verify]
 
     def _chunk(self, of: _Pass) -> int:
-        return (of.start + of.passed) % self._chunks
+        return (of.start + of.passed) % of.chunks
 
     def _run_of(self, chunk: int) -> tuple[int, int]:
         return run_of(chunk, self._storage.sectors)
@@ -221,9 +225,9 @@ class Scrub:
     def _next_written(self, of: _Pass) -> int:
         """How many chunks are through when the next one is of which a tag may be other than zeros, or none is left."""
         passed = of.passed
-        while passed < self._chunks:
-            here = (of.start + passed) % self._chunks
-            end = self._chunks if here >= of.start else of.start
+        while passed < of.chunks:
+            here = (of.start + passed) % of.chunks
+            end = of.chunks if here >= of.start else of.start
             found = self._storage.next_chunk(here)
             if found is not None and found < end:
                 return passed + found - here
@@ -255,13 +259,19 @@ class Scrub:
             effects.append(Tell(rank, query))
         return effects
 
-    def _expire(self, now: float) -> None:
+    def _ask_again(self, now: float) -> list[Effect]:
+        """What was not answered in time, of the nodes that can be asked still, some times."""
+        effects: list[Effect] = []
         for rid, question in list(self._questions.items()):
             if question.due_s > now:
-                return
+                break
             del self._questions[rid]
-            if self._pass is not None:
+            if question.times < MAX_TIMES_ASKED and question.rank in self.compares():
+                self._questions[rid] = question._replace(due_s=now + ANSWER_S, times=question.times + 1)
+                effects.append(Tell(question.rank, question.message))
+            elif self._pass is not None:
                 self._pass.not_compared += 1
+        return effects
 
     def _hold_against(self, other: Sums) -> None:
         first, count = other.first, other.count
@@ -315,7 +325,7 @@ class Scrub:
             "period_days": self._period_s / DAY_S,
             "running": self._pass is not None,
             "number": of.number,
-            "progress": round(of.passed / self._chunks, 4),
+            "progress": round(of.passed / of.chunks, 4),
             "verified_bytes": of.verified * SECTOR_SIZE,
             "total_bytes": max(of.verified, self._storage.sectors_written) * SECTOR_SIZE,
             "not_compared": of.not_compared,

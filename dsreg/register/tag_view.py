@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from dsreg.protocol.extents import Extent
+
 
 class TagView(Protocol):
     """What the replica sees of stable storage without I/O (see StableStorage)."""
@@ -22,6 +24,9 @@ class TagView(Protocol):
 
     def latest_tags(self, first: int, count: int) -> bytes:
         """With what is accepted and not durable yet."""
+
+    def extents(self, first: int, count: int) -> list[Extent]:
+        """Of the whole chunks from `first` on, at most `count` and at least one, what is durable of them."""
 
     def missing(self, first: int, count: int) -> list[int]: ...
 

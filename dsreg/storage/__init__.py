@@ -7,13 +7,19 @@
 
     stable      StableStorage: the queue, the tickets, who may run when; all in one thread
     commit      Record, Ticket, Commit: the batch and the order of its writes (the rules stand there)
+    placing     which homes a commit writes before the journal and which after it, and which slots are new
+    zeroing     zeros over many chunks by one command, on their way to a commit
+    ordered     which data goes home first, for good, and not to the journal
     checkpoint  Checkpoint
     load        LoadJob, Loaded
     verify      what is on the disk against its checksums, for a scrub
     opening     lock, create or upgrade, recover
     recovery    what open does with what a crash left
     journal     segments and records, replay
-    tags        the table: what is known of each sector
+    tags        the table: what is known of each sector, runs of zeros included
+    slot_table  what slots and chunks say of it
+    zero_runs   runs of chunks that one command zeroed; zeros_file: at rest
+    extents     which whole chunks have no data
     chunks      what whole chunks say without data
     slots       the byte layout of the file tags
     pages       the slots that are in memory
@@ -29,6 +35,7 @@
     new_cluster a directory becomes one of another cluster
     failure     the first fatal error
     layout      names, sizes, limits
+    numbers     arrays of numbers as files have them
     files       the seam to the operating system
 
 Two kinds of damage. *Missing*: the tag is known, the value is lost (a checksum does not hold): the node still

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dsreg.storage import index_file, journal, learning, tags
+from dsreg.storage import index_file, journal, learning, tags_file, zeros_file
 from dsreg.storage.directory import Directory
 from dsreg.storage.failure import NO_SPACE, Failure
 from dsreg.storage.journal import SegmentHeader
@@ -22,15 +22,17 @@ class Checkpoint:
     then is, too.
     """
 
-    __slots__ = ("indexed", "progress", "recorded", "_directory", "_failure", "_header", "_index_of", "_spans")
+    __slots__ = (
+        "indexed", "progress", "recorded", "_directory", "_failure", "_header", "_index_of", "_spans", "_zeros",
+    )
 
     def __init__(
         self, directory: Directory, failure: Failure, header: SegmentHeader | None, spans: Sequence[Span],
-        index_of: TagTable | None = None, progress: Progress | None = None,
+        index_of: TagTable | None = None, progress: Progress | None = None, zeros: bytes = b"",
     ) -> None:
         """`header`: of the segment to be freed; None: there is none, and `spans` are slots that were
         damaged in the file. `index_of`: the table, if the file `index` is to be written anew. `progress`: what was
-        learned, if that is to be written."""
+        learned, if that is to be written. `zeros`: of the file of that name, if it is."""
         self.indexed = 0  # slots in the index, if that was written
         self.progress = progress
         self.recorded = False  # whether `progress` was written
@@ -39,6 +41,7 @@ class Checkpoint:
         self._failure = failure
         self._header = header
         self._spans = spans
+        self._zeros = zeros
 
     @property
     def frees(self) -> bool:
@@ -51,6 +54,8 @@ class Checkpoint:
         try:
             if self._header is not None or self._spans:
                 settle(self._directory, self._spans)
+            if self._zeros:
+                zeros_file.write(self._directory.zeros, self._zeros, self._directory.salt)
             if self._header is not None:
                 self._free(self._header)
                 if self._index_of is not None and write_index(self._directory, self._index_of, self._header.slots):
@@ -78,5 +83,5 @@ def write_index(directory: Directory, table: TagTable, slots: int) -> bool:
 def settle(directory: Directory, spans: Sequence[Span]) -> None:
     """Make home and these slots durable."""
     directory.home.fdatasync()
-    tags.write(directory.tags, spans)
+    tags_file.write(directory.tags, spans)
     directory.tags.fdatasync()

@@ -1,9 +1,9 @@
 """States of whole chunks, without data: the tag of those of their groups that have no slot of their own.
 
-Such a tag is that of what was never written, restamped (docs/attachments.md). A group that has a slot is
-never looked up here: what its chunk said is copied into the slot when that is made, and what is stored later goes
-there. A chunk has room for two states, of which the higher tag counts where both cover a group: while one epoch is
-being restamped to the next, piece by piece, the chunk has both.
+Such a tag is that of what was never written, restamped (docs/attachments.md), or of a write of zeros
+(docs/storage.md). A group that has a slot is never looked up here: what its chunk said is copied into the slot when
+that is made, and what is stored later goes there. A chunk has room for two states, of which the higher tag counts where
+both cover a group: while one epoch is being restamped to the next, piece by piece, the chunk has both.
 """
 
 from __future__ import annotations
@@ -52,6 +52,16 @@ class Chunks:
             return ZERO_TAG
         chunk, bit = divmod(group, CHUNK_GROUPS)
         return max((state.tag for state in self.states(chunk) if state.cover >> bit & 1), default=ZERO_TAG)
+
+    def common_tag(self, chunk: int, groups: int) -> bytes | None:
+        """That of these groups (as bits), none of which has a slot, if they have the same one."""
+        if not self.any:
+            return ZERO_TAG
+        saying = [state for state in self.states(chunk) if state.cover & groups]
+        if not saying:
+            return ZERO_TAG
+        highest = max(saying)
+        return highest.tag if not groups & ~highest.cover else None
 
     def states(self, chunk: int) -> list[State]:
         """Both, whether there are any or not."""

@@ -6,26 +6,22 @@ A commit runs in any thread. It touches files and its own records, nothing else 
 from __future__ import annotations
 
 import enum
-from collections import Counter
-from collections.abc import Sequence
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
 
-from dsreg.constants import SECTOR_SIZE, TAG_SIZE
-from dsreg.protocol.tags import is_uniform
-from dsreg.storage import journal
+from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE, TAG_SIZE
+from dsreg.storage import journal, zeros_file
 from dsreg.storage import state as state_file
 from dsreg.storage.directory import Directory
 from dsreg.storage.failure import NO_SPACE, Failure
 from dsreg.storage.files import Buffer, File
-from dsreg.storage.journal import BARE_BYTES, RECORD_BYTES, SegmentHeader
-from dsreg.storage.layout import GROUP_SECTORS, SLOT_SIZE, TAGS_AHEAD_BYTES, TAGS_STEP_BYTES
-from dsreg.storage.slots import CHUNK_KEYS, CHUNK_SECTORS, SLOT_CHUNKS
+from dsreg.storage.journal import BARE_BYTES, MAX_BATCH_RECORDS, RECORD_BYTES, ZEROS_BYTES, SegmentHeader
+from dsreg.storage.layout import SLOT_SIZE, TAGS_AHEAD_BYTES, TAGS_STEP_BYTES
+from dsreg.storage.slots import CHUNK_SECTORS, SLOT_CHUNKS
 from dsreg.storage.state import State
-from dsreg.storage.tags import TagTable
 
 Span = tuple[int, int]  # start and stop, in sectors from the first of the record
-
-
-_WHOLE_SECTOR: Sequence[Span] = ((0, 1),)
 
 
 class Refusal(enum.Enum):
@@ -60,12 +56,14 @@ class Ticket:
 
 class Record:
     """A run of sectors to store. `home_first`: spans whose home holds nothing of value, which are written
-    before the journal; `home_after`: the others. Both are set when the record enters a commit. `bare`: the sectors
-    were never written, all have the same tag, and there is no data."""
+    before the journal; `home_after`: the others. `punched`: spans whose home had a value, of a record without data. All
+    are set when the record enters a commit. `dataless`: the sectors were never written, or are zeros, all have the same
+    tag, and there is no data. `ordered`: all of it goes home first, for good, and the journal gets no data.
+    `is_of_chunks`: zeros of two whole chunks or more (zeroing.py), of which `tags` is the one tag."""
 
     __slots__ = (
-        "bare", "count", "crcs", "data", "first", "home_after", "home_first", "new_groups", "refused", "size",
-        "tags", "tickets",
+        "count", "crcs", "data", "dataless", "first", "home_after", "home_first", "is_of_chunks", "new_groups",
+        "ordered", "punched", "refused", "size", "tags", "tickets",
     )
 
     def __init__(self, first: int, count: int, tags: bytes, data: Buffer, ticket: Ticket) -> None:
@@ -74,12 +72,16 @@ class Record:
         self.tags = tags
         self.data = data
         self.crcs = b""
-        self.bare = not data
+        self.dataless = not data
+        self.is_of_chunks = count > MAX_RUN_SECTORS
         self.tickets = [ticket]
         ticket.waiting += 1
-        self.size = RECORD_BYTES[count] if data else BARE_BYTES  # in the journal
+        without = ZEROS_BYTES if tags[-1] else BARE_BYTES
+        self.size = RECORD_BYTES[count] if data else without  # in the journal, at most
         self.home_first: Sequence[Span] = ()
         self.home_after: Sequence[Span] = ()
+        self.punched: Sequence[Span] = ()
+        self.ordered = False
         self.new_groups = False
         self.refused = False
 
@@ -104,37 +106,13 @@ class Record:
         return done
 
 
-def place(records: Sequence[Record], table: TagTable) -> tuple[int, set[int]]:
-    """Say for each record what goes home before the journal and what after it.
-
-    Returns the bytes that the tag file needs for the slots that are new (0: there are none), and the sectors whose home
-    holds a value until the commit overwrites it.
-    """
-    new: set[int] = set()
-    storing: set[int] = set()
-    shared = _shared_chunks(records) if any(record.bare for record in records) else set()
-    for record in records:
-        if record.bare:
-            keys = _keys_of_bare(record, table, shared)
-            record.new_groups = bool(keys)
-            new |= keys
-            continue
-        if record.count == 1 and not table.damaged:
-            if not table.tag(record.first)[-1]:
-                record.home_first = _WHOLE_SECTOR
-                number = record.first // GROUP_SECTORS
-                if table.find(number) is None:
-                    new.add(number)
-                    record.new_groups = True
-            else:
-                record.home_after = _WHOLE_SECTOR
-                storing.add(record.first)
-            continue
-        keys = table.new_keys(record.first, record.count)
-        record.new_groups = bool(keys)
-        new |= keys
-        _place_home(record, table, storing)
-    return (table.slots + len(new)) * SLOT_SIZE if new else 0, storing
+def take(queue: deque[Record], room: int) -> list[Record]:
+    """As many of the first as have room in one batch."""
+    records: list[Record] = []
+    while queue and len(records) < MAX_BATCH_RECORDS and queue[0].size <= room:
+        room -= queue[0].size
+        records.append(queue.popleft())
+    return records
 
 
 def ahead_of(sectors: int) -> int:
@@ -157,48 +135,15 @@ def grow_tags(file: File, allocated: int, wanted: int) -> int:
     return grown
 
 
-def _chunks_of(record: Record) -> range:
-    return range(record.first // CHUNK_SECTORS, (record.first + record.count - 1) // CHUNK_SECTORS + 1)
-
-
-def _shared_chunks(records: Sequence[Record]) -> set[int]:
-    """The chunks that more than one of the records is about."""
-    times = Counter(chunk for record in records for chunk in _chunks_of(record))
-    return {chunk for chunk, number in times.items() if number > 1}
-
-
-def _keys_of_bare(record: Record, table: TagTable, shared: set[int]) -> set[int]:
-    """The keys that may get a slot. Where a bare record is kept depends on what the chunk says, and which of its groups
-    have a slot, when it is put: where another record of the commit may change that before, any place is possible."""
-    chunks = _chunks_of(record)
-    if shared.isdisjoint(chunks):
-        return table.new_keys(record.first, record.count, record.tags[:TAG_SIZE])
-    states = {base + chunk // SLOT_CHUNKS for chunk in chunks for base in CHUNK_KEYS}
-    return table.new_keys(record.first, record.count) | {key for key in states if table.find(key) is None}
-
-
-def _place_home(record: Record, table: TagTable, storing: set[int]) -> None:
-    first, count = record.first, record.count
-    known = table.tags(first, count)
-    if not table.damaged and is_uniform(known):
-        if not known[TAG_SIZE - 1]:
-            record.home_first = ((0, count),)
+def spans_of(indices: Iterable[int]) -> Sequence[Span]:
+    """Of ascending numbers."""
+    spans: list[Span] = []
+    for index in indices:
+        if spans and spans[-1][1] == index:
+            spans[-1] = (spans[-1][0], index + 1)
         else:
-            record.home_after = ((0, count),)
-            storing.update(range(first, first + count))
-        return
-    spans: tuple[list[Span], list[Span]] = ([], [])
-    for index in range(count):
-        at = index * TAG_SIZE
-        holds_value = known[at + TAG_SIZE - 1] and not (table.damaged and table.is_missing(first + index))
-        if holds_value:
-            storing.add(first + index)
-        some = spans[1 if holds_value else 0]
-        if some and some[-1][1] == index:
-            some[-1] = (some[-1][0], index + 1)
-        else:
-            some.append((index, index + 1))
-    record.home_first, record.home_after = spans
+            spans.append((index, index + 1))
+    return spans
 
 
 class Commit:
@@ -206,21 +151,23 @@ class Commit:
 
     The order in `run` is what everything rests on:
 
-    0. Sectors whose home holds nothing of value (never written, or lost) are written home first. That
+    0. Sectors whose home holds nothing of value (never written, zeros, or lost) are written home first. That
        allocates the space, so that ENOSPC refuses just that record, before anything is promised. It is
-       harmless: nobody reads the home of a sector never written, restamped or not, or of one known to be lost.
-    1. All records go to the journal, which is preallocated.
+       harmless: nobody reads the home of a sector never written, restamped or not, of zeros, or of one known to be
+       lost.
+       Of ordered records (ordered.py) homes are synced as well, before 1.
+    1. All records go to the journal, which is preallocated; ordered ones without their data.
     2. One fdatasync. From here on they are durable.
-    3. The other sectors go home through the page cache, over space that is allocated. Not earlier: a crash
-       before 2 must leave the old value whole.
+    3. The other sectors go home through the page cache, over space that is allocated, and what is zeros is punched
+       out. Not earlier: a crash before 2 must leave the old value whole.
 
     An error in 1..3, or any but "no space" in 0, is fatal: it leaves a journal or home of which nobody knows
     what it holds, and recovery from the journal sets that right.
     """
 
     __slots__ = (
-        "batch", "end", "header", "records", "state", "tags_ahead", "tags_bytes", "tags_wanted",
-        "_directory", "_failure", "_generation", "_position",
+        "batch", "end", "header", "records", "state", "sync_s", "tags_ahead", "tags_bytes", "tags_wanted",
+        "zeros_bytes", "zeros_wanted", "_directory", "_failure", "_generation", "_position",
     )
 
     def __init__(
@@ -237,12 +184,19 @@ class Commit:
         self.tags_bytes = 0  # allocated size of the tag file
         self.tags_wanted = 0  # the size it must have for the slots that this commit adds; 0: it adds none
         self.tags_ahead = 0  # by how much more it should be larger
+        self.zeros_bytes = self.zeros_wanted = 0  # likewise of each copy of the file `zeros`
         self.end = position  # where the journal ends after `run`
+        self.sync_s = 0.0  # what the sync of the journal took
+
+    @property
+    def size(self) -> int:
+        """Bytes that `run` has written to the journal."""
+        return self.end - self._position
 
     @property
     def written(self) -> bool:
         """Whether anything went to the journal."""
-        return self.end > self._position
+        return self.size > 0
 
     def run(self) -> None:
         """Raises SyncFailed, after which the storage is of no use any more."""
@@ -258,6 +212,8 @@ class Commit:
             kept = [record for record in self.records if not record.refused]
             if not kept:
                 return
+            if self.ordered_bytes:
+                self._directory.home.fdatasync()
             doing = "writing the journal"
             self._write_journal(kept)
             doing = "writing to the file sectors"
@@ -266,12 +222,19 @@ class Commit:
             raise self._failure.fail(doing, error) from error
 
     @property
+    def ordered_bytes(self) -> int:
+        """Of data that is home before the journal is written, and not in that."""
+        return sum(len(record.data) for record in self.records if record.ordered and not record.refused)
+
+    @property
     def _journal(self) -> File:
         return self._directory.journals[self._generation % 2]
 
     def _claim_space(self) -> None:
         if self.tags_wanted:
             self._claim_tags()
+        if self.zeros_wanted > self.zeros_bytes:
+            self._claim_zeros()
         for record in self.records:
             if not record.home_first or record.refused:
                 continue
@@ -289,30 +252,47 @@ class Commit:
             for record in self.records:
                 record.refused = record.new_groups
 
+    def _claim_zeros(self) -> None:
+        try:
+            zeros_file.allocate(self._directory.zeros, self.zeros_bytes, self.zeros_wanted)
+            self.zeros_bytes = self.zeros_wanted
+        except OSError as error:
+            if error.errno not in NO_SPACE:
+                raise
+            for record in self.records:
+                record.refused = record.refused or record.is_of_chunks
+
     def _write_journal(self, kept: list[Record]) -> None:
         salt, generation, batch = self._directory.salt, self._generation, self.batch
         buffers: list[Buffer] = []
         for index, record in enumerate(kept):
             first, count, tags = record.first, record.count, record.tags
             place = (batch, index, len(kept))
-            if record.bare:
-                buffers.append(journal.bare_record(salt, generation, place, first, count, tags[:TAG_SIZE]))
+            if record.dataless:
+                buffers.append(journal.dataless_record(salt, generation, place, first, count, tags[:TAG_SIZE]))
                 continue
             record.crcs = crcs = journal.checksums(record.data, count)
-            buffers.append(journal.record_head(salt, generation, place, first, count, tags, crcs))
-            buffers.append(record.data)
+            ordered = record.ordered
+            buffers.append(journal.record_head(salt, generation, place, first, count, tags, crcs, ordered=ordered))
+            if not ordered:
+                buffers.append(record.data)
         self._journal.pwritev(buffers, self._position)
+        began_s = time.perf_counter()
         self._journal.fdatasync()
+        self.sync_s = time.perf_counter() - began_s
         self.end = self._position + sum(map(len, buffers))
 
     def _write_home(self, kept: list[Record]) -> None:
         # A refused record may have got as far as half over what another one of this batch wrote first.
         again = len(kept) < len(self.records)
         for record in kept:
-            if again and record.home_first:
+            if again and record.home_first and not record.ordered:
                 self._write_spans(record, record.home_first)
             if record.home_after:
                 self._write_spans(record, record.home_after)
+            for start, stop in record.punched:
+                # Refused or not: where its tag stands then the home is not read.
+                self._directory.home.punch((record.first + start) * SECTOR_SIZE, (stop - start) * SECTOR_SIZE)
 
     def _write_spans(self, record: Record, spans: Sequence[Span]) -> None:
         home = self._directory.home

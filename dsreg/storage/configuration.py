@@ -21,8 +21,8 @@ import dataclasses
 import struct
 from typing import Final, NamedTuple
 
-from dsreg.constants import CRC_SIZE
-from dsreg.errors import DamagedStorage
+from dsreg.constants import CRC_SIZE, SECTOR_SIZE
+from dsreg.errors import DamagedStorage, NoSpace
 from dsreg.protocol.configuration import (
     NO_BALLOT,
     RECORD_SIZE,
@@ -98,6 +98,14 @@ def _read(files: Files, salt: int) -> Kept:
         file.close()
 
 
+def kept_in(files: Files, recorded: Recorded) -> Kept:
+    """What the directory says, of which identity.toml says `recorded`. Raises DamagedStorage."""
+    salt = recorded.identity.salt
+    if recorded.configured:
+        return _read(files, salt)
+    return Kept(Record(first_of(recorded), NO_BALLOT), _keep_in(files, salt))
+
+
 def _keep_in(files: Files, salt: int) -> int:
     """As far as it can be read, while nothing rests on it."""
     try:
@@ -114,18 +122,22 @@ class ConfigurationFile:
         """Reads the file, if there is to be one. `failure`: that of the storage. Raises DamagedStorage."""
         self._directory = directory
         self._failure = failure
-        if directory.recorded.configured:
-            self.record, self.keep = _read(directory.files, directory.salt)
-        else:
-            self.record = Record(first_of(directory.recorded), NO_BALLOT)
-            self.keep = _keep_in(directory.files, directory.salt)
+        self.record, self.keep = kept_in(directory.files, directory.recorded)
+
+    @property
+    def largest(self) -> int:
+        """Sectors of the largest disk that the directory can hold: its file system, or ulimit -f, allows no longer
+        file."""
+        return self._directory.home.largest() // SECTOR_SIZE
 
     def remember(self, record: Record) -> None:
-        """Durable when this returns. It blocks for two syncs, the first time for four. Raises NoSpace: nothing may be
-        answered that rests on it, and after a crash there is what was there before or, as harmless, this; SyncFailed,
-        which is final."""
+        """Durable when this returns. It blocks for two syncs, the first time for four. Raises NoSpace, also where the
+        disk would be too large for the directory: nothing may be answered that rests on it, and after a crash there is
+        what was there before or, as harmless, this; SyncFailed, which is final."""
         if record == self.record:
             return
+        if fault := self.why_not(record.current.sectors):
+            raise NoSpace(fault)
         directory = self._directory
         with self._failure.writing(f"writing {NAME}"):
             self._replace(Kept(record, self.keep))
@@ -134,6 +146,13 @@ class ConfigurationFile:
                 identity_file.write(directory.files, configured)
                 directory.recorded = configured
         self.record = record
+
+    def why_not(self, sectors: int) -> str:
+        """Why the directory cannot hold a disk of that size; "" if it can."""
+        if sectors <= self.record.current.sectors or sectors <= (largest := self.largest):
+            return ""
+        return (f"a disk of {sectors} sectors needs a longer file than the file system (or ulimit -f) allows there, "
+                f"which is {largest} sectors")
 
     def seen(self, rank: int, keeps: bool) -> None:
         """The node `rank` keeps configurations, or does not. Durable when this returns, which takes two syncs if it was

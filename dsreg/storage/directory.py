@@ -13,11 +13,12 @@ from dsreg.errors import DamagedStorage, NoSpace, StorageError, WrongDirectory
 from dsreg.storage import identity as identity_file
 from dsreg.storage import lives as lives_file
 from dsreg.storage import state as state_file
+from dsreg.storage import zeros_file
 from dsreg.storage.failure import NO_SPACE
 from dsreg.storage.files import File, Files, Lock
 from dsreg.storage.identity import Identity, Recorded
 from dsreg.storage.journal import RECORDS_AT
-from dsreg.storage.layout import IDENTITY, INDEX, JOURNALS, LIVES, LOCK, OUR_NAMES, SECTORS, STATE, TAGS
+from dsreg.storage.layout import IDENTITY, INDEX, JOURNALS, LIVES, LOCK, OUR_NAMES, SECTORS, STATE, TAGS, ZEROS
 from dsreg.storage.state import State
 from dsreg.storage.upgrade import upgrade
 
@@ -45,7 +46,7 @@ USUAL: Final = Start()
 
 @dataclass(slots=True)
 class Directory:
-    """The open files of one storage directory: six descriptors."""
+    """The open files of one storage directory: seven descriptors."""
 
     files: Files
     lock: Lock
@@ -54,6 +55,7 @@ class Directory:
     tags: File
     home: File
     state: File
+    zeros: File
 
     @property
     def salt(self) -> int:
@@ -61,7 +63,7 @@ class Directory:
 
     def close(self) -> None:
         """Close everything; the lock last."""
-        for file in (*self.journals, self.tags, self.home, self.state):
+        for file in (*self.journals, self.tags, self.home, self.state, self.zeros):
             file.close()
         self.lock.close()
 
@@ -79,7 +81,7 @@ def open_directory(
     opened: list[File] = []
     try:
         if not files.exists(IDENTITY):
-            _check_limit(files, identity, create=True)
+            _check_limit_of_new(files, identity)
             store = new_store()
             made = Recorded(
                 identity, journal_bytes, store, learning=store if start.all_unknown else b"", joining=start.joins
@@ -87,9 +89,8 @@ def open_directory(
             _create(files, made, start.epoch)
         recorded = identity_file.read(files)
         identity_file.check(recorded.identity, identity)
-        _check_limit(files, identity)
         recorded = upgrade(files, recorded, new_store)
-        for name in (*JOURNALS, TAGS, SECTORS, STATE):
+        for name in (*JOURNALS, TAGS, SECTORS, STATE, ZEROS):
             opened.append(_open(files, name))
         journals = (opened[0], opened[1])
         for name, file in zip(JOURNALS, journals, strict=True):
@@ -103,15 +104,6 @@ def open_directory(
         raise
 
 
-def record_growth(directory: Directory, identity: Identity) -> None:
-    """Record the new size of the disk if it has grown."""
-    recorded = directory.recorded.identity
-    if recorded.sectors != identity.sectors:
-        grown = dataclasses.replace(recorded, sectors=identity.sectors)
-        directory.recorded = dataclasses.replace(directory.recorded, identity=grown)
-        identity_file.write(directory.files, directory.recorded)
-
-
 def record_joining(directory: Directory) -> None:
     """The directory has never been used, and its node is to be told which nodes there are: whatever list it was made
     with does not count any more."""
@@ -119,16 +111,21 @@ def record_joining(directory: Directory) -> None:
     identity_file.write(directory.files, directory.recorded)
 
 
-def _check_limit(files: Files, identity: Identity, create: bool = False) -> None:
-    """Raise StorageError unless the whole disk fits the file `sectors`: else its last sectors could never be stored."""
-    file = _open(files, SECTORS, create)
+def _check_limit_of_new(files: Files, identity: Identity) -> None:
+    file = _open(files, SECTORS, create=True)
     try:
-        largest = file.largest()
+        check_limit(file, identity.sectors)
     finally:
         file.close()
-    if largest < identity.sectors * SECTOR_SIZE:
+
+
+def check_limit(home: File, sectors: int) -> None:
+    """Raise StorageError unless a disk of so many sectors fits the file `sectors`: else the last could never be
+    stored."""
+    largest = home.largest()
+    if largest < sectors * SECTOR_SIZE:
         raise StorageError(
-            f"a disk of {identity.sectors} sectors needs a file of {identity.sectors * SECTOR_SIZE} bytes, and the "
+            f"a disk of {sectors} sectors needs a file of {sectors * SECTOR_SIZE} bytes, and the "
             f"largest one that the file system (or ulimit -f) allows here has {largest}, which is "
             f"{largest // SECTOR_SIZE} sectors: make the disk smaller, or put the directory on another file system, "
             "such as XFS"
@@ -170,6 +167,8 @@ def _create(files: Files, recorded: Recorded, epoch: int) -> None:
         for name in (TAGS, SECTORS):
             with _created(files, name):
                 pass  # they grow
+        with _created(files, ZEROS) as file:
+            zeros_file.begin(file, recorded.identity.salt)
         with _created(files, STATE) as file:
             state_file.write(file, State(seq=1, epoch=epoch), recorded.identity.salt)
         lives_file.write(files, {}, recorded.identity.salt)  # syncs the names of all the others as well

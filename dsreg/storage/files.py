@@ -8,13 +8,15 @@ All calls block; offsets and lengths are in bytes. Whatever the system refuses i
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import fcntl
 import os
 import pathlib
 import resource
 import struct
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
 
 from dsreg.errors import StorageLocked
 
@@ -33,6 +35,24 @@ _LONG_SIZE = struct.calcsize("l")
 _FS_IOC_GETFLAGS = 2 << 30 | _LONG_SIZE << 16 | ord("f") << 8 | 1
 _FS_IOC_SETFLAGS = 1 << 30 | _LONG_SIZE << 16 | ord("f") << 8 | 2
 _FS_NOCOW_FL = 0x00800000
+# The unit of st_blocks: stat(2).
+_STAT_BLOCK_BYTES = 512
+# From linux/falloc.h.
+_FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
+# Why a file system may refuse to punch: it does not know how, or has no room to note it.
+_NO_PUNCH = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOSPC, errno.EDQUOT})
+
+
+def _libc_fallocate() -> Callable[[int, int, int, int], int]:
+    """Python has no fallocate with a mode. Lengths are of 64 bits also where those of the system are of 32."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    function = libc.fallocate64 if hasattr(libc, "fallocate64") else libc.fallocate
+    function.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    function.restype = ctypes.c_int
+    return function
+
+
+_fallocate: Final = _libc_fallocate()
 
 
 class File(Protocol):
@@ -57,7 +77,14 @@ class File(Protocol):
     def allocate(self, offset: int, length: int) -> None:
         """Reserve the space: a later write there does not run out of it. The file grows with it."""
 
+    def punch(self, offset: int, length: int) -> bool:
+        """Give the space of these bytes back; they read as zeros then. The size stays. False: the file system does not
+        do that, or has no room to note it; what is there may stay as it is."""
+
     def size(self) -> int: ...
+
+    def allocated(self) -> int:
+        """Bytes of the disk that it takes: fewer than its size where it has holes."""
 
     def largest(self) -> int:
         """The largest size in bytes that the file may come to: a write beyond it would fail, now and ever."""
@@ -225,8 +252,21 @@ class OsFile:
     def allocate(self, offset: int, length: int) -> None:
         os.posix_fallocate(self._fd, offset, length)
 
+    def punch(self, offset: int, length: int) -> bool:
+        if not _fallocate(self._fd, _FALLOC_FL_KEEP_SIZE | _FALLOC_FL_PUNCH_HOLE, offset, length):
+            return True
+        number = ctypes.get_errno()
+        if number == errno.EINTR:
+            return self.punch(offset, length)
+        if number in _NO_PUNCH:
+            return False
+        raise OSError(number, os.strerror(number))
+
     def size(self) -> int:
         return os.fstat(self._fd).st_size
+
+    def allocated(self) -> int:
+        return os.fstat(self._fd).st_blocks * _STAT_BLOCK_BYTES
 
     def largest(self) -> int:
         low, high = 0, _MAX_OFFSET

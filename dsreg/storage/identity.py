@@ -13,14 +13,12 @@ from dsreg.storage.files import Files, replace
 from dsreg.storage.layout import ATOMIC_BYTES, IDENTITY, IDENTITY_TMP
 from dsreg.version import VERSION
 
-FORMAT = 3
-# What identity.toml says instead while the directory learns (learning.py): a version that does not know of that would
-# answer for what is unknown. Nothing else differs.
-LEARNING_FORMAT = 4
-# Likewise once there is a file `configuration` (configuration.py), whether the directory learns or not: a version that
-# does not know of that would take back what the node has promised. And where the directory was made to join: such a
-# version would take `ranks` for the first configuration.
-CONFIGURED_FORMAT = 5
+# Since there is a file `zeros`: a version that does not know of it would take for a value what was zeroed.
+FORMAT = 7
+# What identity.toml said before in place of 3 while the directory learned (learning.py), and once there was a file
+# `configuration` (configuration.py) or it was made to join, whether it learned or not. Now it has an entry for each.
+_LEARNING_FORMAT = 4
+_CONFIGURED_FORMAT = 5
 # What upgrade.py can begin with: format 1 knew no epochs.
 OLDEST_FORMAT = 2
 # Far above what a file of 254 ranks has; a file beyond it is not ours.
@@ -30,7 +28,7 @@ MAX_IDENTITY_BYTES = 65536
 @dataclass(frozen=True, slots=True)
 class Identity:
     """`cluster`: 16 bytes. `rank`: 1..254, one of `ranks` (ascending): the nodes that cluster.toml had when the
-    directory was made, which are those of configuration 1 unless it was made to join. `sectors`: size of the disk.
+    directory was made, which are those of configuration 1 unless it was made to join. `sectors`: size of the disk then.
 
     Raises ValueError for anything else.
     """
@@ -71,11 +69,11 @@ class Recorded:
     joining: bool = False
 
     def __post_init__(self) -> None:
-        if (self.configured or self.joining) and self.format != FORMAT:
+        if (self.configured or self.joining) and self.format < 3:
             raise ValueError(f"configured in format {self.format}")
         if self.configured and self.joining:
             raise ValueError("joining, and configured")
-        if self.learning and (len(self.learning) != STORE_SIZE or self.format != FORMAT):
+        if self.learning and (len(self.learning) != STORE_SIZE or self.format < 3):
             raise ValueError(f"learning = {self.learning.hex()} in format {self.format}")
         if len(self.store) != (STORE_SIZE if self.format > 2 else 0):
             raise ValueError(f"store id of {len(self.store)} bytes")
@@ -87,7 +85,7 @@ def encode(recorded: Recorded) -> bytes:
     identity = recorded.identity
     text = (
         "# What this directory belongs to. Written by dsreg; do not edit.\n"
-        f"format = {_format_of(recorded)}\n"
+        f"format = {recorded.format}\n"
         f'written_by = "dsreg {VERSION}"\n'
         f'store = "{recorded.store.hex()}"\n'
         f'cluster = "{identity.cluster.hex()}"\n'
@@ -98,15 +96,11 @@ def encode(recorded: Recorded) -> bytes:
     )
     if recorded.learning:
         text += f'learning = "{recorded.learning.hex()}"\n'
+    if recorded.configured:
+        text += "configured = true\n"
     if recorded.joining:
         text += "joining = true\n"
     return (text + f'check = "{zlib.crc32(text.encode()):08x}"\n').encode()
-
-
-def _format_of(recorded: Recorded) -> int:
-    if recorded.configured or recorded.joining:
-        return CONFIGURED_FORMAT
-    return LEARNING_FORMAT if recorded.learning else recorded.format
 
 
 def decode(raw: bytes) -> Recorded:
@@ -118,7 +112,7 @@ def decode(raw: bytes) -> Recorded:
                              ) from error
     if "format" not in values:
         raise DamagedStorage(f"{IDENTITY} has no format entry: restore it from a copy; the data is in the other files")
-    if values["format"] not in range(OLDEST_FORMAT, CONFIGURED_FORMAT + 1):
+    if values["format"] not in range(OLDEST_FORMAT, FORMAT + 1):
         raise WrongDirectory(_other_format(values))
     text, _, check = raw.rpartition(b"check = ")
     if check.strip() != f'"{zlib.crc32(text):08x}"'.encode():
@@ -129,15 +123,17 @@ def decode(raw: bytes) -> Recorded:
         )
         store = bytes.fromhex(values["store"]) if values["format"] > 2 else b""
         format_, learning = values["format"], b""
-        if format_ == LEARNING_FORMAT or format_ == CONFIGURED_FORMAT and "learning" in values:
+        if format_ == _LEARNING_FORMAT or format_ > _LEARNING_FORMAT and "learning" in values:
             learning = bytes.fromhex(values["learning"])
             if not learning:
                 raise ValueError("learning is empty")
-        joining = format_ == CONFIGURED_FORMAT and values.get("joining", False)
-        if joining not in (True, False):
-            raise ValueError(f"joining = {joining!r}")
-        configured = format_ == CONFIGURED_FORMAT and not joining
-        return Recorded(identity, values["journal_bytes"], store, min(format_, FORMAT), learning, configured, joining)
+        joining = values.get("joining", False)
+        configured = values.get("configured", format_ == _CONFIGURED_FORMAT and not joining)
+        if joining not in (True, False) or configured not in (True, False):
+            raise ValueError(f"joining = {joining!r}, configured = {configured!r}")
+        if format_ in (_LEARNING_FORMAT, _CONFIGURED_FORMAT):
+            format_ = 3  # but for what was said by the number
+        return Recorded(identity, values["journal_bytes"], store, format_, learning, configured, joining)
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedStorage(f"{IDENTITY} has invalid values ({error!r}): restore it from a copy") from error
 
@@ -146,7 +142,7 @@ def _other_format(values: dict[str, object]) -> str:
     wrote = values.get("written_by", "another version of dsreg")
     return (
         f"{IDENTITY} has format {values['format']!r}, written by {wrote}; dsreg {VERSION} knows the formats "
-        f"{OLDEST_FORMAT} to {CONFIGURED_FORMAT}: start this node with the version that wrote it, or a later one"
+        f"{OLDEST_FORMAT} to {FORMAT}: start this node with the version that wrote it, or a later one"
     )
 
 
@@ -165,13 +161,12 @@ def write(files: Files, recorded: Recorded) -> None:
 
 def check(recorded: Identity, wanted: Identity) -> None:
     """Raise WrongDirectory, naming every difference, unless `wanted` may use what `recorded` left. Which other nodes
-    cluster.toml lists is none: it is where to begin, and the directory says who decides (docs/configurations.md)."""
+    cluster.toml lists, and which size, is none: it is where to begin, and the directory says who decides, and how large
+    the disk is (docs/configurations.md)."""
     faults = []
     if recorded.cluster != wanted.cluster:
         faults.append(f"it belongs to cluster {recorded.cluster.hex()}, not {wanted.cluster.hex()}")
     if recorded.rank != wanted.rank:
         faults.append(f"it belongs to rank {recorded.rank}, not {wanted.rank}")
-    if recorded.sectors > wanted.sectors:
-        faults.append(f"its disk has {recorded.sectors} sectors, more than {wanted.sectors}; a disk cannot shrink")
     if faults:
         raise WrongDirectory("the storage directory does not fit: " + "; ".join(faults))

@@ -15,15 +15,15 @@ not fit `tags`, all of `tags` is read instead. It is written anew, by a checkpoi
 from __future__ import annotations
 
 import struct
-import sys
 from array import array
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from dsreg.storage.checksum import crc32
-from dsreg.storage.files import Buffer, File, Files
+from dsreg.storage.files import File, Files
 from dsreg.storage.index import SlotIndex
 from dsreg.storage.layout import INDEX, INDEX_TMP, SLOT_SIZE
+from dsreg.storage.numbers import from_bytes, to_bytes
 
 _MAGIC = b"dsregIDX"
 _HEADER = struct.Struct("<8sQQ16sIIQI4x")
@@ -88,10 +88,7 @@ def _region(index: SlotIndex, number: int, stop: int) -> bytes:
         some_lows = array("H", [some_lows[at] for at in kept])
     if not some_slots:
         return b""
-    if sys.byteorder == "big":
-        some_slots.byteswap()
-        some_lows.byteswap()
-    return _REGION.pack(number, len(some_slots)) + some_lows.tobytes() + some_slots.tobytes()
+    return _REGION.pack(number, len(some_slots)) + to_bytes(some_lows, "little") + to_bytes(some_slots, "little")
 
 
 def read(files: Files, tags: File, certain: int, salt: int) -> Found | None:
@@ -125,14 +122,8 @@ def _read(file: File, tags: File, certain: int, salt: int) -> Found | None:
         number, count = _REGION.unpack_from(view, at)
         middle = at + _REGION.size + 2 * count
         end = middle + 4 * count
-        index.put_region(number, _array("H", view[at + _REGION.size:middle]), _array("I", view[middle:end]))
+        lows = from_bytes("H", view[at + _REGION.size:middle], "little")
+        some_slots = from_bytes("I", view[middle:end], "little")
+        index.put_region(number, lows, some_slots)
         at = end
     return Found(index, slots, [_LOST.unpack_from(view, at + _LOST.size * each)[0] for each in range(lost)])
-
-
-def _array(kind: str, raw: Buffer) -> array[int]:
-    values: array[int] = array(kind)
-    values.frombytes(raw)
-    if sys.byteorder == "big":
-        values.byteswap()
-    return values

@@ -1,6 +1,6 @@
 """Names, sizes and limits of the files in a storage directory. The byte layouts stand beside the code
 that reads and writes them: identity.py, lives.py, configuration.py, learning.py, state.py,
-marks.py, journal.py, tags.py.
+marks.py, journal.py, slots.py, zeros_file.py.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ LOCK = "lock"
 JOURNALS = ("journal.0", "journal.1")
 TAGS = "tags"
 SECTORS = "sectors"
+ZEROS = "zeros"
 INDEX = "index"
 INDEX_TMP = "index.tmp"
 LEARNED = "learned"
 LEARNED_TMP = "learned.tmp"
 OUR_NAMES = frozenset({
     IDENTITY, IDENTITY_TMP, STATE, LIVES, LIVES_TMP, LOCK, *JOURNALS, TAGS, SECTORS, INDEX, INDEX_TMP, LEARNED,
-    LEARNED_TMP, CONFIGURATION, CONFIGURATION_TMP, MARKS, MARKS_TMP,
+    LEARNED_TMP, CONFIGURATION, CONFIGURATION_TMP, MARKS, MARKS_TMP, ZEROS,
 })
-# What to do where LIVES or CONFIGURATION is gone or damaged.
+# What to do where LIVES, CONFIGURATION or ZEROS is gone or damaged.
 RESTORE_ADVICE = 'restore it from its disk; else treat the directory as lost (runbook, "A node\'s directory is lost")'
 
 # One commit takes at most this much: it bounds how long one sync, and so one acknowledgement, takes.

@@ -15,7 +15,7 @@ class Learned:
     """
 
     def __init__(self, sectors: int, tags: Callable[[int, int], bytes]) -> None:
-        self._sectors = sectors
+        self.sectors = sectors
         self._tags = tags
         self._known = Runs()
         self.left = 0
@@ -28,7 +28,15 @@ class Learned:
     def know(self, known: Runs) -> None:
         """All but these are to be learned."""
         self._known = known
-        self.left = self._sectors - known.total
+        self.left = self.sectors - known.total
+
+    def grow(self, sectors: int) -> None:
+        """The disk has so many from now on. While something is left so are the new ones: what this node has forgotten
+        may have been in them. Once nothing is, it has begun to serve under the smaller size, so that whatever it had
+        acknowledged in them before does not count: docs/configurations.md, "A larger disk"."""
+        self.sectors = sectors
+        if self.left:
+            self.left = sectors - self._known.total
 
     def of(self, first: int, count: int) -> list[int]:
         """Those of the run that are left."""
@@ -45,18 +53,18 @@ class Learned:
         """The first chunks [start, stop) of 256 sectors, from `chunk` on, of each of which something is left."""
         if not self.left:
             return None
-        gap = next(self._known.gaps(chunk * MAX_RUN_SECTORS, self._sectors), None)
+        gap = next(self._known.gaps(chunk * MAX_RUN_SECTORS, self.sectors), None)
         return None if gap is None else (gap[0] // MAX_RUN_SECTORS, -(-gap[1] // MAX_RUN_SECTORS))
 
     def learned(self, first: int, count: int, told: bytes = b"") -> bool:
         """As many others as must have told of this run, and their highest tags are `told`, or (b"") zeros. From now on
         it is known, unless what is durable here is below that (False)."""
-        assert 0 <= first < first + count <= self._sectors
+        assert 0 <= first < first + count <= self.sectors
         own = self._tags(first, count) if told else b""
         assert len(own) == len(told) == (count * TAG_SIZE if told else 0)
         if own != told and any(mine < other for mine, other in zip(iter_tags(own), iter_tags(told), strict=True)):
             return False
         if self.left:
             self._known.add(first, first + count)
-            self.left = self._sectors - self._known.total
+            self.left = self.sectors - self._known.total
         return True

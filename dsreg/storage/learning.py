@@ -17,8 +17,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import struct
-import sys
-from array import array
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -32,6 +30,7 @@ from dsreg.storage.failure import NO_SPACE, Failure
 from dsreg.storage.files import Files, replace
 from dsreg.storage.layout import LEARNED, LEARNED_TMP
 from dsreg.storage.learned import Learned
+from dsreg.storage.numbers import from_bytes, to_bytes
 from dsreg.storage.tags import TagTable
 
 MAGIC: Final = b"dsregLRN"
@@ -43,7 +42,8 @@ log = logging.getLogger("dsreg.storage")
 
 
 def encode(learning: bytes, known: Runs, salt: int) -> bytes:
-    body = _HEAD.pack(MAGIC, VERSION, learning, len(known.starts)) + _numbers(known.starts) + _numbers(known.stops)
+    body = _HEAD.pack(MAGIC, VERSION, learning, len(known.starts)) + to_bytes(known.starts, "big")
+    body += to_bytes(known.stops, "big")
     return body + salted_crc(body, salt)
 
 
@@ -57,23 +57,10 @@ def decode(raw: bytes, learning: bytes, salt: int) -> Runs | None:
         return None
     middle = _HEAD.size + count * _RUN_SIZE // 2
     known = Runs()
-    for start, stop in zip(_array(body[_HEAD.size:middle]), _array(body[middle:]), strict=True):
+    starts, stops = (from_bytes("Q", raw, "big") for raw in (body[_HEAD.size:middle], body[middle:]))
+    for start, stop in zip(starts, stops, strict=True):
         known.add(start, stop)
     return known
-
-
-def _numbers(numbers: array[int]) -> bytes:
-    copy = array("Q", numbers)
-    if sys.byteorder == "little":
-        copy.byteswap()
-    return copy.tobytes()
-
-
-def _array(raw: bytes) -> array[int]:
-    numbers = array("Q", raw)
-    if sys.byteorder == "little":
-        numbers.byteswap()
-    return numbers
 
 
 def read(files: Files, learning: bytes, salt: int) -> Runs:

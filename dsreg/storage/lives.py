@@ -14,13 +14,14 @@ In version 1 there are no addresses, and zeros in place of their number.
 
 from __future__ import annotations
 
+import contextlib
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from dsreg.constants import CRC_SIZE, MAX_RANK
-from dsreg.errors import DamagedStorage, StorageError
+from dsreg.errors import DamagedStorage, NoSpace, StorageError
 from dsreg.protocol.address import MAX_ADDRESSES_BYTES, Address, pack_addresses, unpack_addresses
 from dsreg.protocol.life import STORE_SIZE, Life
 from dsreg.storage.checksum import salted_crc
@@ -103,6 +104,17 @@ def write(
     replace(files, LIVES_TMP, LIVES, encode(lives, salt, starts, addresses))
 
 
+@contextlib.contextmanager
+def _needed(what: str) -> Iterator[None]:
+    """Without that the node has nothing to do: where there is no space for it, it ends, and goes on at its next start,
+    as at any other moment."""
+    try:
+        yield
+    except NoSpace as error:
+        raise NoSpace(f"there is no space to record {what}, so it ends. Free some on the file system of its directory, "
+                      f"and start it again: it goes on where it was ({error})") from error
+
+
 class LivesFile:
     """Of an open directory. `own`: its life. `known`: rank -> life, the own rank included once the node has begun to
     serve. `starts`: rank -> incarnation, of others; none above that was heard of, but what was heard may be less.
@@ -115,6 +127,7 @@ class LivesFile:
         self._identity = identity
         self._failure = failure
         self.addresses: Mapping[int, Address]
+        self._has_unwritten = False  # an address
         lives, self.starts, self.addresses = read(files, identity.salt)
         claimed = lives.pop(_CLAIMED, None)
         given_up = lives.pop(GIVEN_UP, None)
@@ -136,49 +149,65 @@ class LivesFile:
         return self._identity.rank in self.known
 
     def begin(self) -> None:
-        """The node begins to serve. Durable when this returns."""
+        """The node begins to serve. Durable when this returns. Raises as `remember`."""
         if not self.begun:
-            self.remember({self._identity.rank: self.own})
+            with _needed("that this node has begun"):
+                self.remember({self._identity.rank: self.own})
             self.claimed = False
 
     def claim(self, number: int) -> None:
         """The node claims this life. Durable when this returns. Raises as `remember`."""
         assert not self.begun
         life = Life(number, self.own.store)
-        self._write({**self.known, _CLAIMED: life}, self.starts)
+        with _needed("that this node claims the next life of its rank"):
+            self._write({**self.known, _CLAIMED: life}, self.starts)
         self.own, self.claimed, self.given_up = life, True, False
 
     def heard(self, rank: int, incarnation: int) -> None:
         """Durable when this returns, which takes two syncs now and then. Raises as `remember`."""
-        if rank in self.known and incarnation > self.starts.get(rank, 0):
-            starts = {**self.starts, rank: incarnation + -incarnation % _STEP}
+        starts = self._later(rank, incarnation, self.known)
+        if starts != self.starts:
             self._write(self._kept(self.known), starts)
             self.starts = starts
+
+    def _later(self, rank: int, incarnation: int, known: Mapping[int, Life]) -> dict[int, int]:
+        """`starts`, with what was heard of this rank."""
+        if rank in known and incarnation > self.starts.get(rank, 0):
+            return {**self.starts, rank: incarnation + -incarnation % _STEP}
+        return self.starts
 
     def locate(self, addresses: Mapping[int, Address]) -> None:
         """Durable when this returns, which takes two syncs if there is something new. Raises NoSpace: they are written
         with what is kept next; SyncFailed, which is final."""
-        if addresses != self.addresses:
-            self.addresses = dict(addresses)
+        self.locate_later(addresses)
+        if self._has_unwritten:
             self._write(self._kept(self.known), self.starts)
+
+    def locate_later(self, addresses: Mapping[int, Address]) -> None:
+        """They are written with what is kept next, or located, next."""
+        if addresses != self.addresses:
+            self.addresses, self._has_unwritten = dict(addresses), True
 
     def _kept(self, known: Mapping[int, Life]) -> Mapping[int, Life]:
         if self.given_up:
             return {**known, GIVEN_UP: self.own}
         return {**known, _CLAIMED: self.own} if self.claimed and self._identity.rank not in known else known
 
-    def remember(self, lives: Mapping[int, Life]) -> None:
-        """Durable when this returns. It blocks for two syncs, once for each new directory of a peer. Raises NoSpace,
-        and nothing has changed; SyncFailed, which is final."""
+    def remember(self, lives: Mapping[int, Life], rank: int = 0, incarnation: int = 0) -> None:
+        """As `heard` besides, of the node `rank`, if it is one of them. Durable when this returns. It blocks for two
+        syncs, once for each new directory of a peer. Raises NoSpace, and nothing has changed; SyncFailed, which is
+        final."""
         known = {**self.known, **lives}
         if known == self.known:
             return
-        self._write(self._kept(known), self.starts)
-        self.known = known
+        starts = self._later(rank, incarnation, known)
+        self._write(self._kept(known), starts)
+        self.known, self.starts = known, starts
 
     def _write(self, lives: Mapping[int, Life], starts: Mapping[int, int]) -> None:
         with self._failure.writing(f"writing {LIVES}"):
             write(self._files, lives, self._identity.salt, starts, self.addresses)
+        self._has_unwritten = False
 
 
 def give_up(files: Files, identity: Identity, store: bytes) -> None:

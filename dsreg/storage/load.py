@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dsreg.constants import CRC_SIZE, MAX_RUN_BYTES, MAX_RUN_SECTORS, SECTOR_SIZE, ZERO_SECTOR
-from dsreg.protocol.tags import writers
+from dsreg.protocol.zeros import zeros
 from dsreg.storage.checksum import crc32
 from dsreg.storage.files import Buffer, File, pread_or_zeros
 from dsreg.storage.journal import checksums
 
 
 class Loaded(NamedTuple):
-    """`tags`: 16 bytes per sector. `data`: 4096 bytes per sector (bytes or bytearray, the caller's own), zeros for
-    those never written. `missing`: sectors whose value is lost; their part of `data` means nothing."""
+    """`tags`: 16 bytes per sector. `data`: 4096 bytes per sector, which nobody changes any more, zeros for
+    those never written, and those that are zeros without data. `missing`: sectors whose value is lost; their part of
+    `data` means nothing."""
 
     tags: bytes
     data: Buffer
@@ -23,13 +24,17 @@ class Loaded(NamedTuple):
 class LoadJob:
     """One read from home. Call `run` once, in any thread, then hand it to finish_load.
 
-    `tags` and `crcs` are those at the start, `absent` the sectors already known to be missing.
+    `tags` and `crcs` are those at the start, `held` says of each sector whether home had its value (TagTable.held),
+    `absent` are those already known to be missing.
     """
 
-    __slots__ = ("absent", "bad", "count", "crcs", "data", "first", "tags", "_home")
+    __slots__ = ("absent", "bad", "count", "crcs", "data", "first", "held", "tags", "_home")
 
-    def __init__(self, home: File, first: int, count: int, tags: bytes, crcs: bytes, absent: list[int]) -> None:
+    def __init__(
+        self, home: File, first: int, count: int, tags: bytes, crcs: bytes, held: bytes, absent: list[int]
+    ) -> None:
         self._home = home
+        self.held = held
         self.first = first
         self.count = count
         self.tags = tags
@@ -40,7 +45,7 @@ class LoadJob:
 
     def run(self) -> None:
         """Read, waiting for the disk. A sector that cannot be read is bad like one with a wrong checksum."""
-        if not self._anything_written():
+        if not self._anything_held():
             return
         self.data = pread_or_zeros(self._home, self.count * SECTOR_SIZE, self.first * SECTOR_SIZE)
         self._verify()
@@ -48,7 +53,7 @@ class LoadJob:
     def run_from_disk(self) -> None:
         """As `run`, past the page cache. A chunk is dropped from that with its first sector, and with its last one
         again if that was not there before. In between it holds what was read from the disk since."""
-        if not self._anything_written():
+        if not self._anything_held():
             return
         length, offset = self.count * SECTOR_SIZE, self.first * SECTOR_SIZE
         try:
@@ -65,7 +70,7 @@ class LoadJob:
 
     def run_nowait(self) -> bool:
         """Read what is in memory; False if not all of it is."""
-        if self._anything_written():
+        if self._anything_held():
             try:
                 self.data = self._home.pread_nowait(self.count * SECTOR_SIZE, self.first * SECTOR_SIZE)
             except BlockingIOError:
@@ -77,28 +82,27 @@ class LoadJob:
         missing = tuple(sorted({*self.absent, *self.bad})) if self.absent or self.bad else ()
         return Loaded(self.tags, self.data, missing)
 
-    def _anything_written(self) -> bool:
-        if self.tags[-1] or self.count > 1 and any(writers(self.tags)):
+    def _anything_held(self) -> bool:
+        if any(self.held):
             return True
-        self.data = bytes(self.count * SECTOR_SIZE)
+        self.data = zeros(self.count)
         return False
 
     def _verify(self) -> None:
-        """Find bad sectors, and put zeros where nothing was ever written, whatever home holds there."""
-        tags, crcs, data = self.tags, self.crcs, self.data
-        if checksums(data, self.count) == crcs and 0 not in writers(tags):
+        """Find bad sectors, and put zeros where home has no value, whatever stands there."""
+        held, crcs, data = self.held, self.crcs, self.data
+        if checksums(data, self.count) == crcs and 0 not in held:
             return
-        who = writers(tags)
         view = memoryview(data)
-        never_written: list[int] = []
+        without: list[int] = []
         for index in range(self.count):
-            if not who[index]:
-                never_written.append(index)
+            if not held[index]:
+                without.append(index)
                 continue
             actual = crc32(view[index * SECTOR_SIZE:(index + 1) * SECTOR_SIZE]).to_bytes(4)
             if actual != crcs[index * CRC_SIZE:(index + 1) * CRC_SIZE] and self.first + index not in self.absent:
                 self.bad.append(self.first + index)
-        if never_written:
+        if without:
             self.data = copy = bytearray(data)
-            for index in never_written:
+            for index in without:
                 copy[index * SECTOR_SIZE:(index + 1) * SECTOR_SIZE] = ZERO_SECTOR

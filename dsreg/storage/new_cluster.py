@@ -1,6 +1,8 @@
 """Makes the directory of a stopped node one of another cluster, with all its values: docs/recover.md.
 
-    identity.toml   the new cluster, a new id of the directory, and whether it has to learn; in one step
+    identity.toml   the new cluster with its nodes and its size, a new id of the directory, and whether it has to learn;
+                    in one step
+    configuration   is gone: number 1 of the new cluster is what identity.toml says
     lives           nobody is known yet, nor has the node begun
     state           the epoch from which on the new cluster goes on
     (what is damaged is given up)
@@ -17,14 +19,17 @@ from collections.abc import Callable
 
 from dsreg.constants import MAX_RUN_SECTORS, NO_OWNER, SECTOR_SIZE
 from dsreg.errors import WrongDirectory
+from dsreg.protocol.configuration import Record
 from dsreg.protocol.names import name_bits
 from dsreg.protocol.tags import iter_tags, pack_tag, successors
 from dsreg.register.damage import pieces
 from dsreg.storage import identity as identity_file
 from dsreg.storage import lives as lives_file
+from dsreg.storage.configuration import kept_in
+from dsreg.storage.draining import drain
 from dsreg.storage.files import Files
 from dsreg.storage.identity import Identity, Recorded
-from dsreg.storage.layout import IDENTITY, LOCK
+from dsreg.storage.layout import CONFIGURATION, IDENTITY, LOCK
 from dsreg.storage.opening import random_store
 from dsreg.storage.stable import StableStorage
 
@@ -36,28 +41,28 @@ def recorded_in(files: Files) -> Recorded:
     return identity_file.read(files)
 
 
-def refuse_configured(recorded: Recorded) -> None:
-    """Raise WrongDirectory if which nodes there are is not what cluster.toml says."""
-    if recorded.configured:
-        raise WrongDirectory("the nodes of this directory's cluster, or its size, were changed while it was running: "
-                             "this version cannot recover from it. Only so many of the lost directories that a "
-                             "majority is back help, or a backup")
+def known_to(files: Files, recorded: Recorded) -> Record:
+    """The latest configuration that the directory knows, which is number 0 without members if it is yet to be told of
+    one, and how it has voted for what follows. Raises DamagedStorage."""
+    return kept_in(files, recorded).record
 
 
 def move(
     files: Files, before: bytes, identity: Identity, *, learns: bool, new_store: Callable[[], bytes] = random_store
 ) -> None:
-    """The first two steps. `before`: the id of the cluster that it was of. `learns`: others have to tell what they
+    """The first three steps. `before`: the id of the cluster that it was of. `learns`: others have to tell what they
     have before this node answers for it. Raises StorageLocked, WrongDirectory, DamagedStorage, OSError."""
     lock = files.lock(LOCK)
     try:
         recorded = recorded_in(files)
         if recorded.identity.cluster == before:
-            refuse_configured(recorded)
             store = new_store()
             recorded = Recorded(identity, recorded.journal_bytes, store, learning=new_store() if learns else b"")
             identity_file.write(files, recorded)
         identity_file.check(recorded.identity, identity)
+        if not recorded.configured and files.exists(CONFIGURATION):
+            files.remove(CONFIGURATION)
+            files.sync_dir()
         lives = lives_file.read(files, identity.salt).lives
         if lives and (identity.rank not in lives or lives[identity.rank].store != recorded.store):
             lives_file.write(files, {}, identity.salt)
@@ -80,8 +85,8 @@ def settle(storage: StableStorage, epoch: int, damaged: list[int]) -> None:
             else:
                 new = successors(tag, storage.lives.rank, epoch=epoch, life=life)
             storage.persist(sector, 1, new, bytes(SECTOR_SIZE), repair=True)
-        storage.drain(idle=False)
-    storage.drain(idle=False)
+        drain(storage, idle=False)
+    drain(storage, idle=False)
     storage.lives.begin()
 
 

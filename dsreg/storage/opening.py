@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import functools
+import logging
 import secrets
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from dsreg.chunks import number_of_chunks
 from dsreg.constants import MAX_RANK
 from dsreg.errors import NoSpace, StorageError, WrongDirectory
 from dsreg.protocol.life import STORE_SIZE, Life
 from dsreg.storage import identity as identity_file
 from dsreg.storage import lives as lives_file
 from dsreg.storage.configuration import ConfigurationFile
-from dsreg.storage.directory import Directory, Start, open_directory, record_growth, record_joining
+from dsreg.storage.directory import Directory, Start, check_limit, open_directory, record_joining
 from dsreg.storage.failure import NO_SPACE, Failure
 from dsreg.storage.files import Files
 from dsreg.storage.identity import Identity
@@ -23,6 +25,9 @@ from dsreg.storage.lives import LivesFile
 from dsreg.storage.marks import MarksFile
 from dsreg.storage.older import give_up
 from dsreg.storage.recovery import Recovered, recover
+from dsreg.storage.tags import TagTable
+
+log = logging.getLogger("dsreg.storage")
 
 # What tells this directory from any other that was ever made.
 random_store: Callable[[], bytes] = functools.partial(secrets.token_bytes, STORE_SIZE)
@@ -49,12 +54,14 @@ def open_and_recover(
             give_up(directory, new_store, anew=start.older)
             recorded = directory.recorded
             lives = LivesFile(files, recorded.identity, recorded.store, failure)
-            recovered = recover(directory, identity.sectors)
-            record_growth(directory, identity)
             if start.joins and not (lives.begun or lives.claimed or recorded.configured or recorded.joining):
                 record_joining(directory)
-            learning = Learning(directory, recovered.table, failure, new_store)
             configuration = ConfigurationFile(directory, failure)
+            sectors = configuration.record.current.sectors
+            check_limit(directory.home, sectors)
+            recovered = recover(directory, max(sectors, recorded.identity.sectors))
+            _clip(recovered.table, sectors)
+            learning = Learning(directory, recovered.table, failure, new_store)
             marks = MarksFile(files, recorded.identity.salt, failure)
         except BaseException:
             directory.close()
@@ -64,6 +71,17 @@ def open_and_recover(
             raise NoSpace(f"no space to open the storage directory; free some and start again: {error}") from error
         raise StorageError(f"the storage directory cannot be used: {error}") from error
     return Opened(directory, recovered, lives, failure, learning, configuration, marks)
+
+
+def _clip(table: TagTable, sectors: int) -> None:
+    """The disk has so many sectors, of perhaps more that the table has. Before the size was that of a configuration a
+    larger one in cluster.toml made it larger, also where a configuration was recorded that did not. What was stored
+    there is kept: it is part of the disk again once a configuration has it."""
+    beyond = table.next_chunk(number_of_chunks(sectors))
+    table.sectors = sectors
+    if beyond is not None:
+        log.warning("there is data beyond the %d sectors of the disk, as an older version had made that larger by "
+                    "cluster.toml alone. It is kept, and not served: give `dsreg resize` that size", sectors)
 
 
 class Seen(NamedTuple):

@@ -10,7 +10,7 @@ from dsreg.register.damage import contradiction
 from dsreg.storage.checksum import crc32
 from dsreg.storage.commit import Record, Refusal, Span, Ticket
 from dsreg.storage.files import Buffer
-from dsreg.storage.journal import BARE_BYTES, RECORD_BYTES
+from dsreg.storage.journal import BARE_BYTES, RECORD_BYTES, ZEROS_BYTES
 from dsreg.storage.tags import TagTable
 
 _WHOLE_SECTOR: Sequence[Span] = ((0, 1),)
@@ -64,8 +64,19 @@ def _is_free(pending: Mapping[int, Record], first: int, count: int) -> bool:
     return not pending or pending.keys().isdisjoint(range(first, first + count))
 
 
-def split(tags: bytes, spans: Sequence[Span]) -> list[Span]:
-    """The spans in parts: of sectors that were written, or of ones that were not, and have the same tag."""
+def latest(tags: bytes, pending: Mapping[int, Record], first: int) -> bytes:
+    """These tags, of the sectors from `first` on, with those of what is queued or under way."""
+    if not pending:
+        return tags
+    latest = bytearray(tags)
+    for index in range(len(tags) // TAG_SIZE):
+        if (record := pending.get(first + index)) is not None:
+            latest[index * TAG_SIZE:(index + 1) * TAG_SIZE] = record.tag_of(first + index)
+    return bytes(latest)
+
+
+def split(tags: bytes, spans: Sequence[Span], zeros: bool) -> list[Span]:
+    """The spans in parts: of sectors with data, or of ones without that have the same tag. `zeros`: nothing has."""
     if is_uniform(tags):  # as nearly always
         return list(spans)
     parts: list[Span] = []
@@ -75,7 +86,7 @@ def split(tags: bytes, spans: Sequence[Span]) -> list[Span]:
             before = tags[(index - 1) * TAG_SIZE:index * TAG_SIZE]
             if index < stop:
                 tag = tags[index * TAG_SIZE:(index + 1) * TAG_SIZE]
-                if tag == before or tag[-1] and before[-1]:
+                if tag == before or tag[-1] and before[-1] and not zeros:
                     continue
             parts.append((begin, index))
             begin = index
@@ -88,16 +99,18 @@ def is_bare(tags: bytes, index: int) -> bool:
 
 
 def part_of(
-    first: int, count: int, tags: bytes, data: Buffer, start: int, stop: int, ticket: Ticket
+    first: int, count: int, tags: bytes, data: Buffer, start: int, stop: int, ticket: Ticket, zeros: bool
 ) -> Record:
-    """Of these sectors of the run."""
-    if is_bare(tags, start):
+    """Of these sectors of the run. `zeros`: all its data is."""
+    if zeros or is_bare(tags, start):
         data = b""
     elif stop - start < count:
         data = memoryview(data)[start * SECTOR_SIZE:stop * SECTOR_SIZE]
     return Record(first + start, stop - start, tags[start * TAG_SIZE:stop * TAG_SIZE], data, ticket)
 
 
-def size_of(tags: bytes, start: int, stop: int) -> int:
+def size_of(tags: bytes, start: int, stop: int, zeros: bool) -> int:
     """Bytes in the journal of what these sectors, a part of the run, take."""
-    return BARE_BYTES if is_bare(tags, start) else RECORD_BYTES[stop - start]
+    if is_bare(tags, start):
+        return BARE_BYTES
+    return ZEROS_BYTES if zeros else RECORD_BYTES[stop - start]

@@ -7,20 +7,26 @@ from collections.abc import Callable
 
 from dsreg.constants import DEFAULT_JOURNAL_BYTES, MAX_RUN_SECTORS, SECTOR_SIZE, TAG_SIZE
 from dsreg.protocol.tags import attached_counter, writers
+from dsreg.protocol.zeros import is_zeros
 from dsreg.storage import index_file
 from dsreg.storage.checkpoint import Checkpoint
-from dsreg.storage.commit import Commit, Record, Refusal, Ticket, ahead_of, place
+from dsreg.storage.commit import Commit, Record, Refusal, Ticket, ahead_of
 from dsreg.storage.directory import USUAL, Start
+from dsreg.storage.draining import drain
+from dsreg.storage.extents import Extents
 from dsreg.storage.files import Buffer, Files
 from dsreg.storage.identity import Identity
-from dsreg.storage.journal import MAX_BATCH_RECORDS, RECORD_BYTES, RECORDS_AT, SegmentHeader
+from dsreg.storage.journal import RECORD_BYTES, RECORDS_AT, SegmentHeader
 from dsreg.storage.layout import GROUP_SECTORS, MAX_COMMIT_BYTES, MAX_QUEUED_BYTES
 from dsreg.storage.load import Loaded, LoadJob
 from dsreg.storage.opening import Opened, open_and_recover, random_store
-from dsreg.storage.persists import part_of, size_of, split, wanted
+from dsreg.storage.ordered import Ordering
+from dsreg.storage.persists import latest, part_of, size_of, split, wanted
+from dsreg.storage.placing import place
 from dsreg.storage.promises import Promises
 from dsreg.storage.recovery import FIRST_BATCH
 from dsreg.storage.verify import CopyCheck
+from dsreg.storage.zeroing import Zeroing
 
 
 class StableStorage:
@@ -36,22 +42,23 @@ class StableStorage:
         self.check = CopyCheck(self._directory, table)
         self.promises = Promises(recovered.state)
         self.ts_reserved = recovered.state.ts_reserved
-        self.sectors = recovered.table.sectors
+        self.sectors = table.sectors  # of the disk
         # Queued and under way: the newest record for each sector.
         self._pending: dict[int, Record] = {}
         self._queue: deque[Record] = deque()
-        self.queued_bytes = 0
-        self._queued = 0  # records, since the start
+        self.queued_bytes = self._queued = 0  # of records; and how many, since the start
         self._storing: set[int] = set()  # sectors whose home the commit under way overwrites
         self._commit: Commit | None = None
         self.on_stored: Callable[[int, int], None] = lambda first, count: None  # this run has other tags now
         # The journal: the active segment, where it ends, and the one waiting for a checkpoint.
-        settled = (table.slots, table.sectors_written, table.highest)
+        self._zeroing = Zeroing(self._directory, self._failure, table, recovered.zeros_seq, self._enqueue)
+        self.zero = self._zeroing.zero
+        self.extents = Extents(table, self.learning, self._failure).of
+        settled = (table.slots, table.sectors_written, table.highest, table.newest)
         self._segment = SegmentHeader(recovered.state.generation, False, FIRST_BATCH, *settled)
         self._segment_written = True
-        self._position = RECORDS_AT
-        self._batch = FIRST_BATCH
-        self._tags_bytes = recovered.tags_bytes
+        self._position, self._batch = RECORDS_AT, FIRST_BATCH
+        self._ordering, self._tags_bytes = Ordering(), recovered.tags_bytes
         self._settled = settled  # what the file tags certainly has: slots, and as SegmentHeader says
         self._indexed = recovered.indexed  # slots that the file index has
         self._sealed: SegmentHeader | None = None
@@ -80,24 +87,16 @@ class StableStorage:
         try:
             if self._failure.error is None:
                 assert self._commit is None and self._checkpoint is None
-                self.drain(idle=True)
+                drain(self, idle=True)
         finally:
             self._directory.close()
 
-    def drain(self, idle: bool) -> None:
-        """Store all that is queued, and make every checkpoint that is due (`idle`: see checkpoint_due). Blocks.
-        As with `close`, no commit or checkpoint may be under way. Raises SyncFailed."""
-        while True:
-            while (commit := self.next_commit()) is not None:
-                commit.run()
-                self.finish_commit(commit)
-            checkpoint = self.next_checkpoint() if self.checkpoint_due(idle) else None
-            if checkpoint is None:
-                return
-            checkpoint.run()
-            self.finish_checkpoint(checkpoint)
-            if not checkpoint.frees and not checkpoint.recorded:
-                return  # there is no room to record what was learned
+    def grow(self, sectors: int) -> None:
+        """The disk has so many sectors from now on, as `configuration` has recorded. The new ones were never written
+        here; they are to be learned if others are. Fewer only of a directory in which nothing was stored yet."""
+        self.on_stored(self.sectors - 1, 1)  # its chunk may have more of them now
+        self.sectors = self._table.sectors = sectors
+        self.learning.grow(sectors)
 
     def _check(self, first: int, count: int) -> None:
         self._failure.check()
@@ -111,14 +110,8 @@ class StableStorage:
 
     def latest_tags(self, first: int, count: int) -> bytes:
         """As `tags`, with what is queued or under way."""
-        tags = self.tags(first, count)
-        if not self._pending:
-            return tags
-        latest = bytearray(tags)
-        for index in range(count):
-            if (record := self._pending.get(first + index)) is not None:
-                latest[index * TAG_SIZE:(index + 1) * TAG_SIZE] = record.tag_of(first + index)
-        return bytes(latest)
+        tags = latest(self.tags(first, count), self._pending, first)
+        return tags if self._zeroing.is_idle else self._zeroing.latest(first, tags)
 
     def missing(self, first: int, count: int) -> list[int]:
         """The sectors of the run whose value is lost, `unknown` ones included: the node does not answer with it."""
@@ -169,23 +162,28 @@ class StableStorage:
             self._table.touch(first, count)
         if not repair and self._table.damaged and self._table.unknown_of(first, count):
             return ticket.refuse(Refusal.UNKNOWN).finish()
-        spans = wanted(self._table, self._pending, first, count, tags, data, ticket)
-        if bare := not tags[-1] or count > 1 and 0 in writers(tags):
-            spans = split(tags, spans)
-        size = sum(size_of(tags, start, stop) if bare else RECORD_BYTES[stop - start] for start, stop in spans)
+        spans, zeros = wanted(self._table, self._pending, first, count, tags, data, ticket), is_zeros(data)
+        if spans and not self._zeroing.is_idle:
+            spans = self._zeroing.joined(first, tags, spans, ticket)
+        if some := zeros or not tags[-1] or count > 1 and 0 in writers(tags):  # without data
+            spans = split(tags, spans, zeros)
+        size = sum(size_of(tags, start, stop, zeros) if some else RECORD_BYTES[stop - start] for start, stop in spans)
         if size and self.queued_bytes + size > MAX_QUEUED_BYTES:
             ticket.refuse(Refusal.BUSY)  # done once what it joined is
             return ticket if ticket.waiting else ticket.finish()
-        self.queued_bytes += size
         for start, stop in spans:
-            record = part_of(first, count, tags, data, start, stop, ticket)
-            self._queue.append(record)
-            self._queued += 1
+            record = part_of(first, count, tags, data, start, stop, ticket, zeros)
+            self._enqueue(record)
             if count == 1:
                 self._pending[first] = record
                 break
             self._pending.update(dict.fromkeys(range(first + start, first + stop), record))
         return ticket if ticket.waiting else ticket.finish()
+
+    def _enqueue(self, record: Record) -> None:
+        self.queued_bytes += record.size
+        self._queue.append(record)
+        self._queued += 1
 
     def reserve(self, ts: int) -> Ticket:
         """Promise durably that this node may have named tags up to `ts`."""
@@ -232,16 +230,18 @@ class StableStorage:
         self._failure.check()
         if self._commit is not None or not self.has_work():
             return None
-        if self._queue and self._position + self._queue[0].size > self._directory.recorded.journal_bytes:
+        if self._queue and self._queue[0].size > self._room:
             if self._sealed is None:
                 self._seal()
             elif not self.promises.pending:
                 return None
-        records = self._take()
+        records = self._zeroing.take(self._queue, min(self._room, MAX_COMMIT_BYTES))
+        self.queued_bytes -= sum(record.size for record in records)
         commit = Commit(self._directory, self._failure, self._segment.generation, self._position, self._batch, records)
         commit.tags_bytes = self._tags_bytes
         commit.tags_ahead = ahead_of(self.sectors)
-        commit.tags_wanted, self._storing = place(records, self._table)
+        commit.tags_wanted, self._storing = place(self._zeroing.place(commit), self._table)
+        self._ordering.choose(records)
         if not self._segment_written:
             commit.header = self._segment
         if commit.header is not None or self.promises.pending or self.promises.marks:
@@ -250,17 +250,10 @@ class StableStorage:
         self._commit = commit
         return commit
 
-    def _take(self) -> list[Record]:
-        room = min(self._directory.recorded.journal_bytes - self._position, MAX_COMMIT_BYTES)
-        records: list[Record] = []
-        while self._queue and len(records) < MAX_BATCH_RECORDS:
-            size = self._queue[0].size
-            if size > room:
-                break
-            room -= size
-            self.queued_bytes -= size
-            records.append(self._queue.popleft())
-        return records
+    @property
+    def _room(self) -> int:
+        """Bytes in the active segment. What its records speak of counts as well: a checkpoint comes as often."""
+        return self._directory.recorded.journal_bytes - self._position - self._ordering.spoken
 
     def _seal(self) -> None:
         """Go on in the other segment, which is free; this one waits for a checkpoint."""
@@ -270,7 +263,7 @@ class StableStorage:
         self._sealed_bytes = self._position - RECORDS_AT
         self._segment = SegmentHeader(self._segment.generation + 1, False, self._batch, *self._settled)
         self._segment_written = False
-        self._position = RECORDS_AT
+        self._position, self._ordering.spoken = RECORDS_AT, 0
 
     def finish_commit(self, commit: Commit) -> list[Ticket]:
         """After `commit.run` has returned: the tickets that are done now."""
@@ -282,6 +275,8 @@ class StableStorage:
         self._tags_bytes = commit.tags_bytes
         self._position = commit.end
         self._batch += commit.written
+        self._ordering.committed(commit)
+        self._zeroing.finished(commit)
         done: list[Ticket] = []
         for record in commit.records:
             self._finish_record(record, done)
@@ -291,14 +286,17 @@ class StableStorage:
         return done + self.promises.kept()
 
     def _finish_record(self, record: Record, done: list[Ticket]) -> None:
-        if record.bare and not record.refused:
-            self._table.put_bare(record.first, record.count, record.tags[:TAG_SIZE])
+        if record.is_of_chunks:
+            self._zeroing.finish(record)
+        elif record.dataless and not record.refused:
+            self._table.put_dataless(record.first, record.count, record.tags[:TAG_SIZE])
         elif not record.refused:
             self._table.put(record.first, record.count, record.tags, record.crcs)
         self.on_stored(record.first, record.count)
-        for sector in range(record.first, record.first + record.count):
-            if self._pending.get(sector) is record:
-                del self._pending[sector]
+        if not record.is_of_chunks:
+            for sector in range(record.first, record.first + record.count):
+                if self._pending.get(sector) is record:
+                    del self._pending[sector]
         done += record.decided()
 
     # --- reading ----------------------------------------------------------------------------------
@@ -309,7 +307,8 @@ class StableStorage:
         if not all of it is in memory: use load_job then. With wait=True this blocks on the disk.
         """
         job = self.load_job(first, count)
-        if self._storing and not self._storing.isdisjoint(range(first, first + count)):
+        run = range(first, first + count)
+        if self._storing and not self._storing.isdisjoint(run) or self._zeroing.is_punching(first, count):
             return None
         if not wait:
             return self.finish_load(job) if job.run_nowait() else None
@@ -320,9 +319,9 @@ class StableStorage:
         """A read to run in a thread, for when `load` would block."""
         self._check(first, count)
         table = self._table
-        tags = table.tags(first, count)  # damage to them is found now
+        tags, held = table.tags(first, count), table.held(first, count)  # damage to them is found now
         absent = self.missing(first, count) if table.damaged or self.learning.left else []
-        return LoadJob(self._directory.home, first, count, tags, table.crcs(first, count), absent)
+        return LoadJob(self._directory.home, first, count, tags, table.crcs(first, count), held, absent)
 
     def finish_load(self, job: LoadJob) -> Loaded | None:
         """After `job.run` has returned: the values as they were durable when the job was made.
@@ -333,7 +332,7 @@ class StableStorage:
         for sector in job.bad:
             index = sector - job.first
             changed = self._table.tag(sector) != job.tags[index * TAG_SIZE:(index + 1) * TAG_SIZE]
-            if changed or sector in self._storing:
+            if changed or sector in self._storing or self._zeroing.is_punching(sector, 1):
                 return None
         self._table.lose(job.bad)
         return job.loaded()
@@ -359,11 +358,13 @@ class StableStorage:
         if self._sealed is not None:
             # Every commit to the sealed segment has finished, so the table and home have all that is in it.
             self._sealed = self._sealed._replace(
-                freed=True, slots=table.slots, written=table.sectors_written, highest=table.highest
+                freed=True, slots=table.slots, written=table.sectors_written, highest=table.highest,
+                newest=table.newest,
             )
         index_of = table if self._sealed is not None and index_file.is_due(table.slots, self._indexed) else None
-        dirty = table.take_dirty()
-        self._checkpoint = Checkpoint(self._directory, self._failure, self._sealed, dirty, index_of, progress)
+        self._ordering.checkpoint()
+        dirty, zeros = table.take_dirty(), self._zeroing.unsaid()
+        self._checkpoint = Checkpoint(self._directory, self._failure, self._sealed, dirty, index_of, progress, zeros)
         return self._checkpoint
 
     def finish_checkpoint(self, checkpoint: Checkpoint) -> None:
@@ -377,16 +378,16 @@ class StableStorage:
         self._table.pages.written()
         if self._sealed is None or not checkpoint.frees:
             return
-        self._settled = (self._sealed.slots, self._sealed.written, self._sealed.highest)
+        sealed = self._sealed
+        self._settled = (sealed.slots, sealed.written, sealed.highest, sealed.newest)
         self._indexed = checkpoint.indexed or self._indexed
-        self._sealed = None
-        self._sealed_bytes = 0
+        self._sealed, self._sealed_bytes = None, 0
 
     # --- figures ----------------------------------------------------------------------------------
     @property
     def sectors_written(self) -> int:
-        """Sectors with a tag of a write."""
-        return self._table.sectors_written
+        """Sectors with a value on the disk: were written, and not with zeros."""
+        return self._table.values(self._directory.home)
 
     @property
     def journal_used(self) -> int:

@@ -1,400 +1,115 @@
-"""Tags and checksums of all sectors ever written: the slots of the file `tags`, and what of them is in memory.
+"""What is durable of each sector: what the slots of `tags` say, and over it the runs of chunks that one command zeroed.
 
-Slots are read when they are first used, so a damaged one may be found at any time; what it told is unknown then, as if
-it had been found at the start. While a slot is LOST every group without a slot is suspect, as it cannot be told from
-one never written.
+The higher tag counts. A sector whose tag was lost by damage is unknown, whatever a run says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator
 
-from dsreg.constants import CRC_SIZE, TAG_SIZE, ZERO_TAG
-from dsreg.protocol.tags import ATTACHED, is_uniform, iter_tags, writers
-from dsreg.register.damage import Damage, Kind
-from dsreg.storage.chunks import Chunks, chunks_of, is_chunk, run_of
-from dsreg.storage.files import Buffer, File, pread_or_zeros
-from dsreg.storage.index import REGION_BITS
-from dsreg.storage.index_file import Found
+from dsreg.constants import SECTOR_SIZE, TAG_SIZE
+from dsreg.storage.files import File
 from dsreg.storage.layout import GROUP_SECTORS, SLOT_SIZE
-from dsreg.storage.pages import PAGE_SLOTS, SlotPages, Span
-from dsreg.storage.slots import (
-    CHUNK_GROUPS,
-    CHUNK_KEYS,
-    CHUNK_SECTORS,
-    CRCS_AT,
-    NO_CRCS,
-    NO_TAGS,
-    SLOT_CHUNKS,
-    TAGS_AT,
-    Slot,
-    decode,
-    encode,
-    whose,
-)
+from dsreg.storage.pages import PAGE_SLOTS
+from dsreg.storage.slot_table import SlotTable
+from dsreg.storage.slots import CHUNK_SECTORS, CRCS_AT, TAGS_AT, ZERO_CRC, ZEROS_AT
+from dsreg.storage.zero_runs import ZeroRuns
 
-_ALL_MARKED = (1 << GROUP_SECTORS) - 1
+_NOT_HELD = b"\0"
 
 
-class TagTable:
-    """The durable tags. Not thread-safe.
-
-    `missing`: sectors whose value is lost, tag known. `unknown`: sectors whose tag is lost too. `lost`: numbers of
-    slots that are LOST; while there are any, groups without a slot are unknown. Of the first two what has been found.
-    """
+class TagTable(SlotTable):
+    """See the module."""
 
     def __init__(self, sectors: int, salt: int = 0, file: File | None = None) -> None:
-        self.sectors = sectors  # size of the disk
-        self._written = 0
-        self.missing: set[int] = set()
-        self.unknown: set[int] = set()
-        self.lost: list[int] = []
-        self.found: list[Damage] = []  # what is damaged, as it was found; whoever takes it clears this
-        self.highest = ZERO_TAG  # of all writes of attachments
-        self.salt = salt
-        self.pages = SlotPages(file, salt, self._found)
-        self.chunks = Chunks(self.pages, salt)
-        self._resident = self.pages.resident
-        self.hot = self.pages.hot  # groups in use, by number
-        self.find = self.pages.find
+        super().__init__(sectors, salt, file)
+        self.runs = ZeroRuns()
 
-    @property
-    def slots(self) -> int:
-        return self.pages.slots
-
-    @property
-    def sectors_written(self) -> int:
-        """How many sectors have a tag of a write. After a start by the index it may be too low: the slots that a
-        checkpoint had written when the process ended are newer than what was counted last."""
-        return max(0, self._written)
-
-    @sectors_written.setter
-    def sectors_written(self, count: int) -> None:
-        self._written = count
-
-    @property
-    def damaged(self) -> bool:
-        return bool(self.missing or self.unknown or self.lost or self.chunks.suspect)
-
-    # --- reading ----------------------------------------------------------------------------------
-    def touch(self, first: int, count: int) -> None:
-        """Bring what is known of these sectors into memory: damage to it is found then."""
-        if count == 1 and first // GROUP_SECTORS in self.hot:  # the usual case by far
-            return
-        for number in range(first // GROUP_SECTORS, (first + count - 1) // GROUP_SECTORS + 1):
-            if number not in self.hot and self.find(number) is None:
-                self.chunks.touch(number // CHUNK_GROUPS)
+    def put_zeros(self, first: int, count: int, tag: bytes) -> None:
+        """These whole chunks are durable as zeros with this tag, where they have no higher one."""
+        self.note(tag)
+        self.runs.add(first // CHUNK_SECTORS, (first + count) // CHUNK_SECTORS, tag)
 
     def tag(self, sector: int) -> bytes:
-        return self._gathered(sector, 1, TAGS_AT, TAG_SIZE)
+        tag = super().tag(sector)
+        return self._laid_over(sector, tag, tag, b"") if self.runs.starts else tag
 
     def tags(self, first: int, count: int) -> bytes:
-        """16 bytes per sector, zeros for those never written or unknown."""
-        return self._gathered(first, count, TAGS_AT, TAG_SIZE)
+        tags = super().tags(first, count)
+        return self._laid_over(first, tags, tags, b"") if self.runs.starts else tags
 
     def crcs(self, first: int, count: int) -> bytes:
-        """4 bytes per sector; without a meaning where there is no data."""
-        return self._gathered(first, count, CRCS_AT, CRC_SIZE)
+        crcs = super().crcs(first, count)
+        return self._laid_over(first, super().tags(first, count), crcs, ZERO_CRC) if self.runs.starts else crcs
 
-    def _gathered(self, first: int, count: int, field_at: int, size: int) -> bytes:
-        if count == 1:  # the usual case by far
-            number = first // GROUP_SECTORS
-            slot = self.hot.get(number)
-            if slot is None and (slot := self.find(number)) is None:
-                return self._without_slot(number, size)
-            at = slot % PAGE_SLOTS * SLOT_SIZE + field_at + first % GROUP_SECTORS * size
-            return bytes(self._resident[slot // PAGE_SLOTS][at:at + size])
-        parts: list[Buffer] = []
-        for number, start, stop in _groups(first, count):
-            slot = self.hot.get(number)
-            if slot is None and (slot := self.find(number)) is None:
-                parts.append(self._without_slot(number, size) * (stop - start))
-                continue
-            at = slot % PAGE_SLOTS * SLOT_SIZE + field_at
-            parts.append(self._resident[slot // PAGE_SLOTS][at + start * size:at + stop * size])
-        return b"".join(parts)
+    def held(self, first: int, count: int) -> bytes:
+        held = super().held(first, count)
+        if not self.runs.starts or not any(held):
+            return held
+        return self._laid_over(first, super().tags(first, count), held, _NOT_HELD)
 
-    def _without_slot(self, group: int, size: int) -> bytes:
-        return self.chunks.tag_of(group) if size == TAG_SIZE else bytes(size)
+    def holds(self, sector: int) -> bool:
+        if not super().holds(sector):
+            return False
+        return not self.runs.starts or self.runs.tag_of(sector // CHUNK_SECTORS) < super().tag(sector)
 
-    def is_unknown(self, sector: int) -> bool:
-        if sector in self.unknown:
-            return True
-        suspect = self.lost or sector // CHUNK_SECTORS in self.chunks.suspect
-        return bool(suspect) and self.find(sector // GROUP_SECTORS) is None
+    def values(self, home: File) -> int:
+        """Of how many sectors the home has the value. Those under runs are not counted one by one: where there are any,
+        it is at most what the file system says, which may be a little more."""
+        written = self.sectors_written
+        return min(written, home.allocated() // SECTOR_SIZE) if self.runs.starts else written
 
-    def is_missing(self, sector: int) -> bool:
-        return sector in self.missing or self.is_unknown(sector)
-
-    def unknown_of(self, first: int, count: int) -> list[int]:
-        return [sector for sector in range(first, first + count) if self.is_unknown(sector)]
-
-    def missing_of(self, first: int, count: int) -> list[int]:
-        return [sector for sector in range(first, first + count) if self.is_missing(sector)]
+    def _laid_over(self, first: int, tags: bytes, field: bytes, value: bytes) -> bytes:
+        over = self.runs.laid_over(first, tags, field, value)
+        if over is field or not self.damaged:
+            return over
+        size = len(value) or TAG_SIZE
+        return b"".join(
+            (field if self.is_unknown(first + index) else over)[index * size:(index + 1) * size]
+            for index in range(len(tags) // TAG_SIZE)
+        )
 
     def next_chunk(self, chunk: int) -> int | None:
-        """The first chunk of the disk from `chunk` on that has a slot, or shares one that says something of chunks."""
-        found = self.pages.index.following(chunk * CHUNK_GROUPS)
-        chunks = [found // CHUNK_GROUPS] if found is not None and not is_chunk(found) else []
-        if self.chunks.any:
-            for base in CHUNK_KEYS:
-                key = self.pages.index.following(base + chunk // SLOT_CHUNKS)
-                if key is not None and key < 2 * base:
-                    chunks.append(max(chunk, chunks_of(key).start))
-        following = min(chunks, default=None)
-        return following if following is not None and following * CHUNK_SECTORS < self.sectors else None
+        """The first chunk of the disk from `chunk` on of which something may be said."""
+        found = super().next_chunk(chunk)
+        if not self.runs.starts:
+            return found
+        following = self.runs.following(chunk)
+        if following is None or following * CHUNK_SECTORS >= self.sectors:
+            return found
+        return following if found is None else min(found, following)
 
-    def blank(self, chunk: int, stop: int) -> tuple[int, int] | None:
-        """The first chunks [start, end) within [chunk, stop) of which a LOST slot may have told: they have none."""
-        while self.lost and chunk < stop:
-            found = self.next_chunk(chunk)
-            if found is None or found > chunk:
-                return chunk, stop if found is None else min(found, stop)
-            chunk += 1
-        return None
+    def is_damaged_in(self, first: int, stop: int) -> bool:
+        """Whether something of the sectors [first, stop), whole chunks, is lost, as far as that was found."""
+        if self.lost:
+            return True
+        chunks = range(first // CHUNK_SECTORS, stop // CHUNK_SECTORS)
+        if any(chunk in chunks for chunk in self.chunks.suspect):
+            return True
+        return any(first <= sector < stop for lost in (self.missing, self.unknown) for sector in lost)
 
-    # --- changing ---------------------------------------------------------------------------------
-    def _ensure(self, number: int) -> int:
-        """The slot of the group; a new one gets the next, and what was known of the group."""
-        slot = self.find(number)
-        if slot is None:
-            if self.lost or number // CHUNK_GROUPS in self.chunks.suspect:
-                self._mark(number, _ALL_MARKED)
-            known = self.chunks.tag_of(number) * GROUP_SECTORS
-            slot = self.pages.append(number, encode(self.slots, Slot(number, known, NO_CRCS, 0), self.salt))
-        return slot
+    def kept_from(self, first: int, stop: int, tag: bytes) -> Iterator[tuple[int, int]]:
+        """The runs [start, stop) of sectors, of [first, stop), whose home has their value when zeros of this tag come
+        over them. Takes some us for each slot that there is."""
+        key = self.pages.index.following(first // GROUP_SECTORS)
+        while key is not None and key * GROUP_SECTORS < stop:
+            start = key * GROUP_SECTORS
+            over = max(tag, self.runs.tag_of(start // CHUNK_SECTORS))
+            for index in self._values_above(key, over):
+                if first <= start + index < stop:
+                    yield start + index, start + index + 1
+            key = self.pages.index.following(key + 1)
 
-    def _mark(self, group: int, mask: int) -> None:
-        """The tags of these sectors of the group are lost."""
-        start = group * GROUP_SECTORS
-        stop = min(start + GROUP_SECTORS, self.sectors)
-        self.unknown.update(sector for sector in range(start, stop) if mask >> (sector - start) & 1)
-
-    def _found(self, slot: int, key: int, contents: Slot | None) -> None:
-        """A slot with marks; or (None) a damaged one, which begins anew with marks on all."""
-        mask = _ALL_MARKED if contents is None else contents.mask
-        if contents is None:
-            self.note_damage(key)
-            self.pages.replace(slot, encode(slot, Slot(key, NO_TAGS, NO_CRCS, 0), self.salt))
-        if is_chunk(key):
-            self.chunks.suspect.update(chunk for index, chunk in enumerate(chunks_of(key)) if mask >> index & 1)
-        else:
-            self._mark(key, mask)
-
-    def note_damage(self, key: int) -> None:
-        """The slot of the key is damaged in the file."""
-        self.found.append(Damage(Kind.TAG, *run_of(key, self.sectors)))
-
-    def lose(self, sectors: Iterable[int]) -> None:
-        """The values of these are not what their checksums say."""
-        self.found += [Damage(Kind.VALUE, sector, 1) for sector in sectors if sector not in self.missing]
-        self.missing.update(sectors)
-
-    def add_lost(self) -> None:
-        """One slot more, which is LOST. It will be written as such, lest what it held comes back some day."""
-        self.lost.append(self.slots)
-        self.pages.dirty.add(self.pages.append(None, encode(self.slots, None, self.salt)))
-
-    def put(self, first: int, count: int, tags: bytes, crcs: bytes) -> None:
-        """These sectors are durable with these tags, whatever they were before."""
-        if count == 1:  # the usual case by far: half the time of the general one
-            self._put_one(first, tags, crcs)
-            return
-        self.note(tags)
-        for number, start, stop in _groups(first, count):
-            slot = self._ensure(number)
-            self.pages.dirty.add(slot)
-            page, base = self._resident[slot // PAGE_SLOTS], slot % PAGE_SLOTS * SLOT_SIZE
-            at = number * GROUP_SECTORS + start - first
-            where = slice(base + TAGS_AT + start * TAG_SIZE, base + TAGS_AT + stop * TAG_SIZE)
-            new = tags[at * TAG_SIZE:(at + stop - start) * TAG_SIZE]
-            self._written += written(new) - written(page[where])
-            page[where] = new
-            where = slice(base + CRCS_AT + start * CRC_SIZE, base + CRCS_AT + stop * CRC_SIZE)
-            page[where] = crcs[at * CRC_SIZE:(at + stop - start) * CRC_SIZE]
-        if self.missing or self.unknown:
-            run = range(first, first + count)
-            self.missing.difference_update(run)
-            self.unknown.difference_update(run)
-
-    def _put_one(self, sector: int, tag: bytes, crc: bytes) -> None:
-        number = sector // GROUP_SECTORS
-        slot = self.hot.get(number)
-        if slot is None:
-            slot = self._ensure(number)
-        if tag[-1] == ATTACHED and tag > self.highest:
-            self.highest = tag
-        self.pages.dirty.add(slot)
-        page, base, index = self._resident[slot // PAGE_SLOTS], slot % PAGE_SLOTS * SLOT_SIZE, sector % GROUP_SECTORS
-        at = base + TAGS_AT + index * TAG_SIZE
-        self._written += (tag[-1] != 0) - (page[at + TAG_SIZE - 1] != 0)
-        page[at:at + TAG_SIZE] = tag
-        at = base + CRCS_AT + index * CRC_SIZE
-        page[at:at + CRC_SIZE] = crc
-        if self.missing or self.unknown:
-            self.missing.discard(sector)
-            self.unknown.discard(sector)
-
-    def note(self, tags: bytes) -> None:
-        """Take the writes of attachments among these into account."""
-        if ATTACHED not in writers(tags):
-            return
-        some = (tags[:TAG_SIZE],) if is_uniform(tags) else iter_tags(tags)
-        self.highest = max(self.highest, *(tag for tag in some if tag[-1] == ATTACHED))
-
-    def put_bare(self, first: int, count: int, tag: bytes) -> None:
-        """These sectors are durable as never written, with this tag, which is not below those that they had."""
-        whole = self._whole_groups(first, count, tag)
-        for number, start, stop in _groups(first, count):
-            chunk, bit = divmod(number, CHUNK_GROUPS)
-            if not whole.get(chunk, 0) >> bit & 1:
-                self._put_bare_in_slots(number, start, stop, tag)
-        for chunk, cover in whole.items():
-            if not self.chunks.cover(chunk, tag, cover):
-                for bit in range(CHUNK_GROUPS):
-                    if cover >> bit & 1:
-                        self._put_bare_in_slots(chunk * CHUNK_GROUPS + bit, 0, GROUP_SECTORS, tag)
-
-    def _put_bare_in_slots(self, group: int, start: int, stop: int, tag: bytes) -> None:
-        count = stop - start
-        self.put(group * GROUP_SECTORS + start, count, tag * count, bytes(CRC_SIZE * count))
-
-    def _whole_groups(self, first: int, count: int, tag: bytes) -> dict[int, int]:
-        """Of each chunk the groups of the run that can be said of the chunk: they are in it as a whole, and have no
-        slot; as bits. None of what is unknown: there every group has to say that it is known again."""
-        whole: dict[int, int] = {}
-        if self.lost or tag == ZERO_TAG:
-            return whole
-        for number, start, stop in _groups(first, count):
-            chunk, bit = divmod(number, CHUNK_GROUPS)
-            if stop - start == GROUP_SECTORS and self.find(number) is None and chunk not in self.chunks.suspect:
-                whole[chunk] = whole.get(chunk, 0) | 1 << bit
-        return whole
-
-    def new_keys(self, first: int, count: int, bare: bytes = b"") -> set[int]:
-        """The keys that get a slot when this is put. `bare`: the tag of a put_bare. More than one put of the same
-        chunks is another matter: see `commit.place`."""
-        groups = range(first // GROUP_SECTORS, (first + count - 1) // GROUP_SECTORS + 1)
-        keys = {number for number in groups if self.find(number) is None}
-        if not bare or not keys:
-            return keys
-        for chunk, cover in self._whole_groups(first, count, bare).items():
-            which = self.chunks.place(chunk, bare, cover)
-            if which is None:
-                continue
-            keys -= {chunk * CHUNK_GROUPS + bit for bit in range(CHUNK_GROUPS) if cover >> bit & 1}
-            key = CHUNK_KEYS[which] + chunk // SLOT_CHUNKS
-            if self.find(key) is None:
-                keys.add(key)
-        return keys
-
-    # --- writing ----------------------------------------------------------------------------------
-    def mark_unknown(self) -> None:
-        """Have the slots of what is unknown written, with their marks."""
-        groups = {sector // GROUP_SECTORS for sector in self.unknown}
-        slots = [self.find(number) for number in groups]
-        self.pages.dirty.update(slot for slot in slots if slot is not None)
-
-    def take_dirty(self) -> list[Span]:
-        """What has changed since the last call, in the order of the slots. `pages.written` is to be called later."""
-        return self.pages.take_dirty(self._masks() if self.unknown or self.chunks.suspect else {})
-
-    def _masks(self) -> dict[int, int]:
-        """By slot."""
-        masks: dict[int, int] = {}
-        for sector in list(self.unknown):
-            slot = self.find(sector // GROUP_SECTORS)
-            if slot is not None:
-                masks[slot] = masks.get(slot, 0) | 1 << sector % GROUP_SECTORS
-        for chunk in list(self.chunks.suspect):
-            for base in CHUNK_KEYS:
-                slot = self.find(base + chunk // SLOT_CHUNKS)
-                if slot is not None:
-                    masks[slot] = masks.get(slot, 0) | 1 << chunk % SLOT_CHUNKS
-        return masks
-
-
-def _groups(first: int, count: int) -> Iterable[tuple[int, int, int]]:
-    """(group, start, stop) for each group that the run touches; start and stop count within the group."""
-    end = first + count
-    while first < end:
-        number, start = divmod(first, GROUP_SECTORS)
-        stop = min(GROUP_SECTORS, start + end - first)
-        yield number, start, stop
-        first += stop - start
-
-
-def written(tags: Buffer) -> int:
-    """How many of these tags are of a write."""
-    who = bytes(tags[TAG_SIZE - 1::TAG_SIZE])
-    return len(who) - who.count(0)
-
-
-# --- the file -------------------------------------------------------------------------------------
-def load(file: File, slots: int, sectors: int, salt: int = 0) -> TagTable:
-    """Read the first `slots` slots; what is beyond them is in the journal. `sectors`: size of the disk."""
-    table = TagTable(sectors, salt, file)
-    load_rest(table, file, slots)
-    return table
-
-
-def load_rest(table: TagTable, file: File, slots: int, keys_only: bool = False) -> None:
-    """Read the slots up to `slots` that the table does not have yet. `keys_only`: not what is in them, as far as whose
-    they are can be read."""
-    step = 4096
-    for start in range(table.slots, slots, step):
-        number = min(step, slots - start)
-        raw = memoryview(pread_or_zeros(file, number * SLOT_SIZE, start * SLOT_SIZE))
-        for slot in range(start, start + number):
-            at = (slot - start) * SLOT_SIZE
-            if keys_only and _load_key(table, raw, at, slot):
-                continue
-            _load_slot(table, raw[at:at + SLOT_SIZE], slot)
-
-
-def resume(found: Found, file: File, sectors: int, salt: int) -> TagTable:
-    """A table with the slots that the index tells of, none of which is read yet. What it counts is not known."""
-    table = TagTable(sectors, salt, file)
-    table.pages.index, table.pages.slots = found.keys, found.slots
-    table.lost = found.lost
-    table.chunks.any = any(number << REGION_BITS >= CHUNK_KEYS[0] for number in found.keys.regions)
-    return table
-
-
-def _load_slot(table: TagTable, raw: memoryview, slot: int) -> None:
-    found = decode(raw, slot, table.salt)
-    key = found.key if isinstance(found, Slot) else found
-    if key is None or table.pages.index.get(key) is not None or not _is_of_disk(key, table.sectors):
-        table.add_lost()
-        return
-    table.pages.append(key, raw)
-    if is_chunk(key):
-        table.chunks.any = True
-    if not isinstance(found, Slot):
-        table._found(slot, key, None)
-        return
-    if not is_chunk(key):
-        table._written += written(found.tags)
-        table.note(found.tags)
-    if found.mask:
-        table._found(slot, key, found)
-
-
-def _load_key(table: TagTable, raw: memoryview, at: int, slot: int) -> bool:
-    key = whose(raw, at, slot, table.salt)
-    if key is None or table.pages.index.get(key) is not None or not _is_of_disk(key, table.sectors):
-        return False
-    table.pages.index.add(key, slot)
-    table.pages.slots = slot + 1
-    table.chunks.any = table.chunks.any or is_chunk(key)
-    return True
-
-
-def _is_of_disk(key: int, sectors: int) -> bool:
-    return (chunks_of(key).start * CHUNK_SECTORS if is_chunk(key) else key * GROUP_SECTORS) < sectors
-
-
-def write(file: File, spans: Sequence[Span]) -> None:
-    """Not synced."""
-    for slot, raw in spans:
-        file.pwritev([raw], slot * SLOT_SIZE)
+    def _values_above(self, group: int, tag: bytes) -> list[int]:
+        """Which of the sectors of a group that has a slot have a value under a higher tag than this."""
+        slot = self.find(group)
+        assert slot is not None
+        page, base = self._resident[slot // PAGE_SLOTS], slot % PAGE_SLOTS * SLOT_SIZE
+        tags, marks = bytes(page[base + TAGS_AT:base + CRCS_AT]), page[base + ZEROS_AT]
+        if tags == tags[:TAG_SIZE] * GROUP_SECTORS and tags[:TAG_SIZE] <= tag:  # as nearly always
+            return []
+        return [
+            index for index in range(GROUP_SECTORS)
+            if tags[(index + 1) * TAG_SIZE - 1] and tags[index * TAG_SIZE:(index + 1) * TAG_SIZE] > tag
+            and not marks >> index & 1
+        ]

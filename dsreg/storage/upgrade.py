@@ -5,6 +5,8 @@ So a crash anywhere in between is followed by the same steps from the beginning,
 the directory such that it can be run again, whatever it has done of its work.
 
     2 -> 3   the directory gets an id, and the file `lives`; it counts as one that the node has served with
+    3 -> 6   slots and journal may say that sectors are zeros; 4 and 5 were 3 with an entry more in identity.toml
+    6 -> 7   the file `zeros`, and records of the journal of runs of chunks
 """
 
 from __future__ import annotations
@@ -14,9 +16,10 @@ from collections.abc import Callable
 
 from dsreg.protocol.life import Life
 from dsreg.storage import identity as identity_file
-from dsreg.storage import lives
+from dsreg.storage import lives, zeros_file
 from dsreg.storage.files import Files
-from dsreg.storage.identity import FORMAT, OLDEST_FORMAT, Recorded
+from dsreg.storage.identity import FORMAT, Recorded
+from dsreg.storage.layout import ZEROS
 
 
 def _begin_lives(files: Files, recorded: Recorded) -> None:
@@ -24,9 +27,20 @@ def _begin_lives(files: Files, recorded: Recorded) -> None:
     lives.write(files, {recorded.identity.rank: Life(1, recorded.store)}, recorded.identity.salt)
 
 
+def _begin_zeros(files: Files, recorded: Recorded) -> None:
+    file = files.open(ZEROS, create=True)
+    try:
+        zeros_file.begin(file, recorded.identity.salt)
+    finally:
+        file.close()
+    files.sync_dir()  # it has to be there for good before identity.toml says so
+
+
 # By the format that they start from. `recorded` has what identity.toml will say, the new id included.
 STEPS: dict[int, tuple[Callable[[Files, Recorded], None], ...]] = {
     2: (_begin_lives,),
+    3: (),
+    6: (_begin_zeros,),
 }
 
 
@@ -36,8 +50,8 @@ def upgrade(files: Files, recorded: Recorded, new_store: Callable[[], bytes]) ->
     if recorded.format == FORMAT:
         return recorded
     upgraded = dataclasses.replace(recorded, store=recorded.store or new_store(), format=FORMAT)
-    for format_ in range(max(recorded.format, OLDEST_FORMAT), FORMAT):
-        for step in STEPS[format_]:
+    for format_, steps in STEPS.items():
+        for step in steps if format_ >= recorded.format else ():
             step(files, upgraded)
     identity_file.write(files, upgraded)
     return upgraded

@@ -45,6 +45,7 @@ class CopyCheck:
 
     def __init__(self, directory: Directory, table: TagTable) -> None:
         self._file = directory.tags
+        self.values_bytes = directory.home.allocated  # what the values take of the file system
         self._salt = directory.salt
         self._table = table
         self.found: list[Damage] = table.found  # what is damaged, as it was found; whoever takes it clears this

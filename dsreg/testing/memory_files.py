@@ -123,6 +123,12 @@ class MemoryFile:
         operation = Operation(Kind.ALLOCATE, self._name, offset, length=length)
         self._change(operation, self._new_pages(offset, length))
 
+    def punch(self, offset: int, length: int) -> bool:
+        if not self._files.punches:
+            return False
+        self._change(Operation(Kind.PUNCH, self._name, offset, length=length), 0)
+        return True
+
     def largest(self) -> int:
         return self._files.largest
 
@@ -135,6 +141,10 @@ class MemoryFile:
     def size(self) -> int:
         self._check()
         return self._inode.seen.size
+
+    def allocated(self) -> int:
+        self._check()
+        return len(self._inode.seen.pages) * PAGE
 
     def close(self) -> None:
         self._closed = True
@@ -158,6 +168,7 @@ class MemoryFiles:
         self.capacity = capacity
         self.cold = False
         self.largest = (1 << 63) - 1  # bytes that a file may come to
+        self.punches = True  # whether the file system knows how to
         self.dead = False
         self.log: list[Operation] = []
         self._names: dict[str, _Inode] = {}
@@ -324,5 +335,7 @@ class MemoryFiles:
                 file.truncate(operation.offset)
             elif kind is Kind.ALLOCATE:
                 file.allocate(operation.offset, operation.length)
+            elif kind is Kind.PUNCH:
+                file.punch(operation.offset, operation.length)
             elif kind is Kind.SYNC:
                 file.fdatasync()

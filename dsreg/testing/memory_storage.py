@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dsreg.constants import MAX_RUN_SECTORS, NO_OWNER, SECTOR_SIZE, ZERO_SECTOR, ZERO_TAG
-from dsreg.protocol.tags import attached_counter, iter_tags
+from dsreg.constants import MAX_EXTENTS, MAX_RUN_SECTORS, NO_OWNER, SECTOR_SIZE, TAG_SIZE, ZERO_SECTOR, ZERO_TAG
+from dsreg.protocol.extents import Extent
+from dsreg.protocol.tags import attached_counter, is_uniform, iter_tags
 from dsreg.register.effects import Fence, Persist, Reserve
 from dsreg.runs import Runs
 from dsreg.storage.learned import Learned
@@ -42,7 +43,7 @@ class MemoryStorage:
         latest = iter_tags(self.tags(first, count))
         for effect in self.queued:
             if isinstance(effect, Persist):
-                for sector, tag in enumerate(iter_tags(effect.tags), effect.first):
+                for sector, tag in enumerate(_tags_of(effect), effect.first):
                     if first <= sector < first + count:
                         latest[sector - first] = max(latest[sector - first], tag)
         return b"".join(latest)
@@ -82,6 +83,20 @@ class MemoryStorage:
         written = (sector // MAX_RUN_SECTORS for sector in (*self._durable, *self._no_tag))
         return min((each for each in written if each >= chunk), default=None)
 
+    def grow(self, sectors: int) -> None:
+        """The disk has so many sectors from now on."""
+        self.on_stored(self.sectors - 1, 1)
+        self.sectors = sectors
+        self.learning.grow(sectors)
+
+    def extents(self, first: int, count: int) -> list[Extent]:
+        """Of these whole chunks, one by one."""
+        return [Extent(1, self._dataless(chunk)) for chunk in range(first, first + min(count, MAX_EXTENTS))]
+
+    def _dataless(self, chunk: int) -> bytes | None:
+        tags, data, is_damaged = self.load(chunk * MAX_RUN_SECTORS, MAX_RUN_SECTORS)
+        return tags[:TAG_SIZE] if is_uniform(tags) and not any(data) and not is_damaged else None
+
     # --- effects ----------------------------------------------------------------------------------
     def load(self, first: int, count: int) -> tuple[bytes, bytes, bool]:
         """The durable tags and values, and whether some of them are lost: what Replica.loaded takes."""
@@ -107,11 +122,11 @@ class MemoryStorage:
             return effect, True
         if self.full or not effect.repair and self._without_tag(effect.first, effect.count):
             return effect, False
-        for offset, tag in enumerate(iter_tags(effect.tags)):
+        for offset, tag in enumerate(_tags_of(effect)):
             sector = effect.first + offset
             known = self._tag(sector)
             if tag > known or tag == known and sector in self._no_value | self._no_tag:
-                value = bytes(effect.data[offset * SECTOR_SIZE : (offset + 1) * SECTOR_SIZE])
+                value = bytes(effect.data[offset * SECTOR_SIZE : (offset + 1) * SECTOR_SIZE]) or ZERO_SECTOR
                 self._durable[sector] = tag, value
                 self._no_value.discard(sector)
                 self._no_tag.discard(sector)
@@ -134,3 +149,8 @@ class MemoryStorage:
 
     def _tag(self, sector: int) -> bytes:
         return ZERO_TAG if sector in self._no_tag else self._durable.get(sector, (ZERO_TAG, b""))[0]
+
+
+def _tags_of(persist: Persist) -> list[bytes]:
+    """Of each sector."""
+    return iter_tags(persist.tags if persist.data else persist.tags * persist.count)

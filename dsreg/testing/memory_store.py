@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dsreg.constants import SECTOR_SIZE, ZERO_SECTOR
+from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE, ZERO_SECTOR
+from dsreg.protocol.extents import can_be_mapped
+from dsreg.protocol.zeros import are_chunks
 from dsreg.store import SETTLED, Done, Submitted, out_of_range
 
 
@@ -26,6 +28,24 @@ class MemoryStore:
         else:
             self._carry_out(first, count, data, done)
         return SETTLED
+
+    def zero(self, first: int, count: int, done: Done) -> Submitted:
+        assert are_chunks(first, count)
+        return self.submit(first, count, bytes(count * SECTOR_SIZE), done)
+
+    def map(self, first: int, count: int, done: Done) -> Submitted:
+        """Of all of them, at once."""
+        assert can_be_mapped(first, count)
+        if first < 0 or first + count > self.sectors:
+            done(b"", out_of_range(first, count, self.sectors))
+        else:
+            chunks = range(first, first + count, MAX_RUN_SECTORS)
+            done(bytes(self._is_hole(chunk) for chunk in chunks), None)
+        return SETTLED
+
+    def _is_hole(self, first: int) -> bool:
+        sectors = range(first, first + MAX_RUN_SECTORS)
+        return not any(any(self.content.get(sector, ZERO_SECTOR)) for sector in sectors)
 
     def flush(self, done: Done) -> None:
         done(b"", None)

@@ -19,6 +19,7 @@ class Kind(enum.Enum):
     WRITE = "write"
     TRUNCATE = "truncate"
     ALLOCATE = "allocate"
+    PUNCH = "punch"
     SYNC = "sync"
     RENAME = "rename"
     REMOVE = "remove"
@@ -27,7 +28,7 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """`offset`: also the new size for TRUNCATE. `length`: for ALLOCATE. `new`: for RENAME."""
+    """`offset`: also the new size for TRUNCATE. `length`: for ALLOCATE and PUNCH. `new`: for RENAME."""
 
     kind: Kind
     name: str = ""
@@ -38,7 +39,9 @@ class Operation:
 
     @property
     def pieces(self) -> int:
-        """Into how many parts power loss can break it: a write into its 512-byte sectors."""
+        """Into how many parts power loss can break it: a write into its 512-byte sectors, a punch into pages."""
+        if self.kind is Kind.PUNCH:
+            return (self.offset + self.length - 1) // PAGE - self.offset // PAGE + 1
         if self.kind is not Kind.WRITE or not self.data:
             return 1
         return (self.offset + len(self.data) - 1) // ATOMIC_BYTES - self.offset // ATOMIC_BYTES + 1
@@ -102,6 +105,13 @@ class Content:
             self.pages.setdefault(number, _ZERO_PAGE)
         self.size = max(self.size, offset + length)
 
+    def punch(self, offset: int, length: int) -> None:
+        for number, start, stop, _ in pages_of(offset, length):
+            if stop - start == PAGE:
+                self.pages.pop(number, None)
+            elif (old := self.pages.get(number)) is not None:
+                self.pages[number] = b"".join((old[:start], bytes(stop - start), old[stop:]))
+
     def truncate(self, size: int) -> None:
         for number in [number for number in self.pages if number * PAGE >= size]:
             del self.pages[number]
@@ -126,6 +136,10 @@ class Content:
             self.truncate(operation.offset)
         elif mask and operation.kind is Kind.ALLOCATE:
             self.allocate(operation.offset, operation.length)
+        elif mask and operation.kind is Kind.PUNCH:
+            for piece, (number, start, stop, _) in enumerate(pages_of(operation.offset, operation.length)):
+                if mask >> piece & 1:
+                    self.punch(number * PAGE + start, stop - start)
 
 
 def pages_of(offset: int, length: int) -> Iterable[tuple[int, int, int, int]]:

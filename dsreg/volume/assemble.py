@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,14 +14,18 @@ import trio
 
 from dsreg.block_device import BlockDevice
 from dsreg.cache import WritebackCache
-from dsreg.client import Attach, Client
-from dsreg.config import ClusterConfig
-from dsreg.errors import OperationTimeout
+from dsreg.client import Attach, Client, Meter
+from dsreg.config import ClusterConfig, format_size
+from dsreg.constants import SECTOR_SIZE
+from dsreg.errors import ClientError, OperationTimeout
 from dsreg.register.absences import CHECK_INTERVAL_S, Absences, describe_absence
+from dsreg.slow import INTERVAL_S, SlowLog
 from dsreg.store import SectorStore
 from dsreg.volume import embedded
 from dsreg.volume.failures import VolumeError
+from dsreg.volume.metering import EdgeMeter, InUse
 from dsreg.volume.requests import Volume
+from dsreg.volume.slow import SlowRequests
 
 log = logging.getLogger(__name__)
 
@@ -28,18 +34,24 @@ CLUSTER_START_TIMEOUT_S = 60.0
 # Attaching takes milliseconds where a majority is up, and 5 s after the nodes' start if nobody takes the disk over:
 # dsreg.register.epochs.OWNER_UNSURE_S.
 ATTACH_PATIENCE_S = 8.0
+# A disk that is shared has the size of the file if no majority says otherwise for so long. It follows later.
+SIZE_PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True)
 class VolumeOptions:
     """The disk of `config`. `is_embedded`: its nodes are run here. `timeout_s`: for each request, None to wait for
-    ever. `attach`: how to keep others out, None if they are welcome. `is_cached`: with a write-back cache."""
+    ever. `attach`: how to keep others out, None if they are welcome. `is_cached`: with a write-back cache. `meter`:
+    what is counted for metrics, None if nobody wants any. `slow_s`: requests that take so long are logged; inf: none.
+    """
 
     config: ClusterConfig
     is_embedded: bool = False
     timeout_s: float | None = None
     attach: Attach | None = None
     is_cached: bool = False
+    meter: EdgeMeter | None = None
+    slow_s: float = math.inf
 
 
 class Opening:
@@ -47,11 +59,20 @@ class Opening:
 
     def __init__(self, client: Client, options: VolumeOptions) -> None:
         self.client = client
+        self.in_use = InUse(client)
         self._options = options
+        self._meter = options.meter
+        self._slow = SlowRequests(options.slow_s) if options.slow_s < math.inf else None
+        if self._slow is not None:
+            assert client.meter is not None, "made for it"
+            client.meter.slow_s, client.meter.on_slow = self._slow.step_s, self._slow.answered
 
     async def attached(self) -> None:
-        """Wait until the disk is attached, if it is to be; what is waited for is logged. Raises ClientError."""
+        """Wait until the disk is attached, if it is to be, and how large it is is known; what is waited for is logged.
+        Raises ClientError."""
         if self._options.attach is None:
+            with contextlib.suppress(ClientError), trio.move_on_after(SIZE_PATIENCE_S):
+                await self.client.size()  # why it cannot be told, requests will say
             return
         with trio.move_on_after(ATTACH_PATIENCE_S):
             while True:
@@ -72,22 +93,32 @@ class Opening:
             if self._options.attach is not None:
                 nursery.start_soon(_report_loss, self.client)
             if self._options.is_cached:
-                async with WritebackCache(self.client, self._options.timeout_s) as cache:
+                counts = None if self._meter is None else self._meter.cache
+                async with WritebackCache(self.client, self._options.timeout_s, counts=counts) as cache:
+                    self.in_use.cache = cache
                     yield await self._watched(nursery, cache), cache
             else:
                 yield await self._watched(nursery, self.client), None
             nursery.cancel_scope.cancel()
 
     async def _watched(self, nursery: trio.Nursery, store: SectorStore) -> Volume:
-        volume = Volume(BlockDevice(store))
+        volume = self.in_use.volume = Volume(BlockDevice(store), self._meter, self._slow)
         nursery.start_soon(volume.stall_watch.watch)
+        if self._slow is not None:
+            nursery.start_soon(_tick, self._slow.slow)
+        nursery.start_soon(_follow_size, self.client, volume)
         return volume
 
 
 @asynccontextmanager
 async def run_nodes(options: VolumeOptions) -> AsyncIterator[None]:
-    """Run the nodes, if they are run here. Raises VolumeError if they do not start."""
+    """Run the nodes, if they are run here, and serve the metrics, if they are wanted. Raises VolumeError if the nodes
+    do not start."""
     async with trio.open_nursery() as nursery:
+        if options.meter is not None:
+            from dsreg.volume.serving import serve_metrics  # wants the packages of the extra `metrics`
+
+            nursery.start_soon(serve_metrics, options.meter)
         if options.is_embedded:
             try:
                 with trio.fail_after(CLUSTER_START_TIMEOUT_S):
@@ -106,8 +137,19 @@ async def connect(options: VolumeOptions) -> AsyncIterator[Opening]:
         # Not before there is a daemon: whoever started it ends.
         attach = replace(attach, name=f"{attach.name}, process {os.getpid()}")
     # A disk that is shared is written beside whoever else has it: that was asked for.
-    async with Client(options.config, options.timeout_s, attach, force=attach is None) as client:
-        yield Opening(client, options)
+    meter = options.meter
+    wants = options.slow_s < math.inf
+    count = meter.client if meter is not None else Meter() if wants else None
+    async with Client(options.config, options.timeout_s, attach, force=attach is None, meter=count) as client:
+        opening = Opening(client, options)
+        if meter is None:
+            yield opening
+            return
+        meter.in_use = opening.in_use
+        try:
+            yield opening
+        finally:
+            meter.in_use = None
 
 
 @asynccontextmanager
@@ -115,6 +157,20 @@ async def open_volume(options: VolumeOptions) -> AsyncIterator[Opening]:
     """Run the nodes, if they are run here, and connect to them. Raises VolumeError if they do not start."""
     async with run_nodes(options), connect(options) as opening:
         yield opening
+
+
+async def _follow_size(client: Client, volume: Volume) -> None:
+    sectors = client.sectors
+    while True:
+        sectors = await client.told_size(other_than=sectors)
+        log.info("the disk has %s from now on", format_size(sectors * SECTOR_SIZE))
+        volume.on_resized()
+
+
+async def _tick(slow: SlowLog) -> None:
+    while True:
+        await trio.sleep(INTERVAL_S)
+        slow.tick()
 
 
 async def _report_loss(client: Client) -> None:
@@ -132,4 +188,5 @@ async def _watch_nodes(client: Client) -> None:
         reached = client.connected_ranks
         for rank, is_back, absent_s in absences.check(reached, trio.current_time()):
             place = str(client.place(rank))
-            log.warning("%s", describe_absence(rank, place, is_back, absent_s, reached, client.quorum))
+            log.warning("%s", describe_absence(rank, place, is_back, absent_s, reached, client.quorum),
+                        extra={"node": rank, "peer": place})

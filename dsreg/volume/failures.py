@@ -52,5 +52,6 @@ class ErrorLog:
             self._last[kind] = (last, suppressed + 1)
             return
         more = f" ({suppressed} more like it)" if suppressed else ""
-        log.error("%s: %s: %s -> %s%s", operation, kind, error, errno.errorcode[code], more)
+        log.error("%s: %s: %s -> %s%s", operation, kind, error, errno.errorcode[code], more,
+                  extra={"operation": operation, "error": kind, "suppressed": suppressed})
         self._last[kind] = (now, 0)

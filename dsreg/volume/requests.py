@@ -10,6 +10,8 @@ from typing import Protocol
 from dsreg.errors import DsregError
 from dsreg.store import Buffer, Done, Flush, Request
 from dsreg.volume.failures import ErrorLog, errno_of
+from dsreg.volume.metering import EdgeMeter
+from dsreg.volume.slow import SlowRequests
 from dsreg.volume.stall import StallWatch
 from dsreg.waiting import Waiter
 
@@ -37,15 +39,25 @@ class Disk(Protocol):
 
 
 class Volume:
-    """`disk` for an edge. `size` in bytes; `stall_watch.watch` is a task for whoever runs the volume."""
+    """`disk` for an edge. `stall_watch.watch` is a task for whoever runs the volume. `meter`: told of each request that
+    has ended. `slow`: of each that took its `limit_s` or longer."""
 
-    def __init__(self, disk: Disk) -> None:
-        self.size = disk.size
+    def __init__(self, disk: Disk, meter: EdgeMeter | None = None, slow: SlowRequests | None = None) -> None:
+        self.on_resized: Callable[[], None] = lambda: None  # `size` is another one
         self.end_turn = disk.end_turn  # what has been submitted in a turn of the event loop is sent
         self.stall_watch = StallWatch(why=lambda: disk.obstacle)
+        if meter is not None:
+            self.stall_watch.on_stall = meter.stalled
+        self._meter = meter
+        self._slow = slow
         self._disk = disk
         self._error_log = ErrorLog()
         self._last_request = 0
+
+    @property
+    def size(self) -> int:
+        """In bytes; it may grow."""
+        return self._disk.size
 
     @property
     def is_cached(self) -> bool:
@@ -57,11 +69,17 @@ class Volume:
         number = self._last_request = self._last_request + 1
         started = self.stall_watch.started
         started[number] = (self.stall_watch.clock(), request)
+        meter, slow = self._meter, self._slow
 
         def done(data: Buffer, error: DsregError | None) -> None:
-            if started.pop(number, None) is None:
+            begun = started.pop(number, None)
+            if begun is None:
                 return
+            if meter is not None:
+                meter.ended(request, self.stall_watch.clock() - begun[0], failed=error is not None)
             answer(data, 0 if error is None else self.failure(type(request).__name__.lower(), error))
+            if slow is not None and (took_s := self.stall_watch.clock() - begun[0]) >= slow.limit_s:
+                slow.ended(request, took_s, is_cached=self._disk.is_cached)
 
         try:
             self._disk.submit(request, done)
@@ -87,5 +105,6 @@ class Volume:
             code = errno_of(error)
             self._error_log.error(operation, error, code)
             return code
-        log.error("%s: a bug in this program; the request is answered with EIO", operation, exc_info=error)
+        log.error("%s: a bug in this program; the request is answered with EIO", operation, exc_info=error,
+                  extra={"operation": operation, "error": type(error).__name__})
         return errno.EIO

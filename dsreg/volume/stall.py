@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import trio
 
-from dsreg.store import Flush, Read, Request, Write
+from dsreg.store import Flush, Map, Read, Request, Write
 
 log = logging.getLogger(__name__)
 
@@ -29,20 +29,27 @@ class StallWatch:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, why: Callable[[], str] = lambda: "") -> None:
         self.clock = clock
+        self.on_stall: Callable[[], None] = lambda: None  # they have begun to wait too long
         self._why = why
         self.started: dict[int, tuple[float, Request]] = {}
         self.stalled = False
 
+    @property
+    def oldest_s(self) -> float:
+        """How long the oldest request has taken so far; 0 if there is none."""
+        oldest = next(iter(self.started.values()), None)
+        return 0.0 if oldest is None else self.clock() - oldest[0]
+
     def check(self) -> None:
         """Compare the oldest request with the limit, and log where the answer has changed."""
-        oldest = next(iter(self.started.values()), None)
-        age_s = 0.0 if oldest is None else self.clock() - oldest[0]
+        oldest, age_s = next(iter(self.started.values()), None), self.oldest_s
         if oldest is not None and age_s >= STALL_S and not self.stalled:
             self.stalled = True
+            self.on_stall()
             log.warning(
                 "%s has been waiting for %.0f s (%d requests wait): %s. Nothing is lost; they continue once that is "
                 "over.",
-                _described(oldest[1]), age_s, len(self.started),
+                described(oldest[1]), age_s, len(self.started),
                 self._why() or "the nodes do not answer in time; see dsreg status",
             )
         elif age_s < STALL_S and self.stalled:
@@ -56,9 +63,10 @@ class StallWatch:
             self.check()
 
 
-def _described(request: Request) -> str:
+def described(request: Request) -> str:
     if isinstance(request, Flush):
         return "an fsync"
     length = len(request.data) if isinstance(request, Write) else request.length
-    what = "read" if isinstance(request, Read) else "write" if isinstance(request, Write) else "discard"
+    names: dict[type, str] = {Read: "read", Write: "write", Map: "map"}
+    what = names.get(type(request), "discard")
     return f"a {what} of {length} bytes at {request.offset}"

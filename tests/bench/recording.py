@@ -8,7 +8,7 @@ from bench.jobs import JOBS
 from bench.record import Run, Setup
 from bench.run import FILES_JOB, KILLED, QUIET
 from bench.settings import QUICK
-from bench.tcp import loads
+from bench.tcp import loads, system_key
 
 ROUNDS = 3
 SPEEDS = {"ours": 1000.0, "ours-pyfuse3": 800.0, "plain": 20000.0, "gluster": 500.0}
@@ -38,7 +38,7 @@ def recorded_run() -> Run:
             run.add("stall", "ours", name, number, {"gap_ms": gap_ms, "max_ms": gap_ms, "per_s": 900.0})
             run.add("tcp-stall", "tcp-n3", name, number, {"gap_ms": gap_ms / 2})
         for load in loads(QUICK):
-            run.add("tcp", load.system, load.key, number, {
+            run.add("tcp", system_key(load.nodes), load.key, number, {
                 "per_s": 1000.0 * factor, "MB_per_s": load.block * factor / 100, "p50_ms": 1.0, "p99_ms": 2.0,
                 "max_ms": 3.0, "gap_ms": 4.0, "client_cpu_us": 50.0, "cpu_us": 200.0})
     run.add("memory", "tcp-n5", "over TCP", 0, {"mean_MB": 40.0, "max_MB": 41.0})

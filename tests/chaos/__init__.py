@@ -7,6 +7,9 @@
     full_disk       storage on small loop-mounted file systems that fill up
     io_errors       storage on a FUSE disk of our own (faulty_disk) that fails, or forgets what was not synced
     databases       SQLite and PostgreSQL on ext4 on the loop device (stack), killed and recovered
+    maintenance     what operators do to a cluster that PostgreSQL uses, by the commands of the runbook, on hosts of
+                    their own (hosts); what status says meanwhile is compared with what is so (truth)
+    writer          the process that commits to a database (commits), and what it recorded
     worker          a client process; workers: those of a round, and what they saw
     sweep           the remains of runs that could not clean up
 

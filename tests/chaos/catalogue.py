@@ -11,6 +11,7 @@ from tests.chaos.databases import Postgres, Sqlite, why_no_postgres
 from tests.chaos.full_disk import FullDiskScenario, why_no_small_disks
 from tests.chaos.io_errors import IoErrorsScenario
 from tests.chaos.loss_rounds import LossRound
+from tests.chaos.maintenance import run_maintenance, why_no_maintenance
 from tests.chaos.namespaces import why_no_namespaces
 from tests.chaos.network import NetworkScenario
 from tests.chaos.rounds import Run, run_registers
@@ -65,6 +66,7 @@ SCENARIOS = {entry.name: entry for entry in (
     _database("sqlite-losses", Sqlite, why_no_disk, None, sort=LossRound),
     _database("sqlite-cached-losses", Sqlite, why_no_disk, None, "writeback", LossRound),
     _database("postgres-losses", Postgres, why_no_postgres_on_a_disk, None, sort=LossRound),
+    Entry("maintenance", run_maintenance, 0.0, 0.0, lambda: why_no_disk() or why_no_maintenance()),
 )}
 
 

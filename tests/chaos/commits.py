@@ -1,8 +1,9 @@
 """A process that commits row after row, and a file that says which: `python -m tests.chaos.commits KIND TARGET FILE`.
 
 KIND "sqlite-wal" or "sqlite-delete": TARGET is the database file; "postgres": the directory of the server's socket.
-Row N holds `content(N)`. FILE, which is not on the disk under test, gets a line "b N" before the commit of row N and
-"c N" once it is acknowledged. Goes on behind what FILE has, until it is killed or the database fails (exit code 3).
+Row N holds `content(N)`. FILE, which is not on the disk under test, gets a line "b N T" before the commit of row N and
+"c N T" once it is acknowledged, at time T of CLOCK_MONOTONIC, in seconds. Goes on behind what FILE has, until it is
+killed or the database fails (exit code 3).
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 EXIT_FAILED = 3
 TABLE = "CREATE TABLE IF NOT EXISTS rows (n INTEGER PRIMARY KEY, v TEXT NOT NULL)"
@@ -25,17 +28,35 @@ def content(number: int) -> str:
     return hashlib.sha256(str(number).encode()).hexdigest() * (1 + number % 60)
 
 
-def begun_and_committed(path: Path) -> tuple[int, set[int]]:
-    """The highest number begun, and all that were acknowledged. A killed process may leave half a line."""
-    begun, committed = 0, set()
+class Commit(NamedTuple):
+    """Of row `number`, which was begun at the moment `begun_s`, and took so long. `took_s` is None if it was not
+    acknowledged."""
+
+    number: int
+    begun_s: float
+    took_s: float | None
+
+
+def commits_in(path: Path) -> list[Commit]:
+    """In the order in which they were begun. A killed process may leave half a line, which does not count."""
+    begun: dict[int, float] = {}
+    took: dict[int, float] = {}
     if path.exists():
         for line in path.read_text().splitlines(keepends=True):
-            if line.endswith("\n"):
-                kind, number = line.split()
-                begun = max(begun, int(number))
-                if kind == "c":
-                    committed.add(int(number))
-    return begun, committed
+            if line.endswith("\n") and len(words := line.split()) == 3:
+                number, moment_s = int(words[1]), float(words[2])
+                if words[0] == "b":
+                    begun[number] = moment_s
+                else:
+                    took[number] = moment_s - begun[number]
+    return [Commit(number, moment_s, took.get(number)) for number, moment_s in begun.items()]
+
+
+def begun_and_committed(path: Path) -> tuple[int, set[int]]:
+    """The highest number begun, and all that were acknowledged."""
+    commits = commits_in(path)
+    return (max((commit.number for commit in commits), default=0),
+            {commit.number for commit in commits if commit.took_s is not None})
 
 
 def open_sqlite(path: Path, mode: str) -> sqlite3.Connection:
@@ -92,9 +113,9 @@ def main() -> int:
     try:
         with commits as commit:
             while True:
-                os.write(descriptor, f"b {number}\n".encode())
+                os.write(descriptor, f"b {number} {time.monotonic()!r}\n".encode())
                 commit(number)
-                os.write(descriptor, f"c {number}\n".encode())
+                os.write(descriptor, f"c {number} {time.monotonic()!r}\n".encode())
                 number += 1
     except (OSError, sqlite3.Error) as error:
         print(f"row {number}: {error}", file=sys.stderr)

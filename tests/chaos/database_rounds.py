@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.chaos.commits import EXIT_FAILED, begun_and_committed, content
 from tests.chaos.databases import Database, Postgres, Sqlite
-from tests.chaos.stack import UP_S, Stack
-from tests.processes.cluster import ROOT, TIMEOUT_S, until
+from tests.chaos.stack import Stack
+from tests.chaos.writer import Writer
 from tests.soak.tally import Tally
 
 # Commits between two disasters, at least.
@@ -34,11 +29,9 @@ class DatabaseRound:
         self.rng = random.Random(f"{kind.__name__} {seed}")
         self.tally = Tally()
         self._name = kind.__name__.lower()
-        self._directory = directory
-        self._record = directory / "commits"
-        self._writer: subprocess.Popen[bytes] | None = None
         self.disk = Stack(directory, size_bytes=kind.size_bytes, cache=cache, stack=stack)
         self.database: Database = kind(directory, self.disk.files, self.rng)
+        self._writer = Writer(directory, self.database)
         stack.callback(self._end_of_everything)
         self.database.start()
         self._start_writer()
@@ -90,13 +83,11 @@ class DatabaseRound:
         self._kill_writer()
 
     def _kill_writer(self) -> None:
-        assert self._writer is not None
         self._writer.kill()
         # It may be in a system call that ends when the disk goes.
         if self.disk.frontend is not None and self.disk.frontend.poll() is not None:
             self.disk.frontend.wait()
-        self._writer.wait(TIMEOUT_S)
-        self._writer = None
+        self._writer.wait()
 
     def _recover(self) -> None:
         self.database.gone()
@@ -106,50 +97,23 @@ class DatabaseRound:
 
     # --- the verdict ----------------------------------------------------------------------------------
     def check(self) -> None:
-        begun, committed = begun_and_committed(self._record)
-        rows = self.database.rows()
-        lost = sorted(committed - rows.keys())
-        assert not lost, f"acknowledged commits are lost: {lost[:10]} of {len(committed)}"
-        for number, digest in rows.items():
-            assert number <= begun, f"row {number} was never written"
-            assert digest == hashlib.md5(content(number).encode()).hexdigest(), f"row {number} is damaged"
-        self.tally.counts["commits"] += len(committed)
+        self.tally.counts["commits"] += self._writer.compare(self.database.rows())
         self.tally.counts["recoveries"] += 1
 
     # --- the client ---------------------------------------------------------------------------------
     def _until_committed(self, more: int) -> None:
-        wanted = self._committed() + more
-        until(lambda: self._writer_runs() and self._committed() >= wanted, f"{more} more commits", UP_S)
-
-    def _committed(self) -> int:
-        return len(begun_and_committed(self._record)[1])
+        self._writer.until_committed(more)
 
     def _start_writer(self) -> None:
-        with open(self._directory / "commits.log", "ab") as log:
-            self._writer = subprocess.Popen(
-                [sys.executable, "-m", "tests.chaos.commits", self.database.kind, str(self.database.target),
-                 str(self._record)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._directory,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-            )
-
-    def _writer_runs(self) -> bool:
-        assert self._writer is not None
-        code = self._writer.poll()
-        log = self._directory / "commits.log"
-        what = "the database fails" if code == EXIT_FAILED else f"the client ended with {code}"
-        assert code is None, f"{what} on a disk with a majority: {log.read_text()}"
-        return True
+        self._writer.start()
 
     def _end_of_everything(self) -> None:
         """Nobody uses the files after this."""
-        if self._writer is not None:
-            self._writer.kill()
+        self._writer.kill()
         self.database.kill()
         if self.disk.frontend is not None:
             self.disk.frontend.kill()  # lets go whoever waits for the disk
-        if self._writer is not None:
-            self._kill_writer()
+        self._kill_writer()
         self.database.gone()
 
 

@@ -7,6 +7,7 @@ import hashlib
 import os
 import pwd
 import random
+import re
 import shutil
 import signal
 import sqlite3
@@ -20,6 +21,8 @@ from tests.chaos.stack import UP_S, run
 from tests.processes.cluster import TIMEOUT_S, until
 
 POSTGRES = "postgres"
+# Whoever asks whether it is up is told so.
+_FAULT = re.compile(r" (WARNING|ERROR|FATAL|PANIC): (?! *the database system is starting up)")
 
 
 def _program(name: str) -> str:
@@ -36,7 +39,7 @@ def why_no_postgres() -> str | None:
         return "PostgreSQL runs as a user of its own, which takes root"
     try:
         pwd.getpwnam(POSTGRES)
-        for name in ("postgres", "initdb", "psql", "pg_isready"):
+        for name in ("postgres", "initdb", "psql", "pg_isready", "pg_amcheck", "pg_checksums"):
             _program(name)
     except KeyError:
         return f"there is no user {POSTGRES} (Debian: postgresql)"
@@ -156,7 +159,7 @@ class Postgres:
 
     def _is_ready(self) -> bool:
         assert self._process is not None and self._process.poll() is None, self._log.read_text()
-        command = [_program("pg_isready"), "-q", "-h", str(self.target)]
+        command = [_program("pg_isready"), "-q", "-h", str(self.target), "-U", POSTGRES]
         return subprocess.run(command, check=False).returncode == 0
 
     def kill(self) -> int:
@@ -170,6 +173,26 @@ class Postgres:
             self._process.wait(TIMEOUT_S)
             until(lambda: all(_state(pid) in (None, "Z") for pid in self._pids), "PostgreSQL is gone")
             self._process = None
+
+    def stop(self) -> None:
+        """In order: what is in memory is written, and connections end."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGINT)
+        assert self._process.wait(TIMEOUT_S) == 0, self._log.read_text()
+        self._process = None
+
+    def check_structures(self) -> None:
+        """Indexes against tables, and tables by themselves. AssertionError if something does not fit."""
+        run(_program("pg_amcheck"), "-h", self.target, "-U", POSTGRES, "--install-missing", "--heapallindexed",
+            "--parent-check", POSTGRES)
+
+    def check_pages(self) -> None:
+        """The checksums of all pages of the server, which is stopped. AssertionError if one is wrong."""
+        self._run("pg_checksums", "--check", "-D", self._data)
+
+    def faults(self) -> list[str]:
+        """The lines of the server's log that say that something has failed."""
+        return [line for line in self._log.read_text().splitlines() if _FAULT.search(line)]
 
     def rows(self) -> dict[int, str]:
         if self._query("SELECT to_regclass('rows') IS NOT NULL") != "t":

@@ -13,22 +13,32 @@ from tests.chaos.losses import Losses
 
 # Commits by the nodes that are left, while one has lost its directory and is down.
 MOST_WITHOUT = 20
+# Between two looks at what the nodes have heard: marks are raised with commits.
+LEAST_COMMITS = 5
 # How long a node is down or paused while another one rejoins.
 LONGEST_S = 1.0
+# Others hear of a mark once in 10 s, and keep what they have heard once a minute: a few times that, on a busy machine.
+HEARD_S = 60.0
+KEPT_S = 180.0
 
 
 class LossRound(DatabaseRound):
-    """Each cycle is the loss of a directory or a machine, what else happens until the node has learned everything, and
-    a look at the rows with that node as one half of the majority."""
+    """Each cycle is the loss of a directory or a machine, or an older state of a directory that is put back, what else
+    happens until the node has learned everything, and a look at the rows with that node as one half of the majority.
+    """
 
-    least_cycles = 2  # a directory and a machine
+    kinds: tuple[str, ...] = (
+        "directory deleted", "machine exchanged", "directory of 10 s ago", "directory of a minute ago",
+    )
 
     def __init__(
         self, kind: type[Sqlite] | type[Postgres], seed: int, cache: str, directory: Path, stack: contextlib.ExitStack
     ) -> None:
         super().__init__(kind, seed, cache, directory, stack)
         self._losses = Losses(self.disk.cluster, self.rng)
-        self._left: list[Callable[[int], None]] = []
+        self._left: list[str] = []
+        # Whether all others must not be killed before the node has noticed: they would forget what they have heard.
+        self._must_notice = False
 
     def cycle(self) -> None:
         cluster = self.disk.cluster
@@ -40,6 +50,8 @@ class LossRound(DatabaseRound):
         if self.rng.random() < 0.5:
             self._until_committed(self.rng.randint(1, MOST_WITHOUT))
         self._losses.rejoin()
+        if self._must_notice:
+            self._losses.noticed()
         for _ in range(self.rng.choice((0, 1, 1, 2))):
             self._meanwhile(self.rng.choice(others))
         self._until_committed(1)
@@ -47,14 +59,32 @@ class LossRound(DatabaseRound):
         self._look_without(self.rng.choice(others))
 
     def _lose(self, rank: int) -> None:
-        """Both kinds of losses in turn, in a random order."""
+        """All kinds of losses in turn, in a random order."""
         if not self._left:
-            self._left = [self._losses.delete, self._losses.exchange]
-            self.rng.shuffle(self._left)
-        loss = self._left.pop()
-        loss(rank)
+            self._left = self.rng.sample(self.kinds, len(self.kinds))
+        kind = self._left.pop()
+        self._must_notice = False
+        if kind == "directory deleted":
+            self._losses.delete(rank)
+        elif kind == "machine exchanged":
+            self._losses.exchange(rank)
+        else:
+            self._put_back(rank, is_kept=kind == "directory of a minute ago")
         self.tally.counts["kills"] += 1
-        self._count("directory deleted" if loss == self._losses.delete else "machine exchanged")
+        self.tally.counts["losses"] += 1
+        self._count(kind)
+
+    def _put_back(self, rank: int, *, is_kept: bool) -> None:
+        """`is_kept`: the others still know, when they are killed, that there was a later state."""
+        self._losses.copy(rank)
+        is_known, within_s = (self._losses.is_kept, KEPT_S) if is_kept else (self._losses.is_older, HEARD_S)
+        end_s = time.monotonic() + within_s
+        self._until_committed(1)  # which the copy lacks, however soon
+        while not is_known(rank):
+            assert time.monotonic() < end_s, f"the others have not heard of a later state within {within_s:g} s"
+            self._until_committed(LEAST_COMMITS)
+        self._losses.put_back(rank)
+        self._must_notice = not is_kept
 
     def _meanwhile(self, other: int) -> None:
         """Something else, at any moment of the rejoining. No other directory is lost by it."""
@@ -119,3 +149,9 @@ class LossRound(DatabaseRound):
 
     def _count(self, fault: str) -> None:
         self.tally.faults[f"{self._name} {fault}"] += 1
+
+
+class PutBackRound(LossRound):
+    """A small one: an older state of a directory is put back, once."""
+
+    kinds = ("directory of 10 s ago",)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.chaos import sweep
 from tests.chaos.catalogue import SCENARIOS
-from tests.chaos.commits import begun_and_committed
+from tests.chaos.commits import Commit, begun_and_committed, commits_in
 from tests.chaos.faulty_disk import obey
 from tests.chaos.memory_disk import BLOCK, MemoryDisk
 from tests.chaos.record import VALUES_PER_CLIENT, Recorder, operations
@@ -76,8 +76,9 @@ def test_an_old_value_in_the_records_is_found(tmp_path: Path) -> None:
 
 
 def test_half_a_line_of_a_commit_does_not_count(tmp_path: Path) -> None:
-    (tmp_path / "commits").write_text("b 1\nc 1\nb 2\nc 2\nb 3\nc")
+    (tmp_path / "commits").write_text("b 1 1.0\nc 1 1.5\nb 2 1.5\nc 2 4\nb 3 5.0\nc 3 5")
     assert begun_and_committed(tmp_path / "commits") == (3, {1, 2})
+    assert commits_in(tmp_path / "commits") == [Commit(1, 1.0, 0.5), Commit(2, 1.5, 2.5), Commit(3, 5.0, None)]
 
 
 # --- the disk that forgets ------------------------------------------------------------------------

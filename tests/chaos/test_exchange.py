@@ -59,8 +59,9 @@ class Hosts(Cluster):
         file = self.files[rank] = self.directory / "new.toml"
         file.write_text(self.path.read_text())
         address = f"{self.network.addresses[host]}:{PORT}"
-        done = self.on_client("replace", str(file), "--rank", str(rank), "--address", address)
-        assert done.returncode == 0, done.stderr
+        done = self.on_client("replace", str(file), "--rank", str(rank), "--address", address,
+                              "--timeout", str(TIMEOUT_S))
+        assert done.returncode == 0, done.stderr + self.on_client("status", "--json", str(file)).stdout
         self.config = load_config(file)
         self.host_of[rank] = host
         self.start(rank)

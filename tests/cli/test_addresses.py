@@ -22,7 +22,7 @@ set -e
 ip link set lo up
 for rank in $RANKS; do "$@" node --config c/cluster.toml --rank $rank --storage s$rank & pids="$pids $!"; done
 trap 'kill $pids; wait' EXIT
-until "$@" status c/cluster.toml --check --timeout 5; do kill -0 $pids; done
+until "$@" health c/cluster.toml --timeout 5; do kill -0 $pids; done
 """
 
 
@@ -111,7 +111,7 @@ ip link set lo up
 "$@" node --config c/cluster.toml --rank 1 --storage s1 --listen '[::]:7001' & pid=$!
 trap 'kill $pid $relay; wait' EXIT
 python3 relay.py & relay=$!
-until "$@" status c/cluster.toml --check --timeout 5; do kill -0 $pid $relay; done
+until "$@" health c/cluster.toml --timeout 5; do kill -0 $pid $relay; done
 exec 3<>/dev/tcp/10.9.9.9/7001 && exec 4<>/dev/tcp/::1/7001 && echo reached
 """
     # The router: it alone has the address that clients know.

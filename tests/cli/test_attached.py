@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dsreg.cli.attached import Attachment, attachment_of
+from dsreg.health.attached import Attachment, attachment_of
 
 
 @pytest.mark.parametrize(

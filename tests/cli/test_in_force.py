@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from dsreg.cli.answers import NodeAnswer
-from dsreg.cli.health import Health, assess
-from dsreg.cli.in_force import in_force, of_members
-from dsreg.cli.in_sync import all_in_sync, can_lose, what_is_missing, why_not_more
 from dsreg.cli.scrub import nodes_to_verify
 from dsreg.cli.status_json import as_dict
-from dsreg.cli.status_table import what_to_do
-from dsreg.cli.survey import Survey
+from dsreg.health.answers import NodeAnswer
+from dsreg.health.checks import to_do, worst
+from dsreg.health.findings import Severity
+from dsreg.health.in_force import InForce, in_force, of_members
+from dsreg.health.in_sync import all_in_sync, can_lose, what_is_missing, why_not_more
 from dsreg.register.quorum import mask
-from tests.cli.test_health import answer
+from dsreg.survey import Survey
+from tests.cli.test_health import answer, found, sentences
 from tests.cli.test_in_sync import healing
 from tests.cli.test_status_table import config_of, node, shown
 
@@ -36,8 +36,9 @@ def told(rank: int, configuration: dict[str, Any], last: int = 5) -> NodeAnswer:
 
 
 def test_the_latest_that_is_told_is_in_force() -> None:
-    assert in_force([told(1, FIRST), told(2, JOINT), told(4, WAITS)]) == (2, mask((1, 2, 3)), mask((1, 2, 3, 4, 5)))
-    assert in_force([node(1), answer(2, REFUSED)]) == (1, mask((1, 2)), 0)
+    found = in_force([told(1, FIRST), told(2, JOINT), told(4, WAITS)])
+    assert found == InForce(2, mask((1, 2, 3)), mask((1, 2, 3, 4, 5)))
+    assert in_force([node(1), answer(2, REFUSED)]) == InForce(1, mask((1, 2)), 0)
     assert in_force([told(4, WAITS), answer(1, REFUSED)]).members == mask((1, 4))
     assert [each.node.rank for each in of_members([told(rank, BACK) for rank in (1, 2, 3, 4)])] == [1, 2, 3]
 
@@ -61,20 +62,21 @@ def test_how_many_may_be_lost(configuration: dict[str, Any], down: tuple[int, ..
 
 def test_those_that_are_yet_to_come_and_those_that_have_left_are_not_missed() -> None:
     answers = [*(told(rank, BACK, last=4) for rank in (1, 2, 3)), answer(4, REFUSED), told(5, BACK)]
-    assert assess(answers, "").health is Health.WELL
+    assert worst(found(answers)) is Severity.NOTICE
     assert all_in_sync(answers) and what_is_missing(answers) == [] and why_not_more(answers) == ""
     assert Survey(tuple(answers)).answering == 3
     lines = shown(answers, width=200)
     assert lines[1] == "configuration 5: nodes 1 2 3" and "can lose 1 more node now" in lines[2]
     assert any("no member, not running" in line for line in lines) and any("no member, runs" in line for line in lines)
     assert lines[-1].rstrip() == "quorum: 3 of 3 nodes answer, 2 are needed"
-    assert what_to_do(config_of(answers), Survey(tuple(answers))) == []
+    assert to_do(found(answers)) == []
 
 
 def test_a_member_that_the_file_does_not_list_is_missed() -> None:
     answers = [told(rank, FIVE) for rank in (1, 2, 3)]
-    found = assess(answers, "")
-    assert found.health is Health.DEGRADED and "node 4 is not in cluster.toml, and was not found" in found.reasons
+    findings = found(answers)
+    assert worst(findings) is Severity.WARNING
+    assert "node 4 is not in cluster.toml, and was not found" in sentences(findings)
     assert can_lose(answers) == 0 and not all_in_sync(answers)
     assert what_is_missing(answers)[:2] == ["node 4 was not found", "node 5 was not found"]
     assert shown(answers, width=200)[-1].rstrip() == "quorum: 3 of 5 nodes answer, 3 are needed"
@@ -92,12 +94,11 @@ def test_members_are_verified_and_no_others() -> None:
 
 def test_a_change_that_is_under_way_is_said_with_what_to_do() -> None:
     answers = [told(rank, JOINT) for rank in range(1, 6)]
-    found = assess(answers, "")
-    assert found.health is Health.DEGRADED
-    assert found.reasons == (
-        "configuration 2: nodes 1 2 3 together with 1 2 3 4 5, as members are being changed",)
-    assert any("dsreg members cancel /etc/dsreg/cluster.toml" in line
-               for line in what_to_do(config_of(answers), Survey(tuple(answers))))
+    findings = found(answers)
+    assert worst(findings) is Severity.WARNING
+    assert sentences(findings) == [
+        "configuration 2: nodes 1 2 3 together with 1 2 3 4 5, as members are being changed"]
+    assert any("dsreg members cancel /etc/dsreg/cluster.toml" in line for line in to_do(findings))
     told_as = as_dict(config_of(answers), Survey(tuple(answers)))
     assert told_as["configuration"] == JOINT and told_as["needed"] == 3
 
@@ -105,6 +106,6 @@ def test_a_change_that_is_under_way_is_said_with_what_to_do() -> None:
 def test_room_is_needed_where_it_decides() -> None:
     """Two of 1 2 3 are full: 4 and 5 have some, and do not decide alone."""
     full = [node(rank, configuration=JOINT, no_space=rank in (2, 3)) for rank in range(1, 6)]
-    assert assess(full, "").reasons[0].startswith("no space: writes of new data wait for room on nodes 2, 3")
+    assert found(full)[0].sentence.startswith("no space: writes of new data wait for room on nodes 2, 3")
     after = [node(rank, configuration=FIVE, no_space=rank in (2, 3)) for rank in range(1, 6)]
-    assert assess(after, "").health is Health.DEGRADED
+    assert worst(found(after)) is Severity.WARNING

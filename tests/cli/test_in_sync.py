@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from dsreg.cli.answers import NodeAnswer
-from dsreg.cli.in_sync import (
+from dsreg.health.answers import NodeAnswer
+from dsreg.health.in_sync import (
     Copy,
     all_in_sync,
     behind_bytes,

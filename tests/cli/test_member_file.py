@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dsreg.cli.member_file import with_new_nodes
+from dsreg.cli.member_file import by_hand, gone, with_new_nodes
 from dsreg.config import create_cluster, load_config
 from dsreg.config.edit import with_node
 from dsreg.protocol.configuration import Configuration
@@ -34,3 +34,18 @@ def test_how_many_there_were_is_written_also_where_somebody_has_added_the_node_b
     assert load_config(path).first_ranks == (1, 2, 3, 4)
     config = with_new_nodes(load_config(path), FIRST, ADDED)
     assert config.ranks == (1, 2, 3, 4) and config.first_ranks == (1, 2, 3)
+
+
+def test_the_address_of_a_node_that_has_left_is_used_anew(path: Path) -> None:
+    """The file is of before it left."""
+    later = Configuration(3, 256, mask((1, 3)), 0, OLD)
+    assert gone(load_config(path), later) == [2]
+    config = with_new_nodes(load_config(path), later, {4: "127.0.0.2:7001"})
+    assert config.ranks == (1, 3, 4) and config.first_ranks == (1, 2, 3)
+
+
+def test_what_is_to_be_written_by_hand(path: Path) -> None:
+    said = by_hand(load_config(path), [2, 3])
+    assert said == (f"take the [[node]] of rank 2, 3 out of {path} yourself, and write first_nodes = 3 into [cluster]")
+    config = with_new_nodes(load_config(path), FIRST, ADDED)
+    assert by_hand(config, [4]) == f"take the [[node]] of rank 4 out of {path} yourself"

@@ -11,10 +11,10 @@ import trio
 import trio.testing
 
 from dsreg.cli.changing import may_vote, why_it_would_stop, why_not, why_not_new
-from dsreg.cli.proposing import choose
+from dsreg.cli.proposing import choose, finish
 from dsreg.client import Client
 from dsreg.protocol.choosing import Answer, Ask, Elect, Question
-from dsreg.protocol.configuration import Configuration
+from dsreg.protocol.configuration import Ballot, Configuration
 from dsreg.protocol.life import Life
 from dsreg.register.configuration import Goal, Record, Voter
 from dsreg.register.quorum import mask
@@ -75,10 +75,47 @@ class Nodes:
             return await choose(cast(Client, self), base, goal, Heard(self, {} if heard is None else heard))
 
 
+    async def finish(self, base: Configuration) -> Configuration | None:
+        with trio.fail_after(60):
+            return await finish(cast(Client, self), base, Heard(self, {}))
+
+    def have_voted(self, following: Configuration, *ranks: int) -> None:
+        """For somebody who was killed before anybody was told."""
+        ballot = Ballot(3, b"k" * 16)
+        for rank in ranks:
+            voter = self.voters[rank]
+            voter.record, _ = voter.vote(FIRST, ballot, following, has_learned=True)
+
+
 async def test_a_majority_of_each_set_is_enough(autojump_clock: trio.testing.MockClock) -> None:
     nodes = Nodes(JOINT, (1, 2, 3, 4, 5))
     nodes.silent = {3, 5}
     assert await nodes.choose(JOINT, Goal(FIVE, 64)) == Configuration(3, 64, FIVE, 0, FIVE)
+
+
+@pytest.mark.parametrize(("voted", "silent"), [((1, 2), 3), ((1, 2), 1), ((2,), 3)])
+async def test_what_was_voted_for_and_told_to_nobody_is_finished(
+    autojump_clock: trio.testing.MockClock, voted: tuple[int, ...], silent: int
+) -> None:
+    """It is chosen, or may be: no two others can tell."""
+    nodes = Nodes()
+    nodes.have_voted(JOINT, *voted)
+    nodes.silent = {silent}
+    assert await nodes.finish(FIRST) == JOINT
+    assert all(nodes.voters[rank].record.voted for rank in {1, 2, 3} - {silent})
+
+
+async def test_where_nobody_has_voted_nothing_is_chosen_by_asking(autojump_clock: trio.testing.MockClock) -> None:
+    nodes = Nodes()
+    nodes.silent = {3}
+    assert await nodes.finish(FIRST) is None
+    assert not any(isinstance(question, Elect) for _, question in nodes.asked)
+    # Who has voted for something that only the silent one knows is outbid: it was not chosen, nor is it any more.
+    assert all(nodes.voters[rank].record.promised > Ballot(0, b"") for rank in (1, 2))
+    nodes = Nodes()
+    nodes.have_voted(JOINT, 3)
+    nodes.silent = {3}
+    assert await nodes.finish(FIRST) is None
 
 
 async def test_who_lacks_something_is_asked_until_it_has_it(autojump_clock: trio.testing.MockClock) -> None:
@@ -227,12 +264,29 @@ def test_both_sets_of_members_have_to_decide_or_the_disk_would_stop(
         assert why_it_would_stop(answers, current, mask(later)) == [expected] * bool(expected)
 
 
+def test_a_new_node_counts_as_up_only_if_it_is_where_nobody_waits_for_it() -> None:
+    current = Configuration(1, 64, THREE, 0, THREE)
+    answers = [member(1), member(2), member(3)]
+    assert why_it_would_stop(answers, current, mask((1, 4, 5))) == []
+    assert why_it_would_stop(answers, current, mask((1, 4, 5)), mask((4,))) == []
+    (line,) = why_it_would_stop(answers, current, mask((1, 4, 5)), 0)
+    assert line.startswith("of nodes 1 4 5 only 1 answers and serves")
+
+
 def test_a_new_node_waits_to_be_told() -> None:
     assert why_not_new({"configuration": {"number": 0, "members": [], "joining": []}}, FIRST) == ""
     assert why_not_new({"configuration": {"number": 2, "members": [1, 2, 3], "joining": [1, 2, 3, 4]}}, FIRST) == ""
     own_list = {"configuration": {"number": 1, "members": [1, 2, 3, 4], "joining": []}}
     assert "start it with --join" in why_not_new(own_list, FIRST)
     assert "keeps no configurations" in why_not_new({"version": "0.0.1"}, FIRST)
+
+
+def test_a_new_node_can_have_a_disk_of_that_size() -> None:
+    """It would take no configuration with it, and so would never serve."""
+    waiting = {"configuration": {"number": 0, "members": [], "joining": []}}
+    assert why_not_new({**waiting, "largest_sectors": FIRST.sectors}, FIRST) == ""
+    fault = why_not_new({**waiting, "largest_sectors": FIRST.sectors - 1}, FIRST)
+    assert f"can have a disk of {FIRST.sectors - 1} sectors at most" in fault and "ulimit -f" in fault
 
 
 def test_votes_are_asked_for_once_enough_have_learned() -> None:

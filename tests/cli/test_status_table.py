@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import io
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from dsreg.cli.answers import NodeAnswer
 from dsreg.cli.status_json import as_dict
-from dsreg.cli.status_table import print_survey, what_to_do
+from dsreg.cli.status_table import print_survey
 from dsreg.cli.status_watch import fitting_lines
-from dsreg.cli.survey import Survey
-from dsreg.config import ClusterConfig
 from dsreg.errors import OperationTimeout, Outcome
-from tests.cli.test_health import answer
+from dsreg.health.answers import NodeAnswer
+from dsreg.health.checks import to_do
+from dsreg.survey import Survey
+from tests.cli.test_health import answer, config_of
 from tests.cli.test_in_sync import DOWN, healed, healing, learning
 
 LATE = OperationTimeout("no majority answered a read within 2 s", Outcome.DID_NOT_HAPPEN)
@@ -33,11 +32,6 @@ def learner(rank: int) -> NodeAnswer:
     report = learning(rank).report
     assert report is not None
     return node(rank, lives={"life": 2}, heal=report["heal"])
-
-
-def config_of(answers: list[NodeAnswer]) -> ClusterConfig:
-    nodes = tuple(each.node for each in answers)
-    return ClusterConfig(1 << 22, bytes(32), b"", nodes, bytes(16), Path("/etc/dsreg/cluster.toml"))
 
 
 def shown(answers: list[NodeAnswer], *, width: int = 80, error: OperationTimeout | None = None) -> list[str]:
@@ -82,12 +76,13 @@ def test_a_majority_that_has_yet_to_learn_is_named() -> None:
 
 def test_what_to_do() -> None:
     def said(answers: list[NodeAnswer], error: OperationTimeout | None = None) -> list[str]:
-        return what_to_do(config_of(answers), Survey(tuple(answers), error))
+        return to_do(Survey(tuple(answers), error).findings(config_of(answers)))
 
     assert said([node(1), node(2), node(3)]) == []
     assert said([node(1), node(2), DOWN]) == ["start node 3, with its directory; what is missed is fetched then"]
     lost = said([node(1), answer(2, "connection refused"), DOWN], LATE)
-    assert lost[0].startswith("start nodes 2, 3, with their directories") and "nothing is lost by waiting" in lost[1]
+    assert len(lost) == 1 and lost[0].startswith("start nodes 2, 3, with their directories")
+    assert "Nothing is lost by waiting" in lost[0]
     assert said([node(1), node(2), DOWN], LATE) == said([node(1), node(2), DOWN]), "a majority is there"
     assert said([healed(1), learning(2), learning(3)]) == [
         "stop no other node before nodes 2, 3 are done: dsreg wait --healed /etc/dsreg/cluster.toml"]

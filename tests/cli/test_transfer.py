@@ -9,16 +9,12 @@ import pytest
 import trio
 import trio.testing
 
-from dsreg.cli.transfer import (
-    RUNS_IN_FLIGHT,
-    OddLength,
-    copy_in,
-    copy_out,
-    descriptor_sink,
-    descriptor_source,
-    runs,
-)
-from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
+from dsreg.cli.holes import sink_of, source_of
+from dsreg.cli.transfer import ASKED_AGAIN, RUNS_IN_FLIGHT, OddLength, copy_in, copy_out
+from dsreg.constants import MAX_RUN_BYTES, MAX_RUN_SECTORS, SECTOR_SIZE
+from dsreg.protocol.extents import can_be_mapped
+from dsreg.protocol.zeros import is_zeros
+from dsreg.store import SETTLED, Done, Submitted
 
 
 class SlowDisk:
@@ -28,7 +24,19 @@ class SlowDisk:
         self.data = bytearray(sectors * SECTOR_SIZE)
         self.under_way = 0
         self.most_under_way = 0
+        self.reads: list[tuple[int, int]] = []
         self._rng = rng
+
+    def map(self, first: int, count: int, done: Done) -> Submitted:
+        """Of three chunks at a time."""
+        assert can_be_mapped(first, count) and (first + count) * SECTOR_SIZE <= len(self.data)
+        chunks = range(first, first + min(count, 3 * MAX_RUN_SECTORS), MAX_RUN_SECTORS)
+        starts = (chunk * SECTOR_SIZE for chunk in chunks)
+        done(bytes([is_zeros(bytes(self.data[start : start + MAX_RUN_BYTES])) for start in starts]), None)
+        return SETTLED
+
+    def end_turn(self) -> None:
+        """Nothing waits for it."""
 
     async def _take_time(self) -> None:
         self.under_way += 1
@@ -38,6 +46,7 @@ class SlowDisk:
         self.under_way -= 1
 
     async def read(self, sector: int, count: int = 1) -> bytes:
+        self.reads.append((sector, count))
         await self._take_time()
         return bytes(self.data[sector * SECTOR_SIZE : (sector + count) * SECTOR_SIZE])
 
@@ -63,12 +72,6 @@ def ignore(amount: float) -> None:
     """Nobody watches."""
 
 
-def test_runs_are_cut_at_chunks() -> None:
-    assert list(runs(0, 1)) == [(0, 1)]
-    assert list(runs(255, 2)) == [(255, 1), (256, 1)]
-    assert list(runs(10, 600)) == [(10, 246), (256, 256), (512, 98)]
-
-
 @pytest.mark.parametrize(("first", "count"), [(0, 1), (3, 5000), (256, 256 * 20), (255, 258)])
 async def test_in_and_out_again(rng: random.Random, first: int, count: int) -> None:
     disk = SlowDisk(rng, first + count + 1)
@@ -90,8 +93,44 @@ async def test_in_and_out_again(rng: random.Random, first: int, count: int) -> N
         assert disk.most_under_way > 1
 
 
+async def test_holes_are_not_read(rng: random.Random) -> None:
+    """Of 10 chunks from the middle of the first one to that of the last, two have data."""
+    disk = SlowDisk(rng, 10 * MAX_RUN_SECTORS)
+    for chunk in (3, 7):
+        disk.data[chunk * MAX_RUN_BYTES + 77] = 1
+    out = bytearray()
+
+    async def sink(part: bytes) -> None:
+        out.extend(part)
+
+    done: list[float] = []
+    first, count = 100, 10 * MAX_RUN_SECTORS - 200
+    await copy_out(disk, first, count, sink, done.append)
+    assert out == disk.data[first * SECTOR_SIZE : (first + count) * SECTOR_SIZE] and sum(done) == len(out)
+    assert sorted(disk.reads) == [(100, 156), (3 * 256, 256), (7 * 256, 256), (9 * 256, 156)]
+
+
+async def test_what_may_be_data_is_asked_for_again(rng: random.Random) -> None:
+    """As no node had answered the first time."""
+    disk, maps = SlowDisk(rng, 200 * MAX_RUN_SECTORS), []
+
+    def map_(first: int, count: int, done: Done) -> Submitted:
+        maps.append(first // MAX_RUN_SECTORS)
+        done(bytes([first > 0]) * (count // MAX_RUN_SECTORS), None)
+        return SETTLED
+
+    disk.map = map_  # type: ignore[method-assign]
+
+    async def sink(part: bytes) -> None:
+        assert is_zeros(part)
+
+    await copy_out(disk, 0, 200 * MAX_RUN_SECTORS, sink, ignore)
+    assert len(disk.reads) == ASKED_AGAIN and maps == [0, ASKED_AGAIN]
+
+
 async def test_nothing_is_read_ahead_of_a_sink_that_is_full(rng: random.Random) -> None:
     disk, full = SlowDisk(rng, 40 * MAX_RUN_SECTORS), trio.Event()
+    disk.data[::MAX_RUN_BYTES] = b"x" * 40
     reads = 0
     read = disk.read
 
@@ -129,12 +168,12 @@ async def test_descriptors(rng: random.Random) -> None:
     received = b""
 
     async def send() -> None:
-        await descriptor_sink(writer, "stdout")(data)
+        await sink_of(writer, "stdout")(data)
         os.close(writer)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(send)
-        source = descriptor_source(reader, "stdin")
+        source = source_of(reader, "stdin")
         while part := await source(100_001):
             assert len(part) == 100_001 or len(received) == 200_002
             received += part
@@ -147,9 +186,9 @@ async def test_errors_of_a_descriptor_have_its_name() -> None:
     directory = os.open("/", os.O_RDONLY)
     try:
         with pytest.raises(OSError, match="No space left on device: 'stdout'"):
-            await descriptor_sink(full, "stdout")(b"x")
+            await sink_of(full, "stdout")(b"x")
         with pytest.raises(IsADirectoryError, match="stdin"):
-            await descriptor_source(directory, "stdin")(1)
+            await source_of(directory, "stdin")(1)
     finally:
         os.close(full)
         os.close(directory)
@@ -160,6 +199,6 @@ async def test_a_closed_pipe_stays_one() -> None:
     os.close(reader)
     try:
         with pytest.raises(BrokenPipeError):
-            await descriptor_sink(writer, "stdout")(b"x")
+            await sink_of(writer, "stdout")(b"x")
     finally:
         os.close(writer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dsreg.cli.units import duration_text, rate_text, share_text, size_text
+from dsreg.units import duration_text, rate_text, share_text, size_text
 
 
 @pytest.mark.parametrize(("size", "text"), [

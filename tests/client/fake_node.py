@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from dsreg.constants import NO_OWNER, SECTOR_SIZE, TAG_SIZE, ZERO_SECTOR, ZERO_TAG
-from dsreg.protocol.codec import Decoder, Encoder, Keys, Side
+from dsreg.protocol.codec import Bounds, Decoder, Encoder, Keys, Side
 from dsreg.protocol.messages import (
     Command,
     CommandKind,
@@ -159,7 +159,7 @@ class FakeNode:
         self.open_connections += 1
         self._tell_change()
         decoder = Decoder(
-            self.keys, sectors=self.disk.sectors, ranks=frozenset(range(1, 255)), side=Side.NODE, extended=True
+            self.keys, bounds=Bounds(self.disk.sectors, frozenset(range(1, 255))), side=Side.NODE, extended=True
         )
         try:
             async for data in stream:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from dsreg.client.events import Attached, Completed, Connected, Disconnected, Effect, Received, Start
+from dsreg.client.events import Attached, Completed, Connected, Disconnected, Effect, Inform, Received, Sized, Start
+from dsreg.errors import NotBelieved, Outcome
 from dsreg.protocol.choosing import ConfigurationReport
 from dsreg.protocol.configuration import Configuration
-from dsreg.protocol.messages import CommandKind
+from dsreg.protocol.messages import Command, CommandKind, Status
 from dsreg.protocol.tags import pack_tag
 from dsreg.register.quorum import mask
-from tests.client.attached_play import OWNER, AttachedPlay, attach_answer, gets, puts
-from tests.client.play import DATA, Play, commands, ok
+from tests.client.attached_play import OWNER, AttachedPlay, attach_answer, errors, gets, puts
+from tests.client.play import DATA, Play, answered, commands, ok
 
 pytestmark = pytest.mark.pure
 
@@ -23,6 +24,11 @@ PUT, GET, STORE = CommandKind.PUT, CommandKind.GET, CommandKind.STORE
 
 
 def tells(play: Play, configuration: Configuration, *ranks: int) -> list[Effect]:
+    """What follows, but that the size of the disk is known now."""
+    return [effect for effect in all_of(play, configuration, *ranks) if not isinstance(effect, Sized)]
+
+
+def all_of(play: Play, configuration: Configuration, *ranks: int) -> list[Effect]:
     return [
         effect for rank in ranks
         for effect in play.do(Received(rank, (ConfigurationReport(0, True, configuration),)))
@@ -136,3 +142,65 @@ def test_a_write_that_waits_for_clearance_asks_again_who_has_the_disk() -> None:
     again = dict(commands(tells(play, JOINT, 2)))
     assert set(again) == {1, 2, 3} and again[1].request != asked[1].request
     assert play.do(attach_answer(asked[3], 3)) == []
+
+
+# --- the size of the disk -------------------------------------------------------------------------------
+LARGER = Configuration(2, 300, mask((1, 2, 3)), 0, mask((1, 2, 3)))
+
+
+def test_the_size_is_that_of_the_latest_configuration() -> None:
+    """Whoever tells it, and whoever tells an older one later."""
+    play = AttachedPlay()
+    assert Sized(9) in all_of(play, FIRST, 1)
+    assert all_of(play, FIRST, 2) == []
+    assert Sized(300) in all_of(play, LARGER, 2)
+    assert not any(isinstance(effect, Sized) for effect in all_of(play, FIRST, 3))
+    assert play.core.configuration == LARGER
+    assert not any(isinstance(effect, Sized) for effect in all_of(play, LARGER._replace(number=3), 1))
+
+
+def test_what_is_beyond_the_smaller_size_is_asked_of_those_that_know_the_larger_one() -> None:
+    """Others would refuse it. Here it is a majority; the third one is told."""
+    play = AttachedPlay()
+    tells(play, FIRST, 1, 2, 3)
+    effects = tells(play, LARGER, 1, 2)
+    assert Inform(3, LARGER) in effects
+    sent = {rank: command for rank, command in commands(play.do(Start(5, 200, 1, DATA)))}
+    assert set(sent) == {1, 2} and {command.kind for command in sent.values()} == {PUT}
+    assert play.do(ok(sent[1], 1)) == []
+    assert Completed(5, b"") in play.do(ok(sent[2], 2))
+
+
+def doubted_by_one_that_is_needed() -> tuple[AttachedPlay, dict[CommandKind, tuple[int, Command]]]:
+    """Nodes 1 and 2 have accepted the attachment. Since then 3 is needed for each write, and does not take one. What is
+    sent then."""
+    play = AttachedPlay()
+    tells(play, ONLY, 1, 2, 3)
+    put = puts(play)[3]
+    sent = commands(play.do(answered(put, 3, Status.DISBELIEVED, epoch=0)))
+    return play, {command.kind: (rank, command) for rank, command in sent}
+
+
+def test_a_node_that_is_needed_and_was_not_told_of_the_attachment_is_told_and_fails_no_write() -> None:
+    play, sent = doubted_by_one_that_is_needed()
+    rank, told = sent[CommandKind.ATTACH]
+    assert (rank, told.epoch) == (3, 1)
+    rank, store = sent[STORE]
+    assert rank != 3, "another one sees to it"
+    assert Completed(5, b"") in play.do(ok(store, rank))
+
+
+@pytest.mark.parametrize("status", [Status.OK, Status.DISBELIEVED])
+def test_one_that_was_told_and_does_not_believe_it_fails_the_write(status: Status) -> None:
+    """As its clock is wrong."""
+    play, sent = doubted_by_one_that_is_needed()
+    rank, told = sent[CommandKind.ATTACH]
+    play.do(attach_answer(told, rank, 1, OWNER, True, status))
+    rank, store = sent[STORE]
+    effects = play.do(Disconnected(rank))
+    [(rank, store)] = [(to, command) for to, command in commands(effects) if command.kind is STORE]
+    while rank != 3:
+        effects = play.do(Disconnected(rank))
+        [(rank, store)] = [(to, command) for to, command in commands(effects) if command.kind is STORE]
+    effects = play.do(answered(store, 3, Status.DISBELIEVED))
+    assert errors(effects) == {5: (NotBelieved, Outcome.MAY_HAVE_HAPPENED)}

@@ -6,18 +6,19 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+import pytest
 import trio
 
 from dsreg.client.connection import Connection
 from dsreg.client.events import Disconnected, Refusal
-from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
+from dsreg.constants import MAX_RUN_BYTES, MAX_RUN_SECTORS, SECTOR_SIZE
 from dsreg.lines import TcpLines
 from dsreg.link.destinations import Destinations
 from dsreg.outbox import HIGH_WATER_BYTES
 from dsreg.protocol.address import Place
-from dsreg.protocol.codec import Decoder, EncodeOnce, Encoder, Keys, Side
+from dsreg.protocol.codec import Bounds, Decoder, Encoder, Encodings, Keys, Side
 from dsreg.protocol.greeting import Seals
-from dsreg.protocol.messages import Command, CommandKind, Hello, Message, StatusReport
+from dsreg.protocol.messages import FEATURE_ZEROS, Command, CommandKind, Hello, Message, StatusReport
 from dsreg.protocol.tags import pack_tag
 from dsreg.register.assembly import client_hello
 
@@ -27,21 +28,25 @@ PATIENCE_S = 30.0
 
 
 class Node:
-    """Answers a HELLO, and from then on reads only if the test does."""
+    """Answers a HELLO, and from then on reads only if the test does. `features`: of the cluster of three, and more."""
 
-    def __init__(self, listener: trio.SocketListener) -> None:
+    def __init__(self, listener: trio.SocketListener, features: int) -> None:
         self._listener = listener
+        self._features = features
+        self.received_bytes = 0
         self.stream: trio.SocketStream
 
     async def accept(self) -> None:
         self.stream = await self._listener.accept()
-        self._decoder = Decoder(KEYS, sectors=SECTORS, ranks=frozenset(range(1, 255)), side=Side.NODE, extended=True)
+        self._decoder = Decoder(KEYS, bounds=Bounds(SECTORS, frozenset(range(1, 255))), side=Side.NODE, extended=True)
         while not any(isinstance(message, Hello) for message in await self.read()):
             continue
-        await self.send(Hello(0, True, bytes(16), 1, SECTORS, 3))
+        await self.send(Hello(0, True, bytes(16), 1, SECTORS, 3 | self._features))
 
     async def read(self) -> list[Message]:
-        return self._decoder.feed(bytes(await self.stream.receive_some()))
+        data = bytes(await self.stream.receive_some())
+        self.received_bytes += len(data)
+        return self._decoder.feed(data)
 
     async def send(self, message: Message) -> None:
         await self.stream.send_all(b"".join(Encoder(KEYS).encode(message)))
@@ -61,7 +66,7 @@ class Observer:
         self.up = trio.Event()
         self.messages: list[Message] = []
 
-    def connected(self, rank: int, nodes: int) -> None:
+    def connected(self, rank: int, nodes: int, zeroes: bool, maps: bool) -> None:
         self.up.set()
 
     def received(self, rank: int, messages: Sequence[Message]) -> None:
@@ -72,18 +77,17 @@ class Observer:
 
 
 @asynccontextmanager
-async def scene() -> AsyncIterator[tuple[Node, Connection, Observer]]:
+async def scene(features: int = 0) -> AsyncIterator[tuple[Node, Connection, Observer]]:
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
             [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
-            node, observer = Node(listener), Observer()
-            encode = EncodeOnce(Encoder(KEYS)), EncodeOnce(Encoder(None))
+            node, observer = Node(listener, features), Observer()
             destinations = Destinations(Place("127.0.0.1", listener.socket.getsockname()[1]))
             lines = TcpLines(destinations)
             rng = random.Random(1)
             connection = Connection(
-                1, lines, destinations, hello=client_hello(SECTORS), keys=Keys(KEYS.client, b""), observer=observer,
-                encode=encode, seals=Seals(Keys(KEYS.client, b""), lambda: bytes(32)),
+                1, lines, destinations, hello=client_hello(SECTORS), observer=observer,
+                encodings=Encodings(KEYS), seals=Seals(Keys(KEYS.client, b""), lambda: bytes(32)),
                 jitter=lambda: rng.uniform(0.5, 1.0), clock=trio.current_time,
             )
             nursery.start_soon(lines.run, connection.driver)
@@ -98,6 +102,17 @@ def store(request: int) -> Command:
         CommandKind.STORE, request, 0, MAX_RUN_SECTORS, pack_tag(1, 1) * MAX_RUN_SECTORS,
         bytes(MAX_RUN_SECTORS * SECTOR_SIZE), True,
     )
+
+
+@pytest.mark.parametrize(
+    ("features", "least", "most"), [(FEATURE_ZEROS, 0, 8192), (0, MAX_RUN_BYTES, 2 * MAX_RUN_BYTES)]
+)
+async def test_zeros_go_without_data_to_a_node_that_understands_it(features: int, least: int, most: int) -> None:
+    async with scene(features) as (node, connection, _):
+        connection.send(store(1))
+        connection.flush()
+        assert await node.requests_until(1) == [1]
+        assert least <= node.received_bytes < most
 
 
 def fill(connection: Connection) -> int:

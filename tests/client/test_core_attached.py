@@ -148,6 +148,23 @@ def test_a_node_that_is_too_far_behind_is_spared_the_oldest() -> None:
     assert play.do(ok(command, 2)) == [Withdraw(3, oldest.request), Completed(operation)]
 
 
+def test_a_node_that_was_spared_writes_is_asked_to_compare_its_copy_when_it_answers_again() -> None:
+    """By being told of the attachment once more."""
+    play = AttachedPlay()
+    command = puts(play)[1]
+    late = []
+    for operation in range(6, 6 + MAX_LAGGING + 1):
+        late.append(command)
+        for rank in (1, 2):
+            play.do(ok(command, rank))
+        command = puts(play, operation)[1]
+    [(rank, again)] = commands(play.do(ok(late[1], 3)))
+    assert (rank, again.kind, again.epoch) == (3, CommandKind.ATTACH, 1)
+    assert play.do(attach_answer(again, 3, 1, OWNER, True)) == []
+    for each in late[2:]:
+        assert play.do(ok(each, 3)) == [], "once is enough"
+
+
 def test_a_node_that_is_behind_and_silent_is_dropped() -> None:
     play = AttachedPlay()
     sent = puts(play)

@@ -62,7 +62,8 @@ def test_with_one_set_out_of_reach_a_node_is_left_to_see_to_it() -> None:
     play = JointPlay()
     for rank in (4, 5):
         play.core._selector.by_rank[rank].up = False
-    assert play.core.obstacle(play.now_s)[0].startswith("no majority: 3 of 5 nodes are connected, 3 are needed")
+    assert play.core.obstacle(play.now_s)[0].startswith(
+        "no majority: 3 of nodes 1 2 3 are connected, 2 are needed; only 1 of nodes 3 4 5 are connected, 2 are needed")
     whole = attached()
     for rank in (4, 5):
         whole.core._selector.by_rank[rank].up = False

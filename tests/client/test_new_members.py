@@ -18,6 +18,7 @@ from dsreg.client.events import (
     Inform,
     Moved,
     Received,
+    Sized,
     Start,
 )
 from dsreg.protocol.address import Address, Place
@@ -44,7 +45,8 @@ FOUND = [Found(4, PLACES[4]), Found(5, PLACES[5])]
 
 
 def says(play: Play, rank: int, *messages: Message) -> list[Effect]:
-    return play.do(Received(rank, messages))
+    """What follows, but that the size of the disk is known now."""
+    return [effect for effect in play.do(Received(rank, messages)) if not isinstance(effect, Sized)]
 
 
 def tells(play: Play, configuration: Configuration, *ranks: int) -> list[Effect]:
@@ -263,6 +265,9 @@ class Seen:
 
     def __getattr__(self, name: str) -> object:
         return lambda *args: self.said.append((name, *args))
+
+    def sized(self, sectors: int) -> None:
+        """Of another test."""
 
 
 class SeenConnection:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from dsreg.client.events import KeyRefused, OtherDisk
-from dsreg.client.limits import AVOID_FIRST_S, AVOID_MAX_S, MAX_LAGGING, MAX_LAGGING_BYTES, PROBE_S, SILENCE_S
+from dsreg.client.limits import (
+    AVOID_FIRST_S,
+    AVOID_MAX_S,
+    COMPARE_AGAIN_S,
+    MAX_LAGGING,
+    MAX_LAGGING_BYTES,
+    PROBE_S,
+    SILENCE_S,
+)
 from dsreg.client.node_selector import NodeSelector
 from dsreg.client.node_view import NodeView
 
@@ -98,6 +106,22 @@ def test_a_node_may_be_behind_with_so_many_bytes() -> None:
     assert node.lag(full, 4096) == [0]
     assert node.lag(full + 1, size) == [1]
     assert node.lagging_bytes == sum(node.lagging.values()) <= MAX_LAGGING_BYTES
+
+
+def test_a_node_that_was_spared_something_is_to_compare_when_it_has_caught_up_or_from_time_to_time() -> None:
+    node, now_s = NodeView(1, 0), 100.0
+    for request in range(MAX_LAGGING):
+        node.lag(request, 4096)
+    assert not node.is_to_compare(now_s), "it gets all of this"
+    node.lag(MAX_LAGGING, 4096)
+    node.compares_s = now_s
+    assert not node.is_to_compare(now_s + COMPARE_AGAIN_S - 1) and node.is_to_compare(now_s + COMPARE_AGAIN_S)
+    for request in range(1, MAX_LAGGING + 1):
+        assert not node.is_to_compare(now_s)
+        node.catch_up(request)
+    assert node.is_to_compare(now_s)
+    node.lose()
+    assert not node.is_to_compare(now_s), "it compares when somebody attaches over a new connection"
 
 
 def test_what_a_node_has_caught_up_with_does_not_count() -> None:

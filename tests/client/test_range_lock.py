@@ -50,6 +50,23 @@ def test_overlapping_ranges_follow_in_order_and_do_not_starve() -> None:
     assert len(users.lock) == 0
 
 
+def test_long_ranges_take_nothing_for_their_length() -> None:
+    users = Users()
+    users.ask("short", 5000, 5001)
+    users.ask("long", 0, 1 << 28)
+    users.ask("in it", 7, 8)
+    users.ask("longer", 1 << 20, 1 << 40)
+    users.ask("far", 1 << 41, 1 << 42)
+    assert users.order == ["short", "far"] and len(users.lock) == 5
+    users.release("short")
+    assert users.order == ["short", "far", "long"]
+    users.release("long")
+    assert users.order == ["short", "far", "long", "in it", "longer"]
+    for name in ("in it", "longer", "far"):
+        users.release(name)
+    assert len(users.lock) == 0
+
+
 def test_one_that_gives_up_is_gone() -> None:
     users = Users()
     users.ask("first", 0, 10)

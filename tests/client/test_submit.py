@@ -111,11 +111,13 @@ async def test_what_waits_is_told_of_the_end(nodes: FakeCluster) -> None:
     assert isinstance(calls.told[-1][2], ClientClosed)
 
 
-async def test_what_is_beyond_the_end_is_told_so(nodes: FakeCluster) -> None:
-    calls = Calls()
+@pytest.mark.parametrize(("first", "count"), [(4096, 1), (4000, 97)])
+async def test_what_is_beyond_the_end_is_told_so(nodes: FakeCluster, first: int, count: int) -> None:
+    """By a node: the disk may have become larger since the file was written."""
     async with Client(nodes.config) as client:
-        client.submit(client.sectors, 1, None, calls.named("beyond"))
-    assert isinstance(calls.told[0][2], OutOfRange)
+        with pytest.raises(OutOfRange, match="no such sector") as caught:
+            await client.read(first, count)
+        assert caught.value.outcome is Outcome.DID_NOT_HAPPEN
 
 
 @pytest.mark.parametrize("waits_for", ["the answer", "its sectors", "room"])
@@ -155,6 +157,27 @@ async def test_a_time_limit_ends_what_is_under_way_and_what_waits(nodes: FakeClu
         await calls.number(2)
     outcomes = {name: error.outcome for name, _, error in calls.told if isinstance(error, OperationTimeout)}
     assert outcomes == {"stores": Outcome.MAY_HAVE_HAPPENED, "waits": Outcome.DID_NOT_HAPPEN}
+
+
+async def test_what_begins_and_ends_while_those_before_it_are_overdue_is_told_once(nodes: FakeCluster) -> None:
+    """The first that is overdue makes room for a question that no node can answer, which is over as it begins."""
+    calls = Calls()
+    for node in nodes.nodes:
+        node.behaviour.deaf_to = frozenset({CommandKind.GET, CommandKind.READ})
+    async with Client(nodes.config, timeout_s=0.3) as client:
+        clock = StoppedClock(client)
+        await all_connected(client)
+        for number in range(MAX_OPERATIONS):
+            client.submit(number, 1, None, calls.named(f"read {number}"))
+        client.map(0, 256, calls.named("map"))
+        client.end_turn()
+        assert not calls.told
+        clock.move(0.31)
+        await calls.number(MAX_OPERATIONS + 1)
+    names = [name for name, _, _ in calls.told]
+    assert len(names) == len(set(names)) == MAX_OPERATIONS + 1
+    [(_, holes, error)] = [told for told in calls.told if told[0] == "map"]
+    assert error is None and bytes(holes) == b"\0"
 
 
 async def test_callers_that_are_cancelled_at_any_moment_leave_nothing_behind(

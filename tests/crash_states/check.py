@@ -11,9 +11,9 @@ from dsreg.errors import NoSpace
 from dsreg.protocol.tags import pack_tag, tag_at
 from dsreg.storage import StableStorage, Start
 from dsreg.testing.memory_files import PAGE, Kind, MemoryFiles, Operation
-from tests.crash_states.demands import Demands, Given, Kept, Started, value
+from tests.crash_states.demands import Demands, Given, Kept, value
 from tests.crash_states.image import Damage, Image, State
-from tests.crash_states.workload import Profile, areas, identity, known_of, new_store
+from tests.crash_states.workload import Profile, areas, identity, known_of, new_store, started
 
 # Above any ts and number of a workload.
 LATER_TS = 1 << 32
@@ -40,12 +40,10 @@ def damaged(state: State, damage: Sequence[Damage]) -> State:
 
 
 class Checker:
-    """`sectors`: the size of the disk, at least what any start before the cut asked for. `all_unknown`: how a directory
-    is made if there is none."""
+    """`all_unknown`: how a directory is made if there is none."""
 
-    def __init__(self, profile: Profile, sectors: int, counts: Counter[str], all_unknown: bool = False) -> None:
+    def __init__(self, profile: Profile, counts: Counter[str], all_unknown: bool = False) -> None:
         self._profile = profile
-        self._sectors = sectors
         self._counts = counts
         self._all_unknown = all_unknown
 
@@ -68,12 +66,12 @@ class Checker:
         if depth and rng.random() < 0.25:
             upto = rng.randint(begin, len(files.log))
             self._cut_recovery(state, files.log[:upto], demands, rng, depth, damage)
-        demands.take(Started(storage.incarnation, found, known_of(storage, self._profile)))
+        demands.take(started(storage, found, self._profile))
         self._use(storage, files, demands, rng)
 
     def _open(self, files: MemoryFiles) -> StableStorage:
         self._counts["recoveries"] += 1
-        disk, size = identity(self._sectors), self._profile.journal_bytes
+        disk, size = identity(self._profile.sectors), self._profile.journal_bytes
         return StableStorage.open(files, disk, size, new_store, Start(all_unknown=self._all_unknown))
 
     def _open_full(self, files: MemoryFiles, demands: Demands) -> None:
@@ -86,7 +84,7 @@ class Checker:
             self._counts["recoveries refused for want of space"] += 1
         else:
             found = self._compare(storage, demands)
-            demands.take(Started(storage.incarnation, found, known_of(storage, self._profile)))
+            demands.take(started(storage, found, self._profile))
             storage.close()
         files.capacity = None
 
@@ -115,6 +113,8 @@ class Checker:
         if not demands.known <= known <= demands.may_know:
             few, many = sorted(demands.known - known), sorted(known - demands.may_know)
             raise Violation(f"sectors {few} are not known any more, and {many} were not learned")
+        if storage.sectors < demands.sectors:
+            raise Violation(f"{storage.sectors} sectors; the disk had {demands.sectors}")
         if storage.incarnation <= demands.incarnation:
             raise Violation(f"incarnation {storage.incarnation} after {demands.incarnation}")
         if storage.ts_reserved < demands.ts_reserved:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from dsreg.constants import NO_OWNER, SECTOR_SIZE, ZERO_SECTOR, ZERO_TAG
 
-NOTHING = 0  # the number of the value that a sector has before the first store
+NOTHING = 0  # the number of the value that a sector has before the first store, and of zeros that are written
 
 
 class Given(NamedTuple):
@@ -44,6 +44,7 @@ class Started(NamedTuple):
     incarnation: int
     found: dict[int, bytes]
     known: frozenset[int]
+    sectors: int  # of the disk
 
 
 class Begins(NamedTuple):
@@ -66,7 +67,13 @@ class Recorded(NamedTuple):
     known: frozenset[int]
 
 
-Event = Given | Kept | Reserved | Fenced | Started | Begins | Begun | Learned | Recorded
+class Grown(NamedTuple):
+    """The disk has so many sectors, for good."""
+
+    sectors: int
+
+
+Event = Given | Kept | Reserved | Fenced | Started | Begins | Begun | Learned | Recorded | Grown
 
 
 @dataclass(slots=True)
@@ -76,6 +83,7 @@ class Demands:
     ts_reserved: int = 0
     incarnation: int = 0
     fenced: tuple[int, bytes] = (0, NO_OWNER)
+    sectors: int = 0  # of the disk, at least
     # Sectors of the windows that are known, and that may be.
     known: frozenset[int] = frozenset()
     may_know: frozenset[int] = frozenset()
@@ -98,8 +106,10 @@ class Demands:
             self.may_know |= event.sectors
         elif isinstance(event, Recorded):
             self.known |= event.known
+        elif isinstance(event, Grown):
+            self.sectors = event.sectors
         else:
-            self.incarnation = event.incarnation
+            self.incarnation, self.sectors = event.incarnation, event.sectors
             self.known = self.may_know = event.known
             for sector, numbers in self.given.items():
                 tag = event.found.get(sector, ZERO_TAG)
@@ -109,7 +119,8 @@ class Demands:
     def copy(self) -> Demands:
         given = {sector: dict(numbers) for sector, numbers in self.given.items()}
         return Demands(
-            given, dict(self.low), self.ts_reserved, self.incarnation, self.fenced, self.known, self.may_know
+            given, dict(self.low), self.ts_reserved, self.incarnation, self.fenced, self.sectors, self.known,
+            self.may_know,
         )
 
     def value(self, sector: int, tag: bytes) -> bytes | None:
@@ -119,11 +130,11 @@ class Demands:
         if tag == ZERO_TAG:
             return ZERO_SECTOR
         number = self.given.get(sector, {}).get(tag)
-        if number == NOTHING:
-            return ZERO_SECTOR  # never written, restamped
         return None if number is None else value(sector, number)
 
 
 def value(sector: int, number: int) -> bytes:
-    """Every 16 bytes of it say where it belongs."""
+    """Zeros for NOTHING; else every 16 bytes of it say where it belongs."""
+    if number == NOTHING:
+        return ZERO_SECTOR
     return struct.pack(">QQ", sector, number) * (SECTOR_SIZE // 16)

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from dsreg.constants import SECTOR_SIZE
 from dsreg.storage import identity as identity_file
-from dsreg.storage import index_file
+from dsreg.storage import index_file, ordered
 from dsreg.testing.memory_files import Operation
 from tests.crash_states.check import Checker
 from tests.crash_states.demands import Demands
@@ -22,6 +23,8 @@ STATES_PER_POINT = 12
 LONG_EVERY = 16
 LONG_COST = 20
 SMALL_TAIL_SLOTS = 3
+# From how many sectors on a record may be ordered, and a commit must have in such ones.
+SMALL_ORDERED_SECTORS = 2
 
 
 @dataclass
@@ -63,14 +66,20 @@ class Failed(AssertionError):
 
 @contextmanager
 def small_journals() -> Iterator[None]:
-    """Segments smaller than the product allows, so that short workloads switch them and checkpoint often; and an index
-    of the tags from a few slots on."""
-    before = identity_file.MIN_JOURNAL_BYTES, index_file.MIN_TAIL_SLOTS
-    identity_file.MIN_JOURNAL_BYTES, index_file.MIN_TAIL_SLOTS = SMALL_JOURNAL_BYTES, SMALL_TAIL_SLOTS
+    """Segments smaller than the product allows, so that short workloads switch them and checkpoint often; an index
+    of the tags from a few slots on; and ordered records of short runs."""
+    small = (
+        (identity_file, "MIN_JOURNAL_BYTES", SMALL_JOURNAL_BYTES), (index_file, "MIN_TAIL_SLOTS", SMALL_TAIL_SLOTS),
+        (ordered, "MIN_SECTORS", SMALL_ORDERED_SECTORS), (ordered, "MIN_BYTES", SMALL_ORDERED_SECTORS * SECTOR_SIZE),
+    )
+    before = [getattr(module, name) for module, name, _ in small]
     try:
+        for module, name, value in small:
+            setattr(module, name, value)
         yield
     finally:
-        identity_file.MIN_JOURNAL_BYTES, index_file.MIN_TAIL_SLOTS = before
+        for (module, name, _), value in zip(small, before, strict=True):
+            setattr(module, name, value)
 
 
 def profile_of(seed: int) -> Profile:
@@ -112,7 +121,7 @@ def states_of(lives: list[Life], seed: int, per_point: int = STATES_PER_POINT) -
 
 def check_one(found: Found, workload: Workload, seed: int, counts: Counter[str]) -> None:
     """Raises Failed with the command that replays it."""
-    checker = Checker(workload.profile, workload.lives[-1].sectors, counts, workload.all_unknown)
+    checker = Checker(workload.profile, counts, workload.all_unknown)
     try:
         rng = random.Random(f"check {seed} {found.index}")
         checker.check(found.state(), found.demands, rng, damage=found.image.damage(rng))

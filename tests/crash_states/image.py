@@ -138,7 +138,7 @@ class Image:
         elif kind is Kind.SYNC:
             self._sync(self._seen[name])
         else:
-            parts = operation.pieces + 1 if kind is Kind.WRITE else 1
+            parts = operation.pieces + (kind is Kind.WRITE)
             self.pending.append(Change(operation, self._seen[name], {}, parts))
 
     def _sync(self, inode: _Inode) -> None:

@@ -11,7 +11,7 @@ import pytest
 from dsreg.errors import DamagedStorage
 from dsreg.testing.memory_files import Kind, Operation
 from tests.crash_states.check import Checker, Violation
-from tests.crash_states.demands import Demands
+from tests.crash_states.demands import Demands, Grown
 from tests.crash_states.explore import explore, small_journals, workload_of
 from tests.crash_states.image import Fingerprints, Image
 from tests.crash_states.workload import SHORT, Life, Workload, identity
@@ -43,7 +43,7 @@ def test_workloads_have_everything_in_them(seed: int) -> None:
             workload = Workload(seed + number, SHORT)
             workload.run()
             kinds["lives"] += len(workload.lives)
-            kinds["growth"] += workload.lives[-1].sectors > SHORT.sectors
+            kinds["growth"] += any(isinstance(event, Grown) for life in workload.lives for _, event in life.events)
             for life in workload.lives:
                 for operation in life.log:
                     kinds[f"{operation.kind.value} {operation.name}"] += 1
@@ -98,7 +98,7 @@ def test_fingerprints_tell_states_apart(rng: random.Random) -> None:
 # --- a storage, or a disk, that breaks the rules is found ----------------------------------------------
 def check_all(life: Life, log: list[Operation], positions: list[int], rng: random.Random) -> None:
     """Check some states of `log`, of which `positions` gives how much stands for each prefix of the real one."""
-    checker = Checker(SHORT, life.sectors, Counter())
+    checker = Checker(SHORT, Counter())
     for upto in rng.sample(range(len(life.log) + 1), len(life.log) + 1):
         image = replace(life, log=log).image(positions[upto])
         for choice in image.choices(rng, 4):
@@ -122,7 +122,7 @@ def test_an_old_value_is_found(rng: random.Random) -> None:
     life = a_life_with_a_value(rng)
     demands = life.demands(len(life.log))
     state = life.image(len(life.log)).choose(next(life.image(len(life.log)).choices(rng, 1)))
-    checker = Checker(SHORT, life.sectors, Counter())
+    checker = Checker(SHORT, Counter())
     sector = next(sector for sector, tag in demands.low.items() if any(tag))
     for wrong in (too_low(demands, sector), never_given(demands, sector)):
         with small_journals(), pytest.raises(Violation, match=f"sector {sector} "):

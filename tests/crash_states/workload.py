@@ -13,9 +13,11 @@ from itertools import count
 
 from dsreg.constants import MIN_JOURNAL_BYTES, NO_OWNER, OWNER_SIZE, TAG_SIZE, ZERO_TAG
 from dsreg.errors import NoSpace
+from dsreg.protocol.configuration import Record
 from dsreg.protocol.tags import iter_tags, pack_tag, tag_at
 from dsreg.storage import Identity, StableStorage, Start, Ticket
 from dsreg.storage.layout import GROUP_SECTORS
+from dsreg.storage.slots import CHUNK_SECTORS
 from dsreg.testing.memory_files import Kind, MemoryFiles, Operation
 from tests.crash_states.demands import (
     NOTHING,
@@ -25,6 +27,7 @@ from tests.crash_states.demands import (
     Event,
     Fenced,
     Given,
+    Grown,
     Kept,
     Learned,
     Recorded,
@@ -100,7 +103,6 @@ class Life:
     base: State
     before: Demands
     log: list[Operation]
-    sectors: int  # the largest size of the disk that was asked for
     events: list[tuple[int, Event]] = field(default_factory=list)
 
     def image(self, upto: int) -> Image:
@@ -125,7 +127,6 @@ class Workload:
         self.lives: list[Life] = []
         self._rng = random.Random(f"workload {seed} {profile.name}")
         self._numbers = count(1)
-        self._sectors = profile.sectors
         self._ts = 0
         self._epoch = 0
         self._copies_epoch = 0  # that of the copies which are stored now; has nothing to do with what is promised
@@ -150,7 +151,7 @@ class Workload:
     def _start(self, base: State, before: Demands) -> None:
         self._files = WorkFiles.holding(base)
         self._demands = before.copy()
-        self._life = Life(base, before, self._files.log, self._sectors)
+        self._life = Life(base, before, self._files.log)
         self.lives.append(self._life)
         self._open()
 
@@ -165,7 +166,7 @@ class Workload:
         self._start(image.choose(choice), life.demands(upto))
 
     def _open(self) -> None:
-        files, disk, size = self._files, identity(self._sectors), self.profile.journal_bytes
+        files, disk, size = self._files, identity(self.profile.sectors), self.profile.journal_bytes
         try:
             self._storage = StableStorage.open(files, disk, size, self._new_store, Start(all_unknown=self.all_unknown))
         except NoSpace:
@@ -177,7 +178,7 @@ class Workload:
             for sector, tag in enumerate(iter_tags(self._storage.tags(first, length)), first)
             if tag != ZERO_TAG
         }
-        self._note(Started(self._storage.incarnation, found, known_of(self._storage, self.profile)))
+        self._note(started(self._storage, found, self.profile))
 
     def _new_store(self) -> bytes:
         return self._ids.randbytes(16)
@@ -190,7 +191,10 @@ class Workload:
     def _step(self) -> None:
         rng, files = self._rng, self._files
         for _ in range(rng.randint(1, 4)):
-            self._store()
+            if rng.random() < 0.12:
+                self._zero()
+            else:
+                self._store()
         if rng.random() < 0.15:
             self._ts += rng.randrange(100)
             self._waiting[self._storage.reserve(self._ts)] = [Reserved(self._ts)]
@@ -219,16 +223,35 @@ class Workload:
             length = len(tags) // TAG_SIZE
         else:
             tags = self._tag() * length if rng.random() < 0.7 else b"".join(self._tag() for _ in range(length))
+        zeros = rng.random() < 0.35
         parts, events = [], []
         for index in range(length):
             sector, tag = first + index, tag_at(tags, index)
-            written = tag[-1]
-            number = self._demands.given.get(sector, {}).get(tag) or next(self._numbers) if written else NOTHING
+            known = self._demands.given.get(sector, {}).get(tag)
+            new = NOTHING if zeros or not tag[-1] else next(self._numbers)
+            number = new if known is None else known
             self._note(Given(sector, tag, number))
             parts.append(value(sector, number))
             events.append(Kept(sector, tag))
         ticket = self._storage.persist(first, length, tags, b"".join(parts))
         self._waiting[ticket] = [*self._waiting.get(ticket, []), *events]
+        self._settle([ticket])
+
+    def _zero(self) -> None:
+        """A run of whole chunks, by one command: newer than all before, or late."""
+        rng, whole = self._rng, self.profile.sectors // CHUNK_SECTORS
+        start = min(rng.choice(self.profile.places) // CHUNK_SECTORS, whole - 2)
+        stop = rng.randint(start + 2, min(whole, start + 4))
+        self._ts += rng.random() < 0.7 or not self._ts
+        tag = self._tag()
+        run = range(start * CHUNK_SECTORS, stop * CHUNK_SECTORS)
+        touched = [s for first, count in areas(self.profile) for s in range(first, first + count) if s in run]
+        if any(self._demands.given.get(sector, {}).get(tag, NOTHING) != NOTHING for sector in touched):
+            return  # it is the tag of a value
+        for sector in touched:
+            self._note(Given(sector, tag, NOTHING))
+        ticket = self._storage.zero(run.start, len(run), tag)
+        self._waiting[ticket] = [*self._waiting.get(ticket, []), *(Kept(sector, tag) for sector in touched)]
         self._settle([ticket])
 
     def _raised(self, first: int, length: int) -> tuple[int, bytes]:
@@ -260,8 +283,8 @@ class Workload:
             first = rng.choice(self.profile.places) + rng.randrange(self.profile.window)
             count = rng.randint(1, self.profile.window)
             if rng.random() < 0.3:
-                first, count = 0, self._sectors
-            count = min(count, self._sectors - first)
+                first, count = 0, self._storage.sectors
+            count = min(count, self._storage.sectors - first)
             self._note(Learned(frozenset(range(first, first + count))))
             assert learning.learned(first, count)
 
@@ -320,16 +343,32 @@ class Workload:
                 self._note(Recorded(known))
 
     def _restart(self) -> None:
-        """In order, perhaps with a larger disk. What was refused meanwhile was told to nobody."""
+        """In order, perhaps after the disk has grown. What was refused meanwhile was told to nobody."""
         self._files.interrupt(0, lambda: None)
         self._storage.close()
         for ticket in list(self._waiting):
             self._settle([ticket])
         assert not self._waiting, "close stores or refuses everything"
-        if self._rng.random() < 0.3:
-            self._sectors += 16
-            self._life.sectors = self._sectors
         self._open()
+        if self._rng.random() < 0.3:
+            self._grow()
+
+    def _grow(self) -> None:
+        """By a configuration that was chosen."""
+        storage = self._storage
+        current = storage.configuration.record.current
+        larger = current._replace(number=current.number + 1, sectors=current.sectors + 16)
+        try:
+            storage.configuration.remember(Record(larger))
+        except NoSpace:
+            return
+        storage.grow(larger.sectors)
+        self._note(Grown(larger.sectors))
+
+
+def started(storage: StableStorage, found: dict[int, bytes], profile: Profile) -> Started:
+    """The storage has been opened, with these tags."""
+    return Started(storage.incarnation, found, known_of(storage, profile), storage.sectors)
 
 
 def areas(profile: Profile) -> Iterator[tuple[int, int]]:

@@ -7,6 +7,8 @@ import os
 import random
 from pathlib import Path
 
+from tests.fuse.holes import PUNCH, ZERO, fallocate
+
 MAX_LENGTH = 300_000
 ALIGNMENT = 4096
 
@@ -15,14 +17,17 @@ class Fsx:
     """Reads, writes, syncs and re-opens `target` within [start, start + length), and compares all that comes back.
 
     `plain` is an ordinary file of `length` bytes that gets the same writes; zeros at first, as `target` must
-    be. With `direct`, descriptors are opened with O_DIRECT and everything is aligned to 4096 bytes.
+    be. With `direct`, descriptors are opened with O_DIRECT and everything is aligned to 4096 bytes. With `holes`,
+    ranges are zeroed and punched as well.
     """
 
-    def __init__(self, target: Path, plain: Path, start: int, length: int, seed: int, direct: bool = False) -> None:
+    def __init__(self, target: Path, plain: Path, start: int, length: int, seed: int, direct: bool = False,
+                 holes: bool = False) -> None:
         self._target, self._plain, self._start, self._length = target, plain, start, length
         self._rng = random.Random(seed)
         self._unit = ALIGNMENT if direct else 1
         self._flags = os.O_RDWR | (os.O_DIRECT if direct else 0)
+        self._weights = {"write": 10, "read": 10, "fsync": 2, "reopen": 1, "hole": 6 if holes else 0}
         self._buffer = mmap.mmap(-1, 1 << 20)  # page-aligned, as O_DIRECT wants it
         with plain.open("wb") as stream:
             stream.truncate(length)
@@ -37,12 +42,15 @@ class Fsx:
         target, plain = os.open(self._target, self._flags), os.open(self._plain, os.O_RDWR)
         try:
             for _ in range(steps):
-                action = self._rng.choices(("write", "read", "fsync", "reopen"), (10, 10, 2, 1))[0]
+                action = self._rng.choices(list(self._weights), list(self._weights.values()))[0]
                 offset, length = self._range()
                 if action == "write":
                     self._write(target, plain, offset, length)
                 elif action == "read":
                     self._compare(target, plain, offset, length)
+                elif action == "hole":
+                    fallocate(target, self._rng.choice((PUNCH, ZERO)), self._start + offset, length)
+                    os.pwrite(plain, bytes(length), offset)
                 elif action == "fsync":
                     os.fsync(target)
                 else:

@@ -79,7 +79,7 @@ def test_without_a_majority_it_waits_and_says_so(nodes: Nodes, servers: list[Ser
     for last in (False, True):
         server = Server(mountpoint, [*FUSE, "--config", str(nodes.config.path), *NO_HANG, str(mountpoint)])
         servers.append(server)
-        server.wait_for_log("no majority of the nodes can be reached: 1 of 3 are connected, 2 are needed")
+        server.wait_for_log("no majority of the nodes can be reached: 1 of 3 nodes are connected, 2 are needed")
         assert mount_at(mountpoint) is None
         if last:
             nodes.start(1, 2)
@@ -119,6 +119,6 @@ def test_ctrl_c_while_it_waits(nodes: Nodes, servers: list[Server]) -> None:
     mountpoint.mkdir()
     server = Server(mountpoint, [*FUSE, "--config", str(nodes.config.path), *NO_HANG, str(mountpoint)])
     servers.append(server)
-    server.wait_for_log("no majority of the nodes can be reached: 1 of 3 are connected, 2 are needed")
+    server.wait_for_log("no majority of the nodes can be reached: 1 of 3 nodes are connected, 2 are needed")
     server.signal(signal.SIGINT)
     assert server.wait() == 130 and "Traceback" not in server.log

@@ -24,7 +24,9 @@ from fuse_frontend.mounts import IMAGE_NAME, mount_at
 from fuse_frontend.state import ServingProcess, recall
 from tests.fuse.fsx import Fsx
 from tests.fuse.tools import ROOT, Server, clean_up, run, wait_until, why_no_loop
+from tests.metrics.scraping import read
 from tests.node_processes import Nodes, running_nodes
+from tests.processes.cluster import free_addresses
 
 pytestmark = pytest.mark.fuse
 
@@ -353,3 +355,17 @@ def test_a_daemon_that_cannot_start_says_so(home: Path, tmp_path: Path, daemons:
         failed = fuse("--daemon", "--attach", "--size", "64MiB", "--log-file", tmp_path / "log", mountpoint)
     assert failed.returncode == 1 and "no loop today" in failed.stderr and not failed.stdout
     assert mount_at(mountpoint) is None
+
+
+def test_a_mount_has_metrics(nodes: Nodes, mount: Callable[..., Server]) -> None:
+    [address] = free_addresses(1)
+    disk = mount("disk", "--config", str(nodes.config.path), *NO_HANG, "--metrics", f"{address[0]}:{address[1]}")
+    with disk.image.open("r+b", buffering=0) as image:
+        image.write(b"m" * 8192)
+        os.fsync(image.fileno())
+    found = read(address)
+    assert found["dsreg_edge_request_bytes_total{edge=fuse,operation=write}"] == 8192
+    assert found["dsreg_edge_request_duration_seconds_count{edge=fuse,operation=flush}"] >= 1
+    assert found["dsreg_client_has_majority"] == found["dsreg_client_attachment{state=held}"] == 1
+    disk.signal(signal.SIGTERM)
+    assert disk.wait() == 0, "the server of the metrics ends with the mount"

@@ -150,6 +150,6 @@ def test_the_client_says_so_as_well(full: Cluster) -> None:
     with BlockingClient(full.config, timeout_s=4) as client:
         with pytest.raises(NodesFull, match="no space: the nodes 1, 2, 3 have no room"):
             for number in range(64):
-                client.write(number * 256, bytes(MIB))
-    written = dsreg("write", "8192", "--config", full.path, "--timeout", "4", data=bytes(MIB))
+                client.write(number * 256, b"d" * MIB)  # zeros take no room
+    written = dsreg("write", "8192", "--config", full.path, "--timeout", "4", data=b"d" * MIB)
     assert written.returncode == 1 and b"no space" in written.stderr

@@ -53,6 +53,10 @@ class ReadIn(ctypes.Structure):
                 *fields(U32, "flags padding")]
 
 
+class FallocateIn(ctypes.Structure):
+    _fields_ = [*fields(U64, "fh offset length"), *fields(U32, "mode padding")]
+
+
 class InitOut(ctypes.Structure):
     _fields_ = [*fields(U32, "major minor max_readahead flags"), *fields(U16, "max_background congestion_threshold"),
                 *fields(U32, "max_write time_gran"), *fields(U16, "max_pages map_alignment"),
@@ -185,7 +189,8 @@ def test_other_fixed_parts() -> None:
     assert kernel.open_in(bytes(U32(0o1002)) + bytes(4)) == 0o1002
     assert kernel.fh_in(bytes(U64(1 << 32)) + bytes(8)) == 1 << 32
     assert kernel.readdir_in(bytes(ReadIn(1, 5, 4096))) == (1, 5, 4096)
-    for parse in (kernel.open_in, kernel.fh_in, kernel.readdir_in, kernel.init_in):
+    assert kernel.fallocate_in(bytes(FallocateIn(1, 2, 3, 4, 5)) + b"more") == (1, 2, 3, 4)
+    for parse in (kernel.open_in, kernel.fh_in, kernel.readdir_in, kernel.init_in, kernel.fallocate_in):
         with pytest.raises(BadRequest):
             parse(bytes(7))
 

@@ -21,7 +21,7 @@ from dsreg.errors import (
     Outcome,
     OutOfRange,
 )
-from dsreg.store import Done, Flush, Read, Request, Write
+from dsreg.store import Done, Flush, Read, Request, Trim, Write, Zero
 from dsreg.volume import Volume, errno_of
 from dsreg.volume.failures import ErrorLog
 from dsreg.volume.stall import STALL_S, StallWatch
@@ -33,9 +33,9 @@ from fuse_frontend.kernel import (
     FOPEN_PARALLEL_DIRECT_WRITES,
     Opcode,
 )
-from fuse_frontend.requests import ROOT_INODE
+from fuse_frontend.requests import KEEP_SIZE, PUNCH_HOLE, ROOT_INODE, ZERO_RANGE
 from tests.fuse.kernel_end import KernelEnd, io_in
-from tests.fuse.test_kernel import AttrOut, EntryOut, SetattrIn, Statfs, parsed
+from tests.fuse.test_kernel import AttrOut, EntryOut, FallocateIn, SetattrIn, Statfs, parsed
 
 SIZE = 16 * 4096
 MAYBE = Outcome.MAY_HAVE_HAPPENED
@@ -50,7 +50,7 @@ class Disk:
         self.is_cached = False
         self.obstacle = ""
         self.content = bytearray(os.urandom(SIZE))
-        self.flushes = 0
+        self.flushes = self.trims = 0
         self.error: Exception | None = None
         self._holds = holds
         self._held: list[Callable[[], None]] = []
@@ -76,6 +76,11 @@ class Disk:
         elif isinstance(request, Write):
             self.content[request.offset:request.offset + len(request.data)] = request.data
             self.flushes += request.fua
+            done(b"", None)
+        elif isinstance(request, Zero | Trim):
+            self.content[request.offset:request.offset + request.length] = bytes(request.length)
+            self.flushes += isinstance(request, Zero) and request.fua
+            self.trims += isinstance(request, Trim)
             done(b"", None)
         else:
             assert isinstance(request, Flush)
@@ -131,6 +136,10 @@ class Kernel:
     async def fsync(self, flags: int = 0) -> None:
         assert await self.ask(Opcode.FSYNC, IMAGE_INODE, struct.pack("=QII", IMAGE_INODE, flags, 0)) == b""
 
+    async def allocate(self, mode: int, offset: int, length: int, handle: int = IMAGE_INODE) -> None:
+        asked = bytes(FallocateIn(handle, offset, length, mode, 0))
+        assert await self.ask(Opcode.FALLOCATE, IMAGE_INODE, asked) == b""
+
     async def getattr(self, inode: int) -> dict[str, int]:
         return parsed(AttrOut, await self.ask(Opcode.GETATTR, inode, bytes(16)))
 
@@ -149,9 +158,9 @@ async def test_nothing_comes_and_nothing_goes(kernel: Kernel, opcode: Opcode) ->
     await expect(errno.EPERM, kernel.ask(opcode, ROOT_INODE, bytes(16) + b"disk.img\0new\0"))
 
 
-@pytest.mark.parametrize("opcode", [22, 34, 43, 52, 1000])
+@pytest.mark.parametrize("opcode", [22, 34, 52, 1000])
 async def test_what_is_not_there_is_not_asked_for_again(kernel: Kernel, opcode: int) -> None:
-    """Extended attributes, fallocate and the like: the kernel takes ENOSYS for an answer for ever."""
+    """Extended attributes and the like: the kernel takes ENOSYS for an answer for ever."""
     await expect(errno.ENOSYS, kernel.ask(opcode, IMAGE_INODE, bytes(16)))
 
 
@@ -278,12 +287,14 @@ async def test_the_size_is_fixed(kernel: Kernel) -> None:
 async def test_operating_errors(
     kernel: Kernel, disk: Disk, error: DsregError, code: int, allow_logs: Callable[[str], None]
 ) -> None:
-    allow_logs("(read|write|flush): ")
+    allow_logs("(read|write|flush|trim|zero): ")
     assert errno_of(error) == code
     disk.error = error
     await expect(code, kernel.read(0, 10))
     await expect(code, kernel.write(0, b"x"))
     await expect(code, kernel.fsync())
+    await expect(code, kernel.allocate(PUNCH_HOLE | KEEP_SIZE, 0, 4096))
+    await expect(code, kernel.allocate(ZERO_RANGE, 1, 1))
 
 
 @pytest.mark.parametrize("bug", [ZeroDivisionError("b"), AssertionError("b"), ExceptionGroup("g", [ValueError()])])
@@ -303,7 +314,7 @@ async def test_what_the_kernel_never_sends_is_a_failed_request(
     kernel: Kernel, allow_logs: Callable[[str], None]
 ) -> None:
     allow_logs("a bug in this program")
-    for opcode in (Opcode.LOOKUP, Opcode.SETATTR, Opcode.OPEN, Opcode.READ, Opcode.WRITE):
+    for opcode in (Opcode.LOOKUP, Opcode.SETATTR, Opcode.OPEN, Opcode.READ, Opcode.WRITE, Opcode.FALLOCATE):
         await expect(errno.EIO, kernel.ask(opcode, IMAGE_INODE, b"?"))
     assert len(await kernel.read(0, 10)) == 10
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from dsreg.constants import NO_OWNER, OWNER_SIZE, SECTOR_SIZE
-from dsreg.protocol.codec import Decoder, Encoder, Keys, Side
+from dsreg.constants import MAX_MAP_CHUNKS, MAX_RUN_SECTORS, MAX_ZERO_CHUNKS, NO_OWNER, OWNER_SIZE, SECTOR_SIZE
+from dsreg.protocol.codec import Bounds, Decoder, Encoder, Keys, Side
+from dsreg.protocol.extents import map_command
 from dsreg.protocol.messages import Ack, Command, CommandKind, Fenced, Message, ReadProc, Receipt, Value, WriteProc
 from dsreg.protocol.tags import ATTACHED, MAX_EPOCH, pack_tag, restamped, ts_of
+from dsreg.protocol.zeros import zero_command
 
 KEYS = Keys(bytes(range(32)), bytes(range(64)))
 ENCODER = Encoder(KEYS)
@@ -90,6 +92,13 @@ class Hostile:
             case CommandKind.PUT:
                 tags = restamped(self._tag(epoch), rng.choice((epoch, epoch, self.epoch()))) * count
                 return Command(kind, self._rid(), first, count, tags, self._data(count), True, epoch)
+            case CommandKind.ZERO:
+                chunk, chunks = rng.choice((0, 1, (1 << 56) - 1)), rng.choice((2, 3, MAX_ZERO_CHUNKS))
+                tag = restamped(self._tag(epoch), rng.choice((epoch, epoch, self.epoch())))
+                return zero_command(self._rid(), chunk * MAX_RUN_SECTORS, chunks * MAX_RUN_SECTORS, tag, epoch)
+            case CommandKind.MAP:
+                chunk, chunks = rng.choice((0, 1, (1 << 56) - 1)), rng.choice((1, 3, MAX_MAP_CHUNKS))
+                return map_command(self._rid(), chunk * MAX_RUN_SECTORS, chunks * MAX_RUN_SECTORS, epoch)
         values = kind is CommandKind.GET and rng.random() < 0.5
         return Command(kind, self._rid(), first, count, b"", b"", True, epoch, values)
 
@@ -137,5 +146,5 @@ class Hostile:
 
 def through_the_wire(message: Message, ranks: Sequence[int], sectors: int) -> list[Message]:
     """What a node's decoder makes of it: what it drops needs no further defence."""
-    decoder = Decoder(KEYS, sectors=sectors, ranks=frozenset(ranks), side=Side.NODE, extended=True)
+    decoder = Decoder(KEYS, bounds=Bounds(sectors, frozenset(ranks)), side=Side.NODE, extended=True)
     return decoder.feed(b"".join(ENCODER.encode(message)))

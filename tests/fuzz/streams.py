@@ -7,7 +7,7 @@ import struct
 import zlib
 
 from dsreg.constants import DIGEST_SIZE, HMAC_SIZE, MAGIC, MAX_RUN_SECTORS, OWNER_SIZE, SECTOR_SIZE, TAG_SIZE
-from dsreg.protocol.codec import Decoder, Side
+from dsreg.protocol.codec import Bounds, Decoder, Side
 from dsreg.protocol.messages import (
     Command,
     CommandKind,
@@ -36,7 +36,7 @@ _TYPES = (1, 2, 3, 4, 5, 6, 0x41, 0x83, 0x86, 0x87, 0x8C, 0x92, 0x98, 0x99, 0x9B
 
 
 def decoder(side: Side, extended: bool = True) -> Decoder:
-    return Decoder(KEYS, sectors=SECTORS, ranks=frozenset(RANKS), side=side, extended=extended)
+    return Decoder(KEYS, bounds=Bounds(SECTORS, frozenset(RANKS)), side=side, extended=extended)
 
 
 def valid(rng: random.Random, side: Side) -> Message:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from dsreg.constants import MAX_REMEMBERED_UUIDS
-from dsreg.protocol.codec import Decoder, Encoder, Keys, Side
+from dsreg.protocol.codec import Bounds, Decoder, Encoder, Keys, Side
 from dsreg.protocol.messages import (
     Command,
     CommandKind,
@@ -41,7 +41,7 @@ class Outsider:
     def __init__(self, cluster: Cluster, rank: int, speak: bool) -> None:
         keys = Keys(cluster.config.client_key, cluster.config.system_key)
         self._encoder = Encoder(keys)
-        self._client = Decoder(keys, sectors=SECTORS, ranks=frozenset(cluster.ranks), side=Side.CLIENT, extended=True)
+        self._client = Decoder(keys, bounds=Bounds(SECTORS, frozenset(cluster.ranks)), side=Side.CLIENT, extended=True)
         self.sock = socket.create_connection(cluster.address(rank), TIMEOUT_S)
         self.cluster_id = cluster.config.cluster_id
         if speak:

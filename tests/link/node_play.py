@@ -10,7 +10,7 @@ from dsreg.link.effects import (
     LinkUp,
 )
 from dsreg.link.node_line import NodeLine, Phase
-from dsreg.protocol.codec import Side, UnsealingDecoder
+from dsreg.protocol.codec import Bounds, Side, UnsealingDecoder
 from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import Ack
 from dsreg.register.assembly import node_hello
@@ -51,7 +51,7 @@ class Play:
 
         def new_decoder(extended: bool) -> UnsealingDecoder:
             return UnsealingDecoder(
-                KEYS, sectors=SECTORS, ranks=frozenset((1, 2, 3)), side=Side.NODE, extended=extended
+                KEYS, bounds=Bounds(SECTORS, frozenset((1, 2, 3))), side=Side.NODE, extended=extended
             )
 
         self.line = NodeLine(

@@ -11,6 +11,7 @@ from dsreg.link.effects import (
     Close,
     Complain,
     Effect,
+    Features,
     Fresh,
     GreetedBy,
     Introduce,
@@ -20,7 +21,7 @@ from dsreg.link.effects import (
     SealWith,
     Take,
 )
-from dsreg.protocol.codec import Encoder, Side, UnsealingDecoder
+from dsreg.protocol.codec import Bounds, Encoder, Side, UnsealingDecoder
 from dsreg.protocol.greeting import Greeter, Seals, Verdict
 from dsreg.protocol.messages import (
     FEATURE_LIVES,
@@ -44,7 +45,7 @@ ASK = StatusRequest(7)
 
 
 def new_line(*, required: bool = False) -> AcceptedLine:
-    decoder = UnsealingDecoder(KEYS, sectors=SECTORS, ranks=frozenset((1, 2, 3)), side=Side.NODE, extended=False)
+    decoder = UnsealingDecoder(KEYS, bounds=Bounds(SECTORS, frozenset((1, 2, 3))), side=Side.NODE, extended=False)
     hello = node_hello(OWN, NODES, CLUSTER, 1, SECTORS)
     return AcceptedLine(hello, Seals(KEYS, fresh, required=required), decoder)
 
@@ -92,7 +93,8 @@ def test_the_contract_needs_no_greeting() -> None:
 
 def test_a_client_that_does_not_seal_is_answered_and_taken_as_it_is() -> None:
     line, opener = new_line(), Opener(0, seals=False)
-    [put] = line.received(opener.greeting(), NOW)
+    put, features = line.received(opener.greeting(), NOW)
+    assert features == Features(LINE, opener.hello.features)
     assert isinstance(put, Put) and kinds(put.messages) == [Hello]
     assert line.next_due == math.inf
     assert line.received(plain([ASK]), NOW) == [Take(LINE, ASK)]
@@ -101,7 +103,8 @@ def test_a_client_that_does_not_seal_is_answered_and_taken_as_it_is() -> None:
 def test_a_client_that_seals_is_fresh_with_its_first_record() -> None:
     line = new_line()
     opener, effects = sealed(line)
-    assert kinds(effects) == [Put, Put, SealWith, LimitRecords] and effects[3] == LimitRecords(LINE, FIRST_BOUND)
+    assert kinds(effects) == [Put, Features, Put, SealWith, LimitRecords]
+    assert effects[4] == LimitRecords(LINE, FIRST_BOUND)
     assert line.is_sealed and not line.is_fresh and line.next_due == NOW + HANDSHAKE_S
     assert line.received(opener.say(ASK), NOW) == [Fresh(LINE), Take(LINE, ASK)]
     assert line.is_fresh and line.next_due == math.inf
@@ -130,7 +133,7 @@ def test_a_handshake_that_is_not_finished_in_time_ends_the_connection() -> None:
 def test_a_node_is_known_by_its_greeting_and_by_its_seal() -> None:
     line = new_line()
     _, effects = sealed(line, PEER, lives=True)
-    assert kinds(effects) == [Put, GreetedBy, Put, SealWith, LimitRecords, Introduce, SealedBy]
+    assert kinds(effects) == [Put, Features, GreetedBy, Put, SealWith, LimitRecords, Introduce, SealedBy]
     assert line.rank == PEER and GreetedBy(PEER, 1) in effects and SealedBy(PEER) in effects
 
 
@@ -139,7 +142,7 @@ def test_lives_are_told_to_those_that_want_it_and_not_in_clear_text_if_it_will_b
     assert Introduce not in kinds(line.received(plain([opener.hello]), NOW))
     plain_one = Opener(PEER, seals=False, lives=True)
     plainly = new_line().received(plain_one.greeting(), NOW)
-    assert plainly[1:] == [GreetedBy(PEER, 1), Introduce(LINE, plain_one.hello.features)]
+    assert plainly[2:] == [GreetedBy(PEER, 1), Introduce(LINE, plain_one.hello.features)]
     assert Introduce not in kinds(sealed(new_line())[1])
 
 
@@ -181,7 +184,7 @@ def test_damage_behind_a_greeting_ends_the_connection() -> None:
     line, opener = new_line(), Opener(0)
     hello, seal = opener.greeter.messages
     effects = line.received(plain([hello]) + damaged(plain([seal])), NOW)
-    assert kinds(effects) == [Put, Close, Complain]
+    assert kinds(effects) == [Put, Features, Close, Complain]
 
 
 def test_damage_on_a_connection_of_the_contract_does_not() -> None:

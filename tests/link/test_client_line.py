@@ -12,56 +12,36 @@ from dsreg.link.client_line import (
     HELLO_MAX_S,
     HELLO_S,
     KEY_QUESTION,
-    ClientLine,
     Ending,
     Phase,
 )
 from dsreg.link.dialing import RECONNECT_FIRST_S, RECONNECT_MAX_S
-from dsreg.link.effects import Close, Connect, Deliver, Down, Effect, Level, LimitRecords, Log, Put, SealWith, Up
-from dsreg.protocol.codec import Keys, Side, UnsealingDecoder
-from dsreg.protocol.greeting import Seals
-from dsreg.protocol.messages import CommandKind, Hello, LivesReport, Message, Response, Seal, Status, StatusReport
+from dsreg.link.effects import (
+    Close,
+    Connect,
+    Deliver,
+    Down,
+    Effect,
+    Features,
+    Level,
+    LimitRecords,
+    Log,
+    Put,
+    SealWith,
+    Up,
+)
+from dsreg.protocol.codec import Keys
+from dsreg.protocol.messages import (
+    FEATURE_CONFIGURATIONS,
+    Hello,
+    LivesReport,
+    Message,
+    Seal,
+    StatusReport,
+)
 from dsreg.protocol.record_bound import FIRST_BOUND, HEARD_AT_FIRST
-from dsreg.register.assembly import client_hello
-from tests.link.parties import KEYS, NODES, SECTORS, Party, damaged, fresh, kinds, plain, report
-
-NOW = 100.0
-ANSWERED = Response(Status.INVALID_SECTOR_INDEX, CommandKind.READ, 0)  # to the question about the key
-REPORT = StatusReport(1, b"{}")
-
-
-def new_line(*, seals: bool = True, required: bool = False, keys: Keys = KEYS) -> ClientLine:
-    def new_decoder() -> UnsealingDecoder:
-        return UnsealingDecoder(
-            Keys(keys.client, b""), sectors=SECTORS, ranks=frozenset(), side=Side.CLIENT, extended=True
-        )
-
-    return ClientLine(
-        client_hello(SECTORS, seals=seals), Seals(Keys(keys.client, b""), fresh, required=required), new_decoder,
-        lambda: 1.0,
-    )
-
-
-def greeting(line: ClientLine, number: int = 1, now: float = NOW) -> list[Effect]:
-    """The line has connected; what it says."""
-    assert line.phase in (Phase.PAUSED, Phase.CONNECTING)
-    if line.phase is Phase.PAUSED:
-        assert (line.start(now) if number == 1 else line.tick(line.next_due)) == [Connect(number)]
-    return line.connected(number, now)
-
-
-def up(line: ClientLine, party: Party, number: int = 1) -> list[Effect]:
-    effects = line.received(number, party.reply(greeting(line, number)), NOW)
-    assert line.phase is Phase.UP
-    return effects
-
-
-def refused(line: ClientLine, data: bytes, number: int) -> list[Effect]:
-    """The node's bytes end the attempt."""
-    greeting(line, number)
-    effects = line.received(number, data, NOW)
-    assert effects[-1] == Close(number)
-    return [*effects, *line.closed(number, 0, NOW)]
+from tests.link.client_play import ANSWERED, NOW, REPORT, greeting, new_line, refused, up
+from tests.link.parties import NODES, SECTORS, Party, damaged, kinds, plain, report
 
 
 # --- connecting -----------------------------------------------------------------------------------
@@ -103,7 +83,9 @@ def test_the_question_about_the_key_goes_behind_the_hello() -> None:
 
 def test_a_node_that_does_not_seal_is_used_in_clear_text() -> None:
     line = new_line()
-    assert up(line, Party(0, seals=False)) == [Log(Level.INFO, "usable"), Up(1, NODES), Deliver(1, [])]
+    assert up(line, Party(0, seals=False)) == [
+        Features(1, NODES), Log(Level.INFO, "usable"), Up(1, NODES), Deliver(1, []),
+    ]
     assert line.next_due == math.inf
 
 
@@ -119,15 +101,16 @@ def test_an_answer_may_come_in_parts(cut: int) -> None:
     data = party.reply(greeting(line)) + party.say(REPORT)
     assert line.received(1, data[:cut], NOW) == [] and line.phase is Phase.GREETING
     effects = line.received(1, data[cut:], NOW)
-    assert kinds(effects) == [SealWith, LimitRecords, Put, Log, Up, Deliver] and effects[-1] == Deliver(1, [REPORT])
+    assert kinds(effects) == [Features, SealWith, LimitRecords, Put, Log, Up, Deliver]
+    assert effects[-1] == Deliver(1, [REPORT])
 
 
 def test_a_node_that_seals_gets_a_record_at_once() -> None:
     """What it has had so far may have been recorded by somebody."""
     line = new_line()
     effects = up(line, Party(0))
-    assert kinds(effects) == [SealWith, LimitRecords, Put, Log, Up, Deliver]
-    assert effects[1:3] == [LimitRecords(1, FIRST_BOUND), Put(1, (KEY_QUESTION,))]
+    assert kinds(effects) == [Features, SealWith, LimitRecords, Put, Log, Up, Deliver]
+    assert effects[2:4] == [LimitRecords(1, FIRST_BOUND), Put(1, (KEY_QUESTION,))]
 
 
 def test_a_node_that_keeps_lives_is_used_once_it_has_told_of_them() -> None:
@@ -262,6 +245,15 @@ def test_another_disk_is_refused_at_once() -> None:
     ]
     assert line.closed(1, 0, NOW) == [Down(1)]
     assert line.ending is Ending.OTHER_DISK and line.node_sectors == 2 * SECTORS
+
+
+def test_a_disk_of_another_size_is_used_where_the_node_tells_of_its_configuration() -> None:
+    """The size comes with that: the file of the client is older."""
+    line = new_line()
+    greeting(line)
+    answer = Party(0, seals=False, sectors=2 * SECTORS).answer
+    effects = line.received(1, plain([answer._replace(features=answer.features | FEATURE_CONFIGURATIONS)]), NOW)
+    assert any(isinstance(effect, Up) for effect in effects) and line.ending is not Ending.OTHER_DISK
 
 
 def test_clear_text_is_refused_where_connections_must_be_sealed() -> None:

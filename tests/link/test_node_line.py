@@ -16,6 +16,7 @@ from dsreg.link.effects import (
     Continue,
     Deliver,
     Effect,
+    Features,
     Greeting,
     Greets,
     Introduce,
@@ -291,7 +292,7 @@ def test_a_peer_that_shows_lives_gets_no_proof_but_the_report() -> None:
     assert party.answer.features & FEATURE_LIVES
     play.start()
     effects = play.received(1, party.reply(play.connected(1)))
-    assert kinds(effects) == [Greets, SealWith, LimitRecords, Introduce]
+    assert kinds(effects) == [Greets, SealWith, LimitRecords, Features, Introduce]
 
 
 # --- the peer is elsewhere ------------------------------------------------------------------------

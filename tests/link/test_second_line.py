@@ -14,6 +14,7 @@ from dsreg.link.effects import (
     Close,
     Connect,
     Deliver,
+    Features,
     Greeting,
     Greets,
     Left,
@@ -52,8 +53,8 @@ def test_a_peer_that_cannot_be_greeted_is_spoken_to_by_the_contract_at_once() ->
 def test_a_peer_that_answers_in_time_is_never_spoken_to_by_the_contract() -> None:
     play = Play()
     effects = play.met(Party(RANK))
-    assert kinds(effects) == [Greets, SealWith, LimitRecords, Put, LinkDown, Left, Close, LinkUp]
-    assert effects[4:] == [LinkDown(1), Left(1), Close(1), LinkUp(2, True)]
+    assert kinds(effects) == [Greets, SealWith, LimitRecords, Put, Features, LinkDown, Left, Close, LinkUp]
+    assert effects[5:] == [LinkDown(1), Left(1), Close(1), LinkUp(2, True)]
     assert effects[3] == Put(2, (Ack(OWN, 0, 0, 1),)), "a record, as proof"
     assert play.line.state == "sealed"
     assert play.closed(1) == [] and play.line.phase is Phase.SERVING, "the old connection is nobody's"
@@ -67,7 +68,7 @@ def test_a_peer_that_answers_late_is_taken_over_from_the_contract() -> None:
     play.wait()
     play.now += 1.0
     effects = play.received(2, party.reply(greeting) + party.say(ANSWER))
-    assert effects == [Greets(3, 1), LinkDown(1), Left(1), Close(1), LinkUp(2, True)]
+    assert effects == [Greets(3, 1), Features(2, 3), LinkDown(1), Left(1), Close(1), LinkUp(2, True)]
     assert play.line.state == "extension"
     assert play.received(1, plain([CONTRACT_ANSWER])) == [], "of the old connection"
     assert play.received(2, plain([ANSWER])) == [Deliver(2, [ANSWER])]

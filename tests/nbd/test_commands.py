@@ -26,6 +26,7 @@ from tests.nbd.client import Answer, answers
 
 SECTORS = 64
 SIZE = SECTORS * SECTOR_SIZE
+MIB = 1 << 20
 PLAIN = Terms(structured=False, has_allocation=False)
 STRUCTURED = Terms(structured=True, has_allocation=True)
 READ, WRITE, FLUSH, TRIM, CACHE, ZEROES, STATUS = (
@@ -128,6 +129,38 @@ def test_all_is_allocated(flags: int) -> None:
     assert (answer.chunk, answer.data) == (Chunk.BLOCK_STATUS, struct.pack(">III", 1, 70000, 0))
 
 
+@pytest.mark.parametrize(
+    ("offset", "length", "flags", "expected"),
+    [
+        (0, 5 * MIB, 0, [(MIB, 3), (MIB, 0), (2 * MIB, 3)]),
+        (0, 5 * MIB, CommandFlag.REQ_ONE, [(MIB, 3)]),
+        (MIB - 512, 1024, 0, [(512, 3), (512, 0)]),
+        (2 * MIB + 512, 512, 0, [(512, 3)]),
+    ],
+)
+def test_holes_are_told(offset: int, length: int, flags: int, expected: list[tuple[int, int]]) -> None:
+    """Whole chunks of 1 MiB. Of what is left at the end of the disk nothing is said: the client asks again."""
+    scene = Scene(STRUCTURED, sectors=4 * 256 + 128)
+    assert scene.call(WRITE, MIB + 4096, data=b"x").error == 0
+    answer = scene.call(STATUS, offset, min(length, 4 * MIB + MIB // 2 - offset), flags=flags)
+    assert answer.chunk == Chunk.BLOCK_STATUS
+    assert answer.data == struct.pack(">I", 1) + b"".join(struct.pack(">II", *extent) for extent in expected)
+    assert scene.commands.in_flight == 0
+
+
+@pytest.mark.parametrize(
+    ("offset", "length", "error"),
+    [(0, 2 * MIB, 0), (MIB, 3 * MIB, 0), (0, MIB, Error.ENOTSUP), (512, 2 * MIB, Error.ENOTSUP),
+     (0, 2 * MIB + 512, Error.ENOTSUP)],
+)
+def test_zeros_are_fast_where_they_are_whole_chunks(offset: int, length: int, error: int) -> None:
+    scene = Scene(STRUCTURED, sectors=4 * 256)
+    assert scene.call(WRITE, 0, data=b"x" * 4 * MIB).error == 0
+    assert scene.call(ZEROES, offset, length, flags=CommandFlag.FAST_ZERO).error == error
+    read = scene.call(READ, offset, length).data
+    assert read == (b"x" if error else b"\0") * length
+
+
 # --- what is refused --------------------------------------------------------------------------------
 @pytest.mark.parametrize(("kind", "offset", "length", "flags", "error"), [
     (READ, SIZE - 1, 2, 0, Error.EINVAL),
@@ -218,6 +251,19 @@ async def test_fua_is_durable_whatever_cache_there_is(kind: CommandType) -> None
             if not sector:
                 assert store.content[0] == b"x" * SECTOR_SIZE
         assert store.content[1] == bytes(SECTOR_SIZE)
+
+
+async def test_a_flush_makes_durable_what_was_answered() -> None:
+    store = MemoryStore(SECTORS)
+    async with WritebackCache(store) as cache:
+        sent: list[bytes] = []
+        commands = Commands(Volume(BlockDevice(cache)), PLAIN, False, lambda buffers: sent.extend(map(bytes, buffers)),
+                            lambda: None)
+        commands.take(Request(0, WRITE, 1, 0, SECTOR_SIZE, b"x" * SECTOR_SIZE))
+        assert not any(store.content.values())
+        commands.take(Request(0, FLUSH, 2, 0, 0, b""))
+        assert [answer.cookie for answer in answers(b"".join(sent), {})] == [1, 2]
+        assert store.content[0] == b"x" * SECTOR_SIZE
 
 
 # --- what is in flight --------------------------------------------------------------------------------

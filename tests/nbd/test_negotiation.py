@@ -71,7 +71,7 @@ def test_go_is_the_same_and_enters() -> None:
     enter = negotiation.step(Option(OptionType.GO, go_data("disk")))
     assert isinstance(told, Answer) and isinstance(enter, Enter)
     assert enter.terms == Terms(structured=False, has_allocation=False)
-    assert infos(negotiation.entered(enter)) == infos(told.data)
+    assert infos(negotiation.entered(enter, SIZE)) == infos(told.data)
 
 
 def test_go_that_is_refused_says_why_and_the_client_may_try_again() -> None:
@@ -101,7 +101,7 @@ def test_export_name(export: Export, flags: ExportFlag, no_zeroes: bool) -> None
     negotiation = begun(export, said)
     enter = negotiation.step(Option(OptionType.EXPORT_NAME, b"disk"))
     assert isinstance(enter, Enter)
-    assert negotiation.entered(enter) == struct.pack(">QH", SIZE, flags) + bytes(0 if no_zeroes else 124)
+    assert negotiation.entered(enter, SIZE) == struct.pack(">QH", SIZE, flags) + bytes(0 if no_zeroes else 124)
 
 
 def test_export_name_has_no_error_but_the_end() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,15 +18,18 @@ import pytest
 import trio
 
 from dsreg.client import Client
-from dsreg.constants import SECTOR_SIZE
+from dsreg.constants import CLIENT_KEY_SIZE, SECTOR_SIZE
+from dsreg.volume.assemble import SIZE_PATIENCE_S
 from nbd_frontend.codec import MAX_PAYLOAD_BYTES
 from nbd_frontend.commands import MAX_IN_FLIGHT_BYTES
-from nbd_frontend.numbers import CommandType, OptionType, Reply
+from nbd_frontend.numbers import CommandType, Error, OptionType, Reply
 from tests.fuse.tools import ROOT, run, wait_until
+from tests.metrics.scraping import listens, read
 from tests.nbd import client as sent
 from tests.nbd.client import RawClient, go_data
 from tests.nbd.tools import SIZE
 from tests.node_processes import Nodes, running_nodes
+from tests.processes.cluster import free_addresses, until
 
 NBD = [sys.executable, "-m", "nbd_frontend.cli"]
 READ, WRITE = CommandType.READ, CommandType.WRITE
@@ -231,6 +235,52 @@ async def test_a_killed_server_is_replaced_at_its_socket(
         assert await read_all(await again.entered()) == b"".join(sectors(b"kept"))
 
 
+async def test_a_shared_export_is_read_beside_the_one_who_has_the_disk(
+    start: Callable[..., Daemon], daemon: Daemon, nodes: Nodes, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    other = Daemon(tmp_path / "other", "--config", nodes.config.path, "--read-only", "--shared")
+    try:
+        with trio.fail_after(LIMIT_S):
+            await trio.to_thread.run_sync(other.wait_until_up)
+            writer, reader = await daemon.entered(), await other.entered()
+            await write_all(writer, sectors(b"first"))
+            assert await read_all(reader) == b"".join(sectors(b"first"))
+            await write_all(writer, sectors(b"second"))
+            assert await read_all(reader) == b"".join(sectors(b"second"))
+            assert (await reader.call(CommandType.TRIM, 0, SECTOR_SIZE)).error == Error.EPERM
+    finally:
+        other.process.kill()
+        other.process.wait()
+
+
+async def test_a_shared_export_has_the_size_that_a_majority_says(
+    start: Callable[..., Daemon], nodes: Nodes, tmp_path: Path
+) -> None:
+    """It is told once, and a copy that ends there would be taken for all: also while nobody answers for a while."""
+    old = nodes.config.path.with_name("old.toml")
+    shutil.copy(nodes.config.path, old)
+    async with Client(nodes.config) as serving:
+        await serving.read(0)
+    resize = (sys.executable, "-m", "dsreg", "resize", nodes.config.path, str(2 * SIZE), "--force")
+    await trio.to_thread.run_sync(run, *resize)
+    nodes.kill(1, 2, 3)
+    daemon = start("--config", old, "--read-only", "--shared")
+    client = await daemon.client()
+    replies: list[Reply] = []
+
+    async def go() -> None:
+        replies.append((await client.go()).kind)
+
+    with trio.fail_after(LIMIT_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(go)
+            await trio.sleep(SIZE_PATIENCE_S + 1.0)
+            assert replies == []
+            nodes.start(1, 2, 3)
+    assert replies == [Reply.ACK] and client.size == 2 * SIZE, daemon.log
+
+
 def test_sockets_of_systemd(nodes: Nodes, tmp_path: Path) -> None:
     """As sd_listen_fds(3) has it: descriptor 3 is a socket, and LISTEN_PID is the process that it is for."""
     path = tmp_path / "activated.sock"
@@ -283,6 +333,7 @@ def test_it_runs_nodes_where_there_is_no_configuration(
     (("--port", "0", "--tls-certs", "/etc"), 2, "server-cert.pem: is needed for TLS"),
     (("--port", "0", "--config", "/no/such.toml"), 2, "/no/such.toml"),
     (("--port", "0", "--export-name", "a\nb"), 2, "cannot be printed"),
+    (("--port", "0", "--shared"), 2, "--shared is for --read-only"),
 ])
 def test_what_it_cannot_do_it_says(options: tuple[str, ...], code: int, text: str) -> None:
     done = run(*NBD, *options, check=False)
@@ -290,6 +341,42 @@ def test_what_it_cannot_do_it_says(options: tuple[str, ...], code: int, text: st
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("is_up", [True, False], ids=["nodes", "no nodes yet"])
+def test_a_key_that_no_node_accepts_is_said_at_the_start(nodes: Nodes, tmp_path: Path, is_up: bool) -> None:
+    """Or as soon as there are nodes to say so; units do not try again."""
+    shutil.copytree(nodes.config.path.parent, tmp_path / "strange")
+    (tmp_path / "strange" / "client.key").write_text("5a" * CLIENT_KEY_SIZE)
+    if not is_up:
+        nodes.kill(1, 2, 3)
+    daemon = Daemon(tmp_path, "--config", tmp_path / "strange" / "cluster.toml")
+    try:
+        if not is_up:
+            daemon.wait_until_up()
+            nodes.start(1, 2, 3)
+        assert daemon.process.wait(LIMIT_S) == 2
+    finally:
+        daemon.process.kill()
+        daemon.process.wait()
+    assert "dsreg-nbd: no node accepts the client key: client_key_file belongs to another cluster" in daemon.log
+    assert "Traceback" not in daemon.log and not daemon.path.exists()
+
+
 def test_tcp_for_others_without_tls_is_warned_of(start: Callable[..., Daemon], nodes: Nodes) -> None:
     daemon = start("--config", nodes.config.path, "--port", "0", "--host", "0.0.0.0")
     wait_until(lambda: "can read and write the disk" in daemon.log, "the warning")
+
+
+async def test_metrics_go_on_from_client_to_client(start: Callable[..., Daemon], nodes: Nodes) -> None:
+    [address] = free_addresses(1)
+    daemon = start("--config", nodes.config.path, "--metrics", f"{address[0]}:{address[1]}")
+    until(lambda: listens(address), "the metrics are served")
+    assert "dsreg_client_attachment_epoch" not in read(address)
+    with trio.fail_after(LIMIT_S):
+        for number in (1, 2):
+            client = await daemon.entered()
+            assert (await client.call(WRITE, number * SECTOR_SIZE, data=bytes(SECTOR_SIZE))).error == 0
+            found = read(address)
+            assert found["dsreg_edge_request_duration_seconds_count{edge=nbd,operation=write}"] == number
+            assert found["dsreg_client_attachment_epoch"] == number
+            await client.stream.aclose()
+            until(lambda: "dsreg_client_attachment_epoch" not in read(address), "the disk is released")

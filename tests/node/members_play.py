@@ -8,7 +8,7 @@ from dsreg.constants import MIN_JOURNAL_BYTES
 from dsreg.node.interpreter import Connection, Interpreter
 from dsreg.node.members import Members
 from dsreg.protocol.address import Place
-from dsreg.protocol.codec import Encoder, Keys, Side, UnsealingDecoder
+from dsreg.protocol.codec import Bounds, Encodings, Keys, Side, UnsealingDecoder
 from dsreg.protocol.life import Life, Stage
 from dsreg.protocol.messages import Buffer, LivesReport
 from dsreg.register.assembly import new_heal, new_replica
@@ -30,12 +30,13 @@ class Wire:
     outgoing_bytes = 0
     peer = "nobody:0"
     is_sealed = closed = False
+    features = 0
 
     def __init__(self) -> None:
         self.got: list[object] = []
         self.sent: list[object] = []  # of these: what has left the node
         ranks = frozenset((*RANKS, 4, 5))
-        self._decoder = UnsealingDecoder(KEYS, sectors=64, ranks=ranks, side=Side.NODE, extended=True)
+        self._decoder = UnsealingDecoder(KEYS, bounds=Bounds(64, ranks), side=Side.NODE, extended=True)
 
     def put(self, buffers: Sequence[Buffer]) -> None:
         self.got += self._decoder.feed(b"".join(buffers))
@@ -62,7 +63,7 @@ class Node:
             whose.rank, quorum, self.storage, uuid_prefix=7, jitter=lambda: 1.0, life=self.storage.lives.own.number
         )
         heal = new_heal(replica, quorum, self.storage)
-        self.interpreter = Interpreter(replica, heal, self.storage, Encoder(KEYS), lambda: self.now_s, lambda: 0.0)
+        self.interpreter = Interpreter(replica, heal, self.storage, Encodings(KEYS), lambda: self.now_s, lambda: 0.0)
         self.members = Members(
             whose.rank, quorum, self.storage.lives, self.interpreter, new=new, rejoin=rejoin, place=place
         )

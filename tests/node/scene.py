@@ -17,7 +17,7 @@ import trio
 from dsreg.constants import MIN_JOURNAL_BYTES, SECTOR_SIZE
 from dsreg.node.disk import Disk
 from dsreg.node.interpreter import Connection, Interpreter
-from dsreg.protocol.codec import Decoder, Encoder, Keys, Side
+from dsreg.protocol.codec import Bounds, Decoder, Encodings, Keys, Side
 from dsreg.protocol.messages import Buffer, Command, CommandKind, Response
 from dsreg.protocol.tags import pack_tag
 from dsreg.register.assembly import new_heal, new_replica
@@ -108,7 +108,7 @@ class Client:
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
-        self._decoder = Decoder(KEYS, sectors=SECTORS, ranks=frozenset(), side=Side.CLIENT, extended=True)
+        self._decoder = Decoder(KEYS, bounds=Bounds(SECTORS, frozenset()), side=Side.CLIENT, extended=True)
         self._answers: list[Response] = []
 
     async def answer(self) -> Response:
@@ -136,7 +136,7 @@ class Scene:
         replica = new_replica(1, majority_of(ranks), self.storage, uuid_prefix=7, jitter=lambda: 1.0)
         heal = new_heal(replica, majority_of(ranks), self.storage)
         self.interpreter = Interpreter(
-            replica, heal, self.storage, Encoder(KEYS), trio.current_time, lambda: self.unix_s
+            replica, heal, self.storage, Encodings(KEYS), trio.current_time, lambda: self.unix_s
         )
         self.disk = Disk(self.interpreter)
         mine, its = connected()

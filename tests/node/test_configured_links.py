@@ -10,7 +10,7 @@ from dsreg.link.effects import Deliver, Introduce, LinkUp, Told
 from dsreg.node.dialer import Dialer
 from dsreg.protocol.address import Place
 from dsreg.protocol.choosing import ConfigurationReport
-from dsreg.protocol.codec import Side, UnsealingDecoder
+from dsreg.protocol.codec import Bounds, Side, UnsealingDecoder
 from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import Ack, Message
 from dsreg.register.assembly import node_hello
@@ -32,7 +32,7 @@ class Link:
         monkeypatch.setattr(node.interpreter, "message", lambda origin, message: self.taken.append(message))
 
         def new_decoder(extended: bool) -> UnsealingDecoder:
-            return UnsealingDecoder(KEYS, sectors=64, ranks=frozenset(RANKS), side=Side.NODE, extended=extended)
+            return UnsealingDecoder(KEYS, bounds=Bounds(64, frozenset(RANKS)), side=Side.NODE, extended=extended)
 
         self.dialer = Dialer(
             2, self, Destinations(Place("two", 1)), node.interpreter,  # type: ignore[arg-type]

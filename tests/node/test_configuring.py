@@ -21,7 +21,7 @@ from dsreg.protocol.choosing import (
     Question,
     Voted,
 )
-from dsreg.protocol.codec import Side, UnsealingDecoder
+from dsreg.protocol.codec import Bounds, Side, UnsealingDecoder
 from dsreg.protocol.configuration import Ballot, Configuration, Vote
 from dsreg.protocol.life import Stage
 from dsreg.protocol.messages import (
@@ -38,7 +38,7 @@ from dsreg.protocol.messages import (
     owner_of,
 )
 from dsreg.register.quorum import mask
-from dsreg.testing.memory_files import drop_all
+from dsreg.testing.memory_files import MemoryFiles, drop_all
 from tests.node.members_play import KEYS, OTHER, OWN, RANKS, THREE, TWO, Node, Wire, begun, checked, report
 
 ALL = mask(RANKS)
@@ -189,7 +189,7 @@ def test_a_client_that_counts_and_knows_none_is_refused_also_for_what_it_asked_b
 
 class ClientWire(Wire):
     def put(self, buffers: object) -> None:
-        decoder = UnsealingDecoder(KEYS, sectors=64, ranks=frozenset(), side=Side.CLIENT, extended=True)
+        decoder = UnsealingDecoder(KEYS, bounds=Bounds(64, frozenset()), side=Side.CLIENT, extended=True)
         self.got += decoder.feed(b"".join(buffers))  # type: ignore[arg-type]
 
 
@@ -273,14 +273,9 @@ def test_without_space_it_is_known_as_long_as_the_node_runs() -> None:
 
 
 def test_a_node_without_a_vote() -> None:
-    asking = checked(Node(begun().files.crash(drop_all)))
-    asking.interpreter.features.update({2: KEEPS, 3: KEEPS})
-    assert asking.members.stage is Stage.STARTED
-    fresh = Node(type(asking.files)())
+    fresh = Node(MemoryFiles())
     fresh.interpreter.features.update({2: KEEPS, 3: KEEPS})
     assert "has not started" in str(asked(fresh, Ask(FIRST, LOW)))
-    larger = Configuration(2, 65, ALL, 0, ALL)
-    assert "size" in str(asked(asking, Elect(FIRST, LOW, larger)))
 
 
 @pytest.mark.parametrize("what", ["heard", "promised"])

@@ -8,11 +8,11 @@ import pytest
 import trio
 
 from dsreg.constants import MAX_RUN_SECTORS, NO_OWNER, SECTOR_SIZE
-from dsreg.node.interpreter import size_of
-from dsreg.protocol.codec import Decoder, Side
+from dsreg.protocol.codec import Bounds, Decoder, Side
 from dsreg.protocol.messages import Command, CommandKind, Message, ReadProc, Value
 from dsreg.protocol.plausibility import ALWAYS_PLAUSIBLE_EPOCH, FIRST_EPOCH_S, S_PER_EPOCH
 from dsreg.register.contract import Uuids
+from dsreg.register.execution import size_of
 from dsreg.transport import Transport
 from tests.node.scene import KEYS, PATIENCE_S, SECTORS, Scene, connected, running, store
 
@@ -27,7 +27,7 @@ class Peer:
         self.transport = Transport(mine, "node 2")
         its.setblocking(False)
         self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(its))
-        self._decoder = Decoder(KEYS, sectors=SECTORS, ranks=frozenset(RANKS), side=Side.NODE, extended=True)
+        self._decoder = Decoder(KEYS, bounds=Bounds(SECTORS, frozenset(RANKS)), side=Side.NODE, extended=True)
 
     async def message(self) -> Message:
         messages: list[Message] = []

@@ -6,6 +6,8 @@ With a real storage and interpreter.
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from dsreg.constants import SECTOR_SIZE
@@ -15,7 +17,7 @@ from dsreg.link.effects import Take
 from dsreg.node.interpreter import Connection
 from dsreg.node.server import Server
 from dsreg.protocol.choosing import Ask, ConfigurationReport, Objection
-from dsreg.protocol.codec import Side, UnsealingDecoder
+from dsreg.protocol.codec import Bounds, Side, UnsealingDecoder
 from dsreg.protocol.configuration import Ballot, Configuration
 from dsreg.protocol.greeting import Seals
 from dsreg.protocol.life import Life, Stage
@@ -26,6 +28,10 @@ from dsreg.storage import Identity
 from dsreg.testing.memory_files import MemoryFiles, drop_all
 from tests.node.members_play import KEYS, OTHER, OWN, THREE, TWO, Node, Wire, begun, checked
 from tests.node.test_configuring import ClientWire, statuses, told_by
+from tests.simulation.leftovers import left_in_node
+
+# What follows from being told that it is one, also as the beginning of a play.
+pytestmark = pytest.mark.allow_logs("is a member now")
 
 ONE = Life(1, b"1" * 16)
 LISTED = (1, 2, 3, 4)
@@ -104,6 +110,17 @@ def test_one_in_which_it_is_no_member_does_not_let_it_start() -> None:
     assert starts(again)
 
 
+def test_it_says_once_that_it_has_become_a_member(caplog: pytest.LogCaptureFixture) -> None:
+    """Who starts it by hand waits for that, or for the line that it waits: it may be too late for that one."""
+    node = joiner()
+    told(node, FIRST)
+    assert not caplog.records
+    told(node, JOINT)
+    told(node, GROWN)
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == [
+        "node 4 is a member now: configuration 2 has nodes 1 2 3 joint with 1 2 3 4"]
+
+
 @pytest.mark.parametrize("configuration", [JOINT, GROWN])
 def test_it_begins_once_it_is_told_of_one_with_it_and_nobody_knows_its_rank(configuration: Configuration) -> None:
     node = joiner()
@@ -165,18 +182,18 @@ class Served:
 
     def __init__(self, node: Node) -> None:
         def new_decoder(extended: bool) -> UnsealingDecoder:
-            return UnsealingDecoder(KEYS, sectors=64, ranks={1, 2, 3}, side=Side.NODE, extended=extended)
+            return UnsealingDecoder(KEYS, bounds=Bounds(64, {1, 2, 3}), side=Side.NODE, extended=extended)
 
         self.wire = ClientWire()
         self._server = Server(
             node.interpreter, node_hello(1, 3, bytes(16), 1, 64), new_decoder, lambda: b"{}",
             Seals(KEYS, lambda: bytes(32)), node.members,
         )
-        self._connection = Connection(self.wire)  # type: ignore[arg-type]
+        self.connection = Connection(self.wire)  # type: ignore[arg-type]
         node.members.listens(self.wire, node=False, answer=True, features=0xFFFFFFFF)  # type: ignore[arg-type]
 
     def ask(self, message: Message) -> None:
-        self._server.carry_out(self._connection, self._server.new_line(), Take(LINE, message))
+        self._server.carry_out(self.connection, self._server.new_line(), Take(LINE, message))
 
 
 @pytest.mark.allow_logs("no member any more")
@@ -206,3 +223,59 @@ def test_what_was_under_way_is_seen_through() -> None:
     assert node.interpreter.unfinished == 1
     told(node, Configuration(3, 64, mask((2, 3)), 0, OLD))
     assert node.interpreter.unfinished == 1 and node.interpreter.replica.unfinished() == 1
+
+
+@pytest.mark.allow_logs("no member any more")
+def test_what_waits_for_it_to_serve_is_refused_once_it_has_left() -> None:
+    """It was started again, and does not know yet whether its directory is an older state of itself."""
+    first = Node(MemoryFiles())
+    first.storage.lives.begin()
+    node = Node(first.files.crash(drop_all))
+    assert not node.interpreter.started
+    served, contract = Served(node), Served(node)
+    served.ask(Command.attach(1, 0, b""))
+    served.ask(Command.get(2, 0, 1))
+    served.ask(Command(CommandKind.TAG, 3, 0, 1, b"", b"", True))
+    contract.ask(Command(CommandKind.WRITE, 4, 0, 1, b"", bytes(SECTOR_SIZE)))
+    contract.ask(Command(CommandKind.WRITE, 5, 0, 1, b"", bytes(SECTOR_SIZE)))
+    node.interpreter.replica.repairs.want(7, 1)
+    node.interpreter.tick()
+    assert node.interpreter.unfinished == 5 and not statuses(served.wire)
+    told(node, Configuration(3, 64, mask((2, 3)), 0, OLD), rank=2)
+    assert statuses(served.wire) == [Status.STOPPING] * 3 and not served.wire.closed
+    assert contract.wire.closed
+    assert left_in_node(node.interpreter, [served.connection, contract.connection]) == {}
+
+
+# --- an empty directory of a rank that has left ---------------------------------------------------
+LEFT = Configuration(5, 64, OLD, 0, NEW)
+
+
+def hears_from(node: Node, rank: int, configuration: Configuration) -> None:
+    """Over an accepted connection, of a node that keeps configurations: first of lives, then of those."""
+    connection, _ = node.accept()
+    node.members.configuring.listens(connection.transport, node.members.rank, True)
+    known = {other: life for other, life in LIVES.items() if other != rank} | {4: OTHER}
+    node.members.told(LivesReport(rank, False, Stage.STARTED, LIVES[rank], known), connection)
+    node.members.told(ConfigurationReport(rank, False, configuration), connection)
+
+
+@pytest.mark.allow_logs("is no member any more")
+@pytest.mark.parametrize("rejoin", [False, True])
+@pytest.mark.parametrize("joins", [False, True])
+def test_it_is_said_that_its_rank_has_left_and_not_that_it_should_rejoin(rejoin: bool, joins: bool) -> None:
+    node = joiner(joins=joins, rejoin=rejoin)
+    with pytest.raises(WrongDirectory, match=r"rank 4 has left the cluster, and is never used again: configuration 5 "
+                                             r"has nodes 1 2 3\. Do not start this node any more"):
+        hears_from(node, 1, LEFT)
+    again = joiner(node.files.crash(drop_all), joins=joins, rejoin=rejoin)
+    with pytest.raises(WrongDirectory, match="rank 4 has left the cluster"):
+        hears_from(again, 2, LEFT)
+
+
+def test_one_of_a_member_is_said_to_be_lost_as_ever() -> None:
+    with pytest.raises(ChangedDirectory, match="start this node with an empty directory|start this node with --rejoin"):
+        hears_from(joiner(joins=False), 1, GROWN._replace(number=5))
+    node = joiner(joins=False, rejoin=True)
+    hears_from(node, 1, GROWN._replace(number=5))
+    assert "rejoins" in node.members.waits_for()

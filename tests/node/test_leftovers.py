@@ -9,9 +9,10 @@ import pytest
 
 from dsreg.constants import MIN_JOURNAL_BYTES, SECTOR_SIZE, TAG_SIZE
 from dsreg.node.interpreter import Connection, Interpreter
-from dsreg.protocol.codec import Encoder, Keys
+from dsreg.protocol.codec import Encodings, Keys
 from dsreg.protocol.messages import Ack, Buffer, Command, CommandKind, Value, owner_of
 from dsreg.protocol.tags import ATTACHED, pack_tag
+from dsreg.protocol.zeros import zero_command
 from dsreg.register.assembly import new_heal, new_replica
 from dsreg.register.effects import Load
 from dsreg.register.quorum import majority_of
@@ -21,7 +22,7 @@ from tests.simulation.leftovers import left_in_node
 from tests.storage.support import checkpoint_now
 
 RANKS = (1, 2, 3)
-SECTORS = 64
+SECTORS = 600  # of which all but zeros over whole chunks are to the first 64
 KEYS = Keys(bytes(32), bytes(64))
 DATA = b"x" * SECTOR_SIZE
 
@@ -32,6 +33,7 @@ class Sink:
     outgoing_bytes = 0
     peer = "nobody:0"
     is_sealed = closed = False
+    features = 0
 
     def put(self, buffers: Sequence[Buffer]) -> None:
         pass
@@ -49,7 +51,8 @@ class Scene:
         self.storage = StableStorage.open(self.files, Identity(bytes(16), 1, RANKS, SECTORS), MIN_JOURNAL_BYTES)
         self.replica = new_replica(1, majority_of(RANKS), self.storage, uuid_prefix=7, jitter=lambda: 1.0)
         heal = new_heal(self.replica, majority_of(RANKS), self.storage)
-        self.interpreter = Interpreter(self.replica, heal, self.storage, Encoder(KEYS), lambda: self.now_s, lambda: 0.0)
+        encodings = Encodings(KEYS)
+        self.interpreter = Interpreter(self.replica, heal, self.storage, encodings, lambda: self.now_s, lambda: 0.0)
         self.loads: list[Load] = []
         self.interpreter.on_slow_load = self.loads.append
         self.connections: list[Connection] = []
@@ -100,12 +103,18 @@ class Scene:
         return left_in_node(self.interpreter, self.connections)
 
 
+# What is stored here alone, and goes to the disk at once.
+OWN_COPY = (CommandKind.PUT, CommandKind.ZERO)
+
+
 def command(kind: CommandKind, request: int, first: int, count: int, epoch: int) -> Command:
     tags, data = b"", b""
     if kind is CommandKind.STORE:
         tags, data = pack_tag(1 + request, 2) * count, DATA * count
     elif kind is CommandKind.PUT:
         tags, data = pack_tag((epoch << 56) + 1 + request, ATTACHED, 0, epoch) * count, DATA * count
+    elif kind is CommandKind.ZERO:
+        return zero_command(request, 0, 512, pack_tag((epoch << 56) + 1 + request, ATTACHED, 0, epoch), epoch)
     elif kind is CommandKind.WRITE:
         count, data = 1, DATA
     elif kind is CommandKind.ATTACH:
@@ -125,9 +134,9 @@ def test_what_is_given_up_is_not_counted_any_more(kind: CommandKind) -> None:
     before = scene.interpreter.unfinished, scene.interpreter.unfinished_bytes
     assert before == (1, 4 * SECTOR_SIZE)
     for request in range(2, 10):
-        scene.interpreter.command(leaves, command(kind, request, 0, 4, 0 if kind is not CommandKind.PUT else 1))
+        scene.interpreter.command(leaves, command(kind, request, 0, 4, 1 if kind in OWN_COPY else 0))
     scene.leave(leaves)
-    if kind is not CommandKind.PUT:  # that is on its way to the disk
+    if kind not in OWN_COPY:  # that is on its way to the disk
         assert (scene.interpreter.unfinished, scene.interpreter.unfinished_bytes) == before
         assert leaves.unfinished == leaves.unfinished_bytes == 0
     scene.settle()
@@ -158,7 +167,7 @@ def test_clients_that_leave_at_any_moment(rng: random.Random) -> None:
                 kind = rng.choice(list(CommandKind))
                 epoch += kind is CommandKind.ATTACH
                 count = rng.randint(1, 8)
-                first = rng.randrange(SECTORS - count)
+                first = rng.randrange(64 - count)
                 scene.interpreter.command(connection, command(kind, request, first, count, max(1, epoch)))
                 scene.interpreter.end_turn()
     scene.files.capacity = None

@@ -10,7 +10,7 @@ from dsreg.node.dialer import Dialer
 from dsreg.node.links import Links
 from dsreg.protocol.address import Address, Place
 from dsreg.protocol.choosing import ConfigurationReport
-from dsreg.protocol.codec import Side, UnsealingDecoder
+from dsreg.protocol.codec import Bounds, Side, UnsealingDecoder
 from dsreg.protocol.configuration import Configuration
 from dsreg.protocol.greeting import Seals
 from dsreg.protocol.life import Life
@@ -36,7 +36,7 @@ class Linked:
         self.lines: dict[int, TcpLines] = {}
 
         def new_decoder(extended: bool) -> UnsealingDecoder:
-            return UnsealingDecoder(KEYS, sectors=64, ranks={1, 2, 3, 4}, side=Side.NODE, extended=extended)
+            return UnsealingDecoder(KEYS, bounds=Bounds(64, {1, 2, 3, 4}), side=Side.NODE, extended=extended)
 
         def new_dialer(rank: int, lines: TcpLines, destinations: Destinations) -> Dialer:
             self.lines[rank], self.destinations[rank] = lines, destinations
@@ -93,6 +93,8 @@ def test_where_a_member_is_is_known_after_a_restart() -> None:
     linked = Linked(begun(), 1, 2, 3)
     linked.told(JOINT)
     linked.says_where(4, FOUR)
+    linked.node.now_s = linked.node.members.next_due
+    linked.node.members.tick()
     again = Linked(Node(linked.node.files.crash(keep_all)), 1, 2, 3)
     assert again.ranks == {2, 3, 4}
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import pytest
 
 from dsreg.errors import ChangedDirectory
+from dsreg.node.distrust import SAY_AFTER_S
 from dsreg.protocol.life import Life, Stage
 from dsreg.protocol.messages import (
     Ack,
@@ -264,9 +266,9 @@ def test_a_later_life_is_durable_before_it_is_told_and_voids_the_connections_of_
     assert node.members.admits(third, 3)
 
 
-@pytest.mark.allow_logs("node 2 is neither asked nor counted", "node 2 is used again")
 def test_a_node_that_is_used_again_is_linked_to_anew() -> None:
-    """Its link may have stayed: another process had shown an empty directory under its rank."""
+    """Its link may have stayed: another process had shown an empty directory under its rank. It was for so short a time
+    that nobody is warned."""
     node = begun()
     anew: list[int] = []
     node.members.on_superseded = anew.append
@@ -275,6 +277,30 @@ def test_a_node_that_is_used_again_is_linked_to_anew() -> None:
     assert node.members.report()["faults"] and not anew
     node.members.told(report(2, TWO, one=OWN))
     assert not node.members.report()["faults"] and anew == [2]
+    node.now_s += SAY_AFTER_S
+    node.members.tick()
+
+
+@pytest.mark.allow_logs("node 2 is neither asked nor counted", "node 2 is used again")
+def test_a_node_that_is_not_counted_is_logged_once_that_lasts(caplog: pytest.LogCaptureFixture) -> None:
+    """Until then it may be about to rejoin."""
+    def logged() -> list[str]:
+        return [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+
+    node = begun()
+    node.members.told(report(2, TWO, one=OWN))
+    node.members.told(report(2, OTHER, Stage.ASKING))
+    assert node.members.report()["faults"] and node.members.next_due <= node.now_s + SAY_AFTER_S
+    node.now_s += SAY_AFTER_S - 0.01
+    node.members.tick()
+    assert not logged()
+    node.now_s += 0.02
+    for _ in range(2):
+        node.members.tick()
+    [said] = logged()
+    assert "node 2 is neither asked nor counted: it was started with another, empty directory" in said
+    node.members.told(report(2, TWO, one=OWN))
+    assert logged() == [said, "node 2 is used again: its directory is the one that it is known by"]
 
 
 def test_an_acknowledgement_of_an_earlier_life_does_not_count_for_a_later_one() -> None:

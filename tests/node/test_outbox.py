@@ -8,9 +8,9 @@ import pytest
 import trio
 
 from dsreg.constants import MAX_RUN_SECTORS, SECTOR_SIZE
-from dsreg.node.link_outbox import link_outbox
+from dsreg.node.link_outbox import LinkOutbox
 from dsreg.outbox import HIGH_WATER_BYTES, PRUNE_FIRST
-from dsreg.protocol.codec import Decoder, EncodeOnce, Encoder, Side
+from dsreg.protocol.codec import Bounds, Decoder, EncodeOnce, Encoder, Side
 from dsreg.protocol.messages import Ack, Message, PeerMessage, ReadProc, WriteProc
 from dsreg.protocol.tags import pack_tag
 from dsreg.transport import Transport
@@ -24,10 +24,10 @@ class Link:
         mine, its = connected()
         self.transport = Transport(mine, "the other node")
         self.over: set[int] = set()
-        self.outbox = link_outbox(self.transport, EncodeOnce(Encoder(KEYS)), lambda rid: rid not in self.over)
+        self.outbox = LinkOutbox(self.transport, EncodeOnce(Encoder(KEYS)), lambda rid: rid not in self.over)
         its.setblocking(False)
         self._other = trio.SocketStream(trio.socket.from_stdlib_socket(its))
-        self._decoder = Decoder(KEYS, sectors=SECTORS, ranks=frozenset({1, 2, 3}), side=Side.NODE, extended=True)
+        self._decoder = Decoder(KEYS, bounds=Bounds(SECTORS, frozenset({1, 2, 3})), side=Side.NODE, extended=True)
 
     def fill(self) -> int:
         """As much as the transport is given at a time; how many messages that are. Nothing of it is sent yet."""
@@ -88,6 +88,21 @@ async def test_questions_of_operations_that_are_over_are_not_sent(link: Link) ->
     link.over |= {92, 93}
     link.outbox.send(question(96))
     assert rids(await link.until(96))[filled:] == [91, 94, 95, 96]
+
+
+async def test_a_write_that_is_over_is_not_sent_and_the_other_node_lacks_it(link: Link) -> None:
+    filled = link.fill()
+    link.outbox.send(question(91))
+    link.outbox.send(order(92))
+    link.outbox.send(order(93))
+    link.over |= {91}
+    assert rids(await link.until(93))[filled:] == [92, 93] and not link.outbox.has_spared, "no question is missed"
+    filled = link.fill()
+    link.outbox.send(order(94))
+    link.outbox.send(order(95))
+    link.over |= {94}
+    assert not link.outbox.has_spared, "it is not known yet"
+    assert rids(await link.until(95))[filled:] == [95] and link.outbox.has_spared
 
 
 async def test_answers_are_sent_whatever_is_over_here(link: Link) -> None:

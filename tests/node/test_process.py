@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -15,12 +17,16 @@ from dsreg.config.load import ClusterConfig, NodeAddress, NodeConfig
 from dsreg.constants import MIN_JOURNAL_BYTES, SECTOR_SIZE
 from dsreg.listening import bind
 from dsreg.node import process, run_register_process
+from dsreg.node.disk import LEAST_SYNCS
 from dsreg.node.interpreter import Connection
-from dsreg.protocol.codec import Decoder, Encoder, Side
+from dsreg.protocol.choosing import ConfigurationReport
+from dsreg.protocol.codec import Bounds, Decoder, Encoder, Side
 from dsreg.protocol.messages import Command, CommandKind, Hello, Response, Status, StatusReport, StatusRequest, owner_of
 from dsreg.storage import Identity, OsFiles, StableStorage
+from dsreg.testing.memory_files import MemoryFiles
 from dsreg.transport import Transport
 from tests.node.scene import KEYS, PATIENCE_S, SECTORS, WatchedFiles, connected, store
+from tests.storage.support import commit_all, open_storage, tag
 
 CLUSTER = bytes(range(16))
 ENCODER = Encoder(KEYS)
@@ -41,10 +47,10 @@ class Client:
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self.stream = stream
-        self._decoder = Decoder(KEYS, sectors=SECTORS, ranks=frozenset(), side=Side.CLIENT, extended=True)
+        self._decoder = Decoder(KEYS, bounds=Bounds(SECTORS, frozenset()), side=Side.CLIENT, extended=True)
         self._messages: list[object] = []
 
-    async def send(self, message: Command | Hello | StatusRequest) -> None:
+    async def send(self, message: Command | ConfigurationReport | Hello | StatusRequest) -> None:
         await self.stream.send_all(b"".join(ENCODER.encode(message)))
 
     async def message(self) -> object:
@@ -186,6 +192,33 @@ async def test_status_tells_who_has_the_disk_while_that_one_is_connected(tmp_pat
             await trio.lowlevel.checkpoint()
 
 
+async def test_status_tells_of_its_machine_and_of_who_writes_beside_an_attachment(tmp_path: Path) -> None:
+    async with served(tmp_path) as node:
+        owner, plain = await node.connect(), await node.connect()
+
+        async def status() -> dict[str, Any]:
+            await plain.send(StatusRequest(1))
+            report = await plain.message()
+            assert isinstance(report, StatusReport)
+            told: dict[str, Any] = json.loads(report.body)
+            return told
+
+        data = bytes(range(256)) * (SECTOR_SIZE // 256)
+        assert (await plain.ask(Command.write(1, 0, data))).status is Status.OK
+        before = await status()
+        assert before["plain_write_s"] is None, "nobody has attached the disk"
+        assert abs(before["unix_s"] - time.time()) < PATIENCE_S
+        assert 0 < before["storage"]["available_bytes"] <= before["storage"]["size_bytes"]
+        assert before["storage"]["values_bytes"] == SECTOR_SIZE
+        assert before["syncs"]["count"] >= 1 and before["syncs"]["median_s"] is None, "too few to say"
+        assert (await owner.ask(Command.attach(1, 1, owner_of(bytes(range(16)), "somebody")))).status is Status.OK
+        for number in range(LEAST_SYNCS):
+            assert (await plain.ask(Command.write(2 + number, 0, data))).status is Status.OK
+        after = await status()
+        assert 0 <= after["plain_write_s"] < PATIENCE_S
+        assert after["syncs"]["count"] >= LEAST_SYNCS and 0 < after["syncs"]["median_s"] < PATIENCE_S
+
+
 async def test_a_node_that_stops_leaves_its_directory(tmp_path: Path) -> None:
     config = config_of(tmp_path)
     listeners = bind("127.0.0.1", 0)
@@ -201,3 +234,38 @@ async def test_a_node_that_stops_leaves_its_directory(tmp_path: Path) -> None:
     storage = StableStorage.open(OsFiles(tmp_path), identity(), MIN_JOURNAL_BYTES)
     assert storage.incarnation == 2
     storage.close()
+
+
+@pytest.mark.parametrize("fill", [0, 1])
+def test_a_directory_that_was_left_begins_only_if_nothing_was_ever_stored_in_it(fill: int) -> None:
+    """Zeros are something, too: perhaps nobody else knows that the value from before is gone."""
+    files = MemoryFiles()
+    storage = open_storage(files, all_unknown=True)
+    assert process.may_begin(storage, rejoins=True) and not process.may_begin(storage, rejoins=False)
+    for _ in range(2):
+        storage.persist(512, 256, tag(3) * 256, bytes([fill]) * 256 * SECTOR_SIZE)
+        commit_all(storage)
+        assert not process.may_begin(storage, rejoins=True)
+        storage.close()
+        storage = open_storage(files)
+    storage.close()
+
+
+# --- a larger disk ------------------------------------------------------------------------------------
+async def test_a_disk_that_grows_is_there_over_connections_of_before(tmp_path: Path) -> None:
+    """Of clients that know of no sizes, too; who greets from then on is told the new one."""
+    async with served(tmp_path) as node:
+        client = await node.connect()
+        beyond = Command(CommandKind.READ, 1, SECTORS, 1)
+        assert (await client.ask(beyond)).status is Status.INVALID_SECTOR_INDEX
+        first = node.node.storage.configuration.record.current
+        await client.send(ConfigurationReport(0, False, first._replace(number=2, sectors=SECTORS + 1)))
+        with trio.fail_after(30):
+            while node.node.storage.sectors == SECTORS:  # noqa: ASYNC110 - it is recorded first, in a thread
+                await trio.sleep(0.01)
+        assert (await client.ask(beyond._replace(request=2))).status is Status.OK
+        assert (await client.ask(Command(CommandKind.READ, 3, SECTORS + 1, 1))).status is Status.INVALID_SECTOR_INDEX
+        later = Client(await trio.open_tcp_stream("127.0.0.1", node.port))
+        await later.send(Hello(0, False, bytes(16), 0, SECTORS))
+        answer = await later.message()
+        assert isinstance(answer, Hello) and answer.sectors == SECTORS + 1

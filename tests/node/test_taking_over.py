@@ -10,7 +10,7 @@ import pytest
 from dsreg.constants import NO_OWNER, NO_OWNER_ANY_MORE
 from dsreg.node.interpreter import Connection
 from dsreg.protocol.choosing import Answer, ConfigurationReport, Elect, Objection, Voted
-from dsreg.protocol.codec import Side, UnsealingDecoder
+from dsreg.protocol.codec import Bounds, Side, UnsealingDecoder
 from dsreg.protocol.configuration import Ballot, Configuration
 from dsreg.protocol.life import Life, Stage
 from dsreg.protocol.messages import (
@@ -335,5 +335,5 @@ def test_told_two_owners_of_one_epoch_it_lets_nobody_attach_in_it() -> None:
 
 class _ClientWire(Wire):
     def put(self, buffers: object) -> None:
-        decoder = UnsealingDecoder(KEYS, sectors=64, ranks=frozenset(), side=Side.CLIENT, extended=True)
+        decoder = UnsealingDecoder(KEYS, bounds=Bounds(64, frozenset()), side=Side.CLIENT, extended=True)
         self.got += decoder.feed(b"".join(buffers))  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ from typing import Any
 from dsreg.client import BlockingClient
 from dsreg.config import ClusterConfig, create_cluster, format_address, load_config
 from dsreg.config.edit import with_address
+from dsreg.constants import MAX_SECTORS
 from dsreg.storage import Identity
 from tests.processes import raw
 
@@ -52,18 +53,23 @@ class Cluster:
     """The files of a cluster of `nodes` nodes with `sectors` sectors in `directory`, and its processes.
 
     `config` has the true addresses. `views` (rank -> rank -> address) lets a node see others elsewhere, as
-    behind a proxy, and only there: set it before `start`.
+    behind a proxy, and only there: set it before `start`. `trees`: where the code is that a node is started with, if it
+    is not that of this tree. `create`: makes the files, as dsreg.config.create_cluster.
     """
 
-    def __init__(self, directory: Path, *, nodes: int = 3, sectors: int = 2048, journal_mib: int = JOURNAL_MIB) -> None:
+    def __init__(
+        self, directory: Path, *, nodes: int = 3, sectors: int = 2048, journal_mib: int = JOURNAL_MIB,
+        create: Callable[[Path, int, Sequence[str]], Path] = create_cluster,
+    ) -> None:
         self.directory = directory
         addresses = [f"{host}:{port}" for host, port in free_addresses(nodes)]
-        self.path = create_cluster(directory, sectors * 4096, addresses)
+        self.path = create(directory, sectors * 4096, addresses)
         self.config: ClusterConfig = load_config(self.path)
         self.ranks = tuple(node.rank for node in self.config.nodes)
         self._journal_size = f"{journal_mib}MiB"
         self.views: dict[int, dict[int, Address]] = {}
         self.files: dict[int, Path] = {}  # of nodes that have another file than `path`
+        self.trees: dict[int, Path] = {}
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         self._all: list[subprocess.Popen[bytes]] = []
 
@@ -127,7 +133,8 @@ class Cluster:
         with open(self.log(rank), "ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-P", *program, "node", *arguments], stdin=subprocess.DEVNULL, stdout=log,
-                stderr=log, cwd=self.directory, env={**os.environ, "PYTHONPATH": str(ROOT)},
+                stderr=log, cwd=self.directory,
+                env={**os.environ, "PYTHONPATH": str(self.trees.get(rank, ROOT))},
             )
         self._all.append(process)
         return process
@@ -149,7 +156,7 @@ class Cluster:
             assert time.monotonic() < deadline, f"node {rank} does not answer"
             try:
                 with raw.RawClient(self.address(rank), self.config.client_key) as client:
-                    client.send(client.read_frame(1, self.config.sectors))
+                    client.send(client.read_frame(1, MAX_SECTORS))
                     assert client.response() == raw.Response(raw.INVALID, raw.READ_ANSWER, 1, b"")
                 return
             except ConnectionError:

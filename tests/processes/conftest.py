@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ def make_cluster(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
     """Makes a Cluster of one's own, with its keyword arguments; nothing of it runs yet."""
     made: list[Cluster] = []
 
-    def make(**options: int) -> Cluster:
+    def make(**options: Any) -> Cluster:
         made.append(Cluster(tmp_path / f"cluster-{len(made)}", **options))
         return made[-1]
 

@@ -152,7 +152,7 @@ def test_an_impostor_draws_nobody_to_itself(make_cluster: Callable[..., Cluster]
 def test_after_an_impostor_beside_it_a_node_is_compared_with_again(make_cluster: Callable[..., Cluster]) -> None:
     """The others neither ask nor count it for a moment, while their links to it stay."""
     cluster = make_cluster()
-    cluster.start()
+    cluster.start(options=("-v",))  # it is too short for a warning
     all_know_all(cluster)
     all_are_known(cluster)
     config, real = cluster.config, cluster.processes.pop(2)

@@ -152,12 +152,13 @@ def test_status_is_not_green_where_fewer_nodes_than_a_majority_answer(mixed: Mix
     mixed.start()
     with RawClient(mixed.cluster.address(1), mixed.cluster.config.client_key) as client:
         client.read(0)  # node 1 is linked to the others
-    command = [sys.executable, "-P", "-m", "dsreg", "status", str(mixed.cluster.path), "--timeout", "10"]
+    command = [sys.executable, "-P", "-m", "dsreg"]
     table, checked = [
         subprocess.Popen(
-            [*command, *options], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+            [*command, verb, str(mixed.cluster.path), "--timeout", "10"], stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
-        for options in ((), ("--check",))
+        for verb in ("status", "health")
     ]
     shown, _ = table.communicate(timeout=2 * TIMEOUT_S)
     assert "does not speak the extension of the protocol" in " ".join(shown.split())

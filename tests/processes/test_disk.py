@@ -17,7 +17,7 @@ from dsreg.client import Attach, Client
 from tests.processes.cluster import TIMEOUT_S, Cluster, dsreg, until
 from tests.processes.fake_peer import FakePeer
 from tests.processes.history import stamp
-from tests.processes.raw import OK, READ_ANSWER, READ_PROC, VALUE, RawClient, Response
+from tests.processes.raw import OK, READ_ANSWER, READ_PROC, VALUE, PeerMessage, RawClient, Response
 
 DISK_MIB = 24
 # Sectors: more than a journal holds, and with those that a test looks at.
@@ -248,7 +248,46 @@ def test_a_damaged_sector_is_not_told_to_others(damaged: Cluster) -> None:
             return not trio.run(status, damaged, 3)["damaged"]
 
         until(is_repaired, "node 3 has repaired it")
-        fake.send(fake.read_proc(6, 101))
-        while (message := fake.expect(None)).type != VALUE:  # a repeat of what the repair asked
-            assert (message.type, message.sector) == (READ_PROC, 101)
-        assert (message.rid, message.data) == (6, stamp(101)) and message.ts > 0
+        answers: list[PeerMessage] = []
+
+        def is_answered() -> bool:
+            """A node of the contract asks until it is answered: one that repairs a sector at that moment does not."""
+            fake.send(fake.read_proc(6, 101))
+            for message in fake.so_far():
+                assert message.type in (VALUE, READ_PROC) and message.sector == 101  # what the repair asked, once more
+                answers.extend([message] if message.type == VALUE else [])
+            return bool(answers)
+
+        until(is_answered, "node 3 answers")
+        assert (answers[0].rid, answers[0].data) == (6, stamp(101)) and answers[0].ts > 0
+
+
+async def test_zeros_over_data_give_its_room_back_at_every_node(cluster: Cluster) -> None:
+    """And what was read as zeros before all nodes are killed is read so by the next ones."""
+    def homes() -> list[int]:
+        os.sync()
+        return [os.stat(cluster.storage(rank) / "sectors").st_blocks * 512 for rank in cluster.ranks]
+
+    async def all_have(client: Client, sectors: int) -> None:
+        with trio.fail_after(TIMEOUT_S):
+            for rank in cluster.ranks:
+                while (await client.status(rank, TIMEOUT_S))["sectors_written"] != sectors:  # noqa: ASYNC110
+                    await trio.sleep(0.05)
+
+    size = cluster.config.sectors // 256 * 256
+    async with Client(cluster.config, attach=Attach(name="writer")) as client:
+        for first in range(0, size, 256):
+            await client.write(first, random.Random(first).randbytes(1 << 20))
+        await all_have(client, size)
+        assert min(homes()) >= size * 4096
+        for first in range(0, size, 256):
+            await client.write(first, bytes(1 << 20))
+        await all_have(client, 0)
+    assert max(homes()) <= 64 * 1024
+    for rank in cluster.ranks:
+        cluster.kill(rank)
+        cluster.start(rank)
+    async with Client(cluster.config, attach=Attach(name="reader")) as client:
+        for first in range(0, size, 256):
+            with trio.fail_after(TIMEOUT_S):
+                assert await client.read(first, 256) == bytes(1 << 20)

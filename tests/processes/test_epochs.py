@@ -12,7 +12,7 @@ import trio
 
 from dsreg.client import Attach, Client
 from dsreg.errors import AlreadyAttached, DiskFenced, OperationTimeout, Outcome
-from dsreg.protocol.codec import Decoder, Encoder, Keys, Side
+from dsreg.protocol.codec import UNBOUNDED, Decoder, Encoder, Keys, Side
 from dsreg.protocol.messages import Command, Hello, Message, Response, Status, owner_of
 from dsreg.protocol.plausibility import ALWAYS_PLAUSIBLE_EPOCH
 from dsreg.register.assembly import client_hello
@@ -30,7 +30,7 @@ IN_1970 = ("-c", "import time; time.time = lambda: 5.0; from dsreg.cli import ma
 def attach_raw(cluster: Cluster, rank: int, epochs: list[int]) -> list[Status]:
     """What the node answers to claims of these epochs by one owner."""
     keys = Keys(cluster.config.client_key, b"")
-    encoder, decoder = Encoder(keys), Decoder(keys, sectors=0, ranks=frozenset(), side=Side.CLIENT, extended=True)
+    encoder, decoder = Encoder(keys), Decoder(keys, bounds=UNBOUNDED, side=Side.CLIENT, extended=True)
     with socket.create_connection(cluster.address(rank), TIMEOUT_S) as sock:
 
         def ask(message: Message) -> Message:
@@ -108,9 +108,11 @@ async def test_at_the_bound_a_client_waits_says_why_and_fences_nobody(cluster: C
                 cluster.kill()
                 await trio.to_thread.run_sync(cluster.start)
                 assert await patient.attached() == ALWAYS_PLAUSIBLE_EPOCH + 1, "the clocks are set"
-                with pytest.raises(DiskFenced):
+                with pytest.raises(DiskFenced) as fenced:
                     await first.write(1, stamp(2))
-                assert value_of(await patient.read(1)) == 1
+                # One of the nodes may not have heard of the new epoch yet, and have taken it.
+                possible = (1,) if fenced.value.outcome is Outcome.DID_NOT_HAPPEN else (1, 2)
+                assert value_of(await patient.read(1)) in possible
 
 
 async def test_one_forged_claim_does_not_use_up_the_epochs(cluster: Cluster) -> None:

@@ -44,7 +44,7 @@ def kept(path: Path) -> None:
 
 
 def is_marked(path: Path) -> bool:
-    return "format = 4\n" in (path / IDENTITY).read_text()
+    return "\nlearning = " in (path / IDENTITY).read_text()
 
 
 @pytest.mark.parametrize("begin", [emptied, kept])

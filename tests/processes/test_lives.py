@@ -12,7 +12,7 @@ from pathlib import Path
 import trio
 
 from dsreg.client import Client
-from dsreg.protocol.codec import Decoder, Encoder, Keys, Side
+from dsreg.protocol.codec import Bounds, Decoder, Encoder, Keys, Side
 from dsreg.protocol.messages import Command, Hello, Status
 from dsreg.protocol.messages import Response as Answered
 from dsreg.register.foreign import ANSWER_S
@@ -233,7 +233,7 @@ def test_the_old_directory_put_back_is_used_again(make_cluster: Callable[..., Cl
     until(lambda: status(cluster)[3]["directory_fault"], "the node that has refused it says so")
     said = dsreg("status", "--timeout", ASK_S, cluster.path)
     assert "directory changed" in said.stdout and "2 of 3 nodes answer" in said.stdout
-    assert any(REFUSED in cluster.log(rank).read_text() for rank in (1, 2))
+    until(lambda: any(REFUSED in cluster.log(rank).read_text() for rank in (1, 2)), "nothing becomes of it")
     shutil.rmtree(cluster.storage(3))
     aside.rename(cluster.storage(3))
     cluster.start(3)
@@ -293,7 +293,7 @@ async def test_a_later_life_is_obeyed_by_nodes_and_clients_and_the_earlier_one_i
 
 def answer_to_one_that_knows_no_lives(cluster: Cluster, rank: int, command: Command) -> Answered:
     keys = Keys(cluster.config.client_key, cluster.config.system_key)
-    decoder = Decoder(keys, sectors=SECTORS, ranks=frozenset(cluster.ranks), side=Side.CLIENT, extended=True)
+    decoder = Decoder(keys, bounds=Bounds(SECTORS, frozenset(cluster.ranks)), side=Side.CLIENT, extended=True)
     encoder = Encoder(keys)
     with socket.create_connection(cluster.address(rank), TIMEOUT_S) as sock:
         sock.sendall(b"".join(encoder.encode(Hello(0, False, cluster.config.cluster_id, 1, SECTORS))))

@@ -29,15 +29,15 @@ LONG_S = 4 * TIMEOUT_S
 CONTENT = b"".join(stamp(number) for number in range(1024))
 
 
-def start_command(*arguments: str) -> subprocess.Popen[str]:
+def start_command(*arguments: str, verb: str = "members") -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "dsreg", "members", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        [sys.executable, "-P", "-m", "dsreg", verb, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, env={"PYTHONPATH": str(ROOT)},
     )
 
 
-def run_command(*arguments: str, code: int = 0) -> str:
-    process = start_command(*arguments)
+def run_command(*arguments: str, code: int = 0, verb: str = "members") -> str:
+    process = start_command(*arguments, verb=verb)
     try:
         said = process.communicate(timeout=LONG_S)[0]
     finally:
@@ -123,8 +123,12 @@ def test_no_node_is_added_to_one_of_the_contract(make_cluster: Callable[..., Clu
         cluster.start(1, 2)
         before = cluster.path.read_bytes()
         with RawClient(cluster.address(1), cluster.config.client_key) as client:
-            client.write(7, stamp(7))
-        until(lambda: cluster.report(1)["peers"]["3"] == "contract", "node 1 knows what node 3 speaks")
+
+            def is_known() -> bool:
+                client.write(7, stamp(7))  # it is known by its answers: it has to be asked
+                return bool(cluster.report(1)["peers"]["3"] == "contract")
+
+            until(is_known, "node 1 knows what node 3 speaks")
         for command, *options in (["add", "--address", "127.0.0.9:1"], ["remove", "--rank", "3"]):
             said = run_command(command, str(cluster.path), *options, "--force", code=1)
             assert "node 3 speaks the contract alone" in said

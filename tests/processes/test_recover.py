@@ -270,7 +270,7 @@ async def test_one_that_was_put_back_from_a_copy_is_recovered_from_once_more(clu
 
 def test_a_node_that_waits_for_others_has_its_directory(cluster: Cluster) -> None:
     """With that of another one it is a majority, and nothing is lost."""
-    until(lambda: dsreg("status", "--check", cluster.path).returncode == 0, "all nodes have begun")
+    until(lambda: dsreg("health", cluster.path).returncode == 0, "all nodes have begun")
     cluster.kill()
     cluster.start(1)
     assert cluster.report(1)["lives"]["waits_for"]
@@ -322,7 +322,7 @@ def test_it_is_refused_where_it_is_not_needed_or_not_safe(
     cluster: Cluster, running: tuple[int, ...], ranks: str, said: str
 ) -> None:
     def all_serve() -> bool:
-        return dsreg("status", "--check", cluster.path).returncode == 0
+        return dsreg("health", cluster.path).returncode == 0
 
     until(all_serve, "all nodes have begun")
     cluster.kill(*(set(cluster.ranks) - set(running)))

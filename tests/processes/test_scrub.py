@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -139,6 +140,11 @@ async def test_the_same_sector_at_two_of_three(make_cluster: Callable[..., Clust
     await all_are(cluster, data)
 
 
+def verdicts(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """Without what another node did not answer in time, on a machine with a lot to do."""
+    return re.sub("; [0-9]+ MiB could not be compared with another node", "", done.stdout).splitlines()
+
+
 async def test_what_no_other_has_remains(make_cluster: Callable[..., Cluster], rng: random.Random) -> None:
     """All three values are lost: nothing is put in their place, and it is said."""
     cluster = make_cluster(sectors=SECTORS)
@@ -148,10 +154,10 @@ async def test_what_no_other_has_remains(make_cluster: Callable[..., Cluster], r
         damage_value(cluster, rank, 777)
     done = scrub(cluster)
     assert done.returncode == 1, done
-    assert done.stdout.splitlines() == [
+    assert verdicts(done) == [
         f"node {rank}: 8.0 MiB verified, 1 damaged sector found, 1 not repaired: 777" for rank in cluster.ranks
     ]
-    assert "node 2: 1 damaged sector found, 1 not repaired: 777" in run(cluster, "status").stdout
+    assert re.search(r"node 2 \(.*\): 1 damaged sector found, 1 not repaired: 777\n", run(cluster, "status").stdout)
     async with Client(cluster.config) as client:  # whoever overwrites it mends it
         await client.write(777, bytes(4096))
     done = scrub(cluster)
@@ -180,10 +186,10 @@ async def test_two_values_under_one_tag_are_told_and_left(
     done = scrub(cluster)
     assert done.returncode == 1, done
     said = "1 damaged sector found, 1 not repaired: 777; 1 with two values under one tag"
-    assert done.stdout.splitlines() == [f"node {rank}: 8.0 MiB verified, {said}" for rank in cluster.ranks]
+    assert verdicts(done) == [f"node {rank}: 8.0 MiB verified, {said}" for rank in cluster.ranks]
     for rank in cluster.ranks:
         assert cluster.log(rank).read_text().count("ERROR") == 1
-    assert "two values have the same tag, at 1 sectors" in run(cluster, "status", "--check").stdout
+    assert "two values have the same tag, at 1 sectors" in run(cluster, "health").stdout
     for rank in cluster.ranks:
         there = (cluster.storage(rank) / "sectors").read_bytes()[777 * 4096:778 * 4096]
         assert there == (other if rank == 3 else data[777 * 4096:778 * 4096])

@@ -7,7 +7,7 @@ import hmac
 import struct
 import zlib
 
-from dsreg.protocol.codec import Decoder, Keys, Side
+from dsreg.protocol.codec import UNBOUNDED, Bounds, Decoder, Keys, Side
 from dsreg.protocol.messages import CommandKind
 
 READ, WRITE, TAG, STORE = CommandKind.READ, CommandKind.WRITE, CommandKind.TAG, CommandKind.STORE
@@ -69,11 +69,11 @@ def greeting(version: int = 1, features: int = 0, incarnation: int = 0, zero: by
 
 
 def node(extended: bool = True) -> Decoder:
-    return Decoder(KEYS, sectors=SECTORS, ranks=RANKS, side=Side.NODE, extended=extended)
+    return Decoder(KEYS, bounds=Bounds(SECTORS, RANKS), side=Side.NODE, extended=extended)
 
 
 def client() -> Decoder:
-    return Decoder(KEYS._replace(system=b""), sectors=0, ranks=frozenset(), side=Side.CLIENT, extended=True)
+    return Decoder(KEYS._replace(system=b""), bounds=UNBOUNDED, side=Side.CLIENT, extended=True)
 
 
 EPOCH = 0x010203

@@ -14,7 +14,7 @@ from itertools import pairwise
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dsreg.protocol.codec import MAX_FRAME_SIZE, Decoder, Encoder, Keys, Side
+from dsreg.protocol.codec import MAX_FRAME_SIZE, UNBOUNDED, Bounds, Decoder, Encoder, Keys, Side
 from dsreg.protocol.messages import (
     Ack,
     Command,
@@ -45,8 +45,8 @@ EXTENDED = [READ, TAG, STORE, GET, PUT, ATTACH]
 
 def decoder_for(side: Side, extended: bool = True) -> Decoder:
     if side is Side.NODE:
-        return Decoder(KEYS, sectors=SECTORS, ranks=RANKS, side=side, extended=extended)
-    return Decoder(KEYS._replace(system=b""), sectors=0, ranks=frozenset(), side=side, extended=extended)
+        return Decoder(KEYS, bounds=Bounds(SECTORS, RANKS), side=side, extended=extended)
+    return Decoder(KEYS._replace(system=b""), bounds=UNBOUNDED, side=side, extended=extended)
 
 
 def frame_of(message: Message) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 from dsreg.config.address import parse_address
 from dsreg.constants import MAX_HOST_BYTES, MAX_RANK
 from dsreg.protocol.address import Address, Place, pack_addresses, unpack_addresses
-from dsreg.protocol.codec import Encoder, Side, UnsealingDecoder
+from dsreg.protocol.codec import Bounds, Encoder, Side, UnsealingDecoder
 from dsreg.protocol.life import Life
 from dsreg.protocol.messages import AddressReport
 from tests.protocol.test_codec_lives import KEYS, OTHER, OWN, decoder, frame
@@ -77,7 +77,7 @@ def test_a_length_that_cannot_be() -> None:
 
 def test_the_longest_there_is() -> None:
     ranks = range(1, MAX_RANK + 1)
-    listening = UnsealingDecoder(KEYS, sectors=9, ranks=frozenset(ranks), side=Side.NODE, extended=True)
+    listening = UnsealingDecoder(KEYS, bounds=Bounds(9, frozenset(ranks)), side=Side.NODE, extended=True)
     report = AddressReport(1, True, {rank: Address(OTHER, 1, Place("x" * MAX_HOST_BYTES, 1)) for rank in ranks})
     assert listening.feed(b"".join(Encoder(KEYS).encode(report))) == [report]
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsreg.constants import MAX_DIGESTS
-from dsreg.protocol.codec import Decoder, Encoder, Side
+from dsreg.protocol.codec import Bounds, Decoder, Encoder, Side
 from dsreg.protocol.messages import DigestQuery, Digests
 from dsreg.protocol.wire import MAX_FRAME_SIZE
 from tests.protocol.frames import KEYS, RANKS, SECTORS, extension, spoiled
@@ -20,7 +20,7 @@ ONE, OTHER = bytes(range(16)), b"\xff" * 16
 
 
 def decoder(sectors: int = SECTORS) -> Decoder:
-    return Decoder(KEYS, sectors=sectors, ranks=RANKS, side=Side.NODE, extended=True)
+    return Decoder(KEYS, bounds=Bounds(sectors, RANKS), side=Side.NODE, extended=True)
 
 
 def question(first: int, count: int, rank: int = 2, **fields: int) -> bytes:
@@ -130,6 +130,6 @@ def test_a_length_that_cannot_be_costs_eight_bytes(frame: bytes) -> None:
 
 
 def test_of_a_connection_that_was_not_greeted_they_are_unknown() -> None:
-    listening = Decoder(KEYS, sectors=SECTORS, ranks=RANKS, side=Side.NODE, extended=False)
+    listening = Decoder(KEYS, bounds=Bounds(SECTORS, RANKS), side=Side.NODE, extended=False)
     assert listening.feed(question(0, 1)) == []
     assert listening.counters["unknown_type"] == 1

@@ -71,7 +71,7 @@ def test_a_client_ignores_pads() -> None:
     assert client().feed(response(0, 0x42, 5, pad=b"xy")) == [Response(Status.OK, WRITE, 5)]
     fenced = extension(0xC1, 4, status=5, flags=0xFFFF, epoch=7)  # a failure has no content, whatever the flags
     assert client().feed(fenced) == [Response(Status.FENCED, READ, 4, b"", b"", True, 7)]
-    unknown = extension(0xC1, 4, 0, 1, DATA, flags=0xFFFE)
+    unknown = extension(0xC1, 4, 0, 1, DATA, flags=0xFFFC)
     assert client().feed(unknown) == [Response(Status.OK, READ, 4, b"", DATA, True)]
 
 

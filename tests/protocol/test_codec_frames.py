@@ -7,7 +7,7 @@ import hmac
 
 import pytest
 
-from dsreg.protocol.codec import MAX_FRAME_SIZE, Decoder, Encoder, Mac, Side
+from dsreg.protocol.codec import MAX_FRAME_SIZE, Bounds, Decoder, Encoder, Mac, Side
 from dsreg.protocol.messages import (
     Ack,
     Command,
@@ -192,7 +192,7 @@ def test_without_a_system_key_nothing_is_signed_with_an_empty_one() -> None:
     with pytest.raises(AssertionError):
         encoder.encode(Ack(1, 1, 1, 1, UUID))
     with pytest.raises(AssertionError):
-        Decoder(KEYS._replace(system=b""), sectors=1, ranks=RANKS, side=Side.NODE)
+        Decoder(KEYS._replace(system=b""), bounds=Bounds(1, RANKS), side=Side.NODE)
     with pytest.raises(AssertionError):
         Mac(b"")
 

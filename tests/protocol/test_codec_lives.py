@@ -8,7 +8,7 @@ import zlib
 import pytest
 
 from dsreg.constants import NO_OWNER, NO_OWNER_ANY_MORE
-from dsreg.protocol.codec import Encoder, Keys, Side, UnsealingDecoder
+from dsreg.protocol.codec import Bounds, Encoder, Keys, Side, UnsealingDecoder
 from dsreg.protocol.configuration import Ballot, Configuration, Record, Vote, pack_configuration
 from dsreg.protocol.life import Life, Stage
 from dsreg.protocol.messages import Accepted, LivesReport
@@ -21,7 +21,7 @@ OWN, OTHER = Life(1, b"a" * 16), Life(1 << 40, b"b" * 16)
 def decoder(side: Side = Side.NODE) -> UnsealingDecoder:
     keys = KEYS if side is Side.NODE else Keys(KEYS.client, b"")
     ranks = frozenset((1, 2, 3)) if side is Side.NODE else frozenset()
-    return UnsealingDecoder(keys, sectors=9, ranks=ranks, side=side, extended=True)
+    return UnsealingDecoder(keys, bounds=Bounds(9, ranks), side=side, extended=True)
 
 
 def frame(type_: int, rank: int, count: int, content: bytes, key: bytes, status: int = 0, epoch: int = 0) -> bytes:

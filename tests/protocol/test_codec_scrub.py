@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from dsreg.protocol.codec import Decoder, Encoder, Side
+from dsreg.protocol.codec import Bounds, Decoder, Encoder, Side
 from dsreg.protocol.messages import Message, ScrubBegun, ScrubRequest, Sums, SumsQuery
 from dsreg.protocol.tags import pack_tag
 from tests.protocol.frames import KEYS, RANKS, SECTORS, extension, spoiled
@@ -16,7 +16,7 @@ CRCS = bytes.fromhex("01020304 00000000")
 
 
 def decoder(side: Side = Side.NODE, extended: bool = True) -> Decoder:
-    return Decoder(KEYS, sectors=SECTORS, ranks=RANKS, side=side, extended=extended)
+    return Decoder(KEYS, bounds=Bounds(SECTORS, RANKS), side=side, extended=extended)
 
 
 def question(first: int, count: int, rank: int = 2, **fields: int) -> bytes:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from dsreg.protocol.codec import Encoder, Keys, Side, UnsealingDecoder
-from dsreg.protocol.encoder import hello_bytes
+from dsreg.protocol.codec import Bounds, Encoder, Keys, Side, UnsealingDecoder
 from dsreg.protocol.greeting import Greeter, Sealed, Seals, Verdict
+from dsreg.protocol.hello import hello_bytes
 from dsreg.protocol.messages import (
     FEATURE_SEALED,
     Ack,
@@ -45,7 +45,7 @@ def seals(seed: int = 0, *, keys: Keys = KEYS) -> Seals:
 
 def decoder_for(side: Side = Side.NODE) -> UnsealingDecoder:
     keys = KEYS if side is Side.NODE else KEYS._replace(system=b"")
-    return UnsealingDecoder(keys, sectors=SECTORS, ranks=RANKS, side=side, extended=True)
+    return UnsealingDecoder(keys, bounds=Bounds(SECTORS, RANKS), side=side, extended=True)
 
 
 def signed(*messages: Message) -> bytes:

@@ -23,7 +23,7 @@ NEW = 2  # the epoch that is attached
 BREAKS = (
     "joint", "old_side", "new_side", "mixed", "two_numbers", "old_client", "one_size", "accepted", "promised",
     "vote_old", "learn", "early_tell", "scan", "even", "adopt", "two_owners", "reuse", "own_list",
-    "claim_old", "claim_new", "votes_lost", "drop",
+    "claim_old", "claim_new", "votes_lost", "drop", "claimed_end",
 )
 
 
@@ -46,6 +46,7 @@ class Scenario(NamedTuple):
     late: bool = False  # what is done may arrive once more, at nodes that have not seen it
     namer: int | None = None
     last: int = 9  # no number above this one is proposed
+    beyond: bool = False  # the register is one beyond the end of the disk of configuration 1
     steps: bool = False  # the new member, there is one, learns from one node after another; one may be lost in between
 
 
@@ -135,7 +136,7 @@ class Cluster:
             yield from self._propose(rows, rest, q)
         for tag in rest.orders:
             for j, row in enumerate(rows):
-                if self.serves(j, row) and tag[0] >= row.promise[0] and tag > row.tag:
+                if self.serves(j, row) and self.has_it(row) and tag[0] >= row.promise[0] and tag > row.tag:
                     yield f"{j} stores {tag} late", (self.stored(rows, j, tag), rest)
         if self.wiped is not None:
             yield from self._wiped(rows, rest, self.wiped)
@@ -145,6 +146,10 @@ class Cluster:
     # --- configurations -----------------------------------------------------------------------------
     def serves(self, j: int, row: Row) -> bool:
         return row.started and any(j in ranks for ranks in row.conf.sets)
+
+    def has_it(self, row: Row) -> bool:
+        """Whether the register is in the disk, as far as the node knows."""
+        return not self.scenario.beyond or row.conf.sectors > 1
 
     def counted(self, conf: Conf) -> tuple[frozenset[int], ...]:
         """The sets of nodes that decide an operation."""
@@ -340,8 +345,9 @@ class Cluster:
         if not all(meets_all(ranks, set(told)) for ranks in sets):
             return rows
         promise = self.adopted((0, NOBODY), [entry[1] for entry in told.values()])
+        tag = max(entry[2] for entry in told.values())
         row = rows[i]._replace(
-            conf=top, tag=max(entry[2] for entry in told.values()), promise=promise, started=True
+            conf=top, tag=ZERO if "claimed_end" in self.without else tag, promise=promise, started=True
         )
         row = row._replace(snap=(row.promise, row.tag))
         if "votes_lost" not in self.without:

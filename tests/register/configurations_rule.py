@@ -180,6 +180,8 @@ class Model:
         epoch, owner = row.promise
         if word == "O" and row.conf.number > 1 and "old_client" not in self.without:
             return None
+        if word not in "AS" and not self.cluster.has_it(row):
+            return None
         if word == "A":
             if epoch > NEW or epoch == NEW and owner not in (NOBODY, party + 1):
                 return None
@@ -291,13 +293,15 @@ def goals_of(text: str) -> tuple[Goal, ...]:
 
 def scenario_of(
     first: str, proposers: str, parties: str, *, wiped: int | None = None, epoch: int = 0, late: bool = False,
-    namer: int | None = None, last: int = 9, steps: bool = False,
+    namer: int | None = None, last: int = 9, beyond: bool = False, steps: bool = False,
 ) -> Scenario:
     """As the command line has it: "012", "013 -012", "P q"."""
     goals = tuple(goals_of(text) for text in proposers.split())
     ranks = {*map(int, first), *(rank for each in goals for goal in each for rank in goal.ranks)}
     scripts = tuple(tuple(script.split(",")) for script in parties.split())
-    return Scenario(max(ranks) + 1, tuple(map(int, first)), goals, scripts, wiped, epoch, late, namer, last, steps)
+    return Scenario(
+        max(ranks) + 1, tuple(map(int, first)), goals, scripts, wiped, epoch, late, namer, last, beyond, steps
+    )
 
 
 def main() -> int:
@@ -310,13 +314,14 @@ def main() -> int:
     parser.add_argument("--late", action="store_true")
     parser.add_argument("--namer", type=int)
     parser.add_argument("--last", type=int, default=9, help="no number above this one is proposed")
+    parser.add_argument("--beyond", action="store_true", help="the register is one that a larger disk has")
     parser.add_argument("--steps", action="store_true", help="the new member learns step by step")
     parser.add_argument("--break", dest="without", default="", help=f"rules to leave out, of {', '.join(BREAKS)}")
     parser.add_argument("--max", type=int, default=5_000_000)
     args = parser.parse_args()
     scenario = scenario_of(
         args.first, args.proposers, args.parties, wiped=args.wiped, epoch=args.epoch, late=args.late,
-        namer=args.namer, last=args.last, steps=args.steps,
+        namer=args.namer, last=args.last, beyond=args.beyond, steps=args.steps,
     )
     began = time.monotonic()
     result = search(Model(scenario, *filter(None, args.without.split(","))), args.max)

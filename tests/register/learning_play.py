@@ -15,7 +15,7 @@ def new_learner(sectors: int = SECTORS, ranks: tuple[int, ...] = RANKS) -> tuple
     """Of a disk of so many sectors, of which it knows none, and which was never written where it has learned it."""
     learned = Learned(sectors, lambda first, count: ZERO_TAG * count)
     learned.know(Runs())
-    return Learner(majority_of(ranks), learned, sectors), learned
+    return Learner(majority_of(ranks), learned), learned
 
 
 class Learning(Play):

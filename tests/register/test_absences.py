@@ -42,6 +42,6 @@ def test_what_is_said() -> None:
     assert lost == ("node 3 (c:7001) has been out of reach for 10 s: is it up, and the network? "
                     "2 of 3 nodes are in reach, 2 are needed: the disk goes on")
     assert describe_absence(2, "b:1", False, 10, (1,), majority_of((1, 2, 3))).endswith(
-        "only 1 of 3 nodes are in reach and 2 are needed: reads and writes wait")
+        "1 of 3 nodes are in reach, 2 are needed: reads and writes wait")
     assert describe_absence(2, "b:1", True, 71, (1, 2), majority_of((1, 2, 3))) == (
         "node 2 (b:1) is in reach again, after 71 s")

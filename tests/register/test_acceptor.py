@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import pytest
 
-from dsreg.constants import NO_OWNER
+from dsreg.constants import NO_OWNER, ZERO_TAG
+from dsreg.protocol.extents import Extent, encode_extents, map_command
 from dsreg.protocol.messages import Ack, Command, CommandKind, Fenced, ReadProc, Response, Status, Value, WriteProc
 from dsreg.protocol.tags import ATTACHED, pack_tag, restamped, ts_of
+from dsreg.protocol.zeros import zero_command
 from dsreg.register.effects import Again, ClientOrder, Effect, Fence, Load, Persist, Reply
 from tests.protocol.values import data, tags
 from tests.register.play import CLIENT, NEW, PEER, RANK, Play, ask, load
@@ -105,27 +107,92 @@ def test_write_proc(epoch: int, promised: list[int]) -> None:
     assert one.storage.load(0, 1) == (restamped(HIGH, epoch), NEW, False)
 
 
+def let_in(one: Play, command: Command, promised: int) -> list[Effect] | None:
+    """The effects of the command once its epoch is durable; None if the epoch is refused, as it has to be then."""
+    effects = one.command(command)
+    if 0 < command.epoch < promised:
+        refusal = Response(Status.FENCED, command.kind, command.request, extended=True, epoch=promised)
+        assert effects == [Reply(CLIENT, refusal, command)]
+        return None
+    if command.epoch > promised:
+        assert effects == disbelief(command, promised), "ATTACH alone raises what is promised"
+        assert one.replica.epochs.promised == promised
+        return None
+    if command.epoch > DURABLE:
+        assert effects == fence(command.epoch, command, CLIENT)
+        effects = one.commit(effects[0])
+    return effects
+
+
 @pytest.mark.parametrize("promised", [LATE, SOON])
 @pytest.mark.parametrize("epoch", EPOCHS[1:])
 def test_put(epoch: int, promised: list[int]) -> None:
     one = play(promised)
     command = Command(CommandKind.PUT, 9, 0, 2, put_tag(epoch) * 2, NEW * 2, True, epoch)
-    effects = one.command(command)
-    if epoch < promised[-1]:
-        refusal = Response(Status.FENCED, CommandKind.PUT, 9, extended=True, epoch=promised[-1])
-        assert effects == [Reply(CLIENT, refusal, command)]
+    if (effects := let_in(one, command, promised[-1])) is None:
         return
-    if epoch > promised[-1]:
-        assert effects == disbelief(command, promised[-1]), "ATTACH alone raises what is promised"
-        assert one.replica.epochs.promised == promised[-1]
-        return
-    if epoch > DURABLE:
-        assert effects == fence(epoch, command, CLIENT)
-        effects = one.commit(effects[0])
     answer = Reply(CLIENT, Response(Status.OK, CommandKind.PUT, 9, extended=True), command)
     assert effects == [Persist(0, 2, put_tag(epoch) * 2, NEW * 2, (answer,), origin=ClientOrder(CLIENT, command))]
     assert one.commit(effects[0]) == [answer], "once it is durable"
     assert one.storage.load(0, 2) == (put_tag(epoch) * 2, NEW * 2, False)
+
+
+@pytest.mark.parametrize("promised", [LATE, SOON])
+@pytest.mark.parametrize("epoch", EPOCHS[1:])
+def test_zero(epoch: int, promised: list[int]) -> None:
+    one = play(promised)
+    command = zero_command(9, 0, 512, put_tag(epoch), epoch)
+    if (effects := let_in(one, command, promised[-1])) is None:
+        return
+    answer = Reply(CLIENT, Response(Status.OK, CommandKind.ZERO, 9, extended=True), command)
+    assert effects == [Persist(0, 512, put_tag(epoch), b"", (answer,), origin=ClientOrder(CLIENT, command))]
+    assert one.commit(effects[0]) == [answer], "once it is durable"
+    assert one.storage.load(0, 2) == (put_tag(epoch) * 2, bytes(8192), False)
+
+
+@pytest.mark.parametrize("promised", [LATE, SOON])
+@pytest.mark.parametrize("epoch", EPOCHS)
+def test_map(epoch: int, promised: list[int]) -> None:
+    """As GET: nothing of an older epoch may come in after the answer."""
+    one = play(promised)
+    one.storage.damage(600, tag_too=True)
+    command = map_command(9, 0, 1024, epoch)
+    if (effects := let_in(one, command, promised[-1])) is None:
+        return
+    data, blank = Extent(1, None), Extent(1, ZERO_TAG)
+    content = encode_extents([data, blank, data, blank])  # HIGH, and what is lost
+    assert effects == [
+        Reply(CLIENT, Response(Status.OK, CommandKind.MAP, 9, b"", content, True, max(epoch, DURABLE)), command)
+    ]
+
+
+def test_zeros_that_meet_a_later_write_of_the_attachment_are_overtaken() -> None:
+    one = play(LATE)
+    late = zero_command(9, 256, 512, put_tag(DURABLE), DURABLE)
+    newer = pack_tag(ts_of(DURABLE, 5), ATTACHED, 0, DURABLE)
+    (persist,) = one.command(Command(CommandKind.PUT, 8, 3000, 1, newer, NEW, True, DURABLE))
+    one.commit(persist)
+    assert told(one.command(late)).status is Status.OK, "elsewhere"
+    (persist,) = one.command(Command(CommandKind.PUT, 8, 600, 1, newer, NEW, True, DURABLE))
+    one.commit(persist)
+    assert told(one.command(late)).status is Status.OVERTAKEN
+
+
+def test_zeros_that_are_refused_are_answered() -> None:
+    one = play(LATE)
+    one.storage.full = True
+    command = zero_command(9, 0, 512, put_tag(DURABLE), DURABLE)
+    (persist,) = one.command(command)
+    answer = told(one.commit(persist))
+    assert answer.status in (Status.REFUSED, Status.NO_SPACE) and answer.kind is CommandKind.ZERO
+
+
+def told(effects: list[Effect]) -> Response:
+    """The answer, or that to be given once it is durable."""
+    (effect,) = effects
+    (reply,) = effect.then if isinstance(effect, Persist) else (effect,)
+    assert isinstance(reply, Reply) and isinstance(reply.message, Response)
+    return reply.message
 
 
 def test_what_waited_for_a_promise_is_judged_again_by_a_newer_one() -> None:

@@ -10,8 +10,11 @@ from dsreg.protocol.messages import (
     FEATURE_CONFIGURATIONS,
     FEATURE_DIGESTS,
     FEATURE_LIVES,
+    FEATURE_MAP,
     FEATURE_SEALED,
     FEATURE_SUMS,
+    FEATURE_ZERO_CHUNKS,
+    FEATURE_ZEROS,
     Command,
     CommandKind,
     Hello,
@@ -85,7 +88,7 @@ def test_the_jitter_is_the_one_given() -> None:
 def test_a_node_says_what_it_is() -> None:
     cluster = bytes(range(16))
     features = FEATURE_LIVES | FEATURE_DIGESTS | FEATURE_CLAIMS | FEATURE_ADDRESSES | FEATURE_CONFIGURATIONS
-    features |= FEATURE_SUMS | 5
+    features |= FEATURE_SUMS | FEATURE_ZEROS | FEATURE_ZERO_CHUNKS | FEATURE_MAP | 5
     assert node_hello(2, 5, cluster, 7, 64) == Hello(2, False, cluster, 7, 64, FEATURE_SEALED | features)
     assert node_hello(2, 5, cluster, 7, 64, seals=False).features == features
 
@@ -98,7 +101,7 @@ def test_questions_of_heal_have_read_identifiers_of_their_own() -> None:
 
 
 def test_a_client_says_only_what_it_can() -> None:
-    features = FEATURE_SEALED | FEATURE_LIVES | FEATURE_ADDRESSES | FEATURE_CONFIGURATIONS
+    features = FEATURE_SEALED | FEATURE_LIVES | FEATURE_ADDRESSES | FEATURE_CONFIGURATIONS | FEATURE_ZEROS
     assert client_hello(64) == Hello(0, False, bytes(16), 0, 64, features)
     assert client_hello(64, seals=False).features == features & ~FEATURE_SEALED
 

@@ -21,6 +21,8 @@ SAFE = {
     "two attachments, one epoch, three become one": scenario_of("012", "0", "A A", epoch=1),
     "a client that knows no configurations": scenario_of("012", "0", "O q"),
     "a larger disk": scenario_of("012", "012*2", "P S"),
+    "in what a larger disk has more": scenario_of("012", "012*2", "P q", wiped=0, beyond=True),
+    "in that, and members change": scenario_of("012", "012*2,0", "P q", beyond=True),
     "two proposers": scenario_of("012", "0 012*2", ""),
     "a change is finished and cancelled": scenario_of("012", "0 -0", "", last=3),
     "a member loses its directory": scenario_of("012", "0", "P q", wiped=0),
@@ -50,6 +52,7 @@ BROKEN = {
     "claim_old": scenario_of("012", "0", "P q", wiped=0),
     "claim_new": scenario_of("012", "013", "P q", wiped=1),
     "votes_lost": scenario_of("012", "0 012*2", "", wiped=1),
+    "claimed_end": scenario_of("012", "012*2", "P q", wiped=0, beyond=True),
     "drop": scenario_of("012", "0", "P q", wiped=0),
 }
 

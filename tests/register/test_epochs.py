@@ -303,10 +303,8 @@ def test_an_owner_has_a_name(name: str) -> None:
     assert name_of_owner(owner) == name
 
 
-def test_a_long_name_is_cut_between_characters() -> None:
-    assert name_of_owner(owner_of(bytes(16), "\u00e9" * 30)) == "\u00e9" * 24
-    assert name_of_owner(owner_of(bytes(16), "x" + "\u00e9" * 30)) == "x" + "\u00e9" * 23
-    assert name_of_owner(b"\xff" * 64), "what is no UTF-8 is shown somehow"
+def test_a_name_that_is_no_utf_8_is_shown_somehow() -> None:
+    assert name_of_owner(b"\xff" * 64)
 
 
 # --- a promise that is overtaken while it becomes durable ---------------------------------------------

@@ -48,7 +48,7 @@ def test_what_was_never_written_is_learned_at_once_from_two() -> None:
 def test_a_large_disk_that_was_never_written_takes_one_question_to_each() -> None:
     storage, chunks = MemoryStorage(1 << 28), 1 << 20
     storage.learning.know(Runs())
-    learner = Learner(majority_of(RANKS), storage.learning, storage.sectors)
+    learner = Learner(majority_of(RANKS), storage.learning)
     assert learner.due([2, 3], True, 0.0) == (0, 4096)
     for rank in (2, 3):
         learner.answered(Digests(rank, 1, 0, 4096, chunks, {}), 0.0)

@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsreg.constants import MAX_RANK
-from dsreg.register.quorum import Joint, Majority, Quorum, bit, how_many_decide, majority_of, mask, ranks_in
+from dsreg.register.quorum import (
+    Joint,
+    Majority,
+    Quorum,
+    bit,
+    counted,
+    how_many_decide,
+    majority_of,
+    mask,
+    ranks_in,
+)
 
 SETS = st.sets(st.integers(1, MAX_RANK))
 
@@ -183,3 +193,12 @@ def test_a_rank_counts_once_and_only_if_it_is_a_member(case: tuple[set[int], lis
     for rank in answers:
         bits |= bit(rank)
     assert majority_of(members).decided(bits) == (len(members & set(answers)) > len(members) / 2)
+
+
+def test_it_is_said_which_of_two_sets_lacks_what() -> None:
+    assert counted(majority_of((1, 2, 3)), mask((1, 3, 7)), "answer") == "2 of 3 nodes answer, 2 are needed"
+    joint = Joint(majority_of((1, 2, 3)), majority_of((1, 2, 3, 4)))
+    assert counted(joint, mask((1, 2, 4)), "answer") == (
+        "2 of nodes 1 2 3 answer, 2 are needed; 3 of nodes 1 2 3 4 answer, 3 are needed")
+    assert counted(joint, mask((1, 3)), "are connected") == (
+        "2 of nodes 1 2 3 are connected, 2 are needed; only 2 of nodes 1 2 3 4 are connected, 3 are needed")

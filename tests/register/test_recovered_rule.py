@@ -10,6 +10,8 @@ from tests.register.recovered_rule import Search, Violation
 @pytest.mark.parametrize(("nodes", "left", "options"), [
     (2, {0: 1}, {}), (3, {2: 1}, {}), (3, {2: 1}, {"attached": True}), (4, {0: 1, 3: 2}, {"attached": True}),
     (4, {0: 2, 3: 1}, {"writes": False}), (5, {1: 1, 0: 2}, {"writes": False}),
+    # As many as meet every majority.
+    (3, {0: 1, 2: 2}, {}), (3, {0: 2, 2: 1}, {"attached": True}), (5, {0: 1, 1: 2, 2: 3}, {"writes": False}),
 ])
 def test_nothing_is_lost_that_was_left(nodes: int, left: dict[int, int], options: dict[str, bool]) -> None:
     assert Search(nodes, left, **options).run() > 100  # type: ignore[arg-type]

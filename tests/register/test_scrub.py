@@ -1,4 +1,4 @@
-"""Scrub as plays: an event, then the effects expected. The node is 1 of 3; its storage is in memory."""
+"""Scrub as plays: an event, then the effects expected."""
 
 from __future__ import annotations
 
@@ -10,94 +10,15 @@ from dsreg.constants import MAX_RUN_SECTORS, TAG_SIZE
 from dsreg.protocol.messages import Sums, SumsQuery
 from dsreg.protocol.tags import pack_tag
 from dsreg.register.damage import Damage, Kind
-from dsreg.register.effects import Effect, Persist, Repair, Reply, Tell, Verify
-from dsreg.register.scrub import ANSWER_S, LOOK_S, MAX_ASKED, MAX_TRIES, RETRY_S, Scrub
-from dsreg.register.throttle import BUSY_PAUSE_S, BUSY_S, BUSY_SECTORS, Throttle
+from dsreg.register.effects import Persist, Repair, Reply, Tell, Verify
+from dsreg.register.scrub import ANSWER_S, LOOK_S, MAX_ASKED, MAX_TIMES_ASKED, MAX_TRIES, RETRY_S
+from dsreg.register.throttle import BUSY_PAUSE_S, BUSY_S, BUSY_SECTORS
 from dsreg.storage.checksum import crc32
-from dsreg.testing.memory_storage import MemoryStorage
 from tests.protocol.values import data, tags
+from tests.register.scrub_play import NAME, SECTORS, TAG, Play
 
-SECTORS = 2 * MAX_RUN_SECTORS + 4
 LAST = 2 * MAX_RUN_SECTORS  # the first sector of the last chunk, which has four
 PERIOD_S = 3000.0
-NAME = (5, 2)
-TAG = tags(NAME)
-
-
-class View(MemoryStorage):
-    """`found`, `crcs`: what dsreg.storage.verify.CopyCheck has."""
-
-    def __init__(self) -> None:
-        super().__init__(SECTORS)
-        self.found: list[Damage] = []
-
-    @property
-    def check(self) -> View:
-        return self
-
-    @property
-    def sectors_written(self) -> int:
-        return len(self._durable)
-
-    def crcs(self, first: int, count: int) -> bytes:
-        """As of what was stored, whatever has become of it."""
-        stored = (self._durable.get(sector, (b"", b""))[1] for sector in range(first, first + count))
-        return b"".join(crc32(value).to_bytes(4) if value else bytes(4) for value in stored)
-
-    def lose(self, sector: int) -> None:
-        """The disk has damaged it, which was found now."""
-        self.damage(sector)
-        self.found.append(Damage(Kind.VALUE, sector, 1))
-
-
-class Play:
-    def __init__(self, *compares: int, period_s: float = 0.0, place: float = 0.0) -> None:
-        self.now = 100.0
-        self.storage = View()
-        self.throttle = Throttle()
-        self.scrub = Scrub(1, self.storage, self.throttle, period_s=period_s, place=place, started_s=self.now)
-        self.scrub.compares = lambda: list(compares)
-
-    def have(self, *sectors: int, fill: int = 7) -> None:
-        for sector in sectors:
-            self.storage.queue(Persist(sector, 1, TAG, data(fill), ()))
-            self.storage.commit()
-
-    def tick(self, seconds: float = 0.0) -> list[Effect]:
-        self.now += seconds
-        return self.scrub.tick(self.now)
-
-    def verified(self, effect: Effect, is_sure: bool = True) -> list[Effect]:
-        assert isinstance(effect, Verify)
-        return self.scrub.verified(effect, is_sure, self.now)
-
-    @property
-    def under_way(self) -> Verify:
-        assert self.scrub._verifying is not None
-        return self.scrub._verifying[1]
-
-    def ask(self) -> list[Verify]:
-        """All that a pass verifies that is asked for; what else it wants is left in `rest`."""
-        self.scrub.ask(self.now)
-        self.rest: list[Effect] = []
-        seen: list[Verify] = []
-        effects = self.tick()
-        while effects:
-            verifies = [effect for effect in effects if isinstance(effect, Verify)]
-            self.rest += [effect for effect in effects if not isinstance(effect, Verify)]
-            seen += verifies
-            effects = self.verified(verifies[0]) if verifies else []
-        return seen
-
-    def sums(self, rank: int, query: SumsQuery, tag: bytes = TAG, fill: int = 7) -> list[Effect]:
-        """The answer of that node: it has this in all of the run."""
-        crc = crc32(data(fill)).to_bytes(4)
-        return self.scrub.message(
-            None, Sums(rank, query.rid, query.first, query.count, tag * query.count, crc * query.count), self.now
-        )
-
-    def found(self) -> dict[str, int]:
-        return {kind.value: self.scrub.ledger.found[kind] for kind in Kind if self.scrub.ledger.found[kind]}
 
 
 # --- passes ---------------------------------------------------------------------------------------
@@ -262,13 +183,29 @@ def test_each_chunk_is_compared_with_all_others_that_can() -> None:
     assert play.scrub.done == 1 and play.found() == {} and play.scrub.report(play.now)["done_not_compared"] == 0
 
 
-def test_who_does_not_answer_is_not_waited_for() -> None:
+def test_who_does_not_answer_is_asked_again_and_not_waited_for_for_ever() -> None:
     play = Play(2)
     play.have(0)
     play.ask()
-    assert play.scrub.next_due() == play.now + ANSWER_S
-    play.tick(ANSWER_S)
+    for _ in range(MAX_TIMES_ASKED - 1):
+        assert play.scrub.next_due() == play.now + ANSWER_S
+        assert play.tick(ANSWER_S) == [Tell(2, SumsQuery(1, 1, 0, MAX_RUN_SECTORS))] and play.scrub.done == 0
+    assert play.tick(ANSWER_S) == []
     assert play.scrub.done == 1 and play.scrub.report(play.now)["done_not_compared"] == 1
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_who_has_been_asked_again_may_answer_or_leave(answers: bool) -> None:
+    play = Play(2)
+    play.have(0)
+    play.ask()
+    play.tick(ANSWER_S)
+    if answers:
+        play.sums(2, SumsQuery(2, 1, 0, MAX_RUN_SECTORS))
+    else:
+        play.scrub.compares = list
+        assert play.tick(ANSWER_S) == []
+    assert play.scrub.done == 1 and play.scrub.report(play.now)["done_not_compared"] == (not answers)
 
 
 def test_the_same_name_with_two_checksums_is_a_contradiction_and_nothing_is_repaired() -> None:
@@ -360,3 +297,37 @@ def test_it_answers_with_what_is_durable() -> None:
     zeros = bytes(TAG_SIZE)
     answer = Sums(1, 77, LAST, 4, zeros + TAG + zeros * 2, bytes(4) + crc + bytes(8))
     assert play.scrub.message("link", SumsQuery(2, 77, LAST, 4), play.now) == [Reply("link", answer)]
+
+
+def test_what_the_disk_has_more_meanwhile_is_for_the_next_pass() -> None:
+    play = Play(place=0.9)
+    larger = SECTORS + 2 * MAX_RUN_SECTORS
+    play.have(0, LAST)
+    play.scrub.ask(play.now)
+    (effect,) = play.tick()
+    play.storage.grow(larger)
+    play.have(larger - 1)
+    seen = []
+    while isinstance(effect, Verify):
+        seen.append(effect)
+        effect = next(iter(play.verified(effect)), None)
+    assert seen == [Verify(0, MAX_RUN_SECTORS), Verify(LAST, MAX_RUN_SECTORS)] and play.scrub.done == 1
+    assert play.ask() == [*seen, Verify(larger - 4, 4)]
+
+
+def test_a_pass_that_began_in_the_middle_goes_round_the_disk_that_there_was_then() -> None:
+    play = Play(period_s=PERIOD_S, place=0.9)
+    play.have(0, LAST)
+    chunks: list[int] = []
+    while 0 not in chunks:
+        effects = play.tick(PERIOD_S / 10)
+        assert play.now < 100.0 + 3 * PERIOD_S
+        while effects:
+            (effect,) = effects
+            assert isinstance(effect, Verify)
+            chunks.append(effect.first // MAX_RUN_SECTORS)
+            if len(chunks) == 1:
+                play.storage.grow(SECTORS + 2 * MAX_RUN_SECTORS)
+                play.have(SECTORS + MAX_RUN_SECTORS)
+            effects = play.verified(effect)
+    assert chunks == [2, 2, 0], "the last chunk has become longer; those behind it are of the next pass"

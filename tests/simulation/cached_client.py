@@ -18,8 +18,9 @@ from dsreg.constants import SECTOR_SIZE
 from dsreg.errors import DsregError, Outcome, WritebackFailed
 from dsreg.protocol.messages import Buffer
 from dsreg.store import Done, Submitted, outcome_of
-from tests.simulation.clients import ExtensionClient, World
+from tests.simulation.clients import ExtensionClient
 from tests.simulation.history import Call, value_of
+from tests.simulation.worker import World
 
 BOUNDS = Limits(
     buffered=16 * SECTOR_SIZE, low_water=4 * SECTOR_SIZE, age_s=0.3, runs=2, run_bytes=8 * SECTOR_SIZE

@@ -15,6 +15,11 @@ A history of one register is linearizable if and only if
 
 Two operations that touch in one moment count as concurrent. Registers are independent of each other
 (linearizability is local), so a history of many is checked register by register. O(n log n) in all.
+
+Zeros are written more than once, and a register begins with them. Each write of them has a value of its own, from
+ZEROED on, and all are read as INITIAL. Such a read is taken for one of the only write that it can have seen, where
+there is only one; else it says nothing. So with zeros a history that is found wrong is wrong, and some that are wrong
+are not found.
 """
 
 from __future__ import annotations
@@ -28,6 +33,8 @@ from typing import NamedTuple
 # The value of a register nobody has written: zeros. No write may use it.
 INITIAL = 0
 OPEN = math.inf
+# Values from here on are zeros.
+ZEROED = 1 << 62
 
 
 class Operation(NamedTuple):
@@ -120,6 +127,7 @@ def check(history: Iterable[Operation], *, strict: bool = False) -> list[Violati
 
 
 def _check_register(sector: int, operations: Sequence[Operation], strict: bool) -> Violation | None:
+    operations = _with_zeros_told_apart(operations)
     clusters: dict[int, _Cluster] = {INITIAL: _Cluster(None, False)}
     for operation in operations:
         if operation.is_write:
@@ -139,6 +147,27 @@ def _check_register(sector: int, operations: Sequence[Operation], strict: bool) 
                 return Violation(sector, Fault.FROM_THE_FUTURE, (cluster.write, operation))
             cluster.add(operation)
     return _check_zones(sector, clusters.values())
+
+
+def _with_zeros_told_apart(operations: Sequence[Operation]) -> Sequence[Operation]:
+    """See the module: reads of zeros as reads of one write of them, or of INITIAL."""
+    writes = [operation for operation in operations if operation.is_write]
+    zeroed = [write for write in writes if write.value >= ZEROED]
+    if not zeroed:
+        return operations
+    told: list[Operation] = []
+    for operation in operations:
+        if operation.is_write or operation.value != INITIAL:
+            told.append(operation)
+            continue
+        # What was written wholly after a write, and wholly before the read, hides it.
+        last = max((write.start for write in writes if write.end < operation.start), default=-math.inf)
+        seen = [write.value for write in zeroed if write.start <= operation.end and write.end >= last]
+        if last == -math.inf:
+            seen.append(INITIAL)
+        if len(seen) <= 1:  # none: it contradicts the write that hides all, as a read of INITIAL does
+            told.append(operation._replace(value=seen[0] if seen else INITIAL))
+    return told
 
 
 def _check_zones(sector: int, clusters: Iterable[_Cluster]) -> Violation | None:

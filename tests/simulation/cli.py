@@ -9,7 +9,8 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING
 
 from tests.simulation.mutants import install
@@ -35,13 +36,25 @@ def simulate_without_gc(seed: int) -> Result:
         gc.enable()
 
 
-def run_seeds(seeds: range, processes: int) -> Iterator[Result]:
+def changing_members(seeds: Sequence[int]) -> list[int]:
+    """Those of the seeds whose runs change members."""
+    from tests.simulation.options import derive
+
+    return [seed for seed in seeds if derive(seed).reconfigures]
+
+
+def run_seeds(seeds: Sequence[int], processes: int) -> Iterator[Result]:
     """In the order of the seeds, so that the first failure is the same whatever the machine."""
     if processes == 1:
         yield from map(simulate_without_gc, seeds)
         return
-    with multiprocessing.get_context("fork").Pool(processes) as pool:
-        yield from pool.imap(simulate_without_gc, seeds, chunksize=4)
+    # Not multiprocessing.Pool: when it is left early it ends its processes by a signal, and one that holds the lock of
+    # their queue just then stops all others, and this one, for ever.
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("fork")) as pool:
+        try:
+            yield from pool.map(simulate_without_gc, seeds, chunksize=2)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def summary(results: list[Result], elapsed_s: float) -> str:
@@ -60,7 +73,7 @@ def summary(results: list[Result], elapsed_s: float) -> str:
     return "\n".join(lines)
 
 
-def run_many(seeds: range, processes: int, stop_at_first: bool) -> int:
+def run_many(seeds: Sequence[int], processes: int, stop_at_first: bool) -> int:
     """Progress on stderr, failures and the summary on stdout; the exit status."""
     started_s = shown_s = time.monotonic()
     results: list[Result] = []
@@ -105,6 +118,7 @@ def main() -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--seed", type=int, help="run this seed and print what it stands for")
     what.add_argument("--seeds", type=parse_seeds, metavar="A..B", help="run these seeds and print a summary")
+    parser.add_argument("--members", action="store_true", help="with --seeds: only those that change members")
     parser.add_argument("--verbose", action="store_true", help="with --seed: print all that happens")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="with --seeds (%(default)s)")
     parser.add_argument("--stop", action="store_true", help="with --seeds: stop at the first failure")
@@ -114,4 +128,5 @@ def main() -> None:
         install(arguments.mutant)
     if arguments.seed is not None:
         sys.exit(run_one(arguments.seed, arguments.verbose))
-    sys.exit(run_many(arguments.seeds, arguments.processes, arguments.stop))
+    seeds = changing_members(arguments.seeds) if arguments.members else arguments.seeds
+    sys.exit(run_many(seeds, arguments.processes, arguments.stop))

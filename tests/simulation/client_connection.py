@@ -9,7 +9,7 @@ from dsreg.client.connection import Connection, Observer
 from dsreg.link.destinations import Destinations
 from dsreg.protocol.address import Place
 from dsreg.protocol.choosing import ConfigurationReport
-from dsreg.protocol.codec import EncodeOnce, Encoder, Keys
+from dsreg.protocol.codec import Encodings, Keys
 from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import Command, StatusRequest
 from dsreg.register.assembly import client_hello
@@ -19,8 +19,7 @@ from tests.simulation.network import Network
 from tests.simulation.options import Options
 
 CLIENT_KEYS = Keys(bytes(range(32)), b"")
-ENCODER = Encoder(CLIENT_KEYS)
-SEALED_ENCODER = Encoder(None)
+ENCODINGS = Encodings(CLIENT_KEYS)
 
 
 class World(Protocol):
@@ -37,7 +36,7 @@ class ClientConnection:
     """Connects at once, and for ever, until `kill`. `observer`: is not told of anything after that."""
 
     def __init__(self, world: World, host: int, rank: int, observer: Observer) -> None:
-        loop, sectors = world.loop, world.options.sectors
+        loop, sectors = world.loop, world.options.created_sectors
         self._loop = loop
         self._alive = True
         self._writing = False
@@ -45,9 +44,9 @@ class ClientConnection:
         self._lines = SimLines(loop, world.network, host, rank, self._guard, lambda: loop.now_s)
         self._connection = Connection(
             rank, self._lines, self._destinations,  # type: ignore[arg-type]
-            hello=client_hello(sectors, seals=world.seals(host)), keys=CLIENT_KEYS,
+            hello=client_hello(sectors, seals=world.seals(host)),
             seals=Seals(CLIENT_KEYS, world.fresh_key, required=world.options.require_sealed),
-            observer=observer, encode=(EncodeOnce(ENCODER), EncodeOnce(SEALED_ENCODER)),
+            observer=observer, encodings=ENCODINGS,
             jitter=lambda: loop.between(0.5, 1.0), clock=lambda: loop.now_s,
         )
         self._lines.begin(self._connection.driver)

@@ -10,11 +10,11 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from dsreg.client.admission import Admission
 from dsreg.client.attachment import Claim
-from dsreg.client.engine import Engine, Run
+from dsreg.client.engine import Engine
 from dsreg.client.events import (
     Attached,
     Completed,
@@ -23,156 +23,33 @@ from dsreg.client.events import (
     NotAttached,
     NotCounted,
     Refusal,
+    Split,
     Waits,
 )
 from dsreg.client.limits import TICK_S
-from dsreg.constants import MAX_RUN_BYTES
+from dsreg.client.run import Run
+from dsreg.constants import MAX_RUN_BYTES, MAX_RUN_SECTORS, SECTOR_SIZE
 from dsreg.errors import AlreadyAttached, AuthenticationFailed, DsregError, OperationTimeout, Outcome
 from dsreg.protocol.address import Place
 from dsreg.protocol.choosing import Answered
 from dsreg.protocol.messages import Buffer, Message, ScrubBegun, StatusReport
 from dsreg.store import outcome_of
 from tests.simulation.client_connection import ClientConnection
-from tests.simulation.history import Call, History
-from tests.simulation.loop import Loop
-from tests.simulation.network import Network
-from tests.simulation.options import Options
+from tests.simulation.history import Call
+from tests.simulation.options import LONG_SECTORS
 from tests.simulation.watched_core import End, WatchedCore
-
-# How long a client waits at most between its operations in the liveness phase, in seconds.
-LAST_THOUGHTS_S = 5.0
-
-
-class World(Protocol):
-    """What a client has around it."""
-
-    loop: Loop
-    network: Network
-    options: Options
-    history: History
-
-    def seals(self, host: int) -> bool:
-        """Whether the client can seal its connections."""
-
-    def fresh_key(self) -> bytes:
-        """32 bytes, from the seed."""
-
-
-class Worker:
-    """Chooses what to do next. `plan`: exact runs (first, count, is_write) to do before anything is chosen."""
-
-    epoch = 0  # of its attachment
-    overlaps = False  # it begins runs that overlap others of its own
-
-    def __init__(self, world: World, name: str, max_run: int) -> None:
-        self.name = name
-        self.world = world
-        self.to_do = 0
-        self.plan: list[tuple[int, int, bool]] = []
-        self.depth = world.options.depth
-        self.paused = False
-        self.out = False  # does nothing, for now
-        self.retired = False  # and never will again
-        self.calls: dict[int, Call] = {}  # under way, by the client's number
-        self._max_run = max_run
-        self._busy: set[int] = set()
-        self._number = 0
-        self._thinking = False
-        self._thoughts = 0
-
-    @property
-    def idle(self) -> bool:
-        return self.out or not self.to_do and not self.plan and not self.calls
-
-    def work(self, operations: int) -> None:
-        """Do so many more, from now on: whatever the worker was waiting for to pass does not matter any more."""
-        self.to_do += operations
-        self._thinking = False
-        self._next()
-
-    def _next(self) -> None:
-        while not self.out and len(self.calls) < self.depth and not self.paused and not self._thinking:
-            if not self.plan and not self.to_do:
-                return
-            run = self._choose()
-            if run is None:
-                return
-            first, count, is_write = run
-            self._number += 1
-            call = self.calls[self._number] = self._record(first, count, is_write)
-            self._busy.update(range(first, first + count))
-            self.begin(self._number, call)
-            self._think()
-
-    def _think(self) -> None:
-        """After a burst of operations, for so long that it makes up for them."""
-        options, loop = self.world.options, self.world.loop
-        if self.to_do and not self.plan and options.think_s and loop.chance(1 / self.depth):
-            lasts_s = options.think_s * self.depth * loop.between(0, 2)
-            # Once the faults have stopped nothing is to be outlasted, and the time counts.
-            self.rest(lasts_s if self.world.network.meddles else min(lasts_s, LAST_THOUGHTS_S))
-
-    def rest(self, seconds: float) -> None:
-        """Begin nothing for so long."""
-        self._thinking = True
-        self._thoughts += 1
-        self.world.loop.after(seconds, self._thought, self._thoughts)
-
-    def _thought(self, number: int) -> None:
-        if number == self._thoughts:
-            self._thinking = False
-            self._next()
-
-    def _choose(self) -> tuple[int, int, bool] | None:
-        rng, options = self.world.loop.rng, self.world.options
-        if self.plan:
-            first, count, is_write = self.plan[-1]
-            if not self._busy.isdisjoint(range(first, first + count)):
-                return None
-            return self.plan.pop()
-        for _ in range(4):
-            count = rng.randint(1, self._max_run)
-            first = rng.randrange(options.sectors - count + 1)
-            if self.overlaps or self._busy.isdisjoint(range(first, first + count)):
-                self.to_do -= 1
-                return first, count, rng.random() >= options.reads
-        return None
-
-    def _over(self, number: int) -> Call:
-        call = self.calls.pop(number)
-        self._busy.difference_update(range(call.first, call.first + call.count))
-        return call
-
-    def _record(self, first: int, count: int, is_write: bool) -> Call:
-        return self.world.history.call(self.name, first, count, is_write)
-
-    def begin(self, number: int, call: Call) -> None:
-        """Do it; `settle` comes later."""
-        raise NotImplementedError
-
-    def pause(self) -> None:
-        """SIGSTOP; what happens to it meanwhile is seen after `resume`."""
-        self.paused = True
-
-    def resume(self) -> None:
-        self.paused = False
-
-    def put_back(self) -> bool:
-        """The machine is put back to an earlier state of its memory, and its clock with it; whether that means
-        anything to the client."""
-        return False
-
-    def crash(self) -> None:
-        """All that it knew is gone."""
-        for number in list(self.calls):
-            self.world.history.lost(self._over(number), self.epoch)
-
+from tests.simulation.worker import Worker, World
 
 # Where runs overlap: so many at a time, of which the engine lets through fewer.
 OVERLAP_DEPTH = 8
 OVERLAP_ADMITTED = 3
 # The time limits of runs there, in seconds, while there are faults.
 TIME_LIMITS_S = (math.inf, math.inf, 0.5, 5.0)
+
+
+# What is zeroed as a whole where that is drawn; and which chunk is asked for, of those of which something is seen.
+LONG_RUNS = (range(0, 512), range(256, 768), range(0, 768))
+MAPPED = (range(0, 256), range(256, 512))
 
 
 class ExtensionClient(Worker):
@@ -185,6 +62,10 @@ class ExtensionClient(Worker):
         # Most writes do not mind an attachment. With numbers of their own: the other choices stay what they were.
         self._forcing = random.Random(f"force {world.options.seed} {name}")
         self._limits = random.Random(f"time limits {world.options.seed} {name}")
+        self._lengths = random.Random(f"long zeros {world.options.seed} {name}")
+        self._long: range | None = None  # of whole chunks, of which the call that is about to begin zeroes what is seen
+        self._mapping = random.Random(f"maps {world.options.seed} {name}")
+        self._mapped: range | None = None  # likewise: the chunk of which it asks whether it is a hole
         self.overlaps = world.options.overlaps
         if self.overlaps:
             self.depth = OVERLAP_DEPTH
@@ -195,6 +76,7 @@ class ExtensionClient(Worker):
         if not self.world.options.one_home:
             self.world.loop.rng.shuffle(ranks)
         self._runs: dict[int, Run] = {}  # by the worker's number
+        self._maps: dict[int, range] = {}  # likewise: the chunk that is asked for
         self._abandoned: dict[int, int] = {}  # the worker's numbers, by that of the core
         self._connections: list[ClientConnection] = []
         self._deferred: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
@@ -205,6 +87,11 @@ class ExtensionClient(Worker):
             Admission(admitted, OVERLAP_DEPTH * MAX_RUN_BYTES),
         )
         self.engine.open()
+
+    @property
+    def reach(self) -> int:
+        configuration = self.core.configuration
+        return self.world.options.created_sectors if configuration is None else configuration.sectors
 
     def _connect(self, rank: int) -> ClientConnection:
         connection = ClientConnection(self.world, self._host, rank, self)
@@ -228,16 +115,49 @@ class ExtensionClient(Worker):
         self.name = f"{self.name.split('.')[0]}.{self._life}"
 
     # --- operations -----------------------------------------------------------------------------
+    def _choose(self) -> tuple[int, int, bool] | None:
+        options = self.world.options
+        asks = self._mapping.random() < (0.5 if self._long is not None else options.long_zeros)
+        self._long = self._mapped = None
+        if options.long_zeros and not self.plan and self._lengths.random() < options.long_zeros:
+            run, window = self._lengths.choice(LONG_RUNS), options.window
+            seen = range(max(run.start, window.start), min(run.stop, window.stop))
+            if self.overlaps or self._busy.isdisjoint(seen):
+                self._long = run
+                self.to_do -= 1
+                return seen.start, len(seen), True
+        if options.long_zeros and not self.plan and asks:
+            return self._choose_chunk()
+        return super()._choose()
+
+    def _choose_chunk(self) -> tuple[int, int, bool] | None:
+        chunk, window = self._mapping.choice(MAPPED), self.world.options.window
+        seen = range(max(chunk.start, window.start), min(chunk.stop, window.stop))
+        if not self.overlaps and not self._busy.isdisjoint(seen):
+            return super()._choose()
+        self._mapped = chunk
+        self.to_do -= 1
+        return seen.start, len(seen), False
+
+    def _record(self, first: int, count: int, is_write: bool) -> Call:
+        if self._long is None:
+            return super()._record(first, count, is_write)
+        return self.world.history.call(self.name, first, count, True, zeros=True)
+
     def begin(self, number: int, call: Call) -> None:
         force = self._forcing.random() < 0.75
         options, loop = self.world.options, self.world.loop
         limit_s = math.inf
         if self.overlaps and self.world.network.meddles:
             limit_s = self._clock() + self._limits.choice(TIME_LIMITS_S)
-        data = call.data if call.is_write else None
-        run = self.engine.submit(
-            call.first, call.count, data, partial(self._done, self._life, number), limit_s, force
-        )
+        data, done = call.data if call.is_write else None, partial(self._done, self._life, number)
+        if (long := self._long) is not None:
+            run = self.engine.zero(long.start, len(long), done, limit_s, force)
+        elif self._mapped is not None:
+            self._maps[number] = self._mapped
+            run = self.engine.map(0, LONG_SECTORS, done, limit_s)
+        else:
+            run = self.engine.submit(call.first, call.count, data, done, limit_s, force)
         if number in self.calls:
             self._runs[number] = run
         self.engine.end_turn()
@@ -250,15 +170,26 @@ class ExtensionClient(Worker):
         """See dsreg.store.Done."""
         assert life == self._life and number in self.calls, "a run that was over ends"
         self._runs.pop(number, None)
-        if error is None:
+        if (chunk := self._maps.pop(number, None)) is not None and error is None:
+            self._told_holes(number, chunk, data)
+        elif error is None:
             self._check_order(number)
             self.world.history.returned(self._over(number), data, self.epoch)
         else:
             self._failed(number, error)
 
+    def _told_holes(self, number: int, chunk: range, holes: Buffer) -> None:
+        """A hole is a read of zeros. What may be data says nothing."""
+        call = self._over(number)
+        if holes[chunk.start // MAX_RUN_SECTORS : chunk.stop // MAX_RUN_SECTORS] == b"\1":
+            self.world.loop.fault("hole", self.name)
+            self.world.history.returned(call, bytes(call.count * SECTOR_SIZE), self.epoch)
+        else:
+            self.world.history.not_done(call)
+
     def _check_order(self, number: int) -> None:
         """Of runs that overlap, what was submitted first is done first, unless nobody waits for it any more."""
-        call, given_up = self.calls[number], self._abandoned.values()
+        call, given_up = self.calls[number], (*self._abandoned.values(), *self._maps)
         for other, earlier in self.calls.items():
             if other < number and other not in given_up:
                 overlaps = call.first < earlier.first + earlier.count and earlier.first < call.first + call.count
@@ -273,6 +204,11 @@ class ExtensionClient(Worker):
         if run is None:
             return  # it has ended while this client was stopped
         operation = run.operation
+        if run.pieces is not None:
+            assert run.abandon() is Outcome.MAY_HAVE_HAPPENED
+            self.world.history.lost(self._over(number), self.epoch)
+            self.engine.end_turn()
+            return
         if operation:
             self._abandoned[operation] = number
         outcome = run.abandon()
@@ -293,6 +229,8 @@ class ExtensionClient(Worker):
             return
         if isinstance(end, Completed):
             self.world.history.returned(self._over(number), end.data, self.epoch)
+        elif isinstance(end, Split):  # and nothing more is done of it
+            self.world.history.lost(self._over(number), self.epoch)
         elif isinstance(end, Dropped):
             self.world.history.not_done(self._over(number))
         else:
@@ -327,7 +265,9 @@ class ExtensionClient(Worker):
 
     def _expect(self, error: DsregError) -> None:
         if isinstance(error, AlreadyAttached):
-            assert self.world.options.frontends and error.outcome is Outcome.DID_NOT_HAPPEN
+            # Of a zeroing in pieces some may be done before the next one is refused.
+            is_sure = error.outcome is Outcome.DID_NOT_HAPPEN or "a part of the zeroing failed" in error.reason
+            assert self.world.options.frontends and is_sure
             self.world.loop.fault("refused_beside_an_attachment", self.name)
             return
         if isinstance(error, OperationTimeout):
@@ -355,6 +295,9 @@ class ExtensionClient(Worker):
     def found(self, rank: int, place: Place) -> None:
         raise AssertionError("it knows all nodes")
 
+    def sized(self, sectors: int) -> None:
+        """It looks when it wants to know."""
+
     def gone(self, rank: int) -> None:
         raise AssertionError("those that it is configured with are kept")
 
@@ -370,8 +313,8 @@ class ExtensionClient(Worker):
             self.busy()
 
     # --- what the connections tell ----------------------------------------------------------------
-    def connected(self, rank: int, nodes: int) -> None:
-        self._enter(self.engine.connected, rank, nodes)
+    def connected(self, rank: int, nodes: int, zeroes: bool, maps: bool) -> None:
+        self._enter(self.engine.connected, rank, nodes, zeroes, maps)
 
     def received(self, rank: int, messages: Sequence[Message]) -> None:
         self._enter(self.engine.received, rank, messages)

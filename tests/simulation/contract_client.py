@@ -7,13 +7,14 @@ one that crashed while it coordinated a write has to coordinate the next one for
 
 from __future__ import annotations
 
-from dsreg.protocol.codec import Decoder, Side
+from dsreg.protocol.codec import Bounds, Decoder, Encoder, Side
 from dsreg.protocol.messages import Command, CommandKind, Response, Status
-from tests.simulation.client_connection import CLIENT_KEYS, ENCODER
-from tests.simulation.clients import Worker, World
+from tests.simulation.client_connection import CLIENT_KEYS
 from tests.simulation.history import Call
 from tests.simulation.network import SimTransport
+from tests.simulation.worker import Worker, World
 
+ENCODER = Encoder(CLIENT_KEYS)
 # How long it waits for an answer before it gives the connection up, in seconds, if it does at all.
 PATIENCE_S = (1.0, 5.0, 30.0)
 RECONNECT_S = 0.2
@@ -53,7 +54,7 @@ class ContractClient(Worker):
             self.world.loop.after(RECONNECT_S, self._reconnect, life)
         else:
             self._port = transport
-            decoder = Decoder(CLIENT_KEYS, sectors=self.world.options.sectors, ranks=frozenset(), side=Side.CLIENT)
+            decoder = Decoder(CLIENT_KEYS, bounds=Bounds(self.world.options.sectors, frozenset()), side=Side.CLIENT)
             transport.on_data = lambda data: self._take(transport, decoder, data)
             transport.on_end = lambda: self._lost(transport)
             self._next()

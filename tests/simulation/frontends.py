@@ -6,7 +6,8 @@ from dsreg.client.attachment import Claim, State
 from dsreg.client.events import Attached, NotAttached, NotCounted, Waits
 from dsreg.errors import AttachRefused, DiskFenced, DsregError
 from dsreg.protocol.messages import owner_of
-from tests.simulation.clients import ExtensionClient, World
+from tests.simulation.clients import ExtensionClient
+from tests.simulation.worker import World
 
 
 class Frontend(ExtensionClient):

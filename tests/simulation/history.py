@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dsreg.constants import SECTOR_SIZE, ZERO_SECTOR
 from dsreg.protocol.messages import Buffer
-from tests.simulation.checker import INITIAL, OPEN, Operation
+from tests.simulation.checker import INITIAL, OPEN, ZEROED, Operation
 from tests.simulation.loop import Loop
 
 # A value that was read and that no write can have made: torn, mixed or made up.
@@ -13,7 +13,9 @@ _ID_SIZE = 8
 
 
 def payload(value: int) -> bytes:
-    """The sector that stands for the value: its number again and again, so that a mixture shows."""
+    """The sector that stands for the value: its number again and again, so that a mixture shows; or zeros."""
+    if value >= ZEROED:
+        return ZERO_SECTOR
     return value.to_bytes(_ID_SIZE) * (SECTOR_SIZE // _ID_SIZE)
 
 
@@ -64,16 +66,17 @@ class History:
         """Somebody holds the disk in `epoch`; what he asked for earlier has waited for that."""
         self._attached[epoch] = self._loop.stamp()
 
-    def draft(self, client: str, first: int, count: int, is_write: bool) -> Call:
-        """With values of its own, but no operation yet."""
+    def draft(self, client: str, first: int, count: int, is_write: bool, *, zeros: bool = False) -> Call:
+        """With values of its own, but no operation yet. `zeros`: a write is one of zeros."""
         values: tuple[int, ...] = ()
         if is_write:
-            values = tuple(range(self._last_value + 1, self._last_value + 1 + count))
+            begin = self._last_value + 1 + (ZEROED if zeros else 0)
+            values = tuple(range(begin, begin + count))
             self._last_value += count
         return Call(client, first, count, is_write, values, 0)
 
-    def call(self, client: str, first: int, count: int, is_write: bool) -> Call:
-        return self.begin(self.draft(client, first, count, is_write))
+    def call(self, client: str, first: int, count: int, is_write: bool, *, zeros: bool = False) -> Call:
+        return self.begin(self.draft(client, first, count, is_write, zeros=zeros))
 
     def begin(self, call: Call) -> Call:
         """It is under way from now on."""

@@ -53,8 +53,13 @@ class Loop:
 
     def after(self, delay_s: float, call: Callable[..., None], *args: Any) -> Timer:
         """Make the call `delay_s` >= 0 seconds from now; those of one moment in the order of asking."""
+        return self.at(self.now_s + delay_s, call, *args)
+
+    def at(self, at_s: float, call: Callable[..., None], *args: Any) -> Timer:
+        """As `after`, at this moment. What is to keep an order needs it: a moment that is computed once more as a delay
+        may come out earlier, by the last bit."""
         self._sequence += 1
-        timer = Timer(self.now_s + delay_s, call, args)
+        timer = Timer(at_s, call, args)
         heapq.heappush(self._heap, (timer.at_s, self._sequence, timer))
         return timer
 

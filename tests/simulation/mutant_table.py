@@ -12,8 +12,9 @@ _ACCEPTOR = "dsreg.register.acceptor"
 _EPOCHS = "dsreg.register.epochs"
 _TAGS = "dsreg.protocol.tags"
 _COMMIT = "dsreg.storage.commit"
+_PLACING = "dsreg.storage.placing"
 _STABLE = "dsreg.storage.stable"
-_TABLE = "dsreg.storage.tags"
+_TABLE = "dsreg.storage.slot_table"
 _CHUNKS = "dsreg.storage.chunks"
 _PAGES = "dsreg.storage.pages"
 _INDEX_FILE = "dsreg.storage.index_file"
@@ -161,7 +162,8 @@ DURABILITY = (
     Mutant(
         "checkpoint_does_not_sync_tags", "dsreg.storage.checkpoint", "    directory.tags.fdatasync()\n", ""
     ),
-    Mutant("checkpoint_forgets_tags", _STABLE, "dirty = table.take_dirty()", "dirty = table.take_dirty()[1:]"),
+    Mutant("checkpoint_forgets_tags", _STABLE, "dirty, zeros = table.take_dirty(),",
+           "dirty, zeros = table.take_dirty()[1:],"),
     Mutant(
         "older_segment_not_replayed",
         "dsreg.storage.journal",
@@ -171,9 +173,9 @@ DURABILITY = (
     Mutant("torn_journal_data_accepted", "dsreg.storage.journal",
            "if not in_order or not entry.is_whole:", "if not in_order:"),
     Mutant("old_journal_records_accepted", "dsreg.storage.journal",
-           "!= (_RECORD_MAGIC, salt, generation)", "!= (_RECORD_MAGIC, salt, its_generation)"),
+           "(its_salt, its_generation) != (salt, generation)", "its_salt != salt"),
     Mutant("sector_checksum_not_checked", "dsreg.storage.load",
-           "        if checksums(data, self.count) == crcs and 0 not in writers(tags):\n", "        if True:\n"),
+           "        if checksums(data, self.count) == crcs and 0 not in held:\n", "        if True:\n"),
     Mutant(
         "damaged_sector_read_as_it_is",
         "dsreg.storage.load",
@@ -189,7 +191,7 @@ DURABILITY = (
 
 OUTSIDE = (
     Mutant("frame_hmac_not_checked", "dsreg.protocol.decoder",
-           "if not rule.mac.verify(frame[-HMAC_SIZE:], body):", "if False:"),
+           "if not rule.mac.verify(frame[-HMAC_SIZE:], body) and not self._find_key(rule.mac, frame):", "if False:"),
     Mutant(
         "client_retries_write_with_new_tag",
         _DISPATCH,
@@ -273,32 +275,32 @@ RARE = (
 # Copies without a value: what is restamped and was never written.
 BARE = (
     Mutant("raise_journaled_but_not_replayed", "dsreg.storage.recovery",
-           "        table.put_bare(entry.first + start, stop - start, some[:TAG_SIZE])\n", "", test=_BARE),
+           "        table.put_dataless(first, count, entry.tags)\n", "", test=_BARE),
     Mutant("state_of_a_chunk_over_a_newer_value", _TABLE,
-           "== GROUP_SECTORS and self.find(number) is None and chunk", "== GROUP_SECTORS and chunk", test=_BARE),
-    Mutant("new_slot_forgets_what_its_chunk_said", _TABLE, "self.chunks.tag_of(number) * GROUP_SECTORS", "NO_TAGS",
-           test=_BARE),
+           "if chunk not in looked_at or self.find(number) is None:", "if True:", test=_BARE),
+    Mutant("new_slot_forgets_what_its_chunk_said", _TABLE, "Slot(number, known * GROUP_SECTORS,",
+           "Slot(number, NO_TAGS,", test=_BARE),
     Mutant("state_of_a_chunk_replaced_while_it_counts", _CHUNKS, "if not counts & ~cover:", "if True:", test=_BARE),
     Mutant("checkpoint_forgets_states_of_chunks", _CHUNKS, "        self._pages.dirty.add(slot)\n", "", test=_BARE),
     Mutant("pieces_of_a_chunk_replace_each_other", _CHUNKS, "cover | before.cover if", "cover if", test=_BARE),
     Mutant("lost_state_of_a_chunk_taken_for_none", _TABLE, "suspect = self.lost or sector // CHUNK_SECTORS in "
            "self.chunks.suspect", "suspect = self.lost", test=_BARE),
-    Mutant("home_of_a_raised_sector_read", "dsreg.storage.load", "            if not who[index]:\n",
-           "            if not any(tags[16 * index:16 * index + 16]):\n", test=_BARE),
-    Mutant("restamped_sector_written_without_room", _COMMIT, "            if not table.tag(record.first)[-1]:\n",
+    Mutant("home_of_a_raised_sector_read", "dsreg.storage.load", "            if not held[index]:\n",
+           "            if not any(self.tags[16 * index:16 * index + 16]):\n", test=_BARE),
+    Mutant("restamped_sector_written_without_room", _PLACING, "            if not table.holds(record.first):\n",
            "            if not any(table.tag(record.first)):\n", test=_BARE),
     Mutant("stale_index_used", _INDEX_FILE, "(slots - 1) * SLOT_SIZE) != head:\n", "0) == b'':\n", test=_INDEX),
     Mutant("index_has_slots_that_are_not_certain", _INDEX_FILE, "or not 0 < slots <= certain", "", test=_INDEX),
     Mutant("rest_of_the_index_not_read", "dsreg.storage.recovery",
-           "    tags.load_rest(table, directory.tags, slots, keys_only=True)\n", "", test=_INDEX),
+           "    tags_file.load_rest(table, directory.tags, slots, keys_only=True)\n", "", test=_INDEX),
     Mutant("changed_page_leaves_the_memory", _PAGES, "{slot // PAGE_SLOTS for slot in self.dirty} | self._writing",
            "set(self._writing)", test=_INDEX),
     Mutant("page_leaves_the_memory_before_it_is_written", _PAGES,
            "        self._writing = {slot // PAGE_SLOTS for slot in dirty}\n", "", test=_INDEX),
     Mutant("slot_used_unchecked", _PAGES, "if not isinstance(contents, Slot) or contents.key != key:", "if False:",
            test=_INDEX),
-    Mutant("counter_of_the_attachment_not_in_the_journal", _STABLE, "self._sealed.written, self._sealed.highest)",
-           "self._sealed.written, b'')", test=_INDEX),
+    Mutant("counter_of_the_attachment_not_in_the_journal", _STABLE,
+           "sealed.written, sealed.highest,", "sealed.written, b'',", test=_INDEX),
 )
 
 _DOUBT = "tests/client/test_core_doubt.py"
@@ -323,7 +325,7 @@ DOUBTS = (
     Mutant("counter_forgotten_after_restart", _STABLE, "return attached_counter(self._table.highest, self.epoch)",
            "return 0", test="tests/storage/test_fence.py"),
     Mutant("one_node_s_disbelief_is_final", _REPLIES,
-           "self._selector.quorum.blocks(op.disbelief)", "op.disbelief", test=_DOUBT),
+           "self._selector.quorum.blocks(sure)", "sure", test=_DOUBT),
     Mutant("who_does_not_believe_is_asked_again", "dsreg.client.node_selector", " or op.disbelief & bit(node.rank)", "",
            test=_DOUBT),
     Mutant("who_was_told_again_is_not_asked", "dsreg.client.access", "            op.disbelief &= ~bit(rank)",

@@ -26,21 +26,31 @@ from tests.simulation.mutant_table import Mutant
 from tests.simulation.mutants_of_addresses import ADDRESSES
 from tests.simulation.mutants_of_claims import CLAIMS
 from tests.simulation.mutants_of_configurations import CONFIGURATIONS
+from tests.simulation.mutants_of_growth import GROWTH
 from tests.simulation.mutants_of_heal import HEAL
+from tests.simulation.mutants_of_holes import HOLES
+from tests.simulation.mutants_of_keys import KEYS
 from tests.simulation.mutants_of_learning import LEARNING
 from tests.simulation.mutants_of_links import LINKS
 from tests.simulation.mutants_of_lives import LIVES
+from tests.simulation.mutants_of_long_zeros import LONG_ZEROS
+from tests.simulation.mutants_of_looking import LOOKING
+from tests.simulation.mutants_of_maps import MAPS
 from tests.simulation.mutants_of_marks import MARKS
 from tests.simulation.mutants_of_members import MEMBERS
+from tests.simulation.mutants_of_nbd import NBD
+from tests.simulation.mutants_of_ordered import ORDERED
 from tests.simulation.mutants_of_recovery import RECOVERY
 from tests.simulation.mutants_of_scrub import SCRUB
 from tests.simulation.mutants_of_turns import TURNS
+from tests.simulation.mutants_of_zeros import ZEROS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SEEDS = 1000
 MUTANTS = (
     TABLE + LIVES + ADDRESSES + LINKS + TURNS + HEAL + LEARNING + CLAIMS + CONFIGURATIONS + MEMBERS + RECOVERY + SCRUB
-    + MARKS
+    + MARKS + ZEROS + LONG_ZEROS + ORDERED + NBD + HOLES + MAPS + GROWTH + LOOKING
+    + KEYS
 )
 # Tests of a part take seconds: one that takes so long waits for what the bug has forgotten.
 HANGS_S = 120.0

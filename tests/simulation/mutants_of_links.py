@@ -29,8 +29,6 @@ LINKS = (
     Mutant("withheld_handshake_is_silence", _CLIENT,
            "        if self._greeting.answer is not None:\n            return Ending.CHANGED",
            "        if False:\n            return Ending.CHANGED", test=_TEST_CLIENT),
-    Mutant("other_disk_is_used", _CLIENT, "        if self.node_sectors != self._hello.sectors:\n",
-           "        if False:\n", test=_TEST_CLIENT),
     Mutant("clear_text_will_do_for_a_client", _CLIENT, "if verdict is Verdict.PLAIN and self._seals.required:",
            "if False:", test=_TEST_CLIENT),
     Mutant("node_is_asked_before_it_has_told_of_lives", _CLIENT,

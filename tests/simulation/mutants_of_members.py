@@ -6,7 +6,7 @@ from tests.simulation.mutant_table import Mutant
 
 _COURSE, _BY_COURSE = "dsreg.register.course", "tests/register/test_course.py"
 _PROPOSING, _CHANGING, _BY_VOTERS = "dsreg.cli.proposing", "dsreg.cli.changing", "tests/cli/test_proposing.py"
-_IN_FORCE, _BY_ANSWERS = "dsreg.cli.in_force", "tests/cli/test_in_force.py"
+_IN_FORCE, _BY_ANSWERS = "dsreg.health.in_force", "tests/cli/test_in_force.py"
 _BY_SOCKETS = "tests/client/test_propose.py"
 _EDIT, _BY_FILES = "dsreg.config.edit", "tests/test_config_edit.py"
 
@@ -43,6 +43,15 @@ MEMBERS = (
            "return answer if self._core.counts(rank) else None", "return answer", test=_BY_SOCKETS),
     Mutant("tells_nobody_what_was_chosen", "dsreg.client.engine", "            connection.tell(report)\n",
            "            pass\n", test=_BY_SOCKETS),
+    Mutant("finishes_what_would_stop_the_disk", _CHANGING, "later & ~current.ranks if new is None else new",
+           "later & ~current.ranks", test=_BY_VOTERS),
+    Mutant("tells_a_rank_that_has_left_to_rejoin", "dsreg.node.membership",
+           "return is_told and not self._begun and teller not in self._tellers", "return False",
+           test="tests/node/test_joining.py"),
+    Mutant("rejoins_with_a_rank_that_has_left", "dsreg.node.members",
+           "self._may_rejoin and not self.membership.has_left and self.first_start",
+           "self._may_rejoin and self.first_start",
+           test="tests/node/test_joining.py"),
     Mutant("counts_the_first_nodes_anew", _EDIT,
-           'if "first_nodes" in tomllib.loads(_plain(text))["cluster"]:', "if False:", test=_BY_FILES),
+           'if "first_nodes" in document["cluster"] or', "if", test=_BY_FILES),
 )

@@ -10,6 +10,7 @@ _SECTION = "dsreg.config.recovered"
 _PLAYS = "tests/register/test_teachers.py"
 _TEST_MOVE = "tests/storage/test_new_cluster.py"
 _TEST_SECTION = "tests/test_config_recovered.py"
+_KNOWN, _TEST_KNOWN = "dsreg.cli.last_known", "tests/cli/test_last_known.py"
 
 RECOVERY = (
     Mutant("recovered_learns_from_one_of_those_left", _TEACHERS, "not stayed & ~answers",
@@ -38,7 +39,7 @@ RECOVERY = (
            "State(seq=1)", test=_TEST_MOVE),
     Mutant("recovered_section_is_not_part_of_the_key", _SECTION,
            "return hmac.digest(system_key, content, hashlib.sha512)", "return system_key", test=_TEST_SECTION),
-    Mutant("recovered_key_does_without_the_section", "dsreg.config.keys", "if bool(marked) != recovered:",
+    Mutant("recovered_key_does_without_the_section", "dsreg.config.keys", "if marked != recovered:",
            "if recovered and not marked:", test=_TEST_SECTION),
     Mutant("recovered_file_is_staged_before_its_keys", _SECTION,
            "    _put(_beside(client, _NEW)", "    _put(_beside(path, _NEW), new, path)\n    _put(_beside(client, _NEW)",
@@ -46,4 +47,20 @@ RECOVERY = (
     Mutant("recovered_file_is_put_before_its_keys", _SECTION,
            "    files = (*_key_files(path, text), path)\n", "    files = (path, *_key_files(path, text))\n",
            test=_TEST_SECTION),
+    Mutant("recovered_nodes_are_not_part_of_the_key", _SECTION, "        if self.nodes:\n", "        if False:\n",
+           test=_TEST_SECTION),
+    Mutant("recovered_goes_on_with_the_configuration", _MOVE, "not recorded.configured and files.exists(CONFIGURATION)",
+           "False", test=_TEST_MOVE),
+    Mutant("recovered_has_the_earlier_set", _KNOWN, "in (latest.joining, latest.ranks)",
+           "in (latest.ranks, latest.joining)",
+           test=_TEST_KNOWN),
+    Mutant("recovered_from_more_than_meet_every_majority", _KNOWN,
+           " and left.bit_count() <= Majority(members).needed_to_cover", "", test=_TEST_KNOWN),
+    Mutant("recovered_from_one_that_has_left", _KNOWN, "if not known.latest.members & bit(rank):",
+           "if not known.latest.used & bit(rank):", test=_TEST_KNOWN),
+    Mutant("recovered_though_nothing_is_lost", _KNOWN, "quorum_of(known.latest).decided(mask(left))", "False",
+           test=_TEST_KNOWN),
+    Mutant("recovered_with_the_size_of_the_file", _KNOWN, "known.sectors if known.latest.number > 1",
+           "config.sectors if True",
+           test=_TEST_KNOWN),
 )

@@ -14,10 +14,11 @@ _TEST_VERIFY = "tests/storage/test_verify.py"
 SCRUB = (
     # Caught by seeds: damage is found where none was done.
     Mutant("scrub_counts_what_was_never_written", "dsreg.storage.load",
-           "                never_written.append(index)\n                continue\n",
-           "                never_written.append(index)\n"),
+           "                without.append(index)\n                continue\n",
+           "                without.append(index)\n"),
     Mutant("scrub_takes_what_was_stored_meanwhile_for_damage", "dsreg.storage.stable",
-           "            if changed or sector in self._storing:\n", "            if False:\n"),
+           "            if changed or sector in self._storing or self._zeroing.is_punching(sector, 1):\n",
+           "            if False:\n"),
     # Caught by their tests.
     Mutant("scrub_never_looks_at_values", "dsreg.storage.load",
            "        self._verify()\n        if not was_there and", "        if not was_there and", test=_TEST_VERIFY),
@@ -49,6 +50,10 @@ SCRUB = (
     Mutant("scrub_believes_whom_nobody_counts", _SCRUB, "if message.rank in self.compares():", "if True:", test=_PLAYS),
     Mutant("scrub_takes_any_answer", _SCRUB, "if asked != (message.rank, message.first, message.count):",
            "if asked is None:", test=_PLAYS),
+    Mutant("scrub_asks_once", _SCRUB, "if question.times < MAX_TIMES_ASKED and", "if False and", test=_PLAYS),
+    Mutant("scrub_asks_for_ever", _SCRUB, "if question.times < MAX_TIMES_ASKED and", "if", test=_PLAYS),
+    Mutant("scrub_asks_who_left", _SCRUB, "MAX_TIMES_ASKED and question.rank in self.compares():", "MAX_TIMES_ASKED:",
+           test=_PLAYS),
     Mutant("scrub_ends_before_it_is_compared", _SCRUB, "            return bool(self._questions)\n",
            "            return False\n", test=_PLAYS),
     Mutant("who_asks_gets_what_was_verified_before", _SCRUB, "self._wanted = under_way.number + 1", "pass",

@@ -15,7 +15,8 @@ _REPLIES = "dsreg.client.replies"
 _ENGINE = "dsreg.client.engine"
 _RUNNER = "dsreg.client.runner"
 _FOREIGN = "dsreg.register.foreign"
-_TABLE = "dsreg.storage.tags"
+_TABLE = "dsreg.storage.slot_table"
+_TABLE_FILE = "dsreg.storage.tags_file"
 _READERS = "fuse_frontend.readers"
 _TEST_READERS = "tests/fuse/test_readers.py"
 _TEST_BLOCKS = "tests/test_block_device.py"
@@ -31,13 +32,15 @@ _TEST_HOLDERS = ("tests/fuse/test_holders.py::"
                  "test_mounts_are_released_from_the_last_and_what_is_beside_them_is_left_alone")
 _TEST_NODES = "tests/node/test_members.py"
 _TEST_HEALTH = "tests/cli/test_health.py"
+_TEST_CHECKS = "tests/health/test_checks.py"
 _TEST_EPOCHS = "tests/register/test_epochs.py"
 
 TURNS = (
     Mutant("flush_begins_before_the_last_write_has_ended", _BLOCKS,
            "self._waiting[0][0] < next(iter(self._numbers), self._last + 1)",
            "self._waiting[0][0] <= next(iter(self._numbers), self._last + 1)", test=_TEST_BLOCKS),
-    Mutant("fua_makes_a_failed_write_good", _BLOCKS, "if error is None and self.is_cached:", "if self.is_cached:",
+    Mutant("fua_makes_a_failed_write_good", _BLOCKS, "if error is None and fua and self.is_cached:",
+           "if fua and self.is_cached:",
            test=_TEST_BLOCKS),
     Mutant("runs_begin_after_one_has_failed", _STORE, "if self._is_over or (step :=", "if (step :=", test=_TEST_ENDS),
     Mutant("run_goes_on_whose_submission_ended_all", _STORE,
@@ -100,20 +103,20 @@ TURNS = (
            "                return effect.error.outcome\n", "                return Outcome.DID_NOT_HAPPEN\n",
            test=_TEST_ENDS),
     Mutant("overdue_parts_are_each_told", _ENGINE,
-           "            if (done := run.done) is None:\n                continue  # ended",
+           "            if run not in self._runs or (done := run.done) is None:\n                continue  # ended",
            "            done = run.done  # ended", test=_TEST_ENDS),
     Mutant("who_waited_for_one_that_left_waits_for_the_clock", _ENGINE,
            "        self._start_ready()\n        return outcome\n", "        return outcome\n", test=_TEST_ENGINE),
     Mutant("questions_for_a_status_outlive_the_client", _RUNNER,
            "        for call in self._calls.values():\n            call.over.set()\n\n    async def ask_status",
            "\n    async def ask_status", test=_TEST_ENGINE),
-    Mutant("restamped_chunks_of_the_index_are_forgotten", _TABLE,
+    Mutant("restamped_chunks_of_the_index_are_forgotten", _TABLE_FILE,
            "    table.chunks.any = any(number << REGION_BITS >= CHUNK_KEYS[0] for number in found.keys.regions)\n", "",
            test=_TEST_INDEX),
-    Mutant("restamped_chunks_behind_the_index_are_forgotten", _TABLE,
+    Mutant("restamped_chunks_behind_the_index_are_forgotten", _TABLE_FILE,
            "    table.chunks.any = table.chunks.any or is_chunk(key)\n    return True", "    return True",
            test=_TEST_INDEX),
-    Mutant("lost_slots_of_the_index_are_forgotten", _TABLE, "    table.lost = found.lost\n", "", test=_TEST_INDEX),
+    Mutant("lost_slots_of_the_index_are_forgotten", _TABLE_FILE, "    table.lost = found.lost\n", "", test=_TEST_INDEX),
     Mutant("counter_of_the_first_of_a_run", _TABLE,
            "some = (tags[:TAG_SIZE],) if is_uniform(tags) else iter_tags(tags)", "some = (tags[:TAG_SIZE],)",
            test=_TEST_INDEX),
@@ -123,7 +126,7 @@ TURNS = (
     Mutant("slot_of_a_raised_chunk_is_not_claimed", _TABLE,
            "            if self.find(key) is None:\n                keys.add(key)\n        return keys",
            "        return keys", test=_TEST_BARE),
-    Mutant("restamped_states_of_one_commit_have_room_for_two_alone", "dsreg.storage.commit",
+    Mutant("restamped_states_of_one_commit_have_room_for_two_alone", "dsreg.storage.placing",
            "    if shared.isdisjoint(chunks):\n", "    if True:\n", test=_TEST_BARE),
     Mutant("turn_that_is_wanted_within_a_turn_is_lost", "fuse_frontend.library",
            "            self._is_wanted = False\n            self._end_turn()\n",
@@ -153,13 +156,24 @@ TURNS = (
     Mutant("what_a_hoarder_kept_is_freed_when_its_turn_comes", "dsreg.node.connection_table",
            "        self.connections[hoarder].decoder.drop()  # its", "        # its",
            test="tests/node/test_connection_table.py"),
-    Mutant("who_waits_for_its_start_serves", "dsreg.cli.health",
+    Mutant("who_waits_for_its_start_serves", "dsreg.health.serving",
            '    return not answer.report.get("lives", {}).get("waits_for")\n', "    return True\n", test=_TEST_HEALTH),
-    Mutant("each_node_says_that_the_key_is_wrong", "dsreg.cli.survey",
+    Mutant("each_node_says_that_the_key_is_wrong", "dsreg.survey",
            "() if is_config_fault(self.error) else self.answers", "self.answers", test=_TEST_HEALTH),
-    Mutant("no_space_hides_that_no_majority_answers", "dsreg.cli.health",
+    Mutant("no_space_hides_that_no_majority_answers", "dsreg.health.serving",
            "if not full or not quorum.decided(mask(full + roomy)) or", "if not full or", test=_TEST_HEALTH),
-    Mutant("changed_directories_are_counted_as_answering", "dsreg.cli.survey",
+    Mutant("every_full_file_system_is_complained_about", "dsreg.health.of_machines",
+           "None if available > sectors * SECTOR_SIZE - allocated else", "", test=_TEST_CHECKS),
+    Mutant("a_node_is_slow_by_the_floor_alone", "dsreg.health.of_machines",
+           " and took_s >= SLOW_TIMES * (usual_s := median(others)):", " and (usual_s := median(others)):",
+           test=_TEST_CHECKS),
+    Mutant("a_clock_is_judged_by_whoever_asks", "dsreg.health.of_machines",
+           "median([0.0, *(ahead_s for _, ahead_s in ahead)])", "0.0", test=_TEST_CHECKS),
+    Mutant("who_only_compares_is_a_warning", "dsreg.health.of_cluster",
+           "Severity.NOTICE if is_about_to_pass else Severity.WARNING", "Severity.WARNING", test=_TEST_CHECKS),
+    Mutant("a_node_that_is_down_is_missed_by_each_other_one", "dsreg.health.of_nodes",
+           "in _LINK_FAULTS and peer not in silent:", "in _LINK_FAULTS:", test=_TEST_CHECKS),
+    Mutant("changed_directories_are_counted_as_answering", "dsreg.survey",
            "return sum(serves(answer, changed) for", "return sum(serves(answer, ()) for", test=_TEST_HEALTH),
     Mutant("mounts_are_released_from_the_first", "fuse_frontend.holders",
            "for mount in reversed([mount for mount in self._here if mount in mounts or mount in below]):",
@@ -176,6 +190,6 @@ TURNS = (
            "now_s - self._since_s >= LEAVES_S", "True", test="tests/client/test_attachment.py"),
     Mutant("an_owner_is_thought_to_be_leaving_for_ever", "dsreg.client.presence",
            "        if self._since_s is None:\n", "        if True:\n", test="tests/client/test_attachment.py"),
-    Mutant("the_count_of_sectors_becomes_negative", "dsreg.storage.tags", "return max(0, self._written)",
-           "return self._written", test="tests/storage/test_parts.py"),
+    Mutant("the_count_of_sectors_becomes_negative", "dsreg.storage.slot_table", "return max(0, self.counted)",
+           "return self.counted", test="tests/storage/test_parts.py"),
 )

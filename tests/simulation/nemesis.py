@@ -142,7 +142,7 @@ class Nemesis(Traps):
         """The commit has become durable at the node."""
         if self._left:
             self._stored_by_one(rank, commit)
-        if rank == self._rejoins and any(not record.refused and not record.bare for record in commit.records):
+        if rank == self._rejoins and any(not record.refused and not record.dataless for record in commit.records):
             self._rejoins = 0
             said_s = 2 * self._world.options.latency_s * self._loop.between(0.2, 4)
             self._loop.after(said_s, self._lose, self._world.nodes[rank])

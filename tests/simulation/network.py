@@ -44,6 +44,7 @@ class SimTransport:
         self.on_data: Callable[[bytes], None] = lambda data: None
         self.on_end: Callable[[], None] = lambda: None
         self.frames: list[bytes] = []
+        self.features = 0
         self._sealer: Sealer | None = None
         self._to_seal: list[Buffer] = []  # at the next flush
         self.record_bytes = MAX_RECORD_BYTES
@@ -242,9 +243,9 @@ class Network:
             arrival_s = transport.last_arrival_s
         transport.last_arrival_s = arrival_s
         if data is None:
-            self._loop.after(arrival_s - self._loop.now_s, self._end, transport)
+            self._loop.at(arrival_s, self._end, transport)
         else:
-            self._loop.after(arrival_s - self._loop.now_s, self._deliver, transport, data)
+            self._loop.at(arrival_s, self._deliver, transport, data)
 
     def _deliver(self, transport: SimTransport, data: bytes) -> None:
         receiver = transport.other

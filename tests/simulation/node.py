@@ -59,7 +59,7 @@ class SimNode:
         self._world = world
         self._joins = rank not in world.options.first_ranks
         first = tuple(sorted({*world.options.first_ranks, rank}))
-        self._identity = Identity(CLUSTER, rank, first, world.options.sectors)
+        self._identity = Identity(CLUSTER, rank, first, world.options.created_sectors)
         self._restart = world.loop.after(0, lambda: None)
 
     def clock(self) -> float:

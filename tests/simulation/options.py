@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import random
 
+from dsreg.constants import MAX_RUN_SECTORS
 from dsreg.register.tag_allocator import PROMISE_STEP
 from tests.simulation.kinds import SWARM, directed
 from tests.simulation.limits import smallest_journal
@@ -53,12 +54,21 @@ OLDER = 0.5
 # The share of the runs, of those that are not directed, in which members are changed; nothing is damaged in them, and
 # no older directory is put back.
 RECONFIGURES = 0.15
+# The share of those in which the disk grows as well.
+GROWS = 0.5
 # How many nodes there are in these, and how many of them are no members at first.
 CHANGING = {3: ((3, 0), (3, 1), (5, 2), (5, 2)), 5: ((5, 0), (5, 1), (5, 2)), 7: ((7, 0), (7, 2), (7, 4))}
 # The share of the runs, of those that are not directed, in which clients begin runs that overlap their own.
 OVERLAPS = 0.3
 # The share of those in which there is a client with a write-back cache as well.
 CACHED = 0.6
+# How many of the writes are of zeros, in the runs that are not directed.
+ZEROS = (0.0, 0.0, 0.2, 0.5)
+# The share of the runs with zeros, of those that do not grow and have no cache, in which some are over many chunks; how
+# large the disk is there, and which sectors clients use: those around the beginning of a chunk.
+LONG_ZEROS = 0.2
+LONG_SECTORS = 3 * MAX_RUN_SECTORS
+LONG_WINDOW = range(MAX_RUN_SECTORS - 4, MAX_RUN_SECTORS + 4)
 # What may happen to frames, with how many runs in a hundred know it: of those on a usual network, and on a bad one.
 FRAMES = {"drop": (25, 60), "duplicate": (30, 60), "corrupt": (25, 50), "swap": (25, 60)}
 # How many runs in a hundred have a bad network. Much else goes on as it should there only seldom.
@@ -88,8 +98,10 @@ class Options:
     Not in directed runs, where what is looked for would not last: `heal`: the nodes compare their copies. `scrub_s`: so
     long each takes to verify its copy once; 0: they do not. `rejoins`: a node whose directory is lost takes the next
     life of its rank. `reconfigures`: members are changed; `joiners`: so many of the `nodes`, the last ones, are none at
-    first. `overlaps`: clients begin runs that overlap others of their
-    own, and some with a time limit. `cached`: one more client has a write-back cache."""
+    first. `first_sectors`: the disk has so many at first, and may grow up to `sectors`; 0: it does not. `overlaps`:
+    clients begin runs that overlap others of their own, and some with a time limit. `cached`: one more client has a
+    write-back cache. `zeros`: the share of the writes of the others that are of zeros. `long_zeros`: the share of the
+    operations that zero many chunks."""
 
     seed: int
     nodes: int
@@ -135,9 +147,22 @@ class Options:
     rejoins: bool = False
     reconfigures: bool = False
     joiners: int = 0
+    first_sectors: int = 0
     scrub_s: float = 0.0
     overlaps: bool = False
     cached: bool = False
+    zeros: float = 0.0
+    long_zeros: float = 0.0
+
+    @property
+    def window(self) -> range:
+        """The sectors that clients use."""
+        return LONG_WINDOW if self.long_zeros else range(self.sectors)
+
+    @property
+    def looked_at(self) -> tuple[int, ...]:
+        """The sectors that the checks look at: of those that no client uses one of each chunk."""
+        return (0, *LONG_WINDOW, LONG_SECTORS - 1) if self.long_zeros else tuple(range(self.sectors))
 
     @property
     def ranks(self) -> tuple[int, ...]:
@@ -147,6 +172,11 @@ class Options:
     def first_ranks(self) -> tuple[int, ...]:
         """The members of the first configuration."""
         return self.ranks[: self.nodes - self.joiners]
+
+    @property
+    def created_sectors(self) -> int:
+        """Of the first configuration."""
+        return self.first_sectors or self.sectors
 
     @property
     def strict(self) -> bool:
@@ -264,9 +294,21 @@ def _with_more(drawn: Options) -> Options:
     reconfiguring = random.Random(f"reconfigures {drawn.seed}")
     if reconfiguring.random() < RECONFIGURES and drawn.minority and drawn.faults and not drawn.contract_nodes:
         drawn, heals = _reconfiguring(drawn, reconfiguring), True
+        growing = random.Random(f"grows {drawn.seed}")
+        if growing.random() < GROWS and not cached:
+            drawn = dataclasses.replace(
+                drawn, first_sectors=drawn.sectors, sectors=drawn.sectors + growing.choice((1, 3, 8))
+            )
         least = smallest_journal(drawn.sectors)
+    zeros = random.Random(f"zeros {drawn.seed}").choice(ZEROS)
+    lengths = random.Random(f"long zeros {drawn.seed}")
+    if zeros and not cached and not drawn.first_sectors and lengths.random() < LONG_ZEROS:
+        drawn, least = dataclasses.replace(
+            drawn, sectors=LONG_SECTORS, long_zeros=lengths.choice((0.05, 0.2)),
+            depth=min(drawn.depth, len(LONG_WINDOW)), max_run=min(drawn.max_run, len(LONG_WINDOW)),
+        ), smallest_journal(MAX_RUN_SECTORS)
     return dataclasses.replace(
-        drawn, heal=heals, scrub_s=scrub_s, overlaps=overlaps, cached=cached,
+        drawn, heal=heals, scrub_s=scrub_s, overlaps=overlaps, cached=cached, zeros=zeros,
         journal_bytes=max(drawn.journal_bytes, least),
     )
 

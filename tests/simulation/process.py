@@ -17,7 +17,7 @@ from dsreg.node.members import Members
 from dsreg.node.scrubbing import Scrubbing
 from dsreg.node.server import Server
 from dsreg.protocol.address import Place
-from dsreg.protocol.codec import Encoder, Keys, Side, UnsealingDecoder
+from dsreg.protocol.codec import Bounds, Encodings, Keys, Side, UnsealingDecoder
 from dsreg.protocol.configuration import Configuration
 from dsreg.protocol.greeting import Seals
 from dsreg.protocol.messages import (
@@ -109,10 +109,10 @@ def made_foreign(decoder: UnsealingDecoder) -> None:
     decoder.extended = decoder.extended
 
 
-def greeting_of(rank: int, members: int, options: Options, incarnation: int, seals: bool) -> Hello:
+def greeting_of(rank: int, members: int, options: Options, storage: StableStorage, seals: bool) -> Hello:
     """A node that does not heal, or scrub, does not say that it can. `members`: a mask."""
     size = members.bit_count() or options.nodes
-    hello = node_hello(rank, size, CLUSTER, incarnation, options.sectors, seals=seals)
+    hello = node_hello(rank, size, CLUSTER, storage.incarnation, storage.sectors, seals=seals)
     cannot = (0 if options.heal else FEATURE_DIGESTS) | (0 if options.scrub_s else FEATURE_SUMS)
     return hello._replace(features=hello.features & ~cannot)
 
@@ -128,13 +128,14 @@ class Process:
         self._world = world
         self._node = node
         members = storage.configuration.record.current.members
-        self._greeting = greeting_of(rank, members, options, storage.incarnation, world.seals(rank))
+        self._greeting = greeting_of(rank, members, options, storage, world.seals(rank))
         self._is_foreign = world.is_foreign(rank)
         if self._is_foreign:  # it knows nothing of greetings between nodes, or of lives
             self._greeting = self._greeting._replace(features=self._greeting.features & ~FEATURE_LIVES)
             storage.lives.begin()
         seals = Seals(KEYS, world.fresh_key, required=options.require_sealed)
         self._ranks = frozenset(options.ranks)
+        self._bounds = Bounds(storage.sectors, self._ranks)
         quorum = quorum_of(storage.configuration.record.current)
         self.replica = new_replica(
             rank,
@@ -151,7 +152,7 @@ class Process:
             store=storage.lives.own.store,
         )
         self.interpreter = Interpreter(
-            self.replica, self.heal, storage, Encoder(KEYS), node.clock, lambda: UNIX_TIME_S + loop.now_s
+            self.replica, self.heal, storage, Encodings(KEYS), node.clock, lambda: UNIX_TIME_S + loop.now_s
         )
         self.witness = Witness(
             self.interpreter, node.told, lambda what, client: world.happens(what, rank, client)
@@ -200,7 +201,8 @@ class Process:
         return scrubbing
 
     def _follow(self, current: Configuration) -> None:
-        """As dsreg.node.links does."""
+        """As dsreg.node.process and dsreg.node.links do."""
+        self._bounds.sectors = current.sectors
         gone = set(ranks_in(current.used)) - set(ranks_in(current.members))
         wanted = set(self._ranks) - gone - {self._node.rank}
         for other in sorted(self._outgoing.keys() - wanted):
@@ -250,7 +252,7 @@ class Process:
 
     def _new_decoder(self, extended: bool) -> UnsealingDecoder:
         decoder = UnsealingDecoder(
-            KEYS, sectors=self._world.options.sectors, ranks=self._ranks, side=Side.NODE, extended=extended
+            KEYS, bounds=self._bounds, side=Side.NODE, extended=extended
         )
         return decoder if self._greeting.features & FEATURE_SEALED else made_seal_blind(decoder)
 

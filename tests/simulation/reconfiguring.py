@@ -1,10 +1,12 @@
-"""Somebody who changes members: proposes what follows, by the product's own proposal, over a network that loses much.
+"""Somebody who changes members, and the size of the disk: proposes what follows, by the product's own proposal, over a
+network that loses much.
 
 What was chosen for a number must be the same whoever proposed it.
 """
 
 from __future__ import annotations
 
+import random
 from typing import Protocol
 
 from dsreg.node.configuring import described
@@ -23,6 +25,8 @@ TRIES = 12
 LOST = 0.2
 # The share of the proposals about what follows a joint configuration that go back.
 CANCELS = 0.2
+# The share of the proposals that are for a larger disk, where that may grow and no change of members is under way.
+GROWS = 0.4
 # How long it takes at most until somebody proposes what follows.
 GOES_ON_S = 3.0
 
@@ -53,6 +57,7 @@ class Reconfiguring:
         self.chosen: dict[int, Configuration] = {}
         self._wanted: list[Configuration] = []  # that were proposed
         self._rounds = 0
+        self._growing = random.Random(f"growing {world.options.seed}")  # so that other runs stay what they were
         self._ends = False
 
     def stop(self) -> None:
@@ -72,14 +77,23 @@ class Reconfiguring:
         # Who is the only one, and loses its directory, has nobody to learn from.
         fewest = min(2 if self._world.options.rejoins else 1, len(ranks))
         ranks = rng.sample(ranks, rng.randint(fewest, len(ranks)))
-        goal = Goal(mask(ranks), base.sectors, bool(base.joining) and self._loop.chance(CANCELS))
+        goal = self._larger(base)
+        if goal is None:
+            goal = Goal(mask(ranks), base.sectors, bool(base.joining) and self._loop.chance(CANCELS))
         following = next_for(base, goal)
         if following is None or objection(base, following) or not self._is_sound(following):
             return
         self._wanted.append(following)
         self._rounds += rng.choice((0, 1))  # some are outbid
-        self._loop.fault("reconfigure", f"{base.number} to {ranks}")
+        self._loop.fault("reconfigure", f"{base.number} to {following}")
         self._ask(_Try(Proposal(base, goal, self._rounds + 1, rng.randbytes(16))), TRIES)
+
+    def _larger(self, base: Configuration) -> Goal | None:
+        """A disk that is larger, sometimes."""
+        most = self._world.options.sectors
+        if base.joining or base.sectors == most or self._growing.random() >= GROWS:
+            return None
+        return Goal(base.ranks, self._growing.randint(base.sectors + 1, most))
 
     # --- what may be lost beside it -----------------------------------------------------------------
     def _is_sound(self, configuration: Configuration) -> bool:
@@ -149,6 +163,8 @@ class Reconfiguring:
         earlier = self.chosen.get(configuration.number - 1)
         if configuration.joining:
             return "reconfigured"
+        if earlier is not None and configuration.sectors > earlier.sectors:
+            return "grown"
         return "went_on" if earlier is not None and configuration.ranks == earlier.joining else "went_back"
 
     def _tell(self, rank: int, configuration: Configuration) -> None:
@@ -169,3 +185,5 @@ class Reconfiguring:
                 current = node.process.members.configuring.current
                 if self.chosen.get(current.number, current) != current:
                     self._world.broken(rank, AssertionError(f"{current} was not chosen"))
+                if node.process.storage.sectors != current.sectors:
+                    self._world.broken(rank, AssertionError(f"{node.process.storage.sectors} sectors under {current}"))

@@ -20,7 +20,7 @@ from dsreg.register.damage import Damage, Kind
 from dsreg.storage import Commit
 from tests.simulation.cached_client import CachedClient
 from tests.simulation.checker import check
-from tests.simulation.clients import ExtensionClient, Worker
+from tests.simulation.clients import ExtensionClient
 from tests.simulation.contract_client import ContractClient
 from tests.simulation.frontends import Frontend
 from tests.simulation.history import History, value_of
@@ -32,6 +32,7 @@ from tests.simulation.network import CLIENTS, Host, Network
 from tests.simulation.node import SimNode
 from tests.simulation.options import Options, derive
 from tests.simulation.witness import Moment
+from tests.simulation.worker import Worker
 
 SAFETY_S = 120.0
 # Back-off, hedging and retransmission together stay far below this once nothing is in their way.
@@ -221,7 +222,7 @@ class Simulation:
         self._run_until_idle(deadline_s)
         readers = [worker for worker in self.workers if not worker.retired]
         reader = self.loop.rng.choice(readers) if self.options.frontends else readers[0]
-        reader.plan = [(sector, 1, False) for sector in range(self.options.sectors)]
+        reader.plan = [(sector, 1, False) for sector in range(reader.reach)]
         reader.work(0)
         self._run_until_idle(deadline_s)
 
@@ -275,7 +276,9 @@ class Simulation:
         for node in self.nodes.values():
             if node.process is None or not node.process.interpreter.started:
                 continue
-            for sector in range(self.options.sectors):
+            for sector in self.options.looked_at:
+                if sector >= node.process.storage.sectors:
+                    continue
                 job = node.process.storage.load_job(sector, 1)
                 job.run()  # and that is all: the node is to find it by itself
                 if job.bad or job.absent:
@@ -290,10 +293,10 @@ class Simulation:
             and node.is_member
         ]
         found = []
-        for sector in range(self.options.sectors):
+        for sector in self.options.looked_at:
             tags = {
                 process.replica.rank: process.storage.tags(sector, 1) for process in processes
-                if not process.storage.unknown(sector, 1)
+                if sector < process.storage.sectors and not process.storage.unknown(sector, 1)
             }
             if len(set(tags.values())) > 1:
                 found.append(f"sector {sector}: " + ", ".join(f"{rank} {tag.hex()}" for rank, tag in tags.items()))

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests.simulation.brute_force import is_linearizable, random_history
-from tests.simulation.checker import OPEN, Fault, Operation, check
+from tests.simulation.checker import INITIAL, OPEN, ZEROED, Fault, Operation, check
 
 # How many random histories to compare on. 100000 take some ten seconds.
 HISTORIES_VARIABLE = "DSREG_CHECKER_HISTORIES"
@@ -36,6 +36,50 @@ def test_agrees_with_brute_force(rng: random.Random) -> None:
     # The test says little if nearly all histories are of one kind.
     for count in good.values():
         assert 0.25 < count / (number / 2) < 0.75, good
+
+
+def with_zeros(history: list[Operation], rng: random.Random) -> list[Operation]:
+    """The same, with some of the writes as ones of zeros."""
+    zeroed = {operation.value for operation in history if operation.is_write and rng.random() < 0.4}
+
+    def changed(operation: Operation) -> Operation:
+        if operation.value not in zeroed:
+            return operation
+        return operation._replace(value=ZEROED + operation.value if operation.is_write else INITIAL)
+
+    return [changed(operation) for operation in history]
+
+
+def test_zeros_are_never_found_wrong_that_are_not(rng: random.Random) -> None:
+    wrong = found = 0
+    for index in range(int(os.environ.get(HISTORIES_VARIABLE, "20000"))):
+        history, strict = with_zeros(random_history(rng), rng), index % 2 == 1
+        is_wrong, violations = not is_linearizable(history, strict=strict), check(history, strict=strict)
+        assert is_wrong or not violations, "\n".join(map(str, [f"strict={strict}", *history, *violations]))
+        wrong += is_wrong
+        found += bool(violations)
+    assert found > 0.9 * wrong > 0, "and most of those that are"
+
+
+@pytest.mark.parametrize(
+    ("history", "fault"),
+    [
+        ([write(1, 0, 1), write(ZEROED, 2, 3), read(0, 4, 5)], None),
+        ([write(1, 0, 1), write(ZEROED, 2, 3), read(1, 4, 5)], Fault.OVERWRITTEN),
+        ([write(ZEROED, 0, 1), write(1, 2, 3), read(0, 4, 5)], Fault.OVERWRITTEN),
+        ([write(1, 0, 1), write(ZEROED, 2), read(0, 4, 5), read(1, 6, 7)], Fault.OVERWRITTEN),
+        ([write(1, 0, 1), write(ZEROED, 2), read(1, 4, 5), read(0, 6, 7)], None),
+        ([write(1, 0, 1), write(ZEROED, 2, 3), write(ZEROED + 1, 2, 9), read(1, 4, 5)], Fault.OVERWRITTEN),
+        ([write(1, 0, 1), read(0, 2, 3)], Fault.OVERWRITTEN),
+        ([write(1, 0, 1), write(ZEROED, 4, 5), read(0, 2, 3)], Fault.OVERWRITTEN),
+        ([write(1, 0, 1), write(ZEROED, 2, 3), write(2, 4, 5), write(ZEROED + 1, 6, 7), read(0, 8, 9)], None),
+        ([write(1, 0, 1), write(ZEROED, 2, 3), write(2, 4, 5), write(ZEROED + 1, 6), read(0, 8, 9), read(2, 10, 11)],
+         Fault.OVERWRITTEN),
+    ],
+)
+def test_zeros(history: list[Operation], fault: Fault | None) -> None:
+    assert is_linearizable(history) == (fault is None)
+    assert [violation.fault for violation in check(history)] == ([fault] if fault else [])
 
 
 @pytest.mark.parametrize(

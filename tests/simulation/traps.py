@@ -8,7 +8,6 @@ from typing import Protocol
 from dsreg.constants import TAG_SIZE
 from dsreg.protocol.tags import ATTACHED, rank_of
 from dsreg.storage import Commit
-from tests.simulation.clients import Worker
 from tests.simulation.contract_client import ContractClient
 from tests.simulation.frontends import Frontend
 from tests.simulation.loop import Loop
@@ -16,6 +15,7 @@ from tests.simulation.network import CLIENTS, Host, Network
 from tests.simulation.node import SimNode
 from tests.simulation.options import Options
 from tests.simulation.witness import Moment
+from tests.simulation.worker import Worker
 
 
 class World(Protocol):

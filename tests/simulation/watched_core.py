@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 from dsreg.client.attachment import Claim
 from dsreg.client.core import ClientCore
-from dsreg.client.events import Completed, Dropped, Effect, Event, Failed, Start
+from dsreg.client.events import Completed, Dropped, Effect, Event, Failed, Split, Start
 
-End = Completed | Dropped | Failed
+End = Completed | Dropped | Failed | Split
 
 
 class WatchedCore(ClientCore):
@@ -25,7 +25,8 @@ class WatchedCore(ClientCore):
 
     def step(self, event: Event, now_s: float) -> list[Effect]:
         if isinstance(event, Start):
-            sectors = range(event.first, event.first + event.sectors)
+            # A question which chunks have no data waits for nothing.
+            sectors = range(0) if event.maps else range(event.first, event.first + event.sectors)
             for other in self._running.values():
                 overlaps = sectors.start < other.stop and other.start < sectors.stop
                 assert not overlaps, f"{sectors} while {other} is under way"
@@ -33,7 +34,7 @@ class WatchedCore(ClientCore):
             assert len(self._running) <= self._admitted, "more are under way than are admitted"
         effects = super().step(event, now_s)
         for effect in effects:
-            if isinstance(effect, Completed | Dropped | Failed):
+            if isinstance(effect, Completed | Dropped | Failed | Split):
                 del self._running[effect.operation]
                 self._tell(effect)
         return effects

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable
 
+from dsreg.constants import MAX_RUN_SECTORS
 from dsreg.node.interpreter import Connection, Interpreter
 from dsreg.protocol.messages import Ack, CommandKind, Response, Status, Value, WriteProc
 from dsreg.protocol.tags import highest_epoch, iter_tags
@@ -118,8 +119,8 @@ def check_start(storage: StableStorage, last_incarnation: int, told: int, damage
         raise BrokenPromise(f"it answered in epoch {told}, and now is in epoch {storage.epoch}")
     if storage.incarnation <= last_incarnation:
         raise BrokenPromise(f"incarnation {storage.incarnation} comes after {last_incarnation}")
-    for sector in range(storage.sectors if not damaged else 0):
-        job = storage.load_job(sector, 1)
+    for first in range(0, storage.sectors if not damaged else 0, MAX_RUN_SECTORS):
+        job = storage.load_job(first, min(MAX_RUN_SECTORS, storage.sectors - first))
         job.run()
-        if job.bad or job.absent:
-            raise BrokenPromise(f"sector {sector} is lost, and nobody has damaged the disk")
+        if lost := [*job.bad, *job.absent]:
+            raise BrokenPromise(f"sectors {lost} are lost, and nobody has damaged the disk")

@@ -1,7 +1,8 @@
 """Makes what test_upgrade.py opens: `python -m tests.storage.make_old_format`, run by the version whose format it is.
 
-Two directories of rank 1 in old_formats/, each a .tar.xz: one that was closed, and one of a process that was
-killed with a journal to replay. `CONTENTS` is what is in either; `KILLED` what only the journal of the second one has.
+Directories of rank 1 in old_formats/, each a .tar.xz: one that was closed, and one of a process that was
+killed with a journal to replay. `CONTENTS` is what is in each; `KILLED` what only the journal of the second one has. Of
+formats 4 and 5, which stood for 3 with something more, one that learns, and one with a file `configuration`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from dsreg.protocol.configuration import Ballot
 from dsreg.protocol.tags import pack_tag
 from dsreg.storage import Identity, OsFiles
 from tests.storage.support import checkpoint_now, commit_all, open_storage, store, values
@@ -26,9 +28,11 @@ KILLED = ((3, 1, 9), (30, 20, 9), (7777, 1, 1), (8000, 2, 9))
 EPOCH, OWNER = 5, b"owner".ljust(64, b"!")
 RESTAMPED = (100, 3, 2)  # stored under EPOCH
 RESERVED = 77
+PROMISED = Ballot(7, bytes(range(16)))
+LEARNED = 12000  # the first so many sectors
 
 
-def make(path: Path, killed: bool) -> None:
+def make(path: Path, how: str) -> None:
     storage = open_storage(OsFiles(path), DISK)
     for first, count, ts in CONTENTS:
         store(storage, first, count, ts)
@@ -41,24 +45,29 @@ def make(path: Path, killed: bool) -> None:
     first, count, ts = RESTAMPED
     storage.persist(first, count, pack_tag(ts, 1, 0, EPOCH) * count, values(first, count, ts))
     commit_all(storage)
-    if killed:
+    if how == "killed":
         for first, count, ts in KILLED:
             store(storage, first, count, ts)
             commit_all(storage)
         os.kill(os.getpid(), signal.SIGKILL)
+    if how == "learning":
+        storage.learning.begin()
+        assert storage.learning.learned(0, LEARNED)
+    if how == "configured":
+        storage.configuration.remember(storage.configuration.record._replace(promised=PROMISED))
     storage.close()
 
 
 def main() -> None:
     if len(sys.argv) > 1:
-        make(Path(sys.argv[2]), sys.argv[1] == "killed")
+        make(Path(sys.argv[2]), sys.argv[1])
         return
     OLD_FORMATS.mkdir(exist_ok=True)
-    for how in ("closed", "killed"):
+    for number, how in ((3, "closed"), (3, "killed"), (4, "learning"), (5, "configured"), (6, "closed"), (6, "killed")):
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory) / "node-1"
             subprocess.run([sys.executable, "-m", "tests.storage.make_old_format", how, str(path)], check=False)
-            with tarfile.open(OLD_FORMATS / f"format-2-{how}.tar.xz", "w:xz") as archive:
+            with tarfile.open(OLD_FORMATS / f"format-{number}-{how}.tar.xz", "w:xz") as archive:
                 for file in sorted(path.iterdir()):
                     archive.add(file, file.name)
 

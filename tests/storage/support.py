@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 from dsreg.constants import MIN_JOURNAL_BYTES, SECTOR_SIZE
+from dsreg.protocol.configuration import Record
 from dsreg.protocol.tags import iter_tags, pack_tag, unpack_tag
 from dsreg.storage import Files, Identity, StableStorage, Start, Ticket
 
@@ -28,6 +29,13 @@ def open_storage(
     files: Files, identity: Identity = IDENTITY, *, all_unknown: bool = False, joins: bool = False
 ) -> StableStorage:
     return StableStorage.open(files, identity, MIN_JOURNAL_BYTES, start=Start(all_unknown, joins=joins))
+
+
+def grow(storage: StableStorage, sectors: int) -> None:
+    """The disk has so many sectors, by a configuration that was chosen."""
+    current = storage.configuration.record.current
+    storage.configuration.remember(Record(current._replace(number=current.number + 1, sectors=sectors)))
+    storage.grow(sectors)
 
 
 def store(storage: StableStorage, first: int, count: int, ts: int, repair: bool = False) -> Ticket:

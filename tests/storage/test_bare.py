@@ -14,7 +14,17 @@ from dsreg.storage import Identity, OsFiles, Refusal, StableStorage, Ticket
 from dsreg.storage.layout import SLOT_SIZE, TAGS, TAGS_STEP_BYTES
 from dsreg.storage.slots import CHUNK_SECTORS
 from dsreg.testing.memory_files import MemoryFiles, drop_all, keep_all
-from tests.storage.support import IDENTITY, checkpoint_now, commit_all, contents, open_storage, store, stored, value
+from tests.storage.support import (
+    IDENTITY,
+    checkpoint_now,
+    commit_all,
+    contents,
+    grow,
+    open_storage,
+    store,
+    stored,
+    value,
+)
 
 CHUNKS = 64
 MIB = 1 << 20
@@ -136,6 +146,7 @@ def test_what_an_older_epoch_left_is_not_there_under_the_newer_one() -> None:
     files = MemoryFiles()
     storage = open_storage(files)
     assert written(storage, 9, 1, 5).ok
+    checkpoint_now(storage)
     assert raise_to(storage, 0, 256, 2).ok
     for _ in range(2):
         loaded = storage.load(0, 256, wait=True)
@@ -172,8 +183,7 @@ def test_the_tail_of_a_disk_and_its_growth(rng: random.Random) -> None:
     files = MemoryFiles()
     storage = open_storage(files, Identity(IDENTITY.cluster, 1, (1, 2, 3), sectors))
     assert raise_to(storage, 256, sectors - 256, 1).ok
-    storage.close()
-    storage = open_storage(files, Identity(IDENTITY.cluster, 1, (1, 2, 3), sectors + 100))
+    grow(storage, sectors + 100)
     assert storage.tags(256, sectors - 256) == restamped(1) * (sectors - 256)
     assert set(storage.tags(sectors, 8)) <= {0, 1} and storage.load(sectors, 8, wait=True) is not None
 

@@ -14,6 +14,7 @@ from dsreg.errors import DamagedStorage, NoSpace, SyncFailed
 from dsreg.protocol.configuration import NO_BALLOT, Ballot, Configuration, Record, Vote
 from dsreg.register.quorum import mask
 from dsreg.storage.configuration import Kept, decode, encode
+from dsreg.storage.identity import FORMAT
 from dsreg.storage.identity import read as read_identity
 from dsreg.storage.layout import CONFIGURATION, CONFIGURATION_TMP, IDENTITY
 from dsreg.testing.memory_files import Kind, MemoryFiles, drop_all, keep_all, random_chooser
@@ -108,10 +109,10 @@ def test_a_version_that_does_not_know_the_file_does_not_use_the_directory() -> N
     files = MemoryFiles()
     storage = open_storage(files)
     with contextlib.closing(files.open(IDENTITY)) as file:
-        assert b"\nformat = 3\n" in b"\n" + file.pread(4096, 0)
+        assert b"configured" not in file.pread(4096, 0)
     storage.configuration.remember(PROMISED)
     with contextlib.closing(files.open(IDENTITY)) as file:
-        assert b"format = 5\n" in file.pread(4096, 0)
+        assert b"configured = true\n" in file.pread(4096, 0)
 
 
 def test_a_directory_that_learns_may_have_one_as_well() -> None:
@@ -278,10 +279,11 @@ def test_a_version_that_does_not_know_of_joining_does_not_use_the_directory() ->
     files = MemoryFiles()
     open_storage(files, joins=True)
     with contextlib.closing(files.open(IDENTITY)) as file:
-        assert b"format = 5\n" in file.pread(4096, 0)
+        said = file.pread(4096, 0)
+    assert b"joining = true\n" in said and f"format = {FORMAT}\n".encode() in said, "no version before knows it"
 
 
-def test_the_list_in_cluster_toml_changes_and_the_directory_keeps_its_own() -> None:
+def test_the_list_and_the_size_in_cluster_toml_change_and_the_directory_keeps_its_own() -> None:
     files = MemoryFiles()
     open_storage(files)
     for ranks in ((1, 2, 3, 4, 5), (1,)):
@@ -289,5 +291,6 @@ def test_the_list_in_cluster_toml_changes_and_the_directory_keeps_its_own() -> N
         assert storage.configuration.record == Record(FIRST)
     larger = dataclasses.replace(WHOSE, ranks=(1, 2, 3, 4, 5), sectors=WHOSE.sectors + 1)
     files = files.crash(drop_all)
-    open_storage(files, identity=larger)
-    assert read_identity(files).identity == dataclasses.replace(WHOSE, sectors=WHOSE.sectors + 1)
+    storage = open_storage(files, identity=larger)
+    assert storage.sectors == WHOSE.sectors and storage.configuration.record == Record(FIRST)
+    assert read_identity(files).identity == WHOSE

@@ -331,8 +331,8 @@ def test_a_file_that_is_gone(name: str) -> None:
 def test_another_format_is_refused() -> None:
     files = closed()
     text = files.open(IDENTITY).pread(10**4, 0)
-    files.open(IDENTITY).pwritev([text.replace(b"format = 3", b"format = 6")], 0)
-    with pytest.raises(WrongDirectory, match="format 6"):
+    files.open(IDENTITY).pwritev([text.replace(b"format = 7", b"format = 8")], 0)
+    with pytest.raises(WrongDirectory, match="format 8"):
         open_storage(files)
 
 

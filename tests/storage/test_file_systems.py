@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from dsreg.constants import MAX_RUN_SECTORS, MIN_JOURNAL_BYTES, SECTOR_SIZE
-from dsreg.errors import StorageError
+from dsreg.errors import NoSpace, StorageError
+from dsreg.protocol.configuration import Record
 from dsreg.protocol.tags import pack_tag
 from dsreg.storage import Identity, OsFiles, Refusal, StableStorage
 from dsreg.storage.layout import IDENTITY, JOURNALS, SECTORS, STATE, TAGS
@@ -59,10 +60,12 @@ def test_a_disk_that_no_file_of_ext4_can_hold_is_refused_at_the_start(place: Pat
     storage, files = opened(place / "node", of_size(16 * TIB - 4096))
     assert stored(storage, 2**32 - 2, 1, ts=7).ok
     storage.close()
-    with pytest.raises(StorageError, match="make the disk smaller"):
-        opened(place / "node", of_size(16 * TIB))  # it is to grow
     storage, again = opened(place / "node", of_size(16 * TIB - 4096))
     assert contents(storage, 2**32 - 2, 1) == [7]
+    assert storage.configuration.largest == 2**32 - 1
+    current = storage.configuration.record.current
+    with pytest.raises(NoSpace, match=f"a disk of {2**32} sectors needs a longer file .* which is {2**32 - 1} sectors"):
+        storage.configuration.remember(Record(current._replace(number=2, sectors=2**32)))
     storage.close()
     for each in (files, again):
         each.close()

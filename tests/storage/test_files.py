@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import random
@@ -54,6 +55,18 @@ def test_allocate_and_truncate(files: Files) -> None:
     file.truncate(6000)
     assert file.pread(6000, 0) == b"x" * 4500 + bytes(1500)
     file.fdatasync()
+
+
+def test_punch(files: Files) -> None:
+    file = files.open("a", create=True)
+    file.pwritev([b"x" * 5 * 4096], 0)
+    assert file.punch(4096, 2 * 4096)
+    assert file.pread(10**6, 0) == b"x" * 4096 + bytes(2 * 4096) + b"x" * 2 * 4096
+    assert file.punch(3 * 4096, 100 * 4096), "beyond the end"
+    assert file.size() == 5 * 4096 and file.pread(10**6, 3 * 4096) == bytes(2 * 4096)
+    file.pwritev([b"y" * 4096], 4096)
+    assert file.pread(4096, 4096) == b"y" * 4096
+    file.close()
 
 
 def test_names(files: Files) -> None:
@@ -164,3 +177,22 @@ def test_dropped_from_memory(files: Files) -> None:
             file.pread_nowait(4096, 8192)
         assert bytes(file.pread_nowait(8192, 1 << 20)) == b"x" * 8192  # not too much
     assert file.pread(2 << 20, 0) == b"x" * (2 << 20)
+
+
+def test_a_file_system_that_cannot_punch_is_told_from_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = OsFiles(tmp_path).open("file", create=True)
+    file.pwritev([b"x" * (4 * 4096)], 0)
+    for number, raises in ((errno.EOPNOTSUPP, False), (errno.ENOSPC, False), (errno.EIO, True)):
+        def refused(*args: int, number: int = number) -> int:
+            ctypes.set_errno(number)
+            return -1
+
+        monkeypatch.setattr("dsreg.storage.files._fallocate", refused)
+        if raises:
+            with pytest.raises(OSError, match="Input/output"):
+                file.punch(0, 4096)
+        else:
+            assert not file.punch(0, 4096)
+    file.close()

@@ -8,7 +8,7 @@ import pytest
 
 from dsreg.constants import SECTOR_SIZE
 from dsreg.protocol.tags import ATTACHED, pack_tag, ts_of
-from dsreg.storage import index_file, pages, tags
+from dsreg.storage import index_file, pages, tags_file
 from dsreg.storage.files import File, pread_or_zeros
 from dsreg.storage.index import REGION_BITS, SlotIndex
 from dsreg.storage.layout import GROUP_SECTORS, INDEX, SLOT_SIZE, TAGS
@@ -52,7 +52,7 @@ def at_start(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         slots.append(length // SLOT_SIZE)
         return pread_or_zeros(file, length, offset)
 
-    monkeypatch.setattr(tags, "pread_or_zeros", read)
+    monkeypatch.setattr(tags_file, "pread_or_zeros", read)
     return slots
 
 

@@ -40,8 +40,7 @@ def unknown_disk(files: MemoryFiles | None = None, disk: identity.Identity = IDE
 
 def is_marked(files: MemoryFiles) -> bool:
     raw = files.open(IDENTITY_FILE).pread(10**4, 0)
-    assert (b"format = 4\n" in raw) == (b"learning = " in raw)
-    return b"format = 4\n" in raw
+    return b"learning = " in raw
 
 
 def killed(files: MemoryFiles) -> MemoryFiles:
@@ -277,6 +276,8 @@ def test_a_mark_that_says_nothing_is_damage(line: bytes) -> None:
     recorded = identity.read(files)
     raw = identity.encode(recorded)
     text = b"".join(each for each in raw.splitlines(True) if not each.startswith((b"learning", b"check"))) + line
+    if not line:  # what format 4 always had
+        text = text.replace(b"format = 7", b"format = 4")
     with pytest.raises(DamagedStorage, match="invalid values"):
         identity.decode(text + b'check = "%08x"\n' % identity.zlib.crc32(text))
 
@@ -325,20 +326,6 @@ def test_what_was_learned_before_does_not_count_after_a_new_beginning() -> None:
     storage.learning.learned(0, 1)
     checkpoint_now(storage)
     assert open_storage(killed(files)).learning.left == DISK - 1
-
-
-def test_a_disk_that_grows_meanwhile_has_more_to_learn() -> None:
-    files = MemoryFiles()
-    storage = unknown_disk(files, SMALL)
-    storage.learning.learned(0, 60)
-    storage.close()
-    larger = dataclasses.replace(SMALL, sectors=80)
-    storage = open_storage(files, larger)
-    assert storage.learning.left == 20 and storage.unknown(0, 80) == list(range(60, 80))
-    assert storage.learning.chunks(0) == storage.unknown_chunks(0, 1) == (0, 1)
-    storage.learning.learned(60, 20)
-    storage.close()
-    assert not is_marked(files) and open_storage(files, larger).learning.left == 0
 
 
 # --- no space, errors -----------------------------------------------------------------------------
@@ -390,4 +377,4 @@ def test_a_tebibyte_takes_no_more_than_a_small_disk() -> None:
     storage.close()
     assert files.open(LEARNED).size() < 5000
     files.remove(LEARNED)
-    assert files.used() <= small.used() + 70  # what is allocated ahead of `tags` for so many chunks, and a sector
+    assert files.used() <= small.used() + 90  # allocated ahead of `tags` and `zeros` for so many chunks; and a sector

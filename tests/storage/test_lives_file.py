@@ -84,6 +84,39 @@ def test_addresses_are_durable_at_once_and_no_sign_of_having_begun() -> None:
     assert opened(files).lives.addresses == {1: AT}
 
 
+def test_addresses_may_be_written_with_what_is_kept_next() -> None:
+    files = MemoryFiles()
+    storage = opened(files)
+    written = len(files.log)
+    storage.lives.locate_later({1: AT})
+    assert storage.lives.addresses == {1: AT} and len(files.log) == written
+    storage.lives.remember({2: TWO})
+    written = len(files.log)
+    storage.lives.locate({1: AT})
+    assert len(files.log) == written, "it is there"
+    files = files.crash(drop_all)
+    storage = opened(files)
+    assert storage.lives.addresses == {1: AT}
+    storage.lives.locate_later({})
+    storage.lives.locate({})
+    assert not opened(files.crash(drop_all)).lives.addresses
+
+
+def test_a_start_is_written_with_the_directory_that_it_is_of() -> None:
+    files = MemoryFiles()
+    storage = opened(files)
+    storage.lives.remember({2: TWO}, 2, 5)
+    starts, written = storage.lives.starts, len(files.log)
+    assert starts[2] >= 5
+    storage.lives.heard(2, 5)
+    assert len(files.log) == written, "it is there"
+    storage.lives.remember({3: TWO}, 2, 1)
+    assert storage.lives.starts == starts, "never less"
+    storage.lives.remember({1: ONE}, 4, 9)
+    assert storage.lives.starts == starts, "of a node that is not known there are none"
+    assert opened(files.crash(drop_all)).lives.starts == starts
+
+
 def test_addresses_for_which_there_is_no_room_are_written_with_what_is_next() -> None:
     files = MemoryFiles()
     storage = opened(files)
@@ -93,6 +126,23 @@ def test_addresses_for_which_there_is_no_room_are_written_with_what_is_next() ->
     files.capacity = None
     storage.lives.remember({2: TWO})
     assert opened(files.crash(drop_all)).lives.addresses == {1: AT}
+
+
+def test_without_room_to_begin_or_to_claim_it_ends_with_what_to_do() -> None:
+    """And goes on where it was at the next start."""
+    files = MemoryFiles()
+    storage = opened(files)
+    files.capacity = files.used()
+    with pytest.raises(NoSpace, match="no space to record that this node claims the next life of its rank, so it ends. "
+                                      "Free some on the file system of its directory, and start it again"):
+        storage.lives.claim(2)
+    with pytest.raises(NoSpace, match="no space to record that this node has begun, so it ends"):
+        storage.lives.begin()
+    files.capacity = None
+    again = opened(files.crash(drop_all))
+    assert not again.lives.begun and not again.lives.claimed and again.lives.own.number == 1
+    again.lives.begin()
+    assert again.lives.begun
 
 
 @pytest.mark.parametrize("spoil", ["version", "count", "host", "rank"])

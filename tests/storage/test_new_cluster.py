@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 
 import pytest
 
 from dsreg.constants import MIN_JOURNAL_BYTES, NO_OWNER, SECTOR_SIZE
 from dsreg.errors import DamagedStorage, StorageLocked, WrongDirectory
+from dsreg.protocol.configuration import Ballot, Configuration, Record, Vote
 from dsreg.protocol.life import Life
 from dsreg.protocol.tags import epoch_of, restamped, unpack_tag
-from dsreg.storage import Files, Identity, StableStorage, Start, identity
-from dsreg.storage.layout import SECTORS, SLOT_SIZE, TAGS
-from dsreg.storage.new_cluster import damaged_sectors, move, recorded_in, runs_of, settle
+from dsreg.register.quorum import mask
+from dsreg.storage import Files, Identity, StableStorage, Start
+from dsreg.storage.layout import CONFIGURATION, SECTORS, SLOT_SIZE, TAGS
+from dsreg.storage.new_cluster import damaged_sectors, known_to, move, recorded_in, runs_of, settle
 from dsreg.testing.memory_files import PAGE, Content, MemoryFiles, drop_all, keep_all, random_chooser
 from tests.storage.support import IDENTITY, checkpoint_now, commit_all, contents, open_storage, stored
 
@@ -147,7 +148,7 @@ def test_what_is_given_up_is_a_write_of_its_own() -> None:
     again.close()
 
 
-def test_zeros_that_were_put_for_a_lost_value_are_put_again_when_they_are_lost() -> None:
+def test_zeros_that_were_put_for_a_lost_value_stand_whatever_becomes_of_its_home() -> None:
     files = old_directory()
     files.damage(SECTORS, 257 * SECTOR_SIZE, 10)
     storage = recover(files)
@@ -157,7 +158,9 @@ def test_zeros_that_were_put_for_a_lost_value_are_put_again_when_they_are_lost()
     files.damage(SECTORS, 257 * SECTOR_SIZE, 10)
     storage = open_storage(files, NEW)
     settle(storage, EPOCH, damaged_sectors(storage))
-    assert storage.tags(257, 1) > first and damaged_sectors(storage) == []
+    assert storage.tags(257, 1) == first and damaged_sectors(storage) == []
+    loaded = storage.load(257, 1, wait=True)
+    assert loaded is not None and loaded.data == bytes(SECTOR_SIZE) and not loaded.missing
     storage.close()
 
 
@@ -192,12 +195,45 @@ def test_others_are_not_touched() -> None:
         recorded_in(MemoryFiles())
 
 
-def test_one_whose_configuration_was_changed_is_refused() -> None:
+def changed_directory(record: Record) -> MemoryFiles:
+    """Its node has heard of another configuration than the first one, and seen that the others keep them."""
     files = old_directory()
-    identity.write(files, dataclasses.replace(recorded_in(files), configured=True))
-    with pytest.raises(WrongDirectory, match="cannot recover from it"):
-        move(files, SMALL.cluster, NEW, learns=False)
-    assert recorded_in(files).identity == SMALL
+    storage = open_storage(files, SMALL)
+    storage.configuration.remember(record)
+    storage.configuration.seen(2, True)
+    storage.close()
+    return files
+
+
+THREE, FOUR, LATER = mask((1, 2, 3)), mask((1, 2, 3, 4)), mask((1, 3, 4))
+JOINT = Configuration(4, 4096, FOUR, LATER, FOUR)
+BALLOT = Ballot(7, b"p" * 16)
+VOTED = Record(JOINT, BALLOT, Vote(BALLOT, Configuration(5, 4096, LATER, 0, FOUR)))
+
+
+def test_what_it_knows_of_the_nodes() -> None:
+    files = old_directory()
+    assert known_to(files, recorded_in(files)) == Record(Configuration(1, 4096, THREE, 0, THREE))
+    files = changed_directory(VOTED)
+    assert known_to(files, recorded_in(files)) == VOTED
+
+
+@pytest.mark.parametrize("learns", [False, True])
+def test_number_1_of_the_new_cluster_is_what_it_is_given(learns: bool) -> None:
+    """Neither what it knew before counts, nor what it has voted for, nor who was seen to keep configurations."""
+    files = changed_directory(VOTED)
+    new = Identity(NEW.cluster, 1, (1, 3, 4), 8192)
+    move(files, SMALL.cluster, new, learns=learns)
+    storage = open_storage(files, new)
+    ranks = mask((1, 3, 4))
+    assert storage.configuration.record == Record(Configuration(1, 8192, ranks, 0, ranks))
+    assert storage.configuration.keep == 0 and not files.exists(CONFIGURATION)
+    settle(storage, EPOCH, [])
+    storage.configuration.remember(Record(Configuration(2, 8192, ranks, mask((1, 3)), ranks)))
+    storage.close()
+    again = open_storage(files, new)
+    assert again.configuration.record.current.number == 2
+    again.close()
 
 
 def test_runs() -> None:
@@ -215,9 +251,11 @@ def test_a_new_directory_begins_with_the_epoch() -> None:
     again.close()
 
 
-@pytest.mark.parametrize(("learns", "damages"), [(False, True), (False, False), (True, False)])
-def test_a_crash_at_every_step(learns: bool, damages: bool, rng: random.Random) -> None:
-    made = old_directory()
+@pytest.mark.parametrize(("learns", "damages", "record"), [
+    (False, True, None), (False, False, VOTED), (True, False, VOTED),
+])
+def test_a_crash_at_every_step(learns: bool, damages: bool, record: Record | None, rng: random.Random) -> None:
+    made = old_directory() if record is None else changed_directory(record)
     if damages:
         made.damage(SECTORS, 257 * SECTOR_SIZE, 10)
     base = contents_of(made)
@@ -242,6 +280,8 @@ def test_a_crash_at_every_step(learns: bool, damages: bool, rng: random.Random) 
                 recover(after, learns=learns, number=500).close()
             storage = open_storage(after, NEW)
             assert storage.lives.begun
+            assert storage.configuration.record == Record(Configuration(1, 4096, THREE, 0, THREE))
+            assert storage.configuration.keep == 0
             if learns:
                 assert storage.learning.left == SMALL.sectors and unpack_tag(storage.tags(600, 1)).ts == 5
             elif damages:

@@ -124,7 +124,7 @@ def test_cold_loads_say_so() -> None:
 def test_long_runs_and_the_queue_bound(storage: StableStorage) -> None:
     assert stored(storage, 100, MAX_RUN_SECTORS, ts=1).ok
     assert contents(storage, 100, MAX_RUN_SECTORS) == [1] * MAX_RUN_SECTORS
-    data = bytes(MAX_RUN_SECTORS * 4096)
+    data = b"1" * (MAX_RUN_SECTORS * 4096)
     tickets = [
         storage.persist(index * MAX_RUN_SECTORS, MAX_RUN_SECTORS, tag(2) * MAX_RUN_SECTORS, data)
         for index in range(MAX_QUEUED_BYTES // len(data) + 1)
@@ -213,7 +213,6 @@ def test_everything_is_there_after_a_restart(clean: bool) -> None:
     [
         Identity(b"other cluster!!!", 1, (1, 2, 3), 1 << 20),
         Identity(IDENTITY.cluster, 2, (1, 2, 3), 1 << 20),
-        Identity(IDENTITY.cluster, 1, (1, 2, 3), (1 << 20) - 1),
     ],
 )
 def test_a_directory_of_another_is_refused(other: Identity) -> None:
@@ -224,18 +223,6 @@ def test_a_directory_of_another_is_refused(other: Identity) -> None:
         open_storage(files, other)
     assert len(files.log) == log
     open_storage(files).close()
-
-
-def test_a_disk_grows_for_good() -> None:
-    files = MemoryFiles()
-    open_storage(files).close()
-    larger = Identity(IDENTITY.cluster, 1, (1, 2, 3), 1 << 21)
-    storage = open_storage(files, larger)
-    stored(storage, (1 << 21) - 1, 1, ts=1)
-    storage.close()
-    with pytest.raises(WrongDirectory, match="cannot shrink"):
-        open_storage(files)
-    assert contents(open_storage(files, larger), (1 << 21) - 1, 1) == [1]
 
 
 def test_a_directory_with_other_things_in_it_is_left_alone(tmp_path: Path) -> None:
@@ -288,16 +275,16 @@ def test_space_at_rest(tmp_path: Path, stride: int, rng: random.Random) -> None:
             commit_all(storage)
     storage.close()
     used = sum(path.stat().st_blocks * 512 for path in tmp_path.iterdir())
-    constant = 2 * (2 << 20) + 65536 + 65536  # the journal, one step of tags, the small files
+    constant = 2 * (2 << 20) + 65536 + 65536 + 73728  # the journal, one step of tags, the small files, `zeros`
     assert sectors * 4096 <= used <= 1.1 * sectors * 4096 + constant
 
 
-def test_six_descriptors_and_all_closed(tmp_path: Path) -> None:
+def test_seven_descriptors_and_all_closed(tmp_path: Path) -> None:
     files = OsFiles(tmp_path)
     before = len(os.listdir("/proc/self/fd"))
     storage = open_storage(files)
     stored(storage, 0, 10, ts=1)
-    assert len(os.listdir("/proc/self/fd")) == before + 6
+    assert len(os.listdir("/proc/self/fd")) == before + 7
     storage.close()
     assert len(os.listdir("/proc/self/fd")) == before
 

@@ -10,16 +10,31 @@ from pathlib import Path
 import pytest
 
 from dsreg.errors import WrongDirectory
+from dsreg.protocol.configuration import NO_BALLOT
 from dsreg.protocol.life import Life
 from dsreg.protocol.tags import pack_tag, unpack_tag
 from dsreg.storage import Files, Identity, OsFiles, StableStorage, identity
 from dsreg.storage.layout import IDENTITY
 from dsreg.testing.memory_files import Content, MemoryFiles, drop_all, keep_all, random_chooser
-from tests.storage.make_old_format import CONTENTS, DISK, EPOCH, KILLED, OLD_FORMATS, OWNER, RESERVED, RESTAMPED
+from tests.storage.make_old_format import (
+    CONTENTS,
+    DISK,
+    EPOCH,
+    KILLED,
+    LEARNED,
+    OLD_FORMATS,
+    OWNER,
+    PROMISED,
+    RESERVED,
+    RESTAMPED,
+)
 from tests.storage.support import contents, open_storage, stored, values
 
 STORE = bytes(range(100, 116))
-OLD = ("format-2-closed", "format-2-killed")
+OLD = (
+    "format-2-closed", "format-2-killed", "format-3-closed", "format-3-killed", "format-4-learning",
+    "format-5-configured", "format-6-closed", "format-6-killed",
+)
 PAGE = 4096
 
 
@@ -44,6 +59,11 @@ def opened(files: Files) -> StableStorage:
 
 def check(storage: StableStorage, name: str) -> None:
     """All that the old version had is there."""
+    assert storage.learning.left == (DISK.sectors - LEARNED if name == "format-4-learning" else 0)
+    assert storage.configuration.record.promised == (PROMISED if name == "format-5-configured" else NO_BALLOT)
+    if storage.learning.left:
+        assert storage.unknown(LEARNED - 1, 2) == [LEARNED]
+        storage.learning.learned(LEARNED, DISK.sectors - LEARNED)
     expected: dict[int, int] = {}
     for first, count, ts in CONTENTS + (KILLED if name.endswith("killed") else ()):
         expected.update(dict.fromkeys(range(first, first + count), ts))
@@ -69,16 +89,18 @@ def test_an_old_directory_is_upgraded_and_has_everything(name: str, tmp_path: Pa
             for number, page in content.pages.items():
                 out.seek(number * PAGE)
                 out.write(page[:content.size - number * PAGE])
-    assert b"format = 2\n" in (tmp_path / IDENTITY).read_bytes()
+    assert f"format = {name[7]}\n".encode() in (tmp_path / IDENTITY).read_bytes()
     storage = opened(OsFiles(tmp_path))
     check(storage, name)
-    assert storage.lives.own == Life(1, STORE)
-    assert storage.lives.begun, "what was in use before counts as used"
+    if name.startswith("format-2"):
+        assert storage.lives.own == Life(1, STORE)
+        assert storage.lives.begun, "what was in use before counts as used"
+    own = storage.lives.own
     stored(storage, 4000, 1, ts=3)
     storage.close()
-    assert b"format = 3\n" in (tmp_path / IDENTITY).read_bytes()
+    assert b"format = 7\n" in (tmp_path / IDENTITY).read_bytes()
     again = StableStorage.open(OsFiles(tmp_path), DISK)
-    assert again.lives.own == Life(1, STORE) and contents(again, 4000, 1) == [3]
+    assert again.lives.own == own and contents(again, 4000, 1) == [3]
     again.close()
 
 
@@ -95,7 +117,8 @@ def test_a_crash_anywhere_in_the_upgrade(name: str, rng: random.Random) -> None:
                 files.redo(operation)
             after = files.crash(chooser)
             storage = StableStorage.open(after, DISK)
-            assert storage.lives.begun and storage.lives.known == {1: storage.lives.own}
+            assert storage.lives.begun == name.startswith("format-2")
+            assert storage.lives.known == ({1: storage.lives.own} if storage.lives.begun else {})
             storage.lives.remember({2: Life(1, bytes(16))})
             check(storage, name)
             own = storage.lives.own
@@ -110,12 +133,12 @@ def test_an_old_directory_of_another_node_is_not_touched() -> None:
     assert files.log == []
 
 
-@pytest.mark.parametrize("number", [1, 6, 99])
+@pytest.mark.parametrize("number", [1, 8, 99])
 def test_a_format_that_there_is_no_way_from_is_refused_with_what_to_do(number: int) -> None:
     files = MemoryFiles()
     open_storage(files).close()
     text = files.open(IDENTITY).pread(10**4, 0)
-    new = text.replace(b"format = 3", b"format = %d" % number).replace(b"dsreg 0.", b"dsreg 9.")
+    new = text.replace(b"format = 7", b"format = %d" % number).replace(b"dsreg 0.", b"dsreg 9.")
     files.open(IDENTITY).truncate(0)
     files.open(IDENTITY).pwritev([new], 0)
     with pytest.raises(WrongDirectory, match=rf"format {number}, written by dsreg 9\.\d.*start this node with"):

@@ -1,0 +1,1 @@
+"""What the documents say is what the product does: references, the tutorial, the site."""
