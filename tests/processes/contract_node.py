@@ -10,12 +10,24 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from tests.processes.cluster import Address
+from tests.processes.cluster import Address, Cluster, until
 from tests.processes.fake_peer import Arrived, FakePeer
-from tests.processes.raw import INVALID, MAGIC, READ_ANSWER, READ_PROC, WRITE_PROC, PeerMessage, seal
+from tests.processes.raw import INVALID, MAGIC, READ_ANSWER, READ_PROC, WRITE_PROC, PeerMessage, RawClient, seal
 
 _STOP_S = 0.05
 _HELLO_BYTES, _READ_BYTES = 112, 56
+
+
+def until_known(cluster: Cluster, rank: int) -> None:
+    """Until node 1 knows that the node `rank` speaks the contract: by an answer. It is asked again and again, as a
+    write that a majority has before the link to that node is up is never sent there."""
+    with RawClient(cluster.address(1), cluster.config.client_key) as client:
+
+        def is_known() -> bool:
+            client.write(7, b"known".ljust(4096))
+            return bool(cluster.report(1)["peers"][str(rank)] == "contract")
+
+        until(is_known, f"node 1 knows what node {rank} speaks")
 
 
 class ContractNode(FakePeer):

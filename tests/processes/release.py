@@ -13,8 +13,8 @@ from pathlib import Path
 from dsreg.config.create import CONFIG_NAME
 from tests.processes.cluster import ROOT
 
-# Until there is a tag: the last commit with storage format 6, whose nodes and clients know no ZERO_CHUNKS.
-BEFORE_THE_FIRST = "a30c7b3d28849f34ad1fd540e6650113a5cb43b1"
+# Until there is a tag: the last commit whose nodes and clients know no zeros without data.
+BEFORE_THE_FIRST = "89eaf2ff8e54336c09995b1f33d03e82b81ef853"
 PACKAGES = ("dsreg", "fuse_frontend", "nbd_frontend")
 
 

@@ -18,9 +18,8 @@ from dsreg.client import Client
 from dsreg.config import format_address, load_config
 from dsreg.constants import SECTOR_SIZE
 from tests.processes.cluster import ROOT, TIMEOUT_S, Cluster, dsreg, free_addresses, until
-from tests.processes.contract_node import ContractNode
+from tests.processes.contract_node import ContractNode, until_known
 from tests.processes.history import stamp
-from tests.processes.raw import RawClient
 from tests.processes.test_lives import all_know_all
 
 # For what takes long on a machine with much to do besides.
@@ -122,13 +121,7 @@ def test_no_node_is_added_to_one_of_the_contract(make_cluster: Callable[..., Clu
         stack.callback(peer.close)
         cluster.start(1, 2)
         before = cluster.path.read_bytes()
-        with RawClient(cluster.address(1), cluster.config.client_key) as client:
-
-            def is_known() -> bool:
-                client.write(7, stamp(7))  # it is known by its answers: it has to be asked
-                return bool(cluster.report(1)["peers"]["3"] == "contract")
-
-            until(is_known, "node 1 knows what node 3 speaks")
+        until_known(cluster, 3)
         for command, *options in (["add", "--address", "127.0.0.9:1"], ["remove", "--rank", "3"]):
             said = run_command(command, str(cluster.path), *options, "--force", code=1)
             assert "node 3 speaks the contract alone" in said

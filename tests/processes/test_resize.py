@@ -19,7 +19,7 @@ from dsreg.config import format_size, load_config
 from dsreg.constants import SECTOR_SIZE
 from dsreg.errors import OutOfRange
 from tests.processes.cluster import TIMEOUT_S, Cluster, dsreg, until
-from tests.processes.contract_node import ContractNode
+from tests.processes.contract_node import ContractNode, until_known
 from tests.processes.history import stamp
 from tests.processes.raw import INVALID, OK, READ_ANSWER, RawClient
 from tests.processes.test_lives import all_know_all, spawn
@@ -256,9 +256,7 @@ def test_not_beside_a_node_of_the_contract(make_cluster: Callable[..., Cluster])
     )
     try:
         cluster.start(1, 2)
-        with RawClient(cluster.address(1), cluster.config.client_key) as client:
-            client.write(7, stamp(7))
-        until(lambda: cluster.report(1)["peers"]["3"] == "contract", "node 1 knows what node 3 speaks")
+        until_known(cluster, 3)
         assert "node 3 speaks the contract alone" in resize(cluster, LARGE, "--force", code=1)
     finally:
         peer.close()
