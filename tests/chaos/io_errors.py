@@ -87,6 +87,13 @@ class IoErrorsScenario(Scenario):
         self.counts["nodes that ended on an I/O error"] += 1
         self.heal_one(rank)
 
+    def node_stopped(self, rank: int, code: int) -> None:
+        """It may have met an I/O error just before, or while it stopped."""
+        if code == 1 and rank in self.ill:
+            self.node_exited(rank)
+        else:
+            super().node_stopped(rank, code)
+
     def heal(self) -> None:
         self.look()
         for rank in sorted(self.ill):

@@ -110,6 +110,11 @@ class Scenario:
         """A node ended by itself."""
         raise AssertionError(f"node {rank} ended by itself, see {self.cluster.log(rank)}")
 
+    def node_stopped(self, rank: int, code: int) -> None:
+        """A node ended after SIGTERM."""
+        # One that has just been started may not have come to handling signals yet.
+        assert code in (0, -signal.SIGTERM), f"node {rank} ended with {code} after SIGTERM"
+
     def heal(self) -> None:
         """The end of all faults; all nodes run."""
         for rank in sorted(self.paused):
@@ -184,9 +189,7 @@ class Scenario:
         if not (up := self.up()):
             return False
         rank = self.rng.choice(up)
-        code = self.cluster.terminate(rank)
-        # One that has just been started may not have come to handling signals yet.
-        assert code in (0, -signal.SIGTERM), f"node {rank} ended with {code} after SIGTERM"
+        self.node_stopped(rank, self.cluster.terminate(rank))
         return True
 
     def start_one(self) -> bool:
