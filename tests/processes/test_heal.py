@@ -22,14 +22,19 @@ async def report(cluster: Cluster, rank: int) -> dict[str, Any]:
 
 async def in_sync(cluster: Cluster, *ranks: int) -> None:
     """Until these say that they have all that each other node has."""
-    with trio.fail_after(TIMEOUT_S):
+    said: dict[int, object] = {}
+    with trio.move_on_after(TIMEOUT_S):
         async with Client(cluster.config) as client:
             for rank in ranks:
                 while True:
-                    heal = (await client.status(rank, timeout_s=TIMEOUT_S))["heal"]
+                    status = await client.status(rank, timeout_s=TIMEOUT_S)
+                    heal = status["heal"]
+                    said[rank] = (heal, status["peers"], status["lives"], status["counters"])
                     if heal["in_sync"] and len(heal["peers"]) == len(cluster.ranks) - 1:
                         break
                     await trio.sleep(0.01)
+            return
+    raise AssertionError(f"the nodes {ranks} are not in sync within {TIMEOUT_S} s; what they said last: {said}")
 
 
 async def test_what_was_written_while_it_was_down(make_cluster: Callable[..., Cluster], rng: random.Random) -> None:
