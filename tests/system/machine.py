@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -79,6 +80,16 @@ class Machine:
         assert done.returncode == 0, f"{self.name}: exit code {done.returncode}\n{done.stdout}"
         return done.stdout
 
+    def _fuse_connections(self) -> list[Path]:
+        """Of what is mounted in it. A process that serves a mount, and is the last one in the namespace of a file
+        system on that, would wait for itself for ever, and with it every sync on this host."""
+        try:
+            mounts = Path(f"/proc/{self.pid}/mountinfo").read_text().splitlines()
+        except (FileNotFoundError, IndexError):
+            return []  # it has ended
+        numbers = [line.split()[2].partition(":")[2] for line in mounts if " - fuse." in line or " - fuse " in line]
+        return [Path("/sys/fs/fuse/connections", number) for number in numbers]
+
     def __enter__(self) -> Self:
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
         wait_until(lambda: bool(children.read_text()) and self._command() == self._init, f"{self.name} runs")
@@ -87,8 +98,12 @@ class Machine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        connections = self._fuse_connections()
         self._process.kill()  # and with it, by the kernel, all that runs in it
         self._process.wait()
+        for connection in connections:
+            with contextlib.suppress(FileNotFoundError):  # it is unmounted
+                (connection / "abort").write_text("1")
         self._log.close()
         events = self._cgroup / "cgroup.events"
         wait_until(lambda: "populated 0" in events.read_text(), f"all processes of {self.name} are gone")
