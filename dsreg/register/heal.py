@@ -188,7 +188,7 @@ class Heal:
     def _behind(self) -> dict[int, int]:
         runs = (*self._runs, *self._storing.values(), *self._questions.runs())
         masks, each, lacks = self._differing.masks, self._differing.each, [run.lack for run in runs]
-        return behind(self._comparing.ranks, masks, self._learner.found.total, each, lacks)
+        return behind(self._comparing.ranks, masks, self._learner.waiting, each, lacks)
 
     # --- what is due ------------------------------------------------------------------------------
     def _pump(self, now: float) -> list[Effect]:

@@ -61,6 +61,11 @@ class Learner:
         """Sectors that are to be learned."""
         return self._learning.left
 
+    @property
+    def waiting(self) -> int:
+        """Chunks that are to be looked at. One that somebody waited for may be known before the digests tell of it."""
+        return self.found.total if self.left else 0
+
     def is_left(self, chunk: int) -> bool:
         """Whether something of the chunk is."""
         stretch = self._learning.chunks(chunk)

@@ -287,6 +287,22 @@ def test_what_somebody_has_asked_for_last_comes_first() -> None:
     assert looked_at == [LAST, LAST, 0, 0, 256, 256] and play.left == 0
 
 
+def test_what_is_learned_before_its_digest_comes_is_not_lacking_for_ever() -> None:
+    play = Learning()
+    play.have(0, NEW, data(9), 2, 3)
+    play.heal.hint(0)
+    play.link(2, 3)
+    while reads := [asked for asked in play.asked if isinstance(asked.message, ReadProc)]:
+        play.asked.remove(reads[0])
+        play.asked.insert(0, reads[0])
+        for adopt in play.answer():
+            play.store(adopt)
+    assert 0 < play.left and play.tag(0) == NEW  # the digests are still on their way
+    play.all()
+    assert play.left == 0 and play.in_sync(2, 3)
+    assert play.heal.report(play.now)["behind_bytes"] == 0 and play.heal.next_due(play.now) > play.now
+
+
 def test_hints_are_bounded_and_those_that_are_known_are_none() -> None:
     learner, learning = new_learner(2000 * MAX_RUN_SECTORS)
     learning.learned(1999 * MAX_RUN_SECTORS, MAX_RUN_SECTORS)

@@ -45,6 +45,8 @@ LEARNING = (
            "(files, IDENTITY, IDENTITY, encode(recorded))", test=_STORAGE),
     Mutant("what_was_learned_is_written_in_place", _LEARNING, "LEARNED_TMP, LEARNED, progress.raw",
            "LEARNED, LEARNED, progress.raw", test=_STORAGE),
+    Mutant("learned_and_still_said_to_be_lacking", _LEARNER, "self.found.total if self.left else 0",
+           "self.found.total", test=_PLAYS),
     # What is unknown.
     Mutant("learner_answers_for_the_last_one_that_is_left", _LEARNED,
            "        if not self.left:\n            return []\n", "        if self.left < 2:\n            return []\n",
