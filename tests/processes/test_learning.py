@@ -13,7 +13,7 @@ import trio
 from dsreg.client import Client
 from dsreg.storage import OsFiles, StableStorage, Start, identity
 from dsreg.storage.layout import IDENTITY, LEARNED, LIVES
-from tests.processes.cluster import TIMEOUT_S, Cluster, until
+from tests.processes.cluster import Cluster, until
 from tests.processes.test_heal import in_sync, report
 
 SECTORS = 4096
