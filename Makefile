@@ -29,6 +29,7 @@ test-system: setup  ## README and runbook on fresh Debian systems, a virtual mac
 	    chromedriver:chromium-driver; do \
 	    command -v $${tool%%:*} >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $${tool##*:}; \
 	done
+	@$(BIN)/python -c 'import mypy' 2>/dev/null || $(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[lint]'
 	@DSREG_TEST_SYSTEM=1 $(BIN)/python -m pytest -q --color=no -x tests/system $(ARGS)
 
 demo: setup  ## three nodes, a mounted ext4, a node killed in mid-copy, every byte compared
