@@ -29,7 +29,7 @@ COMPILED = {
         "promises", "slot_table", "slots", "stable", "state", "tags", "zero_runs", "zeroing",
     ),
     "dsreg/client": (
-        "access", "admission", "answers", "attachment", "counting", "dispatch", "engine", "guard", "mapping",
+        "access", "admission", "answers", "attachment", "counting", "dispatch", "engine", "guard", "mapping", "naming",
         "node_selector", "node_view", "operation", "operations", "presence", "quorum", "range_lock", "replies",
         "run",
     ),

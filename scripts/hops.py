@@ -122,7 +122,7 @@ def measure_core() -> dict[str, float]:
 
     def write() -> None:
         sector = next(requests) % 1000
-        tags = three.run(Command(CommandKind.TAG, 1, sector, 1, extended=True)).tags
+        tags = max(three.run(Command.tag(1, sector, 1, alone=True), node).tags for node in (0, 1))
         three.run(Command(CommandKind.STORE, 2, sector, 1, tags, VALUE, True))
 
     def read() -> None:

@@ -11,7 +11,8 @@
         | access.py       by which right: attachment.py, the hold on the disk; guard.py, respect for that of another
         |                 (presence.py: is that one alive?)
         | replies.py      what an answer comes to
-        | counting.py     steps of which the client counts the majority (quorum.py; mapping.py: which chunks are holes)
+        | counting.py     steps of which the client counts the majority (quorum.py; mapping.py: which chunks are holes;
+        |                 naming.py: the tags of a write)
         | dispatch.py     steps that are left to a node
         | operations.py   the operations under way; operation.py: what each waits for; metering.py: how long
         | node_selector.py, node_view.py, members.py, contract_nodes.py: the nodes, which to ask, which count

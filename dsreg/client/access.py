@@ -285,6 +285,7 @@ class Shared(Access):
     ) -> None:
         super().__init__(operations, selector, counting, dispatch)
         self._guard = Guard()
+        counting.on_named = self.store
 
     # Properties, as mypyc takes no attribute in place of one.
     @property
@@ -303,7 +304,7 @@ class Shared(Access):
         self._counting.begin(op, _GET, now_s)
 
     def _write(self, op: Operation, now_s: float) -> None:
-        self._dispatch.begin(op, CommandKind.TAG, now_s)
+        self._counting.begin(op, CommandKind.TAG, now_s)
 
     def store(self, op: Operation, tags: bytes, now_s: float) -> None:
         epoch = 0 if op.force else highest_epoch(tags)

@@ -7,7 +7,7 @@ from time import perf_counter
 
 from dsreg.node.interpreter import Connection
 from dsreg.protocol.messages import Command
-from dsreg.register.execution import COUNTED
+from dsreg.register.execution import is_counted
 from dsreg.slow import SlowLog, covered_s, milliseconds
 
 
@@ -29,7 +29,7 @@ class SlowCommands:
             "sectors": command.count, "took_ms": milliseconds(took_s), "sync_ms": milliseconds(sync_s),
         }
         rest = f"{milliseconds(took_s - sync_s)} ms for the disk to be free, or to be read"
-        if command.kind not in COUNTED:  # else the node asks no other
+        if not is_counted(command):
             fields["last_node"] = last
             rest = f"the rest for a majority, of which node {last} was the last"
         self.slow.say(

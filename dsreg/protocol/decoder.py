@@ -51,6 +51,7 @@ from dsreg.protocol.wire import (
     COMMAND,
     EXTENSION,
     FIRST_EXTENSION,
+    FLAG_ALONE,
     FLAG_VALUES,
     FLAG_ZEROS,
     GREETING,
@@ -96,7 +97,7 @@ _MAGIC_TAIL: Final = len(MAGIC) - 1
 
 
 # Members of enumerations that each frame needs: see dsreg.protocol.messages.
-_GET, _PUT, _ATTACH = CommandKind.GET, CommandKind.PUT, CommandKind.ATTACH
+_GET, _PUT, _TAG, _ATTACH = CommandKind.GET, CommandKind.PUT, CommandKind.TAG, CommandKind.ATTACH
 _ZERO, _MAP = CommandKind.ZERO, CommandKind.MAP
 
 
@@ -305,7 +306,8 @@ class Decoder:
             return RefusedCommand(Status.INVALID_SECTOR_INDEX, kind, request, True)
         if length == 0:
             values = kind is _GET and bool(flags & FLAG_VALUES)
-            return Command(kind, request, first, count, b"", b"", True, epoch, values)
+            alone = kind is _TAG and bool(flags & FLAG_ALONE)
+            return Command(kind, request, first, count, b"", b"", True, epoch, values, alone=alone)
         tags, data = tags_and_data(frame, 1 if kind is _PUT else count, count if flags & FLAG_ZEROS else 0)
         # No node names such tags. (0, 0) is the tag of what was never written: nothing is stored under it, but by an
         # attachment that restamps what it has read.

@@ -60,6 +60,7 @@ from dsreg.protocol.wire import (
     ATTACHED_FLAGS,
     ATTACHED_STATE,
     COMMAND,
+    FLAG_ALONE,
     FLAG_TAGS,
     FLAG_VALUES,
     FLAG_ZEROS,
@@ -150,7 +151,7 @@ class Encoder:
 
     # --- client frames ------------------------------------------------------------------------
     def _command(self, message: Command) -> list[Buffer]:
-        kind, request, first, count, tags, data, extended, epoch, values, owner = message
+        kind, request, first, count, tags, data, extended, epoch, values, owner, alone = message
         if kind is _ATTACH:
             assert first == count == 0 and len(owner) == OWNER_SIZE
             return _signed(self._client, extension_header(Type.ATTACH, request, length=OWNER_SIZE, epoch=epoch), owner)
@@ -168,7 +169,7 @@ class Encoder:
                 tags = tags[:TAG_SIZE]
             data, flags = self._unless_zeros(data)
             length = len(tags) + len(data)
-            flags |= FLAG_VALUES if values else 0
+            flags |= FLAG_VALUES if values else FLAG_ALONE if alone else 0
             header = extension_header(
                 _RUN_TYPE[kind], request, first=first, count=count, flags=flags, length=length, epoch=epoch
             )
@@ -303,8 +304,7 @@ class Encoder:
 
     def _write_proc(self, message: WriteProc) -> list[Buffer]:
         tags, data, count = message.tags, message.data, message.count
-        assert len(tags) == count * TAG_SIZE
-        assert len(data) == count * SECTOR_SIZE
+        assert len(tags) == count * TAG_SIZE and len(data) == count * SECTOR_SIZE
         if is_of_contract(message):
             return self._contract_peer(Type.WRITE_PROC, message, _contract_tag(tags), data)
         data, flags = self._unless_zeros(data)

@@ -72,7 +72,8 @@ class Command(NamedTuple):
     """Of a client. `extended`: it came as a run command and is answered as one.
 
     `epoch`: the attachment that it belongs to, 0 for none. `values`: GET wants the data, not only the tags. ATTACH has
-    no run (first = count = 0); it asks with epoch 0, and else attaches, for the `owner` (64 bytes).
+    no run (first = count = 0); it asks with epoch 0, and else attaches, for the `owner` (64 bytes). `alone`: a TAG is
+    to be above this node's own copy, and it asks no other.
 
     The constructors below say what a command of each kind has. `extended` commands are all but those of the contract.
     """
@@ -87,6 +88,7 @@ class Command(NamedTuple):
     epoch: int = 0
     values: bool = False
     owner: bytes = b""
+    alone: bool = False
 
     @classmethod
     def read(cls, request: int, first: int, count: int = 1, *, extended: bool = False, epoch: int = 0) -> Command:
@@ -98,8 +100,8 @@ class Command(NamedTuple):
         return cls(CommandKind.WRITE, request, first, len(data) // SECTOR_SIZE, data=data)
 
     @classmethod
-    def tag(cls, request: int, first: int, count: int) -> Command:
-        return cls(CommandKind.TAG, request, first, count, extended=True)
+    def tag(cls, request: int, first: int, count: int, *, alone: bool = False) -> Command:
+        return cls(CommandKind.TAG, request, first, count, extended=True, alone=alone)
 
     @classmethod
     def store(cls, request: int, first: int, tags: bytes, data: Buffer, epoch: int = 0) -> Command:
@@ -349,10 +351,7 @@ class AddressReport(NamedTuple):
 
 
 class Seal(NamedTuple):
-    """A message of the handshake that seals the connection, made and read by dsreg.protocol.sealed.
-
-    `rank` is 0 between client and node.
-    """
+    """Of the handshake that seals the connection: dsreg.protocol.sealed. `rank` is 0 between client and node."""
 
     rank: int
     answer: bool

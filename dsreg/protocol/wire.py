@@ -103,6 +103,7 @@ ANSWER: Final = 0x40
 RECEIPTED: Final = (Type.READ_PROC, Type.VALUE, Type.WRITE_PROC, Type.ACK)
 FLAG_VALUES: Final = 0x0001
 FLAG_TAGS: Final = 0x0001  # in C1
+FLAG_ALONE: Final = 0x0001  # in 82
 FLAG_ZEROS: Final = 0x0002  # where there is data of sectors: all of it is zeros, and not there
 ATTACHED_FLAGS: Final = (0x0001, 0x0002, 0x0004)  # in C7: alive, unsure, mixed
 

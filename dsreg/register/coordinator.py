@@ -154,7 +154,18 @@ class Coordinator:
             self._ready.extend(self._queue.remove(execution))
             return [verdict.reply]
         execution.register.epoch = self._epochs.durable
+        if command.alone:
+            return self._name_alone(execution)
         return self._advance(execution, execution.start(self._tags), now)
+
+    def _name_alone(self, execution: Execution) -> list[Effect]:
+        """A tag above the own copy, for a client that asks a majority itself. In its turn among the operations on these
+        sectors: a WRITE under way may be about to choose this very tag, and its own copy is to be seen first."""
+        command = execution.command
+        if self._storage.unknown(command.first, command.count):
+            self._repairs.want(command.first, command.count)
+            return self._end(execution, Status.REFUSED)
+        return self._complete(execution, Return(self._storage.tags(command.first, command.count), b""))
 
     def outdated(self, rid: int, epoch: int, now: Now) -> list[Effect]:
         """The operation has met a newer epoch: one of an attachment is fenced, any other goes on under it."""

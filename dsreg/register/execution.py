@@ -59,9 +59,14 @@ def response_to(
     return Response(status, command.kind, command.request, tags, data, command.extended, epoch)
 
 
+def is_counted(command: Command) -> bool:
+    """Whether the node asks no other, and the client counts the answers of a majority."""
+    return command.alone or command.kind in COUNTED
+
+
 def uncounted(command: Command) -> Response | None:
     """In place of the answer to a command that somebody counts answers to who must not; None: nobody counts them."""
-    if command.kind not in COUNTED:
+    if not is_counted(command):
         return None
     return response_to(command, Status.UNSUPPORTED if command.kind is CommandKind.ATTACH else Status.REFUSED)
 

@@ -2,7 +2,7 @@
 
 It must not store, acknowledge, answer what it has, or choose a tag. What it may do is ask: a READ, WRITE or TAG goes
 through its query phase as far as its own copy, as nodes of the contract show themselves only by answering. Answers are
-held, so no majority comes of it.
+held, so no majority comes of it. (A TAG alone chooses at once, and waits.)
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Held:
 
     def holds(self, connection: Connection, command: Command) -> bool:
         """Whether it has to wait; it is kept then."""
-        if self.asks and command.kind in _ASKING and not command.epoch:
+        asks_others = command.kind in _ASKING and not command.alone
+        if self.asks and asks_others and not command.epoch:
             return False
         self._commands.append((connection, command))
         return True

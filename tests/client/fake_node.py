@@ -210,7 +210,7 @@ class FakeNode:
         return True
 
     def _do(self, command: Command) -> Response:
-        kind, request, first, count, tags, data, extended, epoch, values, _ = command
+        kind, request, first, count, tags, data, extended, epoch, values, *_ = command
         disk = self.disk
         answer = Response(Status.OK, kind, request, extended=extended, epoch=disk.epoch)
         if epoch and epoch < disk.epoch:

@@ -31,10 +31,16 @@ class Play:
         assert isinstance(effect, Send) and isinstance(effect.message, Command)
         return effect.rank, effect.message
 
-    def tag(self, operation: int, first: int = 0, count: int = 1, after_s: float = 0.0) -> tuple[int, Command]:
-        """Begin a write: its TAG, and where it goes."""
-        rank, command = self.sends(Start(operation, first, count, DATA * count), after_s)
-        assert command.kind is CommandKind.TAG
+    def tag(
+        self, operation: int, first: int = 0, count: int = 1, after_s: float = 0.0, *, force: bool = False
+    ) -> tuple[int, Command]:
+        """Begin a write whose tags no majority names: the TAG that is left to a node, and where it goes."""
+        asked = commands(self.do(Start(operation, first, count, DATA * count, force), after_s))
+        if asked[0][1].alone:
+            last, refused = asked[-1]
+            asked = commands(self.do(answered(refused, last, Status.REFUSED)))
+        [(rank, command)] = asked
+        assert command.kind is CommandKind.TAG and not command.alone
         return rank, command
 
     def read(self, operation: int, first: int = 0, count: int = 1) -> tuple[int, Command]:

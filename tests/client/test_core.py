@@ -80,7 +80,7 @@ def test_a_read_is_left_to_a_node_when_one_of_the_majority_goes() -> None:
 
 def test_a_write_stores_under_the_tags_that_it_was_named() -> None:
     play = Play()
-    rank, tag = play.sends(Start(5, 0, 2, DATA * 2))
+    rank, tag = play.tag(5, 0, 2)
     assert (rank, tag) == (1, Command(CommandKind.TAG, tag.request, 0, 2, extended=True))
     rank, store = play.sends(ok(tag, 1))
     assert (rank, store) == (1, Command(CommandKind.STORE, store.request, 0, 2, TAGS * 2, DATA * 2, True))
@@ -106,7 +106,7 @@ def test_a_broken_connection_sends_its_commands_to_the_next_node_at_once() -> No
 
 def test_a_store_keeps_its_tags_wherever_it_goes() -> None:
     play = Play()
-    _, tag = play.sends(Start(5, 0, 1, DATA))
+    _, tag = play.tag(5)
     _, store = play.sends(ok(tag, 1))
     assert play.do(Disconnected(1)) == [Send(2, store)]
     assert play.do(Disconnected(2)) == [Send(3, store)]
@@ -153,7 +153,7 @@ def test_the_wait_doubles() -> None:
 
 def test_a_late_tag_is_not_used() -> None:
     play = Play()
-    _, tag = play.sends(Start(5, 0, 1, DATA))
+    _, tag = play.tag(5)
     assert play.sends(Tick(), after_s=1)[0] == 2
     effects = play.do(ok(tag, 2))
     assert isinstance(effects[1], Send) and effects[1].rank == 2

@@ -44,7 +44,7 @@ def test_an_abandoned_get_did_not_happen() -> None:
 
 def test_an_abandoned_store_runs_to_its_end() -> None:
     play = Play()
-    _, tag = play.sends(Start(5, 0, 1, DATA))
+    _, tag = play.tag(5)
     _, store = play.sends(ok(tag, 1))
     assert play.core.outcome(5) is Outcome.MAY_HAVE_HAPPENED
     assert play.do(Abandon(5)) == []
@@ -54,7 +54,7 @@ def test_an_abandoned_store_runs_to_its_end() -> None:
 
 def test_a_store_that_was_never_sent_did_not_happen() -> None:
     play = Play(1, up=(1,))
-    _, tag = play.sends(Start(5, 0, 1, DATA))
+    _, tag = play.tag(5)
     _, store = play.sends(ok(tag, 1))
     play.do(answered(store, 1, Status.STOPPING))
     assert play.core.outcome(5) is Outcome.DID_NOT_HAPPEN
@@ -64,7 +64,7 @@ def test_a_store_that_was_never_sent_did_not_happen() -> None:
 def test_closing_ends_everything_and_says_what_is_known() -> None:
     play = Play()
     play.read(5)
-    _, tag = play.sends(Start(6, 1, 1, DATA))
+    _, tag = play.tag(6, 1)
     play.sends(ok(tag, 1))
     failed = [effect for effect in play.do(Close()) if isinstance(effect, Failed)]
     assert all(isinstance(effect.error, ClientClosed) for effect in failed)
@@ -93,7 +93,7 @@ def test_a_damaged_command_is_repeated_a_few_times() -> None:
 
 def test_a_refused_store_may_have_happened_through_another_node() -> None:
     play = Play(1, 2, up=(1, 2))
-    _, tag = play.sends(Start(5, 0, 1, DATA))
+    _, tag = play.tag(5)
     _, store = play.sends(ok(tag, 1))
     play.do(Disconnected(1))
     failed = failure(play.do(answered(store, 2, Status.INVALID_SECTOR_INDEX)))

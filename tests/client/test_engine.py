@@ -54,8 +54,9 @@ async def test_what_a_lost_connection_sets_off_is_sent_at_once(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(client.write, 0, DATA)
             await first.until(1, CommandKind.TAG)
-            first.stop()
             await second.until(1, CommandKind.TAG)
+            first.stop()
+            await second.until(2, CommandKind.TAG)
 
 
 async def test_a_run_that_is_given_up_before_it_was_started_holds_nothing(nodes: FakeCluster) -> None:

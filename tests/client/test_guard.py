@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from dsreg.client.events import Abandon, Completed, Connected, Dropped, Effect, Received, Start, Tick
+from dsreg.client.events import Abandon, Completed, Connected, Dropped, Effect, Received, Tick
 from dsreg.client.limits import CLEARED_S, LEAVES_AGAIN_S, LEAVES_S
 from dsreg.errors import AlreadyAttached, Outcome
 from dsreg.protocol.messages import Command, CommandKind, Response, Status
 from dsreg.protocol.tags import pack_tag, ts_of
 from tests.client.attached_play import OWNER, RIVAL, attach_answer
-from tests.client.play import DATA, Play, commands, failure, ok
+from tests.client.play import Play, commands, failure, ok
 
 ATTACH, STORE, TAG = CommandKind.ATTACH, CommandKind.STORE, CommandKind.TAG
 
@@ -123,8 +123,7 @@ def test_an_answer_about_an_older_epoch_is_none() -> None:
 
 def test_force_asks_nobody() -> None:
     play = Play()
-    rank, command = play.sends(Start(5, 0, 1, DATA, True))
-    assert command.kind is TAG
+    rank, command = play.tag(5, force=True)
     stored(play.do(ok(command, rank, tags(1))))
 
 

@@ -206,7 +206,7 @@ async def test_sectors_of_pieces_whose_time_is_over_stay_locked() -> None:
         async with cluster() as nodes:
             for node in nodes.nodes:
                 node.behaviour.deaf_to = frozenset({CommandKind.STORE})
-            async with Client(nodes.config, timeout_s=0.2) as client:
+            async with Client(nodes.config, timeout_s=2.0) as client:
                 for each in client.nodes:
                     await client.status(each.rank, timeout_s=30)
                 told = trio.Event()

@@ -64,7 +64,7 @@ def valid(rng: random.Random, side: Side) -> Message:
         Command(CommandKind.READ, request, first, 1),
         Command(CommandKind.WRITE, request, first, 1, b"", data[:SECTOR_SIZE]),
         Command(CommandKind.READ, request, first, count, extended=True),
-        Command(CommandKind.TAG, request, first, count, extended=True),
+        Command.tag(request, first, count, alone=rng.random() < 0.5),
         Command(CommandKind.STORE, request, first, count, tags, data, True),
         Command(CommandKind.GET, request, first, count, b"", b"", True, 7, rng.random() < 0.5),
         Command(CommandKind.PUT, request, first, count, pack_tag(ts_of(7, 5), ATTACHED, 0, 7) * count, data, True, 7),

@@ -117,7 +117,8 @@ def commands(draw: st.DrawFn) -> Message:
     elif kind is PUT:
         tags = draw(tags_of(epoch)) * count
     data = draw(payloads(count)) if kind in (WRITE, STORE, PUT) else b""
-    return Command(kind, request, first, count, tags, data, extended, epoch, kind is GET and draw(st.booleans()))
+    values, alone = kind is GET and draw(st.booleans()), kind is TAG and extended and draw(st.booleans())
+    return Command(kind, request, first, count, tags, data, extended, epoch, values, alone=alone)
 
 
 @st.composite

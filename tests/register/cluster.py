@@ -11,7 +11,9 @@ import random
 from collections import deque
 from typing import NamedTuple
 
-from dsreg.protocol.messages import Command, PeerMessage, Receipt, Response
+from dsreg.constants import SECTOR_SIZE
+from dsreg.protocol.messages import Buffer, Command, PeerMessage, Receipt, Response
+from dsreg.protocol.tags import iter_tags
 from dsreg.register.assembly import new_replica
 from dsreg.register.effects import Again, Durable, Effect, Fence, Load, Persist, Reply, Reserve, Tell
 from dsreg.register.now import Now
@@ -88,6 +90,7 @@ class Cluster:
         self.packets: list[Packet] = []
         self.responses: list[tuple[object, Response]] = []  # for the clients: (connection, response)
         self._contract = contract
+        self._values: dict[tuple[int, bytes], Buffer] = {}
         for rank in ranks:
             self._connect(rank)
 
@@ -191,8 +194,17 @@ class Cluster:
             origin = None if isinstance(packet.message, Receipt) or packet.message.uuid else Peer(packet.sender)
             self._carry_out(node, node.replica.message(origin, packet.message, self.at()))
 
+    def _check_tags(self, stored: Persist) -> None:
+        """No tag of a write stands for two values, whatever else becomes of them."""
+        for index, tag in enumerate(iter_tags(stored.tags)):
+            value = stored.data[index * SECTOR_SIZE:(index + 1) * SECTOR_SIZE]
+            known = self._values.setdefault((stored.first + index, tag), value)
+            assert known == value, f"two values under {tag.hex()}, of sector {stored.first + index}"
+
     def _commit(self, node: Node, index: int) -> None:
         effect, ok = node.storage.commit(index)
+        if ok and isinstance(effect, Persist):
+            self._check_tags(effect)
         if ok:
             self._carry_out(node, list(effect.then))
         else:

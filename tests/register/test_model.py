@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import itertools
 import random
+from typing import NamedTuple
 
 import pytest
 
 from dsreg.constants import SECTOR_SIZE
 from dsreg.protocol.messages import Command, CommandKind, Response, Status
+from dsreg.protocol.tags import highest
 from dsreg.register import atomic_register as register
-from dsreg.register.quorum import Majority, Quorum
+from dsreg.register.quorum import Majority, Quorum, mask
 from tests.protocol.values import data
 from tests.register.cluster import Cluster
 from tests.register.linearizable import Op, linearizable
@@ -25,7 +27,8 @@ STEPS = 150
 
 
 class Call:
-    """A client's operation. A write is a WRITE, or a TAG and then STOREs, to as many nodes as it takes."""
+    """A client's operation. A write is a WRITE, or a TAG and then STOREs, to as many nodes as it takes. The TAG may go
+    to all nodes, which ask no other: the highest tag that a majority names counts."""
 
     def __init__(self, number: int, kind: CommandKind, first: int, count: int, invoked: int) -> None:
         self.number = number  # 1..255; the fill of what it writes
@@ -36,6 +39,8 @@ class Call:
         self.returned: int | None = None
         self.data = b""  # read, or to be written
         self.tags = b""
+        self.alone = False
+        self.named: dict[int, bytes] = {}
 
     def history(self) -> list[tuple[int, Op]]:
         write = self.kind is not CommandKind.READ
@@ -44,6 +49,13 @@ class Call:
             value = self.data[offset * SECTOR_SIZE] if self.data else None
             ops.append((self.first + offset, Op(write, value, self.invoked, self.returned)))
         return ops
+
+
+class Asked(NamedTuple):
+    """The connection over which one of several nodes was asked."""
+
+    call: Call
+    rank: int
 
 
 class Run:
@@ -102,9 +114,16 @@ class Run:
     def _invoke(self) -> None:
         kinds = [CommandKind.READ, CommandKind.TAG, CommandKind.READ if self.lose_tags else CommandKind.WRITE]
         first = self.rng.randrange(SECTORS)
-        self._send(self._new_call(self.rng.choice(kinds), first, self.rng.randint(1, SECTORS - first)))
+        call = self._new_call(self.rng.choice(kinds), first, self.rng.randint(1, SECTORS - first))
+        call.alone = call.kind is CommandKind.TAG and self.rng.random() < 0.7
+        self._send(call)
 
     def _send(self, call: Call) -> None:
+        if call.alone:
+            for rank in self.cluster.nodes:
+                command = Command.tag(call.number, call.first, call.count, alone=True)
+                self.cluster.command(rank, Asked(call, rank), command)
+            return
         kind = CommandKind.STORE if call.tags else call.kind
         written = call.data if kind in (CommandKind.WRITE, CommandKind.STORE) else b""
         command = Command(kind, call.number, call.first, call.count, call.tags, written, kind > CommandKind.WRITE)
@@ -120,9 +139,22 @@ class Run:
 
     def _collect(self) -> None:
         responses, self.cluster.responses = self.cluster.responses, []
-        for call, response in responses:
-            assert isinstance(call, Call) and response.request == call.number
-            self._respond(call, response)
+        for who, response in responses:
+            if isinstance(who, Asked):
+                self._name(who, response)
+                continue
+            assert isinstance(who, Call) and response.request == who.number
+            self._respond(who, response)
+
+    def _name(self, asked: Asked, response: Response) -> None:
+        call, rank = asked
+        if call.tags or response.status is Status.REFUSED:
+            return
+        assert response.status is Status.OK
+        call.named[rank] = response.tags
+        if self.cluster.quorum.decided(mask(call.named)):
+            call.tags, call.alone = highest(list(call.named.values())), False
+            self._send(call)
 
     def _respond(self, call: Call, response: Response) -> None:
         assert response.status is Status.OK

@@ -38,6 +38,7 @@ from tests.simulation.mutants_of_looking import LOOKING
 from tests.simulation.mutants_of_maps import MAPS
 from tests.simulation.mutants_of_marks import MARKS
 from tests.simulation.mutants_of_members import MEMBERS
+from tests.simulation.mutants_of_names import NAMES
 from tests.simulation.mutants_of_nbd import NBD
 from tests.simulation.mutants_of_ordered import ORDERED
 from tests.simulation.mutants_of_recovery import RECOVERY
@@ -50,7 +51,7 @@ SEEDS = 1000
 MUTANTS = (
     TABLE + LIVES + ADDRESSES + LINKS + TURNS + HEAL + LEARNING + CLAIMS + CONFIGURATIONS + MEMBERS + RECOVERY + SCRUB
     + MARKS + ZEROS + LONG_ZEROS + ORDERED + NBD + HOLES + MAPS + GROWTH + LOOKING
-    + KEYS
+    + KEYS + NAMES
 )
 # Tests of a part take seconds: one that takes so long waits for what the bug has forgotten.
 HANGS_S = 120.0

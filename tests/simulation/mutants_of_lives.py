@@ -43,7 +43,7 @@ LIVES = (
            test=_BY_NODES),
     Mutant("serves_who_has_not_shown_it", _MEMBERS,
            "return rank == connection.shown or not self.lives.keeps_lives(rank)", "return True", test=_BY_NODES),
-    Mutant("waits_and_stores", "dsreg.register.held", "if self.asks and command.kind in _ASKING and not command.epoch:",
+    Mutant("waits_and_stores", "dsreg.register.held", "if self.asks and asks_others and not command.epoch:",
            "if True:",
            test=_BY_NODES),
     Mutant("known_rank_is_served_before_it_has_shown_it", _LIVES, "return rank in self.known or rank in self.told",
