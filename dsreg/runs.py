@@ -24,6 +24,18 @@ class Runs:
         self.starts[low:high], self.stops[low:high] = array("Q", (start,)), array("Q", (stop,))
         self.total += stop - start
 
+    def remove(self, start: int, stop: int) -> None:
+        """Any part of it may be there, or none."""
+        low, high = bisect_right(self.stops, start), bisect_left(self.starts, stop)  # those that have some of it
+        if low >= high:
+            return
+        first, last = self.starts[low], self.stops[high - 1]
+        self.total -= sum(self.stops[low:high]) - sum(self.starts[low:high])
+        left = [(begin, end) for begin, end in ((first, start), (stop, last)) if begin < end]
+        self.total += sum(end - begin for begin, end in left)
+        self.starts[low:high] = array("Q", [begin for begin, _ in left])
+        self.stops[low:high] = array("Q", [end for _, end in left])
+
     def gaps(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """What of [start, stop) is in no run."""
         at = bisect_right(self.stops, start)

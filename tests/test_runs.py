@@ -21,4 +21,8 @@ def test_runs_are_sets_of_numbers(added: list[tuple[int, int]], start: int, leng
     gaps = list(runs.gaps(start, start + length))
     assert [each for gap in gaps for each in range(*gap)] == sorted(set(range(start, start + length)) - model)
     assert all(stop < start for (_, stop), (start, _) in zip(gaps, gaps[1:], strict=False))
+    runs.remove(start, start + length)
+    model -= set(range(start, start + length))
+    assert runs.total == len(model) and [number for number in range(60) if number in runs] == sorted(model)
+    assert all(begin < end for begin, end in zip(runs.starts, runs.stops, strict=True))
     assert [runs.pop() for _ in range(runs.total)] == sorted(model) and not runs.starts

@@ -100,19 +100,22 @@ class Disk:
                 self._commit.set()
             return
         self._committing = True
-        while self._commit_s < AT_ONCE_S and (commit := self._storage.next_commit()) is not None:
+        while self._commit_s < AT_ONCE_S and (commit := self._storage.next_commit(punches=False)) is not None:
             self._time(commit)
             self._committed(commit, self._storage.finish_commit(commit))
         self._committing = False
         if self._commit_s >= AT_ONCE_S:
             self._commit.set()  # the disk has become slow
+        elif not self._storage.punching.is_over:
+            self._commit.set()  # that is for the thread
 
     def _time(self, commit: Commit) -> None:
         started = time.perf_counter()
         commit.run()
         ended = time.perf_counter()
         self.last_syncs.append((started, ended))
-        self._commit_s += (ended - started - self._commit_s) * _WEIGHT
+        if commit.records:
+            self._commit_s += (ended - started - self._commit_s) * _WEIGHT
 
     def is_full(self, directory: Path) -> bool:
         """Whether there is no room for new data. `directory`: that of the storage."""

@@ -9,6 +9,7 @@
     commit      Record, Ticket, Commit: the batch and the order of its writes (the rules stand there)
     placing     which homes a commit writes before the journal and which after it, and which slots are new
     zeroing     zeros over many chunks by one command, on their way to a commit
+    punching    room under such zeros that is given back later
     ordered     which data goes home first, for good, and not to the journal
     checkpoint  Checkpoint
     load        LoadJob, Loaded

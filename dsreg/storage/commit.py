@@ -18,6 +18,7 @@ from dsreg.storage.failure import NO_SPACE, Failure
 from dsreg.storage.files import Buffer, File
 from dsreg.storage.journal import BARE_BYTES, MAX_BATCH_RECORDS, RECORD_BYTES, ZEROS_BYTES, SegmentHeader
 from dsreg.storage.layout import SLOT_SIZE, TAGS_AHEAD_BYTES, TAGS_STEP_BYTES
+from dsreg.storage.punching import Punching, Range
 from dsreg.storage.slots import CHUNK_SECTORS, SLOT_CHUNKS
 from dsreg.storage.state import State
 
@@ -56,10 +57,11 @@ class Ticket:
 
 class Record:
     """A run of sectors to store. `home_first`: spans whose home holds nothing of value, which are written
-    before the journal; `home_after`: the others. `punched`: spans whose home had a value, of a record without data. All
-    are set when the record enters a commit. `dataless`: the sectors were never written, or are zeros, all have the same
-    tag, and there is no data. `ordered`: all of it goes home first, for good, and the journal gets no data.
-    `is_of_chunks`: zeros of two whole chunks or more (zeroing.py), of which `tags` is the one tag."""
+    before the journal; `home_after`: the others. `punched`: spans whose home had a value, of a record without data; of
+    one that `is_of_chunks` later than in the commit. All are set when the record enters a commit. `dataless`: the
+    sectors were never written, or are zeros, all have the same tag, and there is no data. `ordered`: all of it goes
+    home first, for good, and the journal gets no data. `is_of_chunks`: zeros of two whole chunks or more (zeroing.py),
+    of which `tags` is the one tag."""
 
     __slots__ = (
         "count", "crcs", "data", "dataless", "first", "home_after", "home_first", "is_of_chunks", "new_groups",
@@ -159,15 +161,16 @@ class Commit:
     1. All records go to the journal, which is preallocated; ordered ones without their data.
     2. One fdatasync. From here on they are durable.
     3. The other sectors go home through the page cache, over space that is allocated, and what is zeros is punched
-       out. Not earlier: a crash before 2 must leave the old value whole.
+       out. Not earlier: a crash before 2 must leave the old value whole. What one command zeroes over many chunks is
+       punched by commits of its own, later (punching.py).
 
     An error in 1..3, or any but "no space" in 0, is fatal: it leaves a journal or home of which nobody knows
     what it holds, and recovery from the journal sets that right.
     """
 
     __slots__ = (
-        "batch", "end", "header", "records", "state", "sync_s", "tags_ahead", "tags_bytes", "tags_wanted",
-        "zeros_bytes", "zeros_wanted", "_directory", "_failure", "_generation", "_position",
+        "batch", "end", "header", "piece", "punching", "records", "state", "sync_s", "tags_ahead", "tags_bytes",
+        "tags_wanted", "zeros_bytes", "zeros_wanted", "_directory", "_failure", "_generation", "_position",
     )
 
     def __init__(
@@ -185,6 +188,8 @@ class Commit:
         self.tags_wanted = 0  # the size it must have for the slots that this commit adds; 0: it adds none
         self.tags_ahead = 0  # by how much more it should be larger
         self.zeros_bytes = self.zeros_wanted = 0  # likewise of each copy of the file `zeros`
+        self.punching: Punching | None = None  # what gives room if there is none
+        self.piece: list[Range] = []  # of that, to be punched in place of a commit of records
         self.end = position  # where the journal ends after `run`
         self.sync_s = 0.0  # what the sync of the journal took
 
@@ -209,6 +214,8 @@ class Commit:
                 state_file.write(self._directory.state, self.state, self._directory.salt)
             doing = "writing to the file sectors"
             self._claim_space()
+            if self.punching is not None:
+                self._give_back(self.punching)
             kept = [record for record in self.records if not record.refused]
             if not kept:
                 return
@@ -244,6 +251,15 @@ class Commit:
                 if error.errno not in NO_SPACE:
                     raise
                 record.refused = True
+
+    def _give_back(self, punching: Punching) -> None:
+        """Room under zeros of earlier commits: this piece, and if there was none for a record, all, for another try."""
+        punching.punch(self.piece)
+        if any(record.refused for record in self.records):
+            punching.punch_all()
+            for record in self.records:
+                record.refused = False
+            self._claim_space()
 
     def _claim_tags(self) -> None:
         ahead = 0 if self.tags_wanted > self.tags_bytes else self.tags_ahead
@@ -290,7 +306,7 @@ class Commit:
                 self._write_spans(record, record.home_first)
             if record.home_after:
                 self._write_spans(record, record.home_after)
-            for start, stop in record.punched:
+            for start, stop in () if record.is_of_chunks else record.punched:
                 # Refused or not: where its tag stands then the home is not read.
                 self._directory.home.punch((record.first + start) * SECTOR_SIZE, (stop - start) * SECTOR_SIZE)
 

@@ -52,7 +52,7 @@ class StableStorage:
         self.on_stored: Callable[[int, int], None] = lambda first, count: None  # this run has other tags now
         # The journal: the active segment, where it ends, and the one waiting for a checkpoint.
         self._zeroing = Zeroing(self._directory, self._failure, table, recovered.zeros_seq, self._enqueue)
-        self.zero = self._zeroing.zero
+        self.zero, self.punching = self._zeroing.zero, self._zeroing.punching
         self.extents = Extents(table, self.learning, self._failure).of
         settled = (table.slots, table.sectors_written, table.highest, table.newest)
         self._segment = SegmentHeader(recovered.state.generation, False, FIRST_BATCH, *settled)
@@ -224,31 +224,35 @@ class StableStorage:
         """Whether anything is queued, or under way, that a commit is needed for."""
         return bool(self._queue) or self.promises.pending
 
-    def next_commit(self) -> Commit | None:
-        """Everything queued, as far as it fits into one batch. None if nothing is queued, a commit is under way,
-        or the journal is full until the next checkpoint has finished."""
+    def next_commit(self, punches: bool = True) -> Commit | None:
+        """Everything queued, as far as it fits into one batch. If nothing is, or the journal is full until the next
+        checkpoint has finished: one that gives room back, if `punches`. None also if a commit is under way."""
         self._failure.check()
-        if self._commit is not None or not self.has_work():
+        if self._commit is not None:
             return None
-        if self._queue and self._queue[0].size > self._room:
-            if self._sealed is None:
-                self._seal()
-            elif not self.promises.pending:
-                return None
+        if not self._can_store():
+            if punches and not self.punching.is_over:
+                self._commit = self._zeroing.next_punch(self._segment.generation, self._position, self._tags_bytes)
+            return self._commit
         records = self._zeroing.take(self._queue, min(self._room, MAX_COMMIT_BYTES))
         self.queued_bytes -= sum(record.size for record in records)
         commit = Commit(self._directory, self._failure, self._segment.generation, self._position, self._batch, records)
-        commit.tags_bytes = self._tags_bytes
-        commit.tags_ahead = ahead_of(self.sectors)
+        commit.tags_bytes, commit.tags_ahead = self._tags_bytes, ahead_of(self.sectors)
         commit.tags_wanted, self._storing = place(self._zeroing.place(commit), self._table)
         self._ordering.choose(records)
-        if not self._segment_written:
-            commit.header = self._segment
+        commit.header = None if self._segment_written else self._segment
         if commit.header is not None or self.promises.pending or self.promises.marks:
             wanted = self.promises.wanted()
             commit.state = wanted._replace(generation=self._segment.generation, slots=self._segment.slots)
         self._commit = commit
         return commit
+
+    def _can_store(self) -> bool:
+        if self._queue and self._queue[0].size > self._room:
+            if self._sealed is not None:
+                return self.promises.pending
+            self._seal()
+        return self.has_work() and not self.punching.is_full
 
     @property
     def _room(self) -> int:
@@ -259,8 +263,7 @@ class StableStorage:
         """Go on in the other segment, which is free; this one waits for a checkpoint."""
         assert self._sealed is None
         assert self._position > RECORDS_AT, "a record that does not fit into a whole segment would wait for ever"
-        self._sealed = self._segment
-        self._sealed_bytes = self._position - RECORDS_AT
+        self._sealed, self._sealed_bytes = self._segment, self._position - RECORDS_AT
         self._segment = SegmentHeader(self._segment.generation + 1, False, self._batch, *self._settled)
         self._segment_written = False
         self._position, self._ordering.spoken = RECORDS_AT, 0
@@ -269,11 +272,9 @@ class StableStorage:
         """After `commit.run` has returned: the tickets that are done now."""
         self._failure.check()
         assert commit is self._commit
-        self._commit = None
-        self._storing = set()
+        self._commit, self._storing = None, set()
         self._segment_written = self._segment_written or commit.header is not None
-        self._tags_bytes = commit.tags_bytes
-        self._position = commit.end
+        self._tags_bytes, self._position = commit.tags_bytes, commit.end
         self._batch += commit.written
         self._ordering.committed(commit)
         self._zeroing.finished(commit)
@@ -307,8 +308,7 @@ class StableStorage:
         if not all of it is in memory: use load_job then. With wait=True this blocks on the disk.
         """
         job = self.load_job(first, count)
-        run = range(first, first + count)
-        if self._storing and not self._storing.isdisjoint(run) or self._zeroing.is_punching(first, count):
+        if self._storing and not self._storing.isdisjoint(range(first, first + count)):
             return None
         if not wait:
             return self.finish_load(job) if job.run_nowait() else None
@@ -332,7 +332,7 @@ class StableStorage:
         for sector in job.bad:
             index = sector - job.first
             changed = self._table.tag(sector) != job.tags[index * TAG_SIZE:(index + 1) * TAG_SIZE]
-            if changed or sector in self._storing or self._zeroing.is_punching(sector, 1):
+            if changed or sector in self._storing:
                 return None
         self._table.lose(job.bad)
         return job.loaded()
@@ -340,8 +340,8 @@ class StableStorage:
     # --- checkpoints ------------------------------------------------------------------------------
     def checkpoint_due(self, idle: bool) -> bool:
         """Whether to call next_checkpoint now. `idle`: nobody is waiting for the disk, so any would do."""
-        if self._checkpoint is not None:
-            return False
+        if self._checkpoint is not None or not self.punching.is_over:
+            return False  # what is to be punched stands in the journal: after a crash a recovery does it
         if self._sealed is not None or not idle or self._commit is not None:
             return self._sealed is not None
         return self._position > RECORDS_AT or self.learning.is_unsaid or bool(self._table.pages.dirty)

@@ -17,10 +17,9 @@ from dsreg.storage import zeros_file
 from dsreg.storage.commit import Commit, Record, Refusal, Span, Ticket, spans_of, take
 from dsreg.storage.directory import Directory
 from dsreg.storage.failure import Failure
+from dsreg.storage.punching import Punching, Range
 from dsreg.storage.slots import CHUNK_SECTORS
 from dsreg.storage.tags import TagTable
-
-Range = tuple[int, int]  # sectors [first, stop)
 
 
 class Zeroing:
@@ -30,7 +29,7 @@ class Zeroing:
         self, directory: Directory, failure: Failure, table: TagTable, seq: int, enqueue: Callable[[Record], None]
     ) -> None:
         """`seq`: of the last write of the file. `enqueue`: for the next commit."""
-        self._failure = failure
+        self._directory, self._failure = directory, failure
         self._enqueue = enqueue
         self._home = directory.home
         self._salt = directory.salt
@@ -39,7 +38,7 @@ class Zeroing:
         self._is_unsaid = False  # whether that lacks something
         self.allocated = zeros_file.allocated(directory.zeros)
         self._pending: dict[Record, None] = {}  # queued or under way, in order
-        self._punching: list[Range] = []  # homes of which the commit under way gives back the room
+        self.punching = Punching(directory.home)
 
     # --- accepting --------------------------------------------------------------------------------
     def zero(self, first: int, count: int, tag: bytes) -> Ticket:
@@ -96,8 +95,8 @@ class Zeroing:
 
     # --- commits ----------------------------------------------------------------------------------
     def take(self, queue: deque[Record], room: int) -> list[Record]:
-        """As commit.take; of homes that may have blocks no more than one command is for, as a commit waits for these to
-        be given back."""
+        """As commit.take; of homes that may have blocks no more than one command is for, as all of their slots may have
+        to be looked at, at once."""
         records, punched = take(queue, room), 0
         if not any(record.is_of_chunks for record in records):
             return records  # the file's size is not asked for: that is a hundredth of what a node does for writes
@@ -111,16 +110,26 @@ class Zeroing:
         return records
 
     def place(self, commit: Commit) -> list[Record]:
-        """Say what is punched for the runs of a commit, and what they need; gives its other records."""
+        """Say what is punched later for the runs of a commit, and what they need; gives its other records."""
+        if not self.punching.is_over:
+            commit.punching = self.punching
+            for record in commit.records:
+                if not record.dataless:
+                    self.punching.keep(record.first, record.first + record.count)
         runs = [record for record in commit.records if record.is_of_chunks]
         if not runs:
             return commit.records
         for record in runs:
             record.punched = self._punched(record, commit.records)
-            self._punching += [(record.first + start, record.first + stop) for start, stop in record.punched]
         commit.zeros_bytes = self.allocated
         commit.zeros_wanted = zeros_file.size_of(2 * (len(self._table.runs) + len(runs)))
         return [record for record in commit.records if not record.is_of_chunks]
+
+    def next_punch(self, generation: int, position: int, tags_bytes: int) -> Commit:
+        """One that stores nothing and gives room back. `position`: where the journal ends; see Commit."""
+        commit = Commit(self._directory, self._failure, generation, position, 0, [])
+        commit.tags_bytes, commit.punching, commit.piece = tags_bytes, self.punching, self.punching.piece()
+        return commit
 
     def _punched(self, record: Record, records: Sequence[Record]) -> list[Range]:
         """All but the homes of values with a higher tag, and of what the same commit stores: what has a higher tag, or
@@ -145,7 +154,8 @@ class Zeroing:
 
     def finished(self, commit: Commit) -> None:
         """It is over."""
-        self._punching.clear()
+        for first, stop in commit.piece:
+            self.punching.keep(first, stop)
         if commit.zeros_wanted:
             self.allocated = commit.zeros_bytes
 
@@ -155,10 +165,8 @@ class Zeroing:
         if not record.refused:
             self._table.put_zeros(record.first, record.count, record.tags)
             self._is_unsaid = True
-
-    def is_punching(self, first: int, count: int) -> bool:
-        """Whether the commit under way takes the home of one of these."""
-        return any(start < first + count and first < stop for start, stop in self._punching)
+            for start, stop in record.punched:
+                self.punching.add(record.first + start, record.first + stop)
 
     # --- checkpoints ------------------------------------------------------------------------------
     def unsaid(self) -> bytes:

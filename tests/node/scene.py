@@ -57,6 +57,10 @@ class Watched:
             self._files.pass_gate("write", self._name)
             self._file.pwritev([data[len(data) // 2 :]], offset + len(data) // 2)
 
+    def punch(self, offset: int, length: int) -> bool:
+        self._files.note(f"punched {self._name}")
+        return self._file.punch(offset, length)
+
     def fdatasync(self) -> None:
         self._files.pass_gate("sync", self._name)
         self._file.fdatasync()

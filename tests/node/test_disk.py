@@ -11,8 +11,9 @@ import trio.testing
 from dsreg.constants import MIN_JOURNAL_BYTES
 from dsreg.node import disk as disk_module
 from dsreg.protocol.messages import Status
+from dsreg.protocol.tags import pack_tag
 from dsreg.storage.layout import JOURNALS, SECTORS
-from tests.node.scene import Scene, running, store
+from tests.node.scene import PATIENCE_S, Scene, running, store
 
 pytestmark = [pytest.mark.pure]
 
@@ -98,6 +99,20 @@ async def test_a_disk_that_becomes_slow_in_a_turn_has_the_rest_done_in_the_threa
         assert sorted(await scene.client.answers(10)) == list(range(1, 11))
         threads = [thread for what, thread in scene.files.seen if what == f"synced {JOURNAL}"]
         assert threads[0] == MAIN and set(threads[1:]) == {"dsreg-commits"}
+
+
+async def test_a_quick_disk_gives_room_back_in_the_thread() -> None:
+    async with running(Scene()) as scene:
+        is_quick(scene)
+        scene.store(1, 0, 256, 1)
+        await scene.client.answer()
+        ticket = scene.storage.zero(0, 512, pack_tag(2, 1))
+        scene.disk._on_work()
+        assert ticket.done and ticket.ok and not scene.storage.punching.is_over
+        with trio.fail_after(PATIENCE_S):
+            while not scene.storage.punching.is_over:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        assert {thread for what, thread in scene.files.seen if what == f"punched {SECTORS}"} == {"dsreg-commits"}
 
 
 async def test_a_checkpoint_wakes_the_commit_that_waits_for_room_in_the_journal() -> None:

@@ -7,6 +7,7 @@ from tests.simulation.mutant import Mutant
 _RUNS, _ZEROING, _TAGS = "dsreg.storage.zero_runs", "dsreg.storage.zeroing", "dsreg.storage.tags"
 _CHECKPOINT, _RECOVERY, _FILE = "dsreg.storage.checkpoint", "dsreg.storage.recovery", "dsreg.storage.zeros_file"
 _TEST = "tests/storage/test_long_zeros.py::test_"
+_PUNCHING = "tests/storage/test_punching.py::test_"
 _CODEC = "tests/protocol/test_codec_zero_chunks.py"
 _CLIENT, _PIECES = "tests/client/test_zeroing.py", "dsreg.client.pieces"
 _WRITTEN = (
@@ -49,8 +50,8 @@ LONG_ZEROS = (
     Mutant("highest_tag_of_an_old_directory_is_none", _RECOVERY,
            "    table.newest = max(told.newest, table.newest)\n", "",
            test=_TEST + "a_start_by_the_index_knows_that_there_is_something_newer"),  # 9
-    Mutant("read_of_what_a_run_punches_stands", _ZEROING,
-           "return any(start < first + count and", "return any(False and",
+    Mutant("read_of_what_a_run_punches_stands", "dsreg.storage.stable",
+           "            if changed or sector in self._storing:\n", "            if sector in self._storing:\n",
            test=_TEST + "a_read_under_way_when_its_home_is_punched_is_made_again"),  # 10
     Mutant("sector_under_a_run_written_without_room", _TAGS,
            "        return not self.runs.starts or self.runs.tag_of(sector // CHUNK_SECTORS) < super().tag(sector)\n",
@@ -63,6 +64,27 @@ LONG_ZEROS = (
     Mutant("runs_of_the_journal_are_not_replayed", _RECOVERY,
            "        table.put_zeros(first, count, entry.tags)\n", "",
            test=_TEST + "a_crash_at_every_step_leaves_the_old_values_or_zeros"),
+    # Room that is given back later.
+    Mutant("late_punch_hits_a_newer_value", _ZEROING,
+           "                    self.punching.keep(record.first, record.first + record.count)\n",
+           "                    pass\n", test=_PUNCHING + "what_is_stored_meanwhile_is_not_punched"),  # 1
+    Mutant("segment_free_before_its_room_is_given_back", "dsreg.storage.stable",
+           "if self._checkpoint is not None or not self.punching.is_over:", "if self._checkpoint is not None:",
+           test=_PUNCHING + "a_crash_before_the_room_is_given_back"),  # 2
+    Mutant("full_journal_keeps_room_from_being_given_back", "dsreg.storage.stable",
+           "            if punches and not self.punching.is_over:\n",
+           "            if punches and not self._queue and not self.punching.is_over:\n",
+           test=_PUNCHING + "a_full_journal_is_free_again_once_the_room_is_given_back"),  # 3
+    Mutant("store_refused_beside_room_that_is_to_be_given_back", "dsreg.storage.commit",
+           "            punching.punch_all()\n", "            pass\n",
+           test=_PUNCHING + "a_store_that_finds_no_room_has_it_given_back"),  # 4
+    Mutant("what_is_to_be_punched_has_no_bound", "dsreg.storage.stable", " and not self.punching.is_full", "",
+           test=_PUNCHING + "with_too_much_to_punch_nothing_is_stored_first"),  # 5
+    Mutant("punched_for_ever", _ZEROING, "        for first, stop in commit.piece:\n",
+           "        for first, stop in commit.piece[:0]:\n", test=_PUNCHING + "a_store_between_two_pieces"),
+    Mutant("quick_disk_gives_no_room_back", "dsreg.node.disk",
+           "            self._commit.set()  # that is for the thread\n", "            pass\n",
+           test="tests/node/test_disk.py"),
     Mutant("run_beyond_the_disk", "dsreg.protocol.frames", "    if first + count > sectors:\n", "    if False:\n",
            test=_CODEC),  # 15
     Mutant("run_for_a_node_that_does_not_know_it", "dsreg.client.counting",
