@@ -39,6 +39,7 @@ class Attack:
     def __init__(self, rng: random.Random, nodes: int = 3) -> None:
         self.rng = rng
         self.cluster = Cluster(nodes, rng, unix_time_s=UNIX_TIME_S)
+        self.cluster.checks_tags = False
         self.ranks = tuple(self.cluster.nodes)
         self.hostile = Hostile(rng, self.ranks, SECTORS, [LIMIT], [EPOCH_LIMIT])
         self.requests = 0
