@@ -38,7 +38,7 @@ demo: setup  ## three nodes, a mounted ext4, a node killed in mid-copy, every by
 soak: setup  ## simulator, crash states, fuzzing, chaos with fresh seeds: MINUTES=60 SEED=1 ARGS="--report FILE"
 	@$(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-bench: setup  ## this disk and its peers under one load, as root: ARGS="--quick --peers plain,nbdkit,gluster --install"
+bench: setup  ## this disk and its peers under one load, as root: ARGS="--quick --peers plain,nbdkit,quorum,gluster,ceph --install"
 	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[bench]'
 	@$(BIN)/python -m bench $(ARGS)
 

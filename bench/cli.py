@@ -33,9 +33,9 @@ from fuse_frontend.mounts import mount_table
 
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 DOCS = ROOT / "docs"
-# What the systems keep, in disks: a plain file, nbdkit's, three nodes three times, three bricks twice; and journals,
-# and the clusters of the TCP part, none of which is larger than a disk.
-ROOM_IN_DISKS = 30
+# What the systems keep, in disks: a plain file, nbdkit's, quorum's three, three nodes four times, three bricks twice;
+# and journals, and the clusters of the TCP part, none of which is larger than a disk. Ceph looks for itself.
+ROOM_IN_DISKS = 36
 TCP_ROOM_IN_SPANS = 16  # nine nodes, and their journals
 TOOLS = ("fio", "losetup", "mkfs.ext4", "mount", "umount", "findmnt", "cp", "sync")
 
@@ -119,7 +119,9 @@ def chosen_systems(peers: str, install: bool) -> list[System]:
     if reasons and (peers != "installed" or systems[0].missing() is not None):
         raise BenchFailed("; ".join(f"{label}: {reason}" for label, reason in reasons.items())
                           + " (--install installs Debian's packages)")
-    return [system for system in systems if system.missing() is None]
+    for label, reason in reasons.items():
+        click.echo(f"bench: without {label}: {reason}", err=True)
+    return [system for system in systems if system.label not in reasons]
 
 
 class Measured(NamedTuple):

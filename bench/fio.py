@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.jobs import Job
+from bench.jobs import Job, Target
 from bench.processes import CpuMeter
 from bench.shell import BenchFailed, call
 
@@ -48,13 +49,13 @@ def parse(output: str) -> dict[str, float]:
     }
 
 
-def run_job(job: Job, device: str, size: int, seconds: float, roots: Sequence[int], directory: Path
+def run_job(job: Job, target: Target, size: int, seconds: float, roots: Sequence[int], directory: Path
             ) -> dict[str, float]:
     """`parse` of one run, with CPU microseconds per operation: of the processes below `roots`, if any, and of the
     machine."""
     os.sync()  # what the job before has left in caches is not written at the expense of this one
     meter = CpuMeter(roots)
-    output = call(*job.arguments(device, size, seconds, directory), timeout_s=seconds + GRACE_S)
+    output = call(*job.arguments(target, size, seconds, directory), timeout_s=seconds + GRACE_S)
     processes_s, machine_s = meter.read()
     figures = parse(output)
     if roots:
@@ -63,11 +64,18 @@ def run_job(job: Job, device: str, size: int, seconds: float, roots: Sequence[in
     return figures
 
 
-def fill(device: str, size: int) -> None:
+def fill(target: Target, size: int) -> None:
     """Write every block once: sectors that were never written are cheap to read, and files grow when written."""
-    call("fio", "--name=fill", f"--filename={device}", "--direct=1", "--ioengine=libaio", "--thread", "--rw=write",
-         "--bs=1M", f"--iodepth={FILL_DEPTH}", f"--size={size}", "--refill_buffers", "--end_fsync=1",
-         "--output-format=json", timeout_s=FILL_S)
+    call(*target.command("fill", "--direct=1", "--thread", "--rw=write", "--bs=1M", f"--iodepth={FILL_DEPTH}",
+                         f"--size={size}", "--refill_buffers", "--end_fsync=1", "--output-format=json"),
+         timeout_s=FILL_S)
+
+
+def missing_engine(name: str) -> str | None:
+    """Why fio cannot use the I/O engine `name`, None where it can."""
+    if shutil.which("fio") is None or name in call("fio", "--enghelp").split():
+        return None  # that fio itself is missing is said elsewhere
+    return f"fio was built without its I/O engine {name}"
 
 
 def completions_ms(log: str) -> list[float]:

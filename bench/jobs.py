@@ -7,6 +7,28 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """Where fio sends requests: the options that say so, and the variables of its environment that do."""
+
+    options: tuple[str, ...]
+    environment: tuple[str, ...] = ()
+
+    def command(self, name: str, *options: str) -> list[str]:
+        """fio with a job of that name and these options besides."""
+        before = ["env", *self.environment] if self.environment else []
+        return [*before, "fio", f"--name={name}", *self.options, *options]
+
+
+def block_device(name: str) -> Target:
+    return Target(("--ioengine=libaio", f"--filename={name}"))
+
+
+def nbd_socket(path: Path) -> Target:
+    """The default export at that unix socket: fio is the NBD client itself, by libnbd."""
+    return Target(("--ioengine=nbd", f"--uri=nbd+unix:///?socket={path}"))
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """`rw`, `block` and `depth` as fio takes them; `by_bytes`: the figure is MB/s, else operations a second."""
 
@@ -18,14 +40,12 @@ class Job:
     by_bytes: bool = False
     extra: tuple[str, ...] = ()
 
-    def arguments(self, device: str, size: int, seconds: float, directory: Path) -> list[str]:
+    def arguments(self, target: Target, size: int, seconds: float, directory: Path) -> list[str]:
         """The command line of fio. Its JSON goes to standard output."""
-        return [
-            "fio", f"--name={self.key}", f"--filename={device}", "--direct=1", "--ioengine=libaio", "--thread",
-            f"--rw={self.rw}", f"--bs={self.block}", f"--iodepth={self.depth}", f"--size={size}",
-            "--time_based", f"--runtime={round(1000 * seconds)}ms", "--randrepeat=0", "--norandommap",
-            "--output-format=json", f"--aux-path={directory}", *self.extra,
-        ]
+        return target.command(
+            self.key, "--direct=1", "--thread", f"--rw={self.rw}", f"--bs={self.block}",
+            f"--iodepth={self.depth}", f"--size={size}", "--time_based", f"--runtime={round(1000 * seconds)}ms",
+            "--randrepeat=0", "--norandommap", "--output-format=json", f"--aux-path={directory}", *self.extra)
 
 
 JOBS = (

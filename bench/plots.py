@@ -26,12 +26,16 @@ from bench.tcp import BLOCK_DEPTH, TcpLoad, system_key
 # (colour, marker) by system: the same in all pictures and in all runs, whichever systems took part.
 STYLES = {
     "ours": ("#0072B2", "o"),
+    "ours-nbd": ("#0072B2", "*"),
     "ours-pyfuse3": ("#F0E442", "p"),
     "ours-cache": ("#56B4E9", "D"),
     "plain": ("#000000", "x"),
     "nbdkit": ("#009E73", "^"),
     "gluster-virt": ("#D55E00", "s"),
     "gluster": ("#E69F00", "v"),
+    "ceph-librbd": ("#777777", "<"),
+    "ceph-fuse": ("#777777", ">"),
+    "quorum": ("#009E73", "h"),
 }
 OTHER_STYLE = ("#CC79A7", "P")
 WRITE_COLOUR, READ_COLOUR = "#D55E00", "#0072B2"

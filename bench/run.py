@@ -29,7 +29,7 @@ BUSY_LOAD_PER_CORE = 0.25
 
 
 class Runner:
-    """Measures `systems` through their devices and the register over TCP, on each of `over_tcp`, into `run`.
+    """Measures `systems` by fio and the register over TCP, on each of `over_tcp`, into `run`.
 
     A system that cannot be started, or fails a job, is left out from then on; its setup says why.
     """
@@ -50,7 +50,8 @@ class Runner:
     def steps(self) -> int:
         """How many measurements there will be, for the bar."""
         replicated = sum(system.replicas > 1 for system in self._systems)
-        a_round = len(self._systems) * (len(JOBS) + 1) + 2 * replicated
+        with_device = sum(system.has_device for system in self._systems)
+        a_round = len(self._systems) * len(JOBS) + with_device + 2 * replicated
         return self._settings.rounds * (a_round + len(self._over_tcp) * (len(loads(self._settings)) + 2))
 
     def measure(self, bar: Bar, stack: ExitStack) -> None:
@@ -71,7 +72,7 @@ class Runner:
                 self.failed = True
                 self._run.notes.append(f"Over TCP not everything was measured: {error}")
 
-    # --- through the devices ------------------------------------------------------------------------
+    # --- by fio --------------------------------------------------------------------------------------
     def _start_all(self, bar: Bar, stack: ExitStack) -> None:
         for system in list(self._systems):
             bar.say(f"starting and filling {system.label}")
@@ -82,7 +83,7 @@ class Runner:
     def _start(self, system: System, directory: Path, stack: ExitStack) -> None:
         self._note(system, version=system.version())
         system.start(directory, self._settings.size, stack)
-        fio.fill(system.device, self._settings.size)
+        fio.fill(system.target(), self._settings.size)
 
     def _round(self, bar: Bar, number: int) -> None:
         size, seconds = self._settings.size, self._settings.seconds
@@ -93,10 +94,11 @@ class Runner:
                              partial(_run_job, job, system, size, seconds, self._directory))
                 bar.step()
         for system in _turn(self._systems, number):
-            bar.say(f"mkfs, copy, sync: {system.label}")
-            self._sample("files", system, FILES_JOB, number,
-                         partial(files.mkfs_copy_sync, system.device, self._tree, self._directory / "mounted"))
-            bar.step()
+            if system.has_device:
+                bar.say(f"mkfs, copy, sync: {system.label}")
+                self._sample("files", system, FILES_JOB, number,
+                             partial(files.mkfs_copy_sync, system.device, self._tree, self._directory / "mounted"))
+                bar.step()
         for job_name in (QUIET, KILLED):
             for system in _turn(self._systems, number):
                 if system.replicas > 1:
@@ -107,7 +109,7 @@ class Runner:
 
     def _stall(self, system: System, number: int, with_kill: bool) -> dict[str, float]:
         kill = (lambda: system.kill_replica(number)) if with_kill else None
-        figures = stall.run_stall(CPU_JOB, system.device, self._settings.size, self._settings.stall_s, kill,
+        figures = stall.run_stall(CPU_JOB, system.target(), self._settings.size, self._settings.stall_s, kill,
                                   self._directory)
         if with_kill:
             system.restore()
@@ -176,7 +178,7 @@ def _turn(measured: Sequence[T], number: int) -> Sequence[T]:
 
 
 def _run_job(job: Job, system: System, size: int, seconds: float, directory: Path) -> dict[str, float]:
-    return fio.run_job(job, system.device, size, seconds, system.roots(), directory)
+    return fio.run_job(job, system.target(), size, seconds, system.roots(), directory)
 
 
 def setup_of(system: System) -> Setup:

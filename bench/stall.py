@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.fio import GRACE_S, completions_ms, parse
-from bench.jobs import Job
+from bench.jobs import Job, Target
 from bench.shell import BenchFailed
 
 KILL_AT = 1 / 3  # of the run
@@ -21,7 +21,7 @@ def longest_gap(times: Sequence[float]) -> float:
     return max((later - earlier for earlier, later in itertools.pairwise(times)), default=0.0)
 
 
-def run_stall(job: Job, device: str, size: int, seconds: float, kill: Callable[[], None] | None, directory: Path
+def run_stall(job: Job, target: Target, size: int, seconds: float, kill: Callable[[], None] | None, directory: Path
               ) -> dict[str, float]:
     """Run `job` and, if `kill` is given, call it after a third of the time.
 
@@ -31,7 +31,7 @@ def run_stall(job: Job, device: str, size: int, seconds: float, kill: Callable[[
     for old in directory.glob("stall_*.log"):
         old.unlink()
     os.sync()
-    command = [*job.arguments(device, size, seconds, directory), f"--write_lat_log={prefix}", "--log_avg_msec=0"]
+    command = [*job.arguments(target, size, seconds, directory), f"--write_lat_log={prefix}", "--log_avg_msec=0"]
     output = _run(command, seconds, kill)
     figures = parse(output)
     times = completions_ms((directory / "stall_clat.1.log").read_text())

@@ -21,11 +21,12 @@ How it is measured, and what the figures do not say: [bench/README.md](../bench/
 EMPTY = f"{HEAD}\nNo run is recorded here yet: `make bench` writes this page.\n"
 # By key, see bench.systems.
 BINDINGS = ("ours", "ours-pyfuse3")
+EDGES = ("ours", "ours-nbd")
 Plots = Sequence[tuple[str, str]]
 # (file name, what it shows), in the order of the page; bench.plots draws them.
 PLOTS = (
-    ("benchmarks-iops.svg", "Operations of 4 KiB a second through a loop device, by system"),
-    ("benchmarks-throughput.svg", "Throughput in requests of 1 MiB through a loop device, by system"),
+    ("benchmarks-iops.svg", "Operations of 4 KiB a second, by system"),
+    ("benchmarks-throughput.svg", "Throughput in requests of 1 MiB, by system"),
     ("benchmarks-cost.svg", "CPU time per random write and longest stall, by system"),
     ("benchmarks-tcp.svg", "The register over TCP: operations a second over depth, nodes and block size"),
 )
@@ -68,7 +69,11 @@ def page(run: Run, drawn: Iterable[str]) -> str:
     systems = measured(run)
     parts = [HEAD, about(run, summary)]
     if systems:
-        parts += [_setups(run), _devices(systems, summary, devices), _latencies(systems, summary), _bindings(summary)]
+        parts += [_setups(run), _devices(systems, summary, devices), _latencies(systems, summary),
+                  _ratios("By NBD at a unix socket, to FUSE and a loop device",
+                          "operations a second by NBD, to those by the direct binding", EDGES, summary),
+                  _ratios("The two FUSE bindings", "operations a second by pyfuse3, to those by the direct one",
+                          BINDINGS, summary)]
     if summary.systems("tcp"):
         parts.append(_tcp(summary, tcp))
     if summary.systems("memory"):
@@ -118,7 +123,8 @@ def _devices(systems: list[Setup], summary: Summary, plots: Plots) -> str:
     text = ("\nThe CPU of its processes is that of the system's own, by pid, without the kernel's loop workers, which "
             "cannot be told apart by device. The machine's is everything that ran meanwhile, kernel threads and "
             f"interrupts included, less fio. The stall is the largest gap between completions of {CPU_JOB.title}.\n")
-    return ("## Through a loop device\n\n" + table(["job", *(setup.label for setup in systems)], rows) + text
+    return ("## By fio\n\nThrough a loop device, but for those whose client is fio itself (\"fio's engine\" above).\n\n"
+            + table(["job", *(setup.label for setup in systems)], rows) + text
             + _pictures(plots))
 
 
@@ -129,12 +135,11 @@ def _latencies(systems: list[Setup], summary: Summary) -> str:
             + table(["job", *(setup.label for setup in systems)], rows))
 
 
-def _bindings(summary: Summary) -> str:
-    rows = [(job.title, cell(summary.ratio("fio", BINDINGS, job.key, "per_s"))) for job in JOBS]
+def _ratios(title: str, what: str, systems: tuple[str, str], summary: Summary) -> str:
+    rows = [(job.title, cell(summary.ratio("fio", systems, job.key, "per_s"))) for job in JOBS]
     if all(text == cell(None) for _, text in rows):
         return ""
-    return ("### The two FUSE bindings: operations a second by pyfuse3, to those by the direct one\n\n"
-            + table(("job", "ratio in a round"), rows))
+    return f"\n### {title}: {what}\n\n" + table(("job", "ratio in a round"), rows)
 
 
 def _short(summary: Summary, system: str, job: str, name: str) -> str:

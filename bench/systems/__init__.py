@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from bench.systems.base import System
+from bench.systems.ceph import CephFuse, CephLibrbd, CephServer
 from bench.systems.gluster import GlusterServer, GlusterVolume
 from bench.systems.nbdkit import Nbdkit
-from bench.systems.ours import Ours
+from bench.systems.ours import Ours, OursNbd
 from bench.systems.plain import Plain
+from bench.systems.quorum import Quorum
 
 __all__ = ["PEERS", "System", "make_ours", "make_peer"]
 
-PEERS = ("plain", "nbdkit", "gluster")
+PEERS = ("plain", "nbdkit", "quorum", "gluster", "ceph")
 
 
 def make_ours() -> list[System]:
-    """By each of the FUSE bindings, and with the write-back cache."""
+    """By each of the FUSE bindings, by NBD, and with the write-back cache."""
     return [
         Ours(),
+        OursNbd(),
         Ours("ours-pyfuse3", "dsreg (pyfuse3)", "pyfuse3"),
         Ours("ours-cache", "dsreg, write-back cache", options=("--cache=writeback",),
              durable="on fsync: fdatasync at a majority; before that in the frontend's memory"),
@@ -24,11 +27,16 @@ def make_ours() -> list[System]:
 
 
 def make_peer(name: str) -> list[System]:
-    """The setups of one of PEERS; GlusterFS has two, volumes of one server."""
+    """The setups of one of PEERS; GlusterFS and Ceph have two, on one server."""
     if name == "plain":
         return [Plain()]
     if name == "nbdkit":
         return [Nbdkit()]
+    if name == "quorum":
+        return [Quorum()]
+    if name == "ceph":
+        cluster = CephServer()
+        return [CephLibrbd(cluster), CephFuse(cluster)]
     server = GlusterServer()
     return [
         GlusterVolume(server, "gluster-virt", "GlusterFS, virt profile", "virt",

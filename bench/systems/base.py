@@ -8,11 +8,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import ClassVar
 
+from bench.fio import missing_engine
+from bench.jobs import Target, block_device
 from bench.shell import missing_tools
 
 
 class System(ABC):
-    """One setup that serves a block device. Until `start` has returned, `device` is empty.
+    """One setup that serves a disk. Most do so as a block device, `device`, which is empty until `start` has returned;
+    where `has_device` is not so, fio's I/O engine `engine` is the client, and `target` is overridden.
 
     `key` names it in the raw figures and its directory, `label` in tables and plots, `durable` says when a write
     is acknowledged. `replicas` is how many can be killed without losing the device, 0 where there are none.
@@ -20,6 +23,8 @@ class System(ABC):
 
     tools: ClassVar[tuple[str, ...]] = ()
     packages: ClassVar[tuple[str, ...]] = ()  # of Debian, with those tools
+    has_device: ClassVar[bool] = True
+    engine: ClassVar[str] = "libaio"
 
     def __init__(self, key: str, label: str, durable: str) -> None:
         self.key = key
@@ -31,11 +36,15 @@ class System(ABC):
     def missing(self) -> str | None:
         """Why it cannot be measured here, None where it can."""
         lacking = missing_tools(*self.tools)
-        return f"not installed: {', '.join(lacking)}" if lacking else None
+        return f"not installed: {', '.join(lacking)}" if lacking else missing_engine(self.engine)
+
+    def target(self) -> Target:
+        """What fio is told, once `start` has returned."""
+        return block_device(self.device)
 
     @abstractmethod
     def start(self, directory: Path, size: int, stack: ExitStack) -> None:
-        """Set up a device of `size` bytes below `directory`, which is empty. What takes it down goes to `stack`,
+        """Set up a disk of `size` bytes below `directory`, which is empty. What takes it down goes to `stack`,
         step by step, so that a start that fails half-way is undone, too. Raises BenchFailed."""
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""dsreg: three nodes by `dsreg up`, `dsreg-fuse --attach` on them."""
+"""dsreg: three nodes by `dsreg up`, and `dsreg-fuse --attach` or `dsreg-nbd` on them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import os
 import re
 import signal
 import sys
+from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from bench.jobs import Target, nbd_socket
 from bench.processes import command_line, tree
 from bench.shell import ROOT, BenchFailed, Daemon, call, is_mounted, node_ports, wait_until
 from bench.systems.base import System
@@ -20,6 +22,8 @@ from fuse_frontend.mounts import MountError
 
 DSREG = (sys.executable, "-m", "dsreg")
 DSREG_FUSE = (sys.executable, "-m", "fuse_frontend.cli")
+DSREG_NBD = (sys.executable, "-m", "nbd_frontend.cli")
+DURABLE = "after fdatasync at a majority of the nodes"
 NODES = 3
 STOP_ATTEMPTS, STOP_ATTEMPT_S = 3, 10.0
 
@@ -72,29 +76,15 @@ class Cluster:
         return bool(status["answering"] == self.nodes)
 
 
-class Ours(System):
-    tools = ("fusermount3", "losetup")
-    packages = ("fuse3", "mount")
+class OnNodes(System):
+    """A frontend on `NODES` nodes of its own; `tree`: whose code all of it runs."""
 
-    """`binding`: of `dsreg-fuse --binding`; `options`: its other options; `tree`: whose code all of it runs."""
-
-    def __init__(self, key: str = "ours", label: str = "dsreg (direct)", binding: str = bindings.DIRECT,
-                 options: tuple[str, ...] = (), durable: str = "after fdatasync at a majority of the nodes",
-                 tree: Path = ROOT) -> None:
+    def __init__(self, key: str, label: str, durable: str, tree: Path = ROOT) -> None:
         super().__init__(key, label, durable)
         self.replicas = NODES
-        self.options = (f"--binding={binding}", *options)
-        self._binding = binding
         self._tree = tree
         self._cluster: Cluster | None = None
         self._frontend: Daemon | None = None
-
-    def missing(self) -> str | None:
-        try:
-            bindings.choose(self._binding, loop_device=True)
-        except MountError as error:
-            return str(error)
-        return super().missing()
 
     @property
     def cluster(self) -> Cluster:
@@ -109,6 +99,45 @@ class Ours(System):
     def start(self, directory: Path, size: int, stack: ExitStack) -> None:
         self._cluster = Cluster(directory / "cluster", NODES, size, self._tree)
         self._cluster.start(stack)
+        self._start_frontend(directory, stack)
+
+    @abstractmethod
+    def _start_frontend(self, directory: Path, stack: ExitStack) -> None:
+        """Set `_frontend`, and return when the disk can be used."""
+
+    def roots(self) -> Sequence[int]:
+        return (self.cluster.up.pid, self.frontend.pid)
+
+    def memory_pids(self) -> list[int]:
+        return [pid for _, pid in sorted(self.cluster.node_pids().items())]
+
+    def kill_replica(self, number: int) -> None:
+        self.cluster.kill(number % NODES + 1)
+
+    def restore(self) -> None:
+        self.cluster.restore()
+
+
+class Ours(OnNodes):
+    """Through FUSE and a loop device. `binding`: of `dsreg-fuse --binding`; `options`: its other options."""
+
+    tools = ("fusermount3", "losetup")
+    packages = ("fuse3", "mount")
+
+    def __init__(self, key: str = "ours", label: str = "dsreg (direct)", binding: str = bindings.DIRECT,
+                 options: tuple[str, ...] = (), durable: str = DURABLE, tree: Path = ROOT) -> None:
+        super().__init__(key, label, durable, tree)
+        self.options = (f"--binding={binding}", *options)
+        self._binding = binding
+
+    def missing(self) -> str | None:
+        try:
+            bindings.choose(self._binding, loop_device=True)
+        except MountError as error:
+            return str(error)
+        return super().missing()
+
+    def _start_frontend(self, directory: Path, stack: ExitStack) -> None:
         mountpoint = directory / "mnt"
         mountpoint.mkdir()
         command = [*DSREG_FUSE, "--config", str(self.cluster.config), *self.options, "--attach", str(mountpoint)]
@@ -122,20 +151,32 @@ class Ours(System):
         found = re.search(r"^(/dev/loop\d+)\n", self.frontend.log, re.MULTILINE)
         return found[1] if found else ""
 
-    def roots(self) -> Sequence[int]:
-        return (self.cluster.up.pid, self.frontend.pid)
-
     def version(self) -> str:
         return f"dsreg {VERSION}, `dsreg up` with {NODES} nodes, `dsreg-fuse {' '.join(self.options)} --attach`"
 
-    def memory_pids(self) -> list[int]:
-        return [pid for _, pid in sorted(self.cluster.node_pids().items())]
 
-    def kill_replica(self, number: int) -> None:
-        self.cluster.kill(number % NODES + 1)
+class OursNbd(OnNodes):
+    """Through `dsreg-nbd` at a unix socket: no FUSE, no loop device, no kernel but for the socket."""
 
-    def restore(self) -> None:
-        self.cluster.restore()
+    has_device = False
+    engine = "nbd"
+
+    def __init__(self) -> None:
+        super().__init__("ours-nbd", "dsreg (NBD)", DURABLE)
+        self._socket = Path()
+
+    def _start_frontend(self, directory: Path, stack: ExitStack) -> None:
+        self._socket = directory / "nbd.sock"
+        command = [*DSREG_NBD, "--config", str(self.cluster.config), "--socket", str(self._socket)]
+        self._frontend = Daemon("frontend", command, directory, self._tree)
+        stack.callback(self._frontend.stop)
+        self._frontend.wait_for(self._socket.exists, "dsreg-nbd listens")
+
+    def target(self) -> Target:
+        return nbd_socket(self._socket)
+
+    def version(self) -> str:
+        return f"dsreg {VERSION}, `dsreg up` with {NODES} nodes, `dsreg-nbd --socket`; fio's engine nbd"
 
 
 def _stop_frontend(frontend: Daemon, mountpoint: Path, tree: Path) -> None:

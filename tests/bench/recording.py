@@ -11,15 +11,16 @@ from bench.settings import QUICK
 from bench.tcp import loads, system_key
 
 ROUNDS = 3
-SPEEDS = {"ours": 1000.0, "ours-pyfuse3": 800.0, "plain": 20000.0, "gluster": 500.0}
+SPEEDS = {"ours": 1000.0, "ours-nbd": 1500.0, "ours-pyfuse3": 800.0, "plain": 20000.0, "gluster": 500.0}
 
 
 def recorded_run() -> Run:
-    """Four systems, three rounds at 90, 100 and 120 % of a speed; GlusterFS failed before it copied files."""
+    """Five systems, three rounds at 90, 100 and 120 % of a speed; GlusterFS failed before it copied files."""
     run = Run(
         command="python -m bench --quick", date="2026-01-02 03:04 UTC", machine={"CPU": "some | CPU", "cores": "2"},
         settings={**asdict(QUICK), "rounds": ROUNDS},
         setups=[Setup("ours", "dsreg (direct)", "after fdatasync at a majority", "dsreg 1"),
+                Setup("ours-nbd", "dsreg (NBD)", "after fdatasync at a majority", "dsreg 1"),
                 Setup("ours-pyfuse3", "dsreg (pyfuse3)", "after fdatasync at a majority", "dsreg 1"),
                 Setup("plain", "plain file", "on fsync", "a loop"),
                 Setup("gluster", "GlusterFS", "before it is written", "glusterfs 1", "brick | lost\nits way"),
@@ -32,7 +33,7 @@ def recorded_run() -> Run:
                 run.add("fio", key, job.key, number, {
                     "operations": 100, "per_s": speed * factor * job.depth, "MB_per_s": speed * factor / 10,
                     "p50_ms": 1.0, "p99_ms": 2.0, "max_ms": 3.0, "cpu_us": 100.0 * factor, "machine_cpu_us": 150.0})
-            if key != "gluster":
+            if key not in ("ours-nbd", "gluster"):
                 run.add("files", key, FILES_JOB, number, {"seconds": 1.5})
         for name, gap_ms in ((QUIET, 4.0), (KILLED, 40.0)):
             run.add("stall", "ours", name, number, {"gap_ms": gap_ms, "max_ms": gap_ms, "per_s": 900.0})

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,23 +20,24 @@ from bench.jobs import CPU_JOB, JOBS
 from bench.run import FILES_JOB, KILLED, QUIET
 from bench.summary import Summary
 from bench.systems import make_ours
-from bench.systems.ours import Ours
+from bench.systems.ours import Ours, OursNbd
 from tests.fuse.tools import ROOT, leftovers, wait_until, why_no_loop
 from tests.test_demo import processes_naming
 
-RUN_S = 400.0
+RUN_S = 1200.0
 QUICK = ("--quick", "--size", "64")
 
 
 @pytest.fixture
-def directory(tmp_path: Path) -> Iterator[Path]:
-    """Where the run keeps its data. Nothing of it may be left, mounted, attached or running."""
-    path = tmp_path / "data"
-    path.mkdir()
+def directory() -> Iterator[Path]:
+    """Where the run keeps its data, with a short name, as sockets need it. Nothing of it may be left, mounted, attached
+    or running."""
+    path = Path(tempfile.mkdtemp(prefix="dsreg-bench-")).resolve()
     yield path
     assert not list(path.iterdir())
     assert not leftovers(path)
     assert not processes_naming(f"{path}/")
+    path.rmdir()
 
 
 def start(directory: Path, output: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -70,9 +72,9 @@ def test_a_tiny_run_measures_everything(directory: Path, tmp_path: Path) -> None
     run = record.load(tmp_path / "out" / "benchmarks.json")
     summary = Summary(run)
     assert not [setup.fault for setup in run.setups if setup.fault]
-    for key in ("ours", "ours-pyfuse3", "ours-cache", "plain"):
+    for key in ("ours", "ours-nbd", "ours-pyfuse3", "ours-cache", "plain"):
         assert summary.jobs("fio", key) == [job.key for job in JOBS]
-        assert summary.jobs("files", key) == [FILES_JOB]
+        assert summary.jobs("files", key) == ([] if key == "ours-nbd" else [FILES_JOB])
         assert all(sample.figures["operations"] > 0 for sample in run.samples if sample.part == "fio")
     cpu = summary.figure("fio", "ours", CPU_JOB.key, "cpu_us")
     assert cpu is not None and cpu.median > 10  # no node does with less
@@ -118,7 +120,9 @@ def test_dsreg_fuse_knows_the_options_of_every_setup() -> None:
 
     setups = make_ours()
     assert setups[0].key == "ours"
-    for setup in setups:
+    by_fuse = [setup for setup in setups if not isinstance(setup, OursNbd)]
+    assert len(by_fuse) == len(setups) - 1
+    for setup in by_fuse:
         assert isinstance(setup, Ours)
         main.make_context("dsreg-fuse", [*setup.options, "--attach", "mnt"])
 
