@@ -100,7 +100,9 @@ def test_a_write_that_was_killed_goes_on(nodes: Nodes, copies: Copies, tmp_path:
     (tmp_path / "image").write_bytes(content)
     writing = copies.start("write", 0, source=tmp_path / "image")
     try:
-        wait_until(lambda: all(allocated(node.storage / "sectors") for node in nodes.config.nodes), "the first sectors")
+        homes = [node.storage / "sectors" for node in nodes.config.nodes]
+        # The nodes may not have come to making their directories yet.
+        wait_until(lambda: all(home.exists() and allocated(home) for home in homes), "the first sectors")
         nodes.signal(signal.SIGSTOP, 1, 2)
     finally:
         writing.kill()
