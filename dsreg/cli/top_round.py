@@ -14,15 +14,14 @@ from dsreg.cli.staying import Followed
 from dsreg.client import Client
 from dsreg.config import ClusterConfig
 from dsreg.health.answers import NodeAnswer
-from dsreg.health.attached import Attachment, attachment_of
 from dsreg.health.checks import examine
 from dsreg.health.condition import Condition, condition
 from dsreg.health.findings import Finding, State
-from dsreg.health.in_force import InForce, in_force, of_members
-from dsreg.health.in_sync import Copy, copies
+from dsreg.health.in_force import of_members
+from dsreg.health.look import Look
 from dsreg.health.of_machines import number
-from dsreg.health.serving import changed_directories, serves
-from dsreg.health.traffic import Rates, User, queue, rates_of_nodes, users
+from dsreg.health.serving import serves
+from dsreg.health.traffic import queue
 from dsreg.register.quorum import counted, mask
 from dsreg.survey import ask_cluster
 
@@ -31,22 +30,16 @@ _LEAST_PAUSE_S = 0.2
 
 
 @dataclass(frozen=True)
-class Round:
-    """`answers`: by rank; `before`: those of the round before, () in the first one. `fault`: why the configuration that
-    changed meanwhile cannot be used, "" otherwise. `unix_s`: when.
+class Round(Look):
+    """`before`: of the round before. `fault`: why the configuration that changed meanwhile cannot be used, ""
+    otherwise. `unix_s`: when.
 
     No read is tried: there is a quorum if as many nodes answer, and serve, as are needed.
     """
 
     config: ClusterConfig
-    answers: Sequence[NodeAnswer]
-    before: Sequence[NodeAnswer]
     fault: str
     unix_s: float
-
-    @cached_property
-    def force(self) -> InForce:
-        return in_force(self.answers)
 
     @cached_property
     def answering(self) -> str:
@@ -55,8 +48,7 @@ class Round:
 
     @cached_property
     def _serving(self) -> int:
-        changed = changed_directories(self.answers)
-        return mask(answer.node.rank for answer in of_members(self.answers) if serves(answer, changed))
+        return mask(answer.node.rank for answer in of_members(self.answers) if serves(answer, self.changed))
 
     @cached_property
     def findings(self) -> Sequence[Finding]:
@@ -66,24 +58,8 @@ class Round:
     @cached_property
     def conditions(self) -> dict[int, Condition]:
         """By rank."""
-        changed, members = changed_directories(self.answers), self.force.members
-        return {answer.node.rank: condition(answer, changed, members) for answer in self.answers}
-
-    @cached_property
-    def copies(self) -> dict[int, Copy]:
-        return copies(self.answers)
-
-    @cached_property
-    def rates(self) -> dict[int, Rates]:
-        return rates_of_nodes(self.before, self.answers)
-
-    @cached_property
-    def users(self) -> list[User]:
-        return users(self.before, self.answers)
-
-    @cached_property
-    def attachment(self) -> Attachment:
-        return attachment_of(answer.report for answer in self.answers if answer.report is not None)
+        members = self.force.members
+        return {answer.node.rank: condition(answer, self.changed, members) for answer in self.answers}
 
     def as_dict(self) -> dict[str, Any]:
         """For --json; rates are null where nothing is known yet."""
@@ -121,7 +97,7 @@ async def rounds(
             while done < number:
                 began_s = trio.current_time()
                 answers = await ask_cluster(client, followed.config, timeout_s)
-                show(Round(followed.config, answers, before, followed.fault, clock()))
+                show(Round(answers, before, followed.config, followed.fault, clock()))
                 before, done = answers, done + 1
                 if done < number:
                     await trio.sleep(max(_LEAST_PAUSE_S, began_s + interval_s - trio.current_time()))

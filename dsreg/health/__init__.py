@@ -8,6 +8,7 @@
     condition   what a node is at this moment, in a few words
     attached    who has attached the disk
     traffic     what nodes do for clients: rates, and who the clients are
+    look        answers of now and of before, with what the above makes of them
     findings    Severity, Finding, and State: all answers, as the checks read them
     of_nodes    checks of one node each: it is down, waits, lacks something, is damaged, has no room
     of_machines checks of the machines under them: disk, clock, speed, version

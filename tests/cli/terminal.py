@@ -6,10 +6,41 @@ import contextlib
 import fcntl
 import os
 import pty
+import select
 import struct
 import subprocess
 import termios
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+TIMEOUT_S = 60
+
+
+def resize(terminal: int, columns: int, rows: int) -> None:
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+class Output:
+    """What `process` writes to the other side of the descriptor `output`: a terminal, or a pipe."""
+
+    def __init__(self, process: subprocess.Popen[bytes], output: int) -> None:
+        self.process, self.output = process, output
+        self.text = ""
+
+    def until(self, holds: Callable[[str], Any]) -> None:
+        """Read on until `holds` is true of all that was written since the last time."""
+        deadline = time.monotonic() + TIMEOUT_S
+        self.text = ""
+        while not holds(self.text):
+            readable, _, _ = select.select([self.output], [], [], deadline - time.monotonic())
+            assert readable, f"this came last: {self.text[-4000:]!r}"
+            self.text += os.read(self.output, 65536).decode()
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+        os.close(self.output)
 
 
 def run_on_terminal(
@@ -17,7 +48,7 @@ def run_on_terminal(
 ) -> tuple[int, str]:
     """(exit code, all that it wrote, escape sequences included). `environment` comes on top of this process's own."""
     master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    resize(slave, columns, 24)
     environment = {**os.environ, "TERM": "xterm", **(environment or {})}
     environment.pop("COLUMNS", None)
     with subprocess.Popen(command, stdin=slave if stdin is None else stdin, stdout=slave, stderr=slave, env=environment,

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import pty
 import re
-import select
 import signal
-import struct
 import subprocess
-import termios
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,9 +16,9 @@ from typing import Any
 
 import pytest
 
+from tests.cli.terminal import TIMEOUT_S, Output, resize
 from tests.cli.test_real_cluster import Cluster, free_port
 
-TIMEOUT_S = 60
 # Of the nodes' answers: where all answer, and where some do not, so that each look takes that long.
 TIMEOUT, SHORT_TIMEOUT = "20", "4"
 
@@ -39,7 +35,7 @@ def cluster(tmp_path: Path, dsreg: list[str]) -> Iterator[Cluster]:
         print(started.log.decode())
 
 
-class Watch:
+class Watch(Output):
     """A running `dsreg status --watch`, on a terminal or with its output in a pipe."""
 
     def __init__(
@@ -50,23 +46,14 @@ class Watch:
         environment = {**os.environ, "TERM": "xterm", **(environment or {})}
         environment.pop("COLUMNS", None)
         if columns:
-            self.output, other = pty.openpty()
-            fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+            output, other = pty.openpty()
+            resize(other, columns, rows)
         else:
-            self.output, other = os.pipe()
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=other, stderr=subprocess.PIPE,
-                                        env=environment)
+            output, other = os.pipe()
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=other, stderr=subprocess.PIPE,
+                                   env=environment)
         os.close(other)
-        self.text = ""
-
-    def until(self, holds: Callable[[str], Any]) -> None:
-        """Read on until `holds` is true of all that was written since the last time."""
-        deadline = time.monotonic() + TIMEOUT_S
-        self.text = ""
-        while not holds(self.text):
-            readable, _, _ = select.select([self.output], [], [], deadline - time.monotonic())
-            assert readable, f"this is all that came: {self.text!r}"
-            self.text += os.read(self.output, 65536).decode()
+        super().__init__(process, output)
 
     def end(self, number: int) -> tuple[int, str, str]:
         """The exit code, what still came, and what was written to stderr."""
@@ -77,11 +64,6 @@ class Watch:
                 rest += chunk
         _, errors = self.process.communicate(timeout=TIMEOUT_S)
         return self.process.returncode, rest.decode(), errors.decode()
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-        os.close(self.output)
 
 
 @pytest.fixture

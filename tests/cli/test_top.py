@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import pty
 import re
-import select
 import signal
-import struct
 import subprocess
 import termios
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,9 +17,9 @@ import pytest
 
 from dsreg.client import Attach, BlockingClient
 from dsreg.config import load_config
+from tests.cli.terminal import TIMEOUT_S, Output, resize
 from tests.cli.test_real_cluster import Cluster
 
-TIMEOUT_S = 60
 INTERVAL = "0.2"  # of a person who is in a hurry
 
 
@@ -39,35 +35,26 @@ def cluster(tmp_path: Path, dsreg: list[str]) -> Iterator[Cluster]:
         print(started.log.decode())
 
 
-class Top:
+class Top(Output):
     """It runs, on a terminal of its own from which it gets keys (`keys`), or which it only writes to."""
 
     def __init__(self, cluster: Cluster, *options: str, columns: int = 100, rows: int = 30, keys: bool = True) -> None:
-        self.terminal, other = pty.openpty()
-        self.resize(columns, rows)
+        terminal, other = pty.openpty()
+        resize(terminal, columns, rows)
         self.before = termios.tcgetattr(other)
-        self.process = subprocess.Popen(
+        process = subprocess.Popen(
             [*cluster.dsreg, "top", str(cluster.path), "--interval", INTERVAL, "--timeout", "20", *options],
             stdin=other if keys else subprocess.DEVNULL, stdout=other, stderr=subprocess.PIPE,
             env={**{name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")},
                  "TERM": "xterm"})
+        super().__init__(process, terminal)
         self._other = other  # stays open, so that what the terminal is like can be seen afterwards
-        self.text = ""
 
     def resize(self, columns: int, rows: int) -> None:
-        fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    def until(self, holds: Callable[[str], Any]) -> None:
-        """Read on until `holds` is true of all that was written since the last time."""
-        deadline = time.monotonic() + TIMEOUT_S
-        self.text = ""
-        while not holds(self.text):
-            readable, _, _ = select.select([self.terminal], [], [], deadline - time.monotonic())
-            assert readable, f"this came last: {self.text[-4000:]!r}"
-            self.text += os.read(self.terminal, 65536).decode()
+        resize(self.output, columns, rows)
 
     def press(self, keys: bytes) -> None:
-        os.write(self.terminal, keys)
+        os.write(self.output, keys)
 
     def ended(self) -> tuple[int, str]:
         """Its exit code and what it wrote to stderr; the terminal is as it was."""
@@ -78,9 +65,7 @@ class Top:
         return self.process.returncode, errors.decode()
 
     def close(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-        os.close(self.terminal)
+        super().close()
         os.close(self._other)
 
 

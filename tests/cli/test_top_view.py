@@ -25,7 +25,7 @@ KEYS = "every 1 s; q: quit  p: pause"
 def round_of(seen: View, answers: Sequence[NodeAnswer] = (), fault: str = "") -> Round:
     nodes = tuple(answer.node for answer in seen.answers)
     config = ClusterConfig(SECTORS, bytes(32), b"", nodes, bytes(16), Path(FILE))
-    return Round(config, answers or seen.answers, seen.before, fault, 1_800_000_000.0)
+    return Round(answers or seen.answers, seen.before, config, fault, 1_800_000_000.0)
 
 
 def shown(seen: Round, width: int = 160, height: int = 50) -> list[str]:

@@ -20,7 +20,7 @@ from dsreg.storage.slots import CHUNK_SECTORS
 from dsreg.testing.memory_files import Chooser, Kind, MemoryFiles, drop_all, keep_all, random_chooser
 from tests.storage.support import checkpoint_now, commit_all, contents, open_storage, store, stored, tag, values
 from tests.storage.support import ts_of as tss_of
-from tests.storage.test_zeros import check, compare, home_pages, is_zero_ts
+from tests.storage.test_zeros import check, compare, compare_all, home_pages, is_zero_ts
 
 TIB = Identity(bytes(range(16)), 1, (1, 2, 3), (1 << 40) // SECTOR_SIZE)
 GIB_SECTORS = (1 << 30) // SECTOR_SIZE
@@ -65,13 +65,11 @@ def test_any_runs_against_a_model(rng: random.Random) -> None:
             files = files.crash(rng.choice((drop_all, keep_all, random_chooser(rng))))
             storage = open_storage(files)
     commit_all(storage)
-    for first in range(0, area, 256):
-        compare(storage, model, first, 256)
+    compare_all(storage, model, area)
     assert storage.sectors_written == sum(not is_zero_ts(ts) for each in model.values() for ts in tss_of(each))
     storage.close()
     again = open_storage(files)
-    for first in range(0, area, 256):
-        compare(again, model, first, 256)
+    compare_all(again, model, area)
     for number in home_pages(files):
         (ts,) = tss_of(model[number])
         assert not is_zero_ts(ts), "what is zeros takes no room"

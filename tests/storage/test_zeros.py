@@ -111,6 +111,11 @@ def compare(storage: StableStorage, model: dict[int, bytes], first: int, count: 
             assert crcs[4 * index:4 * index + 4] == ZERO_CRC, "as of zeros that are kept as data"
 
 
+def compare_all(storage: StableStorage, model: dict[int, bytes], area: int) -> None:
+    for first in range(0, area, 256):
+        compare(storage, model, first, 256)
+
+
 def test_any_runs_against_a_model(rng: random.Random) -> None:
     files = MemoryFiles()
     storage = open_storage(files)
@@ -146,15 +151,13 @@ def test_any_runs_against_a_model(rng: random.Random) -> None:
             files = files.crash(rng.choice((drop_all, keep_all, random_chooser(rng))))
             storage = open_storage(files)
     commit_all(storage)
-    for first in range(0, area, 256):
-        compare(storage, model, first, 256)
+    compare_all(storage, model, area)
     ts_by_sector = {sector: ts for sector, each in model.items() for ts in tss_of(each)}
     values_there = sum(ts != 0 and not is_zero_ts(ts) for ts in ts_by_sector.values())
     assert storage.sectors_written == sum(held_of(storage, area)) == values_there
     storage.close()
     again = open_storage(files)
-    for first in range(0, area, 256):
-        compare(again, model, first, 256)
+    compare_all(again, model, area)
     for number in home_pages(files) - restamped:
         ts = ts_by_sector[number]
         assert not ts or not is_zero_ts(ts), "what is zeros takes no room"
