@@ -52,20 +52,19 @@ def sink_of(descriptor: int, name: str) -> Sink:
         status = os.fstat(descriptor)
         at_the_end = stat.S_ISREG(status.st_mode) and os.lseek(descriptor, 0, os.SEEK_CUR) >= status.st_size
 
-    def write(data: bytes) -> None:
+    def write(data: bytes, times: int) -> None:
         with _naming(name):
-            if not at_the_end:
-                _write_fully(descriptor, data)
+            if at_the_end and is_zeros(data):
+                _add_hole(descriptor, times * len(data))
                 return
-            for begin, end, is_zero in parts(data):
-                if is_zero:
-                    os.ftruncate(descriptor, os.lseek(descriptor, 0, os.SEEK_CUR) + end - begin)
-                    os.lseek(descriptor, 0, os.SEEK_END)
+            for _ in range(times):
+                if at_the_end:
+                    _write_sparsely(descriptor, data)
                 else:
-                    _write_fully(descriptor, data[begin:end])
+                    _write_fully(descriptor, data)
 
-    async def sink(data: bytes) -> None:
-        await trio.to_thread.run_sync(write, data, abandon_on_cancel=True)
+    async def sink(data: bytes, times: int = 1) -> None:
+        await trio.to_thread.run_sync(write, data, times, abandon_on_cancel=True)
 
     return sink
 
@@ -94,6 +93,21 @@ def _read_fully(descriptor: int, size: int) -> bytes:
         found.append(part)
         missing -= len(part)
     return b"".join(found)
+
+
+def _write_sparsely(descriptor: int, data: bytes) -> None:
+    """At the end of a file."""
+    for begin, end, is_zero in parts(data):
+        if is_zero:
+            _add_hole(descriptor, end - begin)
+        else:
+            _write_fully(descriptor, data[begin:end])
+
+
+def _add_hole(descriptor: int, size: int) -> None:
+    """At the end of a file."""
+    os.ftruncate(descriptor, os.lseek(descriptor, 0, os.SEEK_CUR) + size)
+    os.lseek(descriptor, 0, os.SEEK_END)
 
 
 def _write_fully(descriptor: int, data: bytes) -> None:

@@ -59,9 +59,9 @@ class PartialImage:
             os.lseek(self._descriptor, 0, os.SEEK_END)
             write = sink_of(self._descriptor, str(self.part))
 
-            async def sink(data: bytes) -> None:
-                await write(data)
-                self._written += len(data)
+            async def sink(data: bytes, times: int = 1) -> None:
+                await write(data, times)
+                self._written += times * len(data)
                 if self._written - self._saved >= CHECKPOINT_BYTES:
                     await trio.to_thread.run_sync(self._save)
 

@@ -17,11 +17,17 @@ from dsreg.waiting import Waiter
 RUNS_IN_FLIGHT = 8
 # Where so many chunks in a row may be data the map is asked for again behind them: a node may have been slow.
 ASKED_AGAIN = 64
+# Holes of so many runs in a row are given away in one piece: each takes a call in a thread.
+HOLE_RUNS = 64
 _ZEROS = bytes(zeros(MAX_RUN_SECTORS))
 
 Advance = Callable[[float], None]
-Sink = Callable[[bytes], Awaitable[None]]
 Source = Callable[[int], Awaitable[bytes]]
+
+
+class Sink(Protocol):
+    async def __call__(self, data: bytes, times: int = 1) -> None:
+        """Take `data`, `times` times in a row."""
 
 
 class Disk(Protocol):
@@ -47,18 +53,20 @@ class OddLength(Exception):
 
 
 async def copy_out(disk: Disk, first: int, count: int, sink: Sink, advance: Advance) -> None:
-    """Read `count` sectors from `first` on and give them to `sink` in order, a run at a time. Holes are not read."""
+    """Read `count` sectors from `first` on and give them to `sink` in order, a run at a time. Holes are not read, and
+    given away by up to HOLE_RUNS runs."""
     holes = _Holes(disk, first + count)
     async with trio.open_nursery() as nursery:
         waiting: deque[_Run] = deque()
         for run_first, run_count in split(first, count):
+            is_hole = await holes.has(run_first, run_count)
+            if is_hole and waiting and waiting[-1].is_hole and waiting[-1].times < HOLE_RUNS:
+                waiting[-1].times += 1
+                continue
             if len(waiting) == RUNS_IN_FLIGHT:
                 await _deliver(waiting.popleft(), sink, advance)
-            run = _Run()
-            if await holes.has(run_first, run_count):
-                run.data = _ZEROS
-                run.done.set()
-            else:
+            run = _Run(is_hole)
+            if not is_hole:
                 nursery.start_soon(run.read, disk, run_first, run_count)
             waiting.append(run)
         while waiting:
@@ -122,11 +130,16 @@ class _Holes:
 
 
 class _Run:
-    """A run that is being read."""
+    """A run that is being read, or holes of `times` runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_hole: bool) -> None:
+        self.is_hole = is_hole
         self.data = b""
+        self.times = 1
         self.done = trio.Event()
+        if is_hole:
+            self.data = _ZEROS
+            self.done.set()
 
     async def read(self, disk: Disk, first: int, count: int) -> None:
         self.data = await disk.read(first, count)
@@ -135,5 +148,5 @@ class _Run:
 
 async def _deliver(run: _Run, sink: Sink, advance: Advance) -> None:
     await run.done.wait()
-    await sink(run.data)
-    advance(len(run.data))
+    await sink(run.data, run.times)
+    advance(run.times * len(run.data))

@@ -66,6 +66,19 @@ async def test_zeros_are_holes_of_a_file(tmp_path: Path, descriptor: int, rng: r
     assert stored <= allocated(tmp_path / "file") < stored + (64 << 10)
 
 
+@pytest.mark.parametrize("before", [0, 5])
+async def test_what_is_written_several_times(tmp_path: Path, descriptor: int, rng: random.Random, before: int) -> None:
+    """`before`: sectors that are there already, and are written over."""
+    (tmp_path / "file").write_bytes(b"x" * (before * SECTOR_SIZE))
+    sink, data = sink_of(descriptor, "file"), mixture(rng, 20)
+    await sink(data, 3)
+    await sink(bytes(MAX_RUN_BYTES), 100)
+    await sink(data)
+    found = (tmp_path / "file").read_bytes()
+    assert found == 3 * data + bytes(100 * MAX_RUN_BYTES) + data
+    assert before or allocated(tmp_path / "file") < 5 * len(data)
+
+
 async def test_zeros_over_what_is_there_are_written(tmp_path: Path, descriptor: int) -> None:
     (tmp_path / "file").write_bytes(b"x" * (3 * SECTOR_SIZE))
     await sink_of(descriptor, "file")(bytes(2 * SECTOR_SIZE))

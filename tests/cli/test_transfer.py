@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from dsreg.cli.holes import sink_of, source_of
-from dsreg.cli.transfer import ASKED_AGAIN, RUNS_IN_FLIGHT, OddLength, copy_in, copy_out
+from dsreg.cli.transfer import ASKED_AGAIN, HOLE_RUNS, RUNS_IN_FLIGHT, OddLength, copy_in, copy_out
 from dsreg.constants import MAX_RUN_BYTES, MAX_RUN_SECTORS, SECTOR_SIZE
 from dsreg.protocol.extents import can_be_mapped
 from dsreg.protocol.zeros import is_zeros
@@ -82,9 +82,9 @@ async def test_in_and_out_again(rng: random.Random, first: int, count: int) -> N
     assert disk.data == bytes(first * SECTOR_SIZE) + data + bytes(SECTOR_SIZE)
     out = bytearray()
 
-    async def sink(part: bytes) -> None:
+    async def sink(part: bytes, times: int = 1) -> None:
         await trio.lowlevel.checkpoint()
-        out.extend(part)
+        out.extend(part * times)
 
     await copy_out(disk, first, count, sink, ignore)
     assert out == data
@@ -98,16 +98,31 @@ async def test_holes_are_not_read(rng: random.Random) -> None:
     disk = SlowDisk(rng, 10 * MAX_RUN_SECTORS)
     for chunk in (3, 7):
         disk.data[chunk * MAX_RUN_BYTES + 77] = 1
-    out = bytearray()
+    out, pieces = bytearray(), []
 
-    async def sink(part: bytes) -> None:
-        out.extend(part)
+    async def sink(part: bytes, times: int = 1) -> None:
+        out.extend(part * times)
+        pieces.append(times)
 
     done: list[float] = []
     first, count = 100, 10 * MAX_RUN_SECTORS - 200
     await copy_out(disk, first, count, sink, done.append)
     assert out == disk.data[first * SECTOR_SIZE : (first + count) * SECTOR_SIZE] and sum(done) == len(out)
     assert sorted(disk.reads) == [(100, 156), (3 * 256, 256), (7 * 256, 256), (9 * 256, 156)]
+    assert pieces == [1, 2, 1, 3, 1, 1, 1]
+
+
+async def test_a_large_hole_is_given_away_in_pieces(rng: random.Random) -> None:
+    """Of a bounded size, and in order with what comes behind it."""
+    disk, runs = SlowDisk(rng, 201 * MAX_RUN_SECTORS), 2 * HOLE_RUNS + 5
+    disk.data[runs * MAX_RUN_BYTES] = 1
+    pieces: list[tuple[bool, int]] = []
+
+    async def sink(part: bytes, times: int = 1) -> None:
+        pieces.append((is_zeros(part), times))
+
+    await copy_out(disk, 0, (runs + 1) * MAX_RUN_SECTORS, sink, ignore)
+    assert pieces == [(True, HOLE_RUNS), (True, HOLE_RUNS), (True, 5), (False, 1)]
 
 
 async def test_what_may_be_data_is_asked_for_again(rng: random.Random) -> None:
@@ -121,7 +136,7 @@ async def test_what_may_be_data_is_asked_for_again(rng: random.Random) -> None:
 
     disk.map = map_  # type: ignore[method-assign]
 
-    async def sink(part: bytes) -> None:
+    async def sink(part: bytes, times: int = 1) -> None:
         assert is_zeros(part)
 
     await copy_out(disk, 0, 200 * MAX_RUN_SECTORS, sink, ignore)
@@ -141,7 +156,7 @@ async def test_nothing_is_read_ahead_of_a_sink_that_is_full(rng: random.Random) 
 
     disk.read = counted_read  # type: ignore[method-assign]
 
-    async def sink(part: bytes) -> None:
+    async def sink(part: bytes, times: int = 1) -> None:
         full.set()
         await trio.sleep_forever()
 
