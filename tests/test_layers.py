@@ -27,7 +27,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("dsreg.health",),
     ("dsreg.waiting",),
     ("dsreg.store",),
-    ("dsreg.lines", "dsreg.outbox"),
+    ("dsreg.key_files", "dsreg.lines", "dsreg.outbox"),
     ("dsreg.storage", "dsreg.transport"),
     ("dsreg.register", "dsreg.link"),
     ("dsreg.protocol",),
@@ -56,7 +56,7 @@ NOT_IN_THE_CORE = {
     "secrets", "uuid", "os", "io", "pathlib", "shutil", "tempfile", "mmap", "logging", "dsreg.config",
 }
 # Of the client, what does I/O, or is for those that do. All the rest is pure: the simulator runs it as it is.
-CLIENT_WITH_IO = {"blocking", "client", "cluster", "connection", "keys", "runner"}
+CLIENT_WITH_IO = {"blocking", "client", "cluster", "connection", "runner"}
 PURE_CLIENT = sorted({path.stem for path in (ROOT / "dsreg" / "client").glob("[!_]*.py")} - CLIENT_WITH_IO)
 PAGE_WITH_IO = {"looking", "serving"}
 PURE_PAGE = sorted({path.stem for path in (ROOT / "dsreg" / "page").glob("[!_]*.py")} - PAGE_WITH_IO)

@@ -7,6 +7,7 @@ import random
 import secrets
 import time
 from collections.abc import Sequence
+from typing import Final
 
 import trio
 
@@ -17,9 +18,10 @@ from dsreg.client.connection import Connection
 from dsreg.client.core import ClientCore
 from dsreg.client.engine import Engine
 from dsreg.client.events import Attached, NotAttached, NotCounted, Waits
-from dsreg.client.keys import MOVED_S, Followed, follow_key
 from dsreg.client.limits import MAX_OPERATION_BYTES, MAX_OPERATIONS, TICK_S
 from dsreg.client.metering import Meter
+from dsreg.config.keys import fingerprint
+from dsreg.key_files import Followed, follow
 from dsreg.lines import TcpLines
 from dsreg.link.destinations import Destinations
 from dsreg.protocol.address import Place
@@ -31,6 +33,9 @@ from dsreg.protocol.messages import ScrubBegun, ScrubRequest, StatusReport, Stat
 from dsreg.register.assembly import client_hello
 
 _log = logging.getLogger("dsreg.client")
+
+# What one node has time for to take the connection again; a node that is down does not keep the others waiting longer.
+MOVED_S: Final = 5.0
 
 
 class _Call:
@@ -91,7 +96,7 @@ class Runner:
         nursery.start_soon(self._tick)
         nursery.start_soon(self._end_turns)
         if isinstance(self._config, Followed) and self._config.key_files:
-            nursery.start_soon(follow_key, self._config, self._use_key)
+            nursery.start_soon(follow, self._config, self._use_key, self._refuse_key)
         self._nursery = nursery
         for rank in self._lines:
             nursery.start_soon(self._run, rank)
@@ -106,9 +111,15 @@ class Runner:
         self._lines[rank] = TcpLines(destinations)
         self._scopes[rank] = trio.CancelScope()
 
-    async def _use_key(self, key: bytes) -> None:
+    def _refuse_key(self, why: str) -> None:
+        _log.error("the key stays as it was: %s", why)
+
+    async def _use_key(self, config: Followed) -> None:
         """Make one connection after the other anew under this key, so that a majority is always there."""
-        keys = Keys(key, b"")
+        keys = Keys(config.client_key, b"")
+        if keys == self._seals.keys:
+            return
+        _log.info("the key of the clients has changed: %s", fingerprint(config.client_key))
         self._seals.change(keys)
         self._encodings.change(keys)
         for rank, connection in list(self.connections.items()):

@@ -7,10 +7,9 @@ import secrets
 from collections.abc import Mapping
 from typing import Final
 
-import trio
-
 from dsreg.config import ClusterConfig
 from dsreg.config.keys import fingerprint
+from dsreg.key_files import follow
 from dsreg.link.accepted_line import AcceptedLine
 from dsreg.node.dialer import Dialer
 from dsreg.node.interpreter import Connection, Interpreter
@@ -21,8 +20,6 @@ from dsreg.protocol.keyring import Keyring
 
 log = logging.getLogger("dsreg.node")
 
-# Between two looks at the key files: two calls of stat.
-POLL_S: Final = 1.0
 # So many hosts are remembered that were connected under another key; a STATUS has a bound.
 MOST_HOSTS: Final = 16
 
@@ -70,23 +67,11 @@ class NodeKeys:
 
     async def run(self) -> None:
         """Until cancelled."""
-        if not self._config.key_files:
-            return
-        watch, fault, is_due = self._config.watch(), "", True  # the files may have changed since they were read
-        while True:
-            if is_due:
-                try:
-                    config = await trio.to_thread.run_sync(self._config.reread, abandon_on_cancel=True)
-                    now_wrong = self._objection(config)
-                except ValueError as error:
-                    now_wrong = str(error)
-                if now_wrong and now_wrong != fault:
-                    log.error("the keys stay as they were: %s", now_wrong)
-                fault = now_wrong
-                if not fault:
-                    self.take(config)
-            await trio.sleep(POLL_S)
-            is_due = await trio.to_thread.run_sync(watch.changed, abandon_on_cancel=True) or fault != ""
+        if self._config.key_files:
+            await follow(self._config, self.take, self._refuse, self._objection)
+
+    def _refuse(self, why: str) -> None:
+        log.error("the keys stay as they were: %s", why)
 
     def _objection(self, config: ClusterConfig) -> str:
         """A file that was exchanged by mistake must not shut everybody out: each step of a change keeps a key of the
@@ -99,7 +84,7 @@ class NodeKeys:
                         f"changes the key of the {of}, and a restart takes whatever is there")
         return ""
 
-    def take(self, config: ClusterConfig) -> None:
+    async def take(self, config: ClusterConfig) -> None:
         """Use and accept the keys of this configuration, and from now on no others."""
         ring, before = self._ring, self._ring.systems
         used, other = keys_of(config)
